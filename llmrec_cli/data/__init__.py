@@ -1,0 +1,1 @@
+"""Prepared data in memory: columns and sparse matrices, never lists of objects."""

@@ -1,0 +1,121 @@
+"""Prepared data on disk: what `prepare` writes and every other stage reads.
+
+A folder with Parquet files and `manifest.json`:
+
+- `interactions.parquet`: user_id, item_id (strings, as they came), user, item (int64), value (float32),
+  timestamp (int64 milliseconds, or an order), split (train | valid | test); sorted by user, timestamp, item
+- `items.parquet`: item (int64, the row number), item_id, title, text, attributes (list of `column=value`),
+  then the file's own columns as strings
+- `users.parquet`: user, user_id, title, text, attributes, then the file's own columns
+- `rejects.parquet`: file, line, column, reason
+
+Entities that training interactions name come first, in the order of their ids, then those that only validation
+names, then those that only the test names, then the rest: so nothing held out can move a number that is trained on.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import ArtifactError, ConfigError
+
+FORMAT = 1
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Everything `prepare` kept. `split` is int8 (num_interactions,): the place in `SPLITS`."""
+
+    path: Path
+    manifest: dict[str, Any]
+    users: Entities
+    items: Entities
+    interactions: Interactions
+    split: np.ndarray
+
+    def part(self, *splits: str) -> Interactions:
+        """Return the interactions of the named splits."""
+        return self.interactions.rows(np.isin(self.split, [SPLITS.index(s) for s in splits]))
+
+    def training(self, *splits: str) -> TrainingData:
+        """Return what a head may learn from when it is given the named splits."""
+        return TrainingData(self.users, self.items, self.part(*splits))
+
+
+def read_prepared(folder: str | Path) -> PreparedData:
+    """Return the prepared data in `folder`, its files checked against the manifest's hashes."""
+    path = Path(folder)
+    manifest = read_manifest(path)
+    table = pq.read_table(path / "interactions.parquet", columns=["user", "item", "value", "timestamp", "split"])
+    users, items = read_entities(path / "users.parquet", "user"), read_entities(path / "items.parquet", "item")
+    interactions = Interactions(table["user"].to_numpy(), table["item"].to_numpy(), table["value"].to_numpy(),
+                                table["timestamp"].to_numpy(), len(users), len(items))
+    names = table["split"].combine_chunks().dictionary_encode()
+    codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)
+    return PreparedData(path, manifest, users, items, interactions, codes[names.indices.to_numpy()])
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of prepared data after checking its format and its files' hashes."""
+    if not path.is_dir():
+        raise ConfigError(f"prepared={path}: no such folder; run `llmrec prepare` first or name another")
+    file = path / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: not readable ({error}); run `llmrec prepare` again") from error
+    if manifest.get("format", 0) > FORMAT:
+        raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec reads; "
+                            f"upgrade llmrec or prepare the data again")
+    check_files(path, manifest["files"], "run `llmrec prepare` again")
+    return manifest
+
+
+def check_files(folder: Path, files: dict[str, str], remedy: str) -> None:
+    """Raise ArtifactError unless each of `files` {relative name: sha256} is in `folder`, byte for byte."""
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise ArtifactError(f"{file}: missing; {remedy}")
+        if sha256(file) != expected:
+            raise ArtifactError(f"{file}: its SHA-256 is not the one in manifest.json, so it is damaged or was edited; "
+                                f"{remedy}")
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file as hex digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_entities(file: Path, kind: str) -> Entities:
+    """Return the users or items (`kind`: user | item) in a Parquet file."""
+    table = pq.read_table(file, columns=[f"{kind}_id", "title", "text", "attributes"])
+    return Entities(_strings(table[f"{kind}_id"]), _strings(table["title"]), _strings(table["text"]),
+                    *attribute_matrix(table["attributes"]))
+
+
+def attribute_matrix(column: pa.ChunkedArray) -> tuple[sp.csr_array, list[str]]:
+    """Return lists of `column=value` as a 0/1 matrix (num_rows, num_attributes) and the names of its columns."""
+    lists = column.combine_chunks()
+    offsets = lists.offsets.to_numpy() - lists.offsets[0].as_py()
+    names, codes = np.unique(np.array(lists.flatten().to_pylist(), object), return_inverse=True)
+    matrix = sp.csr_array((np.ones(len(codes), np.float32), codes.ravel(), offsets), shape=(len(lists), len(names)))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix, [str(n) for n in names]
+
+
+def _strings(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array(column.to_pylist(), object)

@@ -1,0 +1,67 @@
+"""The errors a person can cause, one kind per exit code.
+
+Every message names the file, row or key, the value, and the next step. Anything that is not an
+`LlmrecError` is a bug of ours and shows its traceback.
+"""
+
+from collections.abc import Sequence
+
+
+class LlmrecError(Exception):
+    """An error to be shown to a person as one message, without a traceback."""
+
+    exit_code = 1
+    kind = "error"
+
+
+class ConfigError(LlmrecError):
+    """The configuration is wrong: unknown keys, wrong types, ranges, combinations."""
+
+    exit_code = 2
+    kind = "configuration error"
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(LlmrecError):
+    """The input data is wrong or too little to work with."""
+
+    exit_code = 3
+    kind = "data error"
+
+
+class ArtifactError(LlmrecError):
+    """A file written by an earlier stage is missing, damaged, or does not belong."""
+
+    exit_code = 4
+    kind = "artifact error"
+
+
+class ResourceError(LlmrecError):
+    """Disk, memory or permission ran out."""
+
+    exit_code = 5
+    kind = "resource error"
+
+
+class DivergedError(LlmrecError):
+    """A loss, gradient or score is NaN or infinite."""
+
+    exit_code = 6
+    kind = "diverged"
+
+
+class GateRefused(LlmrecError):
+    """A gate refused to publish."""
+
+    exit_code = 7
+    kind = "refused"
+
+
+class LockedError(LlmrecError):
+    """Another run holds the lock."""
+
+    exit_code = 75
+    kind = "locked"

@@ -1,0 +1,1 @@
+"""Heads: the recommenders, one file each."""

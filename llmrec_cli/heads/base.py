@@ -1,0 +1,91 @@
+"""What every head is: fitted once, then asked for scores.
+
+Shapes: Q queries, N items of the catalogue, D dimensions.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.settings.head import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Context:
+    """What a head is given beside the data.
+
+    Attributes
+    ----------
+    device : where to compute
+    seed : seed of everything random in this fit
+    validate : scores of a block-wise scorer to the monitored validation metric, higher is better; None in a refit,
+        where nothing may be chosen any more
+    folder : where checkpoints and curves may be written; None to write nothing
+    log : called with an event and its values
+    """
+
+    device: "torch.device"
+    seed: int
+    validate: "Callable[[Head], float] | None" = None
+    folder: Path | None = None
+    log: Callable[..., None] = field(default=lambda event, **values: None)
+
+
+class Head(ABC):
+    """A recommender."""
+
+    answers_text: ClassVar[bool] = False
+    """Whether `score_text` works for a fitted head of this class."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    @abstractmethod
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Learn from the interactions of `data`; what validation chooses is kept in `chosen()`."""
+
+    @abstractmethod
+    def score(self, queries: Queries) -> "torch.Tensor":
+        """Return float32 scores (Q, N) of all items, made from the queries' histories; higher is better.
+
+        Finite for every query, also one with an empty history.
+        """
+
+    def score_text(self, texts: np.ndarray) -> "torch.Tensor":
+        """Return float32 scores (num_texts, N) of all items for what is said in words."""
+        raise NotImplementedError(f"{type(self).__name__} has no text encoder")
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with what validation chose filled in; fitting it needs no validation."""
+        return self.recipe
+
+    @abstractmethod
+    def add_items(self, items: Entities) -> None:
+        """Append items never seen in training to the catalogue, known by their text and attributes alone."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that was learned, by name; with the recipe and the entities it is enough to score."""
+
+    @abstractmethod
+    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned, for the same users and items."""
+
+
+def build(recipe: Recipe) -> Head:
+    """Return the head that a recipe describes, not yet fitted."""
+    from importlib import import_module
+
+    module, _, name = type(recipe.head).implementation.rpartition(".")
+    built: Any = getattr(import_module(module), name)(recipe)
+    return built

@@ -1,0 +1,208 @@
+"""Run directories: the only module that knows what their files are called.
+
+    runs/<command>/<time>/        config.yaml, environment.json, log.jsonl, manifest.json, and the stage's own
+    runs/<command>/latest         a link to the newest finished run
+
+Everything that others may read while it is written appears whole or not at all: a temporary name, fsync, rename.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from llmrec_cli.errors import ConfigError, LockedError, ResourceError
+
+RUNS = Path("runs")
+PREPARED = Path("data/prepared")
+MODEL, ENCODER, CHECKPOINTS, LATEST = "model", "encoder", "checkpoints", "latest"
+
+
+class RunDir:
+    """One run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, command: str, chosen: str = "", job: int | None = None) -> "RunDir":
+        """Make the folder of a new run: `chosen`, or a new one under runs/<command>; `job` numbers a multirun."""
+        if chosen:
+            path = Path(chosen) if job is None else Path(chosen) / str(job)
+            with writing(path):
+                path.mkdir(parents=True, exist_ok=True)
+            return cls(path)
+        with writing(RUNS):
+            parent = RUNS / command
+            parent.mkdir(parents=True, exist_ok=True)
+            stamp = time.strftime("%Y-%m-%d_%H-%M-%S") + ("" if job is None else f"_{job}")
+            for attempt in range(1000):
+                path = parent / (stamp if attempt == 0 else f"{stamp}.{attempt}")
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                return cls(path)
+        raise ResourceError(f"{parent}: no free name for a run at {stamp}; try again in a second")
+
+    @property
+    def model(self) -> Path:
+        """Folder of the recommender."""
+        return self.path / MODEL
+
+    @property
+    def encoder(self) -> Path:
+        """Folder of a pretrained encoder."""
+        return self.path / ENCODER
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the training checkpoints."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the TensorBoard events."""
+        return self.path / "tensorboard"
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the run's own files."""
+        return self.path / name
+
+    def log(self, event: str, **values: Any) -> None:
+        """Append one line to log.jsonl."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, ensure_ascii=False)
+        with writing(self.path), self.file("log.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def finish(self, command: str, manifest: dict[str, Any]) -> None:
+        """Write the manifest and point runs/<command>/latest here."""
+        write_json(self.file("manifest.json"), {"format": 1, "command": command, **manifest})
+        point(RUNS / command / LATEST, self.path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about a failed write into a ResourceError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(f"{error.filename or path}: cannot be written ({error.strerror}); free space or choose "
+                            f"another place") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically, readable by people."""
+    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    A folder cannot be replaced by a rename, so the old one is moved aside first; a reader in that instant finds no
+    folder, never a mix.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        os.chmod(temporary, 0o755)
+    try:
+        yield temporary
+        with writing(path):
+            for file in temporary.rglob("*"):
+                sync(file)
+            sync(temporary)
+            aside = Path(f"{temporary}.old")
+            if path.exists():
+                os.replace(path, aside)
+            os.replace(temporary, path)
+            sync(path.parent)
+            shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def point(link: Path, target: Path) -> None:
+    """Make `link` a symbolic link to the folder `target`, by one rename."""
+    with writing(link):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        inside = target.resolve().is_relative_to(link.parent.resolve())
+        text = os.path.relpath(target.resolve(), link.parent.resolve()) if inside else str(target.resolve())
+        temporary = link.with_name(f".{link.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(text)
+        os.replace(temporary, link)
+
+
+@contextmanager
+def lock(path: Path, what: str) -> Iterator[None]:
+    """Hold the kernel's lock on the file `path`; it is free again the moment its owner is gone, however it went."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LockedError(f"{path}: another run is writing {what}; wait for it to end") from error
+        except OSError as error:
+            raise ResourceError(f"{path}: this file system has no locks ({error.strerror}); choose another place for "
+                                f"{what}") from error
+        yield
+
+
+def latest(command: str, chosen: str, key: str) -> Path:
+    """Return the run directory that `chosen` names, or runs/<command>/latest when it is empty."""
+    path = Path(chosen) if chosen else RUNS / command / LATEST
+    if not path.is_dir():
+        raise ConfigError(f"{key}={path}: no such folder; run `llmrec {command}` first or set {key}=<run directory>")
+    return path
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, commit and hardware; never the environment's variables, which hold secrets."""
+    packages = ("llmrec-cli", "torch", "transformers", "peft", "numpy", "scipy", "pandas", "pyarrow", "duckdb")
+    installed = {d.metadata["Name"] for d in metadata.distributions()}
+    versions = {name: metadata.version(name) for name in packages if name in installed}
+    folder = Path(__file__).parent
+    commit = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {"python": sys.version.split()[0], "platform": platform.platform(), "machine": platform.machine(),
+            "cores": os.cpu_count(), "packages": versions, "commit": commit.stdout.strip() or None}

@@ -1,0 +1,1 @@
+"""One scorer for evaluation, recommendation, tuning and validation."""

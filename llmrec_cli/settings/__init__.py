@@ -1,0 +1,1 @@
+"""Settings: one light file per config group, free of torch and pandas."""

@@ -1,0 +1,185 @@
+"""Dataclasses as the schema of the configuration: defaults out, checked values in.
+
+A config group is a table `{option name: dataclass}`. A field that holds an option of a group is
+declared with `option("encoder")`; the mapping that fills it carries the option's `kind`, so a saved
+config says what it is. `build` collects every problem instead of stopping at the first.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Any, get_args, get_origin, get_type_hints
+
+Table = Mapping[str, type["Settings"]]
+
+
+@dataclass
+class Settings:
+    """Base of every settings dataclass."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield one sentence per value out of range or combination that cannot work.
+
+        A sentence starts with the key as seen from this dataclass: `learning_rate=-1: must be above 0`.
+        """
+        return iter(())
+
+    def check(self, *keys: str, above: float | None = None, least: float | None = None,
+              most: float | None = None, among: typing.Collection[Any] | None = None) -> Iterator[str]:
+        """Yield a problem for each of the fields `keys` outside the given range; None is skipped."""
+        for key in keys:
+            value = getattr(self, key)
+            if value is None:
+                continue
+            if above is not None and not value > above:
+                yield f"{key}={value}: must be above {above}"
+            if least is not None and not value >= least:
+                yield f"{key}={value}: must be at least {least}"
+            if most is not None and not value <= most:
+                yield f"{key}={value}: must be at most {most}"
+            if among is not None and value not in among:
+                yield f"{key}={value}: choose one of {', '.join(map(str, among))}{nearest(str(value), among)}"
+
+
+def option(group: str, default: str | None = None, optional: bool = False) -> Any:
+    """Declare a field that holds one option of a config group."""
+    metadata = {"group": group, "default": default, "optional": optional}
+    return field(default=None, metadata=metadata) if optional else field(metadata=metadata, kw_only=True)
+
+
+def nearest(name: str, names: typing.Iterable[Any], context: str = "did you mean") -> str:
+    """Return `; did you mean 'x'?` for the name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, [str(n) for n in names], n=1, cutoff=0.5)
+    return f"; {context} '{close[0]}'?" if close else ""
+
+
+def defaults(cls: type[Settings]) -> dict[str, Any]:
+    """Return the defaults of a settings dataclass as plain data, without its option fields."""
+    plain = {}
+    for item in dataclasses.fields(cls):
+        if "group" in item.metadata:
+            continue
+        if item.default is not MISSING:
+            plain[item.name] = to_plain(item.default)
+        elif item.default_factory is not MISSING:
+            plain[item.name] = to_plain(item.default_factory())
+    return plain
+
+
+def to_plain(value: Any) -> Any:
+    """Return settings as nested dicts, lists and scalars, ready for YAML or JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return value
+
+
+class Builder:
+    """Turns plain data into settings dataclasses and collects what is wrong with it."""
+
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self.tables = tables
+        self.found: list[str] = []
+
+    def settings(self, cls: type[Settings], data: Any, path: str = "") -> Any:
+        """Return an instance of `cls` filled from `data`, or None after noting problems."""
+        if not isinstance(data, Mapping):
+            return self._note(path, data, "expected a mapping of settings")
+        before = len(self.found)
+        names = {f.name: f for f in dataclasses.fields(cls)}
+        hints = _hints(cls)
+        values: dict[str, Any] = {}
+        for key, value in data.items():
+            where = f"{path}.{key}" if path else str(key)
+            if key not in names:
+                self.found.append(f"{where}: unknown key{nearest(str(key), names)}")
+            elif "group" in names[key].metadata:
+                values[key] = self._option(names[key], value, where)
+            else:
+                values[key] = self._value(hints[key], value, where)
+        for item in names.values():
+            required = item.default is MISSING and item.default_factory is MISSING
+            if required and item.name not in data:
+                where = f"{path}.{item.name}" if path else item.name
+                self.found.append(f"{where}: missing; set {where}=<value>")
+        if len(self.found) > before:
+            return None
+        built = cls(**values)
+        prefix = f"{path}." if path else ""
+        self.found += [prefix + problem for problem in built.problems()]
+        return built
+
+    def _option(self, item: dataclasses.Field[Any], value: Any, where: str) -> Any:
+        group = item.metadata["group"]
+        if value is None and item.metadata["optional"]:
+            return None
+        if not isinstance(value, Mapping) or "kind" not in value:
+            return self._note(where, value, f"expected one option of the group '{group}' with its kind")
+        table = self.tables[group]
+        name = value["kind"]
+        if name not in table:
+            return self._note(f"{where}.kind", name, f"no such {group}{nearest(str(name), table)}; "
+                                                     f"choose one of {', '.join(table)}")
+        return self.settings(table[name], value, where)
+
+    def _value(self, hint: Any, value: Any, where: str) -> Any:
+        origin, args = get_origin(hint), get_args(hint)
+        if hint is Any:
+            return value
+        if origin in (typing.Union, types.UnionType):
+            if value is None and type(None) in args:
+                return None
+            fitting = [a for a in args if a is not type(None) and _looks_like(a, value)]
+            chosen = fitting[0] if fitting else next(a for a in args if a is not type(None))
+            return self._value(chosen, value, where)
+        if origin is list:
+            if not isinstance(value, (list, tuple)):
+                return self._note(where, value, "expected a list, [a,b,c]")
+            return [self._value(args[0], v, f"{where}[{n}]") for n, v in enumerate(value)]
+        if origin is dict:
+            if not isinstance(value, Mapping):
+                return self._note(where, value, "expected a mapping, {name: value}")
+            return {str(k): self._value(args[1], v, f"{where}.{k}") for k, v in value.items()}
+        if isinstance(hint, type) and issubclass(hint, Settings):
+            return self.settings(hint, value, where)
+        return self._scalar(hint, value, where)
+
+    def _scalar(self, hint: type, value: Any, where: str) -> Any:
+        if hint is bool and isinstance(value, bool):
+            return value
+        if hint is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value) if math.isfinite(value) else self._note(where, value, "must be a finite number")
+        if hint is str and isinstance(value, str):
+            return value
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text (in YAML, quote it)"}
+        return self._note(where, value, f"expected {words[hint]}")
+
+    def _note(self, where: str, value: Any, message: str) -> None:
+        shown = "null" if value is None else value
+        self.found.append(f"{where}={shown}: {message}")
+
+
+def _looks_like(hint: Any, value: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is list:
+        return isinstance(value, (list, tuple))
+    if origin is dict or (isinstance(hint, type) and issubclass(hint, Settings)):
+        return isinstance(value, Mapping)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)

@@ -1,0 +1,41 @@
+"""The optimiser and the length of training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmrec_cli.settings.base import Settings
+
+
+@dataclass
+class AdamW(Settings):
+    """AdamW (Loshchilov and Hutter 2019) with linear warm-up and linear decay to zero."""
+
+    kind: str = "adamw"
+    """The option's name; choose with optim=<name>."""
+    learning_rate: float = 1e-3
+    """Peak learning rate, above 0."""
+    encoder_learning_rate: float = 2e-4
+    """Peak learning rate of the text encoder's parameters, above 0."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, at least 0."""
+    epochs: int = 20
+    """Most passes over the training interactions, at least 1."""
+    batch_size: int = 1024
+    """Interactions (finetune) or texts (pretrain) a step, at least 1."""
+    warmup_share: float = 0.1
+    """Share of all steps in which the learning rate rises, 0 to 1."""
+    max_gradient_norm: float = 1.0
+    """Gradients are clipped to this norm, above 0."""
+    patience: int = 3
+    """Validations without improvement before training stops, at least 1."""
+    checkpoint_every: int = 50
+    """Steps between two checkpoints, at least 1."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("learning_rate", "encoder_learning_rate", "max_gradient_norm", above=0)
+        yield from self.check("weight_decay", least=0)
+        yield from self.check("epochs", "batch_size", "patience", "checkpoint_every", least=1)
+        yield from self.check("warmup_share", least=0, most=1)
+
+
+OPTIMS = {"adamw": AdamW}
