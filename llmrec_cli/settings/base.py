@@ -52,9 +52,9 @@ def option(group: str, default: str | None = None, optional: bool = False) -> An
 
 
 def nearest(name: str, names: typing.Iterable[Any], context: str = "did you mean") -> str:
-    """Return `; did you mean 'x'?` for the name closest to `name`, or an empty string."""
+    """Return ` (did you mean 'x'?)` for the name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, [str(n) for n in names], n=1, cutoff=0.5)
-    return f"; {context} '{close[0]}'?" if close else ""
+    return f" ({context} '{close[0]}'?)" if close else ""
 
 
 def defaults(cls: type[Settings]) -> dict[str, Any]:
@@ -92,29 +92,29 @@ class Builder:
         """Return an instance of `cls` filled from `data`, or None after noting problems."""
         if not isinstance(data, Mapping):
             return self._note(path, data, "expected a mapping of settings")
-        before = len(self.found)
         names = {f.name: f for f in dataclasses.fields(cls)}
-        hints = _hints(cls)
+        hints = get_type_hints(cls)
         values: dict[str, Any] = {}
         for key, value in data.items():
             where = f"{path}.{key}" if path else str(key)
             if key not in names:
                 self.found.append(f"{where}: unknown key{nearest(str(key), names)}")
-            elif "group" in names[key].metadata:
-                values[key] = self._option(names[key], value, where)
-            else:
-                values[key] = self._value(hints[key], value, where)
+                continue
+            before = len(self.found)
+            grouped = "group" in names[key].metadata
+            built = self._option(names[key], value, where) if grouped else self._value(hints[key], value, where)
+            if built is not None or len(self.found) == before:
+                values[key] = built
         for item in names.values():
             required = item.default is MISSING and item.default_factory is MISSING
-            if required and item.name not in data:
+            if required and item.name not in values:
                 where = f"{path}.{item.name}" if path else item.name
-                self.found.append(f"{where}: missing; set {where}=<value>")
-        if len(self.found) > before:
-            return None
-        built = cls(**values)
+                return None if item.name in data else self.found.append(f"{where}: missing; set {where}=<value>")
+        # Values that could not be read stand at their defaults here, so that the ranges of the others are checked too.
+        settings = cls(**values)
         prefix = f"{path}." if path else ""
-        self.found += [prefix + problem for problem in built.problems()]
-        return built
+        self.found += [prefix + problem for problem in settings.problems()]
+        return settings
 
     def _option(self, item: dataclasses.Field[Any], value: Any, where: str) -> Any:
         group = item.metadata["group"]
@@ -180,6 +180,3 @@ def _looks_like(hint: Any, value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
 
-
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)

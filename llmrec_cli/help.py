@@ -1,0 +1,102 @@
+"""`llmrec <command> --help`: what is read, what is written, and the settings people change.
+
+Meanings come from the docstrings under the fields, defaults from the dataclasses and YAML, choices from the config
+folder, so that the help cannot fall behind the code.
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from llmrec_cli.config import choices, compose_defaults, groups_of
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.stages import COMMANDS
+
+ABOUT = {
+    "prepare": ("interaction, item and user files (CSV, TSV, JSONL, Parquet; .gz, .zst) or a data set by name",
+                "data/prepared/<dataset.name>: interactions, items, users, rejects (Parquet) and manifest.json",
+                ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.item_text",
+                 "dataset.attributes", "dataset.min_value", "dataset.min_user_interactions",
+                 "dataset.min_item_interactions", "dataset.duplicates", "dataset.timestamp_unit", "dataset.name",
+                 "split", "output"],
+                ["llmrec prepare dataset=movielens_100k dataset.min_value=4",
+                 "llmrec prepare dataset=files dataset.name=shop dataset.interactions=clicks.csv "
+                 "dataset.items=items.jsonl dataset.columns.item_id=sku split=leave_last_out"]),
+    "pretrain": ("prepared data",
+                 "<run>/encoder (a Hugging Face folder) and metrics.json: held-out loss and accuracy, before and after",
+                 ["prepared", "encoder", "objective", "optim.epochs", "optim.learning_rate", "optim.batch_size",
+                  "device", "seed", "resume"],
+                 ["llmrec pretrain encoder=minilm objective=mlm", "llmrec finetune encoder=pretrained"]),
+    "finetune": ("prepared data, and the text encoder that encoder= names",
+                 "<run>/model (all that scoring needs), log.jsonl, TensorBoard events, checkpoints",
+                 ["prepared", "head", "encoder", "peft", "adversarial", "loss", "optim.learning_rate", "optim.epochs",
+                  "optim.batch_size", "monitor", "refit", "device", "seed", "resume"],
+                 ["llmrec finetune head=two_tower encoder=minilm peft=lora adversarial=fgm",
+                  "llmrec finetune head=fusion head.members.ease.features.text=8",
+                  "llmrec finetune head=ease head.l2=100,200,400 --multirun"]),
+    "evaluate": ("a model and the prepared data it was trained on",
+                 "<run>/metrics.json, per_user.parquet, report.html",
+                 ["model", "prepared", "split", "k", "exclude_seen", "baselines", "num_bootstrap", "device", "seed"],
+                 ["llmrec evaluate", "llmrec evaluate model=runs/finetune/latest k=[10,100]"]),
+    "recommend": ("a model; queries: all users, a file, or one given inline",
+                  "lists to output= (.parquet, .jsonl, .csv), or a table on the terminal",
+                  ["model", "queries", "query.user_id", "query.history", "query.text", "items", "users", "candidates",
+                   "k", "exclude_seen", "output", "device"],
+                  ["llmrec recommend queries=all k=100 output=recs.parquet",
+                   "llmrec recommend query.text='slow science fiction, about memory'",
+                   "llmrec recommend query.history=[50,172,181]"]),
+}
+
+
+def help_text(command: str, summary: str) -> str:
+    """Return the help of a command."""
+    reads, writes, keys, examples = ABOUT[command]
+    composed = compose_defaults(command)
+    lines = [f"llmrec {command}: {summary}", "", f"reads:   {reads}", f"writes:  {writes}", "", "settings:"]
+    for key in keys:
+        lines += _setting(command, key, composed)
+    if "seed" in keys:
+        lines += ["", "several seeds: seed=1,2,3 --multirun"]
+    lines += ["", "any setting: run_dir=<folder>, experiment=<name> "
+                  f"({', '.join(choices('experiment')) or 'none yet'}), debug=true for a traceback",
+              f"all settings with their values: llmrec {command} --cfg job", "", "examples:"]
+    return "\n".join([*lines, *(f"  {example}" for example in examples)]) + "\n"
+
+
+def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
+    if key in groups_of(command):
+        chosen = composed[key]["kind"]
+        meaning, value = f"choose one of {', '.join(choices(key))}", chosen
+    else:
+        value = composed
+        for part in key.split("."):
+            value = value[part]
+        meaning = _meaning(command, key, composed)
+    shown = {None: "none", "": "''", True: "true", False: "false"}.get(value, value) if _hashable(value) else value or ""
+    yield f"  {f'{key}={shown}':<34} {meaning}" if len(f"{key}={shown}") < 34 else f"  {key}={shown}\n{'':37}{meaning}"
+
+
+def _hashable(value: Any) -> bool:
+    return not isinstance(value, (list, dict)) and not (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _meaning(command: str, key: str, composed: dict[str, Any]) -> str:
+    cls: Any = COMMANDS[command]
+    *path, name = key.split(".")
+    for part in path:
+        cls = GROUPS[part][composed[part]["kind"]] if part in groups_of(command) else cls.__dataclass_fields__[part].type
+    return field_doc(cls, name)
+
+
+def field_doc(cls: type, name: str) -> str:
+    """Return the docstring written under a field of a dataclass or of one of its bases."""
+    for base in cls.__mro__[:-1]:
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, after in zip(body.body, body.body[1:], strict=False):
+            named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.target.id == name
+            if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                return " ".join(str(after.value.value).split())
+    raise AssertionError(f"{cls.__name__}.{name} has no docstring")
