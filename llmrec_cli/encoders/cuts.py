@@ -1,0 +1,75 @@
+"""Where an encoder is cut in two: `lower` is what comes before everything that is trained, `upper` the rest.
+
+`lower(ids_RT, mask_RT)` and `upper(hidden_RTD, mask_RT)` in a row are the whole model. What `upper` is given is also
+what an adversary perturbs.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from llmrec_cli.encoders.layers import Layers
+
+
+class Cut(Protocol):
+    """A model in two parts."""
+
+    def lower(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states at the cut, (R, T, D)."""
+
+    def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        """Return the model's last hidden states, (R, T, D)."""
+
+    def below(self) -> list[nn.Module]:
+        """Return the modules that belong to `lower` alone and draw no dropout when it is frozen."""
+
+
+@dataclass(frozen=True)
+class BelowAll:
+    """The cut above the token embeddings: the whole transformer is `upper`."""
+
+    model: Any
+
+    def lower(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return self.model.get_input_embeddings()(ids_RT)
+
+    def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return self.model(inputs_embeds=hidden_RTD, attention_mask=mask_RT.long()).last_hidden_state
+
+    def below(self) -> list[nn.Module]:
+        return []
+
+
+@dataclass(frozen=True)
+class AboveAll:
+    """The cut above the last layer: nothing but pooling is left to `upper`."""
+
+    model: Any
+
+    def lower(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=ids_RT, attention_mask=mask_RT.long()).last_hidden_state
+
+    def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return hidden_RTD
+
+    def below(self) -> list[nn.Module]:
+        return [self.model]
+
+
+@dataclass(frozen=True)
+class Between:
+    """The cut below the layer number `first` (from 0)."""
+
+    layers: Layers
+    first: int
+
+    def lower(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return self.layers.run(self.layers.embed(ids_RT), mask_RT, 0, self.first)
+
+    def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return self.layers.run(hidden_RTD, mask_RT, self.first, len(self.layers.layers))
+
+    def below(self) -> list[nn.Module]:
+        return [self.layers.model.embeddings, *self.layers.layers[:self.first]]
