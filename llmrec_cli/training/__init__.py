@@ -1,1 +1,1 @@
-"""The one training loop and what it is made of."""
+"""Training by gradients: one loop, given a model, batches, a loss and a validation callback; it names no head."""
