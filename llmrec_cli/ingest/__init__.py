@@ -1,1 +1,1 @@
-"""Raw files to prepared data."""
+"""Raw files to prepared data: reading, checking, cleaning, splitting, writing."""

@@ -1,5 +1,6 @@
 """Where the interactions, items and users come from, and which of them are kept."""
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -15,38 +16,51 @@ class DatasetSettings(Settings):
     kind: str = ""
     """The option's name; choose with dataset=<name>."""
     name: str = "data"
-    """Name of the prepared data: letters, digits, '_', '-', '.'."""
+    """Name of the prepared data: letters, digits, '_', '-', '.'; not `latest`, which names the newest."""
     item_text: str = ""
     """Template of an item's text over the item's columns, '{title} ({year})'; empty joins all columns."""
     user_text: str = ""
     """Template of a user's text over the user's columns; empty for no text."""
     attributes: dict[str, str] = field(default_factory=dict)
     """Item columns that are attributes: column -> category | list."""
+    user_attributes: dict[str, str] = field(default_factory=dict)
+    """User columns that are attributes: column -> category | list."""
     list_separator: str = "|"
-    """Separates the values of a list attribute."""
+    """Separates the values of a list attribute; a JSON array needs none."""
+    max_text_length: int = 20000
+    """Characters of a text that are kept, at least 1; encoders cut much earlier, by their max_length in tokens."""
     min_value: float | None = None
-    """Keep interactions whose value is at least this; null keeps all."""
+    """Keep interactions whose value is at least this, after duplicates are merged; null keeps all."""
     min_user_interactions: int = 0
-    """Fewest interactions of a user that is kept (iterated with min_item_interactions), at least 0."""
+    """Fewest interactions of a user that is kept (iterated with min_item_interactions), at least 0; above 0 only these
+    users are kept."""
     min_item_interactions: int = 0
     """Fewest interactions of an item that is kept, at least 0; above 0 the catalogue is only these items."""
     duplicates: str = "keep_last"
-    """keep_last | keep_first | sum | max | error: what becomes of several interactions of one user with one item."""
+    """keep_last | keep_first | sum | max | error: what becomes of several interactions of one user with one item.
+    First and last are by timestamp, then by value, never by the order in the file; sum and max are of the values,
+    with the last timestamp."""
     timestamp_unit: str = "auto"
-    """auto | s | ms | iso | order: how timestamps are written."""
+    """auto | s | ms | iso | order: how timestamps are written; order is any whole number that grows with time."""
     max_reject_share: float = 0.001
-    """Largest share of bad rows before the run stops, 0 to 1."""
+    """Largest share of a file's rows that may be bad before the run stops, 0 to 1."""
 
     def problems(self) -> Iterator[str]:
         if not self.name or not all(c.isalnum() or c in "_-." for c in self.name) or self.name.startswith("."):
             yield f"name={self.name}: use letters, digits, '_', '-' and '.', not starting with '.'"
+        if self.name == "latest":
+            yield "name=latest: is the link to the data prepared last; choose another name"
         yield from self.check("min_user_interactions", "min_item_interactions", least=0)
+        yield from self.check("max_text_length", least=1)
         yield from self.check("max_reject_share", least=0, most=1)
         yield from self.check("duplicates", among=("keep_last", "keep_first", "sum", "max", "error"))
         yield from self.check("timestamp_unit", among=("auto", "s", "ms", "iso", "order"))
-        for column, what in self.attributes.items():
-            if what not in ("category", "list"):
-                yield f"attributes.{column}={what}: choose one of category, list"
+        if not self.list_separator:
+            yield "list_separator=: must be at least one character"
+        for key in ("attributes", "user_attributes"):
+            for column, what in getattr(self, key).items():
+                if what not in ("category", "list"):
+                    yield f"{key}.{column}={what}: choose one of category, list"
 
 
 @dataclass
@@ -69,7 +83,12 @@ class Files(DatasetSettings):
     columns: dict[str, str] = field(default_factory=dict)
     """Your names for user_id, item_id, value, timestamp and title."""
     encoding: str = "utf-8"
-    """Encoding of text files."""
+    """Encoding of CSV, TSV and JSONL, one that extends ASCII: utf-8, latin-1, gb18030, ..."""
+    delimiter: str = ""
+    """Separates the fields of a row, one character (`\\t` for a tab); empty takes ',' for .csv, tab for .tsv, and for
+    other names whichever of comma, tab, ';' and '|' the header has most of."""
+    quote: str = '"'
+    """Quotes fields that contain the delimiter or a line break, one character; empty where nothing is quoted."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -78,6 +97,23 @@ class Files(DatasetSettings):
                 yield f"columns.{name}: no such column of ours{nearest(name, COLUMNS)}; there are {', '.join(COLUMNS)}"
         if self.interactions is None and self.train is None:
             yield "interactions: missing; set dataset.interactions=<file> (or dataset.train=<file> with split=given)"
+        if len(self.delimiter) > 1 and self.delimiter != "\\t":
+            yield f"delimiter={self.delimiter}: must be one character"
+        if len(self.quote) > 1:
+            yield f"quote={self.quote}: must be one character, or empty"
+        yield from self._encoding_problems()
+
+    def _encoding_problems(self) -> Iterator[str]:
+        try:
+            ascii_stays = "a,\n".encode(self.encoding) == b"a,\n"
+        except (LookupError, UnicodeError):
+            yield f"encoding={self.encoding}: no such encoding{nearest(self.encoding, _ENCODINGS)}"
+            return
+        if not ascii_stays or codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32", "utf-7")):
+            yield f"encoding={self.encoding}: only encodings that extend ASCII can be read; convert the file to UTF-8"
+
+
+_ENCODINGS = ("utf-8", "latin-1", "cp1252", "gb18030", "gbk", "big5", "shift_jis", "euc-jp", "euc-kr", "koi8-r")
 
 
 @dataclass
@@ -86,8 +122,10 @@ class MovieLens100k(DatasetSettings):
 
     kind: str = "movielens_100k"
     name: str = "movielens_100k"
+    item_text: str = "{title}. {genres}"
+    attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
     path: str = ""
-    """GroupLens's folder `ml-100k` with u.data and u.item; empty to fetch the data."""
+    """GroupLens's folder `ml-100k` with u.data, u.item and u.user; empty to fetch the data."""
 
 
 DATASETS = {"files": Files, "movielens_100k": MovieLens100k}

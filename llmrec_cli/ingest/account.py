@@ -1,0 +1,72 @@
+"""What was read, dropped and kept, and why: counted as it happens, told at the end."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.staging import Staged
+
+SHOWN = 3
+
+
+@dataclass
+class Account:
+    """Counts by name, and sentences about what a person should look at."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def refuse_rejects(staged: Staged, most: float) -> None:
+    """Raise DataError when the share of a file's rows that are bad is above `most`."""
+    for source, size in zip(staged.sources, staged.num_read, strict=True):
+        file = str(source.path)
+        bad = sorted((r for r in staged.rejects if r.file == file), key=lambda r: r.line)
+        if len(bad) <= most * size:
+            continue
+        shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}" for r in bad[:SHOWN])
+        share = len(bad) / size
+        raise DataError(f"{file}: {len(bad):,} of {size:,} rows ({share:.2%}) are bad, more than "
+                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n"
+                        f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
+                        f"(rejects.parquet then lists them)")
+
+
+def _above(share: float) -> str:
+    """Return a round number that is at least `share`."""
+    return next(f"{step:g}" for step in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0) if share <= step)
+
+
+def tell(sentence: str) -> None:
+    """Print a sentence to stderr."""
+    Console(stderr=True, soft_wrap=True).print(escape(sentence), highlight=False)
+
+
+def show(account: Account, manifest: dict[str, Any], folder: str) -> None:
+    """Print the account to stderr."""
+    counts = manifest["counts"]
+    console = Console(stderr=True, soft_wrap=True)
+    table = Table(title=f"prepared '{escape(manifest['name'])}' in {escape(folder)}", title_justify="left")
+    for name, justify in (("interactions", "left"), ("rows", "right"), ("why", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name, key, why in _ROWS:
+        if key in counts and (counts[key] or key in _ALWAYS):
+            table.add_row(name, f"{counts[key]:,}", why)
+    console.print(table)
+    console.print(f"{counts['users']:,} users, {counts['items']:,} items; fingerprint {manifest['fingerprint'][:16]}",
+                  highlight=False)
+    for sentence in account.notes:
+        console.print(f"- {escape(sentence)}", highlight=False)
+
+
+_ALWAYS = ("read", "interactions", "train", "valid", "test")
+_ROWS = (("read", "read", ""), ("  rejected", "rejected", "not readable or not sound; listed in rejects.parquet"),
+         ("  merged", "duplicates", "several of one user with one item; dataset.duplicates"),
+         ("  too low", "below_min_value", "value below dataset.min_value"),
+         ("  too few", "below_core", "user or item with fewer than dataset.min_*_interactions"),
+         ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for choosing"),
+         ("  test", "test", "to be read once"))

@@ -1,0 +1,107 @@
+"""Which files hold the interactions, items and users, and how each is to be read."""
+
+import glob
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.settings.dataset import Files
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file.
+
+    Attributes
+    ----------
+    path : where it is
+    split : "" or the split that split=given puts it in
+    columns : our name -> the file's, for those that differ
+    names : column names of a file without a header, or None
+    encoding, delimiter, quote : as in `settings.dataset.Files`; "" for what the name says
+    """
+
+    path: Path
+    split: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+    encoding: str = "utf-8"
+    delimiter: str = ""
+    quote: str = '"'
+
+    @property
+    def compression(self) -> str | None:
+        """gzip | zstd | None, by the name."""
+        return COMPRESSIONS.get(self.path.suffix.lower())
+
+    @property
+    def format(self) -> str:
+        """delimited | jsonl | parquet, by the name."""
+        return FORMATS.get(self._suffix, "delimited")
+
+    @property
+    def named_delimiter(self) -> str:
+        """The delimiter that the settings or the name give, or ""."""
+        return self.delimiter.replace("\\t", "\t") or {".csv": ",", ".tsv": "\t"}.get(self._suffix, "")
+
+    @property
+    def _suffix(self) -> str:
+        path = self.path.with_suffix("") if self.compression else self.path
+        return path.suffix.lower()
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All files of a data set."""
+
+    interactions: list[Source]
+    items: list[Source] = field(default_factory=list)
+    users: list[Source] = field(default_factory=list)
+
+
+def file_sources(settings: Files, split_kind: str) -> Sources:
+    """Return the files that `dataset=files` names; the split decides whether train, valid, test are used."""
+    base = Source(Path(), columns=settings.columns, encoding=settings.encoding, delimiter=settings.delimiter,
+                  quote=settings.quote)
+
+    def of(key: str, split: str = "") -> list[Source]:
+        return [replace(base, path=p, split=split) for p in find(getattr(settings, key), f"dataset.{key}")]
+
+    given = [key for key in ("train", "valid", "test") if getattr(settings, key) is not None]
+    if split_kind == "given":
+        if "train" not in given or len(given) < 2 or settings.interactions is not None:
+            raise ConfigError("split=given: takes dataset.train with dataset.test or dataset.valid or both, and no "
+                              "dataset.interactions; for one file to be divided choose another split")
+        interactions = [source for key in given for source in of(key, key)]
+    else:
+        if given:
+            raise ConfigError(f"dataset.{given[0]}: has an effect only with split=given, not with split={split_kind}")
+        interactions = of("interactions")
+    return Sources(interactions, of("items"), of("users"))
+
+
+def find(named: str | list[str] | None, key: str) -> list[Path]:
+    """Return the files that a path, a glob or a list of them names, sorted within a glob.
+
+    A name that exists is that file, whatever brackets or stars are in it. Naming a file twice is an error, since its
+    rows would count twice.
+    """
+    paths: list[Path] = []
+    for name in [named] if isinstance(named, str) else named or []:
+        if Path(name).is_file():
+            paths.append(Path(name))
+            continue
+        if Path(name).is_dir():
+            raise ConfigError(f"{key}={name}: is a folder; name its files, for example {name.rstrip('/')}/*.csv")
+        found = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())
+        if not found:
+            raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern")
+        paths += found
+    resolved = [p.resolve() for p in paths]
+    for path, real in zip(paths, resolved, strict=True):
+        if resolved.count(real) > 1:
+            raise ConfigError(f"{key}: {path} is named twice, so its rows would count twice; name it once")
+    return paths

@@ -1,0 +1,93 @@
+"""prepare: raw files to prepared data."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.ingest.account import Account, refuse_rejects, show, tell
+from llmrec_cli.ingest.engine import engine, materialised
+from llmrec_cli.ingest.entities import describe, number, text_rules
+from llmrec_cli.ingest.interactions import keep, stage_interactions
+from llmrec_cli.ingest.manifest import describe_split, manifest_of
+from llmrec_cli.ingest.movielens import movielens_100k
+from llmrec_cli.ingest.sources import Sources, file_sources
+from llmrec_cli.ingest.splits import divide, needs_time
+from llmrec_cli.ingest.staging import stage_entities
+from llmrec_cli.ingest.tally import notes, tally
+from llmrec_cli.ingest.writing import write_entities, write_interactions, write_rejects
+from llmrec_cli.run_dir import LATEST, PREPARED, RunDir, lock, point, whole_folder, write_json, writing
+from llmrec_cli.settings.dataset import MovieLens100k
+from llmrec_cli.settings.stages import PrepareConfig
+
+
+def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
+    """Write prepared data and point data/prepared/latest at it, or raise and leave what was there."""
+    settings, account = cfg.dataset, Account()
+    output = Path(cfg.output) if cfg.output else PREPARED / settings.name
+    refuse_to_replace(output)
+    with (lock(output.parent / f".{output.name}.lock", f"the prepared data {output}"), whole_folder(output) as folder,
+          scratch_folder(output) as scratch, engine(scratch) as connection):
+        sources = find_sources(cfg, scratch)
+        run_dir.log("reading", files=[str(s.path) for s in (*sources.interactions, *sources.items, *sources.users)])
+        staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split))
+        staged_items = stage_entities(sources.items, "item", scratch)
+        staged_users = stage_entities(sources.users, "user", scratch)
+        items = describe(connection, staged_items, "item", account)
+        users = describe(connection, staged_users, "user", account)
+        item_rules = text_rules(items, "item", settings)
+        user_rules = text_rules(users, "user", settings)
+
+        rows, unit = keep(connection, staged, settings, account)
+        files = [part for part in (staged, staged_items, staged_users) if part is not None]
+        for part in files:
+            refuse_rejects(part, settings.max_reject_share)
+        rows = materialised(divide(rows, cfg.split, unit, settings.timestamp_unit))
+        user_numbers = number(rows, users, "user", only_named=settings.min_user_interactions > 0)
+        item_numbers = number(rows, items, "item", only_named=settings.min_item_interactions > 0)
+
+        tally(rows, {"user": user_numbers, "item": item_numbers}, {"user": users, "item": items}, account)
+        content = [write_interactions(folder, rows, user_numbers, item_numbers),
+                   write_entities(folder, item_numbers, items, "item", item_rules, account),
+                   write_entities(folder, user_numbers, users, "user", user_rules, account)]
+        write_rejects(folder, [reject for part in files for reject in part.rejects])
+        account.notes += notes(account.counts, unit, settings.timestamp_unit)
+        manifest = manifest_of(folder, settings.name, content, describe_split(rows, cfg.split), unit, account)
+        write_json(folder / "manifest.json", manifest)
+    point(PREPARED / LATEST, output)
+    show(account, manifest, str(output))
+    run_dir.finish("prepare", {"prepared": str(output), "fingerprint": manifest["fingerprint"],
+                               "counts": manifest["counts"]})
+
+
+def find_sources(cfg: PrepareConfig, scratch: Path) -> Sources:
+    """Return the files of the data set, fetched where they have to be."""
+    if isinstance(cfg.dataset, MovieLens100k):
+        if cfg.split.kind == "given":
+            raise ConfigError("split=given: MovieLens-100K comes as one file; choose another split, or name the files "
+                              "of a published split with dataset=files")
+        sources, terms = movielens_100k(cfg.dataset, scratch)
+        if terms:
+            tell(terms)
+        return sources
+    return file_sources(cfg.dataset, cfg.split.kind)
+
+
+def refuse_to_replace(output: Path) -> None:
+    """Raise ConfigError for a folder that holds something other than prepared data: it would be lost."""
+    if output.is_symlink() or output.name in ("", "..", LATEST):
+        raise ConfigError(f"output={output}: must be a folder of its own, not a link or {LATEST}")
+    strange = output.exists() and (not output.is_dir() or any(output.iterdir()))
+    if strange and not (output / "manifest.json").is_file():
+        raise ConfigError(f"output={output}: holds something other than prepared data, which would be lost; choose "
+                          f"another folder or empty it")
+
+
+@contextmanager
+def scratch_folder(output: Path) -> Iterator[Path]:
+    """Yield a temporary folder on the disk that the output goes to, where there is room for it."""
+    with writing(output.parent):
+        folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.scratch.")
+    with folder as name:
+        yield Path(name)
