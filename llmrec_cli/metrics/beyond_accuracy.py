@@ -67,6 +67,12 @@ def exposure(items_QK: np.ndarray, num_items: int) -> np.ndarray:
     return np.bincount(items_QK[items_QK >= 0], minlength=num_items)
 
 
+def compact(items_QK: np.ndarray, candidates_N: np.ndarray) -> np.ndarray:
+    """Return the lists with the candidates numbered 0, 1, ... in their order; padding stays -1."""
+    place_N = np.cumsum(candidates_N) - 1
+    return np.where(items_QK >= 0, place_N[items_QK], -1)
+
+
 def _list_mean(values_N: np.ndarray, items_QK: np.ndarray) -> np.ndarray:
     valid_QK = items_QK >= 0
     sums_Q = np.where(valid_QK, values_N[items_QK], 0.0).sum(1)

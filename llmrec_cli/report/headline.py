@@ -1,0 +1,106 @@
+"""The headline: what a reader who reads nothing else should know, in plain sentences."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmrec_cli.report.content import Content
+
+MANY_TIES = 0.5
+"""From this share of lists on, ties say more about the scores than the scores about the items."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number with what it is."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Title, sentences, warnings and cards at the top of the report."""
+
+    title: str
+    data: str
+    sentences: list[str]
+    warnings: list[str]
+    cards: list[Card]
+    catalogue: str
+    tie_note: str
+
+
+def headline(content: Content) -> Headline:
+    """Return the headline of an evaluation."""
+    metrics, k = content.metrics, content.cutoff
+    ours, protocol = metrics["metrics"], metrics["protocol"]
+    best = strongest_baseline(metrics, k)
+    cards = [_card(f"ndcg@{k}", "how high on the list the liked items are", ours, f"ndcg@{k}", "{:.3f}"),
+             _card("Users with a hit", f"find something they liked among {k}", ours, f"hit@{k}", "{:.0%}"),
+             _card(f"Hits in a list of {k}", "items the user went on to like", ours, f"precision@{k}", "{:.2f}", k),
+             _card("Liked items found", f"recall@{k}", ours, f"recall@{k}", "{:.1%}")]
+    shown = (f"The lists of {k} show {ours[f'coverage@{k}']['mean']:.0%} of the catalogue"
+             + (f"; {_of(ours, f'tail_share@{k}'):.0%} of the places go to the 80% least popular items."
+                if f"tail_share@{k}" in ours else "."))
+    return Headline(_title(metrics, content.model, best, k), str(dict(content.facts["Data"])["Name"]),
+                    _sentences(content, best), warnings(metrics["tie_rate"]), cards, shown,
+                    f"{metrics['tie_rate']:.1%} of the lists have ties in them. "
+                    f"{protocol['num_skipped']:,} users were skipped.")
+
+
+def strongest_baseline(metrics: dict[str, Any], k: int) -> str | None:
+    """Return the baseline with the highest ndcg@k."""
+    return max(metrics["baselines"], key=lambda name: _of(metrics["baselines"][name], f"ndcg@{k}"), default=None)
+
+
+def warnings(tie_rate: float) -> list[str]:
+    """Return what a reader must be warned of."""
+    if tie_rate < MANY_TIES:
+        return []
+    return [f"{tie_rate:.0%} of the lists have ties in them: the scores hardly tell items apart, and a hash of the "
+            f"item id decides instead. A model that has learned nothing looks like this."]
+
+
+def readable(name: str) -> str:
+    """Return the name of a head as it is written in a sentence."""
+    return {"item_knn": "item kNN", "user_knn": "user kNN", "ease": "EASE"}.get(name, name.replace("_", " "))
+
+
+def _title(metrics: dict[str, Any], model: str, best: str | None, k: int) -> str:
+    name = readable(model)
+    name = name[:1].upper() + name[1:]
+    if best is None:
+        return f"{name} reaches an ndcg@{k} of {_of(metrics['metrics'], f'ndcg@{k}'):.3f}"
+    low, high = metrics["comparisons"][best][f"ndcg@{k}"]["ci95"]
+    if low > 0:
+        return f"{name} ranks better than {readable(best)}"
+    return f"{name} ranks worse than {readable(best)}" if high < 0 else f"{name} cannot be told from {readable(best)}"
+
+
+def _sentences(content: Content, best: str | None) -> list[str]:
+    metrics, k = content.metrics, content.cutoff
+    ours, num_users = metrics["metrics"], metrics["protocol"]["num_queries"]
+    hit_low, hit_high = ours[f"hit@{k}"]["ci95"]
+    first = (f"Asked for {k} out of {len(content.counts_N):,} items for each of {num_users:,} users, "
+             f"{readable(content.model)} puts at least one that the user went on to like on "
+             f"{_of(ours, f'hit@{k}'):.0%} of the lists (95% interval {hit_low:.0%} to {hit_high:.0%})")
+    if best is None:
+        return [f"{first}."]
+    theirs, compared = metrics["baselines"][best], metrics["comparisons"][best][f"ndcg@{k}"]
+    low, high = compared["ci95"]
+    base = _of(theirs, f"ndcg@{k}")
+    relative = f", {compared['difference'] / base:+.0%}" if base > 0 else ""
+    sure = "an interval that excludes zero" if low > 0 or high < 0 else "an interval that includes zero"
+    return [f"{first}; {readable(best)}, the strongest baseline, on {_of(theirs, f'hit@{k}'):.0%}.",
+            f"Its ndcg@{k} is {_of(ours, f'ndcg@{k}'):.3f} against {base:.3f}{relative}. The difference of "
+            f"{compared['difference']:+.3f} has a 95% interval from {low:+.3f} to {high:+.3f}, {sure}."]
+
+
+def _card(label: str, note: str, metrics: dict[str, Any], name: str, style: str, times: float = 1) -> Card:
+    mean, (low, high) = metrics[name]["mean"] * times, metrics[name]["ci95"]
+    return Card(label, style.format(mean), f"{style.format(low * times)} to {style.format(high * times)}; {note}")
+
+
+def _of(metrics: dict[str, Any], name: str) -> float:
+    return float(metrics[name]["mean"])

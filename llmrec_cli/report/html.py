@@ -1,0 +1,32 @@
+"""The report: one HTML file that needs no network and no script."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from llmrec_cli import __version__
+from llmrec_cli.report import plots
+from llmrec_cli.report.content import Content
+from llmrec_cli.report.headline import headline
+from llmrec_cli.report.tables import tables
+
+FOLDER = Path(__file__).parent
+
+
+def render(content: Content) -> str:
+    """Return the report as HTML; everything that comes from data is escaped by the template."""
+    cutoffs = sorted({int(name.partition("@")[2]) for name in content.metrics["metrics"]})
+    pictures = {"metrics": plots.metrics_with_intervals(content.metrics, content.cutoff, content.model),
+                "popularity": plots.popularity(content.counts_N, content.exposure),
+                "lengths": plots.metrics_by_length(content.metrics, cutoffs, content.model) if cutoffs[1:] else "",
+                "training": plots.training(content.curves) if content.curves else ""}
+    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True)
+    values: dict[str, Any] = {"content": content, "headline": headline(content), "tables": tables(content),
+                              "version": __version__,
+                              # Ours, not the data's: what goes in as markup is only what matplotlib and we wrote.
+                              "plots": {name: Markup(svg) for name, svg in pictures.items()},
+                              "style": Markup((FOLDER / "style.css").read_text("utf-8"))}
+    return environment.get_template("report.html.j2").render(values)

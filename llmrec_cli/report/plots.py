@@ -1,0 +1,150 @@
+"""Plots as inline SVG whose colours are CSS variables, so that they follow the page's light or dark theme.
+
+No item titles here: fonts of a plot lack scripts that a browser has.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from llmrec_cli.report.content import Curve
+
+INK, SOFT, RULE = "#010101", "#020202", "#030303"
+SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808")
+"""Colours that the page replaces: text, lesser text, lines, the model, and each baseline."""
+VARIABLES = {INK: "--ink", SOFT: "--soft", RULE: "--rule",
+             **{colour: f"--series-{n}" for n, colour in enumerate(SERIES)}}
+STYLE: Any = {
+         "svg.fonttype": "none", "svg.hashsalt": "llmrec", "font.size": 10, "text.color": INK, "axes.edgecolor": RULE,
+         "axes.labelcolor": SOFT, "xtick.color": RULE, "ytick.color": RULE, "xtick.labelcolor": SOFT,
+         "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
+         "axes.titleweight": "bold", "axes.titlelocation": "left", "legend.frameon": False, "figure.dpi": 72,
+         "savefig.transparent": True, "grid.color": RULE, "grid.linewidth": 0.6, "axes.axisbelow": True}
+
+
+def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> str:
+    """Return a panel per metric: the mean of each recommender with its 95% interval."""
+    names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "mrr", "hit")]
+    named = {model: metrics["metrics"], **metrics["baselines"]}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 1.5 + 0.56 * len(named) * 2), layout="constrained")
+        for axes, name in zip(figure.subplots(2, 3, sharey=True).flat, names, strict=True):
+            for row, (_who, values) in enumerate(named.items()):
+                mean, (low, high) = values[name]["mean"], values[name]["ci95"]
+                axes.plot([low, high], [row, row], color=_colour(row), linewidth=3, alpha=0.45, solid_capstyle="round")
+                axes.plot(mean, row, "o", color=_colour(row), markersize=7)
+                axes.annotate(f"{mean:.3f}", (mean, row), (0, 8), textcoords="offset points", ha="center", color=INK)
+            axes.set_title(name)
+            axes.set_yticks(range(len(named)), list(named))
+            axes.set_ylim(len(named) - 0.5, -0.7)
+            axes.margins(x=0.18)
+            axes.grid(axis="x")
+            axes.tick_params(length=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.spines[["left"]].set_visible(False)
+        return _svg(figure, "metrics", f"Means with 95% intervals of {', '.join(named)} for {', '.join(names)}")
+
+
+def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: str) -> str:
+    """Return ndcg, recall and precision over the list length, intervals as bands."""
+    named = {model: metrics["metrics"], **metrics["baselines"]}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 3.2), layout="constrained")
+        for axes, name in zip(figure.subplots(1, 3), ("ndcg", "recall", "precision"), strict=True):
+            for row, (who, values) in enumerate(named.items()):
+                means = [values[f"{name}@{k}"]["mean"] for k in cutoffs]
+                low, high = zip(*(values[f"{name}@{k}"]["ci95"] for k in cutoffs), strict=True)
+                axes.fill_between(cutoffs, low, high, color=_colour(row), alpha=0.18, linewidth=0)
+                axes.plot(cutoffs, means, "o-", color=_colour(row), markersize=4, label=who)
+            axes.set_title(name)
+            axes.set_xticks(cutoffs)
+            axes.set_xlabel("list length k")
+            _open(axes)
+        figure.axes[0].legend(loc="best")
+        return _svg(figure, "lengths", f"ndcg, recall and precision by list length for {', '.join(named)}")
+
+
+def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
+    """Return the popularity curve with what is recommended: per item, and as shares of the catalogue."""
+    order = np.argsort(-counts_N, kind="stable")
+    model = next(iter(exposure))
+    rank = np.arange(1, len(order) + 1)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 3.8), layout="constrained")
+        items, shares = figure.subplots(1, 2)
+        shown = exposure[model][order]
+        items.plot(rank[shown > 0], shown[shown > 0], "o", color=SERIES[0], markersize=3, alpha=0.45, linewidth=0,
+                   label=f"lists of {model} it is on", rasterized=len(order) > 5000)
+        items.plot(rank, np.where(counts_N[order] > 0, counts_N[order], np.nan), color=INK, linewidth=1.8,
+                   label="training interactions")
+        items.set_yscale("log")
+        items.set_xscale("log")
+        items.set_title("Each item, most popular first")
+        items.set_xlabel("popularity rank")
+        items.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        items.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        for label, values, colour in [("training interactions", counts_N, INK),
+                                      *((who, shown, _colour(n)) for n, (who, shown) in enumerate(exposure.items()))]:
+            share = np.cumsum(values[order]) / max(1, values.sum())
+            shares.plot(np.r_[0, rank / len(rank)], np.r_[0, share], color=colour, label=label, linewidth=1.8)
+        shares.set_title("Share that goes to the most popular")
+        shares.set_xlabel("share of the catalogue, most popular first")
+        for axis in (shares.xaxis, shares.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        for axes in (items, shares):
+            _open(axes)
+            axes.legend(loc="best")
+        return _svg(figure, "popularity", "Popularity of items and how often each is recommended")
+
+
+def training(curves: Sequence[Curve]) -> str:
+    """Return losses and validation metrics over training, a panel for each name."""
+    names = list(dict.fromkeys(curve.name for curve in curves))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 3.2), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
+            for n, curve in enumerate(c for c in curves if c.name == name):
+                steps, values = zip(*curve.points, strict=True)
+                axes.plot(steps, values, "o-" if len(steps) < 40 else "-", color=_colour(n), markersize=4,
+                          label=f"fit {n + 1}")
+            axes.set_title(name)
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            _open(axes)
+            if n:
+                axes.legend(loc="best")
+        return _svg(figure, "training", f"Training curves: {', '.join(names)}")
+
+
+def _colour(row: int) -> str:
+    return SERIES[min(row, len(SERIES) - 1)]
+
+
+def _open(axes: Axes) -> None:
+    axes.grid(axis="y")
+    axes.tick_params(length=0)
+    axes.spines[["left"]].set_visible(False)
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """Return the figure as an SVG element with ids of its own, without a declaration and links to namespaces."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg"):]
+    svg = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", svg, count=5)
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{_attribute(description)}"', 1)
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

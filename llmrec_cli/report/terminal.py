@@ -1,0 +1,60 @@
+"""What is printed: plain text without control codes, on a terminal and in a pipe alike."""
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+JOINERS = "\u200c\u200d"
+"""Invisible characters that words of some scripts, and emoji, are written with."""
+INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories that can move the cursor, turn the text around or break a line."""
+
+
+def printable(text: str) -> str:
+    """Return `text` with what could act on a terminal written out: ESC as \\x1b, a line break as \\n."""
+    return "".join(c if c in JOINERS or unicodedata.category(c) not in INVISIBLE
+                   else c.encode("unicode_escape").decode() for c in text)
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table, the first column to the left and the others to the right."""
+    table = [[printable(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(display_width(row[n]) for row in table) for n in range(len(header))]
+    lines = []
+    for row in table:
+        cells = [" " * (width - display_width(cell)) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cell + space if n == 0 else space + cell
+                               for n, (cell, space) in enumerate(zip(row, cells, strict=True))).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def display_width(text: str) -> int:
+    """Return how many cells of a terminal a text takes; East Asian wide characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) or c in JOINERS else
+               2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
+    """Return the main metrics of the model and its baselines, content being that of metrics.json."""
+    names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "hit", "coverage")]
+    header = [f"{content['protocol']['num_queries']} users", *names]
+    rows = [[model, *(_value(content["metrics"], name) for name in names)],
+            ["  95% interval", *(_interval(content["metrics"], name) for name in names)]]
+    for baseline, metrics in content["baselines"].items():
+        rows.append([baseline, *(_value(metrics, name) for name in names)])
+        rows.append(["  p of difference", *(_p(content["comparisons"][baseline], name) for name in names)])
+    return columns(header, rows)
+
+
+def _value(metrics: dict[str, Any], name: str) -> str:
+    return f"{metrics[name]['mean']:.4f}" if name in metrics else "-"
+
+
+def _interval(metrics: dict[str, Any], name: str) -> str:
+    limits = metrics.get(name, {}).get("ci95")
+    return f"{limits[0]:.3f}-{limits[1]:.3f}" if limits else ""
+
+
+def _p(comparison: dict[str, Any], name: str) -> str:
+    return f"{comparison[name]['p']:.3f}" if name in comparison else ""

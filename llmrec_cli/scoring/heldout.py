@@ -1,0 +1,112 @@
+"""What a recommender is measured on: whom to ask, and what they went on to like.
+
+Shapes: Q queries, N items of the recommender's catalogue, U users and M items of the prepared data.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.prepared import PreparedData
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.errors import DataError
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out interactions in the integers of a recommender.
+
+    Attributes
+    ----------
+    queries : Q users with a history and something left to find
+    relevant_QN : CSR of 1s, what each went on to like; without what exclude_seen keeps off the list
+    counts_N : int64 (N,), interactions in the training split, for popularity
+    lengths_Q : int64 (Q,), length of each user's history in the training split
+    candidates_N : bool (N,), the items of the prepared data: what may be recommended
+    num_skipped : users with held-out interactions that are not measured
+    num_cold : those of them without any history
+    """
+
+    queries: Queries
+    relevant_QN: sp.csr_array
+    counts_N: np.ndarray
+    lengths_Q: np.ndarray
+    candidates_N: np.ndarray
+    num_skipped: int
+    num_cold: int
+
+
+def held_out(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
+             exclude_seen: bool) -> HeldOut:
+    """Return the users and held-out items of `split` for a recommender that knows `users` and `items`.
+
+    `history` (users, at most N) is what the recommender was fitted on; `items` must include those of `data`. Ids are
+    matched as strings, so the data may be newer than the recommender: a user it knows is asked for with the history
+    it has, a new one with the history in the data. Seen is that history and everything in the data before `split`.
+    """
+    user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
+    assert (item_of_M >= 0).all()
+    train, wanted = data.part("train"), data.part(split)
+    before = data.part("train") if split == "valid" else data.part("train", "valid")
+    asked = np.unique(wanted.user)
+    before_UN = _renumbered(before, item_of_M, len(items))
+    histories = _histories(asked, user_of_U, history, before_UN)
+    seen = _union(histories, before_UN[asked])
+    relevant = _minus(_renumbered(wanted, item_of_M, len(items))[asked], seen if exclude_seen else None)
+    warm, findable = np.diff(histories.indptr) > 0, np.diff(relevant.indptr) > 0
+    chosen = np.flatnonzero(warm & findable)
+    if len(chosen) == 0:
+        raise DataError(_nobody(data, split, len(asked), int((~warm).sum())))
+    ids, texts = data.users.ids[asked[chosen]], np.full(len(chosen), "", object)
+    queries = Queries(ids, ids, user_of_U[asked[chosen]], histories[chosen], seen[chosen], texts)
+    counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
+    counts_N[item_of_M], candidates_N[item_of_M] = train.item_counts, True
+    return HeldOut(queries, relevant[chosen], counts_N, np.diff(train.matrix.indptr)[asked[chosen]], candidates_N,
+                   len(asked) - len(chosen), int((~warm).sum()))
+
+
+def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> str:
+    if num_asked == 0:
+        return f"{data.path}: no {split} interactions to measure on; prepare with split.{split}=<fraction>"
+    return (f"{data.path}: none of the {num_asked} users with {split} interactions can be measured: {num_cold} have no "
+            f"history to recommend from, the others nothing left to find; prepare with another split, or set "
+            f"exclude_seen=false")
+
+
+def _renumbered(interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
+    """Return the interactions (U, N) in the recommender's integers, each row still oldest first."""
+    matrix = interactions.matrix
+    return sp.csr_array((matrix.data, item_of_M[matrix.indices], matrix.indptr), shape=(matrix.shape[0], num_items))
+
+
+def _histories(asked: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array, data_UN: sp.csr_array) -> sp.csr_array:
+    """Return the history of each user in `asked`: the recommender's own, for those it does not know the data's."""
+    num_known, num_items = known.shape[0], data_UN.shape[1]
+    wide = sp.csr_array((known.data, known.indices, known.indptr), shape=(num_known, num_items))
+    both = sp.csr_array(sp.vstack([wide, data_UN], format="csr"))
+    return both[np.where(user_of_U[asked] >= 0, user_of_U[asked], num_known + asked)]
+
+
+def _pairs(matrix: sp.csr_array) -> np.ndarray:
+    """Return each entry as one number, row * columns + column, sorted and unique."""
+    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return np.unique(row * matrix.shape[1] + matrix.indices)
+
+
+def _from_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
+    row, column = np.divmod(pairs, shape[1])
+    indptr = np.searchsorted(row, np.arange(shape[0] + 1))
+    return sp.csr_array((np.ones(len(pairs), np.float32), column, indptr), shape=shape)
+
+
+def _union(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
+    return _from_pairs(np.union1d(_pairs(one), _pairs(other)), one.shape)
+
+
+def _minus(matrix: sp.csr_array, without: sp.csr_array | None) -> sp.csr_array:
+    """Return the distinct entries of `matrix` that are not in `without`."""
+    pairs = _pairs(matrix)
+    return _from_pairs(pairs if without is None else np.setdiff1d(pairs, _pairs(without), True), matrix.shape)
