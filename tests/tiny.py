@@ -18,7 +18,8 @@ WORDS = {
 def write_tiny(folder: Path) -> None:
     """Write interactions.csv (user_id, item_id, value, timestamp) and items.csv (item_id, title, year, genres).
 
-    Values are 2, 4 or 5, timestamps seconds. 60 users, 40 items with interactions and 4 cold ones ("c0" to "c3") in items.csv only. The same bytes every time.
+    Values are 2, 4 or 5, timestamps seconds. 60 users, 40 items with interactions and 4 cold ones ("c0" to "c3") in
+    items.csv only. The same bytes every time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(7)

@@ -21,6 +21,8 @@ def locate(source: Source, names: list[str], required: tuple[str, ...], optional
     places = {}
     for ours in (*required, *optional):
         theirs = source.columns.get(ours, ours)
+        if theirs not in names and ours in required:
+            theirs = ours  # dataset.columns.item_id=sku is meant for one file, and another has item_id already
         if theirs in names:
             places[ours] = names.index(theirs)
         elif ours in required or ours in source.columns:
@@ -28,15 +30,15 @@ def locate(source: Source, names: list[str], required: tuple[str, ...], optional
     taken: dict[int, str] = {}
     for ours, place in places.items():
         if place in taken:
-            raise DataError(f"{source.path}: dataset.columns maps both {taken[place]} and {ours} to '{names[place]}'; "
+            raise DataError(f"{source.path}: {source.columns_key} maps both {taken[place]} and {ours} to '{names[place]}'; "
                             f"each needs a column of its own")
         taken[place] = ours
     return places
 
 
-def missing(source: Source, names: list[str], ours: str, needed_by: str = "") -> str:
+def missing(source: Source, names: list[str], ours: str) -> str:
     """Return the sentence for a column that is not there."""
     theirs = source.columns.get(ours, ours)
     shown = ", ".join(f"'{n}'" for n in names[:12]) + (", ..." if len(names) > 12 else "")
-    fix = f"map it with dataset.columns.{ours}=<name>"
-    return f"{source.path}: no column '{theirs}'{needed_by}; there are {shown}; {fix}{nearest(theirs, names)}"
+    fix = f"map it with {source.columns_key}.{ours}=<name>"
+    return f"{source.path}: no column '{theirs}'; there are {shown}; {fix}{nearest(theirs, names)}"

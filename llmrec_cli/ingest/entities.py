@@ -28,10 +28,12 @@ class Described:
     ----------
     rows : ibis table of the id, then own columns as c1, c2, ...; None without a file
     names : what c1, c2, ... are called
+    aliases : what the file calls one of our columns -> our name
     """
 
     rows: Table | None = None
     names: list[str] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def describe(connection: Backend, staged: Staged | None, kind: str, account: Acc
     place = ibis.row_number().over(group_by="c0", order_by=[ibis.asc(sound[c], nulls_first=False) for c in own] or "c0")
     first = sound.mutate(place=place).filter(lambda t: t.place == 0).drop("place", "file", "line")
     rows = materialised(first.rename({f"{kind}_id": "c0"}))
-    account.counts |= {f"{kind}s_read": sum(staged.num_read), f"{kind}s_repeated": size(sound) - size(rows)}
-    return Described(rows, staged.names[1:])
+    account.counts |= {f"{kind}s_read": sum(staged.num_read), f"{kind}s_rejected": len(staged.rejects),
+                       f"{kind}s_repeated": size(sound) - size(rows)}
+    return Described(rows, staged.names[1:], staged.aliases)
 
 
 def number(interactions: Table, described: Described, kind: str, only_named: bool) -> Table:
@@ -102,18 +105,19 @@ def _num_ours(described: Described) -> int:
 
 def text_rules(described: Described, kind: str, settings: DatasetSettings) -> TextRules:
     """Check template and attributes against the columns there are. Raises ConfigError for unknown ones."""
-    columns = [*described.names, f"{kind}_id"]
+    columns = {name: name for name in (*described.names, f"{kind}_id")} | described.aliases
     template, attributes = ((settings.item_text, settings.attributes) if kind == "item" else
                             (settings.user_text, settings.user_attributes))
     key = "attributes" if kind == "item" else "user_attributes"
     if described.rows is None and attributes:
         raise ConfigError(f"dataset.{key}: there is no file of {kind}s to take them from; set dataset.{kind}s=<file>")
     for name in attributes:
-        if name not in described.names:
+        if name not in columns:
             raise ConfigError(f"dataset.{key}.{name}: the {kind}s have no such column{nearest(name, described.names)}; "
                               f"there are {', '.join(described.names)}")
     parsed = Template(template, columns, f"dataset.{kind}_text") if template else None
-    return TextRules(parsed, kind == "item", attributes, settings.list_separator, settings.max_text_length)
+    known = {columns[name]: what for name, what in attributes.items()}
+    return TextRules(parsed, kind == "item", known, settings.list_separator, settings.max_text_length)
 
 
 def entity_batches(catalogue: Table, described: Described, kind: str, rules: TextRules,

@@ -19,7 +19,7 @@ class Source:
     ----------
     path : where it is
     split : "" or the split that split=given puts it in
-    columns : our name -> the file's, for those that differ
+    columns : our name -> the file's, for those that differ; `columns_key` is the setting that says so
     names : column names of a file without a header, or None
     encoding, delimiter, quote : as in `settings.dataset.Files`; "" for what the name says
     """
@@ -27,6 +27,7 @@ class Source:
     path: Path
     split: str = ""
     columns: dict[str, str] = field(default_factory=dict)
+    columns_key: str = "dataset.columns"
     names: tuple[str, ...] | None = None
     encoding: str = "utf-8"
     delimiter: str = ""
@@ -80,7 +81,12 @@ def file_sources(settings: Files, split_kind: str) -> Sources:
         if given:
             raise ConfigError(f"dataset.{given[0]}: has an effect only with split=given, not with split={split_kind}")
         interactions = of("interactions")
-    return Sources(interactions, of("items"), of("users"))
+    for_items = {**settings.columns, **settings.item_columns}
+    # dataset.columns.title names the items' title; a user's is something else.
+    for_users = {k: v for k, v in settings.columns.items() if k != "title"} | settings.user_columns
+    return Sources(interactions,
+                   [replace(s, columns=for_items, columns_key="dataset.item_columns") for s in of("items")],
+                   [replace(s, columns=for_users, columns_key="dataset.user_columns") for s in of("users")])
 
 
 def find(named: str | list[str] | None, key: str) -> list[Path]:

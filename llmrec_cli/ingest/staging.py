@@ -39,6 +39,7 @@ class Staged:
     ----------
     names : what c0, c1, ... are called: ours where we have a name for them, else the file's own
     num_read : rows of each source, bad ones too
+    aliases : what a file calls one of our columns -> our name
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Staged:
     names: list[str]
     num_read: list[int] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
 
 
 def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional: tuple[str, ...],
@@ -58,7 +60,8 @@ def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional
     names = [name for name in (*required, *optional) if any(name in file.places for file in opened)]
     if rest:
         names += dict.fromkeys(name for file in opened for name in file.places if name not in names)
-    staged = Staged(path, sources, names)
+    aliases = {theirs: ours for source in sources for ours, theirs in source.columns.items() if ours in names}
+    staged = Staged(path, sources, names, aliases=aliases)
     columns = [pa.field(f"c{n}", pa.string()) for n in range(len(names))]
     schema = pa.schema([("file", pa.int32()), ("line", pa.int64()), *columns])
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:

@@ -55,6 +55,8 @@ def notes(counts: dict[str, int], unit: str, chosen_unit: str) -> list[str]:
         if counts.get(f"{kind}s_not_in_file"):
             found.append(f"{counts[f'{kind}s_not_in_file']:,} {kind}s of the interactions are not in dataset.{kind}s; "
                          f"they are kept without text")
+        if counts.get(f"{kind}s_rejected"):
+            found.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s are bad; rejects.parquet lists them")
         if counts.get(f"{kind}s_repeated"):
             found.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; the one whose columns "
                          f"sort first is kept")

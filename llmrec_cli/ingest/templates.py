@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import nearest
@@ -16,12 +16,15 @@ _BRACKETS = {"(": ")", "[": "]", "（": "）", "【": "】", "«": "»", "“": 
 class Template:
     """A parsed template.
 
-    A field without a value leaves nothing stray: brackets around nothing go, and so does the separator before it and a
-    label that ends in a colon. `{{` and `}}` stand for braces.
+    A field without a value leaves nothing stray: brackets around nothing go, and so do the separator before it and a
+    label that ends in a colon. A full stop after a value that ends in one is left out. `{{` and `}}` stand for braces.
     """
 
-    def __init__(self, template: str, columns: Sequence[str], key: str) -> None:
-        """Parse. Raises ConfigError for unbalanced braces and for a column that is not among `columns`."""
+    def __init__(self, template: str, columns: Mapping[str, str], key: str) -> None:
+        """Parse. `columns` maps what a template may name to the key of its value; `key` is the setting's name.
+
+        Raises ConfigError for unbalanced braces and for a column that is not among `columns`.
+        """
         self.literals, self.fields = [""], []
         end = 0
         for found in _FIELD.finditer(template):
@@ -31,7 +34,7 @@ class Template:
                 if found[1] not in columns:
                     raise ConfigError(f"{key}={template}: no column '{found[1]}'{nearest(found[1], columns)}; there "
                                       f"are {', '.join(columns)}")
-                self.fields.append(found[1])
+                self.fields.append(columns[found[1]])
                 self.literals.append("")
             elif len(found[0]) == 2:
                 self.literals[-1] += found[0][0]
@@ -48,7 +51,9 @@ class Template:
         for field, after in zip(self.fields, self.literals[1:], strict=True):
             if value := values.get(field, ""):
                 text += before + value
-                before, filled = after, True
+                # One full stop after a title that ends in its own: "Mrs. Doubtfire!. Comedy" reads badly.
+                before = after[1:] if value[-1] in ".!?。！？" and after.startswith(".") else after
+                filled = True
             else:
                 before = _without(before, after, at_start=not filled)
         text += before

@@ -81,7 +81,11 @@ class Files(DatasetSettings):
     users: str | list[str] | None = None
     """File(s) with user_id and any columns."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Your names for user_id, item_id, value, timestamp and title."""
+    """Your names for user_id, item_id, value, timestamp and title, in all files."""
+    item_columns: dict[str, str] = field(default_factory=dict)
+    """Your names for item_id and title in dataset.items, where they differ from dataset.columns."""
+    user_columns: dict[str, str] = field(default_factory=dict)
+    """Your names for user_id and title in dataset.users, where they differ from dataset.columns."""
     encoding: str = "utf-8"
     """Encoding of CSV, TSV and JSONL, one that extends ASCII: utf-8, latin-1, gb18030, ..."""
     delimiter: str = ""
@@ -92,9 +96,11 @@ class Files(DatasetSettings):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        for name in self.columns:
-            if name not in COLUMNS:
-                yield f"columns.{name}: no such column of ours{nearest(name, COLUMNS)}; there are {', '.join(COLUMNS)}"
+        known = {"columns": COLUMNS, "item_columns": ("item_id", "title"), "user_columns": ("user_id", "title")}
+        for key, ours in known.items():
+            for name in getattr(self, key):
+                if name not in ours:
+                    yield f"{key}.{name}: no such column of ours{nearest(name, ours)}; there are {', '.join(ours)}"
         if self.interactions is None and self.train is None:
             yield "interactions: missing; set dataset.interactions=<file> (or dataset.train=<file> with split=given)"
         if len(self.delimiter) > 1 and self.delimiter != "\\t":
