@@ -75,7 +75,8 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
 
     raw = OmegaConf.to_container(composed, resolve=False)
     leaks = [f"{key}={value}: a config cannot read the environment, since what it reads would be saved with the run; "
-             f"let the shell fill it in: {key}=\"$NAME\"" for key, value in _leaves(raw) if re.search(r"(?<!\\)\$\{oc\.", str(value))]
+             f"let the shell fill it in: {key}=\"$NAME\""
+             for key, value in _leaves(raw) if re.search(r"(?<!\\)\$\{oc\.", str(value))]
     if leaks:
         raise ConfigError(leaks)
     try:

@@ -8,7 +8,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 from llmrec_cli.config import choices, compose_defaults, groups_of
 from llmrec_cli.settings.groups import GROUPS
@@ -74,19 +74,22 @@ def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
         for part in key.split("."):
             value = value[part]
         meaning = _meaning(command, key, composed)
-    shown = {None: "none", "": "''", True: "true", False: "false"}.get(value, value) if _hashable(value) else value or ""
-    yield f"  {f'{key}={shown}':<34} {meaning}" if len(f"{key}={shown}") < 34 else f"  {key}={shown}\n{'':37}{meaning}"
+    shown = f"{key}={_shown(value)}"
+    yield f"  {shown:<34} {meaning}" if len(shown) <= 34 else f"  {shown}\n{'':37}{meaning}"
 
 
-def _hashable(value: Any) -> bool:
-    return not isinstance(value, (list, dict)) and not (isinstance(value, (int, float)) and not isinstance(value, bool))
+def _shown(value: Any) -> str:
+    if value is None or value == "" or value == {}:
+        return "null" if value is None else ""
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
 
 
 def _meaning(command: str, key: str, composed: dict[str, Any]) -> str:
     cls: Any = COMMANDS[command]
     *path, name = key.split(".")
     for part in path:
-        cls = GROUPS[part][composed[part]["kind"]] if part in groups_of(command) else cls.__dataclass_fields__[part].type
+        grouped = part in groups_of(command)
+        cls = GROUPS[part][composed[part]["kind"]] if grouped else get_type_hints(cls)[part]
     return field_doc(cls, name)
 
 

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from llmrec_cli.errors import ConfigError, LockedError, ResourceError
+from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
 
 RUNS = Path("runs")
 PREPARED = Path("data/prepared")
@@ -122,6 +122,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, readable by people."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file that a run wrote."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not readable ({error}); start a new run") from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from llmrec_cli.settings.head import Recipe
 if TYPE_CHECKING:
     import torch
 
+    from llmrec_cli.scoring.validation import Validation
+
 
 @dataclass
 class Context:
@@ -28,27 +30,31 @@ class Context:
     ----------
     device : where to compute
     seed : seed of everything random in this fit
-    validate : scores of a block-wise scorer to the monitored validation metric, higher is better; None in a refit,
-        where nothing may be chosen any more
+    validation : the monitored metric on validation queries, higher is better; None in a refit, where nothing may be
+        chosen any more
     folder : where checkpoints and curves may be written; None to write nothing
     log : called with an event and its values
+    memo : raw vectors of texts that a frozen encoder has encoded in this run, by the encoder's settings
     """
 
     device: "torch.device"
     seed: int
-    validate: "Callable[[Head], float] | None" = None
+    validation: "Validation | None" = None
     folder: Path | None = None
     log: Callable[..., None] = field(default=lambda event, **values: None)
+    memo: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Head(ABC):
     """A recommender."""
 
-    answers_text: ClassVar[bool] = False
-    """Whether `score_text` works for a fitted head of this class."""
-
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+
+    @property
+    def answers_text(self) -> bool:
+        """Whether `score_text` can be asked of this head once it is fitted."""
+        return False
 
     @abstractmethod
     def fit(self, data: TrainingData, context: Context) -> None:

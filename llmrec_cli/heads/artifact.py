@@ -1,0 +1,169 @@
+"""A recommender on disk: all that scoring needs, so the folder can be copied to another machine.
+
+    config.yaml         the recipe, with what validation chose filled in
+    manifest.json       format, head, data fingerprint and cutoff, encoders, metrics, SHA-256 of every file
+    model.safetensors   what the head learned
+    histories.safetensors, users.parquet, items.parquet
+    encoders/<hash>/    encoders that are not a named package
+
+Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make us run anything.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+import yaml
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.prepared import PreparedData, check_files, read_entities, sha256
+from llmrec_cli.encoders.portable import bundle, resolved
+from llmrec_cli.errors import ArtifactError
+from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.run_dir import whole_folder, write_bytes, write_json
+from llmrec_cli.settings.base import Builder, to_plain
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.head import Fusion, Recipe
+
+FORMAT = 1
+REMEDY = "copy the model again or train it again with `llmrec finetune`"
+
+
+@dataclass
+class Recommender:
+    """A fitted head with the users, items and histories it knows.
+
+    Attributes
+    ----------
+    history : CSR (num_users, num_items), the interactions that the head was fitted on
+    seen : CSR (num_users, num_items), training and validation interactions: what is left out of lists
+    """
+
+    head: Head
+    users: Entities
+    items: Entities
+    history: sp.csr_array
+    seen: sp.csr_array
+    manifest: dict[str, Any]
+
+
+def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tuple[str, ...],
+                     facts: dict[str, Any]) -> None:
+    """Write a recommender whole or not at all. `facts` go into the manifest."""
+    seen = tuple(dict.fromkeys([*fitted_on, "train", "valid"]))
+    with whole_folder(folder) as temporary:
+        recipe, encoders = _portable(head.chosen(), temporary)
+        write_bytes(temporary / "config.yaml", _yaml(recipe))
+        write_bytes(temporary / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in
+                                                           head.state().items()}))
+        histories = _csr_arrays("history", data.part(*fitted_on)) | _csr_arrays("seen", data.part(*seen))
+        write_bytes(temporary / "histories.safetensors", save(histories))
+        _write_entities(temporary / "users.parquet", data.users, "user")
+        _write_entities(temporary / "items.parquet", data.items, "item")
+        names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
+        manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
+                    "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
+                                                                          "name": data.manifest["name"]},
+                    "fitted_on": list(fitted_on), "encoders": encoders, **facts,
+                    "files": {name: sha256(temporary / name) for name in names}}
+        write_json(temporary / "manifest.json", manifest)
+
+
+def load_recommender(folder: Path, context: Context) -> Recommender:
+    """Return the recommender in a model folder, every file checked against the manifest."""
+    file = folder / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise ArtifactError(f"{file}: is not the manifest of a model; {REMEDY}")
+    if manifest.get("format", 0) > FORMAT:
+        raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec "
+                            f"reads; upgrade llmrec")
+    check_files(folder, manifest["files"], REMEDY)
+    users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
+    histories = _tensors(folder / "histories.safetensors")
+    head = build(_read_recipe(folder))
+    try:
+        head.load(_tensors(folder / "model.safetensors"), users, items, context)
+    except KeyError as error:
+        raise ArtifactError(f"{folder / 'model.safetensors'}: no tensor {error}, which config.yaml's head needs; "
+                            f"{REMEDY}") from error
+    shape = (len(users), len(items))
+    return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest)
+
+
+def _read_recipe(folder: Path) -> Recipe:
+    file = folder / "config.yaml"
+    try:
+        plain = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
+    builder = Builder(GROUPS)
+    recipe = builder.settings(Recipe, plain)
+    if builder.found or recipe is None:
+        raise ArtifactError(f"{file}: {'; '.join(builder.found)}; {REMEDY}")
+    return _mapped(recipe, lambda encoder: resolved(encoder, folder))
+
+
+def _portable(recipe: Recipe, folder: Path) -> tuple[Recipe, dict[str, str]]:
+    """Return the recipe with encoders as the model folder has them, and what each must hash to."""
+    identities: dict[str, str] = {}
+
+    def one(encoder: Any) -> Any:
+        moved, identity = bundle(encoder, folder)
+        identities[getattr(moved, "path", "") or moved.kind] = identity
+        return moved
+
+    return _mapped(recipe, one), identities
+
+
+def _mapped(recipe: Recipe, change: Any) -> Recipe:
+    """Return the recipe with `change` applied to each encoder that has an effect; the others are left out."""
+    head = recipe.head
+    if isinstance(head, Fusion):
+        members = {name: _mapped(member, change) for name, member in head.members.items()}
+        return replace(recipe, head=replace(head, members=members), encoder=None)
+    used = "encoder" in head.uses() and recipe.encoder is not None
+    return replace(recipe, encoder=change(recipe.encoder) if used else None)
+
+
+def _yaml(recipe: Recipe) -> bytes:
+    return bytes(yaml.safe_dump(to_plain(recipe), allow_unicode=True, sort_keys=False), "utf-8")
+
+
+def _tensors(file: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
+
+
+def _csr_arrays(name: str, interactions: Interactions) -> dict[str, np.ndarray]:
+    matrix = interactions.matrix
+    return {f"{name}_indptr": matrix.indptr.astype(np.int64), f"{name}_indices": matrix.indices.astype(np.int64)}
+
+
+def _csr(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int]) -> sp.csr_array:
+    indices = tensors[f"{name}_indices"]
+    return sp.csr_array((np.ones(len(indices), np.float32), indices, tensors[f"{name}_indptr"]), shape=shape)
+
+
+def _write_entities(file: Path, entities: Entities, kind: str) -> None:
+    names = np.array(entities.attribute_names, object)
+    attributes = entities.attributes
+    lists = pa.ListArray.from_arrays(pa.array(attributes.indptr, pa.int32()),
+                                     pa.array(list(names[attributes.indices]), pa.string()))
+    columns = {f"{kind}_id": pa.array(list(entities.ids), pa.string()),
+               "title": pa.array(list(entities.titles), pa.string()),
+               "text": pa.array(list(entities.texts), pa.string()), "attributes": lists}
+    pq.write_table(pa.table(columns), file)

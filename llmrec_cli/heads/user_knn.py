@@ -1,0 +1,53 @@
+"""User-based collaborative filtering."""
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.neighbours import nearest_neighbours, weighted
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import UserKnn as Settings
+
+
+class UserKnn(Head):
+    """Score of an item: the summed similarities of the nearest users who interacted with it (Resnick et al. 1994).
+
+    Differs: for positives alone, so nothing is subtracted or divided. A query is compared by its history, whether the
+    user was in training or not; a known user is never their own neighbour.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, Settings)
+        self.settings = recipe.head
+        self.matrix_UN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Keep the interactions; neighbours are found when asked for."""
+        self.matrix_UN = data.interactions.matrix
+
+    def score(self, queries: Queries) -> torch.Tensor:
+        """Return neighbours' similarities x their interactions (Q, N)."""
+        both = sp.csr_array(sp.vstack([self.matrix_UN, queries.history], format="csr"))
+        rows = weighted(both, self.settings.weighting) if self.settings.weighting != "none" else both
+        num_users = self.matrix_UN.shape[0]
+        near_QU = nearest_neighbours(rows[num_users:], rows[:num_users], self.settings, queries.user)
+        return torch.from_numpy((near_QU @ self.matrix_UN).toarray().astype(np.float32, copy=False))
+
+    def add_items(self, items: Entities) -> None:
+        """Append items that nobody has interacted with yet."""
+        old, shape = self.matrix_UN, (self.matrix_UN.shape[0], self.matrix_UN.shape[1] + len(items))
+        self.matrix_UN = sp.csr_array((old.data, old.indices, old.indptr), shape=shape)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the interactions."""
+        return {"indptr": self.matrix_UN.indptr.astype(np.int64), "indices": self.matrix_UN.indices.astype(np.int64)}
+
+    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+        """Take the interactions."""
+        ones = np.ones(len(state["indices"]), np.float32)
+        self.matrix_UN = sp.csr_array((ones, state["indices"], state["indptr"]), shape=(len(users), len(items)))

@@ -1,0 +1,64 @@
+"""Prepared data to a recommender."""
+
+import time
+from typing import Any
+
+from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.device import choose_device
+from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.heads.artifact import save_recommender
+from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.run_dir import PREPARED, RunDir, read_json, write_json
+from llmrec_cli.scoring.validation import validation_of
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.stages import FinetuneConfig
+
+REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
+
+
+def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
+    """Fit on train, choose on validation, fit the choice again on more, save."""
+    device = choose_device(cfg.device)
+    data = read_prepared(cfg.prepared or PREPARED / "latest")
+    _same_data(run_dir, data, resumed=bool(cfg.resume))
+    if data.manifest["counts"]["train"] == 0:
+        raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
+    validation = validation_of(data, cfg.monitor)
+    context = Context(device, cfg.seed, validation, run_dir.checkpoints, run_dir.log)
+    started = time.monotonic()
+
+    head = _fit(cfg.recipe, data, ("train",), context)
+    value = None if validation is None else validation(head.score)
+    run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
+
+    fitted_on: tuple[str, ...] = ("train",)
+    if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, REFITTED_ON[cfg.refit]):
+        fitted_on = REFITTED_ON[cfg.refit]
+        again = Context(device, cfg.seed, None, run_dir.checkpoints / "refit", run_dir.log, context.memo)
+        head = _fit(head.chosen(), data, fitted_on, again)
+
+    facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit}
+    save_recommender(run_dir.model, head, data, fitted_on, facts)
+    run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
+    if value is not None:
+        print(f"{cfg.monitor} on validation: {value:.4f}")
+
+
+def _fit(recipe: Recipe, data: PreparedData, splits: tuple[str, ...], context: Context) -> Head:
+    head = build(recipe)
+    head.fit(data.training(*splits), context)
+    return head
+
+
+def _count(data: PreparedData, splits: tuple[str, ...]) -> int:
+    return sum(data.manifest["counts"][split] for split in splits)
+
+
+def _same_data(run_dir: RunDir, data: PreparedData, resumed: bool) -> None:
+    """Note which data the run was started on, or refuse to go on with other data."""
+    file, now = run_dir.file("inputs.json"), {"data_fingerprint": data.manifest["fingerprint"]}
+    if not resumed:
+        write_json(file, now)
+    elif read_json(file) != now:
+        raise ArtifactError(f"resume={run_dir.path}: the prepared data in {data.path} is not what the run was started "
+                            f"on; prepare the same data again, or start a new run")
