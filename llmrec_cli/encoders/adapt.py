@@ -4,10 +4,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from llmrec_cli.encoders.cuts import AboveAll, BelowAll, Between, Cut
 from llmrec_cli.encoders.layers import check_depth, find_layers
 from llmrec_cli.settings.peft import Frozen, Lora, NoPeft, PeftSettings, TopLayers
+
+LINEAR = (nn.Linear, Conv1D)  # GPT-2 writes its linear layers as the latter.
 
 
 def adapt(model: Any, settings: PeftSettings, seed: int) -> Cut:
@@ -42,15 +45,16 @@ def _lora(model: Any, settings: Lora, seed: int) -> Cut:
     cut: Cut
     if settings.num_layers is None:
         cut = BelowAll(model)
-        places = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        places = [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
     else:
         found = find_layers(model, settings.kind)
         check_depth(settings.num_layers, len(found.layers))
         cut = Between(found, len(found.layers) - settings.num_layers)
         places = [f"{found.name}.{n}.{name}" for n in range(cut.first, len(found.layers))
-                  for name, module in found.layers[n].named_modules() if isinstance(module, nn.Linear)]
+                  for name, module in found.layers[n].named_modules() if isinstance(module, LINEAR)]
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha,  # type: ignore[arg-type]
                         lora_dropout=settings.dropout, target_modules=places, bias="none",
+                        fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in places),
                         task_type="FEATURE_EXTRACTION")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,5 +1,6 @@
 """Text encoders: texts in, vectors out."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class HuggingFace(EncoderSettings):
     allow_download: bool = False
     """Let `path` be a hub id. Off, nothing is ever fetched."""
     revision: str = ""
-    """Commit of the hub model; required with allow_download."""
+    """Commit of the hub model, 40 hex digits; required with allow_download."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -47,6 +48,8 @@ class HuggingFace(EncoderSettings):
             yield "path: missing; set encoder.path=<folder of a Hugging Face model>"
         if self.allow_download and not self.revision:
             yield "revision: missing; a download needs encoder.revision=<commit>, so that the same model comes back"
+        elif self.allow_download and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            yield f"revision={self.revision}: a branch or tag can move; give the commit, 40 hex digits"
         if self.revision and not self.allow_download:
             yield f"revision={self.revision}: has no effect without encoder.allow_download=true"
 
@@ -79,7 +82,8 @@ class Scratch(EncoderSettings):
         yield from self.check("vocabulary_size", least=100)
         yield from self.check("num_layers", "num_attention_heads", "hidden_size", least=1)
         if self.num_attention_heads >= 1 and self.hidden_size % self.num_attention_heads:
-            yield f"hidden_size={self.hidden_size}: must be a multiple of num_attention_heads={self.num_attention_heads}"
+            yield (f"hidden_size={self.hidden_size}: must be a multiple of num_attention_heads="
+                   f"{self.num_attention_heads}")
 
 
 ENCODERS = {"minilm": MiniLM, "hf": HuggingFace, "pretrained": Pretrained, "scratch": Scratch}

@@ -1,0 +1,97 @@
+"""The texts of a catalogue, run through the frozen layers once."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.text_bank import TextBank
+from llmrec_cli.encoders.text_encoder import load_encoder
+from llmrec_cli.settings.encoder import HuggingFace
+from llmrec_cli.settings.peft import Lora, NoPeft
+from tests.tiny_models import save_tiny
+
+CPU = torch.device("cpu")
+TEXTS = ["the robot and the moon", "a", "", "a", "the desert"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("bert"))
+
+
+def load(folder, peft):
+    return load_encoder(HuggingFace(path=str(folder), max_length=12, batch_tokens=20), peft, CPU)
+
+
+def test_packed_tokens_are_padded_to_the_longest_of_the_batch():
+    packed = PackedTokens([np.array([5, 6, 7]), np.array([8]), np.array([9, 10])], padding_id=1, device=CPU)
+    ids, mask = packed.batch(torch.tensor([2, 1, 2]))
+    assert ids.tolist() == [[9, 10], [8, 1], [9, 10]]
+    assert mask.tolist() == [[True, True], [True, False], [True, True]]
+
+
+def test_buckets_hold_similar_lengths_within_the_limit_and_each_row_once():
+    found = [rows.tolist() for rows in buckets(np.array([2, 9, 3, 3, 1]), 9)]
+    assert found == [[1], [2, 3, 0], [4]]
+    assert [rows.tolist() for rows in buckets(np.array([50]), 9)] == [[0]]
+
+
+def test_a_batch_is_what_lower_gives_and_padding_is_zero(folder):
+    encoder = load(folder, Lora())
+    bank = TextBank(encoder, TEXTS, CPU)
+    hidden, mask = bank.batch(torch.tensor([1, 0, 1]))
+    ids, expected_mask = PackedTokens(encoder.tokenize(["a", TEXTS[0], "a"]), 0, CPU).batch(torch.arange(3))
+    assert torch.equal(mask, expected_mask)
+    assert torch.allclose(hidden[mask], encoder.lower(ids, mask)[mask], atol=1e-5)
+    assert not hidden[~mask].any()
+    assert not hidden.requires_grad
+
+
+def test_identical_texts_share_their_storage(folder):
+    bank = TextBank(load(folder, Lora()), TEXTS, CPU)
+    assert (len(bank), bank.num_distinct) == (5, 4)
+    assert bank.distinct_of[1] == bank.distinct_of[3]
+    tokens = sum(len(ids) for ids in bank.encoder.tokenize(["the robot and the moon", "a", "", "the desert"]))
+    assert len(bank.kept) == tokens + 1
+
+
+def test_frozen_layers_run_when_the_bank_is_built_and_never_again(folder, monkeypatch):
+    encoder = load(folder, Lora())
+    bank = TextBank(encoder, TEXTS, CPU)
+    monkeypatch.setattr(encoder, "lower", None)
+    encoder.train()
+    encoder.upper(*bank.batch(torch.arange(5))).sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters() if p.requires_grad)
+    bank.vectors()
+    assert encoder.training
+
+
+def test_bfloat16_halves_the_memory_and_stays_close(folder):
+    encoder = load(folder, Lora())
+    exact, rounded = TextBank(encoder, TEXTS, CPU), TextBank(encoder, TEXTS, CPU, torch.bfloat16)
+    assert rounded.kept.nbytes * 2 == exact.kept.nbytes
+    assert rounded.batch(torch.tensor([0]))[0].dtype == torch.float32
+    assert torch.allclose(exact.vectors(), rounded.vectors(), atol=0.1)
+
+
+def test_a_trained_lower_part_runs_with_every_batch_and_gets_gradients(folder):
+    encoder = load(folder, NoPeft())
+    bank = TextBank(encoder, TEXTS, CPU)
+    hidden, mask = bank.batch(torch.arange(5))
+    encoder.upper(hidden, mask).sum().backward()
+    assert encoder.model.get_input_embeddings().weight.grad.abs().sum() > 0
+    before = bank.vectors()
+    with torch.no_grad():
+        encoder.model.get_input_embeddings().weight.neg_()
+    assert not torch.allclose(before, bank.vectors())
+
+
+def test_a_perturbation_of_the_batch_reaches_the_vectors_and_leaves_the_bank_alone(folder):
+    encoder = load(folder, Lora())
+    bank = TextBank(encoder, TEXTS, CPU)
+    hidden, mask = bank.batch(torch.arange(5))
+    clean = encoder.upper(hidden, mask)
+    hidden += 0.5 * torch.randn_like(hidden)
+    assert not torch.allclose(clean, encoder.upper(hidden, mask))
+    assert torch.allclose(clean, bank.vectors(), atol=1e-5)

@@ -1,0 +1,52 @@
+"""Tiny Hugging Face models with random weights and a tokenizer trained on the spot: no network, a few kilobytes."""
+
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+SENTENCES = ("the robot and the moon", "a love letter from Paris", "a sheriff rides the desert", "clowns laugh and run",
+             "太空 机器人 爱情", "café at night, 1994")
+SPECIAL = {"bert": ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"),
+           "roberta": ("<s>", "</s>", "<pad>", "<unk>", "<mask>")}
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24,
+         "max_position_embeddings": 48}
+ARCHITECTURES = {
+    "bert": (transformers.BertConfig, SHAPE), "roberta": (transformers.RobertaConfig, SHAPE),
+    "xlm-roberta": (transformers.XLMRobertaConfig, SHAPE), "gpt2": (transformers.GPT2Config, {
+        "n_embd": 16, "n_layer": 4, "n_head": 2, "n_positions": 48}),
+    "distilbert": (transformers.DistilBertConfig, {"dim": 16, "n_layers": 4, "n_heads": 2, "hidden_dim": 24,
+                                                   "max_position_embeddings": 48}),
+}
+
+
+def tiny_tokenizer(family: str = "bert"):
+    """Return a WordPiece tokenizer trained on SENTENCES, with the special tokens of bert or roberta."""
+    cls, sep, pad, unk, mask = special = SPECIAL[family]
+    tokenizer = Tokenizer(models.WordPiece(unk_token=unk))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    order = [pad, unk, cls, sep, mask] if family == "bert" else [cls, pad, sep, unk, mask]
+    tokenizer.train_from_iterator(SENTENCES, trainers.WordPieceTrainer(vocab_size=120, special_tokens=order,
+                                                                      show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}", special_tokens=[(t, tokenizer.token_to_id(t)) for t in (cls, sep)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=48,
+        **dict(zip(("cls_token", "sep_token", "pad_token", "unk_token", "mask_token"), special, strict=True)))
+
+
+def save_tiny(folder: Path, architecture: str = "bert") -> Path:
+    """Write a tiny model of the architecture with its tokenizer to `folder` and return it."""
+    tokenizer = tiny_tokenizer("roberta" if "roberta" in architecture else "bert")
+    config_class, shape = ARCHITECTURES[architecture]
+    config = config_class(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **shape)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = transformers.AutoModel.from_config(config)
+        for parameter in model.parameters():  # Layers that start at almost nothing would make any order look right.
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
