@@ -10,7 +10,7 @@ from llmrec_cli import __version__
 from llmrec_cli.report import plots
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.headline import headline
-from llmrec_cli.report.tables import tables
+from llmrec_cli.report.tables import metrics_table, slices_table
 
 FOLDER = Path(__file__).parent
 
@@ -24,8 +24,8 @@ def render(content: Content) -> str:
                 "training": plots.training(content.curves) if content.curves else ""}
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True)
-    values: dict[str, Any] = {"content": content, "headline": headline(content), "tables": tables(content),
-                              "version": __version__,
+    values: dict[str, Any] = {"content": content, "headline": headline(content), "metrics": metrics_table(content),
+                              "slices": slices_table(content), "version": __version__,
                               # Ours, not the data's: what goes in as markup is only what matplotlib and we wrote.
                               "plots": {name: Markup(svg) for name, svg in pictures.items()},
                               "style": Markup((FOLDER / "style.css").read_text("utf-8"))}

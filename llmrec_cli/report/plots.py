@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llmrec_cli.report.content import Curve
@@ -34,7 +35,7 @@ def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> 
     names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "mrr", "hit")]
     named = {model: metrics["metrics"], **metrics["baselines"]}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.4, 1.5 + 0.56 * len(named) * 2), layout="constrained")
+        figure = Figure(figsize=(10.4, 1.6 + 1.1 * len(named)), layout=ConstrainedLayoutEngine(h_pad=0.14, w_pad=0.12))
         for axes, name in zip(figure.subplots(2, 3, sharey=True).flat, names, strict=True):
             for row, (_who, values) in enumerate(named.items()):
                 mean, (low, high) = values[name]["mean"], values[name]["ci95"]

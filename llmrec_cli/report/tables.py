@@ -7,7 +7,6 @@ from llmrec_cli.report.content import Content
 
 METRICS = ("ndcg", "recall", "precision", "f1", "hit", "map", "mrr", "coverage", "novelty", "tail_share", "diversity",
            "gini", "arp")
-COMPARED = ("ndcg", "recall", "precision", "hit", "map", "mrr")
 SLICED = ("ndcg", "recall", "hit", "mrr")
 SLICES = {"item:head": "Items: most popular 5%", "item:mid": "Items: next 15%", "item:tail": "Items: other 80%",
           "item:cold": "Items: not in training", "user:few": "Users: third with the shortest history",
@@ -29,33 +28,34 @@ class Row:
 
     name: str
     cells: list[Cell]
-    users: str = ""
 
 
 @dataclass(frozen=True)
-class Tables:
-    """All tables and the names of their columns."""
+class Table:
+    """Names of the columns after the first, and the rows."""
 
-    names: list[str]
-    metrics: list[Row]
-    compared: list[str]
-    comparisons: list[Row]
-    sliced: list[str]
-    slices: list[Row]
+    columns: list[str]
+    rows: list[Row]
 
 
-def tables(content: Content) -> Tables:
-    """Return the tables of an evaluation at the report's list length."""
+def metrics_table(content: Content) -> Table:
+    """Return a row per metric: the mean of each recommender, then the difference to each baseline."""
     metrics, k = content.metrics, content.cutoff
-    names = [f"{name}@{k}" for name in METRICS if f"{name}@{k}" in metrics["metrics"]]
-    named = {content.model: metrics["metrics"], **metrics["baselines"]}
-    compared, sliced = [f"{name}@{k}" for name in COMPARED], [f"{name}@{k}" for name in SLICED]
-    sizes = metrics["protocol"]["slice_queries"]
-    return Tables(names, [Row(who, [_mean(values, name) for name in names]) for who, values in named.items()],
-                  compared, [Row(who, [_difference(values[name]) for name in compared])
-                             for who, values in metrics["comparisons"].items()],
-                  sliced, [Row(SLICES[slice_], [_mean(values, name) for name in sliced], f"{sizes[slice_]:,}")
-                           for slice_, values in metrics["slices"].items()])
+    named = [metrics["metrics"], *metrics["baselines"].values()]
+    rows = []
+    for name in (f"{name}@{k}" for name in METRICS if f"{name}@{k}" in metrics["metrics"]):
+        differences = [_difference(compared.get(name)) for compared in metrics["comparisons"].values()]
+        rows.append(Row(name, [*(_mean(values, name) for values in named), *differences]))
+    return Table([content.model, *metrics["baselines"], *(f"gain over {who}" for who in metrics["comparisons"])], rows)
+
+
+def slices_table(content: Content) -> Table:
+    """Return a row per slice with what the model reaches in it."""
+    metrics, k = content.metrics, content.cutoff
+    names, sizes = [f"{name}@{k}" for name in SLICED], metrics["protocol"]["slice_queries"]
+    return Table(["users", *names], [Row(SLICES[which], [Cell(f"{sizes[which]:,}", ""),
+                                                         *(_mean(values, name) for name in names)])
+                                     for which, values in metrics["slices"].items()])
 
 
 def _mean(metrics: dict[str, Any], name: str) -> Cell:
@@ -65,7 +65,9 @@ def _mean(metrics: dict[str, Any], name: str) -> Cell:
     return Cell(_number(metrics[name]["mean"]), f"{_number(limits[0])} to {_number(limits[1])}" if limits else "")
 
 
-def _difference(comparison: dict[str, Any]) -> Cell:
+def _difference(comparison: dict[str, Any] | None) -> Cell:
+    if comparison is None:
+        return Cell("", "")
     low, high = comparison["ci95"]
     kind = "better" if low > 0 else "worse" if high < 0 else ""
     return Cell(f"{comparison['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}; p {comparison['p']:.3f}", kind)

@@ -1,0 +1,181 @@
+"""The report shows what was measured, escapes what came with the data, and needs nothing from outside."""
+
+import functools
+import html
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from llmrec_cli.report.content import Content, Curve, Entry, Example, main_cutoff, training_curves
+from llmrec_cli.report.headline import headline, warnings
+from llmrec_cli.report.html import render
+from llmrec_cli.report.tables import SLICES
+
+NASTY = "<script>alert('1')</script>\"&=cmd"
+RANKING = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
+
+
+def described(base):
+    metrics = {f"{name}@{k}": {"mean": base, "ci95": [base - 0.01, base + 0.01]} for name in RANKING for k in (5, 10)}
+    whole = {f"coverage@{k}": {"mean": 0.5, "ci95": None} for k in (5, 10)}
+    return metrics | whole | {"tail_share@10": {"mean": 0.1, "ci95": [0.0, 0.2]}}
+
+
+def content(low=0.05, high=0.15, **changes):
+    compared = {name: {"difference": 0.1, "ci95": [low, high], "p": 0.002} for name in described(0.3)}
+    protocol = {"num_queries": 943, "num_skipped": 2, "ties": "by hash", "slice_queries": dict.fromkeys(SLICES, 7)}
+    metrics = {"protocol": protocol, "metrics": described(0.3), "baselines": {"popularity": described(0.2)},
+               "comparisons": {"popularity": compared}, "slices": {name: {} for name in SLICES}, "tie_rate": 0.01}
+    example = Example(NASTY, [Entry(NASTY)], [Entry("千と千尋の神隠し", True), Entry("Alien")], [Entry("أحلام")], 20, 1)
+    made = Content("ease", {"Data": [("Name", NASTY)]}, metrics, 10, np.array([9, 3, 1, 0]),
+                   {"ease": np.array([3, 2, 0, 1]), "popularity": np.array([6, 0, 0, 0])},
+                   [Curve("training loss by step", [(1, 2.0), (2, 1.5)])], [example])
+    return replace(made, **changes)
+
+
+@functools.cache
+def page():
+    """The report, rendered once for all tests."""
+    return render(content())
+
+
+class Visible(HTMLParser):
+    """Collects tags with attributes and the text that a reader sees."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self.inside = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.inside):
+            self.text.append(data)
+
+
+def test_titles_with_markup_are_shown_and_not_run():
+    shown = Visible(page())
+    assert not [tag for tag, _ in shown.tags if tag == "script"]
+    assert "".join(shown.text).count(NASTY) >= 3
+
+
+def test_the_report_loads_nothing_from_anywhere():
+    text = page()
+    assert not re.search(r"https?://|//[a-z]+\.[a-z]", text)
+    loading = {"link", "script", "img", "iframe", "object", "embed", "audio", "video", "source", "base", "form"}
+    parsed = Visible(text)
+    assert not loading & {tag for tag, _ in parsed.tags}
+    for _, attributes in parsed.tags:
+        assert all(value.startswith("#") for key, value in attributes.items() if key in ("src", "href", "xlink:href"))
+    assert "@import" not in text
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+
+
+def test_ids_of_the_plots_do_not_collide():
+    ids = re.findall(r'\bid="([^"]+)"', page())
+    assert len(ids) == len(set(ids))
+
+
+def test_every_reference_within_a_plot_is_defined():
+    text = page()
+    assert set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text)) <= {
+        pair for name in re.findall(r'\bid="([^"]+)"', text) for pair in ((name, ""), ("", name))}
+
+
+def test_plots_take_their_colours_from_the_page():
+    assert not re.search(r"#0[1-8]0[1-8]0[1-8]", page())
+
+
+def test_all_scripts_are_in_the_page_as_text():
+    text = html.unescape(page())
+    assert "千と千尋の神隠し" in text
+    assert "أحلام" in text
+
+
+def test_the_same_evaluation_gives_the_same_bytes():
+    assert render(content()) == page()
+
+
+def test_a_model_without_training_curves_says_so():
+    assert "No training curves" in render(content(curves=[]))
+    assert "No training curves" not in page()
+
+
+def test_without_baselines_the_report_still_renders():
+    metrics = {**content().metrics, "baselines": {}, "comparisons": {}}
+    text = render(content(metrics=metrics, exposure={"ease": np.array([1, 1, 0, 0])}))
+    assert "reaches an ndcg@10 of 0.300" in text
+
+
+@pytest.mark.parametrize(("low", "high", "title"), [(0.05, 0.15, "EASE ranks better than popularity"),
+                                                    (-0.1, 0.1, "EASE cannot be told from popularity"),
+                                                    (-0.2, -0.1, "EASE ranks worse than popularity")])
+def test_the_title_claims_no_more_than_the_interval(low, high, title):
+    assert headline(content(low, high)).title == title
+
+
+def test_many_ties_are_warned_of_and_few_are_not():
+    assert warnings(0.01) == []
+    assert "97% of the lists" in warnings(0.97)[0]
+
+
+def test_the_report_talks_about_lists_of_ten_or_the_nearest_length():
+    assert main_cutoff([5, 10, 20]) == 10
+    assert main_cutoff([1, 100]) == 1
+    assert main_cutoff([5, 15]) == 5
+
+
+def test_training_curves_are_read_from_the_log_and_a_new_fit_begins_a_new_curve(tmp_path):
+    lines = ['{"event": "step", "step": 1, "loss": 3.0}', '{"event": "step", "step": 2, "loss": 2.0}',
+             '{"event": "validation", "epoch": 1, "value": 0.1}', '{"event": "step", "step": 1, "loss": 2.5}',
+             '{"event": "chosen", "monitor": "ndcg@10", "value": 0.1}']
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    assert training_curves(tmp_path / "log.jsonl") == [
+        Curve("training loss by step", [(1, 3.0), (2, 2.0)]), Curve("training loss by step", [(1, 2.5)]),
+        Curve("ndcg@10 on validation by epoch", [(1, 0.1)])]
+    assert training_curves(tmp_path / "none.jsonl") == []
+
+
+def test_long_curves_are_thinned_by_means(tmp_path):
+    lines = [f'{{"event": "step", "step": {n}, "loss": 1.5}}' for n in range(1, 5001)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    (curve,) = training_curves(tmp_path / "log.jsonl")
+    assert len(curve.points) <= 300
+    assert {value for _, value in curve.points} == {1.5}
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine to render the report in")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_report_renders_in_a_browser(tmp_path, width):
+    """The picture has to show something, and the page must not be wider than the window."""
+    text = page().replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
+    text = text.replace("</body>", "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - "
+                                   "document.documentElement.clientWidth)</script></body>")
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2400"]
+    address = (tmp_path / "report.html").as_uri()
+    picture = tmp_path / "report.png"
+    subprocess.run([BROWSER, *flags, f"--screenshot={picture}", address], check=True, capture_output=True, timeout=120)
+    image = pytest.importorskip("matplotlib.image").imread(picture)
+    assert image[..., :3].std() > 0.02
+    dom = subprocess.run([BROWSER, *flags, "--dump-dom", address], check=True, capture_output=True, text=True,
+                         timeout=120).stdout
+    assert "<title>overflow 0</title>" in dom
+    assert "EASE ranks better than popularity" in dom

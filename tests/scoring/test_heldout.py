@@ -1,0 +1,121 @@
+"""Whom a recommender is measured on, and what counts as found."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.prepared import SPLITS, PreparedData
+from llmrec_cli.errors import DataError
+from llmrec_cli.scoring.heldout import held_out
+
+ITEMS = ["a", "b", "c", "d", "e"]
+
+
+def entities(ids):
+    names = np.array(ids, object)
+    return Entities(names, names, names, sp.csr_array((len(ids), 0), dtype=np.float32), [])
+
+
+def prepared(rows, users=("u", "v", "w"), items=ITEMS):
+    """Prepared data of rows (user, item, split) in order of time."""
+    rows = sorted(enumerate(rows), key=lambda row: (users.index(row[1][0]), row[0]))
+    user = np.array([users.index(row[0]) for _, row in rows], np.int64)
+    item = np.array([items.index(row[1]) for _, row in rows], np.int64)
+    interactions = Interactions(user, item, np.ones(len(rows), np.float32), np.arange(len(rows)), len(users),
+                                len(items))
+    return PreparedData(Path("data"), {}, entities(users), entities(items), interactions,
+                        np.array([SPLITS.index(row[2]) for _, row in rows], np.int8))
+
+
+def task(data, split="test", fitted_on=("train",), exclude_seen=True, users=None, items=None, history=None):
+    history = data.part(*fitted_on).matrix if history is None else history
+    return held_out(data, split, users or data.users, items or data.items, history, exclude_seen)
+
+
+def rows_of(matrix):
+    return [matrix.indices[matrix.indptr[n]:matrix.indptr[n + 1]].tolist() for n in range(matrix.shape[0])]
+
+
+DATA = [("u", "b", "train"), ("u", "a", "train"), ("u", "c", "valid"), ("u", "d", "test"),
+        ("v", "a", "train"), ("v", "e", "valid"), ("w", "c", "train")]
+
+
+def test_only_users_with_held_out_interactions_are_asked_for():
+    found = task(prepared(DATA))
+    assert found.queries.ids.tolist() == ["u"]
+    assert rows_of(found.relevant_QN) == [[3]]
+    assert found.num_skipped == 0
+
+
+def test_the_history_is_what_the_model_was_fitted_on_oldest_first():
+    assert rows_of(task(prepared(DATA)).queries.history) == [[1, 0]]
+    assert rows_of(task(prepared(DATA), fitted_on=("train", "valid")).queries.history) == [[1, 0, 2]]
+
+
+def test_validation_interactions_are_left_out_of_lists_for_the_test_also_when_not_fitted_on():
+    assert rows_of(task(prepared(DATA)).queries.seen) == [[0, 1, 2]]
+
+
+def test_nothing_of_the_test_is_seen_when_validation_is_measured():
+    found = task(prepared(DATA), split="valid")
+    assert found.queries.ids.tolist() == ["u", "v"]
+    assert rows_of(found.relevant_QN) == [[2], [4]]
+    assert rows_of(found.queries.seen) == [[0, 1], [0]]
+
+
+def test_a_user_who_has_seen_all_there_is_to_find_is_skipped_and_counted():
+    data = prepared([*DATA, ("v", "a", "test")])
+    assert task(data).queries.ids.tolist() == ["u"]
+    assert task(data).num_skipped == 1
+    assert task(data, exclude_seen=False).queries.ids.tolist() == ["u", "v"]
+
+
+def test_a_relevant_item_counts_once_however_often_it_was_interacted_with():
+    assert rows_of(task(prepared([*DATA, ("u", "d", "test")])).relevant_QN) == [[3]]
+
+
+def test_a_user_without_history_is_skipped_and_counted_as_cold():
+    found = task(prepared([row for row in DATA if row[0] != "w"] + [("w", "a", "test")]))
+    assert (found.queries.ids.tolist(), found.num_skipped, found.num_cold) == (["u"], 1, 1)
+
+
+def test_no_warm_user_to_evaluate_is_a_data_error_and_never_a_metric_of_zero():
+    with pytest.raises(DataError, match="none of the 1 users with test interactions") as error:
+        task(prepared([("u", "a", "train"), ("v", "b", "test")]))
+    assert error.value.exit_code == 3
+
+
+def test_a_split_without_interactions_is_a_data_error():
+    with pytest.raises(DataError, match="no test interactions"):
+        task(prepared([("u", "a", "train")]))
+
+
+def test_popularity_and_history_lengths_come_from_the_training_split():
+    found = task(prepared(DATA), fitted_on=("train", "valid"))
+    assert found.counts_N.tolist() == [2, 1, 1, 0, 0]
+    assert found.lengths_Q.tolist() == [2]
+
+
+def test_newer_data_is_matched_by_id_and_a_user_known_to_the_model_keeps_the_models_history():
+    """The model knows users (v, u) and items (e, d, old, a); the data has a new user, new items, and another order."""
+    data = prepared([*DATA, ("w", "e", "test")])
+    known = sp.csr_array(np.array([[0, 0, 1, 0], [1, 0, 0, 1]], np.float32))
+    items = entities(["e", "d", "old", "a", "b", "c"])
+    found = task(data, users=entities(["v", "u"]), items=items, history=known)
+    assert found.queries.ids.tolist() == ["u", "w"]
+    assert found.queries.user.tolist() == [1, -1]
+    assert rows_of(found.queries.history) == [[0, 3], [5]]
+    assert rows_of(found.queries.seen) == [[0, 3, 4, 5], [5]]
+    assert rows_of(found.relevant_QN) == [[1], [0]]
+    assert found.candidates_N.tolist() == [True, True, False, True, True, True]
+
+
+def test_what_an_older_model_was_fitted_on_is_not_counted_as_found_in_newer_data():
+    data = prepared(DATA)
+    known = data.part("train", "valid", "test").matrix
+    with pytest.raises(DataError, match="nothing left to find"):
+        task(data, history=known)
