@@ -103,20 +103,27 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
+    with writing(path), whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield an empty file that takes the place of `path` when the block ends well, and vanishes when it does not."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        sync(path.parent)
+        os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with writing(path):
+            sync(temporary)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+            sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -211,6 +218,7 @@ def environment() -> dict[str, Any]:
     installed = {d.metadata["Name"] for d in metadata.distributions()}
     versions = {name: metadata.version(name) for name in packages if name in installed}
     folder = Path(__file__).parent
-    commit = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False)
     return {"python": sys.version.split()[0], "platform": platform.platform(), "machine": platform.machine(),
             "cores": os.cpu_count(), "packages": versions, "commit": commit.stdout.strip() or None}

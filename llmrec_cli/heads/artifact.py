@@ -72,7 +72,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
                                                                           "name": data.manifest["name"]},
-                    "fitted_on": list(fitted_on), "encoders": encoders, **facts,
+                    "texts": data.manifest.get("texts"), "fitted_on": list(fitted_on), "encoders": encoders, **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
 

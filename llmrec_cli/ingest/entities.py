@@ -133,7 +133,7 @@ def entity_batches(catalogue: Table, described: Described, kind: str, rules: Tex
         titles, texts, lists = [], [], []
         for n, name in enumerate(ids):
             values = {c: v for c, v in zip(described.names, (c[n] for c in columns), strict=True) if v}
-            title, text, attributes = _told(values, name, kind, rules)
+            title, text, attributes = told(values, name, kind, rules)
             titles.append(title)
             texts.append(text)
             lists.append(attributes)
@@ -144,7 +144,7 @@ def entity_batches(catalogue: Table, described: Described, kind: str, rules: Tex
         yield pa.RecordBatch.from_arrays([*ours, *kept], schema=target)
 
 
-def _told(values: dict[str, str], name: str, kind: str, rules: TextRules) -> tuple[str, str, list[str]]:
+def told(values: dict[str, str], name: str, kind: str, rules: TextRules) -> tuple[str, str, list[str]]:
     """Return the title, text and attributes of one entity."""
     attributes = []
     shown = dict(values)

@@ -10,7 +10,7 @@ from llmrec_cli.ingest.account import Account, refuse_rejects, show, tell
 from llmrec_cli.ingest.engine import engine, materialised
 from llmrec_cli.ingest.entities import describe, number, text_rules
 from llmrec_cli.ingest.interactions import keep, stage_interactions
-from llmrec_cli.ingest.manifest import describe_split, manifest_of
+from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
 from llmrec_cli.ingest.movielens import movielens_100k
 from llmrec_cli.ingest.sources import Sources, file_sources
 from llmrec_cli.ingest.splits import divide, needs_time
@@ -53,7 +53,8 @@ def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
                    write_entities(folder, user_numbers, users, "user", user_rules, account)]
         write_rejects(folder, [reject for part in files for reject in part.rejects])
         account.notes += notes(account.counts, unit, settings.timestamp_unit)
-        manifest = manifest_of(folder, settings.name, content, describe_split(rows, cfg.split), unit, account)
+        manifest = manifest_of(folder, settings.name, content, describe_split(rows, cfg.split),
+                               describe_texts(settings, items, users), unit, account)
         write_json(folder / "manifest.json", manifest)
     point(PREPARED / LATEST, output)
     show(account, manifest, str(output))
