@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -88,13 +89,13 @@ def _example(q: int, task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: En
     shown_hits = hits_QK[q, :length]
     found = set(shown[shown_hits].tolist())
     ordered = sorted(went_on.tolist(), key=lambda item: item not in found)
-    return Example(str(task.queries.ids[q]), [Entry(_title(items, n)) for n in liked[::-1][:NUM_LIKED]],
+    return Example(printable(str(task.queries.ids[q])), [Entry(_title(items, n)) for n in liked[::-1][:NUM_LIKED]],
                    [Entry(_title(items, n), bool(hit)) for n, hit in zip(shown, shown_hits, strict=True) if n >= 0],
                    [Entry(_title(items, n), n in found) for n in ordered[:LIST_LENGTH]], len(liked), len(went_on))
 
 
 def _title(items: Entities, item: int) -> str:
-    return str(items.titles[item] or items.ids[item])
+    return printable(str(items.titles[item] or items.ids[item]))
 
 
 def training_curves(log: Path) -> list[Curve]:

@@ -21,7 +21,7 @@ from llmrec_cli.metrics.beyond_accuracy import exposure
 from llmrec_cli.report.content import Content, examples, main_cutoff, training_curves
 from llmrec_cli.report.headline import warnings
 from llmrec_cli.report.html import render
-from llmrec_cli.report.terminal import headline_table
+from llmrec_cli.report.terminal import headline_table, printable
 from llmrec_cli.run_dir import RunDir, latest, write_bytes, write_json
 from llmrec_cli.scoring.evaluation import Measured, measure
 from llmrec_cli.scoring.heldout import HeldOut, held_out
@@ -192,4 +192,4 @@ def _facts(recommender: Recommender, data: PreparedData, cfg: EvaluateConfig,
                                     + (" less what a user has seen" if cfg.exclude_seen else "")),
                      ("Intervals", f"95%, {cfg.num_bootstrap:,} resamples of the users"),
                      ("Baselines", ", ".join(cfg.baselines) or "none")]}
-    return {name: [(label, str(value)) for label, value in rows] for name, rows in facts.items()}
+    return {name: [(label, printable(str(value))) for label, value in rows] for name, rows in facts.items()}

@@ -1,0 +1,265 @@
+"""The evaluate stage: from a model folder and prepared data to its files, checked by outside tools where it can be."""
+
+import json
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from llmrec_cli.data.prepared import read_prepared, sha256
+from llmrec_cli.errors import ConfigError, DataError, DivergedError
+from llmrec_cli.heads.artifact import save_recommender
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.run_dir import RunDir
+from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.stages import evaluate
+
+NUM_USERS, NUM_ITEMS = 40, 30
+NASTY = "<script>alert(1)</script>\x1b[2J =cmd|'/c calc'!A1 千と千尋"
+
+
+def rows(seed=0, splits=("train",) * 6 + ("valid", "test")):
+    """(user, item, split): everybody likes items of one of three kinds, most of the time."""
+    generator = np.random.default_rng(seed)
+    for user in range(NUM_USERS):
+        weights = np.where(np.arange(NUM_ITEMS) % 3 == user % 3, 8.0, 1.0) * np.linspace(2, 1, NUM_ITEMS)
+        for item, split in zip(generator.choice(NUM_ITEMS, len(splits), False, weights / weights.sum()), splits,
+                               strict=True):
+            yield f"u{user:02}", f"i{item:02}", split
+
+
+def write_prepared(folder, interactions, items=None, title=str):
+    """Write prepared data in the form that llmrec_cli.data.prepared describes."""
+    folder.mkdir(parents=True)
+    interactions = list(interactions)
+    users = sorted({user for user, _, _ in interactions})
+    items = items or [f"i{n:02}" for n in range(NUM_ITEMS)]
+    interactions.sort(key=lambda row: users.index(row[0]))
+    size = len(interactions)
+    pq.write_table(pa.table({"user_id": [u for u, _, _ in interactions], "item_id": [i for _, i, _ in interactions],
+                             "user": [users.index(u) for u, _, _ in interactions],
+                             "item": [items.index(i) for _, i, _ in interactions],
+                             "value": pa.array([1.0] * size, pa.float32()), "timestamp": list(range(size)),
+                             "split": [s for _, _, s in interactions]}), folder / "interactions.parquet")
+    for kind, ids in (("user", users), ("item", items)):
+        kinds = pa.array([[f"kind={n % 3}"] for n in range(len(ids))], pa.list_(pa.string()))
+        pq.write_table(pa.table({kind: list(range(len(ids))), f"{kind}_id": ids, "title": [title(i) for i in ids],
+                                 "text": ids, "attributes": kinds}), folder / f"{kind}s.parquet")
+    counts = {split: sum(s == split for _, _, s in interactions) for split in ("train", "valid", "test")}
+    files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    manifest = {"format": 1, "name": folder.name, "fingerprint": files["interactions.parquet"], "data_cutoff": None,
+                "counts": {"users": len(users), "items": len(items), **counts}, "split": {"kind": "given"},
+                "files": files}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def write_model(folder, prepared, head="item_knn", fitted_on=("train", "valid"), refit="train_valid", change=None):
+    data = read_prepared(prepared)
+    fitted = build(Recipe(head=HEADS[head]()))
+    fitted.fit(data.training(*fitted_on), Context(torch.device("cpu"), 1))
+    if change is not None:
+        change(fitted)
+    save_recommender(folder, fitted, data, fitted_on, {"refit": refit, "seed": 1})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return write_prepared(tmp_path_factory.mktemp("data") / "shop", rows(), title=lambda key: f"{key} {NASTY}")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, prepared):
+    """The folder of one whole evaluation with its report, for all tests that only read."""
+    folder = tmp_path_factory.mktemp("done")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(folder, model=str(write_model(folder / "m", prepared)))
+    return folder / "out"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch, done):
+    """Run in an empty folder, where runs/ goes, and leave the report out, which takes longer than all the rest."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+
+
+def run(tmp_path, name="out", **settings):
+    run_dir = RunDir.create("evaluate", str(tmp_path / name))
+    evaluate.run(EvaluateConfig(**{"device": "cpu", "k": [10, 5], "num_bootstrap": 100, **settings}), run_dir)
+    return json.loads(run_dir.file("metrics.json").read_text())
+
+
+def test_metrics_json_is_as_the_contract_says(done):
+    metrics = json.loads((done / "metrics.json").read_text())
+    assert list(metrics) == ["format", "protocol", "metrics", "slices", "baselines", "comparisons", "tie_rate"]
+    protocol = metrics["protocol"]
+    assert (protocol["split"], protocol["candidates"], protocol["exclude_seen"]) == ("test", "all", True)
+    assert (protocol["num_queries"], protocol["num_skipped"]) == (NUM_USERS, 0)
+    assert {"recall@5", "ndcg@10", "map@10", "coverage@5", "novelty@10", "tail_share@10", "diversity@5", "gini@10",
+            "arp@10"} <= set(metrics["metrics"])
+    assert list(metrics["slices"]) == ["item:head", "item:mid", "item:tail", "item:cold", "user:few", "user:many",
+                                       "user:cold"]
+    low, high = metrics["metrics"]["ndcg@10"]["ci95"]
+    assert low < metrics["metrics"]["ndcg@10"]["mean"] < high
+    assert set(metrics["comparisons"]["popularity"]["ndcg@10"]) == {"difference", "ci95", "p"}
+    assert list(metrics["baselines"]) == ["popularity", "item_knn baseline"]
+
+
+def test_metrics_equal_what_pytrec_eval_says_of_the_written_lists(done, prepared):
+    pytrec_eval = pytest.importorskip("pytrec_eval")
+    metrics = json.loads((done / "metrics.json").read_text())
+    interactions = pq.read_table(prepared / "interactions.parquet").to_pylist()
+    lists = pq.read_table(done / "recommendations.parquet").to_pylist()
+    qrels, runs = {}, {}
+    for row in interactions:
+        if row["split"] == "test":
+            qrels.setdefault(row["user_id"], {})[row["item_id"]] = 1
+    for row in lists:
+        runs.setdefault(row["query_id"], {})[row["item_id"]] = 1000 - row["rank"]
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "recall.5", "map_cut.10"}).evaluate(runs)
+    for ours, their_name in (("ndcg@10", "ndcg_cut_10"), ("recall@5", "recall_5"), ("map@10", "map_cut_10")):
+        expected = np.mean([theirs[user][their_name] for user in qrels])
+        assert metrics["metrics"][ours]["mean"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_no_list_has_what_the_user_is_known_to_have_interacted_with(tmp_path, prepared):
+    run(tmp_path, model=str(write_model(tmp_path / "m", prepared, fitted_on=("train",), refit="none")))
+    known = {(row["user_id"], row["item_id"]) for row in pq.read_table(prepared / "interactions.parquet").to_pylist()
+             if row["split"] != "test"}
+    shown = pq.read_table(tmp_path / "out" / "recommendations.parquet").to_pylist()
+    assert not known & {(row["user_id"], row["item_id"]) for row in shown}
+
+
+def test_per_user_values_average_to_the_metrics(done):
+    metrics = json.loads((done / "metrics.json").read_text())
+    table = pq.read_table(done / "per_user.parquet")
+    assert table["query_id"].to_pylist() == [f"u{n:02}" for n in range(NUM_USERS)]
+    for name in ("ndcg@10", "recall@5", "novelty@10"):
+        assert np.mean(table[name].to_numpy()) == pytest.approx(metrics["metrics"][name]["mean"])
+
+
+def test_a_baseline_equal_to_the_model_differs_by_nothing(tmp_path, prepared):
+    """Baselines are fitted on exactly what the model was fitted on, so its own head must come out the same."""
+    for name, fitted_on, refit in (("a", ("train",), "none"), ("b", ("train", "valid"), "train_valid")):
+        model = write_model(tmp_path / f"m{name}", prepared, fitted_on=fitted_on, refit=refit)
+        compared = run(tmp_path, name, model=str(model), baselines=["item_knn"])["comparisons"]["item_knn baseline"]
+        assert all(values["difference"] == 0 and values["p"] == 1 for values in compared.values())
+
+
+def test_two_evaluations_give_the_same_numbers(tmp_path, prepared):
+    model = str(write_model(tmp_path / "m", prepared))
+    assert run(tmp_path, "one", model=model) == run(tmp_path, "two", model=model, block_size=7)
+
+
+def test_the_model_may_be_named_by_folder_by_run_or_as_the_newest(tmp_path, prepared):
+    finetune = RunDir.create("finetune", str(tmp_path / "run"))
+    write_model(finetune.model, prepared)
+    finetune.finish("finetune", {})
+    by_folder, by_run, newest = (run(tmp_path, str(n), model=model) for n, model in
+                                 enumerate([str(finetune.model), str(finetune.path), ""]))
+    assert by_folder == by_run == newest
+
+
+@pytest.mark.parametrize(("split", "fitted_on", "refit", "remedy"), [
+    ("test", ("train", "valid", "test"), "all", "refit=train_valid"),
+    ("valid", ("train", "valid"), "train_valid", "refit=none")])
+def test_a_model_is_not_measured_on_what_it_was_fitted_on(tmp_path, prepared, split, fitted_on, refit, remedy):
+    model = write_model(tmp_path / "m", prepared, fitted_on=fitted_on, refit=refit)
+    with pytest.raises(ConfigError, match=remedy) as error:
+        run(tmp_path, model=str(model), split=split)
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_validation_can_be_measured_with_a_model_fitted_on_train_alone(tmp_path, prepared):
+    model = write_model(tmp_path / "m", prepared, fitted_on=("train",), refit="none")
+    assert run(tmp_path, model=str(model), split="valid")["protocol"]["num_queries"] == NUM_USERS
+
+
+def test_no_warm_user_to_evaluate_ends_with_3_and_writes_no_metrics(tmp_path):
+    warm = [row for row in rows() if row[2] == "train" and row[0] < "u20"]
+    cold = [(f"x{user}", item, "test") for user, item, split in rows() if split == "test"]
+    data = write_prepared(tmp_path / "cold", [*warm, *cold])
+    model = write_model(tmp_path / "m", data, fitted_on=("train",), refit="none")
+    with pytest.raises(DataError, match="no history to recommend from") as error:
+        run(tmp_path, model=str(model))
+    assert error.value.exit_code == 3
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_an_older_model_is_measured_on_newer_data_with_new_users_and_items(tmp_path, prepared):
+    items = ["new0", *(f"i{n:02}" for n in range(NUM_ITEMS - 1, 2, -1)), "new1"]
+    newer = [row for row in rows(seed=5) if row[1] in items]
+    newer += [("stranger", "i05", "train"), ("stranger", "i08", "test"), ("u03", "new0", "test")]
+    data = write_prepared(tmp_path / "newer", newer, items)
+    model = write_model(tmp_path / "m", prepared, fitted_on=("train", "valid", "test"), refit="all")
+    metrics = run(tmp_path, model=str(model), prepared=str(data))
+    assert metrics["protocol"]["num_candidates"] == len(items)
+    lists = pq.read_table(tmp_path / "out" / "recommendations.parquet").to_pylist()
+    assert {row["item_id"] for row in lists} <= set(items)
+    assert "stranger" in {row["query_id"] for row in lists}
+
+
+def test_scores_that_are_not_finite_end_with_6(tmp_path, prepared):
+    def spoil(head):
+        head.counts_N[3] = np.nan
+    model = write_model(tmp_path / "m", prepared, "popularity", change=spoil)
+    with pytest.raises(DivergedError) as error:
+        run(tmp_path, model=str(model))
+    assert error.value.exit_code == 6
+
+
+@pytest.mark.parametrize("name", ["item_kn", "two_tower", "fusion"])
+def test_a_baseline_that_cannot_be_is_refused_with_the_choices(tmp_path, name):
+    with pytest.raises(ConfigError, match="choose among popularity, item_knn"):
+        run(tmp_path, baselines=[name])
+
+
+def test_a_constant_scorer_is_warned_of_and_scores_like_random(tmp_path, prepared, capsys):
+    def forget(head):
+        head.counts_N[:] = 0
+    model = write_model(tmp_path / "m", prepared, "popularity", change=forget)
+    metrics = run(tmp_path, model=str(model), baselines=[])
+    assert metrics["tie_rate"] == 1
+    assert "warning: 100% of the lists have ties" in capsys.readouterr().err
+    # 10 of the 23 items that are left for each user (30 less 7 seen), one of them relevant.
+    chance = 10 / 23
+    assert abs(metrics["metrics"]["recall@10"]["mean"] - chance) < 4 * np.sqrt(chance * (1 - chance) / NUM_USERS)
+
+
+def test_stdout_is_a_plain_table_and_nothing_else(tmp_path, prepared, capsys):
+    run(tmp_path, model=str(write_model(tmp_path / "m", prepared)))
+    out = capsys.readouterr().out
+    assert out.startswith("40 users")
+    assert out.isascii()
+    assert out.replace("\n", "").isprintable()
+
+
+def test_a_closed_stdout_does_not_stop_the_evaluation(tmp_path, prepared, monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert run(tmp_path, model=str(write_model(tmp_path / "m", prepared)))["format"] == 1
+
+
+def test_titles_are_escaped_in_the_report_and_ids_are_lossless_in_parquet(done):
+    report = (done / "report.html").read_text("utf-8")
+    assert "<script" not in report
+    assert "&lt;script&gt;alert(1)" in report
+    assert "\x1b" not in report
+    items = set(pq.read_table(done / "recommendations.parquet")["item_id"].to_pylist())
+    assert items <= {f"i{n:02}" for n in range(NUM_ITEMS)}
+
+
+def test_k_beyond_the_catalogue_gives_short_lists_and_metrics_within_one(tmp_path, prepared):
+    metrics = run(tmp_path, model=str(write_model(tmp_path / "m", prepared)), k=[100])
+    assert metrics["metrics"]["recall@100"]["mean"] == 1
+    values = chain(metrics["metrics"].items(), metrics["baselines"]["popularity"].items())
+    assert all(value["mean"] <= 1 for name, value in values if name.split("@")[0] in ("ndcg", "map", "hit", "f1"))
+    lists = pq.read_table(tmp_path / "out" / "recommendations.parquet")
+    assert len(lists) == NUM_USERS * (NUM_ITEMS - 7)
