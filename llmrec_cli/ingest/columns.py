@@ -30,8 +30,8 @@ def locate(source: Source, names: list[str], required: tuple[str, ...], optional
     taken: dict[int, str] = {}
     for ours, place in places.items():
         if place in taken:
-            raise DataError(f"{source.path}: {source.columns_key} maps both {taken[place]} and {ours} to '{names[place]}'; "
-                            f"each needs a column of its own")
+            raise DataError(f"{source.path}: {source.columns_key} maps both {taken[place]} and {ours} to "
+                            f"'{names[place]}'; each needs a column of its own")
         taken[place] = ours
     return places
 

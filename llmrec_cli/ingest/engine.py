@@ -1,5 +1,6 @@
 """The engine that runs the relational work; everything else speaks ibis and does not know which one it is."""
 
+import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,11 @@ def engine(folder: Path) -> Iterator[Backend]:
                             f"choose another place with output=<folder>") from error
     finally:
         connection.disconnect()
+
+
+def read_staged(connection: Backend, path: Path) -> Table:
+    """Return a staged Parquet file as a table; stars and brackets in its path are not a pattern."""
+    return connection.read_parquet(glob.escape(str(path)))
 
 
 def materialised(table: Table) -> Table:

@@ -10,7 +10,7 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.engine import batches, materialised, size
+from llmrec_cli.ingest.engine import batches, materialised, read_staged, size
 from llmrec_cli.ingest.staging import Reject, Staged
 from llmrec_cli.ingest.templates import Template, join_all, json_array, values_of
 from llmrec_cli.settings.base import nearest
@@ -54,7 +54,7 @@ def describe(connection: Backend, staged: Staged | None, kind: str, account: Acc
     """
     if staged is None:
         return Described()
-    raw = connection.read_parquet(staged.path)
+    raw = read_staged(connection, staged.path)
     empty = raw.filter(raw.c0.fill_null("") == "").select("file", "line").order_by("file", "line")
     staged.rejects += [Reject(str(staged.sources[row["file"]].path), row["line"], f"{kind}_id", "is empty")
                        for row in empty.to_pyarrow().to_pylist()]

@@ -9,7 +9,7 @@ from ibis.expr.types import Table
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.engine import batches, materialised, size
+from llmrec_cli.ingest.engine import batches, materialised, read_staged, size
 from llmrec_cli.ingest.sources import Source
 from llmrec_cli.ingest.staging import Reject, Staged, stage
 from llmrec_cli.settings.dataset import DatasetSettings
@@ -18,12 +18,15 @@ _LARGEST = 1e15
 _SHOWN = 60
 
 
-def stage_interactions(sources: list[Source], folder: Path, needs_time: bool) -> Staged:
-    """Stage the files of interactions. Raises DataError when the split needs timestamps and there are none."""
+def stage_interactions(sources: list[Source], folder: Path, needed_by: str) -> Staged:
+    """Stage the files of interactions. Raises DataError when there are no timestamps and a split needs them.
+
+    `needed_by` is `split=<name>` or "".
+    """
     staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), ("value", "timestamp"))
-    if needs_time and "timestamp" not in staged.names:
-        raise DataError(f"{sources[0].path}: no column 'timestamp', which this split needs; use split=random or map it "
-                        f"with dataset.columns.timestamp=<name>")
+    if needed_by and "timestamp" not in staged.names:
+        raise DataError(f"{sources[0].path}: no column 'timestamp', which {needed_by} needs; use split=random or map "
+                        f"it with dataset.columns.timestamp=<name>")
     return staged
 
 
@@ -33,7 +36,7 @@ def keep(connection: Backend, staged: Staged, settings: DatasetSettings, account
     What is dropped is counted; unsound rows join the rejects. The unit is "" when there are no timestamps. Raises
     DataError when nothing is left.
     """
-    raw = connection.read_parquet(staged.path).rename({name: f"c{n}" for n, name in enumerate(staged.names)})
+    raw = read_staged(connection, staged.path).rename({name: f"c{n}" for n, name in enumerate(staged.names)})
     unit = ""
     if "timestamp" in staged.names:
         chosen = settings.timestamp_unit

@@ -32,9 +32,9 @@ def divide(rows: Table, settings: SplitSettings, unit: str, chosen_unit: str) ->
     return rows
 
 
-def needs_time(settings: SplitSettings) -> bool:
-    """Say whether the split cannot be made without timestamps."""
-    return isinstance(settings, (Temporal, LeaveLastOut))
+def needs_time(settings: SplitSettings) -> str:
+    """Return `split=<name>` when the split cannot be made without timestamps, else ""."""
+    return f"split={settings.kind}" if isinstance(settings, (Temporal, LeaveLastOut)) else ""
 
 
 def _random(rows: Table, settings: Random) -> Table:

@@ -70,6 +70,11 @@ def _without(before: str, after: str, at_start: bool) -> str:
     return kept + (after.lstrip(_SEPARATORS) if at_start and not kept else after)
 
 
+def columns_of(template: str) -> list[str]:
+    """Return the columns that a template names, each once."""
+    return list(dict.fromkeys(found[1] for found in _FIELD.finditer(template) if found[1] is not None))
+
+
 def join_all(values: Mapping[str, str]) -> str:
     """Return all values of a row as sentences, links left out: the text when there is no template."""
     told = [v.strip().rstrip(".") for v in values.values() if not v.startswith(("http://", "https://"))]

@@ -66,4 +66,5 @@ def _iso(text: StringColumn) -> ibis.expr.types.NumericColumn:
     sign = ibis.cases((zone.re_extract(_ZONE, 1).startswith("-"), -1), else_=1)
     offset = hours.fill_null(0) * 60 + sign * minutes.fill_null(0)
     at = ibis.cases((local.length() == 16, local + ":00"), else_=local).try_cast("timestamp")
-    return (at.epoch_seconds() * 1000 + at.millisecond() - offset * 60_000).cast("float64")
+    # Truncated first, for DuckDB's epoch has the fraction in it and others' has not.
+    return (at.truncate("s").epoch_seconds() * 1000 + at.millisecond() - offset * 60_000).cast("float64")

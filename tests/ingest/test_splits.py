@@ -1,0 +1,113 @@
+"""Each split, by hand-worked examples."""
+
+from pathlib import Path
+
+import pytest
+
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.split import Given, LeaveLastOut, NoSplit, Random, Temporal
+from tests.ingest.preparing import HEADER, Prepared, prepare_text, prepare_with, write
+
+
+def interactions(sizes: dict[str, int]) -> str:
+    return "user_id,item_id\n" + "".join(f"{user},i{n}\n" for user, size in sizes.items() for n in range(size))
+
+
+def sizes_of(prepared: Prepared, user: str) -> tuple[int, ...]:
+    return tuple(sum(u == user for u, _ in prepared.in_split(split)) for split in ("train", "valid", "test"))
+
+
+def test_random_holds_out_a_share_of_each_user_and_always_leaves_one_to_train_on(tmp_path: Path) -> None:
+    prepared = prepare_text(tmp_path, interactions({"a": 1, "b": 2, "c": 3, "d": 10, "e": 29, "f": 100}), Random())
+    assert [sizes_of(prepared, u) for u in "abcdef"] == [(1, 0, 0), (1, 0, 1), (1, 1, 1), (8, 1, 1), (25, 2, 2),
+                                                        (80, 10, 10)]
+    assert prepared.counts["users_with_one_interaction"] == 1
+
+
+def test_random_shares_are_not_lost_to_binary_fractions(tmp_path: Path) -> None:
+    prepared = prepare_text(tmp_path, interactions({"a": 100}), Random(valid=0.0, test=0.29))
+    assert sizes_of(prepared, "a") == (71, 0, 29)
+
+
+def test_the_seed_decides_what_random_holds_out(tmp_path: Path) -> None:
+    text = interactions({"a": 30, "b": 30})
+    first, same, other = (prepare_text(tmp_path / str(n), text, Random(seed=seed)) for n, seed in enumerate((1, 1, 2)))
+    assert first.in_split("test") == same.in_split("test") != other.in_split("test")
+
+
+def test_leave_last_out_takes_the_newest_two_and_breaks_ties_by_item(tmp_path: Path) -> None:
+    rows = "u,a,1,10\nu,b,1,30\nu,c,1,20\nv,x,1,5\nv,y,1,5\nw,z,1,5\n"
+    prepared = prepare_text(tmp_path, HEADER + rows, LeaveLastOut())
+    assert prepared.in_split("test") == {("u", "b"), ("v", "y")}
+    assert prepared.in_split("valid") == {("u", "c")}
+    assert prepared.in_split("train") == {("u", "a"), ("v", "x"), ("w", "z")}
+
+
+def test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold(tmp_path: Path) -> None:
+    start = 1_600_000_000
+    rows = "".join(f"u{n % 3},i{n},1,{start + n}\n" for n in range(10))
+    prepared = prepare_text(tmp_path, HEADER + rows, Temporal(valid=0.2, test=0.2))
+    assert prepared.in_split("valid") == {("u0", "i6"), ("u1", "i7")}
+    assert prepared.in_split("test") == {("u2", "i8"), ("u0", "i9")}
+    assert prepared.manifest["split"] == {"kind": "temporal", "valid": 0.2, "test": 0.2,
+                                          "cutoff": {"valid": (start + 6) * 1000, "test": (start + 8) * 1000}}
+    assert prepared.manifest["data_cutoff"] == (start + 9) * 1000
+    assert prepared.counts["items_cold"] == 4
+    assert "4 items are in validation or test only, so they are cold" in prepared.manifest["notes"]
+
+
+def test_temporal_orders_equal_times_by_user_and_item(tmp_path: Path) -> None:
+    rows = ["b,x,1,1600000000", "a,y,1,1600000000", "a,x,1,1600000000", "b,y,1,1600000000"]
+    for n, given in enumerate((rows, rows[::-1])):
+        prepared = prepare_text(tmp_path / str(n), HEADER + "\n".join(given), Temporal(valid=0.25, test=0.25))
+        assert (prepared.in_split("valid"), prepared.in_split("test")) == ({("b", "x")}, {("b", "y")})
+
+
+def test_temporal_refuses_an_order_that_may_be_each_users_own(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"split=temporal: .* set dataset\.timestamp_unit=order when"):
+        prepare_text(tmp_path, HEADER + "u,a,1,0\nu,b,1,1\n", Temporal())
+    assert prepare_text(tmp_path, HEADER + "u,a,1,0\nu,b,1,1\n", Temporal(test=0.5, valid=0.0),
+                        timestamp_unit="order").in_split("test") == {("u", "b")}
+
+
+@pytest.mark.parametrize("split", [Temporal(), LeaveLastOut()])
+def test_a_split_by_time_needs_timestamps(tmp_path: Path, split: Temporal) -> None:
+    with pytest.raises(DataError, match=r"no column 'timestamp', which split=.* needs; use split=random or map it"):
+        prepare_text(tmp_path, "user_id,item_id\nu,i\n", split)
+
+
+def test_given_files_are_the_split_and_leaks_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, "user_id,item_id\nu,a\nu,b\nu,b\n", "train.csv")
+    write(tmp_path, "user_id,item_id\nu,b\nu,c\nv,a\n", "test.csv")
+    prepared = prepare_with(tmp_path, Files(train="train.csv", test="test.csv"), Given())
+    assert prepared.in_split("train") == {("u", "a"), ("u", "b")}
+    assert prepared.in_split("test") == {("u", "b"), ("u", "c"), ("v", "a")}
+    assert (prepared.counts["duplicates"], prepared.counts["held_out_also_in_train"]) == (1, 1)
+    assert any("1 pairs of validation or test are in training too" in note for note in prepared.manifest["notes"])
+
+
+@pytest.mark.parametrize(("files", "split", "message"), [
+    ({"train": "t.csv"}, Given(), "split=given: takes dataset.train with"),
+    ({"interactions": "t.csv"}, Given(), "split=given: takes dataset.train with"),
+    ({"interactions": "t.csv", "test": "t.csv"}, Random(), "dataset.test: has an effect only with split=given"),
+    ({"train": "t.csv"}, Random(), "dataset.train: has an effect only with split=given")])
+def test_files_that_do_not_go_with_the_split_are_refused(tmp_path: Path, files: dict[str, str], split: Given,
+                                                         message: str) -> None:
+    write(tmp_path, "user_id,item_id\nu,a\n", "t.csv")
+    with pytest.raises(ConfigError, match=message):
+        prepare_with(tmp_path, Files(**files), split)  # type: ignore[arg-type]
+
+
+def test_none_trains_on_everything(tmp_path: Path) -> None:
+    assert sizes_of(prepare_text(tmp_path, interactions({"a": 10}), NoSplit()), "a") == (10, 0, 0)
+
+
+def test_what_is_held_out_never_moves_a_number_that_is_trained_on(tmp_path: Path) -> None:
+    past = "".join(f"u{n % 3},i{n},1,{1_600_000_000 + n}\n" for n in range(8))
+    futures = ("u1,i2,1,1600000100\nu2,i3,1,1600000101\n", "a,a,1,1600000100\nu2,i00,1,1600000101\n")
+    both = [prepare_text(tmp_path / str(n), HEADER + past + future, Temporal(valid=0.0, test=0.2))
+            for n, future in enumerate(futures)]
+    trained = [[row for row in p.rows("interactions") if row["split"] == "train"] for p in both]
+    assert trained[0] == trained[1]
+    assert [row["item_id"] for row in both[1].rows("items")][-2:] == ["a", "i00"]
