@@ -73,6 +73,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     try:
         manifest = json.loads(file.read_text("utf-8"))
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+            raise ValueError("it is no manifest")
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); run `llmrec prepare` again") from error
     if manifest.get("format", 0) > FORMAT:
