@@ -28,7 +28,7 @@ from llmrec_cli.data.prepared import PreparedData, check_files, read_entities, s
 from llmrec_cli.encoders.portable import bundle, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.run_dir import whole_folder, write_bytes, write_json
+from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
@@ -75,6 +75,13 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                     "texts": data.manifest.get("texts"), "fitted_on": list(fitted_on), "encoders": encoders, **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
+
+
+def model_folder(chosen: str) -> Path:
+    """Return the model folder that `model=` means: itself, that of a run, or that of the newest run."""
+    path = latest("finetune", chosen, "model")
+    inside = RunDir(path).model
+    return inside if inside.is_dir() else path
 
 
 def load_recommender(folder: Path, context: Context) -> Recommender:

@@ -166,9 +166,12 @@ class RecommendConfig(DeviceSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("k", "block_size", least=1)
-        inline = [f for f in ("user_id", "history", "text") if getattr(self.query, f) is not None]
+        inline = [f for f in ("user_id", "history", "text", "query_id") if getattr(self.query, f) is not None]
         if self.queries is not None and inline:
             yield f"queries={self.queries}: cannot be combined with query.{inline[0]}"
+        if self.queries is None and inline in ([], ["query_id"]):
+            yield ("queries: nothing says whom to recommend to; set queries=all, queries=<file>, query.user_id=<id>, "
+                   "query.history=[<item>,<item>] or query.text='<what the user likes>'")
         if self.output and not self.output.endswith((".parquet", ".jsonl", ".csv")):
             yield f"output={self.output}: the name must end in .parquet, .jsonl or .csv"
 

@@ -15,14 +15,14 @@ from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.heads.artifact import Recommender, load_recommender
+from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.metrics.beyond_accuracy import exposure
 from llmrec_cli.report.content import Content, examples, main_cutoff, training_curves
 from llmrec_cli.report.headline import warnings
 from llmrec_cli.report.html import render
 from llmrec_cli.report.terminal import headline_table, printable
-from llmrec_cli.run_dir import RunDir, latest, write_bytes, write_json
+from llmrec_cli.run_dir import RunDir, write_bytes, write_json
 from llmrec_cli.scoring.evaluation import Measured, measure
 from llmrec_cli.scoring.heldout import HeldOut, held_out
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -70,13 +70,6 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
                                 "metrics": {"test" if cfg.split == "test" else "valid": _headline(content, cutoff)}})
     print(headline_table(model, content, cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
-
-
-def model_folder(chosen: str) -> Path:
-    """Return the model folder that `model=` means: itself, that of a run, or that of the newest run."""
-    path = latest("finetune", chosen, "model")
-    inside = RunDir(path).model
-    return inside if inside.is_dir() else path
 
 
 def metrics_content(measured: dict[str, Measured], task: HeldOut, cfg: EvaluateConfig) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""Files that are given beside a model: queries, new items and users, candidates. Read whole, any bad row refused.
+
+The readers are those of `prepare`: CSV, TSV, JSONL and Parquet, plain, .gz or .zst; ids are text, whatever they look
+like.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.lines import lines
+from llmrec_cli.ingest.sources import Source, find
+from llmrec_cli.ingest.staging import stage
+from llmrec_cli.settings.base import nearest
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one or more files of the same kind.
+
+    Attributes
+    ----------
+    paths : the files; `file` and `line` say of each row which one it is in, and where
+    columns : name -> its values, None where a row has none
+    """
+
+    paths: list[Path]
+    file: list[int]
+    line: list[int]
+    columns: dict[str, list[str | None]]
+
+    def __len__(self) -> int:
+        return len(self.line)
+
+    def where(self, row: int) -> str:
+        """Return file and line of a row."""
+        return f"{self.paths[self.file[row]]}: line {self.line[row]}"
+
+    def texts(self, column: str) -> list[str]:
+        """Return a column with "" for what is missing, also where the whole column is."""
+        return [value or "" for value in self.columns.get(column, [None] * len(self))]
+
+    def ids(self, column: str) -> list[str]:
+        """Return a column of ids, each there and there once, or raise DataError naming the row."""
+        if column not in self.columns:
+            raise DataError(f"{self.paths[0]}: no column '{column}'; there are {', '.join(self.columns)}; rename the "
+                            f"column that holds it{nearest(column, self.columns)}")
+        values = self.texts(column)
+        for row, value in enumerate(values):
+            if not value:
+                raise DataError(f"{self.where(row)}: {column} is empty; every row needs one")
+        self.refuse_repeated(values, column, "name it once")
+        return values
+
+    def refuse_repeated(self, values: list[str], column: str, remedy: str) -> None:
+        """Raise DataError for the first of `values`, one per row, that an earlier row has too."""
+        if len(set(values)) == len(values):
+            return
+        first: dict[str, int] = {}
+        for row, value in enumerate(values):
+            if first.setdefault(value, row) != row:
+                raise DataError(f"{self.where(row)}: {column} '{value}' is also in line {self.line[first[value]]}; "
+                                f"{remedy}")
+
+
+def read_rows(named: str, key: str, ours: tuple[str, ...]) -> Rows:
+    """Return the rows of the file, or the files of the pattern, that the setting `key` names.
+
+    `ours` are the columns that come first where they are there; all others follow.
+    """
+    paths = find(named, key)
+    with tempfile.TemporaryDirectory(prefix="llmrec.") as folder:
+        staged = stage([Source(path) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
+        if staged.rejects:
+            bad = sorted(staged.rejects, key=lambda r: (r.file, r.line))
+            shown = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in bad[:SHOWN])
+            size = sum(staged.num_read)
+            raise DataError(f"{key}={named}: {len(bad):,} of {size:,} rows cannot be read; repair them. "
+                            f"The first:\n{shown}")
+        table = pq.read_table(staged.path)
+    columns = {name: table[f"c{n}"].to_pylist() for n, name in enumerate(staged.names)}
+    return Rows(paths, table["file"].to_pylist(), table["line"].to_pylist(), columns)
+
+
+def read_ids(named: str, key: str, column: str) -> list[str]:
+    """Return the ids in a file: its column `column`, or one id a line in a .txt file."""
+    paths = find(named, key)
+    if not all(".txt" in path.suffixes[-2:] for path in paths):
+        return read_rows(named, key, (column,)).ids(column)
+    ids = [stripped for path in paths for line in lines(Source(path)) if (stripped := line.rstrip("\r\n"))]
+    if not ids:
+        raise DataError(f"{key}={named}: is empty; it needs one {column} a line")
+    return ids

@@ -1,0 +1,98 @@
+"""Items and users that a model has never seen, described the way the model's own were."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.prepared import attribute_matrix
+from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.ingest.beside import Rows, read_rows
+from llmrec_cli.ingest.entities import TextRules, told
+from llmrec_cli.ingest.templates import Template, columns_of
+from llmrec_cli.settings.base import nearest
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Newcomers:
+    """Entities that are new, and sentences about what a person should look at."""
+
+    entities: Entities
+    notes: list[str]
+
+
+def new_items(named: str, texts: dict[str, Any] | None, known: Entities) -> Newcomers:
+    """Return the items in the file that `items=` names; `texts` is what the model's manifest says of texts."""
+    rows, rules, notes = _read(named, "item", texts)
+    ids = rows.ids("item_id")
+    there = np.flatnonzero(known.find(np.array(ids, object)) >= 0)
+    if len(there):
+        more = f", and {len(there) - 1:,} more of the file's items" if len(there) > 1 else ""
+        raise DataError(f"{rows.where(there[0])}: the model knows item '{ids[there[0]]}' already{more}; leave out of "
+                        f"items= what is not new, or train again with what has changed")
+    found = _described(rows, ids, range(len(ids)), "item", rules)
+    mute = int((found.texts == "").sum())
+    if mute:
+        notes.append(f"items={named}: {mute:,} of {len(ids):,} items have no text, so only attributes speak for them")
+    return Newcomers(found, notes)
+
+
+def new_users(named: str, texts: dict[str, Any] | None, known: Entities) -> Newcomers:
+    """Return the users in the file that `users=` names, those left out that the model knows.
+
+    Their texts are made by the model's template; where it has none, they are what the file's column `text` says.
+    """
+    rows, rules, notes = _read(named, "user", texts)
+    if rules.template is None and "text" not in rows.columns:
+        raise DataError(f"users={named}: no text can be made of these users, and the model answers new users by text: "
+                        f"add a column 'text', or prepare and train with dataset.user_text=<template>")
+    ids = rows.ids("user_id")
+    fresh = np.flatnonzero(known.find(np.array(ids, object)) < 0)
+    if len(fresh) < len(ids):
+        notes.append(f"users={named}: the model knows {len(ids) - len(fresh):,} of {len(ids):,} users, and goes by "
+                     f"their history")
+    found = _described(rows, [ids[n] for n in fresh], fresh.tolist(), "user", rules)
+    if rules.template is None:
+        said = rows.texts("text")
+        found.texts[:] = [said[n].strip()[:rules.max_length] for n in fresh]
+    return Newcomers(found, notes)
+
+
+def _read(named: str, kind: str, texts: dict[str, Any] | None) -> tuple[Rows, TextRules, list[str]]:
+    """Return the rows under the names that the rules know, the rules, and notes about columns that are missing."""
+    if texts is None:
+        raise ArtifactError(f"{kind}s={named}: the model does not say how its texts were made, since its data was "
+                            f"prepared by an older llmrec; prepare the data and train again")
+    said = texts[kind]
+    rows = read_rows(named, f"{kind}s", (f"{kind}_id", "title"))
+    aliases = {theirs: ours for theirs, ours in said["columns"].items() if ours not in rows.columns}
+    rows = Rows(rows.paths, rows.file, rows.line, {aliases.get(name, name): v for name, v in rows.columns.items()})
+    wanted = columns_of(said["template"])
+    names = {name: said["columns"].get(name, name) for name in (*wanted, *said["attributes"])}
+    missing = [name for name, ours in names.items() if ours not in rows.columns]
+    if wanted and all(name in missing for name in wanted):
+        raise DataError(f"{rows.paths[0]}: none of the columns that a text is made of; the model's is "
+                        f"'{said['template']}', and there are {', '.join(rows.columns)}"
+                        f"{nearest(wanted[0], rows.columns)}")
+    notes = [f"{kind}s={named}: no column '{name}', so texts and attributes go without it" for name in missing]
+    template = Template(said["template"], names, "the model's template") if wanted else None
+    attributes = {names[name]: what for name, what in said["attributes"].items()}
+    return rows, TextRules(template, kind == "item", attributes, said["list_separator"], said["max_length"]), notes
+
+
+def _described(rows: Rows, ids: list[str], chosen: list[int] | range, kind: str, rules: TextRules) -> Entities:
+    found = []
+    for name, row in zip(ids, chosen, strict=True):
+        values = {column: value for column, v in rows.columns.items() if column != f"{kind}_id" and (value := v[row])}
+        found.append(told(values, name, kind, rules))
+    titles, texts, attributes = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
+    lists = pa.chunked_array([pa.array(attributes, pa.list_(pa.string()))])
+    return Entities(_strings(ids), _strings(titles), _strings(texts), *attribute_matrix(lists))
+
+
+def _strings(values: list[str]) -> np.ndarray:
+    return np.array([*values, None], object)[:-1]

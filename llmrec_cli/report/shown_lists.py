@@ -1,0 +1,62 @@
+"""Lists of recommendations for people: tables on a terminal, the same without colours where there is none."""
+
+import sys
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.report.terminal import printable
+from llmrec_cli.scoring.answers import Answers
+
+LATEST = 3
+"""Titles of the newest history that are shown."""
+WIDTH = 10_000
+"""Where there is no terminal to be as wide as, so that nothing is cut."""
+MADE_FROM = {"model": "from what the model knows of this user", "history": "from the history given",
+             "text": "from the words given",
+             "popularity": "what most users have: nothing is known to go by"}
+
+
+def show_lists(answers: Answers, items: Entities) -> None:
+    """Print a table per query to stdout, without control codes if that is not a terminal."""
+    terminal = sys.stdout.isatty()
+    console = Console(force_terminal=terminal, width=None if terminal else WIDTH, emoji=False, highlight=False)
+    for query in range(len(answers.sources)):
+        console.print(_heading(answers, query, items))
+        places = np.flatnonzero(answers.lists.items_QK[query] >= 0)
+        if not len(places):
+            console.print("  no item is left to recommend\n")
+            continue
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for name, justify in (("#", "right"), ("title", "left"), ("item_id", "left"), ("score", "right")):
+            table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        for place in places:
+            item = answers.lists.items_QK[query, place]
+            table.add_row(str(place + 1), _plain(items.titles[item]), _plain(items.ids[item]),
+                          f"{answers.lists.scores_QK[query, place]:.3f}")
+        console.print(table)
+        console.print()
+
+
+def _heading(answers: Answers, query: int, items: Entities) -> str:
+    """Return who is asking, in what words, with what history, and what the list was made from."""
+    queries, source = answers.queries, str(answers.sources[query])
+    name, user, text = queries.ids[query], queries.user_ids[query], queries.texts[query]
+    history = queries.history[[query]].indices
+    asks = [_plain(name)] if name not in (user, "query") else []
+    asks += [f"user {_plain(user)}"] if user else []
+    asks += [f"“{_plain(text)}”"] if text else []
+    lines = [f"[bold]{' · '.join(asks) or 'a new user'}[/bold]", f"  [dim]{source}:[/dim] {MADE_FROM[source]}"]
+    if len(history):
+        newest = " · ".join(_plain(items.titles[item]) for item in history[::-1][:LATEST])
+        more = f" and {len(history) - LATEST:,} more" if len(history) > LATEST else ""
+        lines.append(f"  [dim]after:[/dim] {newest}{more}")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    return escape(printable(str(text)))

@@ -1,0 +1,104 @@
+"""Answering queries: which of a model's ways of scoring a query gets, and what is done where it has none.
+
+Shapes: Q queries, N items.
+
+    model, history   scores from what the model knows of the user and the history the query gives
+    text             scores from words, for a query without a usable history
+    popularity       how many users each item has in the model's history, for a query of which nothing is known
+
+A query with a history and a text of its own gets the sum of both, each scaled to mean 0 and deviation 1 over the
+catalogue, so that neither decides alone. A history or a text of which the head can make nothing, so that all items
+score the same, counts as none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from llmrec_cli.data.asked import Matched
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.scoring.scorer import Lists, recommend_lists
+from llmrec_cli.scoring.topk import require_finite
+
+SOURCES = ("model", "history", "text", "popularity")
+
+
+class Scores(Protocol):
+    """What is asked of a head."""
+
+    @property
+    def answers_text(self) -> bool:
+        """Whether it scores words."""
+
+    def score(self, queries: Queries) -> torch.Tensor:
+        """Return scores (Q, N) by history."""
+
+    def score_text(self, texts: np.ndarray) -> torch.Tensor:
+        """Return scores (Q, N) by text."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Lists and where they come from, `sources` an object array (Q,) of names in SOURCES."""
+
+    queries: Queries
+    lists: Lists
+    sources: np.ndarray
+
+
+def answer(head: Scores, matched: Matched, popularity_N: np.ndarray, ranks_N: np.ndarray, k: int, *,
+           exclude_seen: bool = True, candidates_N: np.ndarray | None = None) -> Answers:
+    """Return the lists of one block of queries."""
+    with torch.inference_mode():
+        scores_QN, sources = score(head, matched, popularity_N)
+    lists = recommend_lists(lambda _: scores_QN, matched.queries, k, ranks_N, exclude_seen=exclude_seen,
+                            candidates_N=candidates_N, block_size=max(1, len(sources)))
+    return Answers(matched.queries, lists, sources)
+
+
+def score(head: Scores, matched: Matched, popularity_N: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Return the scores (Q, N) of a block of queries and the source of each."""
+    queries = matched.queries
+    history_rows, history = _told(head.score, queries, np.diff(queries.history.indptr) > 0, len(popularity_N))
+    text_rows, text = _told(lambda chosen: _each_once(head, chosen.texts), queries,
+                            (queries.texts != "") & head.answers_text, len(popularity_N))
+    sources = np.full(len(queries), "popularity", object)
+    sources[text_rows] = "text"
+    sources[history_rows] = np.where(matched.gave_history, "history", "model")[history_rows]
+    if len(history_rows) == len(queries) and not len(text_rows):
+        return history, sources
+    scores_QN = torch.from_numpy(popularity_N).to(history.device).expand(len(queries), -1).clone()
+    scores_QN[text_rows] = text.to(history.device, scores_QN.dtype)
+    both = np.isin(history_rows, text_rows)
+    scores_QN[history_rows[~both]] = history[~both].to(scores_QN.dtype)
+    if both.any():
+        rows = history_rows[both]
+        scores_QN[rows] = _scaled(history[both]) + _scaled(scores_QN[rows])
+    return scores_QN, sources
+
+
+def _told(score: Callable[[Queries], torch.Tensor], queries: Queries, asked_Q: np.ndarray,
+          num_items: int) -> tuple[np.ndarray, torch.Tensor]:
+    """Return the queries, of those asked for, whose scores tell items apart, as int64 (R,), and the scores (R, N)."""
+    rows = np.flatnonzero(asked_Q)
+    if not len(rows):
+        return rows, torch.empty((0, num_items))
+    scores_RN = score(queries if len(rows) == len(queries) else queries.rows(rows))
+    names = queries.ids[rows]
+    require_finite(scores_RN, f"query '{names[0]}'" + (f" to '{names[-1]}'" if len(names) > 1 else ""))
+    tells = (scores_RN.amax(dim=1) > scores_RN.amin(dim=1)).cpu().numpy()
+    return (rows, scores_RN) if tells.all() else (rows[tells], scores_RN[tells])
+
+
+def _each_once(head: Scores, texts: np.ndarray) -> torch.Tensor:
+    """Return the scores of texts (Q, N), each distinct one encoded once."""
+    distinct, places = np.unique(texts.astype(str), return_inverse=True)
+    return head.score_text(distinct.astype(object))[places]
+
+
+def _scaled(scores_RN: torch.Tensor) -> torch.Tensor:
+    centred_RN = scores_RN.float() - scores_RN.float().mean(dim=1, keepdim=True)
+    return centred_RN / centred_RN.std(dim=1, keepdim=True, correction=0)
