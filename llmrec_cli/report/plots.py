@@ -22,6 +22,8 @@ SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808")
 """Colours that the page replaces: text, lesser text, lines, the model, and each baseline."""
 VARIABLES = {INK: "--ink", SOFT: "--soft", RULE: "--rule",
              **{colour: f"--series-{n}" for n, colour in enumerate(SERIES)}}
+MOST_POINTS = 1500
+"""Points that one line or cloud has at most: a picture of a large catalogue must stay small."""
 STYLE: Any = {
          "svg.fonttype": "none", "svg.hashsalt": "llmrec", "font.size": 10, "text.color": INK, "axes.edgecolor": RULE,
          "axes.labelcolor": SOFT, "xtick.color": RULE, "ytick.color": RULE, "xtick.labelcolor": SOFT,
@@ -80,21 +82,24 @@ def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.8), layout="constrained")
         items, shares = figure.subplots(1, 2)
-        shown = exposure[model][order]
-        items.plot(rank[shown > 0], shown[shown > 0], "o", color=SERIES[0], markersize=3, alpha=0.45, linewidth=0,
-                   label=f"lists of {model} it is on", rasterized=len(order) > 5000)
-        items.plot(rank, np.where(counts_N[order] > 0, counts_N[order], np.nan), color=INK, linewidth=1.8,
-                   label="training interactions")
+        drawn = _some(np.flatnonzero(exposure[model][order]))
+        items.plot(rank[drawn], exposure[model][order][drawn], "o", color=SERIES[0], markersize=3, alpha=0.45,
+                   linewidth=0, label=f"lists of {model} it is on")
+        num_trained = max(1, int(np.count_nonzero(counts_N)))
+        drawn = np.unique(np.geomspace(1, num_trained, MOST_POINTS).astype(int)) - 1
+        items.plot(rank[drawn], counts_N[order][drawn], color=INK, linewidth=1.8, label="training interactions")
         items.set_yscale("log")
         items.set_xscale("log")
         items.set_title("Each item, most popular first")
         items.set_xlabel("popularity rank")
         items.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         items.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        drawn = _some(np.arange(len(order)))
         for label, values, colour in [("training interactions", counts_N, INK),
                                       *((who, shown, _colour(n)) for n, (who, shown) in enumerate(exposure.items()))]:
             share = np.cumsum(values[order]) / max(1, values.sum())
-            shares.plot(np.r_[0, rank / len(rank)], np.r_[0, share], color=colour, label=label, linewidth=1.8)
+            shares.plot(np.r_[0, rank[drawn] / len(rank)], np.r_[0, share[drawn]], color=colour, label=label,
+                        linewidth=1.8)
         shares.set_title("Share that goes to the most popular")
         shares.set_xlabel("share of the catalogue, most popular first")
         for axis in (shares.xaxis, shares.yaxis):
@@ -121,6 +126,11 @@ def training(curves: Sequence[Curve]) -> str:
             if n:
                 axes.legend(loc="best")
         return _svg(figure, "training", f"Training curves: {', '.join(names)}")
+
+
+def _some(places: np.ndarray) -> np.ndarray:
+    """Return at most MOST_POINTS of `places`, evenly chosen, the first and the last among them."""
+    return places[np.unique(np.linspace(0, len(places) - 1, MOST_POINTS).astype(int))] if len(places) else places
 
 
 def _colour(row: int) -> str:

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from llmrec_cli.report import plots
 from llmrec_cli.report.content import Content, Curve, Entry, Example, main_cutoff, training_curves
 from llmrec_cli.report.headline import headline, warnings
 from llmrec_cli.report.html import render
@@ -154,6 +155,17 @@ def test_long_curves_are_thinned_by_means(tmp_path):
     (curve,) = training_curves(tmp_path / "log.jsonl")
     assert len(curve.points) <= 300
     assert {value for _, value in curve.points} == {1.5}
+
+
+def test_the_picture_of_a_large_catalogue_stays_small():
+    counts = np.random.default_rng(0).zipf(1.3, 200_000).clip(max=100_000)
+    svg = plots.popularity(counts, {"ease": counts // 3, "popularity": counts // 5})
+    assert len(svg) < 600_000
+
+
+def test_the_popularity_plot_draws_where_nothing_is_recommended():
+    svg = plots.popularity(np.array([3, 1, 0]), {"ease": np.zeros(3, np.int64)})
+    assert "popularity rank" in svg
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
