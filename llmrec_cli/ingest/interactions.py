@@ -65,8 +65,7 @@ def check(raw: Table, sources: list[Source], unit: str) -> Table:
     checks = [(name, raw[name].fill_null("") == "", ibis.literal("is empty")) for name in ("user_id", "item_id")]
     value, time = ibis.literal(1.0), ibis.literal(0, "int64")
     if "value" in raw.columns:
-        text = raw.value.strip()
-        value = ibis.cases((text.re_search(timestamps.NUMBER), text)).try_cast("float64")
+        value = ibis.cases((raw.value.re_search(timestamps.NUMBER), raw.value)).try_cast("float64")
         sound = (value.abs() <= _LARGEST).fill_null(False)
         checks.append(("value", ~sound, _shown(raw.value) + " is not a number"))
     if "timestamp" in raw.columns:

@@ -15,9 +15,9 @@ def times(folder: Path, *texts: str, unit: str = "auto") -> tuple[str, list[int]
 
 
 def test_seconds_milliseconds_and_order_are_told_apart(tmp_path: Path) -> None:
-    assert times(tmp_path / "s", "1577836800", "1577836800.5") == ("s", [1577836800000, 1577836800500])
+    assert times(tmp_path / "s", " 1577836800 ", "1577836800.5") == ("s", [1577836800000, 1577836800500])
     assert times(tmp_path / "ms", "1577836800001") == ("ms", [1577836800001])
-    assert times(tmp_path / "order", "0", "17") == ("order", [0, 17])
+    assert times(tmp_path / "order", "0", " 17 ") == ("order", [0, 17])
 
 
 def test_iso_times_are_utc_unless_they_name_a_zone(tmp_path: Path) -> None:
