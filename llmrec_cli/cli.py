@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from llmrec_cli import __version__
@@ -43,6 +44,10 @@ example:
 def main() -> None:
     """Run `llmrec` with the arguments of the process and exit with the code of the fault matrix."""
     arguments = sys.argv[1:]
+    if sys.stdout is None or sys.stderr is None:
+        # Closed by the caller (`>&-`): what is printed goes nowhere, and nothing must fail for it.
+        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     try:
         code = run(arguments)
         sys.stdout.flush()
@@ -160,14 +165,15 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> None:
     """Run a stage in a new run directory."""
     import yaml
 
-    from llmrec_cli.run_dir import RunDir, environment, lock, write_bytes, write_json
+    from llmrec_cli.run_dir import CONFIG, RunDir, environment, lock, write_bytes, write_json
     from llmrec_cli.settings.base import to_plain
 
     signal.signal(signal.SIGTERM, _terminated)
-    run_dir = RunDir.create(command, settings.run_dir, job)
+    resume = getattr(settings, "resume", "")
+    run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
     with lock(run_dir.file(".lock"), f"the run in {run_dir.path}"):
         saved = yaml.safe_dump(to_plain(settings), allow_unicode=True, sort_keys=False)
-        write_bytes(run_dir.file("config.yaml"), saved.encode())
+        write_bytes(run_dir.file(CONFIG), saved.encode())
         write_json(run_dir.file("environment.json"), environment())
         run_dir.log("started", command=command)
         import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)

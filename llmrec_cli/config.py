@@ -51,6 +51,8 @@ def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    if any(text.startswith("resume=") for text in typed):
+        return resumed(command, typed)
     overrides, problems = to_hydra(command, typed, config_dir)
     register_schemas()
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
@@ -68,22 +70,45 @@ def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -
     return settings
 
 
+def resumed(command: str, typed: Sequence[str]) -> Any:
+    """Return the settings of the run that `resume=<run directory>` names: its own, so that its result is too."""
+    import yaml
+
+    given = dict(text.split("=", 1) for text in typed if "=" in text)
+    own = [text for text in typed if text.partition("=")[0] not in ("resume", "device", "debug")]
+    if own:
+        raise ConfigError(f"{' '.join(own)}: a resumed run takes its settings from the run; leave these out, or start a "
+                          f"new run without resume=")
+    file = Path(given["resume"]) / "config.yaml"
+    try:
+        plain = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"resume={given['resume']}: {file} is not readable ({type(error).__name__}); name the "
+                          f"directory of a run that was interrupted") from error
+    builder = Builder(GROUPS)
+    plain |= {"resume": given["resume"], "run_dir": given["resume"], "debug": given.get("debug") == "true"}
+    plain |= {"device": given["device"]} if "device" in given else {}
+    settings = builder.settings(COMMANDS[command], plain)
+    if builder.found:
+        raise ConfigError([f"{file}: {problem}" for problem in builder.found])
+    return settings
+
+
 def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
     """Return the dataclass of a composed config. `chosen` are the groups that a person chose an option of."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     raw = OmegaConf.to_container(composed, resolve=False)
-    leaks = [f"{key}={value}: a config cannot read the environment, since what it reads would be saved with the run; "
-             f"let the shell fill it in: {key}=\"$NAME\""
+    leaks = [f"{key}={value}: a config cannot read the environment, since what it reads would be saved with the run;"
+             f" let the shell fill it in: {key}=\"$NAME\""
              for key, value in _leaves(raw) if re.search(r"(?<!\\)\$\{oc\.", str(value))]
     if leaks:
         raise ConfigError(leaks)
     try:
-        plain = OmegaConf.to_container(composed, resolve=True)
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    assert isinstance(plain, dict)
     builder = Builder(GROUPS)
     if "members" in plain.get("head", {}):
         plain["head"]["members"] = {name: _member(builder, name, member, plain)
@@ -270,7 +295,7 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
         builder.found.append(f"{where}.head: missing; set {where}.head=<{'|'.join(choices('head'))}>")
         return {}
     own = {key: value for key, value in member.items() if key not in (*RECIPE_GROUPS, "head")}
-    recipe = {"head": _merged(_option(builder, "head", member["head"], where), own)}
+    recipe: dict[str, Any] = {"head": _merged(_option(builder, "head", member["head"], where), own)}
     for group in RECIPE_GROUPS:
         given = member.get(group)
         if given is None:
@@ -334,6 +359,5 @@ def compose_defaults(command: str) -> dict[str, Any]:
 
     register_schemas()
     with initialize_config_dir(str(configs_dir()), version_base="1.3", job_name=f"llmrec {command}"):
-        plain = OmegaConf.to_container(hydra_compose(command, overrides=QUIET), resolve=True)
-    assert isinstance(plain, dict)
-    return plain
+        plain: Any = OmegaConf.to_container(hydra_compose(command, overrides=QUIET), resolve=True)
+    return dict(plain)

@@ -75,7 +75,9 @@ def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
             value = value[part]
         meaning = _meaning(command, key, composed)
     shown = f"{key}={_shown(value)}"
-    yield f"  {shown:<34} {meaning}" if len(shown) <= 34 else f"  {shown}\n{'':37}{meaning}"
+    first, *more = textwrap.wrap(meaning, 82)
+    yield from [f"  {shown:<34} {first}"] if len(shown) <= 34 else [f"  {shown}", f"{'':37}{first}"]
+    yield from (f"{'':37}{line}" for line in more)
 
 
 def _shown(value: Any) -> str:

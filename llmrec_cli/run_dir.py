@@ -25,7 +25,7 @@ from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceE
 
 RUNS = Path("runs")
 PREPARED = Path("data/prepared")
-MODEL, ENCODER, CHECKPOINTS, LATEST = "model", "encoder", "checkpoints", "latest"
+MODEL, ENCODER, CHECKPOINTS, LATEST, CONFIG = "model", "encoder", "checkpoints", "latest", "config.yaml"
 
 
 class RunDir:
@@ -39,6 +39,9 @@ class RunDir:
         """Make the folder of a new run: `chosen`, or a new one under runs/<command>; `job` numbers a multirun."""
         if chosen:
             path = Path(chosen) if job is None else Path(chosen) / str(job)
+            if (path / CONFIG).exists():
+                raise ConfigError(f"run_dir={path}: holds a run already, and two runs in one folder would be a mix; "
+                                  f"choose another folder, or go on with that run by resume={path}")
             with writing(path):
                 path.mkdir(parents=True, exist_ok=True)
             return cls(path)

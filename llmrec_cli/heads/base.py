@@ -5,7 +5,8 @@ Shapes: Q queries, N items of the catalogue, D dimensions.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,9 @@ class Context:
     seed : seed of everything random in this fit
     validation : the monitored metric on validation queries, higher is better; None in a refit, where nothing may be
         chosen any more
-    folder : where checkpoints and curves may be written; None to write nothing
+    folder : where checkpoints may be written; None to write none
+    resumed : whether to go on from the checkpoints in `folder`
+    tensorboard : where curves are written; None to write none
     log : called with an event and its values
     memo : raw vectors of texts that a frozen encoder has encoded in this run, by the encoder's settings
     """
@@ -41,8 +44,16 @@ class Context:
     seed: int
     validation: "Validation | None" = None
     folder: Path | None = None
+    resumed: bool = False
+    tensorboard: Path | None = None
     log: Callable[..., None] = field(default=lambda event, **values: None)
     memo: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def inside(self, name: str) -> "Context":
+        """Return the context of a part of what is fitted, with places of its own and its name in the log."""
+        return replace(self, folder=None if self.folder is None else self.folder / name,
+                       tensorboard=None if self.tensorboard is None else self.tensorboard / name,
+                       log=partial(self.log, part=name))
 
 
 class Head(ABC):

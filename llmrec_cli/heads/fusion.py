@@ -5,8 +5,6 @@ Shapes: Q queries, N items.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,7 +51,7 @@ class Fusion(Head):
                             "weights are learned; prepare with split.valid=0.1, or give a number each, "
                             "head.weights={" + ", ".join(f"{name}: 1" for name in self.members) + "}")
         for name, member in self.members.items():
-            member.fit(data, _for_member(context, name))
+            member.fit(data, context.inside(name))
         if not learned:
             return
         self.weights = dict.fromkeys(self.members, 1.0)
@@ -130,7 +128,3 @@ def _ascend(weights: dict[str, float], name: str, value: float,
             best, value = tried, found
     return best, value
 
-
-def _for_member(context: Context, name: str) -> Context:
-    folder: Path | None = None if context.folder is None else context.folder / name
-    return replace(context, folder=folder, log=partial(context.log, member=name))

@@ -1,6 +1,7 @@
 """Prepared data to a recommender."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from llmrec_cli.data.prepared import PreparedData, read_prepared
@@ -24,7 +25,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     validation = validation_of(data, cfg.monitor)
-    context = Context(device, cfg.seed, validation, run_dir.checkpoints, run_dir.log)
+    context = Context(device, cfg.seed, validation, run_dir.checkpoints, bool(cfg.resume), run_dir.tensorboard,
+                      run_dir.log)
     started = time.monotonic()
 
     head = _fit(cfg.recipe, data, ("train",), context)
@@ -34,8 +36,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     fitted_on: tuple[str, ...] = ("train",)
     if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, REFITTED_ON[cfg.refit]):
         fitted_on = REFITTED_ON[cfg.refit]
-        again = Context(device, cfg.seed, None, run_dir.checkpoints / "refit", run_dir.log, context.memo)
-        head = _fit(head.chosen(), data, fitted_on, again)
+        head = _fit(head.chosen(), data, fitted_on, replace(context.inside("refit"), validation=None))
 
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit}
     save_recommender(run_dir.model, head, data, fitted_on, facts)

@@ -57,6 +57,12 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+def kept_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the model's persistent buffers, by name: what it remembers beside its parameters."""
+    parameters = dict(model.named_parameters())
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
+
+
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: Best, progress: Progress,
                     plan: dict[str, Any]) -> None:
     """Write a checkpoint under `folder` and remove all but the newest ones.
@@ -65,6 +71,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     """
     parameters = trained_parameters(model)
     tensors = {f"model/{name}": p.detach() for name, p in parameters.items()}
+    tensors |= {f"buffer/{name}": t for name, t in kept_buffers(model).items()}
     tensors |= {f"best/{name}": t for name, t in best.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -108,8 +115,16 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             if state:
                 # AdamW keeps its count of steps on the host, the moments beside the parameter.
                 optimizer.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in state.items()}
+        for name, buffer in kept_buffers(model).items():
+            buffer.copy_(tensors[f"buffer/{name}"])
     _set_random_states(tensors, next(iter(parameters.values())).device)
     return Progress(**content["progress"]), best
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints under `folder`: those of another run, or of one that has ended."""
+    for path in folder.glob("step-*"):
+        shutil.rmtree(path)
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -1,0 +1,43 @@
+# Each target does all of its own set-up, in a virtual environment of the project's.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXPERIMENT ?= movielens_100k
+PUBLISH ?= published
+
+.PHONY: help setup demo test lint bench retrain clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## install llmrec and the development tools into .venv
+
+# pip, not another installer: it is what finds the CPU build of torch (docs/decisions/0001-dependencies.md).
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "llmrec needs Python 3.11 or newer; set PYTHON=<path>"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: setup ## the five stages on MovieLens-100K, ending with a report and recommendations
+	BIN=$(BIN) sh scripts/demo.sh
+
+test: lint ## lint, then all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup ## style, types and the import contract
+	$(BIN)/ruff check llmrec_cli tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## the figures of docs/experiments.md, measured on this machine
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+retrain: setup ## a scheduled run: prepare to recommend under a lock, publishing $(PUBLISH)/current at the end
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/retrain.sh $(PUBLISH) experiment=$(EXPERIMENT)
+
+clean: ## remove caches and builds; data, runs and what was published stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
