@@ -6,7 +6,6 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +31,6 @@ def sound(row: tuple[str, ...]) -> bool:
     return bool(row[0] and row[1] and row[2] not in ("", "x") and row[3] not in ("-1", "nan"))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, split=SPLITS, core=st.integers(0, 2), cut=st.integers(0, 25), data=st.data())
 def test_every_row_is_accounted_for_whatever_the_order_and_the_files(
