@@ -38,7 +38,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 def test_damaged_files_are_read_row_by_row_or_refused(tmp_path: Path, name: str, content: bytes) -> None:
     rng, read, refused = random.Random(name), 0, 0
     end = time.monotonic() + 60
-    for _ in range(300):
+    for _ in range(200):
         file = source(tmp_path, mutated(content, rng), name)
         try:
             staged = stage([file], tmp_path / "staged", ("user_id", "item_id"), ("value", "timestamp"))
@@ -55,7 +55,7 @@ def test_damaged_files_are_read_row_by_row_or_refused(tmp_path: Path, name: str,
 @pytest.mark.parametrize(("name", "content"), [("x.csv", CSV), ("x.jsonl", JSONL)])
 def test_damaged_files_go_through_the_whole_stage_or_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     rng = random.Random(f"{name} whole")
-    for _ in range(8):
+    for _ in range(5):
         try:
             counts = prepare_text(tmp_path, mutated(content, rng), name=name, max_reject_share=1.0).counts
         except LlmrecError:
