@@ -139,9 +139,9 @@ stage recommend recommend "queries=all k=100 ${RECOMMEND:-}" "model=$runs-$chose
 
 say "publish"
 evaluated=runs/evaluate/retrain-evaluate-$stamp
-cp -- "$evaluated/metrics.json" "$evaluated/report.html" "$building/"
-cp -R -- "$runs-$chosen-$stamp/model" "$building/model"
-sync -f "$building"
+cp -- "$evaluated/metrics.json" "$evaluated/report.html" "$building/" &&
+    cp -R -- "$runs-$chosen-$stamp/model" "$building/model" &&
+    sync -f "$building" || fail 5 "$folder: cannot be written; nothing was published"
 mv -T -- "$building" "$folder/$stamp"
 ln -s -- "$stamp" "$folder/.current.new"
 mv -T -- "$folder/.current.new" "$folder/current"

@@ -42,6 +42,10 @@ def inline_query(query: QuerySettings) -> Asked:
     """Return the one query that `query.user_id`, `query.history` and `query.text` describe."""
     user = query.user_id or ""
     history = [item for item in query.history or [] if item]
+    for key, values in (("query_id", [query.query_id or ""]), ("user_id", [user]), ("history", history),
+                        ("text", [query.text or ""])):
+        if any("\ud800" <= c <= "\udfff" for value in values for c in value):
+            raise ConfigError(f"query.{key}: is not UTF-8; set the terminal to UTF-8, or name a file by queries=")
     return asked([user], [query.text or ""], [history], [query.query_id or user or UNNAMED])
 
 

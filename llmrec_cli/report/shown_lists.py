@@ -16,30 +16,38 @@ LATEST = 3
 """Titles of the newest history that are shown."""
 WIDTH = 10_000
 """Where there is no terminal to be as wide as, so that nothing is cut."""
-MADE_FROM = {"model": "from what the model knows of this user", "history": "from the history given",
+MADE_FROM = {"model": "from the history the model knows", "history": "from the history given",
              "text": "from the words given",
              "popularity": "what most users have: nothing is known to go by"}
 
 
 def show_lists(answers: Answers, items: Entities) -> None:
     """Print a table per query to stdout, without control codes if that is not a terminal."""
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     console = Console(force_terminal=terminal, width=None if terminal else WIDTH, emoji=False, highlight=False)
-    for query in range(len(answers.sources)):
-        console.print(_heading(answers, query, items))
-        places = np.flatnonzero(answers.lists.items_QK[query] >= 0)
-        if not len(places):
-            console.print("  no item is left to recommend\n")
-            continue
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for name, justify in (("#", "right"), ("title", "left"), ("item_id", "left"), ("score", "right")):
-            table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-        for place in places:
-            item = answers.lists.items_QK[query, place]
-            table.add_row(str(place + 1), _plain(items.titles[item]), _plain(items.ids[item]),
-                          f"{answers.lists.scores_QK[query, place]:.3f}")
-        console.print(table)
-        console.print()
+    # Captured, for rich would turn a reader who has left into an exit of its own.
+    with console.capture() as captured:
+        for query in range(len(answers.sources)):
+            console.print(_heading(answers, query, items))
+            console.print(_table(answers, query, items))
+            console.print()
+    print(captured.get(), end="")
+
+
+def _table(answers: Answers, query: int, items: Entities) -> Table | str:
+    places = np.flatnonzero(answers.lists.items_QK[query] >= 0)
+    if not len(places):
+        return "  no item is left to recommend"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name, justify in (("#", "right"), ("title", "left"), ("item_id", "left"), ("score", "right")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    # A count is a whole number, a score is not.
+    digits = 0 if answers.sources[query] == "popularity" else 3
+    for place in places:
+        item = answers.lists.items_QK[query, place]
+        table.add_row(str(place + 1), _plain(items.titles[item]), _plain(items.ids[item]),
+                      f"{answers.lists.scores_QK[query, place]:.{digits}f}")
+    return table
 
 
 def _heading(answers: Answers, query: int, items: Entities) -> str:
@@ -50,7 +58,8 @@ def _heading(answers: Answers, query: int, items: Entities) -> str:
     asks = [_plain(name)] if name not in (user, "query") else []
     asks += [f"user {_plain(user)}"] if user else []
     asks += [f"“{_plain(text)}”"] if text else []
-    lines = [f"[bold]{' · '.join(asks) or 'a new user'}[/bold]", f"  [dim]{source}:[/dim] {MADE_FROM[source]}"]
+    made_from = MADE_FROM[source] + (", and from the words" if answers.with_text[query] else "")
+    lines = [f"[bold]{' · '.join(asks) or 'a new user'}[/bold]", f"  [dim]{source}:[/dim] {made_from}"]
     if len(history):
         newest = " · ".join(_plain(items.titles[item]) for item in history[::-1][:LATEST])
         more = f" and {len(history) - LATEST:,} more" if len(history) > LATEST else ""

@@ -42,42 +42,49 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class Answers:
-    """Lists and where they come from, `sources` an object array (Q,) of names in SOURCES."""
+    """Lists and where they come from.
+
+    Attributes
+    ----------
+    sources : object array (Q,) of names in SOURCES
+    with_text : bool (Q,), whether a text was added to a history
+    """
 
     queries: Queries
     lists: Lists
     sources: np.ndarray
+    with_text: np.ndarray
 
 
 def answer(head: Scores, matched: Matched, popularity_N: np.ndarray, ranks_N: np.ndarray, k: int, *,
            exclude_seen: bool = True, candidates_N: np.ndarray | None = None) -> Answers:
     """Return the lists of one block of queries."""
     with torch.inference_mode():
-        scores_QN, sources = score(head, matched, popularity_N)
+        scores_QN, sources, with_text = score(head, matched, popularity_N)
     lists = recommend_lists(lambda _: scores_QN, matched.queries, k, ranks_N, exclude_seen=exclude_seen,
                             candidates_N=candidates_N, block_size=max(1, len(sources)))
-    return Answers(matched.queries, lists, sources)
+    return Answers(matched.queries, lists, sources, with_text)
 
 
-def score(head: Scores, matched: Matched, popularity_N: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """Return the scores (Q, N) of a block of queries and the source of each."""
+def score(head: Scores, matched: Matched, popularity_N: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Return the scores (Q, N) of a block of queries, the source of each, and which have history and text added."""
     queries = matched.queries
     history_rows, history = _told(head.score, queries, np.diff(queries.history.indptr) > 0, len(popularity_N))
-    text_rows, text = _told(lambda chosen: _each_once(head, chosen.texts), queries,
+    text_rows, text = _told(lambda chosen: head.score_text(chosen.texts), queries,
                             (queries.texts != "") & head.answers_text, len(popularity_N))
     sources = np.full(len(queries), "popularity", object)
     sources[text_rows] = "text"
     sources[history_rows] = np.where(matched.gave_history, "history", "model")[history_rows]
     if len(history_rows) == len(queries) and not len(text_rows):
-        return history, sources
+        return history, sources, np.zeros(len(queries), bool)
     scores_QN = torch.from_numpy(popularity_N).to(history.device).expand(len(queries), -1).clone()
     scores_QN[text_rows] = text.to(history.device, scores_QN.dtype)
     both = np.isin(history_rows, text_rows)
     scores_QN[history_rows[~both]] = history[~both].to(scores_QN.dtype)
-    if both.any():
-        rows = history_rows[both]
+    rows = history_rows[both]
+    if len(rows):
         scores_QN[rows] = _scaled(history[both]) + _scaled(scores_QN[rows])
-    return scores_QN, sources
+    return scores_QN, sources, np.isin(np.arange(len(queries)), rows)
 
 
 def _told(score: Callable[[Queries], torch.Tensor], queries: Queries, asked_Q: np.ndarray,
@@ -91,12 +98,6 @@ def _told(score: Callable[[Queries], torch.Tensor], queries: Queries, asked_Q: n
     require_finite(scores_RN, f"query '{names[0]}'" + (f" to '{names[-1]}'" if len(names) > 1 else ""))
     tells = (scores_RN.amax(dim=1) > scores_RN.amin(dim=1)).cpu().numpy()
     return (rows, scores_RN) if tells.all() else (rows[tells], scores_RN[tells])
-
-
-def _each_once(head: Scores, texts: np.ndarray) -> torch.Tensor:
-    """Return the scores of texts (Q, N), each distinct one encoded once."""
-    distinct, places = np.unique(texts.astype(str), return_inverse=True)
-    return head.score_text(distinct.astype(object))[places]
 
 
 def _scaled(scores_RN: torch.Tensor) -> torch.Tensor:

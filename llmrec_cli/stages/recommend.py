@@ -174,16 +174,16 @@ def provenance(folder: Path, recommender: Recommender) -> dict[str, Any]:
 def tell_tally(tally: Tally, recommender: Recommender) -> None:
     """Print to stderr what the lists were made from, and what was passed over."""
     made = ", ".join(f"{tally.sources[name]:,} by {name}" for name in SOURCES if tally.sources[name])
-    tell(f"{tally.sources.total():,} lists: {made}")
+    tell(f"lists made: {made}")
     if tally.num_unknown:
-        tell(f"{tally.num_unknown:,} items in histories are not the model's and were ignored: {_some(tally.unknown)}"
+        tell(f"not among the model's items, so ignored in histories: {tally.num_unknown:,}, {_some(tally.unknown)}"
              + (", ..." if tally.num_unknown > len(tally.unknown) else ""))
     if tally.num_mute:
-        tell(f"warning: head={recommender.manifest['head']} has no text encoder, so the text of {tally.num_mute:,} "
-             f"queries was not read; a head that reads it is head=fusion (with an encoder), head=two_tower, or "
-             f"head=ease head.features.text=6")
+        tell(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
+             f"({tally.num_mute:,}); heads that read them: two_tower, ease with head.features.text=6, or a fusion with "
+             f"one of these")
     if empty := tally.sources.total() - tally.num_lists:
-        tell(f"{empty:,} queries have no list: they have had every item that may be recommended")
+        tell(f"queries without a list, since they have had every item that may be recommended: {empty:,}")
 
 
 def tell(*sentences: str) -> None:
