@@ -12,32 +12,64 @@ from safetensors import SafetensorError
 from llmrec_cli.errors import ArtifactError, ConfigError
 
 
-def load_model(folder: Path, kind: Any = None, **extra: Any) -> Any:
-    """Return the model in `folder` in float32, loaded by the transformers class `kind` (AutoModel when None).
+def load_model(folder: Path) -> Any:
+    """Return the model in `folder` in float32.
 
     Raises ArtifactError when the weights are damaged or are not those of the configuration; parameters are never
     left at random values.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
+
+    config = load_config(folder)
+    # LoRA on all linear layers would wrap the pooler, which has no gradient since nothing here uses it.
+    extra = {"add_pooling_layer": False} if _takes_pooler(config) else {}
+    model, missing, other_shapes = _from_pretrained(AutoModel, folder, config, **extra)
+    _refuse_strangers(folder, missing, other_shapes)
+    return model
+
+
+def load_masked_language_model(folder: Path, seed: int) -> tuple[Any, bool]:
+    """Return the model in `folder` with its head for masked tokens, and whether that head is new.
+
+    A folder without the head, like MiniLM's, gets one with random weights from `seed`, its decoder tied to the token
+    embeddings. The encoder's own weights must all be there.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    config = load_config(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, missing, other_shapes = _from_pretrained(AutoModelForMaskedLM, folder, config)
+    body = f"{model.base_model_prefix}."
+    _refuse_strangers(folder, [key for key in missing if key.startswith(body)], other_shapes)
+    return model, bool(missing)
+
+
+def load_config(folder: Path) -> Any:
+    """Return the model's configuration; refuse architectures with a decoder beside the encoder."""
+    from transformers import AutoConfig
 
     with quiet(), readable(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if config.is_encoder_decoder:
         raise ConfigError(f"{folder}: '{config.model_type}' has an encoder and a decoder, which is not supported; "
                           f"choose a model with an encoder alone (BERT, RoBERTa, XLM-R, DistilBERT)")
-    if kind is None and _takes_pooler(config):
-        # LoRA on all linear layers would wrap the pooler, which has no gradient since nothing here uses it.
-        extra["add_pooling_layer"] = False
+    return config
+
+
+def _from_pretrained(kind: Any, folder: Path, config: Any, **extra: Any) -> tuple[Any, list[str], list[str]]:
+    """Return the model and the names of the parameters that are missing and that have another shape."""
     with quiet(), readable(folder):
-        model, report = (kind or AutoModel).from_pretrained(
+        model, report = kind.from_pretrained(
             folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
             dtype=torch.float32, output_loading_info=True, **extra)
-    missing = sorted(report["missing_keys"])
-    other_shapes = sorted(str(key) for key in report["mismatched_keys"])
-    if kind is None and (missing or other_shapes):
+    return model, sorted(report["missing_keys"]), sorted(str(key) for key in report["mismatched_keys"])
+
+
+def _refuse_strangers(folder: Path, missing: list[str], other_shapes: list[str]) -> None:
+    if missing or other_shapes:
         raise ArtifactError(f"{folder}: the weights are not those of config.json; missing: {missing or 'none'}; of "
                             f"another shape: {other_shapes or 'none'}; copy the whole model folder again")
-    return model
 
 
 def _takes_pooler(config: Any) -> bool:

@@ -18,10 +18,12 @@ class ObjectiveSettings(Settings):
     """Also train on the users' training histories written as text."""
     history_length: int = 10
     """Most items of a history in one text, at least 1."""
+    max_histories: int = 500
+    """Most texts made of histories, drawn at random, at least 1; they are what takes the time."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("holdout_share", above=0, most=0.5)
-        yield from self.check("history_length", least=1)
+        yield from self.check("history_length", "max_histories", least=1)
 
 
 @dataclass

@@ -59,8 +59,8 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def kept_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the model's persistent buffers, by name: what it remembers beside its parameters."""
-    parameters = dict(model.named_parameters())
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
+    persistent = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name in persistent}
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: Best, progress: Progress,
@@ -113,8 +113,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             state = {key: tensors[f"optimizer/{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
                      if f"optimizer/{key}/{name}" in tensors}
             if state:
-                # AdamW keeps its count of steps on the host, the moments beside the parameter.
-                optimizer.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in state.items()}
+                optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in state.items()}
         for name, buffer in kept_buffers(model).items():
             buffer.copy_(tensors[f"buffer/{name}"])
     _set_random_states(tensors, next(iter(parameters.values())).device)

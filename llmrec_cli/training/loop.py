@@ -19,6 +19,7 @@ from llmrec_cli.training.checkpoint import (
     Best,
     Progress,
     load_checkpoint,
+    remove_checkpoints,
     save_checkpoint,
     trained_parameters,
 )
@@ -57,6 +58,7 @@ class Surroundings:
     resume_from : folder whose newest checkpoint is gone on from; None to start anew
     tensorboard : folder for TensorBoard events; None to write none
     title : what the progress is headed with
+    same : what else must be the same when training is gone on with, by the key to name when it is not
     """
 
     device: torch.device
@@ -66,6 +68,7 @@ class Surroundings:
     resume_from: Path | None = None
     tensorboard: Path | None = None
     title: str = "training"
+    same: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterab
         if surroundings.resume_from is not None:
             loop.progress, loop.best = load_checkpoint(surroundings.resume_from, model, optimizer, loop.plan)
             surroundings.log("resume", step=loop.progress.step, epoch=loop.progress.epoch)
+        elif surroundings.checkpoints is not None:
+            remove_checkpoints(surroundings.checkpoints)
         loop.board = board
         loop.run(batches, loss, validate)
     progress = loop.progress
@@ -128,7 +133,7 @@ class _Loop:
         self.board: Any = None
         # The interval of checkpoints changes nothing about the result.
         self.plan = {f"optim.{key}": value for key, value in to_plain(settings).items() if key != "checkpoint_every"}
-        self.plan |= {"seed": surroundings.seed, **to_plain(length)}
+        self.plan |= {"seed": surroundings.seed, **to_plain(length), **surroundings.same}
 
     def run(self, batches: Callable[[int, np.random.Generator], Iterable[Any]], loss: Callable[[Any], torch.Tensor],
             validate: Callable[[], float] | None) -> None:

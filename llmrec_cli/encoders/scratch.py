@@ -1,0 +1,64 @@
+"""An encoder from nothing: a tokenizer trained on the corpus and a small BERT with random weights."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from llmrec_cli.settings.encoder import Scratch
+
+PADDING, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+POSITIONS = 512
+
+
+def new_masked_language_model(settings: Scratch, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
+    """Return a BERT with random weights from `seed`, with its head for masked tokens, and its tokenizer."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    positions = max(POSITIONS, settings.max_length)
+    tokenizer = train_tokenizer(texts, settings.vocabulary_size, positions)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=settings.hidden_size, num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_attention_heads, intermediate_size=4 * settings.hidden_size,
+        max_position_embeddings=positions, pad_token_id=tokenizer.pad_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BertForMaskedLM(config), tokenizer
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary_size: int, positions: int) -> Any:
+    """Return a WordPiece tokenizer (Schuster and Nakajima 2012) of the texts: the same for the same texts.
+
+    Compatibility forms are folded (NFKC), case too, accents are kept, and each Chinese character is a word. Of the
+    characters, the most frequent half as many as the vocabulary holds are kept; a word with another is unknown.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=True)])
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = [[word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))] for text in texts]
+    # A character counts apart where it begins a word and where it goes on ("##a"), as it does in the vocabulary.
+    pieces = Counter(("##" if n else "") + c for text in words for word in text for n, c in enumerate(word))
+    kept = sorted(sorted(pieces), key=pieces.__getitem__, reverse=True)[:vocabulary_size // 2]
+    known = set(kept)
+    usable = [word for text in words for word in text
+              if all(("##" if n else "") + c in known for n, c in enumerate(word))]
+
+    learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    # Naming the characters fixes their numbers: the trainer takes them from a hash table otherwise, whose order
+    # decides between merges that are equally frequent.
+    learner.train_from_iterator(usable, trainers.WordPieceTrainer(
+        vocab_size=vocabulary_size, special_tokens=[*SPECIAL, *sorted(known)], show_progress=False))
+    tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token=UNKNOWN))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{FIRST} $A {LAST}", pair=f"{FIRST} $A {LAST} $B:1 {LAST}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (FIRST, LAST)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=positions, pad_token=PADDING, unk_token=UNKNOWN, cls_token=FIRST,
+        sep_token=LAST, mask_token=MASK, split_special_tokens=True)

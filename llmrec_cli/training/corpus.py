@@ -1,0 +1,72 @@
+"""What an encoder is pretrained on: the items' texts, and users' training histories as text."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import DataError
+from llmrec_cli.settings.objective import ObjectiveSettings
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Distinct texts to train on and distinct texts to measure with; none is in both."""
+
+    train: list[str]
+    held_out: list[str]
+
+
+def build_corpus(data: TrainingData, settings: ObjectiveSettings, seed: int) -> Corpus:
+    """Return the corpus; what is held out is decided by a hash of each text, so it stays where it is as data grows.
+
+    Histories are the titles of a user's training items, oldest first, `history_length` to a text; the title of an item
+    whose own text is held out is left out of those that are trained on. `seed` draws the histories.
+    """
+    texts = [str(text) for text in data.items.texts]
+    item_is_held_out = held_out(texts, settings.holdout_share)
+    train = [t for t, out in zip(texts, item_is_held_out, strict=True) if not out]
+    measured = [t for t, out in zip(texts, item_is_held_out, strict=True) if out]
+    if settings.histories:
+        chunks = history_chunks(data.interactions.matrix, settings.history_length, settings.max_histories, seed)
+        whole = [as_text(data.items.titles[items]) for items in chunks]
+        for items, text, out in zip(chunks, whole, held_out(whole, settings.holdout_share), strict=True):
+            if out:
+                measured.append(text)
+            else:
+                train.append(as_text(data.items.titles[items[~item_is_held_out[items]]]))
+    train = [text for text in dict.fromkeys(train) if text.strip()]
+    trained = set(train)
+    measured = [text for text in dict.fromkeys(measured) if text.strip() and text not in trained]
+    if not train or not measured:
+        raise DataError(f"the corpus has {len(train)} texts to train on and {len(measured)} held out, and needs both; "
+                        f"prepare items with texts (dataset.item_text), or raise objective.holdout_share="
+                        f"{settings.holdout_share}")
+    return Corpus(train, measured)
+
+
+def held_out(texts: Sequence[str], share: float) -> np.ndarray:
+    """Return bool (num_texts,): whether the hash of a text falls into the lowest `share` of all hashes."""
+    numbers = [int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8]) for text in texts]
+    return np.array(numbers, np.float64) < share * 2.0 ** 64
+
+
+def history_chunks(matrix: sp.csr_array, length: int, most: int, seed: int) -> list[np.ndarray]:
+    """Return at most `most` runs of at most `length` items from the rows of a CSR matrix, drawn at random."""
+    per_row = -(-np.diff(matrix.indptr) // length)
+    rows = np.repeat(np.arange(len(per_row)), per_row)
+    order_in_row = np.arange(len(rows)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
+    starts = matrix.indptr[rows] + order_in_row * length
+    stops = np.minimum(starts + length, matrix.indptr[rows + 1])
+    if len(starts) > most:
+        drawn = np.sort(np.random.default_rng(seed).choice(len(starts), most, replace=False))
+        starts, stops = starts[drawn], stops[drawn]
+    return [matrix.indices[start:stop] for start, stop in zip(starts, stops, strict=True)]
+
+
+def as_text(titles: np.ndarray) -> str:
+    """Return a history as text."""
+    return "; ".join(str(title) for title in titles if title)
