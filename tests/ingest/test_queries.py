@@ -1,0 +1,202 @@
+"""Query files, inline queries, new items and users: what is read, and what is refused with its place."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.sparse as sp
+
+from llmrec_cli.data.asked import Asked, asked, match
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.errors import ArtifactError, ConfigError, DataError
+from llmrec_cli.ingest.beside import read_ids
+from llmrec_cli.ingest.newcomers import new_items, new_users
+from llmrec_cli.ingest.queries import inline_query, read_history, read_queries
+from llmrec_cli.settings.stages import QuerySettings
+
+TEXTS = {"item": {"template": "{title} ({year}). {genres}", "attributes": {"genres": "list"},
+                  "columns": {"sku": "item_id"}, "list_separator": "|", "max_length": 40},
+         "user": {"template": "", "attributes": {}, "columns": {}, "list_separator": "|", "max_length": 40}}
+
+
+def write(name: str, content: str) -> str:
+    Path(name).write_text(content, "utf-8")
+    return name
+
+
+def histories(queries: Asked) -> list[list[str]]:
+    return [list(queries.history[a:b]) for a, b in zip(queries.offsets, queries.offsets[1:], strict=False)]
+
+
+def entities(*ids: str, texts: tuple[str, ...] = ()) -> Entities:
+    column = np.array([*ids, None], object)[:-1]
+    said = np.array([*(texts or [""] * len(ids)), None], object)[:-1]
+    return Entities(column, column, said, sp.csr_array((len(ids), 0), dtype=np.float32), [])
+
+
+ROWS = [{"query_id": "a", "user_id": "007", "history": ["50", "a|b"], "text": "café, \"slow\""},
+        {"query_id": "b", "user_id": "NA", "history": [], "text": ""},
+        {"query_id": "c", "user_id": "", "history": ["太空"], "text": "null"}]
+
+
+@pytest.mark.parametrize("name", ["q.jsonl", "q.csv", "q.tsv", "q.parquet", "q.jsonl.gz", "q.csv.zst"])
+def test_every_format_says_the_same(name: str) -> None:
+    delimiter = "\t" if ".tsv" in name else ","
+    lines = [delimiter.join(ROWS[0])] + [delimiter.join('"' + str(v if isinstance(v, str) else json.dumps(v)).replace(
+        '"', '""') + '"' for v in row.values()) for row in ROWS]
+    text = "\n".join(map(json.dumps, ROWS) if "jsonl" in name else lines) + "\n"
+    if name == "q.parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), name)
+    else:
+        with pa.output_stream(name, compression={"gz": "gzip", "zst": "zstd"}.get(name.split(".")[-1])) as stream:
+            stream.write(text.encode())
+    queries = read_queries(name)
+    assert list(queries.ids) == ["a", "b", "c"]
+    assert list(queries.user_ids) == ["007", "NA", ""]
+    assert list(queries.texts) == [row["text"] for row in ROWS]
+    assert histories(queries) == [["50", "a|b"], [], ["太空"]]
+
+
+def test_a_history_in_csv_is_divided_by_bars_or_is_a_json_list() -> None:
+    assert read_history("50|172", "") == ["50", "172"]
+    assert read_history(" 50 | 172 |", "") == ["50", "172"]
+    assert read_history('["50", "a|b", " c"]', "") == ["50", "a|b", " c"]
+    assert read_history("[50, 9007199254740993, 1.50]", "") == ["50", "9007199254740993", "1.50"]
+    assert read_history("", "") == []
+
+
+@pytest.mark.parametrize("text", ["[50, abc]", "[007]", "[[1]]", "[null]", '[{"a": 1}]'])
+def test_a_history_that_is_no_list_of_ids_is_refused_with_its_row(text: str) -> None:
+    file = write("q.csv", f'user_id,history\nu1,50\nu2,"{text.replace(chr(34), chr(34) * 2)}"\n')
+    with pytest.raises(DataError, match=r"q\.csv: line 3: history"):
+        read_queries(file)
+
+
+def test_a_query_is_called_by_its_id_or_its_user_or_its_row() -> None:
+    file = write("q.jsonl", '{"query_id": "a", "user_id": "u"}\n{"user_id": "v"}\n{"text": "war"}\n')
+    assert list(read_queries(file).ids) == ["a", "v", "query3"]
+
+
+def test_two_queries_of_one_name_are_refused_with_both_rows() -> None:
+    with pytest.raises(DataError, match=r"line 4: query_id 'a' is also in line 2; give each query a query_id"):
+        read_queries(write("q.csv", "query_id,text\na,x\nb,y\na,z\n"))
+    with pytest.raises(DataError, match=r"line 3: user_id 'u' is also in line 2"):
+        read_queries(write("q.csv", "user_id\nu\nu\n"))
+
+
+def test_an_unknown_column_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(DataError, match=r"unknown column 'histroy' \(did you mean 'history'\?\)"):
+        read_queries(write("q.csv", "user_id,histroy\nu,1\n"))
+
+
+def test_a_group_is_refused_since_no_head_answers_it_but_an_empty_group_column_is_not() -> None:
+    with pytest.raises(ConfigError, match=r"line 1: members .* needs a group head"):
+        read_queries(write("q.jsonl", '{"query_id": "g", "members": ["u1", "u2"]}\n'))
+    assert len(read_queries(write("q.csv", "user_id,group_id\nu,\n"))) == 1
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [
+    ("q.jsonl", '{"user_id": "u"}\nnot json\n', "q.jsonl: line 2: not JSON"),
+    ("q.csv", "user_id,text\nu\n", "line 2: 1 fields where the header has 2"),
+    ("q.csv", "user_id,text\n", "has a header but no rows"), ("q.csv", "", "is empty"),
+    ("q.csv", "user_id,user_id\nu,v\n", "is there twice"), ("q.jsonl", '{"user_id": "u"}\n{"user_id', "truncated")])
+def test_a_file_with_a_bad_row_is_refused_with_its_place(name: str, content: str, said: str) -> None:
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_queries(write(name, content))
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(DataError, match=r"queries=none\.csv: no such file"):
+        read_queries("none.csv")
+
+
+def test_an_inline_query_is_called_query_or_as_its_user() -> None:
+    assert list(inline_query(QuerySettings(text="war")).ids) == ["query"]
+    query = inline_query(QuerySettings(user_id="u", history=["1", "2"]))
+    assert list(query.ids) == ["u"]
+    assert histories(query) == [["1", "2"]]
+    with pytest.raises(ConfigError, match=r"query\.text: is not UTF-8"):
+        inline_query(QuerySettings(text="a\udcff"))
+
+
+def test_a_given_history_joins_the_known_one_as_the_newest_and_each_item_counts_once() -> None:
+    known = sp.csr_array((np.ones(2, np.float32), [2, 0], [0, 2, 2]), shape=(2, 4))
+    found = match(asked(["u", "w", ""], histories=[["i0", "i3", "xx", "i3"], ["i1", "i1"], []], ids=["a", "b", "c"]),
+                  entities("u", "v"), entities("i0", "i1", "i2", "i3"), known, known)
+    assert [list(found.queries.history[[q]].indices) for q in range(3)] == [[2, 0, 3], [1], []]
+    assert (found.queries.history.data == 1).all()
+    assert list(found.queries.user) == [0, -1, -1]
+    assert list(found.gave_history) == [True, True, False]
+    assert list(found.unknown) == ["xx"]
+    assert sorted(found.queries.seen[[0]].indices) == [0, 2, 3]
+
+
+def test_the_text_of_a_user_stands_in_where_there_is_no_history_and_no_text() -> None:
+    known = sp.csr_array((np.ones(1, np.float32), [0], [0, 1, 1]), shape=(2, 1))
+    users = entities("u", "v", "new", texts=("old hand", "quiet", "likes war"))
+    found = match(asked(["u", "v", "new", "new2", "new"], ["", "", "", "", "own"], ids=list("abcde")), users,
+                  entities("i"), known, known)
+    assert list(found.queries.texts) == ["", "quiet", "likes war", "", "own"]
+    assert list(found.queries.user) == [0, 1, -1, -1, -1]
+
+
+def test_new_items_get_title_text_and_attributes_as_the_models_own_did() -> None:
+    file = write("new.jsonl", '{"sku": "n1", "title": "Solaris", "year": 1972, "genres": ["Sci-Fi", "Drama"]}\n'
+                              '{"sku": "n2", "title": "Stalker", "genres": "Sci-Fi"}\n')
+    found = new_items(file, TEXTS, entities("i1"))
+    assert list(found.entities.texts) == ["Solaris (1972). Sci-Fi, Drama", "Stalker. Sci-Fi"]
+    assert list(found.entities.titles) == ["Solaris", "Stalker"]
+    assert found.entities.attribute_names == ["genres=Drama", "genres=Sci-Fi"]
+    assert found.entities.attributes.toarray().tolist() == [[1, 1], [0, 1]]
+    assert found.notes == []
+
+
+def test_new_items_the_model_knows_are_refused_by_name() -> None:
+    file = write("new.csv", "item_id,title\nn1,A\ni1,B\n")
+    with pytest.raises(DataError, match="line 3: the model knows item 'i1' already"):
+        new_items(file, TEXTS, entities("i1"))
+
+
+def test_new_items_without_a_column_of_the_template_are_told_and_without_all_of_them_refused() -> None:
+    found = new_items(write("new.csv", "item_id,title,year\nn1,A,\n"), TEXTS, entities())
+    assert list(found.entities.texts) == ["A"]
+    assert found.notes == ["items=new.csv: no column 'genres', so texts and attributes go without it"]
+    with pytest.raises(DataError, match=r"none of the columns that a text is made of; the model's is '{title}"):
+        new_items(write("new.csv", "item_id,titel\nn1,A\n"), TEXTS, entities())
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ("item_id,title\nn1,A\nn1,B\n", "line 3: item_id 'n1' is also in line 2"),
+    ("item_id,title\n,A\n", "line 2: item_id is empty"),
+    ("item,title\nn1,A\n", "no column 'item_id'; there are title, item; rename")])
+def test_new_items_need_an_id_each_of_their_own(content: str, said: str) -> None:
+    with pytest.raises(DataError, match=re.escape(said)):
+        new_items(write("new.csv", content), TEXTS, entities())
+
+
+def test_a_model_that_does_not_say_how_texts_were_made_takes_no_new_items() -> None:
+    with pytest.raises(ArtifactError, match="prepare the data and train again"):
+        new_items(write("new.csv", "item_id,title\nn1,A\n"), None, entities())
+
+
+def test_new_users_speak_by_the_models_template_or_a_column_text_and_known_ones_are_left_out() -> None:
+    file = write("users.csv", "user_id,text,age\nu,x,1\nnew,likes war,2\n")
+    found = new_users(file, TEXTS, entities("u"))
+    assert list(found.entities.ids) == ["new"]
+    assert list(found.entities.texts) == ["likes war"]
+    assert found.notes == ["users=users.csv: the model knows 1 of 2 users, and goes by their history"]
+    told = {**TEXTS, "user": {**TEXTS["user"], "template": "aged {age}"}}
+    assert list(new_users(file, told, entities("u")).entities.texts) == ["aged 2"]
+    with pytest.raises(DataError, match="no text can be made of these users"):
+        new_users(write("users.csv", "user_id,age\nnew,2\n"), TEXTS, entities("u"))
+
+
+def test_candidates_are_a_column_or_a_line_each() -> None:
+    assert read_ids(write("c.txt", "007\r\n7\n\n a b \n"), "candidates", "item_id") == ["007", "7", " a b "]
+    assert read_ids(write("c.csv", "title,item_id\nA,NA\nB,7\n"), "candidates", "item_id") == ["NA", "7"]
+    with pytest.raises(DataError, match=r"candidates=c\.txt: is empty"):
+        read_ids(write("c.txt", "\n"), "candidates", "item_id")
