@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -59,9 +60,7 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
     except LlmrecError as error:
-        if "debug=true" in arguments:
-            raise
-        print_error(error)
+        print_error(error, debug="debug=true" in arguments)
         code = error.exit_code
     sys.exit(code)
 
@@ -121,11 +120,14 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def config_dir(options: Sequence[str]) -> str | None:
-    """Return the folder given by --config-dir."""
+    """Return the folder given by --config-dir, or refuse one that is not there."""
     for n, word in enumerate(options):
         name, equals, value = word.partition("=")
         if name in ("--config-dir", "-cd"):
-            return value if equals else options[n + 1]
+            folder = value if equals else options[n + 1]
+            if not Path(folder).is_dir():
+                raise ConfigError(f"{name} {folder}: no such folder; name one with config groups in it")
+            return folder
     return None
 
 
@@ -151,7 +153,7 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
         try:
             run_stage(command, config.to_settings(command, composed, chosen), HydraConfig.get().job.num)
         except LlmrecError as error:
-            print_error(error)
+            print_error(error, debug="debug=true" in typed)
             # Hydra would swallow the exception's kind; SystemExit goes through it.
             raise SystemExit(error.exit_code) from error
 
@@ -165,14 +167,16 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> None:
     """Run a stage in a new run directory."""
     import yaml
 
-    from llmrec_cli.run_dir import CONFIG, RunDir, environment, lock, write_bytes, write_json
+    from llmrec_cli.run_dir import CONFIG, LOCK, RunDir, environment, lock, write_bytes, write_json
     from llmrec_cli.settings.base import to_plain
 
     signal.signal(signal.SIGTERM, _terminated)
     resume = getattr(settings, "resume", "")
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
-    with lock(run_dir.file(".lock"), f"the run in {run_dir.path}"):
-        saved = yaml.safe_dump(to_plain(settings), allow_unicode=True, sort_keys=False)
+    with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):
+        # Where the run is, is not its business: the folder may be moved, and is then gone on with from there.
+        kept = to_plain(settings) | ({"run_dir": "", "resume": ""} if resume else {"run_dir": ""})
+        saved = yaml.safe_dump(kept, allow_unicode=True, sort_keys=False)
         write_bytes(run_dir.file(CONFIG), saved.encode())
         write_json(run_dir.file("environment.json"), environment())
         run_dir.log("started", command=command)
@@ -181,8 +185,10 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> None:
     print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
 
 
-def print_error(error: LlmrecError) -> None:
+def print_error(error: LlmrecError, debug: bool) -> None:
     """Print an error to stderr, each problem on a line, without control codes from what it quotes."""
+    if debug:
+        traceback.print_exception(error)
     lines = str(error).split("\n")
     printable = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in lines]
     first = f"llmrec: {error.kind}: "

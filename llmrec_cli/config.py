@@ -51,7 +51,7 @@ def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    if any(text.startswith("resume=") for text in typed):
+    if "resume" in _names(command) and any(re.match("resume=.", text) for text in typed):
         return resumed(command, typed)
     overrides, problems = to_hydra(command, typed, config_dir)
     register_schemas()
@@ -61,10 +61,12 @@ def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -
             composed = hydra_compose(command, overrides=[*overrides, *search])
         settings = to_settings(command, composed, chosen_groups(command, typed, config_dir))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError([*problems, " ".join(str(error).split())]) from error
+        raise ConfigError([*problems, " ".join(str(error).replace("'++", "'").split())]) from error
     except ConfigError as error:
-        # What could be read is checked even when something could not, so that one attempt shows everything.
-        raise ConfigError([*problems, *error.problems]) from error
+        # What could be read is checked even when something could not, so that one attempt shows everything; but not
+        # the settings of the option that stands in for one that there is not.
+        unread = tuple(f"{problem.partition('=')[0]}." for problem in problems)
+        raise ConfigError([*problems, *(p for p in error.problems if not p.startswith(unread))]) from error
     if problems:
         raise ConfigError(problems)
     return settings
@@ -77,11 +79,13 @@ def resumed(command: str, typed: Sequence[str]) -> Any:
     given = dict(text.split("=", 1) for text in typed if "=" in text)
     own = [text for text in typed if text.partition("=")[0] not in ("resume", "device", "debug")]
     if own:
-        raise ConfigError(f"{' '.join(own)}: a resumed run takes its settings from the run; leave these out, or start a "
-                          f"new run without resume=")
+        raise ConfigError(f"{' '.join(own)}: a resumed run takes its settings from the run; leave these out, or start "
+                          f"a new run without resume=")
     file = Path(given["resume"]) / "config.yaml"
     try:
         plain = yaml.safe_load(file.read_text("utf-8"))
+        if not isinstance(plain, dict):
+            raise ValueError("it holds no settings")
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"resume={given['resume']}: {file} is not readable ({type(error).__name__}); name the "
                           f"directory of a run that was interrupted") from error
@@ -99,20 +103,17 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    raw = OmegaConf.to_container(composed, resolve=False)
-    leaks = [f"{key}={value}: a config cannot read the environment, since what it reads would be saved with the run;"
-             f" let the shell fill it in: {key}=\"$NAME\""
-             for key, value in _leaves(raw) if re.search(r"(?<!\\)\$\{oc\.", str(value))]
-    if leaks:
-        raise ConfigError(leaks)
+    OmegaConf.register_new_resolver("oc.env", _refuse_environment, replace=True)
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     builder = Builder(GROUPS)
-    if "members" in plain.get("head", {}):
-        plain["head"]["members"] = {name: _member(builder, name, member, plain)
-                                    for name, member in plain["head"]["members"].items() if member is not None}
+    head = plain.get("head")
+    if isinstance(head, dict) and isinstance(head.get("members"), dict):
+        members = {name: _member(builder, name, member, plain)
+                   for name, member in head["members"].items() if member is not None}
+        head["members"] = {name: member for name, member in members.items() if member is not None}
     settings = builder.settings(COMMANDS[command], plain)
     problems = _as_typed(builder.found)
     if settings is not None:
@@ -124,6 +125,8 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
 
 def _as_typed(found: Sequence[str]) -> list[str]:
     """Return the problems under the keys that a person would type, without those that members take from the top."""
+    # An unknown option is noted where it is looked up; the builder then finds the same.
+    found = [p for p in found if not re.match(r"head\.members\.[^=]+\.kind=", p)]
     inherited = re.compile(rf"head\.members\.[^.=]+\.((?:{'|'.join(RECIPE_GROUPS)})\b.*)", re.DOTALL)
     own = [p for p in found if not ((m := inherited.match(p)) and m[1] in found)]
     return [re.sub(r"(head\.members\.[^.=]+)\.head\.", r"\1.", problem) for problem in own]
@@ -187,7 +190,7 @@ def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) 
     key = key.lstrip("+")
     if key.startswith("~"):
         return text
-    names = [f.name for f in dataclasses.fields(COMMANDS[command])]
+    names = _names(command)
     if not equals:
         raise ConfigError(f"{text}: expected a setting, key=value{nearest(text, names)}")
     if key.startswith(("hydra.", "hydra/")):
@@ -202,12 +205,23 @@ def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) 
             if choice not in choices(key, config_dir):
                 raise ConfigError(_unknown(key, choice, choices(key, config_dir)))
         return f"{key}={value}"
-    if root in groups and key.split(".")[-1] == "kind":
-        raise ConfigError(f"{text}: choose an option with {root}=<name>")
-    hints = list(_hints_at(COMMANDS[command], key.split(".")))
+    *parents, last = key.split(".")
+    if root in groups and last == "kind":
+        # A member of a fusion, head.members.<name>, says with `head` which head it is.
+        chosen_by = [*parents, "head"] if parents[1:2] == ["members"] and len(parents) == 3 else parents
+        raise ConfigError(f"{text}: choose an option with {'.'.join(chosen_by)}=<name>")
+    if parents[:2] == ["head", "members"] and len(parents) == 3 and last in RECIPE_GROUPS and value[:1] != "{":
+        # As a mapping, so that a setting of the member's option can be typed beside its name.
+        key, last = f"{key}.kind", "kind"
+    hints = [str] if last == "kind" else list(_hints_at(COMMANDS[command], key.split(".")))
     literal = value if sweep else _literal(hints, value)
     _check_grammar(text, f"++{key}={literal}")
     return f"++{key}={literal}"
+
+
+def _names(command: str) -> list[str]:
+    """Return the settings of a command at the top level."""
+    return [f.name for f in dataclasses.fields(COMMANDS[command])]
 
 
 def _check_grammar(text: str, override: str) -> None:
@@ -229,6 +243,8 @@ def _literal(hints: Sequence[Any], value: str) -> str:
     """Return `value` for Hydra's grammar: untouched, unless the setting takes text."""
     kinds = {kind for hint in hints for kind in _kinds(hint)}
     if value == "null" and type(None) in kinds:
+        return value
+    if any(get_origin(kind) is dict for kind in kinds) and value.startswith("{") and value.endswith("}"):
         return value
     if "list of text" in kinds and (value.startswith("[") and value.endswith("]")):
         parts = next(csv.reader([value[1:-1]], skipinitialspace=True), [])
@@ -293,31 +309,30 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
     where = f"head.members.{name}"
     if not isinstance(member, Mapping) or not isinstance(member.get("head"), str):
         builder.found.append(f"{where}.head: missing; set {where}.head=<{'|'.join(choices('head'))}>")
-        return {}
+        return None
     own = {key: value for key, value in member.items() if key not in (*RECIPE_GROUPS, "head")}
     recipe: dict[str, Any] = {"head": _merged(_option(builder, "head", member["head"], where), own)}
     for group in RECIPE_GROUPS:
         given = member.get(group)
-        if given is None:
-            recipe[group] = top.get(group)
-        elif isinstance(given, str):
+        if isinstance(given, str):
             recipe[group] = _option(builder, group, given, where)
+        elif not isinstance(given, Mapping):
+            recipe[group] = top.get(group) if given is None else given
         elif "kind" in given:
-            recipe[group] = _merged(_option(builder, group, given["kind"], where), given)
+            recipe[group] = _merged(_option(builder, group, str(given["kind"]), where), given)
         else:
-            recipe[group] = _merged(top[group], given)
+            recipe[group] = _merged(top.get(group) or {}, given)
     return recipe
 
 
 def _option(builder: Builder, group: str, name: str, where: str) -> dict[str, Any]:
     """Return an option's settings: the dataclass's defaults and its YAML over them."""
-    import yaml
+    from omegaconf import OmegaConf
 
-    file = configs_dir() / group / f"{name}.yaml"
-    if not file.is_file():
+    if name not in GROUPS[group]:
         builder.found.append(f"{where}.{_unknown(group, name, choices(group))}")
-        return {}
-    own = yaml.safe_load(file.read_text("utf-8")) or {}
+        return {"kind": name}
+    own: Any = OmegaConf.to_container(OmegaConf.load(configs_dir() / group / f"{name}.yaml"))
     own.pop("defaults", None)
     return _merged(defaults(GROUPS[group][name]), own)
 
@@ -340,15 +355,10 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
             f"another head" for group in unused if group not in head.uses()]
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for n, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{n}]")
-    else:
-        yield path, value
+def _refuse_environment(name: str, *_: str) -> str:
+    """Stand in for OmegaConf's resolver of environment variables."""
+    raise ValueError(f"a config cannot read the environment, since what it reads would be saved with the run; let the "
+                     f"shell fill it in, <setting>=\"${name}\"")
 
 
 def compose_defaults(command: str) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceE
 
 RUNS = Path("runs")
 PREPARED = Path("data/prepared")
-MODEL, ENCODER, CHECKPOINTS, LATEST, CONFIG = "model", "encoder", "checkpoints", "latest", "config.yaml"
+MODEL, ENCODER, CHECKPOINTS, LATEST = "model", "encoder", "checkpoints", "latest"
+CONFIG, LOCK = "config.yaml", ".lock"
 
 
 class RunDir:
@@ -40,8 +41,9 @@ class RunDir:
         if chosen:
             path = Path(chosen) if job is None else Path(chosen) / str(job)
             if (path / CONFIG).exists():
-                raise ConfigError(f"run_dir={path}: holds a run already, and two runs in one folder would be a mix; "
-                                  f"choose another folder, or go on with that run by resume={path}")
+                with lock(path / LOCK, f"the run in {path}"):
+                    raise ConfigError(f"run_dir={path}: holds a run already, and two runs in one folder would be a "
+                                      f"mix; choose another folder, or go on with that run by resume={path}")
             with writing(path):
                 path.mkdir(parents=True, exist_ok=True)
             return cls(path)
@@ -220,8 +222,14 @@ def environment() -> dict[str, Any]:
     packages = ("llmrec-cli", "torch", "transformers", "peft", "numpy", "scipy", "pandas", "pyarrow", "duckdb")
     installed = {d.metadata["Name"] for d in metadata.distributions()}
     versions = {name: metadata.version(name) for name in packages if name in installed}
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False)
     return {"python": sys.version.split()[0], "platform": platform.platform(), "machine": platform.machine(),
-            "cores": os.cpu_count(), "packages": versions, "commit": commit.stdout.strip() or None}
+            "cores": os.cpu_count(), "packages": versions, "commit": commit()}
+
+
+def commit() -> str | None:
+    """Return the commit of our checkout; None where we are installed from a wheel or git is not there."""
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / ".git").exists() or shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

@@ -56,6 +56,9 @@ class PreparedData:
 def read_prepared(folder: str | Path) -> PreparedData:
     """Return the prepared data in `folder`, its files checked against the manifest's hashes."""
     path = Path(folder)
+    if path.is_symlink():
+        # `latest` will mean other data one day; what is made from this data names it by its own name.
+        path = path.parent / path.readlink()
     manifest = read_manifest(path)
     table = pq.read_table(path / "interactions.parquet", columns=["user", "item", "value", "timestamp", "split"])
     users, items = read_entities(path / "users.parquet", "user"), read_entities(path / "items.parquet", "item")
@@ -78,8 +81,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); run `llmrec prepare` again") from error
     if manifest.get("format", 0) > FORMAT:
-        raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec reads; "
-                            f"upgrade llmrec or prepare the data again")
+        raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec reads"
+                            f"; upgrade llmrec or prepare the data again")
     check_files(path, manifest["files"], "run `llmrec prepare` again")
     return manifest
 

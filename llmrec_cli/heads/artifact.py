@@ -34,6 +34,8 @@ from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
 
 FORMAT = 1
+FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
+FACTS = {"head", "data_fingerprint", "data_cutoff", "data", "texts", "fitted_on", "encoders"}
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
 
@@ -44,7 +46,8 @@ class Recommender:
     Attributes
     ----------
     history : CSR (num_users, num_items), the interactions that the head was fitted on
-    seen : CSR (num_users, num_items), training and validation interactions: what is left out of lists
+    seen : CSR (num_users, num_items), training and validation interactions and what else the head was fitted on: what
+        is left out of lists
     """
 
     head: Head
@@ -91,11 +94,14 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
         manifest = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict) or \
+            not isinstance(manifest.get("format"), int):
         raise ArtifactError(f"{file}: is not the manifest of a model; {REMEDY}")
-    if manifest.get("format", 0) > FORMAT:
+    if manifest["format"] > FORMAT:
         raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec "
                             f"reads; upgrade llmrec")
+    if missing := sorted((FACTS - manifest.keys()) | (FILES - manifest["files"].keys())):
+        raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
     check_files(folder, manifest["files"], REMEDY)
     users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
     histories = _tensors(folder / "histories.safetensors")

@@ -62,7 +62,7 @@ class Fusion(Head):
 
     def _learn(self, validation: Validation, context: Context) -> dict[str, float]:
         with torch.inference_mode():
-            scaled = {name: self._scaled(member.score(validation.queries)) for name, member in self.members.items()}
+            scaled = {name: self._scaled(m.score(validation.queries).cpu()) for name, m in self.members.items()}
 
         def value_of(weights: dict[str, float]) -> float:
             return validation.of(torch.stack([w * scaled[name] for name, w in weights.items() if w > 0]).sum(dim=0))

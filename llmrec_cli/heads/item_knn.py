@@ -27,7 +27,8 @@ class ItemKnn(Head):
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Find each item's nearest neighbours."""
-        items_NU = weighted(sp.csr_array(data.interactions.matrix.T), self.settings.weighting)
+        users_of_NU = sp.csr_array(data.interactions.matrix.T)
+        items_NU = weighted(users_of_NU, self.settings.weighting, users_of_NU)
         self.similarity_NN = nearest_neighbours(items_NU, items_NU, self.settings, np.arange(items_NU.shape[0]))
 
     def score(self, queries: Queries) -> torch.Tensor:

@@ -13,21 +13,22 @@ BLOCK_CELLS = 2**24
 """Similarities held densely at a time: 64 MB."""
 
 
-def weighted(matrix_RF: sp.csr_array, weighting: str) -> sp.csr_array:
+def weighted(matrix_RF: sp.csr_array, weighting: str, known_CF: sp.csr_array) -> sp.csr_array:
     """Return 0/1 rows with each feature weighted by how much it tells.
 
-    tfidf: log(R / df); bm25: Robertson and Zaragoza 2009, eq. 3.15, with k1 = 1.2 and b = 0.75.
+    tfidf: log(1 + C / df); bm25: Robertson and Zaragoza 2009, eq. 3.15, with k1 = 1.2 and b = 0.75. Frequencies and the
+    average length are those of `known_CF`, so that a row's weights don't depend on which rows it comes with.
     """
     if weighting == "none":
         return matrix_RF
-    num_rows, num_features = matrix_RF.shape
-    frequency_F = np.bincount(matrix_RF.indices, minlength=num_features)
+    num_rows, num_features = known_CF.shape
+    frequency_F = np.bincount(known_CF.indices, minlength=num_features)
     idf_F = np.log1p(num_rows / np.maximum(frequency_F, 1)).astype(np.float32)
     values = idf_F[matrix_RF.indices]
     if weighting == "bm25":
         k1, b = 1.2, 0.75
         length_R = np.diff(matrix_RF.indptr)
-        average = max(length_R.mean(), 1e-9)
+        average = max(known_CF.nnz / max(num_rows, 1), 1e-9)
         damping_R = (k1 + 1) / (k1 * (1 - b + b * length_R / average) + 1)
         values = values * np.repeat(damping_R, length_R).astype(np.float32)
     return sp.csr_array((values, matrix_RF.indices, matrix_RF.indptr), shape=matrix_RF.shape)

@@ -197,7 +197,9 @@ class _Step:
         measure = bce_loss if isinstance(loss, Bce) else mse_loss
         positive_B = logits_BR.gather(1, target_B[:, None])[:, 0]
         negative = logits_BR[~is_known_BR]
-        return measure(positive_B, torch.ones_like(positive_B)) + measure(negative, torch.zeros_like(negative))
+        of_positives = measure(positive_B, torch.ones_like(positive_B))
+        # The mean of nothing is NaN: a last batch of one user who knows every item that was drawn.
+        return of_positives + measure(negative, torch.zeros_like(negative)) if len(negative) else of_positives
 
     def _negatives(self, generator: np.random.Generator) -> np.ndarray:
         loss = self.recipe.loss

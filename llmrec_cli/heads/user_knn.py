@@ -32,10 +32,9 @@ class UserKnn(Head):
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return neighbours' similarities x their interactions (Q, N)."""
-        both = sp.csr_array(sp.vstack([self.matrix_UN, queries.history], format="csr"))
-        rows = weighted(both, self.settings.weighting) if self.settings.weighting != "none" else both
-        num_users = self.matrix_UN.shape[0]
-        near_QU = nearest_neighbours(rows[num_users:], rows[:num_users], self.settings, queries.user)
+        known_UN, weighting = self.matrix_UN, self.settings.weighting
+        near_QU = nearest_neighbours(weighted(queries.history, weighting, known_UN),
+                                     weighted(known_UN, weighting, known_UN), self.settings, queries.user)
         return torch.from_numpy((near_QU @ self.matrix_UN).toarray().astype(np.float32, copy=False))
 
     def add_items(self, items: Entities) -> None:

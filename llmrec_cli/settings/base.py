@@ -142,11 +142,16 @@ class Builder:
         if origin is list:
             if not isinstance(value, (list, tuple)):
                 return self._note(where, value, "expected a list, [a,b,c]")
-            return [self._value(args[0], v, f"{where}[{n}]") for n, v in enumerate(value)]
+            entries = [self._value(args[0], v, f"{where}[{n}]") for n, v in enumerate(value)]
+            return None if None in entries else entries
         if origin is dict:
             if not isinstance(value, Mapping):
                 return self._note(where, value, "expected a mapping, {name: value}")
-            return {str(k): self._value(args[1], v, f"{where}.{k}") for k, v in value.items()}
+            values = {str(k): self._value(args[1], v, f"{where}.{k}") for k, v in value.items()}
+            if isinstance(args[1], type) and issubclass(args[1], Settings):
+                # What could not be read is noted; the rest is still checked together.
+                return {k: v for k, v in values.items() if v is not None}
+            return None if None in values.values() else values
         if isinstance(hint, type) and issubclass(hint, Settings):
             return self.settings(hint, value, where)
         return self._scalar(hint, value, where)

@@ -27,7 +27,7 @@ class Softmax(LossSettings):
     temperature: float = 0.1
     """Divides the similarities, above 0; lower is sharper."""
     popularity_correction: float = 1.0
-    """Share of log q(item) subtracted from the logits, 0 to 1; q is the item's share of the interactions."""
+    """Share of log q(item) subtracted from the logits, 0 to 1; q is the item's chance of being in a step."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -41,7 +41,7 @@ class Bce(LossSettings):
 
     kind: str = "bce"
     num_negatives: int = 16
-    """Sampled negatives per positive, at least 1."""
+    """Items drawn as negatives of a whole step, beside those its other users like, at least 1."""
     scale: float = 10.0
     """Multiplies a cosine to make a logit, above 0; dot products are taken as they are."""
 
@@ -57,7 +57,7 @@ class Mse(LossSettings):
 
     kind: str = "mse"
     num_negatives: int = 16
-    """Sampled negatives per positive, at least 1."""
+    """Items drawn as negatives of a whole step, beside those its other users like, at least 1."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

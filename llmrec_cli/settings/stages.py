@@ -1,12 +1,14 @@
 """One dataclass per command: what its config holds."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmrec_cli.settings.base import Settings, option
+from llmrec_cli.settings.base import Settings, nearest, option
 from llmrec_cli.settings.head import Recipe
 
+LARGEST_SEED = 2**63 - 1
 RANKING_METRICS = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
 
 
@@ -28,8 +30,7 @@ class DeviceSettings(StageSettings):
     """auto | cpu | cuda | cuda:N; auto takes a GPU where there is one."""
 
     def problems(self) -> Iterator[str]:
-        name = self.device.removeprefix("cuda:")
-        if self.device not in ("auto", "cpu", "cuda") and not name.isdigit():
+        if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", self.device):
             yield f"device={self.device}: choose one of auto, cpu, cuda, cuda:N"
 
 
@@ -53,13 +54,13 @@ class PretrainConfig(DeviceSettings):
     objective: Any = option("objective", "mlm")
     optim: Any = option("optim", "adamw")
     seed: int = 1
-    """Seed of everything random, at least 0."""
+    """Seed of everything random, 0 to 2^63 - 1."""
     resume: str = ""
     """A run directory to go on from; empty to start anew."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        yield from self.check("seed", least=0)
+        yield from self.check("seed", least=0, most=LARGEST_SEED)
 
 
 @dataclass
@@ -73,17 +74,18 @@ class FinetuneConfig(DeviceSettings, Recipe):
     refit: str = "train_valid"
     """none | train_valid | all: what the chosen settings are fitted on in the end."""
     seed: int = 1
-    """Seed of everything random, at least 0."""
+    """Seed of everything random, 0 to 2^63 - 1."""
     resume: str = ""
     """A run directory to go on from; empty to start anew."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        yield from self.check("seed", least=0)
+        yield from self.check("seed", least=0, most=LARGEST_SEED)
         yield from self.check("refit", among=("none", "train_valid", "all"))
-        name, _, k = self.monitor.partition("@")
-        if name not in RANKING_METRICS or not k.isdigit() or int(k) < 1:
-            yield f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(RANKING_METRICS)}"
+        name = self.monitor.partition("@")[0]
+        if not re.fullmatch(f"({'|'.join(RANKING_METRICS)})@[1-9][0-9]*", self.monitor):
+            yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(RANKING_METRICS)}"
+                   f"{nearest(name, set(RANKING_METRICS) - {name})}")
 
     @property
     def recipe(self) -> Recipe:
@@ -111,7 +113,7 @@ class EvaluateConfig(DeviceSettings):
     num_bootstrap: int = 1000
     """Resamples of the queries behind each interval, at least 100."""
     seed: int = 1
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap, 0 to 2^63 - 1."""
     block_size: int = 1024
     """Queries scored at a time, at least 1."""
 
@@ -120,7 +122,7 @@ class EvaluateConfig(DeviceSettings):
         yield from self.check("split", among=("test", "valid"))
         yield from self.check("num_bootstrap", least=100)
         yield from self.check("block_size", least=1)
-        yield from self.check("seed", least=0)
+        yield from self.check("seed", least=0, most=LARGEST_SEED)
         if not self.k or min(self.k) < 1:
             yield f"k={self.k}: list lengths must be at least 1"
 
