@@ -23,7 +23,7 @@ from llmrec_cli.ingest.queries import inline_query, read_queries
 from llmrec_cli.report.lists import Catalogue, list_table, list_writer
 from llmrec_cli.report.shown_lists import show_lists
 from llmrec_cli.report.terminal import printable
-from llmrec_cli.run_dir import RunDir, write_json
+from llmrec_cli.run_dir import RunDir, write_json, writing
 from llmrec_cli.scoring.answers import SOURCES, Answers, answer
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -142,7 +142,9 @@ def write_lists(cfg: RecommendConfig, known: Known, queries: Asked, tally: Tally
         raise ConfigError(f"output={path}: is a folder; name a file in it")
     with list_writer(path) as writer:
         for answers in answer_all(cfg, known, queries, tally):
-            writer.write(list_table(answers, catalogue))
+            rows = list_table(answers, catalogue)
+            with writing(path):
+                writer.write(rows)
 
 
 def candidates(named: str, items: Entities) -> np.ndarray:
