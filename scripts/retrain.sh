@@ -67,8 +67,15 @@ llmrec=${LLMREC:-}
 [ -n "$llmrec" ] || { [ -x "$beside" ] && llmrec=$beside; } || llmrec=llmrec
 command -v -- "$llmrec" >/dev/null || fail 2 "$llmrec: no such command; install llmrec or set LLMREC=<its path>"
 
-stamp=$(date +%Y-%m-%d_%H-%M-%S)
-while [ -e "$folder/$stamp" ]; do sleep 1; stamp=$(date +%Y-%m-%d_%H-%M-%S); done
+# A name that no version and no run has, taken by making the first run's folder.
+mkdir -p runs/prepare || fail 5 "runs/prepare: cannot be made; start in a folder that can be written"
+for _ in 1 2 3 4 5; do
+    stamp=$(date +%Y-%m-%d_%H-%M-%S)
+    [ -e "$folder/$stamp" ] || ! mkdir "runs/prepare/retrain-prepare-$stamp" 2>/dev/null || break
+    sleep 1
+    stamp=
+done
+[ -n "$stamp" ] || fail 5 "runs/prepare: no folder for the run could be made in it"
 building=$folder/.building
 child=
 clean() { rm -rf -- "$building" "$folder/.current.new"; }

@@ -1,0 +1,272 @@
+"""Scheduled runs: scripts/retrain.sh publishes whole or not at all, one run at a time.
+
+Most tests put a small script in the place of `llmrec`, which writes what each command would; one runs the real thing.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec_cli.data.prepared import sha256
+from tests.tiny import NUM_USERS, write_tiny
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts/retrain.sh"
+# Writes what a command would write; `pause` and `fail` in the folder name the command that hangs or fails.
+STUB = """#!/bin/bash
+set -eu
+printf '%s\\n' "$*" >> calls
+[ "$(cat fail 2>/dev/null)" != "$1" ] || exit 3
+[ "$(cat pause 2>/dev/null)" != "$1" ] || { echo $$ > paused; exec sleep 60; }
+for word in "$@"; do case $word in run_dir=*) run=${word#*=} ;; output=*) output=${word#*=} ;; esac; done
+mkdir -p "$run"
+version=$(cat version 2>/dev/null || echo 1)
+case $1 in
+    prepare) mkdir -p data/prepared/t; ln -sfn t data/prepared/latest
+             echo '  "fingerprint": "abc",' | tee data/prepared/t/manifest.json > "$run/manifest.json" ;;
+    finetune) mkdir "$run/model"; echo "$version" > "$run/model/weights"
+              [ ! -e meddle ] || echo '  "fingerprint": "def",' > data/prepared/t/manifest.json ;;
+    evaluate) echo "$version" > "$run/metrics.json"; echo "$version" > "$run/report.html" ;;
+    recommend) echo "$version" > "$output"; echo "$version" > "$output.manifest.json" ;;
+esac
+"""
+FILES = ["metrics.json", "model/weights", "recommendations.parquet", "recommendations.parquet.manifest.json",
+         "report.html"]
+
+pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go to a folder with spaces in its name, with the stub in it."""
+    folder = tmp_path / "a shop"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    write("llmrec stub", STUB)
+    os.chmod("llmrec stub", 0o755)
+
+
+def write(name: str, content: str) -> None:
+    Path(name).write_text(content)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the little that cron gives."""
+    return {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "LLMREC": str(Path("llmrec stub").resolve()),
+            **variables}
+
+
+def retrain(*arguments: str, folder: str = "pub lished", **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(SCRIPT), folder, *arguments], env=environment(**variables), capture_output=True,
+                          text=True, stdin=subprocess.DEVNULL, check=False)
+
+
+def published() -> dict[str, str]:
+    """Return the content of what `current` points at."""
+    folder = Path("pub lished/current").resolve()
+    return {str(f.relative_to(folder)): f.read_text() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def versions() -> list[str]:
+    return sorted(f.name for f in Path("pub lished").iterdir() if f.is_dir() and not f.is_symlink())
+
+
+@pytest.fixture
+def paused() -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a run that hangs in finetune, and end what is left of it."""
+    write("pause", "finetune")
+    run = subprocess.Popen([str(SCRIPT), "pub lished"], env=environment(), stderr=subprocess.DEVNULL)
+    wait_for(Path("paused"))
+    Path("pause").unlink()
+    yield run
+    for process in (run.pid, int(Path("paused").read_text())):
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    run.wait()
+
+
+def wait_for(file: Path) -> None:
+    for _ in range(200):
+        if file.exists() and file.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{file} did not appear")
+
+
+def test_a_run_evaluates_a_model_that_has_not_seen_the_test_and_publishes_one_that_has() -> None:
+    run = retrain("experiment=shop", PREPARE="dataset=files 'dataset.interactions=in put/c.csv'", FINETUNE="head=ease")
+    assert run.returncode == 0, run.stderr
+    assert list(published()) == FILES
+    calls = [line.split(" run_dir=")[0] for line in Path("calls").read_text().splitlines()]
+    stamp = versions()[0]
+    first, second = (f"runs/finetune/retrain-{name}-{stamp}" for name in ("finetune", "refit"))
+    assert calls == [
+        "prepare experiment=shop dataset=files dataset.interactions=in put/c.csv",
+        "finetune experiment=shop head=ease prepared=data/prepared/t refit=train_valid",
+        f"evaluate experiment=shop model={first} prepared=data/prepared/t",
+        "finetune experiment=shop head=ease prepared=data/prepared/t refit=all",
+        f"recommend experiment=shop queries=all k=100 model={second} "
+        "output=pub lished/.building/recommendations.parquet"]
+    assert run.stdout == ""
+
+
+def test_refit_none_publishes_the_model_that_was_evaluated_and_pretrain_runs_when_it_is_set() -> None:
+    assert retrain(REFIT="none", PRETRAIN="objective=mlm").returncode == 0
+    calls = Path("calls").read_text().splitlines()
+    assert [line.split()[0] for line in calls] == ["prepare", "pretrain", "finetune", "evaluate", "recommend"]
+    stamp = versions()[0]
+    assert f"encoder=pretrained encoder.path=runs/pretrain/retrain-pretrain-{stamp} " in calls[2]
+    assert f"model=runs/finetune/retrain-finetune-{stamp} " in calls[4]
+
+
+@pytest.mark.parametrize("command", ["prepare", "finetune", "evaluate", "recommend"])
+def test_when_a_command_fails_nothing_is_published_and_its_exit_code_is_ours(command: str) -> None:
+    retrain()
+    before, pointer = published(), os.readlink("pub lished/current")
+    write("version", "2")
+    write("fail", command)
+    run = retrain()
+    assert run.returncode == 3
+    assert f"{command} failed with exit code 3; nothing was published" in run.stderr
+    assert published() == before
+    assert os.readlink("pub lished/current") == pointer
+    assert sorted(os.listdir("pub lished")) == sorted([".lock", "current", pointer])
+    Path("fail").unlink()
+    assert retrain().returncode == 0
+    assert set(published().values()) == {"2\n"}
+
+
+def test_a_second_run_at_once_exits_75_within_a_second(paused: subprocess.Popen[bytes]) -> None:
+    started = time.monotonic()
+    run = retrain()
+    assert time.monotonic() - started < 1
+    assert run.returncode == 75
+    assert "another run holds the lock" in run.stderr
+    assert retrain(folder="elsewhere").returncode == 0
+
+
+def test_the_lock_of_a_killed_run_is_free_at_once(paused: subprocess.Popen[bytes]) -> None:
+    paused.kill()
+    paused.wait()
+    run = retrain()
+    assert run.returncode == 0, run.stderr
+    assert list(published()) == FILES
+    assert ".building" not in os.listdir("pub lished")
+
+
+def test_sigterm_ends_the_command_too_and_publishes_nothing(paused: subprocess.Popen[bytes]) -> None:
+    paused.terminate()
+    assert paused.wait(10) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("paused").read_text()), 0)
+    assert os.listdir("pub lished") == [".lock"]
+
+
+def test_a_reader_polling_while_versions_change_never_sees_a_mix_nor_nothing() -> None:
+    retrain()
+    stop, seen, torn = threading.Event(), set(), []
+
+    def poll() -> None:
+        while not stop.is_set():
+            found = published()
+            seen.update(found.values())
+            if list(found) != FILES or len(set(found.values())) != 1:
+                torn.append(found)
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for version in ("2", "3"):
+        write("version", version)
+        assert retrain().returncode == 0
+    stop.set()
+    reader.join()
+    assert torn == []
+    assert "1\n" in seen
+
+
+def test_the_newest_versions_and_their_runs_are_kept_and_what_is_current_whatever_the_clock_said() -> None:
+    for n in range(1, 4):
+        os.makedirs(f"pub lished/2001-01-0{n}_00-00-00")
+        os.makedirs(f"runs/finetune/retrain-refit-2001-01-0{n}_00-00-00")
+    os.makedirs("runs/finetune/by hand")
+    assert retrain(KEEP="2").returncode == 0
+    assert versions()[0] == "2001-01-03_00-00-00"
+    assert len(versions()) == len(list(Path("runs/finetune").glob("retrain-refit-*"))) == 2
+    assert Path("runs/finetune/by hand").is_dir()
+    for n in range(2):
+        os.makedirs(f"pub lished/2999-01-0{n}_00-00-00")
+    assert retrain(KEEP="1").returncode == 0
+    assert list(published()) == FILES
+
+
+def test_data_prepared_again_under_a_run_stops_it() -> None:
+    write("meddle", "")
+    run = retrain()
+    assert run.returncode == 4
+    assert "was prepared again by somebody else" in run.stderr
+    assert not Path("pub lished/current").exists()
+
+
+def test_wrong_usage_is_refused_before_anything_runs() -> None:
+    for arguments, variables, said in (
+            (["head=ease"], {}, "settings of one command go into PREPARE"), ([], {"KEEP": "0"}, "KEEP=0"),
+            ([], {"REFIT": "some"}, "choose one of all, none"),
+            ([], {"LLMREC": "no-such"}, "no-such: no such command")):
+        run = retrain(*arguments, **variables)
+        assert (run.returncode, said in run.stderr) == (2, True), run.stderr
+    assert "usage" in retrain(folder="").stderr
+    assert retrain(PREPARE="dataset='files").returncode == 2
+    os.makedirs("real/current")
+    assert "is not the link" in retrain(folder="real").stderr
+    assert not Path("calls").exists()
+
+
+@pytest.mark.parametrize(("flock", "said"), [
+    ("exit 71", "has no locks (flock exits 71)"), ("exit 0", "do not keep others out")])
+def test_a_file_system_without_working_locks_is_refused(flock: str, said: str) -> None:
+    os.mkdir("bin")
+    write("bin/flock", f"#!/bin/sh\n{flock}\n")
+    os.chmod("bin/flock", 0o755)
+    run = retrain(PATH=f"{Path('bin').resolve()}:/usr/bin:/bin")
+    assert run.returncode == 5
+    assert said in run.stderr
+    assert not Path("calls").exists()
+
+
+def test_without_flock_it_refuses() -> None:
+    os.mkdir("bin")
+    for name in ("bash", "env", "dirname", "mkdir"):
+        os.symlink(shutil.which(name) or "", f"bin/{name}")
+    run = retrain(PATH=str(Path("bin").resolve()))
+    assert run.returncode == 5
+    assert "flock is not installed" in run.stderr
+
+
+def test_the_real_commands_publish_lists_that_belong_to_the_published_model() -> None:
+    write_tiny(Path("in put"))
+    command = shutil.which("llmrec", path=str(Path(sys.executable).parent))
+    assert command is not None, "llmrec is not installed beside the Python that runs the tests"
+    run = retrain(LLMREC=command, REFIT="none", FINETUNE="head=popularity",
+                  EVALUATE="num_bootstrap=100 baselines=[]", RECOMMEND="k=5",
+                  PREPARE="dataset=files dataset.name=tiny dataset.interactions='in put/interactions.csv' "
+                          "dataset.items='in put/items.csv' dataset.item_text='{title} ({year}). {genres}'")
+    assert run.returncode == 0, run.stderr
+    current = Path("pub lished/current")
+    assert pq.read_table(current / "recommendations.parquet").num_rows == 5 * NUM_USERS
+    about = json.loads((current / "recommendations.parquet.manifest.json").read_text())
+    assert about["model_sha256"] == sha256(current / "model/manifest.json")
+    assert about["files"] == {"recommendations.parquet": sha256(current / "recommendations.parquet")}
+    assert "ndcg@10" in json.loads((current / "metrics.json").read_text())["metrics"]
+    assert "\x1b" not in run.stderr + run.stdout
