@@ -23,6 +23,7 @@ from llmrec_cli.settings.stages import COMMANDS
 # Hydra is to compose, not to make folders, move about or set up logging; run_dir.py does that.
 QUIET = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=runs/multirun", "hydra.sweep.subdir=.",
          "hydra/job_logging=none", "hydra/hydra_logging=none"]
+PLAIN = "is"
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
 
@@ -108,6 +109,8 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
         plain: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    plain = {key: value[PLAIN] if isinstance(value, dict) and set(value) == {PLAIN} else value
+             for key, value in plain.items()}
     builder = Builder(GROUPS)
     head = plain.get("head")
     if isinstance(head, dict) and isinstance(head.get("members"), dict):
@@ -215,6 +218,9 @@ def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) 
         key, last = f"{key}.kind", "kind"
     hints = [str] if last == "kind" else list(_hints_at(COMMANDS[command], key.split(".")))
     literal = value if sweep else _literal(hints, value)
+    if key in GROUPS:
+        # A plain setting here and a group elsewhere (split): Hydra takes it for the group unless it is a mapping.
+        literal = ",".join(f"{{{PLAIN}: {value}}}" for value in (literal.split(",") if sweep else [literal]))
     _check_grammar(text, f"++{key}={literal}")
     return f"++{key}={literal}"
 
@@ -256,8 +262,9 @@ def _literal(hints: Sequence[Any], value: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    # Hydra undoes a backslash only before a quote or the end; OmegaConf would resolve "${".
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value.replace("${", "\\${"))
+    # OmegaConf resolves "${" and undoes backslashes before it; Hydra undoes them only before a quote or the end.
+    literal = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + "\\${", value)
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), literal)
     return f"'{escaped}'"
 
 
@@ -309,6 +316,9 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
     where = f"head.members.{name}"
     if not isinstance(member, Mapping) or not isinstance(member.get("head"), str):
         builder.found.append(f"{where}.head: missing; set {where}.head=<{'|'.join(choices('head'))}>")
+        return None
+    if member["head"] == "fusion":
+        builder.found.append(f"{where}.head=fusion: a fusion cannot be a member of a fusion")
         return None
     own = {key: value for key, value in member.items() if key not in (*RECIPE_GROUPS, "head")}
     recipe: dict[str, Any] = {"head": _merged(_option(builder, "head", member["head"], where), own)}

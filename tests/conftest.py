@@ -1,0 +1,89 @@
+"""What all tests share: one thread, a tiny shop that is prepared once, and `llmrec` in this process."""
+
+import os
+
+# Before torch is imported: threads that wait for each other on a busy machine cost ten times the sums.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import write_tiny
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with interactions.csv and items.csv."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepare_tiny(tiny_files: Path) -> list[str]:
+    """The settings of `llmrec prepare` for the tiny shop."""
+    return ["dataset=files", "dataset.name=tiny", f"dataset.interactions={tiny_files / 'interactions.csv'}",
+            f"dataset.items={tiny_files / 'items.csv'}", "dataset.item_text={title} ({year}). {genres}",
+            "dataset.attributes.genres=list", "dataset.min_value=4"]
+
+
+@pytest.fixture(scope="session")
+def tiny_prepared(tmp_path_factory: pytest.TempPathFactory, prepare_tiny: list[str]) -> Path:
+    """The prepared data of the tiny shop: 60 users, 44 items of which 4 are cold."""
+    from llmrec_cli import cli
+
+    folder = tmp_path_factory.mktemp("prepared")
+    with contextlib.chdir(folder), own_sigterm():
+        assert cli.run(["prepare", *prepare_tiny]) == 0
+    return folder / "data" / "prepared" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a BERT of four layers with random weights."""
+    from tests.tiny_models import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("encoder") / "bert")
+
+
+@pytest.fixture
+def llmrec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+           capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
+    """Run `llmrec` with these arguments in this process, in the test's own folder."""
+    from llmrec_cli import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Done:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["llmrec", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Done(int(ended.value.code or 0), out, err)
+
+    with own_sigterm():
+        yield call
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Give back what a run does at SIGTERM."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,307 @@
+"""Composing: what was typed becomes checked settings, or everything that is wrong with it is told at once."""
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrec_cli.config import compose
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.settings.base import Builder, to_plain
+from llmrec_cli.settings.encoder import HuggingFace, MiniLM
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.head import Ease, Fusion, TwoTower
+from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.stages import COMMANDS
+
+
+def problems(command, *typed, config_dir=None):
+    with pytest.raises(ConfigError) as error:
+        compose(command, typed, config_dir)
+    return error.value.problems
+
+
+def test_defaults_compose_to_the_dataclasses():
+    cfg = compose("finetune", [])
+    assert isinstance(cfg.head, Fusion)
+    assert isinstance(cfg.encoder, MiniLM)
+    assert (cfg.monitor, cfg.refit, cfg.seed, cfg.device) == ("ndcg@10", "train_valid", 1, "auto")
+
+
+# --- values are taken literally
+
+TRAPS = ["slow science fiction, about memory", "{title} ({year}). {genres}", "a=b", "[1,2]", "{}", "null", "true",
+         "1e3", "it's", '"quoted"', "a\\", "a\\'b", "${x}", "${oc.env:HOME}", "\\${x}", "#no comment", " spaced ", "",
+         "太空 🚀", "a\nb", "~x", "+1", "@", ":", "C:\\new\\table", "x?[ab]*.csv"]
+
+
+@pytest.mark.parametrize("text", TRAPS)
+def test_a_text_arrives_as_it_was_typed(text):
+    assert compose("prepare", ["dataset.interactions=x.csv", f"dataset.item_text={text}"]).dataset.item_text == text
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.text(st.sampled_from("ab 1\n\t太é\\\\'\"$${}{}[](),=:#~"), max_size=12))
+def test_any_text_arrives_as_it_was_typed(text):
+    assert compose("recommend", [f"query.text={text}", "query.user_id=u"]).query.text == text
+
+
+def test_a_file_is_one_and_a_list_of_files_is_several():
+    def files(value):
+        return compose("prepare", [f"dataset.interactions={value}"]).dataset.interactions
+
+    assert files("a, b.csv") == "a, b.csv"
+    assert files("[a.csv, 'b c.csv',\"d,e.csv\"]") == ["a.csv", "'b c.csv'", "d,e.csv"]
+
+
+def test_histories_are_lists_of_text_even_when_they_look_like_numbers():
+    def history(value):
+        return compose("recommend", [f"query.history={value}"]).query.history
+
+    assert history("[007,7,x y]") == ["007", "7", "x y"]
+    assert history("7") == ["7"]
+
+
+def test_ids_that_look_like_numbers_stay_text():
+    assert compose("recommend", ["query.user_id=007"]).query.user_id == "007"
+
+
+def test_column_maps_take_one_name_at_a_time_or_a_mapping():
+    one = compose("prepare", ["dataset.interactions=x", "dataset.columns.user_id=uid", "dataset.columns.item_id=sku"])
+    whole = compose("prepare", ["dataset.interactions=x", "dataset.columns={user_id: uid, item_id: sku}"])
+    assert one.dataset.columns == whole.dataset.columns == {"user_id": "uid", "item_id": "sku"}
+
+
+def test_a_setting_that_another_command_has_as_a_group_is_still_a_setting():
+    assert compose("evaluate", ["split=valid"]).split == "valid"
+
+
+# --- what is wrong is told, all of it, with the nearest name
+
+def test_all_mistakes_are_told_together():
+    found = problems("finetune", "sed=3", "+foo=1", "optim.learning_rate=nan", "optim.batch_size=0", "optim.epochs=x",
+                     "head.members.ease.l3=5", "split=random", "device=gpu")
+    assert found == [
+        "sed: `llmrec finetune` has no such setting (did you mean 'seed'?)",
+        "foo: `llmrec finetune` has no such setting",
+        "split: `llmrec finetune` has no such setting",
+        "head.members.ease.l3: unknown key (did you mean 'l2'?)",
+        "optim.learning_rate=nan: must be a finite number",
+        "optim.epochs=x: expected a whole number",
+        "optim.batch_size=0: must be at least 1",
+        "device=gpu: choose one of auto, cpu, cuda, cuda:N"]
+
+
+@pytest.mark.parametrize("typed", ["optim.lerning_rate=1", "+optim.lerning_rate=1", "++optim.lerning_rate=1"])
+def test_an_unknown_key_is_refused_with_the_nearest_name_whatever_stands_before_it(typed):
+    assert problems("finetune", typed) == ["optim.lerning_rate: unknown key (did you mean 'learning_rate'?)"]
+
+
+@pytest.mark.parametrize(("command", "typed", "expected"), [
+    ("finetune", "head=eas", "head=eas: no such head (did you mean 'ease'?); choose one of"),
+    ("prepare", "split=leave_last", "split=leave_last: no such split (did you mean 'leave_last_out'?)"),
+    ("finetune", "experiment=movielens", "experiment=movielens: no such experiment (did you mean 'movielens_100k'?)"),
+    ("finetune", "monitor=ndgc@10", "monitor=ndgc@10: write <metric>@<k> with one of recall,"),
+    ("finetune", "monitor=ndcg@²", "monitor=ndcg@²: write <metric>@<k>"),
+    ("finetune", "monitor=ndcg", "monitor=ndcg: write <metric>@<k>"),
+    ("finetune", "device=5", "device=5: choose one of auto, cpu, cuda, cuda:N"),
+    ("finetune", "device=cuda:²", "device=cuda:²: choose one of"),
+    ("finetune", "seed=-1", "seed=-1: must be at least 0"),
+    ("finetune", "seed=99999999999999999999", "seed=99999999999999999999: must be at most"),
+    ("finetune", "seed=1.5", "seed=1.5: expected a whole number"),
+    ("finetune", "seed=true", "seed=True: expected a whole number"),
+    ("finetune", "refit=most", "refit=most: choose one of none, train_valid, all"),
+    ("finetune", "bogus", "bogus: expected a setting, key=value"),
+    ("finetune", "", ": expected a setting, key=value"),
+    ("finetune", "seed=[1", "seed=[1: cannot be read as a value"),
+    ("finetune", "seed=1,2", "Ambiguous value for argument 'seed=1,2'"),
+    ("finetune", "optim=3", "optim=3: no such optim; choose one of adamw"),
+    ("finetune", "optim.kind=x", "optim.kind=x: choose an option with optim=<name>"),
+    ("finetune", "head.members.ease.kind=x", "head.members.ease.kind=x: choose an option with head.members.ease.head="),
+    ("finetune", "~head", "head: missing; set head=<value>"),
+    ("finetune", "encoder=hf", "encoder.path: missing; set encoder.path=<folder of a Hugging Face model>"),
+    ("evaluate", "k=[]", "k=[]: list lengths must be at least 1"),
+    ("evaluate", "k=[5,0]", "k=[5, 0]: list lengths must be at least 1"),
+    ("evaluate", "k=5", "k=5: expected a list"),
+    ("evaluate", "k=[a,b]", "k[0]=a: expected a whole number"),
+    ("evaluate", "split=train", "split=train: choose one of test, valid"),
+    ("evaluate", "resume=x", "resume: `llmrec evaluate` has no such setting"),
+    ("prepare", "dataset.columns.userid=u", "dataset.columns.userid: no such column of ours (did you mean 'user_id'?)"),
+    ("prepare", "dataset.name=../up", "dataset.name=../up: use letters, digits"),
+    ("recommend", "k=0", "k=0: must be at least 1"),
+    ("recommend", "output=x.txt queries=all", "output=x.txt: the name must end in .parquet, .jsonl or .csv"),
+    ("recommend", "query=x", "query=x: expected a mapping of settings"),
+])
+def test_a_mistake_is_told_in_one_sentence_that_says_what_to_write(command, typed, expected):
+    assert problems(command, *(typed.split() or [""]))[0].startswith(expected)
+
+
+def test_settings_of_an_option_that_there_is_not_are_not_blamed():
+    assert problems("prepare", "dataset=movielens") == [
+        "dataset=movielens: no such dataset (did you mean 'movielens_100k'?); choose one of files, movielens_100k"]
+
+
+@pytest.mark.parametrize("typed", ["_target_=os.system", "+_target_=os.system", "head._target_=os.system",
+                                   "head.members.ease._target_=os.system", "+head._partial_=true"])
+def test_nothing_in_a_config_is_instantiated(typed):
+    (problem,) = problems("finetune", typed)
+    assert "unknown key" in problem or "no such setting" in problem
+
+
+def test_a_group_without_effect_is_refused_when_it_was_chosen_on_purpose():
+    assert problems("finetune", "head=ease", "peft=lora") == [
+        "peft=lora: has no effect, since head=ease does not use it; leave it out or choose another head"]
+    assert compose("finetune", ["head=ease", "peft=none"]).head.kind == "ease"
+    assert compose("finetune", ["head=ease", "head.features.text=6", "encoder=minilm"]).head.features.text == 6
+
+
+@pytest.mark.parametrize("reference", ["${oc.env:HOME}", "${ oc.env:HOME}", "${oc.env:HOME,x}",
+                                       "${oc.${optim.word}:HOME}"])
+def test_a_config_cannot_read_the_environment(tmp_path, reference):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "mine.yaml").write_text(
+        f"defaults: [/schema/encoder/hf@_here_, _self_]\npath: '{reference}'\n")
+    (tmp_path / "optim").mkdir()
+    (tmp_path / "optim" / "worded.yaml").write_text("defaults: [/schema/optim/adamw@_here_, _self_]\nword: env\n")
+    (problem,) = problems("finetune", "encoder=mine", *(["optim=worded"] if "optim" in reference else []),
+                          config_dir=str(tmp_path))
+    assert "a config cannot read the environment" in problem
+    assert "$HOME" in problem
+
+
+def test_options_of_a_folder_of_ones_own_are_options(tmp_path):
+    (tmp_path / "head").mkdir()
+    (tmp_path / "head" / "strong.yaml").write_text("defaults: [/schema/head/ease@_here_, _self_]\nl2: 500\n")
+    assert compose("finetune", ["head=strong"], str(tmp_path)).head.l2 == 500
+    (tmp_path / "head" / "strong.yaml").write_text("defaults: [/schema/head/ease@_here_, _self_]\nl3: 500\n")
+    assert problems("finetune", "head=strong", config_dir=str(tmp_path)) == [
+        "head.l3: unknown key (did you mean 'l2'?)"]
+
+
+# --- experiments
+
+def test_an_experiment_is_what_each_command_takes_from_it_and_what_is_typed_wins(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(yaml.safe_dump({
+        "prepare": ["split=temporal", "dataset.interactions=a,b.csv"],
+        "finetune": ["head=ease", "head.l2=7", "seed=3"]}))
+    cfg = compose("prepare", ["experiment=mine"], str(tmp_path))
+    assert (cfg.split.kind, cfg.dataset.interactions) == ("temporal", "a,b.csv")
+    cfg = compose("finetune", ["seed=5", "experiment=mine"], str(tmp_path))
+    assert (cfg.head.l2, cfg.seed) == (7, 5)
+    assert compose("evaluate", ["experiment=mine"], str(tmp_path)).split == "test"
+
+
+@pytest.mark.parametrize("content", [{"finetun": ["seed=1"]}, {"finetune": {"seed": 1}}, {"finetune": [1]}])
+def test_an_experiment_that_is_none_is_refused_by_its_file(tmp_path, content):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(yaml.safe_dump(content))
+    (problem,) = problems("finetune", "experiment=mine", config_dir=str(tmp_path))
+    assert "mine.yaml" in problem
+    assert "expected a command (prepare, pretrain, finetune, evaluate, recommend)" in problem
+
+
+# --- members of a fusion
+
+def members(*typed):
+    return compose("finetune", typed).head.members
+
+
+def test_members_take_from_the_top_level_what_they_do_not_set():
+    tower = members("peft=frozen", "encoder=hf", "encoder.path=there", "optim.epochs=7", "loss=bce")["tower"]
+    assert isinstance(tower.head, TwoTower)
+    assert isinstance(tower.peft, Frozen)
+    assert isinstance(tower.encoder, HuggingFace)
+    assert (tower.encoder.path, tower.optim.epochs, tower.loss.kind) == ("there", 7, "bce")
+
+
+def test_a_member_sets_its_own():
+    found = members("head.members.tower.peft=frozen", "head.members.tower.optim.epochs=3", "optim.batch_size=9",
+                    "head.members.tower.id_scale=0", "head.members.ease.features.text=8",
+                    "head.members.tower.encoder=hf", "head.members.tower.encoder.path=a, b")
+    assert (found["tower"].peft.kind, found["tower"].optim.epochs, found["tower"].optim.batch_size) == ("frozen", 3, 9)
+    assert found["tower"].head.id_scale == 0
+    assert (found["tower"].encoder.kind, found["tower"].encoder.path) == ("hf", "a, b")
+    assert (found["ease"].head.features.text, found["ease"].encoder.kind) == (8, "minilm")
+
+
+def test_members_come_and_go():
+    found = members("head.members.tower=null", "~head.members.neighbours", "head.members.near.head=item_knn",
+                    "head.members.near.k=3")
+    assert list(found) == ["ease", "near"]
+    assert found["near"].head.k == 3
+
+
+def test_weights_are_given_one_by_one_or_as_a_mapping():
+    one = compose("finetune", ["head.weights.ease=1", "head.weights.tower=2", "head.weights.neighbours=0.5"])
+    whole = compose("finetune", ["head.weights={ease: 1, tower: 2, neighbours: 0.5}"])
+    assert one.head.weights == whole.head.weights == {"ease": 1.0, "tower": 2.0, "neighbours": 0.5}
+    assert problems("finetune", "head.weights.ease=1")[0] == \
+        "head.weights.neighbours: weights and members must have the same names"
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    ("head.members.ease.head=esae", "head.members.ease.head=esae: no such head (did you mean 'ease'?)"),
+    ("head.members.x.l2=5", "head.members.x.head: missing; set head.members.x.head=<ease|"),
+    ("head.members=5", "head.members=5: expected a mapping"),
+    ("head.members.x=5", "head.members.x.head: missing"),
+    ("head.members.tower.encoder=5", "head.members.tower.encoder=5: no such encoder"),
+    ("head.members.t2={head: two_tower, encoder: {kind: ../../x}}", "head.members.t2.encoder=../../x: no such encoder"),
+    ("head.members.t2={head: two_tower, encoder: 5}", "head.members.t2.encoder=5: expected one option of the group"),
+    ("head.members.t2={head: ../../x}", "head.members.t2.head=../../x: no such head"),
+    ("head.members.tower.optim.epoch=3", "head.members.tower.optim.epoch: unknown key (did you mean 'epochs'?)"),
+    ("head.members.ease.l2=-1", "head.members.ease.l2=-1.0: must be above 0"),
+    ("head.members.x.head=fusion", "head.members.x.head=fusion: a fusion cannot be a member of a fusion"),
+])
+def test_mistakes_inside_members_are_told_by_their_own_key(typed, expected):
+    found = problems("finetune", typed)
+    assert found[0].startswith(expected)
+
+
+def test_a_mistake_at_the_top_is_told_once_and_not_for_every_member():
+    assert problems("finetune", "optim.epochs=0") == ["optim.epochs=0: must be at least 1"]
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "a b", "é"])
+def test_a_members_name_cannot_become_a_path(name):
+    recipe = {"head": {"kind": "popularity"}}
+    builder = Builder(GROUPS)
+    builder.settings(GROUPS["head"]["fusion"], {"kind": "fusion", "members": {name: recipe}})
+    assert any("a member's name is made of letters" in problem for problem in builder.found)
+
+
+# --- what was composed is saved as data and read back the same
+
+@pytest.mark.parametrize("typed", [[], ["head=two_tower", "loss=bce", "peft=none", "adversarial=fgm"],
+                                   ["head=ease", "head.features.text=6", "optim.learning_rate=0.00001"]])
+def test_saved_settings_read_back_equal(typed):
+    cfg = compose("finetune", typed)
+    plain = yaml.safe_load(yaml.safe_dump(to_plain(cfg), allow_unicode=True))
+    builder = Builder(GROUPS)
+    assert builder.settings(COMMANDS["finetune"], plain) == cfg
+    assert builder.found == []
+
+
+def test_a_resumed_run_takes_its_settings_from_the_run_alone(tmp_path):
+    cfg = compose("finetune", ["head=ease", "seed=3"])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg)))
+    resumed = compose("finetune", [f"resume={tmp_path}", "device=cpu"])
+    assert (resumed.seed, resumed.device, resumed.resume) == (3, "cpu", str(tmp_path))
+    assert isinstance(resumed.head, Ease)
+    (problem,) = problems("finetune", f"resume={tmp_path}", "seed=4", "head=popularity")
+    assert problem.startswith("seed=4 head=popularity: a resumed run takes its settings from the run")
+
+
+@pytest.mark.parametrize("content", [None, "", "- 1", "head: [", "\x00"])
+def test_a_run_that_cannot_be_resumed_is_refused_by_its_file(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content)
+    (problem,) = problems("finetune", f"resume={tmp_path}")
+    assert str(tmp_path / "config.yaml") in problem
+    assert "name the directory of a run that was interrupted" in problem
+
+
+def test_an_edited_config_is_refused_by_file_and_key(tmp_path):
+    plain = to_plain(compose("finetune", ["head=ease"])) | {"_target_": "os.system"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert problems("finetune", f"resume={tmp_path}") == [f"{tmp_path / 'config.yaml'}: _target_: unknown key"]

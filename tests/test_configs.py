@@ -1,0 +1,83 @@
+"""The YAML files and the dataclasses say the same: each option has both, and every file composes and builds."""
+
+import pytest
+import yaml
+
+from llmrec_cli.config import choices, compose, configs_dir, groups_of
+from llmrec_cli.heads.base import Head, build
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.stages import COMMANDS
+
+# What an option needs beside its name.
+NEEDED = {"files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"]}
+OPTIONS = [(group, name) for group, table in GROUPS.items() for name in table]
+
+
+def commands_of(group):
+    return [command for command in COMMANDS if group in groups_of(command)]
+
+
+def typed_for(command):
+    return {"prepare": ["dataset.interactions=x.csv"], "recommend": ["queries=all"]}.get(command, [])
+
+
+def test_every_option_has_a_yaml_file_and_every_yaml_file_is_an_option():
+    assert {group: choices(group) for group in GROUPS} == {group: sorted(table) for group, table in GROUPS.items()}
+    folders = {path.name for path in configs_dir().iterdir() if path.is_dir()}
+    assert folders == {*GROUPS, "experiment"}
+    assert {path.stem for path in configs_dir().glob("*.yaml")} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_composes_with_its_defaults(command):
+    assert isinstance(compose(command, typed_for(command)), COMMANDS[command])
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_to_its_dataclass_with_the_dataclass_defaults(group, name):
+    command = commands_of(group)[0]
+    alone = [] if group == "head" else {"encoder": ["head=two_tower"], "peft": ["head=two_tower"]}.get(group, [])
+    typed = [f"{group}={name}", *NEEDED.get(name, []), *(alone if command == "finetune" else [])]
+    built = getattr(compose(command, typed if command != "prepare" or group == "dataset" else
+                            [*typed, *NEEDED["files"]]), group)
+    assert type(built) is GROUPS[group][name]
+    assert built.kind == name
+
+
+@pytest.mark.parametrize("name", GROUPS["head"])
+def test_every_head_builds(name):
+    head = build(compose("finetune", [f"head={name}"]).recipe)
+    assert isinstance(head, Head)
+    assert head.recipe.head.kind == name
+
+
+def test_every_member_of_the_default_fusion_is_a_recipe_that_builds():
+    settings = compose("finetune", []).head
+    assert isinstance(settings, Fusion)
+    for member in settings.members.values():
+        assert isinstance(member, Recipe)
+        assert isinstance(build(member), Head)
+        assert member.head.uses() <= {group for group in ("encoder", "peft", "adversarial", "loss", "optim")
+                                      if getattr(member, group) is not None}
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_composes_for_every_command(name):
+    content = yaml.safe_load((configs_dir() / "experiment" / f"{name}.yaml").read_text("utf-8"))
+    assert set(content) <= set(COMMANDS)
+    for command in COMMANDS:
+        own = [text.partition("=")[0] for text in content.get(command, [])]
+        more = [text for text in typed_for(command) if command != "prepare" or "dataset" not in own]
+        assert isinstance(compose(command, [f"experiment={name}", *more]), COMMANDS[command])
+
+
+def test_what_the_yaml_changes_is_a_setting_of_the_schema():
+    """Hydra merges any key; the builder refuses unknown ones, so a stale key in a file cannot hide."""
+    for file in configs_dir().glob("*/*.yaml"):
+        if file.parent.name == "experiment":
+            continue
+        content = yaml.safe_load(file.read_text("utf-8"))
+        schema = GROUPS[file.parent.name][file.stem]
+        assert content.pop("defaults") == [f"/schema/{file.parent.name}/{file.stem}@_here_", "_self_"], file
+        assert set(content) <= set(schema.__dataclass_fields__), file
