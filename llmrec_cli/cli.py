@@ -144,9 +144,13 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
     if problems:
         raise ConfigError(problems)
     chosen = config.chosen_groups(command, typed, folder)
+    incomplete: ConfigError | None = None
     if not sweep:
-        # Whatever is printed must be a configuration that would run.
-        config.compose(command, typed, folder)
+        try:
+            config.compose(command, typed, folder)
+        except ConfigError as error:
+            # What is missing from a configuration is best seen in it: it is printed first.
+            incomplete = error
     config.register_schemas()
 
     def job(composed: Any) -> None:
@@ -160,6 +164,9 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
     sys.argv = ["llmrec", *options, f"hydra.job.name=llmrec {command}", *overrides]
     job.__module__ = "__main__"
     hydra.main(version_base="1.3", config_path=str(config.configs_dir()), config_name=command)(job)()
+    if incomplete is not None:
+        sys.stdout.flush()
+        raise incomplete
     return 0
 
 
