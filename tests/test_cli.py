@@ -1,0 +1,182 @@
+"""The command line: commands, help, options, exit codes, and what goes to stdout and stderr."""
+
+import re
+import shlex
+
+import pytest
+import yaml
+
+from llmrec_cli import __version__, cli
+from llmrec_cli.cli import OPTIONS, SUMMARIES, divide
+from llmrec_cli.completion import complete
+from llmrec_cli.config import compose, groups_of
+from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
+from llmrec_cli.help import ABOUT
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.stages import COMMANDS
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_the_help_names_every_command_and_how_to_go_on(llmrec, arguments):
+    done = llmrec(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert list(SUMMARIES) == list(COMMANDS)
+    assert all(re.search(rf"^  {command} ", done.out, re.MULTILINE) for command in COMMANDS)
+    assert "llmrec <command> --help" in done.out
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("-V",)])
+def test_the_version_is_the_packages(llmrec, arguments):
+    assert llmrec(*arguments).out == f"llmrec {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_says_what_it_reads_and_writes_and_its_settings(llmrec, command):
+    done = llmrec(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    for word in ("reads:", "writes:", "settings:", "examples:", f"llmrec {command} --cfg job"):
+        assert word in done.out
+    assert max(map(len, done.out.partition("examples:")[0].splitlines())) <= 120
+    for group in groups_of(command):
+        if len(GROUPS[group]) == 1:
+            continue  # Nothing to choose.
+        assert re.search(rf"^  {group}=\w+ +choose one of ", done.out, re.MULTILINE), group
+
+
+def test_every_example_of_the_help_composes():
+    for _, _, _, examples in ABOUT.values():
+        for example in examples:
+            _, command, *typed = shlex.split(example)
+            if "--multirun" not in typed:
+                assert compose(command, typed) is not None
+
+
+def test_a_setting_in_the_help_is_shown_with_its_default_and_meaning(llmrec):
+    out = llmrec("finetune", "--help").out
+    assert "monitor=ndcg@10" in out
+    assert "optim.learning_rate=0.001          Peak learning rate, above 0." in out
+    assert "choose one of ease, fusion, item_knn, popularity, two_tower, user_knn" in out
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (("finetun",), "finetun: no such command (did you mean 'finetune'?); there are prepare, pretrain"),
+    (("--verison",), "--verison: no such option (did you mean '--version'?)"),
+    (("finetune", "--multirn"), "--multirn: no such option (did you mean '--multirun'?)"),
+    (("finetune", "--cfg"), "--cfg: expects a value"),
+    (("finetune", "--config-dir", "nowhere"), "--config-dir nowhere: no such folder"),
+    (("finetune", "--config-dir=nowhere"), "--config-dir nowhere: no such folder"),
+    (("-sc",), "-sc: write install=bash"),
+])
+def test_a_mistake_ends_with_2_and_says_what_was_meant(llmrec, arguments, expected):
+    done = llmrec(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"llmrec: configuration error: {expected}")
+    assert done.err.count("\n") == 1
+
+
+def test_several_mistakes_are_told_one_a_line(llmrec):
+    done = llmrec("finetune", "seed=x", "optim.epochs=0")
+    assert done.err == ("llmrec: configuration error: \n  seed=x: expected a whole number\n"
+                        "  optim.epochs=0: must be at least 1\n")
+
+
+def test_options_are_told_from_settings():
+    assert divide(["a=1", "--cfg", "job", "-m", "--config-dir=x", "b=--c"]) == (
+        ["--cfg", "job", "-m", "--config-dir=x"], ["a=1", "b=--c"])
+    assert all(name.startswith("-") for name in OPTIONS)
+
+
+def test_cfg_job_prints_what_would_run_and_runs_nothing(llmrec, tmp_path):
+    done = llmrec("finetune", "head=ease", "head.l2=7", "--cfg", "job")
+    assert done.code == 0
+    printed = yaml.safe_load(done.out)
+    assert (printed["head"]["l2"], printed["head"]["kind"], printed["seed"]) == (7, "ease", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_job_prints_what_would_not_run_too_and_ends_with_what_is_wrong_with_it(llmrec):
+    done = llmrec("finetune", "head.l2=7", "optim.epochs=0", "--cfg", "job")
+    assert done.code == 2
+    assert yaml.safe_load(done.out)["optim"]["epochs"] == 0
+    assert "head.l2: unknown key" in done.err
+    assert "optim.epochs=0" in done.err
+
+
+def test_multirun_runs_once_for_each_value(llmrec, tmp_path, tiny_prepared):
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity", "seed=1,2", "--multirun",
+                  "run_dir=runs/sweep")
+    assert done.code == 0
+    saved = [yaml.safe_load((tmp_path / f"runs/sweep/{n}/config.yaml").read_text()) for n in range(2)]
+    assert [(s["head"]["kind"], s["seed"]) for s in saved] == [("popularity", 1), ("popularity", 2)]
+    assert not (tmp_path / "multirun").exists()
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_multirun_stops_at_a_mistake_with_its_exit_code(llmrec, tiny_prepared):
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "head=ease", "head.l2=-1,5", "--multirun")
+    assert done.code == 2
+    assert done.err == "llmrec: configuration error: head.l2=-1.0: must be above 0\n"
+
+
+def test_multirun_refuses_an_unknown_choice_among_the_values(llmrec):
+    assert "head=eas: no such head (did you mean 'ease'?)" in llmrec("finetune", "head=ease,eas", "-m").err
+
+
+@pytest.mark.parametrize(("error", "code"), [(ConfigError("x"), 2), (DataError("x"), 3), (ArtifactError("x"), 4),
+                                             (KeyboardInterrupt(), 130)])
+def test_each_kind_of_error_has_its_exit_code_and_no_traceback(llmrec, monkeypatch, error, code):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(cli, "run", fail)
+    done = llmrec("finetune")
+    assert done.code == code
+    assert "Traceback" not in done.err
+
+
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(llmrec):
+    done = llmrec("finetune", "head=ease", "prepared=nowhere", "debug=true")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert done.err.splitlines()[-1].startswith("llmrec: configuration error: prepared=nowhere: no such folder")
+
+
+def test_a_bug_of_ours_is_not_dressed_up_as_a_mistake_of_yours(monkeypatch):
+    def fail(arguments):
+        raise AssertionError("an invariant")
+
+    monkeypatch.setattr(cli, "run", fail)
+    with pytest.raises(AssertionError):
+        cli.main()
+
+
+def test_an_error_is_printed_without_control_codes(llmrec):
+    done = llmrec("\x1b[2Jfinetune\r")
+    assert "\x1b" not in done.err
+    assert "\\x1b[2Jfinetune\\r: no such command" in done.err
+
+
+def test_exit_codes_are_one_per_kind():
+    kinds = LlmrecError.__subclasses__()
+    assert sorted(kind.exit_code for kind in kinds) == [2, 3, 4, 5, 6, 7, 75]
+
+
+# --- completion
+
+@pytest.mark.parametrize(("line", "expected"), [
+    ("llmrec ", {"prepare", "pretrain", "finetune", "evaluate", "recommend"}), ("llmrec pre", {"prepare", "pretrain"}),
+    ("llmrec nonsense ", set()), ("llmrec finetune head=ea", {"head=ease"}),
+    ("llmrec finetune optim.e", {"optim.epochs=", "optim.encoder_learning_rate="})])
+def test_completion_knows_commands_choices_and_keys(monkeypatch, capsys, line, expected):
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    monkeypatch.setattr("sys.argv", ["llmrec"])
+    complete(["query=bash"])
+    assert set(capsys.readouterr().out.split()) == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_installs_a_script_for_the_shell(monkeypatch, capsys, shell):
+    monkeypatch.setattr("sys.argv", ["llmrec"])
+    assert complete([f"install={shell}"]) == 0
+    assert "COMP_LINE" in capsys.readouterr().out

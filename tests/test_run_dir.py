@@ -1,0 +1,210 @@
+"""Run directories: whole files, locks, names, the link to the newest."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmrec_cli import run_dir as module
+from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
+from llmrec_cli.run_dir import (
+    RunDir,
+    commit,
+    environment,
+    latest,
+    lock,
+    point,
+    read_json,
+    whole_file,
+    whole_folder,
+    write_bytes,
+    write_json,
+)
+
+HOLD = """
+import sys
+from pathlib import Path
+from llmrec_cli.run_dir import lock
+with lock(Path(sys.argv[1]), "it"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def hold(path):
+    """Start a process that holds the lock on `path` until its stdin is closed."""
+    held = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert held.stdout.readline() == b"held\n"
+    return held
+
+
+def test_two_runs_in_one_second_get_folders_of_their_own(monkeypatch):
+    monkeypatch.setattr(module.time, "strftime", lambda _: "2030-01-01_00-00-00")
+    assert [RunDir.create("finetune").path.name for _ in range(3)] == [
+        "2030-01-01_00-00-00", "2030-01-01_00-00-00.1", "2030-01-01_00-00-00.2"]
+    assert RunDir.create("finetune", job=4).path.name == "2030-01-01_00-00-00_4"
+
+
+def test_a_chosen_folder_may_exist_but_not_hold_a_run():
+    Path("mine").mkdir()
+    chosen = RunDir.create("finetune", "mine")
+    assert chosen.path == Path("mine")
+    assert RunDir.create("finetune", "mine", job=3).path == Path("mine/3")
+    write_bytes(chosen.file("config.yaml"), b"")
+    with pytest.raises(ConfigError, match=r"run_dir=mine: holds a run already.*resume=mine"):
+        RunDir.create("finetune", "mine")
+
+
+def test_a_chosen_folder_whose_run_is_under_way_is_locked():
+    write_bytes(Path("mine/config.yaml"), b"")
+    with lock(Path("mine/.lock"), "the run in mine"), pytest.raises(LockedError) as error:
+        RunDir.create("finetune", "mine")
+    assert error.value.exit_code == 75
+
+
+def test_finishing_points_latest_at_the_newest_run_wherever_it_is():
+    for chosen in ("", "elsewhere/run"):
+        run = RunDir.create("finetune", chosen)
+        run.finish("finetune", {"model": "model"})
+        assert (module.RUNS / "finetune" / "latest").resolve() == run.path.resolve()
+        assert read_json(run.file("manifest.json")) == {"format": 1, "command": "finetune", "model": "model"}
+
+
+def test_latest_inside_runs_is_relative_so_that_the_project_may_be_moved():
+    run = RunDir.create("finetune")
+    run.finish("finetune", {})
+    assert os.readlink("runs/finetune/latest") == run.path.name
+
+
+def test_latest_names_the_remedy_where_there_is_none():
+    with pytest.raises(ConfigError, match=r"model=runs/finetune/latest: no such folder; run `llmrec finetune` first or "
+                                          r"set model=<run directory>"):
+        latest("finetune", "", "model")
+
+
+def test_the_log_is_one_json_object_a_line():
+    run = RunDir.create("finetune")
+    run.log("step", loss=0.5, title="太空\n")
+    run.log("finished")
+    lines = [json.loads(line) for line in run.file("log.jsonl").read_text("utf-8").splitlines()]
+    assert [(line["event"], line.get("title")) for line in lines] == [("step", "太空\n"), ("finished", None)]
+
+
+# --- whole or not at all
+
+def test_a_file_that_fails_half_way_leaves_the_old_one_and_nothing_else():
+    write_bytes(Path("a"), b"old")
+
+    def fail():
+        with whole_file(Path("a")) as temporary:
+            temporary.write_bytes(b"new, but hal")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert Path("a").read_bytes() == b"old"
+    assert os.listdir() == ["a"]
+
+
+def test_a_folder_that_fails_half_way_leaves_the_old_one_and_nothing_else():
+    with whole_folder(Path("f")) as temporary:
+        (temporary / "inside").mkdir()
+        (temporary / "inside/a").write_text("old")
+
+    def fail():
+        with whole_folder(Path("f")) as temporary:
+            (temporary / "b").write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [str(p) for p in sorted(Path("f").rglob("*"))] == ["f/inside", "f/inside/a"]
+    assert os.listdir() == ["f"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one_whole():
+    for name in ("old", "new"):
+        with whole_folder(Path("f")) as temporary:
+            (temporary / name).write_text(name)
+    assert os.listdir("f") == ["new"]
+    assert os.listdir() == ["f"]
+
+
+def test_a_name_can_be_pointed_elsewhere_but_not_half_way():
+    for name in ("one", "two"):
+        Path(name).mkdir()
+        point(Path("links/latest"), Path(name))
+    assert Path("links/latest").resolve() == Path("two").resolve()
+    assert os.listdir("links") == ["latest"]
+
+
+def test_what_cannot_be_written_is_a_resource_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    for write in (lambda: write_bytes(Path("file/a"), b""), lambda: RunDir.create("x", "file/run"),
+                  lambda: point(Path("file/latest"), tmp_path)):
+        with pytest.raises(ResourceError, match=r"file.*cannot be written \(.*\); free space or choose another place"):
+            write()
+
+
+def test_json_is_written_for_people_and_never_with_nan():
+    write_json(Path("a.json"), {"title": "太空"})
+    assert Path("a.json").read_text("utf-8") == '{\n  "title": "太空"\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(Path("a.json"), float("nan"))
+
+
+def test_json_that_is_none_is_refused_by_its_file():
+    Path("a.json").write_bytes(b"\xff{")
+    with pytest.raises(ArtifactError, match=r"a.json: not readable"):
+        read_json(Path("a.json"))
+
+
+# --- locks
+
+def test_a_lock_that_another_process_holds_is_refused_at_once_and_free_when_its_owner_is_killed():
+    held = hold(Path("there/.lock"))
+    try:
+        with pytest.raises(LockedError, match=r"another run is writing the data; wait for it to end") as error, \
+                lock(Path("there/.lock"), "the data"):
+            pass
+        assert error.value.exit_code == 75
+        held.kill()
+        held.wait()
+        with lock(Path("there/.lock"), "the data"):
+            pass
+    finally:
+        held.kill()
+        held.communicate()
+
+
+def test_a_file_system_without_locks_is_refused(monkeypatch):
+    def unsupported(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(module.fcntl, "flock", unsupported)
+    with pytest.raises(ResourceError, match=r"this file system has no locks \(Operation not supported\); choose "
+                                            r"another place for the data"), lock(Path(".lock"), "the data"):
+        pass
+
+
+# --- where a run took place
+
+def test_the_environment_has_versions_and_hardware_and_no_variables(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "marker")
+    found = environment()
+    assert {"python", "platform", "cores", "packages", "commit"} <= set(found)
+    assert {"torch", "transformers", "numpy"} <= set(found["packages"])
+    assert "marker" not in json.dumps(found)
+
+
+def test_the_commit_is_none_without_git(monkeypatch):
+    monkeypatch.setattr(module.shutil, "which", lambda _: None)
+    assert commit() is None
