@@ -6,13 +6,14 @@ from typing import Any
 
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.device import choose_device
-from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.run_dir import PREPARED, RunDir, read_json, write_json
+from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.stages import FinetuneConfig
+from llmrec_cli.stages.resuming import same_data
 
 REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
 
@@ -21,7 +22,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     """Fit on train, choose on validation, fit the choice again on more, save."""
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
-    _same_data(run_dir, data, resumed=bool(cfg.resume))
+    same_data(run_dir, data, resumed=bool(cfg.resume))
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     validation = validation_of(data, cfg.monitor)
@@ -53,13 +54,3 @@ def _fit(recipe: Recipe, data: PreparedData, splits: tuple[str, ...], context: C
 
 def _count(data: PreparedData, splits: tuple[str, ...]) -> int:
     return sum(data.manifest["counts"][split] for split in splits)
-
-
-def _same_data(run_dir: RunDir, data: PreparedData, resumed: bool) -> None:
-    """Note which data the run was started on, or refuse to go on with other data."""
-    file, now = run_dir.file("inputs.json"), {"data_fingerprint": data.manifest["fingerprint"]}
-    if not resumed:
-        write_json(file, now)
-    elif read_json(file) != now:
-        raise ArtifactError(f"resume={run_dir.path}: the prepared data in {data.path} is not what the run was started "
-                            f"on; prepare the same data again, or start a new run")

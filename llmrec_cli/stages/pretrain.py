@@ -8,14 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.masked_language_model import load
-from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.run_dir import PREPARED, RunDir, read_json, write_json
+from llmrec_cli.run_dir import PREPARED, RunDir, write_json
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import Scratch
 from llmrec_cli.settings.stages import PretrainConfig
+from llmrec_cli.stages.resuming import same_data
 from llmrec_cli.training.checkpoint import remove_checkpoints
 from llmrec_cli.training.corpus import Corpus, build_corpus
 from llmrec_cli.training.loop import Length, Surroundings, train
@@ -26,7 +26,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     """Train the encoder on the corpus, measure before and after on held-out texts, save it."""
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
-    _same_data(run_dir, data, resumed=bool(cfg.resume))
+    same_data(run_dir, data, resumed=bool(cfg.resume))
     started = time.monotonic()
 
     corpus = build_corpus(data.training("train"), cfg.objective, cfg.seed)
@@ -65,19 +65,6 @@ def _metrics(cfg: PretrainConfig, corpus: Corpus, before: Measure, after: Measur
             "num_texts": {"train": len(corpus.train), "held_out": len(corpus.held_out)},
             "head_is_new": head_is_new, "before": asdict(before), "after": asdict(after)}
 
-
-def _same_data(run_dir: RunDir, data: PreparedData, resumed: bool) -> None:
-    """Note which data the run was started on, or refuse to go on with other data or after the end."""
-    file, now = run_dir.file("inputs.json"), {"data_fingerprint": data.manifest["fingerprint"]}
-    if not resumed:
-        write_json(file, now)
-        return
-    if run_dir.file("manifest.json").exists():
-        raise ConfigError(f"resume={run_dir.path}: this run has finished, its encoder is in {run_dir.encoder}; start a "
-                          f"new run without resume=, or with encoder=pretrained encoder.path={run_dir.path}")
-    if read_json(file) != now:
-        raise ArtifactError(f"resume={run_dir.path}: the prepared data in {data.path} is not what the run was started "
-                            f"on; prepare the same data again, or start a new run")
 
 
 def _show(before: Measure, after: Measure, head_is_new: bool) -> None:
