@@ -1,0 +1,242 @@
+"""The finetune stage: what it writes and refuses, and that an interrupted run ends as if nothing had happened."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from llmrec_cli import cli
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.heads.artifact import load_recommender
+from llmrec_cli.heads.base import Context
+from llmrec_cli.training import loop
+
+TINY_TOWER = ["head.embedding_size=8", "head.encoded_items=16"]
+TRAINED = ["loss=softmax", "optim.epochs=3", "optim.batch_size=128", "optim.checkpoint_every=1"]
+FUSION = ["head=fusion", "head.members={ease: {head: ease, l2: 20}, tower: {head: two_tower, embedding_size: 8}}"]
+
+
+@pytest.fixture
+def settings(tiny_prepared, tiny_encoder):
+    """What every run here has."""
+    return ["finetune", f"prepared={tiny_prepared}", "device=cpu"]
+
+
+@pytest.fixture
+def encoder(tiny_encoder):
+    """The tiny encoder with an adapter on its top layer."""
+    return ["encoder=hf", f"encoder.path={tiny_encoder}", "encoder.max_length=16", "peft=lora", "peft.num_layers=1",
+            "peft.rank=2"]
+
+
+def events(run):
+    return [json.loads(line) for line in Path(run, "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def manifest(run):
+    return json.loads(Path(run, "model/manifest.json").read_text("utf-8"))
+
+
+def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, settings, tiny_prepared):
+    done = llmrec(*settings, "head=item_knn", "run_dir=run", "seed=3")
+    assert done.code == 0
+    assert done.out.startswith("ndcg@10 on validation: 0.")
+    assert done.err == "finetune: wrote run\n"
+    assert Path("runs/finetune/latest").resolve() == Path("run").resolve()
+    assert yaml.safe_load(Path("run/config.yaml").read_text("utf-8"))["head"]["kind"] == "item_knn"
+    assert [e["event"] for e in events("run")] == ["started", "chosen", "finished"]
+    found = manifest("run")
+    assert (found["head"], found["seed"], found["refit"], found["fitted_on"]) == (
+        "item_knn", 3, "train_valid", ["train", "valid"])
+    assert found["data_fingerprint"] == read_prepared(tiny_prepared).manifest["fingerprint"]
+    assert f"{found['metrics']['valid']['ndcg@10']:.4f}" in done.out
+
+
+@pytest.mark.parametrize(("refit", "fitted_on", "num_seen"), [
+    ("none", ["train"], 513), ("train_valid", ["train", "valid"], 513), ("all", ["train", "valid", "test"], 573)])
+def test_refit_says_what_the_model_was_fitted_on_and_the_value_is_of_before(llmrec, settings, refit, fitted_on,
+                                                                         num_seen):
+    assert llmrec(*settings, "head=item_knn", f"run_dir={refit}", f"refit={refit}").out == (
+        "ndcg@10 on validation: 0.4875\n")
+    assert manifest(refit)["fitted_on"] == fitted_on
+    loaded = load_recommender(Path(refit, "model"), Context("cpu", 1))
+    assert loaded.history.nnz == {"none": 453, "train_valid": 513, "all": 573}[refit]
+    assert loaded.seen.nnz == num_seen
+
+
+def test_a_model_names_its_data_by_its_own_name_and_not_by_latest(llmrec, prepare_tiny):
+    assert llmrec("prepare", *prepare_tiny).code == 0
+    assert llmrec("finetune", "head=popularity", "run_dir=run").code == 0
+    assert manifest("run")["data"] == {"path": "data/prepared/tiny", "name": "tiny"}
+    assert llmrec("prepare", *prepare_tiny, "dataset.name=other", "split.seed=7").code == 0
+    assert llmrec("evaluate", "model=run", "baselines=[]", "num_bootstrap=100").code == 0
+    assert "data/prepared/tiny" in Path("runs/evaluate/latest/manifest.json").read_text() or \
+        json.loads(Path("runs/evaluate/latest/manifest.json").read_text())["data_fingerprint"] == \
+        manifest("run")["data_fingerprint"]
+
+
+def test_without_validation_a_head_that_chooses_nothing_is_fitted_and_measured_nowhere(llmrec, prepare_tiny):
+    assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
+    done = llmrec("finetune", "head=ease", "run_dir=run")
+    assert (done.code, done.out) == (0, "")
+    assert manifest("run")["metrics"] == {"valid": {"ndcg@10": None}}
+    assert manifest("run")["fitted_on"] == ["train"]
+
+
+def test_a_fusion_without_validation_is_refused_and_nothing_is_published(llmrec, prepare_tiny):
+    assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
+    done = llmrec("finetune", "head.members={ease: {head: ease}, near: {head: item_knn}}", "head.members.tower=null",
+                  "head.members.neighbours=null", "run_dir=run")
+    assert done.code == 3
+    assert "the prepared data holds nothing out for validation" in done.err
+    assert not Path("run/model").exists()
+    assert not Path("runs/finetune/latest").exists()
+
+
+@pytest.mark.parametrize(("typed", "code", "expected"), [
+    (["prepared=nowhere"], 2, "prepared=nowhere: no such folder; run `llmrec prepare` first or name another"),
+    (["head=two_tower", "encoder=hf", "encoder.path=nowhere"], 2, "encoder.path=nowhere: no such folder"),
+    (["head=two_tower", "encoder=scratch"], 2, "encoder=scratch: has random weights"),
+    (["head=two_tower", "encoder=pretrained"], 2, "encoder.path=runs/pretrain/latest: no such folder; run `llmrec "
+                                                  "pretrain` first"),
+    (["resume=nowhere"], 2, "resume=nowhere: nowhere/config.yaml is not readable"),
+])
+def test_a_mistake_leaves_nothing_published(llmrec, settings, typed, code, expected):
+    done = llmrec(*(settings if "resume" not in typed[0] else settings[:1]), *typed)
+    assert done.code == code
+    assert expected in done.err
+    assert not Path("runs/finetune/latest").exists()
+
+
+# --- resume
+
+class Interrupted(Exception):
+    """What stands in for a power cut."""
+
+
+def interrupt_after(monkeypatch, num_checkpoints, how):
+    """Make the run end by `how` once it has written so many checkpoints."""
+    save, count = loop.save_checkpoint, []
+
+    def saving(*arguments):
+        save(*arguments)
+        count.append(1)
+        if len(count) == num_checkpoints:
+            how()
+
+    monkeypatch.setattr(loop, "save_checkpoint", saving)
+
+
+def cut():
+    raise Interrupted
+
+
+def run_and_interrupt(monkeypatch, arguments, num_checkpoints):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, num_checkpoints, cut)
+        with pytest.raises(Interrupted):
+            cli.run(arguments)
+
+
+def model_bytes(run):
+    return {str(file.relative_to(run)): file.read_bytes() for file in sorted(Path(run, "model").rglob("*"))
+            if file.is_file()}
+
+
+# Three epochs of four steps, then a refit of at most three of five: 6 is in the second epoch, 14 in the refit.
+@pytest.mark.parametrize("head", [["head=two_tower", *TINY_TOWER], FUSION], ids=["two_tower", "fusion"])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(llmrec, settings, encoder, monkeypatch, head):
+    recipe = [*settings, *head, *encoder, "adversarial=fgm", *TRAINED]
+    assert llmrec(*recipe, "run_dir=whole").code == 0
+    for num_checkpoints, steps in ((6, [6, 0]), (14, [12, 2])):
+        run_and_interrupt(monkeypatch, [*recipe, f"run_dir=cut{num_checkpoints}"], num_checkpoints)
+        assert not Path(f"cut{num_checkpoints}/model").exists()
+        moved = Path(f"moved{num_checkpoints}")
+        Path(f"cut{num_checkpoints}").rename(moved)
+        assert llmrec("finetune", f"resume={moved}").code == 0
+        assert [e["step"] for e in events(moved) if e["event"] == "resume"] == steps
+        assert model_bytes(moved) == model_bytes("whole")
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes_even_when_killed_again(llmrec, settings, encoder, monkeypatch):
+    recipe = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none"]
+    assert llmrec(*recipe, "run_dir=whole").code == 0
+    for arguments in ([*recipe, "run_dir=cut"], ["finetune", "resume=cut"]):
+        child = os.fork()
+        if child == 0:
+            interrupt_after(monkeypatch, 3, lambda: os._exit(9))
+            cli.run(arguments)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert llmrec("finetune", "resume=cut").code == 0
+    assert [e["step"] for e in events("cut") if e["event"] == "resume"] == [3, 6]
+    assert model_bytes("cut") == model_bytes("whole")
+
+
+def test_a_finished_run_is_not_gone_on_with(llmrec, settings):
+    assert llmrec(*settings, "head=ease", "run_dir=run").code == 0
+    before = model_bytes("run")
+    done = llmrec("finetune", "resume=run")
+    assert done.code == 2
+    assert "resume=run: this run has finished" in done.err
+    assert model_bytes("run") == before
+
+
+def test_a_run_goes_on_only_with_the_data_it_was_started_on(llmrec, prepare_tiny, encoder, monkeypatch):
+    assert llmrec("prepare", *prepare_tiny).code == 0
+    run_and_interrupt(monkeypatch, ["finetune", "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "run_dir=run"], 1)
+    assert llmrec("prepare", *prepare_tiny, "split.seed=7").code == 0
+    done = llmrec("finetune", "resume=run")
+    assert done.code == 4
+    assert "resume=run: the prepared data in data/prepared/tiny is not what the run was started on" in done.err
+    assert not Path("run/model").exists()
+
+
+def test_a_resumed_run_refuses_settings_of_another(llmrec, settings, encoder, monkeypatch):
+    recipe = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none", "run_dir=run"]
+    run_and_interrupt(monkeypatch, recipe, 2)
+    done = llmrec("finetune", "resume=run", "optim.batch_size=7")
+    assert done.code == 2
+    assert "optim.batch_size=7: a resumed run takes its settings from the run" in done.err
+    file = Path("run/config.yaml")
+    file.write_text(file.read_text().replace("batch_size: 128", "batch_size: 64"))
+    done = llmrec("finetune", "resume=run")
+    assert done.code == 2
+    assert "optim.batch_size=64: the interrupted run had 128" in done.err
+
+
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_takes_over(llmrec, settings, encoder,
+                                                                              monkeypatch):
+    recipe = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none"]
+    assert llmrec(*recipe, "run_dir=whole").code == 0
+    run_and_interrupt(monkeypatch, [*recipe, "run_dir=cut"], 6)
+    newest = Path("cut/checkpoints/step-000006")
+    state = newest / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1])
+    done = llmrec("finetune", "resume=cut")
+    assert done.code == 4
+    assert f"{state}: its SHA-256 is not the one" in done.err
+    assert f"remove {newest} to go on from the one before" in done.err
+    shutil.rmtree(newest)
+    assert llmrec("finetune", "resume=cut").code == 0
+    assert model_bytes("cut") == model_bytes("whole")
+
+
+def test_the_log_has_every_step_and_tensorboard_has_curves(llmrec, settings, encoder):
+    done = llmrec(*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none", "run_dir=run")
+    assert done.code == 0
+    found = [e["event"] for e in events("run")]
+    assert (found.count("step"), found.count("validation")) == (12, 3)
+    assert done.err.splitlines()[0].startswith("two_tower: epoch 1/3, loss ")
+    assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_users_without_training_interactions_do_not_disturb(llmrec, prepare_tiny):
+    assert llmrec("prepare", *prepare_tiny, "split=temporal").code == 0
+    assert llmrec("finetune", "head=user_knn", "run_dir=run").code == 0
+    users = pq.read_table("run/model/users.parquet")
+    assert len(users) == len(read_prepared("data/prepared/tiny").users)
