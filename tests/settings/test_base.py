@@ -1,0 +1,126 @@
+"""Settings: plain data in, checked dataclasses out, every problem named."""
+
+import ast
+import dataclasses
+import inspect
+
+import pytest
+
+from llmrec_cli.help import field_doc
+from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.head import Ease, FeatureWeights, Fusion, Recipe, TwoTower
+from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig, FinetuneConfig
+
+OPTIONS = [cls for table in GROUPS.values() for cls in table.values()]
+
+
+def build(cls, data):
+    builder = Builder(GROUPS)
+    return builder.settings(cls, data), builder.found
+
+
+@pytest.mark.parametrize("cls", [*OPTIONS, *COMMANDS.values()], ids=lambda cls: cls.__name__)
+def test_every_setting_has_a_docstring_under_it(cls):
+    for field in dataclasses.fields(cls):
+        if "group" not in field.metadata and field.name not in ("kind", "features", "members", "query"):
+            assert field_doc(cls, field.name)
+
+
+@pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
+def test_defaults_are_in_range_but_for_what_must_be_given(cls):
+    must_be_given = {"Files": "interactions: missing", "HuggingFace": "path: missing", "Fusion": "members: empty"}
+    found = list(cls().problems())
+    assert [problem.startswith(must_be_given.get(cls.__name__, "nothing")) for problem in found] == [True] * (
+        cls.__name__ in must_be_given)
+
+
+@pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
+def test_every_number_with_a_range_in_its_docstring_is_checked(cls):
+    """A docstring that says `above 0` or `at least 1` is a promise that a lower value is refused."""
+    for field in dataclasses.fields(cls):
+        if field.name == "kind" or not isinstance(field.default, int | float) or isinstance(field.default, bool):
+            continue
+        said = field_doc(cls, field.name)
+        if "above 0" in said or "at least" in said or " to " in said:
+            broken = list(dataclasses.replace(cls(), **{field.name: -1}).problems())
+            assert any(problem.startswith(f"{field.name}=-1") for problem in broken), field.name
+
+
+def test_options_are_built_by_their_kind_and_come_back_as_they_went():
+    plain = {"head": {"kind": "fusion", "members": {"a": {"head": {"kind": "ease", "l2": 3, "features": {"text": 1}}}}},
+             "loss": {"kind": "softmax", "temperature": 1}, "optim": None}
+    recipe, found = build(Recipe, plain)
+    assert found == []
+    assert recipe.head == Fusion(members={"a": Recipe(head=Ease(l2=3.0, features=FeatureWeights(text=1.0)))})
+    assert recipe.loss == Softmax(temperature=1.0)
+    again, found = build(Recipe, to_plain(recipe))
+    assert (again, found) == (recipe, [])
+
+
+def test_every_problem_is_collected_under_its_path():
+    _, found = build(Recipe, {"head": {"kind": "two_tower", "dropout": 2, "droput": 1, "embedding_size": "x"},
+                              "optim": {"kind": "adamw", "epochs": 0}, "loss": {"kind": "softmx"}, "peft": 3, "x": 1})
+    assert found == [
+        "head.droput: unknown key (did you mean 'dropout'?)", "head.embedding_size=x: expected a whole number",
+        "head.dropout=2.0: must be at most 0.99", "optim.epochs=0: must be at least 1",
+        "loss.kind=softmx: no such loss (did you mean 'softmax'?); choose one of softmax, bce, mse",
+        "peft=3: expected one option of the group 'peft' with its kind", "x: unknown key"]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("epochs", 1.0, "expected a whole number"), ("epochs", True, "expected a whole number"),
+    ("epochs", None, "expected a whole number"), ("learning_rate", "1e-3", "expected a number"),
+    ("learning_rate", float("nan"), "must be a finite number"),
+    ("learning_rate", float("-inf"), "must be a finite number"), ("learning_rate", True, "expected a number"), ("kind", 3, "expected text (in YAML, quote it)")])
+def test_values_are_not_converted_behind_ones_back(key, value, message):
+    built, (problem,) = build(AdamW, {key: value})
+    assert problem.endswith(message)
+    assert getattr(built, key) == getattr(AdamW(), key)  # Stands at its default, so that the rest is checked too.
+
+
+def test_whole_numbers_are_numbers():
+    assert build(AdamW, {"learning_rate": 1})[0].learning_rate == 1.0
+
+
+def test_lists_and_mappings_with_a_bad_entry_are_told_by_the_entry():
+    assert build(EvaluateConfig, {"k": [5, "x", None]})[1] == [
+        "k[1]=x: expected a whole number", "k[2]=null: expected a whole number"]
+    assert build(Files, {"interactions": "a", "columns": {"user_id": 3}})[1] == [
+        "columns.user_id=3: expected text (in YAML, quote it)"]
+    assert build(Fusion, {"members": {"a": {"head": {"kind": "ease"}}}, "weights": {"a": "x"}})[1] == [
+        "weights.a=x: expected a number"]
+
+
+def test_one_file_or_a_list_of_files():
+    for value in ("a.csv", ["a.csv", "b.csv"]):
+        assert build(Files, {"interactions": value})[0].interactions == value
+
+
+def test_what_is_missing_says_how_to_give_it():
+    assert build(FinetuneConfig, {})[1] == ["head: missing; set head=<value>"]
+
+
+def test_defaults_are_plain_and_leave_groups_out():
+    assert defaults(TwoTower)["encoded_items"] == 128
+    assert defaults(Ease)["features"] == {"text": 0.0, "attributes": 0.0}
+    assert "head" not in defaults(FinetuneConfig)
+
+
+def test_the_nearest_name_is_named_only_when_it_is_near():
+    assert nearest("droput", ["dropout", "epochs"]) == " (did you mean 'dropout'?)"
+    assert nearest("zzz", ["dropout", "epochs"]) == ""
+
+
+def test_settings_import_nothing_of_ours_but_settings_and_nothing_heavy():
+    import llmrec_cli.settings.groups as groups
+
+    for module in {inspect.getmodule(cls) for cls in OPTIONS} | {groups}:
+        tree = ast.parse(inspect.getsource(module))
+        names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        assert {name for name in names if name.startswith("llmrec_cli") and ".settings." not in name} == set()
+        assert names & {"torch", "numpy", "pandas", "scipy", "transformers", "hydra", "omegaconf", "pyarrow"} == set()

@@ -1,0 +1,41 @@
+"""What is imported before a stage runs: nothing heavy, so that help and mistakes are answered at once.
+
+How long it takes is benchmarks/startup.py's to say.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "pandas", "pyarrow", "numpy", "scipy", "duckdb", "ibis", "peft", "matplotlib",
+         "tensorboard", "sentence_transformers", "rich")
+REPORT = """
+import json, sys
+{work}
+print(json.dumps(sorted(set(name.partition(".")[0] for name in sys.modules))))
+"""
+
+
+def imported(work):
+    """Return the top-level modules that Python has after `work`, without what a bare interpreter has."""
+    done = subprocess.run([sys.executable, "-c", REPORT.format(work=work)], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_help_imports_not_even_hydra(arguments):
+    found = imported(f"from llmrec_cli.cli import run; run({arguments})")
+    assert "llmrec_cli" in found
+    assert found & {*HEAVY, "hydra", "omegaconf", "yaml"} == set()
+
+
+@pytest.mark.parametrize("work", [
+    "from llmrec_cli.cli import run; run(['finetune', '--help'])",
+    "from llmrec_cli.config import compose; compose('finetune', ['head=two_tower', 'seed=3'])",
+    "from llmrec_cli.cli import run\ntry:\n  run(['finetune', 'sed=3'])\nexcept Exception as error:\n  print(error)",
+    "from llmrec_cli.config import choices\nfrom llmrec_cli.settings.groups import GROUPS",
+], ids=["help of a command", "composing", "a mistake", "settings"])
+def test_composing_and_mistakes_import_nothing_heavy(work):
+    assert imported(work) & set(HEAVY) == set()
