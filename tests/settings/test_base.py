@@ -75,7 +75,8 @@ def test_every_problem_is_collected_under_its_path():
     ("epochs", 1.0, "expected a whole number"), ("epochs", True, "expected a whole number"),
     ("epochs", None, "expected a whole number"), ("learning_rate", "1e-3", "expected a number"),
     ("learning_rate", float("nan"), "must be a finite number"),
-    ("learning_rate", float("-inf"), "must be a finite number"), ("learning_rate", True, "expected a number"), ("kind", 3, "expected text (in YAML, quote it)")])
+    ("learning_rate", float("-inf"), "must be a finite number"),
+    ("learning_rate", True, "expected a number"), ("kind", 3, "expected text (in YAML, quote it)")])
 def test_values_are_not_converted_behind_ones_back(key, value, message):
     built, (problem,) = build(AdamW, {key: value})
     assert problem.endswith(message)
