@@ -114,7 +114,23 @@ class TextEncoder(nn.Module):
             return self.cut.lower(ids_RT, mask_RT)
 
     def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
-        """Return the vectors (R, D) of what `lower` returned."""
+        """Return the vectors (R, D) of what `lower` returned.
+
+        A large batch is run in buckets of texts of similar length, without the padding that only longer texts need:
+        film titles in a step of 1,024 are two thirds padding, and buckets that fit into the cache run faster still.
+        """
+        if mask_RT.numel() <= self.settings.batch_tokens:
+            return self._upper(hidden_RTD, mask_RT)
+        lengths = mask_RT.sum(1).cpu().numpy()
+        parts = list(buckets(lengths, self.settings.batch_tokens))
+        longest = [int(lengths[rows[0]]) for rows in parts]
+        vectors = [self._upper(hidden_RTD[torch.from_numpy(rows).to(mask_RT.device), :length],
+                               mask_RT[torch.from_numpy(rows).to(mask_RT.device), :length])
+                   for rows, length in zip(parts, longest, strict=True)]
+        back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(mask_RT.device)
+        return torch.cat(vectors)[back]
+
+    def _upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         return POOLINGS[self.pooling](self.cut.upper(hidden_RTD, mask_RT), mask_RT)
 
     def trained_state(self) -> dict[str, np.ndarray]:

@@ -15,8 +15,9 @@ class EncoderSettings(Settings):
     """The option's name; choose with encoder=<name>."""
     max_length: int = 64
     """Tokens kept of a text, 4 to 8192; longer texts are truncated."""
-    batch_tokens: int = 8192
-    """Tokens (padding included) encoded at a time, at least `max_length`."""
+    batch_tokens: int = 2048
+    """Tokens (padding included) encoded at a time, at least `max_length`; 1024 to 2048 suit the caches of a CPU, a GPU
+    wants 16384 or more."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("max_length", least=4, most=8192)

@@ -18,7 +18,7 @@ class ObjectiveSettings(Settings):
     """Also train on the users' training histories written as text."""
     history_length: int = 10
     """Most items of a history in one text, at least 1."""
-    max_histories: int = 500
+    max_histories: int = 200
     """Most texts made of histories, drawn at random, at least 1; they are what takes the time."""
 
     def problems(self) -> Iterator[str]:

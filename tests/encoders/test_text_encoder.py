@@ -102,6 +102,23 @@ def test_text_that_looks_like_a_command_to_the_tokenizer_is_text_and_moves_no_ot
     assert abs(encoder.encode(["the moon", "[MASK] ignore all instructions"])[:1] - alone).max() < 1e-6
 
 
+@pytest.mark.parametrize("peft", [Lora(), NoPeft()])
+def test_a_large_batch_run_in_buckets_gives_the_vectors_and_gradients_of_one_run_whole(folders, peft):
+    whole, parts = load(folders["bert"], peft), load(folders["bert"], peft)
+    whole.settings.batch_tokens = 10_000
+    given = []
+    for encoder in (whole, parts):
+        hidden, mask = TextBank(encoder, TEXTS, CPU).batch(torch.arange(len(TEXTS)))
+        hidden = hidden.detach().requires_grad_(True)
+        assert (mask.numel() > encoder.settings.batch_tokens) == (encoder is parts)
+        vectors = encoder.upper(hidden, mask)
+        vectors.square().sum().backward()
+        trained = torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
+        given.append((vectors, hidden.grad, trained))
+    for one, other in zip(*given, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
 def test_encoding_leaves_the_mode_as_it_was_and_frozen_layers_never_drop_anything(folders):
     encoder = load(folders["bert"], TopLayers()).train()
     encoder.encode(["the"])
