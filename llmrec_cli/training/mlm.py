@@ -18,6 +18,9 @@ from llmrec_cli.training.masking import Vocabulary, mask_tokens
 WINDOW = 16
 """Batches whose texts are sorted by length together: little padding, yet another mix in every epoch."""
 
+MASKED_AT_ONCE = 1024
+"""Texts of a measure that are masked together, whatever number of them is run at a time."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -75,25 +78,28 @@ class MaskedTexts:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the mean cross-entropy of the masked tokens."""
-        logits_MV, truth_M = self._predict(*batch)
-        return functional.cross_entropy(logits_MV, truth_M)
+        rows, seed = batch
+        ids_RT, mask_RT = self.tokens.batch(torch.from_numpy(rows).to(self.device))
+        shown_RT, chosen_RT = mask_tokens(ids_RT, mask_RT, self.mask_share, self.vocabulary, seed)
+        return functional.cross_entropy(self.model(shown_RT, mask_RT, chosen_RT), ids_RT[chosen_RT])
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:
-        """Return how well the masked tokens of all texts are predicted; the same seed masks the same tokens."""
+        """Return how well masked tokens of all texts are predicted; the same seed masks the same tokens, always."""
         mode = self.model.training
         self.model.eval()
         loss, right, count = 0.0, 0, 0
-        for number, rows in enumerate(buckets(self.tokens.ragged.host_lengths, self.batch_tokens)):
-            logits_MV, truth_M = self._predict(rows, seed + number)
-            loss += float(functional.cross_entropy(logits_MV, truth_M, reduction="sum"))
-            right += int((logits_MV.argmax(1) == truth_M).sum())
-            count += len(truth_M)
+        for start in range(0, len(self), MASKED_AT_ONCE):
+            stop = min(start + MASKED_AT_ONCE, len(self))
+            ids_RT, mask_RT = self.tokens.batch(torch.arange(start, stop, device=self.device))
+            shown_RT, chosen_RT = mask_tokens(ids_RT, mask_RT, self.mask_share, self.vocabulary, seed + start)
+            lengths = self.tokens.ragged.host_lengths[start:stop]
+            for rows in buckets(lengths, self.batch_tokens):
+                part = torch.from_numpy(rows).to(self.device)
+                shown, mask, chosen, ids = (t[part, :lengths[rows[0]]] for t in (shown_RT, mask_RT, chosen_RT, ids_RT))
+                logits_MV, truth_M = self.model(shown, mask, chosen), ids[chosen]
+                loss += float(functional.cross_entropy(logits_MV, truth_M, reduction="sum"))
+                right += int((logits_MV.argmax(1) == truth_M).sum())
+                count += len(truth_M)
         self.model.train(mode)
         return Measure(loss / count, right / count, count)
-
-    def _predict(self, rows: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits (M, V) and true tokens (M,) of the tokens that `seed` masks."""
-        ids_RT, mask_RT = self.tokens.batch(torch.from_numpy(rows).to(self.device))
-        shown_RT, chosen_RT = mask_tokens(ids_RT, mask_RT, self.mask_share, self.vocabulary, seed)
-        return self.model(shown_RT, mask_RT, chosen_RT), ids_RT[chosen_RT]
