@@ -2,10 +2,12 @@
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from llmrec_cli.config import compose
+from llmrec_cli.config import compose, to_hydra
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.encoder import HuggingFace, MiniLM
@@ -40,10 +42,13 @@ def test_a_text_arrives_as_it_was_typed(text):
     assert compose("prepare", ["dataset.interactions=x.csv", f"dataset.item_text={text}"]).dataset.item_text == text
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from("ab 1\n\t太é\\\\'\"$${}{}[](),=:#~"), max_size=12))
 def test_any_text_arrives_as_it_was_typed(text):
-    assert compose("recommend", [f"query.text={text}", "query.user_id=u"]).query.text == text
+    overrides, found = to_hydra("prepare", [f"dataset.item_text={text}"])
+    value = OverridesParser.create().parse_override(overrides[-1]).value()
+    assert found == []
+    assert OmegaConf.to_container(OmegaConf.create({"text": value}), resolve=True) == {"text": text}
 
 
 def test_a_file_is_one_and_a_list_of_files_is_several():
