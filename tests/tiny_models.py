@@ -1,10 +1,10 @@
-"""Tiny Hugging Face models with random weights and a tokenizer trained on the spot: no network, a few kilobytes."""
+"""Tiny Hugging Face models with random weights and a tokenizer of a few words: no network, a few kilobytes."""
 
 from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 SENTENCES = ("the robot and the moon", "a love letter from Paris", "a sheriff rides the desert", "clowns laugh and run",
              "太空 机器人 爱情", "café at night, 1994")
@@ -22,14 +22,18 @@ ARCHITECTURES = {
 
 
 def tiny_tokenizer(family: str = "bert"):
-    """Return a WordPiece tokenizer trained on SENTENCES, with the special tokens of bert or roberta."""
+    """Return a WordPiece tokenizer of the words and letters of SENTENCES, with the special tokens of bert or roberta.
+
+    Written down rather than trained: the trainer numbers equally frequent pieces differently in every process.
+    """
     cls, sep, pad, unk, mask = special = SPECIAL[family]
-    tokenizer = Tokenizer(models.WordPiece(unk_token=unk))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     order = [pad, unk, cls, sep, mask] if family == "bert" else [cls, pad, sep, unk, mask]
-    tokenizer.train_from_iterator(SENTENCES, trainers.WordPieceTrainer(vocab_size=120, special_tokens=order,
-                                                                      show_progress=False))
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words = {word for text in SENTENCES for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
+    letters = {letter for word in words for letter in word} | {*"abcdefghijklmnopqrstuvwxyz0123456789"}
+    pieces = [*order, *sorted(letters), *(f"##{letter}" for letter in sorted(letters)), *sorted(words - letters)]
+    tokenizer = Tokenizer(models.WordPiece({piece: n for n, piece in enumerate(pieces)}, unk_token=unk))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}", special_tokens=[(t, tokenizer.token_to_id(t)) for t in (cls, sep)])
     return transformers.PreTrainedTokenizerFast(

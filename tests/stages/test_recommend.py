@@ -263,7 +263,9 @@ def test_new_items_are_recommended_by_their_text_and_attributes() -> None:
     assert [item for item in found if item not in ("n1", "n2")] == plain
     # u0 loves science fiction: before most of what is left.
     assert found.index("n1") < len(found) / 2
-    assert {"n1", "n2"} <= set(by_query(recommend("ease", "query.text=robot moon", "k=20", f"items={items}"))["query"])
+    # The encoder's weights are random, so only the text itself is surely like the text.
+    words = "query.text=Robot Moon (2001). Science Fiction"
+    assert by_query(recommend("ease", words, "k=20", f"items={items}"))["query"][0] == "n1"
 
 
 def test_a_new_item_has_no_popularity_and_one_that_was_had_is_left_out() -> None:
