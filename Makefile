@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXPERIMENT ?= movielens_100k
 PUBLISH ?= published
+# Threads that wait by spinning would take the cores from those that work.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup demo test lint bench retrain clean
 

@@ -45,6 +45,9 @@ example:
 def main() -> None:
     """Run `llmrec` with the arguments of the process and exit with the code of the fault matrix."""
     arguments = sys.argv[1:]
+    # Before torch is loaded: threads that wait by spinning take the cores from those that work, 3 to 4 times slower
+    # where the machine is shared (docs/experiments.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.stdout is None or sys.stderr is None:
         # Closed by the caller (`>&-`): what is printed goes nowhere, and nothing must fail for it.
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -20,6 +20,7 @@ from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.towers import Towers, history_sums, history_vectors
+from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
 from llmrec_cli.settings.loss import Bce, Mse, Softmax
@@ -63,7 +64,9 @@ class TwoTower(Head):
         length = Length(self.stop_after or recipe.optim.epochs, step.num_batches, recipe.optim.epochs)
         resume_from = context.folder if context.resumed else None
         surroundings = Surroundings(device, context.seed, context.log, context.folder, resume_from,
-                                    context.tensorboard, "two_tower")
+                                    context.tensorboard, "two_tower", {
+                                        f"{group}.{key}": value for group, settings in to_plain(recipe).items()
+                                        for key, value in settings.items() if group != "optim"})
         model = torch.nn.ModuleDict({"towers": self.towers, "texts": self.texts})
         validate = None if context.validation is None else lambda: self._validate(context)
         trained = train(model, step.batches, step.loss, rates, recipe.optim, length, surroundings, validate)

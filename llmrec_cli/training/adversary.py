@@ -23,15 +23,20 @@ def adversarial_loss(loss: Callable[[torch.Tensor], torch.Tensor], hidden: torch
                      settings: AdversarialSettings) -> torch.Tensor:
     """Return `loss(hidden)`, plus with an adversary the weighted loss where `hidden` is perturbed against it.
 
-    `hidden` (..., D) is the input of the lowest trained layer, kept or with a graph of its own; costs a second pass
-    through what `loss` does and one backward pass to `hidden`.
+    `hidden` (..., D) is the input of the lowest trained layer, kept or with a graph of its own. With an adversary the
+    gradients of the clean loss are added to the parameters here, since the same backward pass also finds the attack:
+    call `backward()` on what is returned, once. Costs two forward and two backward passes.
     """
     if isinstance(settings, NoAdversary):
         return loss(hidden)
     assert isinstance(settings, Fgm)
-    if not hidden.requires_grad:
-        hidden = hidden.detach().requires_grad_(True)
-    clean = loss(hidden)
-    (gradient,) = torch.autograd.grad(clean, hidden, retain_graph=True)
-    perturbation = fgm(hidden.detach(), gradient, settings.epsilon)
-    return clean + settings.weight * loss(hidden + perturbation)
+    leaf = hidden.detach().requires_grad_(True)
+    clean = loss(leaf)
+    clean.backward()
+    assert leaf.grad is not None
+    value = clean.detach() + settings.weight * loss(hidden + fgm(leaf.detach(), leaf.grad, settings.epsilon))
+    if hidden.requires_grad:
+        # Worth 0, but its gradient carries that of the clean loss on to what lies below.
+        below = (hidden * leaf.grad).sum()
+        value = value + below - below.detach()
+    return value
