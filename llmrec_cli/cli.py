@@ -140,13 +140,14 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
     from hydra.core.hydra_config import HydraConfig
 
     from llmrec_cli import config
+    from llmrec_cli.overrides import chosen_groups, configs_dir, to_hydra
 
     folder = config_dir(options)
     sweep = "--multirun" in options or "-m" in options
-    overrides, problems = config.to_hydra(command, typed, folder, sweep)
+    overrides, problems = to_hydra(command, typed, folder, sweep)
     if problems:
         raise ConfigError(problems)
-    chosen = config.chosen_groups(command, typed, folder)
+    chosen = chosen_groups(command, typed, folder)
     incomplete: ConfigError | None = None
     if not sweep:
         try:
@@ -166,7 +167,7 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
 
     sys.argv = ["llmrec", *options, f"hydra.job.name=llmrec {command}", *overrides]
     job.__module__ = "__main__"
-    hydra.main(version_base="1.3", config_path=str(config.configs_dir()), config_name=command)(job)()
+    hydra.main(version_base="1.3", config_path=str(configs_dir()), config_name=command)(job)()
     if incomplete is not None:
         sys.stdout.flush()
         raise incomplete

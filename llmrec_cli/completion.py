@@ -30,7 +30,8 @@ def complete(arguments: Sequence[str]) -> int:
 def _hydra(command: str, request: str) -> None:
     import hydra
 
-    from llmrec_cli.config import configs_dir, register_schemas
+    from llmrec_cli.config import register_schemas
+    from llmrec_cli.overrides import configs_dir
 
     def nothing(_: object) -> None:
         """Hydra answers before it would run this."""

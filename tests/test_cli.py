@@ -9,9 +9,10 @@ import yaml
 from llmrec_cli import __version__, cli
 from llmrec_cli.cli import OPTIONS, SUMMARIES, divide
 from llmrec_cli.completion import complete
-from llmrec_cli.config import compose, groups_of
+from llmrec_cli.config import compose
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.help import ABOUT
+from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 

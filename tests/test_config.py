@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llmrec_cli.config import compose, to_hydra
+from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.overrides import to_hydra
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.encoder import HuggingFace, MiniLM
 from llmrec_cli.settings.groups import GROUPS

@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
-from llmrec_cli.config import choices, compose, configs_dir, groups_of
+from llmrec_cli.config import compose
 from llmrec_cli.heads.base import Head, build
+from llmrec_cli.overrides import choices, configs_dir, groups_of
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.stages import COMMANDS

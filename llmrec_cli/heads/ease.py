@@ -22,8 +22,9 @@ class Ease(Head):
     """Embarrassingly shallow autoencoder (Steck 2019, eq. 8) over interactions and features.
 
     Collective (Jeunen et al. 2020): a feature, times its weight, is one more user who interacted with the items that
-    have it. An item outside training has no row of its own but a column: the regression of its features, which is what
-    EASE would give an item without interactions, so adding it later or before makes no difference.
+    have it. An item outside training has no row of its own but a column, the regression of its features: for a single
+    new item exactly what EASE would give an item without interactions. Several new items do not see each other, and
+    texts are centred by the mean of the items in training.
     """
 
     def __init__(self, recipe: Recipe) -> None:

@@ -82,7 +82,7 @@ class Fusion(Head):
     def _scaled(self, scores_QN: torch.Tensor) -> torch.Tensor:
         if self.settings.normalise == "raw":
             return scores_QN
-        deviation_Q1 = scores_QN.std(dim=1, keepdim=True)
+        deviation_Q1 = scores_QN.std(dim=1, keepdim=True, correction=0)
         return (scores_QN - scores_QN.mean(dim=1, keepdim=True)) / deviation_Q1.clamp_min(1e-9)
 
     def score(self, queries: Queries) -> torch.Tensor:

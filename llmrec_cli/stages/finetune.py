@@ -1,5 +1,6 @@
 """Prepared data to a recommender."""
 
+import shutil
 import time
 from dataclasses import replace
 from typing import Any
@@ -42,6 +43,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit}
     save_recommender(run_dir.model, head, data, fitted_on, facts)
     run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
+    # What was for going on after an interruption is of no use after the end.
+    shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
 

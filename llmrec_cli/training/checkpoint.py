@@ -103,7 +103,9 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     _check_plan(path, content["plan"], plan)
     tensors = load_file(path / STATE)
     parameters = trained_parameters(model)
-    _check_names(path, {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}, parameters)
+    buffers = kept_buffers(model)
+    _check_names(path, {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(("model/", "buffer/"))},
+                 {**parameters, **buffers})
     best: Best = {}
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -114,7 +116,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
                      if f"optimizer/{key}/{name}" in tensors}
             if state:
                 optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in state.items()}
-        for name, buffer in kept_buffers(model).items():
+        for name, buffer in buffers.items():
             buffer.copy_(tensors[f"buffer/{name}"])
     _set_random_states(tensors, next(iter(parameters.values())).device)
     return Progress(**content["progress"]), best
@@ -174,7 +176,7 @@ def _check_plan(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
         raise ConfigError(changed)
 
 
-def _check_names(path: Path, saved: dict[str, torch.Tensor], own: dict[str, nn.Parameter]) -> None:
+def _check_names(path: Path, saved: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
     missing, unknown = sorted(own.keys() - saved.keys()), sorted(saved.keys() - own.keys())
     shapes = sorted(n for n in own.keys() & saved.keys() if own[n].shape != saved[n].shape)
     if missing or unknown or shapes:

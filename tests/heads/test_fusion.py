@@ -49,7 +49,7 @@ def test_members_are_scaled_per_query(shop):
     head = shop.fit(fusion(shop, "zscore", {"ease": 1.0}, ease=Ease(l2=20)))
     scores = head.score(queries)
     torch.testing.assert_close(scores.mean(dim=1), torch.zeros(60), atol=1e-5, rtol=0)
-    torch.testing.assert_close(scores.std(dim=1), torch.ones(60))
+    torch.testing.assert_close(scores.std(dim=1, correction=0), torch.ones(60))
 
 
 def test_weights_cannot_be_learned_without_validation_and_what_is_advised_can_be_typed(shop):
