@@ -10,7 +10,8 @@ step() { printf '\n\033[1m$ llmrec %s\033[0m\n' "$*" >&2; "$llmrec" "$@"; }
 
 step prepare $experiment
 step pretrain $experiment
-step finetune $experiment
+# With the encoder of the stage before; without this it is MiniLM as it came (docs/experiments.md compares).
+step finetune $experiment encoder=pretrained
 step evaluate $experiment
 step recommend query.user_id=13
 step recommend query.text='slow science fiction, about memory'
