@@ -61,12 +61,12 @@ def notes(counts: dict[str, int], unit: str, chosen_unit: str) -> list[str]:
             found.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; the one whose columns "
                          f"sort first is kept")
         if counts[f"{kind}s_without_interactions"]:
-            found.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s have no kept interaction")
+            found.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s without a kept interaction")
     if counts["items_without_text"]:
         share = counts["items_without_text"] / counts["items"]
         found.append(f"{counts['items_without_text']:,} items ({share:.1%}) have no text")
     if counts["users_with_one_interaction"]:
-        found.append(f"{counts['users_with_one_interaction']:,} users have one interaction only")
+        found.append(f"{counts['users_with_one_interaction']:,} users with one interaction only, for training")
     if counts["held_out_also_in_train"]:
         found.append(f"WARNING: {counts['held_out_also_in_train']:,} pairs of validation or test are in training too; "
                      f"a model that leaves seen items out cannot find them")
