@@ -34,7 +34,8 @@ lint: setup ## style, types and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## the figures of docs/experiments.md, measured on this machine
+bench: setup ## the figures of docs/experiments.md, measured on this machine (half an hour)
+	$(BIN)/llmrec prepare experiment=movielens_100k
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 retrain: setup ## a scheduled run: prepare to recommend under a lock, publishing $(PUBLISH)/current at the end

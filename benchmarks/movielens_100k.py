@@ -23,40 +23,45 @@ from llmrec_cli.metrics.significance import bootstrap
 METRIC = "ndcg@10"
 LLMREC = Path(sys.executable).with_name("llmrec")
 EXPERIMENT = "experiment=movielens_100k"
-EASE_L2 = (50, 100, 200, 300, 400, 600)
-TOWER = ["head=two_tower"]
+EASE_L2 = (100, 200, 300, 400)
+TOWER = [EXPERIMENT, "head=two_tower", "head.encoded_items=16"]
+MODELS = {
+    "ease (tuned)": ["head=ease"],
+    "default recipe": [EXPERIMENT],
+    "two_tower (LoRA, FGM)": TOWER,
+    "two_tower (frozen)": [*TOWER, "peft=frozen", "adversarial=none"],
+    "collective ease": ["head=ease", "head.l2=300", "head.features.text=5", "head.features.attributes=6"],
+}
 
 
 def main() -> None:
-    """Run every model on every split and print means and paired differences."""
+    """Run every model on every split and print its mean and its paired difference to tuned EASE."""
     folder = Path(sys.argv[1] if sys.argv[1:] else tempfile.mkdtemp(prefix="llmrec-bench-")).resolve()
     seeds = [int(seed) for seed in sys.argv[2:]] or [42, 43, 44]
-    per_user: dict[str, list[dict[str, float]]] = {}
-    for seed in seeds:
-        prepared = folder / f"prepared-{seed}"
-        llmrec(folder, "prepare", EXPERIMENT, f"split.seed={seed}", f"output={prepared}")
+    prepared = [folder / f"prepared-{seed}" for seed in seeds]
+    for seed, output in zip(seeds, prepared, strict=True):
+        llmrec(folder, "prepare", EXPERIMENT, f"split.seed={seed}", f"output={output}")
+    print(f"{METRIC}, mean over {len(seeds)} splits; difference to tuned EASE with its 95% interval over users")
+    baseline = np.zeros(0)
+    for name, overrides in MODELS.items():
+        started = time.monotonic()
+        runs = [one(folder, data, name, overrides) for data in prepared]
+        users = sorted(set().union(*runs))
+        average = np.array([np.nanmean([run.get(user, np.nan) for run in runs]) for user in users])
+        baseline = baseline if len(baseline) else average
+        low, high = bootstrap((average - baseline)[:, None], 10_000, seed=1).interval_2M[:, 0]
+        means = [float(np.mean(list(run.values()))) for run in runs]
+        print(f"{name:22} {np.mean(means):.4f}   {(average - baseline).mean():+.4f} [{low:+.4f}, {high:+.4f}]   "
+              f"splits {' '.join(f'{mean:.4f}' for mean in means)}   {time.monotonic() - started:.0f} s", flush=True)
+
+
+def one(folder: Path, prepared: Path, name: str, overrides: list[str]) -> dict[str, float]:
+    """Fit a model on a split, tuned where it is the baseline, and return the test metric of each user."""
+    if name == "ease (tuned)":
         best = max(EASE_L2, key=lambda l2: fitted(folder, prepared, f"ease-{l2}", "head=ease", f"head.l2={l2}"))
-        for name, overrides in {"ease (tuned)": ["head=ease", f"head.l2={best}"],
-                                "collective ease": ["head=ease", "head.l2=300", "head.features.text=5",
-                                                    "head.features.attributes=6"],
-                                "two_tower (LoRA, FGM)": [EXPERIMENT, *TOWER],
-                                "two_tower (frozen)": [EXPERIMENT, *TOWER, "peft=frozen", "adversarial=none"],
-                                "default recipe": [EXPERIMENT]}.items():
-            started = time.monotonic()
-            fitted(folder, prepared, name, *overrides)
-            values = measured(folder, name, prepared)
-            per_user.setdefault(name, []).append(values)
-            print(f"split {seed}  {name:24} {METRIC} {np.mean(list(values.values())):.4f}  "
-                  f"{time.monotonic() - started:.0f} s" + (f"  l2={best}" if "tuned" in name else ""), flush=True)
-    print(f"\n{METRIC}, mean over {len(seeds)} splits; difference to tuned EASE with its 95% interval over users")
-    users = sorted(set.union(*(set(v) for runs in per_user.values() for v in runs)))
-    averages = {name: np.array([np.nanmean([run.get(user, np.nan) for run in runs]) for user in users])
-                for name, runs in per_user.items()}
-    for name, runs in per_user.items():
-        difference = averages[name] - averages["ease (tuned)"]
-        low, high = bootstrap(difference[:, None], 10_000, seed=1).interval_2M[:, 0]
-        mean = np.mean([np.mean(list(run.values())) for run in runs])
-        print(f"{name:24} {mean:.4f}   {difference.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+        return measured(folder, f"ease-{best}", prepared)
+    fitted(folder, prepared, name, *overrides)
+    return measured(folder, name, prepared)
 
 
 def fitted(folder: Path, prepared: Path, name: str, *overrides: str) -> float:
