@@ -145,12 +145,12 @@ class _Step:
         self.settings, self.recipe, self.device = head.settings, head.recipe, device
         self.matrix = interactions.matrix
         self.user, self.item = interactions.user, interactions.item
-        self.batch_size = head.recipe.optim.batch_size
-        self.num_batches = math.ceil(len(interactions) / self.batch_size)
+        self.num_batches = max(1, math.ceil(len(interactions) / head.recipe.optim.batch_size))
+        size = len(interactions) / self.num_batches
         share_N = interactions.item_counts / max(1, len(interactions))
         # The chance that an item is in a step of B interactions, 1 - (1 - q)^B.
         with np.errstate(divide="ignore"):
-            log_chance_N = np.log(-np.expm1(self.batch_size * np.log1p(-share_N)))
+            log_chance_N = np.log(-np.expm1(size * np.log1p(-share_N)))
         self.log_chance_N = torch.from_numpy(log_chance_N.astype(np.float32)).to(device)
         self.warm_items = np.flatnonzero(interactions.item_counts)
 
@@ -158,8 +158,8 @@ class _Step:
         """Yield rows of the interactions (B,) and a seed each, in an order that depends on nothing else."""
         order = generator.permutation(len(self.user))
         seeds = generator.integers(2**62, size=(self.num_batches, 2))
-        for n in range(self.num_batches):
-            yield order[n * self.batch_size:(n + 1) * self.batch_size], seeds[n]
+        # Parts of equal size: a small rest would be a step with hardly a negative in it.
+        yield from zip(np.array_split(order, self.num_batches), seeds, strict=True)
 
     def loss(self, batch: tuple[np.ndarray, np.ndarray]) -> torch.Tensor:
         """Return the loss of a batch, under attack too where there is an adversary."""

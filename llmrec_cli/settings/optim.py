@@ -21,7 +21,7 @@ class AdamW(Settings):
     epochs: int = 20
     """Most passes over the training interactions, at least 1."""
     batch_size: int = 1024
-    """Interactions (finetune) or texts (pretrain) a step, at least 1."""
+    """Most interactions (finetune) or texts (pretrain) a step, at least 1."""
     warmup_share: float = 0.1
     """Share of all steps in which the learning rate rises, 0 to 1."""
     max_gradient_norm: float = 1.0
