@@ -165,7 +165,7 @@ def _literal(hints: Sequence[Any], value: str) -> str:
 def _quoted(value: str) -> str:
     # OmegaConf resolves "${" and undoes backslashes before it; Hydra undoes them only before a quote or the end.
     literal = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + "\\${", value)
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), literal)
+    escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), literal)
     return f"'{escaped}'"
 
 
