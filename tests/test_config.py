@@ -34,8 +34,8 @@ def test_defaults_compose_to_the_dataclasses():
 # --- values are taken literally
 
 TRAPS = ["slow science fiction, about memory", "{title} ({year}). {genres}", "a=b", "[1,2]", "{}", "null", "true",
-         "1e3", "it's", '"quoted"', "a\\", "a\\\n", "a\\'b", "${x}", "${oc.env:HOME}", "\\${x}", "#no comment", " spaced ",
-         "", "太空 🚀", "a\nb", "~x", "+1", "@", ":", "C:\\new\\table", "x?[ab]*.csv"]
+         "1e3", "it's", '"quoted"', "a\\", "a\\\n", "a\\'b", "${x}", "${oc.env:HOME}", "\\${x}", "#no comment",
+         " spaced ", "", "太空 🚀", "a\nb", "~x", "+1", "@", ":", "C:\\new\\table", "x?[ab]*.csv"]
 
 
 @pytest.mark.parametrize("text", TRAPS)
