@@ -118,6 +118,12 @@ def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) 
         # As a mapping, so that a setting of the member's option can be typed beside its name.
         key, last = f"{key}.kind", "kind"
     hints = [str] if last == "kind" else list(_hints_at(COMMANDS[command], key.split(".")))
+    short = [hint.shorthand for hint in hints if isinstance(hint, type) and issubclass(hint, Settings)
+             and hint.shorthand]
+    if short and value[:1] != "{":
+        # dataset.knowledge=<file> beside dataset.knowledge.link_on: the one setting that is meant by the name alone.
+        key = f"{key}.{short[0]}"
+        hints = list(_hints_at(COMMANDS[command], key.split(".")))
     literal = value if sweep else _literal(hints, value)
     if key in GROUPS:
         # A plain setting here and a group elsewhere (split): Hydra takes it for the group unless it is a mapping.

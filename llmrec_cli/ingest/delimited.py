@@ -7,10 +7,7 @@ from typing import Literal
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.lines import LONGEST, lines
-from llmrec_cli.ingest.sources import Source
-
-Record = tuple[int, list[str] | str]
-"""The line a row begins on, counted from 1, and its fields, or why it has none that can be trusted."""
+from llmrec_cli.ingest.sources import Record, Source
 
 csv.field_size_limit(LONGEST)
 _BAD_QUOTE = "a quote that is misplaced or never closed"
@@ -83,7 +80,8 @@ class _Unclosed(Exception):
     """A quoted field went on for too many lines."""
 
 
-def _records(found: _Pushback, delimiter: str, quote: str, width: int | None) -> Iterator[Record]:
+def _records(found: _Pushback, delimiter: str, quote: str,
+             width: int | None) -> Iterator[tuple[int, list[str] | str]]:
     """Yield the rows. One empty field beyond the width is dropped, for many tools end their lines with a delimiter.
 
     When a row that spans several lines is bad, a quote in its first line was never meant or never closed: only that

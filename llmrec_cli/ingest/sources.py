@@ -1,14 +1,19 @@
-"""Which files hold the interactions, items and users, and how each is to be read."""
+"""Which files hold the interactions, items, users, groups and knowledge, and how each is to be read."""
 
 import glob
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.dataset import DatasetSettings, Files
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+
+
+Record = tuple[int, Sequence[str | None] | str]
+"""The line a row begins on, counted from 1, and its fields, or why it has none that can be trusted."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Source:
     columns : our name -> the file's, for those that differ; `columns_key` is the setting that says so
     names : column names of a file without a header, or None
     encoding, delimiter, quote : as in `settings.dataset.Files`; "" for what the name says
+    read : for a format of its own, the function that returns the names of the columns and yields the rows
     """
 
     path: Path
@@ -32,6 +38,7 @@ class Source:
     encoding: str = "utf-8"
     delimiter: str = ""
     quote: str = '"'
+    read: "Callable[[Source], tuple[list[str], Iterator[Record]]] | None" = None
 
     @property
     def compression(self) -> str | None:
@@ -61,42 +68,73 @@ class Sources:
     interactions: list[Source]
     items: list[Source] = field(default_factory=list)
     users: list[Source] = field(default_factory=list)
+    members: list[Source] = field(default_factory=list)
+    group_interactions: list[Source] = field(default_factory=list)
+    triples: list[Source] = field(default_factory=list)
+    links: list[Source] = field(default_factory=list)
+    entities: list[Source] = field(default_factory=list)
+    terms: str = ""
+    """What its owner asks of whoever uses the data, to be shown when it was fetched now."""
+
+    def all(self) -> list[Source]:
+        """Return every file."""
+        parts = (self.interactions, self.items, self.users, self.members, self.group_interactions, self.triples,
+                 self.links, self.entities)
+        return [source for part in parts for source in part]
 
 
-def file_sources(settings: Files, split_kind: str) -> Sources:
+def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
     """Return the files that `dataset=files` names; the split decides whether train, valid, test are used."""
     base = Source(Path(), columns=settings.columns, encoding=settings.encoding, delimiter=settings.delimiter,
                   quote=settings.quote)
 
-    def of(key: str, split: str = "") -> list[Source]:
-        return [replace(base, path=p, split=split) for p in find(getattr(settings, key), f"dataset.{key}")]
+    def of(key: str, split: str = "", header: Sequence[str] = ()) -> list[Source]:
+        paths = find(getattr(settings, key), f"dataset.{key}", settings.path)
+        return [replace(base, path=p, split=split, names=tuple(header) or None) for p in paths]
 
     given = [key for key in ("train", "valid", "test") if getattr(settings, key) is not None]
     if split_kind == "given":
         if "train" not in given or len(given) < 2 or settings.interactions is not None:
             raise ConfigError("split=given: takes dataset.train with dataset.test or dataset.valid or both, and no "
                               "dataset.interactions; for one file to be divided choose another split")
-        interactions = [source for key in given for source in of(key, key)]
+        interactions = [source for key in given for source in of(key, key, settings.header)]
     else:
         if given:
             raise ConfigError(f"dataset.{given[0]}: has an effect only with split=given, not with split={split_kind}")
-        interactions = of("interactions")
+        interactions = of("interactions", header=settings.header)
+    divided = [key for key in ("train", "valid", "test") if getattr(settings, f"group_{key}") is not None]
+    by_group = [s for key in divided for s in of(f"group_{key}", key)] or of("group_interactions")
     for_items = {**settings.columns, **settings.item_columns}
+    # dataset.columns.timestamp is about interactions; when an item was described is something else.
+    for_items = {k: v for k, v in for_items.items() if k != "timestamp" or k in settings.item_columns}
     # dataset.columns.title names the items' title; a user's is something else.
     for_users = {k: v for k, v in settings.columns.items() if k != "title"} | settings.user_columns
+    graph, shared = knowledge_sources(settings, settings.path), replace(base, columns_key="dataset.columns")
+    graph = {key: [replace(shared, path=source.path) for source in found] for key, found in graph.items()}
     return Sources(interactions,
-                   [replace(s, columns=for_items, columns_key="dataset.item_columns") for s in of("items")],
-                   [replace(s, columns=for_users, columns_key="dataset.user_columns") for s in of("users")])
+                   [replace(s, columns=for_items, columns_key="dataset.item_columns")
+                    for s in of("items", header=settings.item_header)],
+                   [replace(s, columns=for_users, columns_key="dataset.user_columns")
+                    for s in of("users", header=settings.user_header)],
+                   of("groups"), by_group, graph["triples"], graph["links"], graph["entities"])
 
 
-def find(named: str | list[str] | None, key: str) -> list[Path]:
-    """Return the files that a path, a glob or a list of them names, sorted within a glob.
+def knowledge_sources(settings: DatasetSettings, folder: str = "") -> dict[str, list[Source]]:
+    """Return the files of triples, links and entities, {triples, links, entities}, that any data set may name."""
+    named = {"triples": (settings.knowledge.triples, "dataset.knowledge"), "links": (settings.links, "dataset.links"),
+             "entities": (settings.knowledge.entities, "dataset.knowledge.entities")}
+    return {name: [Source(path) for path in find(files, key, folder)] for name, (files, key) in named.items()}
+
+
+def find(named: str | list[str] | None, key: str, folder: str = "") -> list[Path]:
+    """Return the files that a path, a glob or a list of them names, sorted within a glob; relative to `folder`.
 
     A name that exists is that file, whatever brackets or stars are in it. Naming a file twice is an error, since its
     rows would count twice.
     """
     paths: list[Path] = []
     for name in [named] if isinstance(named, str) else named or []:
+        name = str(Path(folder, name)) if folder else name
         if Path(name).is_file():
             paths.append(Path(name))
             continue

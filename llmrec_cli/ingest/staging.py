@@ -15,10 +15,9 @@ from llmrec_cli.ingest.columns import check_names, locate
 from llmrec_cli.ingest.delimited import open_delimited
 from llmrec_cli.ingest.jsonl import jsonl_keys, jsonl_records
 from llmrec_cli.ingest.parquet import open_parquet, parquet_batches
-from llmrec_cli.ingest.sources import Source
+from llmrec_cli.ingest.sources import Record, Source
 
 MOST_ROWS, MOST_CHARACTERS = 1 << 16, 1 << 23
-Row = tuple[int, Sequence[str | None] | str]
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,17 @@ def stage_entities(sources: list[Source], kind: str, folder: Path) -> Staged | N
 class _Opened:
     source: Source
     places: dict[str, int]
-    rows: Iterator[Row] | None = None
+    rows: Iterator[Record] | None = None
     parquet: pq.ParquetFile | None = None
 
 
 def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool) -> _Opened:
     """Open a file and find our columns in it: name -> place of the file's column."""
-    rows: Iterator[Row] | None = None
+    rows: Iterator[Record] | None = None
     file: pq.ParquetFile | None = None
-    if source.format == "parquet":
+    if source.read is not None:
+        names, rows = source.read(source)
+    elif source.format == "parquet":
         file = open_parquet(source)
         names = file.schema_arrow.names
     elif source.format == "jsonl":
@@ -115,7 +116,7 @@ def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], 
     return _Opened(source, places, rows, file)
 
 
-def _json_rows(source: Source, names: list[str]) -> Iterator[Row]:
+def _json_rows(source: Source, names: list[str]) -> Iterator[Record]:
     for line, fields in jsonl_records(source):
         yield line, fields if isinstance(fields, str) else [fields.get(name) for name in names]
 

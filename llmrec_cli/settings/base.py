@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 Table = Mapping[str, type["Settings"]]
 
@@ -20,6 +20,9 @@ Table = Mapping[str, type["Settings"]]
 @dataclass
 class Settings:
     """Base of every settings dataclass."""
+
+    shorthand: ClassVar[str] = ""
+    """The field that is meant where a value is given for the whole, if any."""
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence per value out of range or combination that cannot work.

@@ -3,10 +3,36 @@
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings, nearest
 
-COLUMNS = ("user_id", "item_id", "value", "timestamp", "title")
+COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
+           "entity_id")
+ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
+
+
+@dataclass
+class Knowledge(Settings):
+    """A knowledge graph: triples, and which of their entities are items."""
+
+    shorthand: ClassVar[str] = "triples"
+    """dataset.knowledge=<file> means dataset.knowledge.triples=<file>."""
+    triples: str | list[str] | None = None
+    """File(s) with head, relation and tail."""
+    entities: str | list[str] | None = None
+    """File(s) with entity_id and any columns, their names for instance."""
+    link_on: list[str] = field(default_factory=list)
+    """Item columns by which entities are found when there is no dataset.links: an entity is an item when all of them
+    are equal, in any case and punctuation, and no other is. What an entity has is in knowledge.entities, else the tail
+    of its triple whose relation has the column's name."""
+    relations: dict[str, str] = field(default_factory=dict)
+    """Item column -> relation or column of knowledge.entities that says the same of entities, where the names differ;
+    {year: film.release_year}."""
+
+    def problems(self) -> Iterator[str]:
+        if self.triples is None and (self.entities is not None or self.link_on or self.relations):
+            yield "triples: missing; set dataset.knowledge=<file> with head, relation and tail"
 
 
 @dataclass
@@ -15,22 +41,39 @@ class DatasetSettings(Settings):
 
     kind: str = ""
     """The option's name; choose with dataset=<name>."""
+    reader: ClassVar[str] = ""
+    """Dotted path of the function (settings, split kind, scratch folder) -> Sources that finds the files."""
     name: str = "data"
     """Name of the prepared data: letters, digits, '_', '-', '.'; not `latest`, which names the newest."""
     item_text: str = ""
     """Template of an item's text over the item's columns, '{title} ({year})'; empty joins all columns."""
     user_text: str = ""
-    """Template of a user's text over the user's columns; empty for no text."""
+    """Template of a user's text over the user's columns; {history} is the titles of the training history, oldest
+    first; empty for no text."""
+    history_titles: int = 20
+    """Titles in {history}, the newest ones, at least 1."""
     attributes: dict[str, str] = field(default_factory=dict)
-    """Item columns that are attributes: column -> category | list."""
+    """Item columns that are attributes: column -> category | list | number | text | image. A number becomes one of ten
+    classes of equal size among trained items; text and image are no attributes of a model, but are checked and kept."""
     user_attributes: dict[str, str] = field(default_factory=dict)
-    """User columns that are attributes: column -> category | list."""
+    """User columns that are attributes: column -> category | list | number | text | image."""
     list_separator: str = "|"
     """Separates the values of a list attribute; a JSON array needs none."""
     max_text_length: int = 20000
     """Characters of a text that are kept, at least 1; encoders cut much earlier, by their max_length in tokens."""
+    strip_html: bool = True
+    """Take HTML tags and entities out of titles, texts and attributes."""
+    feedback: str = "implicit"
+    """implicit | explicit: whether a value is how strong a sign of interest is (clicks, counts, dwell time), or an
+    opinion, in which case what is below min_value is kept apart as a dislike, in negatives.parquet."""
+    event_weights: dict[str, float] = field(default_factory=dict)
+    """Weight of each kind of event in the column `event`, {view: 1, buy: 5}: the value is multiplied by it; 0 leaves
+    such events out; an event that is not named is a bad row."""
     min_value: float | None = None
     """Keep interactions whose value is at least this, after duplicates are merged; null keeps all."""
+    max_negative_value: float | None = None
+    """With feedback=explicit: largest value of a dislike, below min_value; what lies between is neither; null for all
+    below min_value."""
     min_user_interactions: int = 0
     """Fewest interactions of a user that is kept (iterated with min_item_interactions), at least 0; above 0 only these
     users are kept."""
@@ -44,6 +87,12 @@ class DatasetSettings(Settings):
     """auto | s | ms | iso | order: how timestamps are written; order is any whole number that grows with time."""
     max_reject_share: float = 0.001
     """Largest share of a file's rows that may be bad before the run stops, 0 to 1."""
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    """Triples about the items, and how items are found among their entities."""
+    links: str | list[str] | None = None
+    """File(s) with item_id and entity_id: which entity of the knowledge an item is."""
+    audit: str = "warn"
+    """warn | strict: whether what the audit warns of stops the run."""
 
     def problems(self) -> Iterator[str]:
         if not self.name or not all(c.isalnum() or c in "_-." for c in self.name) or self.name.startswith("."):
@@ -51,16 +100,29 @@ class DatasetSettings(Settings):
         if self.name == "latest":
             yield "name=latest: is the link to the data prepared last; choose another name"
         yield from self.check("min_user_interactions", "min_item_interactions", least=0)
-        yield from self.check("max_text_length", least=1)
+        yield from self.check("max_text_length", "history_titles", least=1)
         yield from self.check("max_reject_share", least=0, most=1)
         yield from self.check("duplicates", among=("keep_last", "keep_first", "sum", "max", "error"))
         yield from self.check("timestamp_unit", among=("auto", "s", "ms", "iso", "order"))
+        yield from self.check("feedback", among=("implicit", "explicit"))
+        yield from self.check("audit", among=("warn", "strict"))
+        if self.max_negative_value is not None:
+            if self.feedback != "explicit" or self.min_value is None:
+                yield (f"max_negative_value={self.max_negative_value:g}: has an effect only with feedback=explicit and "
+                       f"min_value; set both or leave it out")
+            elif self.max_negative_value >= self.min_value:
+                yield f"max_negative_value={self.max_negative_value:g}: must be below min_value={self.min_value:g}"
+        if self.links is not None and self.knowledge.triples is None:
+            yield f"links={self.links}: has an effect only with dataset.knowledge=<file of triples>"
+        if self.links is not None and self.knowledge.link_on:
+            yield "knowledge.link_on: has no effect beside dataset.links; leave out one of the two"
+        yield from (f"knowledge.{problem}" for problem in self.knowledge.problems())
         if not self.list_separator:
             yield "list_separator=: must be at least one character"
         for key in ("attributes", "user_attributes"):
             for column, what in getattr(self, key).items():
-                if what not in ("category", "list"):
-                    yield f"{key}.{column}={what}: choose one of category, list"
+                if what not in ATTRIBUTE_TYPES:
+                    yield f"{key}.{column}={what}: choose one of {', '.join(ATTRIBUTE_TYPES)}"
 
 
 @dataclass
@@ -68,8 +130,11 @@ class Files(DatasetSettings):
     """Anyone's CSV, TSV, JSONL and Parquet, plain, .gz or .zst: one file, a list or a glob."""
 
     kind: str = "files"
+    reader: ClassVar[str] = "llmrec_cli.ingest.sources.file_sources"
+    path: str = ""
+    """Folder that relative file names are in; empty for the current one."""
     interactions: str | list[str] | None = None
-    """File(s) with user_id, item_id and optionally value and timestamp."""
+    """File(s) with user_id, item_id and optionally value, timestamp and event."""
     train: str | list[str] | None = None
     """With split=given: the training interactions."""
     valid: str | list[str] | None = None
@@ -80,10 +145,28 @@ class Files(DatasetSettings):
     """File(s) with item_id and any columns."""
     users: str | list[str] | None = None
     """File(s) with user_id and any columns."""
+    groups: str | list[str] | None = None
+    """File(s) with group_id and user_id: the members of groups."""
+    group_interactions: str | list[str] | None = None
+    """File(s) with group_id, item_id and optionally value and timestamp, to be divided by split.group."""
+    group_train: str | list[str] | None = None
+    """With group interactions that are divided already: those to train on."""
+    group_valid: str | list[str] | None = None
+    """With group interactions that are divided already: those to choose by."""
+    group_test: str | list[str] | None = None
+    """With group interactions that are divided already: those of the test."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Your names for user_id, item_id, value, timestamp and title, in all files."""
+    """Your names for user_id, item_id, value, timestamp, event, title, group_id, head, relation, tail and entity_id,
+    in all files."""
+    header: list[str] = field(default_factory=list)
+    """Names of the columns of interactions in files that have no header; empty where there is one."""
+    item_header: list[str] = field(default_factory=list)
+    """Names of the columns of dataset.items in files that have no header."""
+    user_header: list[str] = field(default_factory=list)
+    """Names of the columns of dataset.users in files that have no header."""
     item_columns: dict[str, str] = field(default_factory=dict)
-    """Your names for item_id and title in dataset.items, where they differ from dataset.columns."""
+    """Your names for item_id, title and timestamp (when an item was described) in dataset.items, where they differ
+    from dataset.columns."""
     user_columns: dict[str, str] = field(default_factory=dict)
     """Your names for user_id and title in dataset.users, where they differ from dataset.columns."""
     encoding: str = "utf-8"
@@ -96,13 +179,19 @@ class Files(DatasetSettings):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        known = {"columns": COLUMNS, "item_columns": ("item_id", "title"), "user_columns": ("user_id", "title")}
+        known = {"columns": COLUMNS, "item_columns": ("item_id", "title", "timestamp"),
+                 "user_columns": ("user_id", "title")}
         for key, ours in known.items():
             for name in getattr(self, key):
                 if name not in ours:
                     yield f"{key}.{name}: no such column of ours{nearest(name, ours)}; there are {', '.join(ours)}"
         if self.interactions is None and self.train is None:
             yield "interactions: missing; set dataset.interactions=<file> (or dataset.train=<file> with split=given)"
+        given = [key for key in ("group_train", "group_valid", "group_test") if getattr(self, key) is not None]
+        if given and (self.group_interactions is not None or "group_train" not in given):
+            yield f"{given[0]}: takes dataset.group_train beside it, and no dataset.group_interactions"
+        if self.groups is None and (given or self.group_interactions is not None):
+            yield f"{given[0] if given else 'group_interactions'}: needs dataset.groups=<file of members>"
         if len(self.delimiter) > 1 and self.delimiter != "\\t":
             yield f"delimiter={self.delimiter}: must be one character"
         if len(self.quote) > 1:
@@ -120,18 +209,3 @@ class Files(DatasetSettings):
 
 
 _ENCODINGS = ("utf-8", "latin-1", "cp1252", "gb18030", "gbk", "big5", "shift_jis", "euc-jp", "euc-kr", "koi8-r")
-
-
-@dataclass
-class MovieLens100k(DatasetSettings):
-    """MovieLens-100K (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder."""
-
-    kind: str = "movielens_100k"
-    name: str = "movielens_100k"
-    item_text: str = "{title}. {genres}"
-    attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
-    path: str = ""
-    """GroupLens's folder `ml-100k` with u.data, u.item and u.user; empty to fetch the data."""
-
-
-DATASETS = {"files": Files, "movielens_100k": MovieLens100k}

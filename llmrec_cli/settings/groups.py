@@ -4,15 +4,16 @@ from collections.abc import Mapping
 
 from llmrec_cli.settings.adversarial import ADVERSARIES
 from llmrec_cli.settings.base import Settings
-from llmrec_cli.settings.dataset import DATASETS
 from llmrec_cli.settings.encoder import ENCODERS
+from llmrec_cli.settings.engine import ENGINES
 from llmrec_cli.settings.head import HEADS
 from llmrec_cli.settings.loss import LOSSES
 from llmrec_cli.settings.objective import OBJECTIVES
 from llmrec_cli.settings.optim import OPTIMS
 from llmrec_cli.settings.peft import PEFTS
+from llmrec_cli.settings.presets import DATASETS
 from llmrec_cli.settings.split import SPLITS
 
 GROUPS: Mapping[str, Mapping[str, type[Settings]]] = {
-    "dataset": DATASETS, "split": SPLITS, "encoder": ENCODERS, "objective": OBJECTIVES, "head": HEADS, "peft": PEFTS,
-    "adversarial": ADVERSARIES, "loss": LOSSES, "optim": OPTIMS}
+    "dataset": DATASETS, "split": SPLITS, "engine": ENGINES, "encoder": ENCODERS, "objective": OBJECTIVES,
+    "head": HEADS, "peft": PEFTS, "adversarial": ADVERSARIES, "loss": LOSSES, "optim": OPTIMS}

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from llmrec_cli.settings.base import Settings
 
+GROUP_RULES = ("random", "leave_last_out", "temporal", "given", "none")
+
 
 @dataclass
 class SplitSettings(Settings):
@@ -12,6 +14,14 @@ class SplitSettings(Settings):
 
     kind: str = ""
     """The option's name; choose with split=<name>."""
+    group: str = ""
+    """random | leave_last_out | temporal | given | none: how dataset.group_interactions are divided, with the fractions
+    and the cutoff of the split where it has them, else a tenth each for validation and test; empty for the split's own
+    rule (random where that is about items or users), and `given` where the files say it."""
+
+    def problems(self) -> Iterator[str]:
+        if self.group:
+            yield from self.check("group", among=GROUP_RULES)
 
 
 @dataclass
@@ -19,30 +29,69 @@ class FractionSplit(SplitSettings):
     """What splits by fractions share."""
 
     valid: float = 0.1
-    """Share of the interactions for validation, 0 to 0.9."""
+    """Share for validation, 0 to 0.9."""
     test: float = 0.1
-    """Share of the interactions for the test, 0 to 0.9; valid + test below 1."""
+    """Share for the test, 0 to 0.9; valid + test below 1."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("valid", "test", least=0, most=0.9)
         if self.valid + self.test >= 1:
             yield f"valid={self.valid}: valid + test must be below 1, so that something is left to train on"
 
 
 @dataclass
-class Random(FractionSplit):
-    """Each user's interactions at random, by a salted hash of their content."""
+class HashSplit(FractionSplit):
+    """What splits by a salted hash share."""
 
-    kind: str = "random"
     seed: int = 42
     """Salt of the hash."""
 
 
 @dataclass
+class Random(HashSplit):
+    """Each user's interactions at random, by a salted hash of their content."""
+
+    kind: str = "random"
+
+
+@dataclass
+class ColdItems(HashSplit):
+    """Items at random, by a salted hash of their ids: all that happens to a held-out item is held out."""
+
+    kind: str = "cold_items"
+
+
+@dataclass
+class ColdUsers(HashSplit):
+    """Users at random, by a salted hash of their ids: all that a held-out user does is held out."""
+
+    kind: str = "cold_users"
+
+
+@dataclass
 class Temporal(FractionSplit):
-    """One global cutoff in time: the newest shares are held out."""
+    """One global cutoff in time: what happens from it on is held out, the newest of it for the test.
+
+    The cutoff is where the shares `valid` and `test` of the interactions are newer, or what `*_from` or `*_days` say.
+    """
 
     kind: str = "temporal"
+    test_from: str | None = None
+    """First moment of the test, written like the timestamps or as 2024-05-31; null for what `test` or test_days say."""
+    valid_from: str | None = None
+    """First moment of validation, likewise."""
+    test_days: float | None = None
+    """Length of the test in days before the newest interaction, above 0; null for what `test` or test_from say."""
+    valid_days: float | None = None
+    """Length of validation in days before the test, above 0; null for what `valid` or valid_from say."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("test_days", "valid_days", above=0)
+        for part in ("test", "valid"):
+            if getattr(self, f"{part}_from") is not None and getattr(self, f"{part}_days") is not None:
+                yield f"{part}_from: says the same as {part}_days; leave out one of the two"
 
 
 @dataclass
@@ -66,4 +115,5 @@ class NoSplit(SplitSettings):
     kind: str = "none"
 
 
-SPLITS = {"random": Random, "temporal": Temporal, "leave_last_out": LeaveLastOut, "given": Given, "none": NoSplit}
+SPLITS = {"random": Random, "temporal": Temporal, "leave_last_out": LeaveLastOut, "cold_items": ColdItems,
+          "cold_users": ColdUsers, "given": Given, "none": NoSplit}

@@ -40,8 +40,16 @@ class PrepareConfig(StageSettings):
 
     dataset: Any = option("dataset", "files")
     split: Any = option("split", "random")
+    engine: Any = option("engine", "duckdb")
     output: str = ""
     """Folder of the prepared data; empty for data/prepared/<dataset.name>."""
+    mode: str = "new"
+    """new | append: whether the files are all there is, or come on top of what is prepared in the folder already."""
+    force: bool = False
+    """Prepare also when the same files were prepared with the same settings already."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("mode", among=("new", "append"))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError
@@ -11,14 +12,12 @@ from llmrec_cli.ingest.engine import engine, materialised
 from llmrec_cli.ingest.entities import describe, number, text_rules
 from llmrec_cli.ingest.interactions import keep, stage_interactions
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
-from llmrec_cli.ingest.movielens import movielens_100k
-from llmrec_cli.ingest.sources import Sources, file_sources
+from llmrec_cli.ingest.sources import Sources
 from llmrec_cli.ingest.splits import divide, needs_time
 from llmrec_cli.ingest.staging import stage_entities
 from llmrec_cli.ingest.tally import notes, tally
 from llmrec_cli.ingest.writing import write_entities, write_interactions, write_rejects
 from llmrec_cli.run_dir import LATEST, PREPARED, RunDir, lock, point, whole_folder, write_json, writing
-from llmrec_cli.settings.dataset import MovieLens100k
 from llmrec_cli.settings.stages import PrepareConfig
 
 
@@ -28,9 +27,9 @@ def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
     output = Path(cfg.output) if cfg.output else PREPARED / settings.name
     refuse_to_replace(output)
     with (lock(output.parent / f".{output.name}.lock", f"the prepared data {output}"), whole_folder(output) as folder,
-          scratch_folder(output) as scratch, engine(scratch) as connection):
+          scratch_folder(output) as scratch, engine(cfg.engine, scratch) as connection):
         sources = find_sources(cfg, scratch)
-        run_dir.log("reading", files=[str(s.path) for s in (*sources.interactions, *sources.items, *sources.users)])
+        run_dir.log("reading", files=[str(source.path) for source in sources.all()])
         staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split))
         staged_items = stage_entities(sources.items, "item", scratch)
         staged_users = stage_entities(sources.users, "user", scratch)
@@ -64,15 +63,11 @@ def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
 
 def find_sources(cfg: PrepareConfig, scratch: Path) -> Sources:
     """Return the files of the data set, fetched where they have to be."""
-    if isinstance(cfg.dataset, MovieLens100k):
-        if cfg.split.kind == "given":
-            raise ConfigError("split=given: MovieLens-100K comes as one file; choose another split, or name the files "
-                              "of a published split with dataset=files")
-        sources, terms = movielens_100k(cfg.dataset, scratch)
-        if terms:
-            tell(terms)
-        return sources
-    return file_sources(cfg.dataset, cfg.split.kind)
+    module, _, name = type(cfg.dataset).reader.rpartition(".")
+    sources: Sources = getattr(import_module(module), name)(cfg.dataset, cfg.split.kind, scratch)
+    if sources.terms:
+        tell(sources.terms)
+    return sources
 
 
 def refuse_to_replace(output: Path) -> None:

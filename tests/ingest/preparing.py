@@ -1,6 +1,7 @@
 """Preparing small files in tests: write them, run the stage, read back what it wrote."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from llmrec_cli.ingest.sources import Source
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.engine import DuckDb, EngineSettings
 from llmrec_cli.settings.split import NoSplit
 from llmrec_cli.settings.stages import PrepareConfig
 from llmrec_cli.stages import prepare
@@ -40,11 +42,19 @@ class Prepared:
         return {(row["user_id"], row["item_id"]) for row in self.rows("interactions") if row["split"] == split}
 
 
-def prepare_with(folder: Path, dataset: Settings, split: Settings | None = None) -> Prepared:
+def prepare_with(folder: Path, dataset: Settings, split: Settings | None = None, engine: EngineSettings | None = None,
+                 **settings: Any) -> Prepared:
     """Run prepare with these settings and write to `folder`/out."""
-    run_dir = RunDir.create("prepare", str(folder / "run"))
-    prepare.run(PrepareConfig(dataset=dataset, split=split or NoSplit(), output=str(folder / "out")), run_dir)
+    run_dir = RunDir.create("prepare", str(Path(tempfile.mkdtemp(dir=made(folder))) / "run"))
+    prepare.run(PrepareConfig(dataset=dataset, split=split or NoSplit(), engine=engine or DuckDb(),
+                              output=str(folder / "out"), **settings), run_dir)
     return Prepared(folder / "out")
+
+
+def made(folder: Path) -> Path:
+    """Make a folder unless it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def prepare_text(folder: Path, interactions: str | bytes, split: Settings | None = None, name: str = "clicks.csv",

@@ -12,7 +12,7 @@ import pytest
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, ResourceError
 from llmrec_cli.ingest import fetch, movielens
 from llmrec_cli.ingest.movielens import film
-from llmrec_cli.settings.dataset import MovieLens100k
+from llmrec_cli.settings.presets import MovieLens100k
 from tests.ingest.preparing import prepare_with, write
 
 RATINGS = [("1", "1", "5", "881250949"), ("1", "2", "3", "881250950"), ("2", "2", "4", "881250951")]

@@ -12,6 +12,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError, LockedError
 from llmrec_cli.run_dir import PREPARED, RunDir, lock
 from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.engine import DuckDb
 from llmrec_cli.settings.split import LeaveLastOut, NoSplit, Random
 from llmrec_cli.settings.stages import PrepareConfig
 from llmrec_cli.stages import prepare
@@ -30,7 +31,7 @@ def tiny(**settings: str | list[str]) -> Files:
 
 def config(**settings: str) -> PrepareConfig:
     dataset = Files(name=settings.pop("name", "shop"), interactions=str(write(Path(), CLICKS)))
-    return PrepareConfig(dataset=dataset, split=NoSplit(), **settings)
+    return PrepareConfig(dataset=dataset, split=NoSplit(), engine=DuckDb(), **settings)
 
 
 def test_shuffled_rows_and_split_files_give_the_same_bytes_and_fingerprint(tmp_path: Path) -> None:

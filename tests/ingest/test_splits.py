@@ -50,8 +50,7 @@ def test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold(tmp_p
     prepared = prepare_text(tmp_path, HEADER + rows, Temporal(valid=0.2, test=0.2))
     assert prepared.in_split("valid") == {("u0", "i6"), ("u1", "i7")}
     assert prepared.in_split("test") == {("u2", "i8"), ("u0", "i9")}
-    assert prepared.manifest["split"] == {"kind": "temporal", "valid": 0.2, "test": 0.2,
-                                          "cutoff": {"valid": (start + 6) * 1000, "test": (start + 8) * 1000}}
+    assert prepared.manifest["split"]["cutoff"] == {"valid": (start + 6) * 1000, "test": (start + 8) * 1000}
     assert prepared.manifest["data_cutoff"] == (start + 9) * 1000
     assert prepared.counts["items_cold"] == 4
     assert "4 items are in validation or test only, so they are cold" in prepared.manifest["notes"]

@@ -1,0 +1,47 @@
+"""What runs the relational work of `prepare`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from llmrec_cli.settings.base import Settings
+
+MEMORY = "[1-9][0-9]*(MB|GB|TB)"
+
+
+@dataclass
+class EngineSettings(Settings):
+    """What every engine has."""
+
+    kind: str = ""
+    """The option's name; choose with engine=<name>."""
+
+
+@dataclass
+class DuckDb(EngineSettings):
+    """DuckDB inside the process: what does not fit into memory goes to the disk that the output is on."""
+
+    kind: str = "duckdb"
+    memory: str = "2GB"
+    """Memory for tables, 500MB or 8GB; what reads and writes files takes up to 1 GB beside it."""
+    threads: int = 0
+    """Threads, at least 0; 0 for as many as there are cores."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("threads", least=0)
+        if not re.fullmatch(MEMORY, self.memory):
+            yield f"memory={self.memory}: write a whole number and its unit, 500MB or 8GB"
+
+
+@dataclass
+class Spark(EngineSettings):
+    """Apache Spark, with the extra `spark` and Java: prepared data beyond one machine, the same rows as DuckDB's."""
+
+    kind: str = "spark"
+    master: str = "local[*]"
+    """Where Spark runs: local[2], spark://host:7077, yarn, ..."""
+    conf: dict[str, str] = field(default_factory=dict)
+    """Any Spark settings, {spark.executor.memory: 8g}."""
+
+
+ENGINES = {"duckdb": DuckDb, "spark": Spark}
