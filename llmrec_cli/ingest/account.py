@@ -19,6 +19,8 @@ class Account:
 
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What is likely to be wrong; with dataset.audit=strict any of them stops the run."""
 
 
 def refuse_rejects(staged: Staged, most: float) -> None:
