@@ -10,8 +10,6 @@ from rich.table import Table
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.staging import Staged
 
-SHOWN = 3
-
 
 @dataclass
 class Account:
@@ -27,12 +25,13 @@ def refuse_rejects(staged: Staged, most: float) -> None:
     """Raise DataError when the share of a file's rows that are bad is above `most`."""
     for source, size in zip(staged.sources, staged.num_read, strict=True):
         file = str(source.path)
-        bad = sorted((r for r in staged.rejects if r.file == file), key=lambda r: r.line)
-        if len(bad) <= most * size:
+        bad = staged.rejects.count(file)
+        if bad <= most * size:
             continue
-        shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}" for r in bad[:SHOWN])
-        share = len(bad) / size
-        raise DataError(f"{file}: {len(bad):,} of {size:,} rows ({share:.2%}) are bad, more than "
+        shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
+                          for r in staged.rejects.first(file))
+        share = bad / size
+        raise DataError(f"{file}: {bad:,} of {size:,} rows ({share:.2%}) are bad, more than "
                         f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n"
                         f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
                         f"(rejects.parquet then lists them)")

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.lines import lines
+from llmrec_cli.ingest.rejects import SHOWN
 from llmrec_cli.ingest.sources import Source, find
 from llmrec_cli.ingest.staging import stage
 from llmrec_cli.settings.base import nearest
-
-SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,10 @@ def read_rows(named: str, key: str, ours: tuple[str, ...]) -> Rows:
     with tempfile.TemporaryDirectory(prefix="llmrec.") as folder:
         staged = stage([Source(path) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
         if staged.rejects:
-            bad = sorted(staged.rejects, key=lambda r: (r.file, r.line))
-            shown = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in bad[:SHOWN])
+            first = [reject for path in paths for reject in staged.rejects.first(str(path))][:SHOWN]
+            shown = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in first)
             size = sum(staged.num_read)
-            raise DataError(f"{key}={named}: {len(bad):,} of {size:,} rows cannot be read; repair them. "
+            raise DataError(f"{key}={named}: {len(staged.rejects):,} of {size:,} rows cannot be read; repair them. "
                             f"The first:\n{shown}")
         table = pq.read_table(staged.path)
     columns = {name: table[f"c{n}"].to_pylist() for n, name in enumerate(staged.names)}

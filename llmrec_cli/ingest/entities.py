@@ -11,7 +11,8 @@ from ibis.expr.types import Table
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import batches, materialised, read_staged, size
-from llmrec_cli.ingest.staging import Reject, Staged
+from llmrec_cli.ingest.rejects import Reject
+from llmrec_cli.ingest.staging import Staged
 from llmrec_cli.ingest.templates import Template, join_all, json_array, values_of
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.dataset import DatasetSettings

@@ -15,19 +15,27 @@ from llmrec_cli.ingest.columns import check_names, locate
 from llmrec_cli.ingest.delimited import open_delimited
 from llmrec_cli.ingest.jsonl import jsonl_keys, jsonl_records
 from llmrec_cli.ingest.parquet import open_parquet, parquet_batches
+from llmrec_cli.ingest.rejects import Reject, Rejects
 from llmrec_cli.ingest.sources import Record, Source
 
 MOST_ROWS, MOST_CHARACTERS = 1 << 16, 1 << 23
 
 
 @dataclass(frozen=True)
-class Reject:
-    """A row that was not used: where it is and why. `line` counts from 1 (rows, in Parquet)."""
+class Direct:
+    """A Parquet file that is not staged, since an engine can read what is needed of it as it is.
 
-    file: str
-    line: int
-    column: str
-    reason: str
+    Attributes
+    ----------
+    number : its place in `Staged.sources`
+    columns : our name -> the file's
+    types : our name -> the type it has there
+    """
+
+    number: int
+    path: Path
+    columns: dict[str, str]
+    types: dict[str, pa.DataType]
 
 
 @dataclass
@@ -39,14 +47,19 @@ class Staged:
     names : what c0, c1, ... are called: ours where we have a name for them, else the file's own
     num_read : rows of each source, bad ones too
     aliases : what a file calls one of our columns -> our name
+    direct : the sources that are not in the staged file
     """
 
     path: Path
     sources: list[Source]
     names: list[str]
     num_read: list[int] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
+    direct: list[Direct] = field(default_factory=list)
+    rejects: Rejects = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rejects = Rejects(self.path.with_name(f"{self.path.name}.rejects"))
 
 
 def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional: tuple[str, ...],

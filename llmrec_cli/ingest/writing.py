@@ -11,7 +11,7 @@ from ibis.expr.types import Table
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import batches
 from llmrec_cli.ingest.entities import Described, TextRules, entity_batches, schema
-from llmrec_cli.ingest.staging import Reject
+from llmrec_cli.ingest.rejects import SCHEMA, Reject, Rejects, in_order
 from llmrec_cli.run_dir import writing
 
 ROWS = 1 << 17
@@ -21,7 +21,6 @@ ROWS = 1 << 17
 INTERACTIONS = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("user", pa.int64()),
                           ("item", pa.int64()), ("value", pa.float32()), ("timestamp", pa.int64()),
                           ("split", pa.string())])
-REJECTS = pa.schema([("file", pa.string()), ("line", pa.int64()), ("column", pa.string()), ("reason", pa.string())])
 
 
 def write_interactions(folder: Path, rows: Table, users: Table, items: Table) -> str:
@@ -43,10 +42,11 @@ def write_entities(folder: Path, catalogue: Table, described: Described, kind: s
     return write_table(folder / f"{kind}s.parquet", target, found)
 
 
-def write_rejects(folder: Path, rejects: list[Reject]) -> None:
-    """Write rejects.parquet, sorted by file and line."""
-    rows = [vars(reject) for reject in sorted(rejects, key=lambda r: (r.file, r.line))]
-    write_table(folder / "rejects.parquet", REJECTS, pa.Table.from_pylist(rows, REJECTS).to_batches())
+def write_rejects(folder: Path, rejects: list[Rejects] | list[Reject]) -> None:
+    """Write rejects.parquet, sorted by file, line, column and reason."""
+    parts = [part for part in rejects if isinstance(part, Rejects)]
+    loose = pa.Table.from_pylist([vars(part) for part in sorted(r for r in rejects if isinstance(r, Reject))], SCHEMA)
+    write_table(folder / "rejects.parquet", SCHEMA, in_order(parts, ROWS) if parts else loose.to_batches())
 
 
 def write_table(path: Path, target: pa.Schema, found: Iterable[pa.RecordBatch]) -> str:

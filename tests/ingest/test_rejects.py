@@ -1,0 +1,72 @@
+"""Bad rows in any number: counted, the first remembered, all written in order."""
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec_cli.ingest import rejects as module
+from llmrec_cli.ingest.rejects import SCHEMA, Reject, Rejects
+from llmrec_cli.ingest.writing import write_rejects
+
+SOME = [Reject(file, line, column, f"{line} is bad") for file in ("b.csv", "a.csv", "ü.csv") for line in range(2, 40)
+        for column in ("value", "")]
+
+
+def shuffled(seed: int = 1) -> list[Reject]:
+    return random.Random(seed).sample(SOME, len(SOME))
+
+
+@pytest.fixture(params=[7, 1000])
+def rejects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rejects:
+    """No rejects yet, of which seven, or all that come, fit into memory."""
+    monkeypatch.setattr(module, "MOST", request.param)
+    return Rejects(tmp_path / "it's [scratch]")
+
+
+def test_there_are_none_at_first(rejects: Rejects) -> None:
+    assert (len(rejects), list(rejects), rejects.count("a.csv"), rejects.first("a.csv")) == (0, [], 0, [])
+
+
+def test_they_are_counted_and_come_out_in_order_whatever_order_they_came_in(rejects: Rejects) -> None:
+    rejects += shuffled()
+    assert (len(rejects), rejects.count("a.csv")) == (len(SOME), 76)
+    assert list(rejects) == sorted(SOME)
+
+
+def test_tables_join_those_that_came_one_by_one(rejects: Rejects) -> None:
+    given = shuffled()
+    for start in range(0, len(given), 12):
+        rejects.extend(given[start:start + 4])
+        rejects.extend_table(pa.Table.from_pylist([vars(r) for r in given[start + 4:start + 12]], SCHEMA))
+    assert list(rejects) == sorted(SOME)
+    assert rejects.first("ü.csv") == [r for r in sorted(SOME) if r.file == "ü.csv"][:3]
+
+
+def test_the_first_three_of_a_file_are_those_in_its_first_lines(rejects: Rejects) -> None:
+    rejects.extend(shuffled())
+    assert [(r.line, r.column) for r in rejects.first("b.csv")] == [(2, ""), (2, "value"), (3, "")]
+
+
+def test_all_of_another_can_be_added(rejects: Rejects, tmp_path: Path) -> None:
+    other = Rejects(tmp_path / "other")
+    other.extend(SOME[:50])
+    rejects.extend(SOME[50:])
+    rejects.extend(other)
+    assert list(rejects) == sorted(SOME)
+
+
+def test_those_of_several_stages_are_written_as_one_file_in_order(rejects: Rejects, tmp_path: Path) -> None:
+    other = Rejects(tmp_path / "other")
+    other.extend(SOME[:50])
+    rejects.extend(SOME[50:])
+    write_rejects(tmp_path, [rejects, other])
+    assert [Reject(**row) for row in pq.read_table(tmp_path / "rejects.parquet").to_pylist()] == sorted(SOME)
+
+
+def test_no_rejects_are_an_empty_file(rejects: Rejects, tmp_path: Path) -> None:
+    for none in ([rejects], []):
+        write_rejects(tmp_path, none)
+        assert pq.read_table(tmp_path / "rejects.parquet").schema.names == SCHEMA.names
