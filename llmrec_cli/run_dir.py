@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
+from llmrec_cli.folders import beside, make_beside, restore, take_the_place
 
 RUNS = Path("runs")
 PREPARED = Path("data/prepared")
@@ -148,12 +149,13 @@ def read_json(path: Path) -> Any:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `path` when the block ends well, and vanishes when it does not.
 
-    A folder cannot be replaced by a rename, so the old one is moved aside first; a reader in that instant finds no
-    folder, never a mix.
+    It takes its place in one step, so that a reader finds the old folder or the new, whole, and so does whoever comes
+    after a kill. Where the file system has no such step see `restore`.
     """
     with writing(path):
+        restore(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        temporary = make_beside(path, "new")
         os.chmod(temporary, 0o755)
     try:
         yield temporary
@@ -161,14 +163,31 @@ def whole_folder(path: Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 sync(file)
             sync(temporary)
-            aside = Path(f"{temporary}.old")
-            if path.exists():
-                os.replace(path, aside)
-            os.replace(temporary, path)
+            take_the_place(temporary, path)
             sync(path.parent)
-            shutil.rmtree(aside, ignore_errors=True)
     finally:
+        # The old folder has this name now, or the new one that was not to be.
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what runs that were killed left beside the folder `path`. Only for who holds the lock of `path`."""
+    with writing(path):
+        restore(path)
+        for folder in beside(path, "new", "old", "scratch"):
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder on the disk that `path` goes to, where there is room for what does not fit in memory."""
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = make_beside(path, "scratch")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:
@@ -186,10 +205,18 @@ def point(link: Path, target: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         inside = target.resolve().is_relative_to(link.parent.resolve())
         text = os.path.relpath(target.resolve(), link.parent.resolve()) if inside else str(target.resolve())
-        temporary = link.with_name(f".{link.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(text)
-        os.replace(temporary, link)
+        temporary = link.with_name(f".{link.name}.new")
+        for _ in range(1000):
+            # One name for all who do this at once, so that nobody who is killed here leaves more than this one. What
+            # another put there or took away in between is tried again.
+            temporary.unlink(missing_ok=True)
+            try:
+                temporary.symlink_to(text)
+                os.replace(temporary, link)
+                return
+            except (FileExistsError, FileNotFoundError):
+                continue
+        raise ResourceError(f"{link}: other runs keep changing it; try again when they have ended")
 
 
 @contextmanager
