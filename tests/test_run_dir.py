@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,14 @@ from llmrec_cli import run_dir as module
 from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
 from llmrec_cli.run_dir import (
     RunDir,
+    clear_leftovers,
     commit,
     environment,
     latest,
     lock,
     point,
     read_json,
+    scratch_folder,
     whole_file,
     whole_folder,
     write_bytes,
@@ -144,6 +148,51 @@ def test_a_name_can_be_pointed_elsewhere_but_not_half_way():
         point(Path("links/latest"), Path(name))
     assert Path("links/latest").resolve() == Path("two").resolve()
     assert os.listdir("links") == ["latest"]
+
+
+def test_a_name_that_a_killed_run_was_about_to_point_is_pointed_by_the_next_and_nothing_is_left():
+    Path("links").mkdir()
+    Path("links/.latest.new").symlink_to("gone")
+    Path("one").mkdir()
+    point(Path("links/latest"), Path("one"))
+    assert Path("links/latest").resolve() == Path("one").resolve()
+    assert os.listdir("links") == ["latest"]
+
+
+def test_runs_that_point_a_name_at_once_all_succeed_and_it_is_one_of_theirs():
+    targets = [Path(f"t{n}") for n in range(4)]
+    for target in targets:
+        target.mkdir()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: point(Path("links/latest"), targets[n % 4]), range(200)))
+    assert Path("links/latest").resolve() in [target.resolve() for target in targets]
+    assert os.listdir("links") == ["latest"]
+
+
+def test_scratch_is_beside_what_is_made_and_vanishes_however_the_block_ends():
+    seen = []
+
+    def fail():
+        with scratch_folder(Path("there/f")) as scratch:
+            (scratch / "big").write_text("")
+            seen.extend([scratch.parent, scratch.name.startswith(".f."), scratch.suffix])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert seen == [Path("there"), True, ".scratch"]
+    assert os.listdir("there") == []
+
+
+def test_a_folder_that_a_kill_left_between_two_renames_is_put_back_before_it_is_replaced_or_cleared():
+    for begin in (lambda: clear_leftovers(Path("f")), lambda: whole_folder(Path("f")).__enter__()):
+        Path(".f.abcdefgh.old").mkdir()
+        Path(".f.abcdefgh.old/a").write_text("old")
+        begin()
+        assert Path("f/a").read_text() == "old"
+        shutil.rmtree("f")
+        clear_leftovers(Path("f"))
+        assert os.listdir() == []
 
 
 def test_what_cannot_be_written_is_a_resource_error_that_names_it(tmp_path):
