@@ -1,18 +1,22 @@
 """The YAML files and the dataclasses say the same: each option has both, and every file composes and builds."""
 
+import re
+
 import pytest
 import yaml
 
 from llmrec_cli.config import compose
 from llmrec_cli.heads.base import Head, build
 from llmrec_cli.overrides import choices, configs_dir, groups_of
+from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.stages import COMMANDS
 
 # What an option needs beside its name.
-NEEDED = {"files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"]}
-OPTIONS = [(group, name) for group, table in GROUPS.items() for name in table]
+NEEDED = {"files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"],
+          **{name: ["dataset.path=x"] for name in ("amazon_reviews", "mind", "mafengwo", "camra2011")}}
+OPTIONS = [(group, name) for group in GROUPS for name in choices(group)]
 
 
 def commands_of(group):
@@ -23,8 +27,23 @@ def typed_for(command):
     return {"prepare": ["dataset.interactions=x.csv"], "recommend": ["queries=all"]}.get(command, [])
 
 
-def test_every_option_has_a_yaml_file_and_every_yaml_file_is_an_option():
-    assert {group: choices(group) for group in GROUPS} == {group: sorted(table) for group, table in GROUPS.items()}
+def content_of(file):
+    """The settings of a YAML file and the dataclass that its schema names."""
+    content = yaml.safe_load(file.read_text("utf-8"))
+    schema, own = content.pop("defaults")
+    assert own == "_self_", file
+    group, name = re.fullmatch(r"/schema/(\w+)/(\w+)@_here_", schema).groups()
+    assert group == file.parent.name, file
+    return content, name
+
+
+def test_every_option_has_a_yaml_file_and_every_yaml_file_is_an_option_or_one_with_other_values():
+    for group, table in GROUPS.items():
+        schemas = {name: content_of(configs_dir() / group / f"{name}.yaml") for name in choices(group)}
+        assert {name for name, (_, schema) in schemas.items() if name == schema} == set(table)
+        shared = {name: content for name, (content, _) in schemas.items() if name not in table}
+        assert all(shared.values()), f"without values of its own, an option is only another name: {shared}"
+        assert {schema for _, schema in schemas.values()} == set(table)
     folders = {path.name for path in configs_dir().iterdir() if path.is_dir()}
     assert folders == {*GROUPS, "experiment"}
     assert {path.stem for path in configs_dir().glob("*.yaml")} == set(COMMANDS)
@@ -42,8 +61,12 @@ def test_every_option_composes_to_its_dataclass_with_the_dataclass_defaults(grou
     typed = [f"{group}={name}", *NEEDED.get(name, []), *(alone if command == "finetune" else [])]
     built = getattr(compose(command, typed if command != "prepare" or group == "dataset" else
                             [*typed, *NEEDED["files"]]), group)
-    assert type(built) is GROUPS[group][name]
-    assert built.kind == name
+    content, schema = content_of(configs_dir() / group / f"{name}.yaml")
+    assert type(built) is GROUPS[group][schema]
+    assert built.kind == schema
+    typed_keys = {text.partition("=")[0].split(".")[1] for text in typed if text.startswith(f"{group}.")}
+    for key in content.keys() - typed_keys - {"members"}:
+        assert to_plain(getattr(built, key)) == content[key], f"{key} of {name}.yaml"
 
 
 @pytest.mark.parametrize("name", GROUPS["head"])
@@ -78,7 +101,5 @@ def test_what_the_yaml_changes_is_a_setting_of_the_schema():
     for file in configs_dir().glob("*/*.yaml"):
         if file.parent.name == "experiment":
             continue
-        content = yaml.safe_load(file.read_text("utf-8"))
-        schema = GROUPS[file.parent.name][file.stem]
-        assert content.pop("defaults") == [f"/schema/{file.parent.name}/{file.stem}@_here_", "_self_"], file
-        assert set(content) <= set(schema.__dataclass_fields__), file
+        content, schema = content_of(file)
+        assert set(content) <= set(GROUPS[file.parent.name][schema].__dataclass_fields__), file

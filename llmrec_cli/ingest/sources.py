@@ -89,7 +89,7 @@ def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
                   quote=settings.quote)
 
     def of(key: str, split: str = "", header: Sequence[str] = ()) -> list[Source]:
-        paths = find(getattr(settings, key), f"dataset.{key}", settings.path)
+        paths = find(getattr(settings, key), f"dataset.{key}", settings.path, settings.origin)
         return [replace(base, path=p, split=split, names=tuple(header) or None) for p in paths]
 
     given = [key for key in ("train", "valid", "test") if getattr(settings, key) is not None]
@@ -126,11 +126,11 @@ def knowledge_sources(settings: DatasetSettings, folder: str = "") -> dict[str, 
     return {name: [Source(path) for path in find(files, key, folder)] for name, (files, key) in named.items()}
 
 
-def find(named: str | list[str] | None, key: str, folder: str = "") -> list[Path]:
+def find(named: str | list[str] | None, key: str, folder: str = "", otherwise: str = "") -> list[Path]:
     """Return the files that a path, a glob or a list of them names, sorted within a glob; relative to `folder`.
 
     A name that exists is that file, whatever brackets or stars are in it. Naming a file twice is an error, since its
-    rows would count twice.
+    rows would count twice. `otherwise` says what to do when there is no such file.
     """
     paths: list[Path] = []
     for name in [named] if isinstance(named, str) else named or []:
@@ -142,7 +142,8 @@ def find(named: str | list[str] | None, key: str, folder: str = "") -> list[Path
             raise ConfigError(f"{key}={name}: is a folder; name its files, for example {name.rstrip('/')}/*.csv")
         found = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())
         if not found:
-            raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern")
+            raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern"
+                            f"{otherwise and '; ' + otherwise}")
         paths += found
     resolved = [p.resolve() for p in paths]
     for path, real in zip(paths, resolved, strict=True):

@@ -43,6 +43,8 @@ class DatasetSettings(Settings):
     """The option's name; choose with dataset=<name>."""
     reader: ClassVar[str] = ""
     """Dotted path of the function (settings, split kind, scratch folder) -> Sources that finds the files."""
+    own_knowledge: ClassVar[bool] = False
+    """Whether the data set brings triples of its own when dataset.links is set and dataset.knowledge is not."""
     name: str = "data"
     """Name of the prepared data: letters, digits, '_', '-', '.'; not `latest`, which names the newest."""
     item_text: str = ""
@@ -112,7 +114,7 @@ class DatasetSettings(Settings):
                        f"min_value; set both or leave it out")
             elif self.max_negative_value >= self.min_value:
                 yield f"max_negative_value={self.max_negative_value:g}: must be below min_value={self.min_value:g}"
-        if self.links is not None and self.knowledge.triples is None:
+        if self.links is not None and self.knowledge.triples is None and not self.own_knowledge:
             yield f"links={self.links}: has an effect only with dataset.knowledge=<file of triples>"
         if self.links is not None and self.knowledge.link_on:
             yield "knowledge.link_on: has no effect beside dataset.links; leave out one of the two"
@@ -133,6 +135,8 @@ class Files(DatasetSettings):
     reader: ClassVar[str] = "llmrec_cli.ingest.sources.file_sources"
     path: str = ""
     """Folder that relative file names are in; empty for the current one."""
+    origin: str = ""
+    """Where the files are to be had and under which terms: what to tell somebody who does not have them."""
     interactions: str | list[str] | None = None
     """File(s) with user_id, item_id and optionally value, timestamp and event."""
     train: str | list[str] | None = None

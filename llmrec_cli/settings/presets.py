@@ -1,5 +1,6 @@
 """Data sets by name. A new one is a YAML file over `files`, or, where the format is odd, a dataclass with a reader."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -8,10 +9,15 @@ from llmrec_cli.settings.dataset import DatasetSettings, Files
 
 @dataclass
 class MovieLens100k(DatasetSettings):
-    """MovieLens-100K (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder."""
+    """MovieLens-100K (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder.
+
+    With dataset.links=<file of item_id and entity_id> and no dataset.knowledge, the triples are the Freebase subgraph
+    that comes with the fetched data.
+    """
 
     kind: str = "movielens_100k"
-    reader: ClassVar[str] = "llmrec_cli.ingest.movielens.movielens_100k"
+    reader: ClassVar[str] = "llmrec_cli.ingest.presets.movielens.movielens_100k"
+    own_knowledge: ClassVar[bool] = True
     name: str = "movielens_100k"
     item_text: str = "{title}. {genres}"
     attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
@@ -19,4 +25,117 @@ class MovieLens100k(DatasetSettings):
     """GroupLens's folder `ml-100k` with u.data, u.item and u.user; empty to fetch the data."""
 
 
-DATASETS = {"files": Files, "movielens_100k": MovieLens100k}
+@dataclass
+class MovieLens1m(DatasetSettings):
+    """MovieLens-1M (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder."""
+
+    kind: str = "movielens_1m"
+    reader: ClassVar[str] = "llmrec_cli.ingest.presets.movielens_1m.movielens_1m"
+    name: str = "movielens_1m"
+    item_text: str = "{title}. {genres}"
+    attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
+    path: str = ""
+    """GroupLens's folder `ml-1m` with ratings.dat, movies.dat and users.dat; empty to fetch the data, in which an
+    item's id is its title."""
+
+
+@dataclass
+class AmazonReviews(DatasetSettings):
+    """Amazon reviews of 2018 (Ni et al. 2019) and 2023 (Hou et al. 2024), one category or several, as published."""
+
+    kind: str = "amazon_reviews"
+    reader: ClassVar[str] = "llmrec_cli.ingest.presets.amazon.amazon_reviews"
+    name: str = "amazon_reviews"
+    item_text: str = "{title}. {brand}. {categories}. {features} {description}"
+    attributes: dict[str, str] = field(default_factory=lambda: {"brand": "category", "categories": "list",
+                                                                "price": "number"})
+    path: str = ""
+    """Folder in which a file of reviews and its file meta_* are found, and that relative file names are in."""
+    reviews: str | list[str] | None = None
+    """File(s) of reviews, .jsonl or .json, plain, .gz or .zst."""
+    metadata: str | list[str] | None = None
+    """File(s) of products, meta_*."""
+    version: str = "auto"
+    """auto | 2018 | 2023: which format the files have; auto looks at the keys of their first records."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("version", among=("auto", "2018", "2023"))
+        if not self.path and (self.reviews is None or self.metadata is None):
+            missing = "reviews" if self.reviews is None else "metadata"
+            yield (f"{missing}: missing; set dataset.reviews=<file> and dataset.metadata=<its file meta_*>, or "
+                   f"dataset.path=<folder with one of each>")
+
+
+@dataclass
+class Mind(DatasetSettings):
+    """MIND, news of MSN (Wu et al. 2020): clicks are positives, what was shown and not clicked is kept apart."""
+
+    kind: str = "mind"
+    reader: ClassVar[str] = "llmrec_cli.ingest.presets.mind.mind"
+    name: str = "mind"
+    item_text: str = "{title}. {abstract}"
+    attributes: dict[str, str] = field(default_factory=lambda: {"category": "category", "subcategory": "category"})
+    feedback: str = "explicit"
+    min_value: float | None = 1.0
+    duplicates: str = "max"
+    timestamp_unit: str = "iso"
+    path: str = ""
+    """Folder with behaviors.tsv and news.tsv (MINDsmall_train), or one that holds such folders named *_train and
+    *_dev."""
+    dev_path: str = ""
+    """Folder of the labelled behaviours of the days after (MINDsmall_dev); empty for the *_dev in dataset.path, if
+    any."""
+    dev_split: str = "test"
+    """test | valid: what *_dev is with split=given; with another split it is only more interactions."""
+    click_history: bool = False
+    """Take each user's click history as interactions too. It has no times, so the clicks are dated one second apart,
+    the last one second before the user's first impression; with split=given they are trained on."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("dev_split", among=("test", "valid"))
+        if not self.path:
+            yield ("path: missing; set dataset.path=<folder MINDsmall_train, or the folder that it and MINDsmall_dev "
+                   "are in>, from https://msnews.github.io")
+
+
+@dataclass
+class GroupFolder(DatasetSettings):
+    """What data sets in the format of AGREE (Cao et al. 2018), ConsRec and others for groups have."""
+
+    reader: ClassVar[str] = "llmrec_cli.ingest.presets.group_folder.group_folder"
+    source: ClassVar[str] = ""
+    """Where the data is to be had."""
+    path: str = ""
+    """Folder with groupMember.txt, groupRatingTrain.txt, groupRatingTest.txt, userRatingTrain.txt and
+    userRatingTest.txt. The files *Negative.txt are not read: ranking here is over all items, not over a hundred."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        if not self.path:
+            yield f"path: missing; set dataset.path=<folder with groupMember.txt and its companions>, {self.source}"
+
+
+@dataclass
+class Mafengwo(GroupFolder):
+    """Mafengwo and Mafengwo-S: groups of travellers and the places they went to (Wu et al. 2023)."""
+
+    kind: str = "mafengwo"
+    source: ClassVar[str] = "data/Mafengwo or data/MafengwoS of https://github.com/FDUDSDE/WWW2023ConsRec (MIT)"
+    name: str = "mafengwo"
+
+
+@dataclass
+class Camra2011(GroupFolder):
+    """CAMRa2011: households and the films that they and their members rated from 0 to 100 (Cao et al. 2018)."""
+
+    kind: str = "camra2011"
+    source: ClassVar[str] = ("data/CAMRa2011 of https://github.com/LianHaiMiao/Attentive-Group-Recommendation (no "
+                             "licence is named; it is from the challenge CAMRa 2011: for research)")
+    name: str = "camra2011"
+    feedback: str = "explicit"
+
+
+DATASETS = {"files": Files, "movielens_100k": MovieLens100k, "movielens_1m": MovieLens1m,
+            "amazon_reviews": AmazonReviews, "mind": Mind, "mafengwo": Mafengwo, "camra2011": Camra2011}

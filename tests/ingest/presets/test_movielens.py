@@ -7,12 +7,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, ResourceError
-from llmrec_cli.ingest import fetch, movielens
-from llmrec_cli.ingest.movielens import film
+from llmrec_cli.ingest import fetch
+from llmrec_cli.ingest.presets import movielens
+from llmrec_cli.ingest.presets.movielens import film
+from llmrec_cli.ingest.staging import stage
+from llmrec_cli.settings.dataset import Knowledge
 from llmrec_cli.settings.presets import MovieLens100k
+from llmrec_cli.settings.split import Given
 from tests.ingest.preparing import prepare_with, write
 
 RATINGS = [("1", "1", "5", "881250949"), ("1", "2", "3", "881250950"), ("2", "2", "4", "881250951")]
@@ -32,6 +37,8 @@ def make_wheel(file: Path) -> str:
         archive.writestr(f"{movielens.INSIDE}.user",
                          "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n"
                          "1\t24\tM\ttechnician\t85711\n2\t53\tF\tother\t94043\n")
+        archive.writestr(f"{movielens.INSIDE}.kg",
+                         "head_id:token\trelation_id:token\ttail_id:token\nm.1\tfilm.film.genre\tm.9\n")
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -112,11 +119,33 @@ def test_a_pip_that_fails_names_the_way_around(tmp_path: Path, pip: list[list[st
 def test_a_folder_without_the_files_or_with_broken_ones_is_refused(tmp_path: Path) -> None:
     folder = write_grouplens(tmp_path / "ml-100k")
     write(folder, U_ITEM.replace("|x||", "|"), "u.item")
-    with pytest.raises(DataError, match=r"u\.item: line 2: 22 fields where u\.item has 24"):
+    with pytest.raises(DataError, match=r"u\.item: 1 of 2 rows .*\n  line 2: 22 fields where u\.item has 24"):
         prepare_with(tmp_path, MovieLens100k(path=str(folder)))
     (folder / "u.data").unlink()
-    with pytest.raises(ConfigError, match=r"dataset\.path=.*: has no file u\.data"):
+    with pytest.raises(ConfigError, match=r"dataset\.path=.*: has no file u\.data; name GroupLens's own: .*/100k/"):
         prepare_with(tmp_path, MovieLens100k(path=str(folder)))
+
+
+def test_links_alone_take_the_triples_that_come_with_the_data(tmp_path: Path, pip: list[list[str]]) -> None:
+    links = write(tmp_path, "item_id,entity_id\n1,m.1\n", "links.csv")
+    own = write(tmp_path, "head,relation,tail\nm.1,is,m.2\n", "own.csv")
+    grouplens = str(write_grouplens(tmp_path / "ml-100k"))
+    settings = MovieLens100k(links=str(links))
+    assert not list(settings.problems())
+    for with_path in ("", grouplens):
+        found = movielens.movielens_100k(MovieLens100k(links=str(links), path=with_path), "random", tmp_path)
+        staged = stage(found.triples, tmp_path / "staged", ("head", "relation", "tail"), ())
+        assert pq.read_table(staged.path).select(["c0", "c1", "c2"]).to_pylist() == [
+            {"c0": "m.1", "c1": "film.film.genre", "c2": "m.9"}]
+        assert [source.path for source in found.links] == [links]
+    given = MovieLens100k(links=str(links), knowledge=Knowledge(triples=str(own)))
+    assert [source.path for source in movielens.movielens_100k(given, "random", tmp_path).triples] == [own]
+    assert movielens.movielens_100k(MovieLens100k(), "random", tmp_path).triples == []
+
+
+def test_split_given_is_refused(tmp_path: Path, pip: list[list[str]]) -> None:
+    with pytest.raises(ConfigError, match=r"split=given: MovieLens-100K comes as one file; choose another split"):
+        prepare_with(tmp_path, MovieLens100k(), Given())
 
 
 @pytest.mark.parametrize(("title", "year", "found"), [
