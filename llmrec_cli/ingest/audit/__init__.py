@@ -1,0 +1,1 @@
+"""What prepared data looks like, and what in it is likely to be wrong."""

@@ -1,0 +1,80 @@
+"""The audit of prepared data: what `audit.json` says.
+
+Stable keys; numbers are finite, shares are from 0 to 1, times are ISO 8601 (or the numbers of an order):
+
+- `format`; `rows`: read, rejected, duplicates, filtered, negatives, kept, train, valid, test, filtered_by_reason,
+  unaccounted (0 when every row that was read is in exactly one place); `rejects`: total, by_reason, by_file (of all
+  files, those of items and users too)
+- `splits`: for train, valid, test and all: interactions, users, items, density, first, last,
+  users_with_one_interaction, cold_users, cold_users_interactions, cold_users_share (of the interactions; and items
+  likewise), per_user and per_item: num, min, q1, median, q3, max, mean. Of `all`, cold_* is what is cold in valid or
+  test, and its share of all interactions
+- `popularity`: gini, top (percent of the trained items -> share of the training interactions), curve (points of share
+  of items, share of interactions), most_popular; `histograms`: per_user, per_item: from, to, num
+- `time`: unit, edges, and counts by split for each span between two edges; null without timestamps
+- `values`: values (each distinct one, up to 20) or edges (of 20 spans), and counts by split
+- `texts`: for item and user: num, empty, empty_share, title_is_id, lengths, longest, duplicated, scripts
+- `groups`, `knowledge`: counts; null without them
+- `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning) and note
+- `warnings`, `notes`: all sentences of the account
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ibis.backends import BaseBackend
+
+from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.audit import health
+from llmrec_cli.ingest.audit import leakage as leaks
+from llmrec_cli.ingest.audit.folder import Folder
+from llmrec_cli.ingest.audit.relations import describe_groups, describe_knowledge
+from llmrec_cli.ingest.audit.rows import account_of_rejects, account_of_rows
+from llmrec_cli.ingest.audit.shape import (
+    Counted,
+    counted,
+    describe_splits,
+    over_time,
+    over_values,
+    parts_of,
+    popularity,
+)
+from llmrec_cli.ingest.audit.texts import describe_texts
+from llmrec_cli.ingest.audit.titles import held_out_titles
+from llmrec_cli.ingest.engine import dropped
+from llmrec_cli.ingest.tally import notes
+from llmrec_cli.settings.dataset import DatasetSettings
+from llmrec_cli.settings.split import SplitSettings
+
+FORMAT = 1
+
+
+def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: SplitSettings, unit: str,
+          account: Account) -> dict[str, Any]:
+    """Return the audit of the Parquet files in `path`; its warnings and notes join the account's.
+
+    `unit` is how timestamps were written, "" without any. Adds users_with_one_interaction and held_out_also_in_train to
+    the account's counts.
+    """
+    folder = Folder(connection, path)
+    rows = folder.table("interactions")
+    parts = parts_of(rows)
+    per_user = counted(rows, "user", newest=bool(unit) and split.kind != "temporal")
+    per_item = counted(rows, "item")
+    users, items = Counted(per_user), Counted(per_item)
+    sizes = {name: part.size for name, part in parts.items()}
+    found: dict[str, Any] = {
+        "format": FORMAT, "rows": account_of_rows(folder, account.counts, sizes),
+        "rejects": account_of_rejects(folder), "splits": describe_splits(parts, users, items, unit),
+        "popularity": popularity(folder, per_item, items),
+        "histograms": {"per_user": users.tallies["all"].doubling(), "per_item": items.tallies["all"].doubling()},
+        "time": over_time(rows, parts, unit), "values": over_values(rows, sum(sizes.values())),
+        "texts": {kind: describe_texts(folder, kind) for kind in ("item", "user")},
+        "groups": describe_groups(folder), "knowledge": describe_knowledge(folder, folder.size("items")),
+        "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split.kind, unit), held_out_titles(folder)]}
+    dropped(per_user, per_item)
+    account.counts |= {"users_with_one_interaction": found["splits"]["all"]["users_with_one_interaction"],
+                       "held_out_also_in_train": next(c["count"] for c in found["leakage"] if c["name"] == leaks.PAIRS)}
+    account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split)
+    account.notes += notes(account.counts, unit, dataset.timestamp_unit) + health.notes(found)
+    return {**found, "warnings": list(account.warnings), "notes": list(account.notes)}

@@ -1,0 +1,60 @@
+"""The Parquet files of a folder of prepared data, as tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ibis.backends import BaseBackend
+from ibis.expr.types import Table
+
+from llmrec_cli.ingest.engine import collect, read_staged, size
+
+SHOWN = 3
+"""Examples of anything."""
+_LONGEST = 80
+
+
+class Folder:
+    """What `prepare` wrote, read when it is asked for."""
+
+    def __init__(self, connection: BaseBackend, path: Path) -> None:
+        self.connection, self.path = connection, path
+        self._tables: dict[str, Table] = {}
+
+    def has(self, name: str) -> bool:
+        """Say whether there is <name>.parquet."""
+        return (self.path / f"{name}.parquet").is_file()
+
+    def table(self, name: str) -> Table:
+        """Return <name>.parquet."""
+        if name not in self._tables:
+            self._tables[name] = read_staged(self.connection, self.path / f"{name}.parquet")
+        return self._tables[name]
+
+    def size(self, name: str) -> int:
+        """Return the number of rows of <name>.parquet; 0 when it is not there."""
+        return size(self.table(name)) if self.has(name) else 0
+
+    def entities(self, kind: str, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return <kind>_id and title of a few users or items (`kind`) by number."""
+        table = self.table(f"{kind}s")
+        rows = collect(table.filter(table[kind].isin([int(n) for n in numbers]))
+                       .select(kind, f"{kind}_id", "title")).to_pylist() if numbers else []
+        return {row[kind]: {f"{kind}_id": row[f"{kind}_id"], "title": shorten(row["title"])} for row in rows}
+
+    def pairs(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return user_id, item_id and the item's title for rows with user, item and perhaps more."""
+        users = self.entities("user", sorted({row["user"] for row in rows}))
+        items = self.entities("item", sorted({row["item"] for row in rows}))
+        return [{"user_id": users[row["user"]]["user_id"], **items[row["item"]],
+                 **{key: value for key, value in row.items() if key not in ("user", "item")}} for row in rows]
+
+
+def shorten(text: str) -> str:
+    """Return the beginning of a text."""
+    return text if len(text) <= _LONGEST else text[:_LONGEST - 1] + "…"
+
+
+def share(part: int | float, whole: int | float) -> float:
+    """Return part / whole, 0 of nothing."""
+    return round(part / whole, 6) if whole else 0.0

@@ -1,0 +1,94 @@
+"""What a person should know of prepared data, and what is probably wrong with it: a sentence each.
+
+A warning has to be worth stopping a nightly run for (dataset.audit=strict), so that all that can be as it should be is
+a note.
+"""
+
+from typing import Any
+
+from llmrec_cli.data.prepared import SPLITS
+from llmrec_cli.settings.split import FractionSplit, Given, LeaveLastOut, SplitSettings
+
+MANY_REPEATED, SAME_FOR_MOST = 0.2, 0.5
+MANY_WITHOUT_TEXT = 0.05
+COLD_NEARLY_ALL, ENOUGH = 0.95, 100
+"""Share of what is held out, and rows from which on a share says anything."""
+
+
+def warnings(audit: dict[str, Any], split: SplitSettings) -> list[str]:
+    """Return what is likely to be wrong, apart from leakage."""
+    rows = audit["rows"]
+    found = []
+    if rows["unaccounted"]:
+        found.append(f"{abs(rows['unaccounted']):,} rows {'are lost' if rows['unaccounted'] > 0 else 'are too many'}: "
+                     f"{rows['read']:,} were read, but rejected, merged, filtered, negative and kept rows are "
+                     f"{rows['read'] - rows['unaccounted']:,}; please report this as a bug")
+    found += [_nothing_held_out(part) for part in _empty_parts(audit, split)]
+    found += _one_of_all(audit) + _cold(audit, split) + _same_texts(audit)
+    return found
+
+
+def _empty_parts(audit: dict[str, Any], split: SplitSettings) -> list[str]:
+    """Return valid and test where they should have rows and have none."""
+    wanted = [part for part in ("valid", "test") if getattr(split, part, 0) > 0] if isinstance(split, FractionSplit) \
+        else ["valid", "test"] if isinstance(split, LeaveLastOut) else ["test"] if isinstance(split, Given) else []
+    return [part for part in wanted if not audit["rows"][part]]
+
+
+def _nothing_held_out(part: str) -> str:
+    return (f"the split '{part}' has no rows, so nothing can be {'chosen' if part == 'valid' else 'measured'} by it; "
+            f"give it a larger share, or the data more rows")
+
+
+def _one_of_all(audit: dict[str, Any]) -> list[str]:
+    kept, found = audit["splits"]["all"], []
+    if audit["time"] and kept["interactions"] > 1 and kept["first"] == kept["last"]:
+        found.append(f"all {kept['interactions']:,} interactions are at one time ({kept['first']}), so what is first "
+                     f"or last is decided by ids; see that `timestamp` is the right column")
+    most = audit["popularity"]["most_popular"][:1]
+    if most and most[0]["share"] > 0.5 and kept["interactions"] >= ENOUGH:
+        found.append(f"item '{most[0]['item_id']}' has {most[0]['share']:.0%} of the training interactions; is its id "
+                     f"a placeholder?")
+    return found
+
+
+def _cold(audit: dict[str, Any], split: SplitSettings) -> list[str]:
+    """Warn when hardly anything held out is about users, or items, of training: the ids may be of another kind."""
+    held = [audit["splits"][part] for part in ("valid", "test")]
+    size = sum(part["interactions"] for part in held)
+    found = []
+    for kind in ("users", "items"):
+        cold = sum(part[f"cold_{kind}_interactions"] for part in held)
+        if size >= ENOUGH and cold > COLD_NEARLY_ALL * size and split.kind != f"cold_{kind}":
+            found.append(f"{cold / size:.0%} of what is held out is about {kind} that training does not have; see that "
+                         f"the files write their ids alike, or use split=cold_{kind} if it is meant")
+    return found
+
+
+def _same_texts(audit: dict[str, Any]) -> list[str]:
+    texts = audit["texts"]["item"]
+    written = texts["num"] - texts["empty"]
+    if not texts["duplicated"] or written < ENOUGH or texts["duplicated"]["most"] <= SAME_FOR_MOST * written:
+        return []
+    return [f"{texts['duplicated']['most']:,} of {written:,} items have the same text "
+            f"('{texts['duplicated']['examples'][0]['text']}'); make dataset.item_text of columns that tell them apart"]
+
+
+def notes(audit: dict[str, Any]) -> list[str]:
+    """Return what is worth knowing and can be as it should be."""
+    found = []
+    for kind in ("item", "user"):
+        texts = audit["texts"][kind]
+        if texts["duplicated"] and texts["duplicated"]["share"] > MANY_REPEATED:
+            found.append(f"{texts['duplicated']['num']:,} {kind}s ({texts['duplicated']['share']:.0%} of those with a "
+                         f"text) share theirs with another {kind}")
+    older = next((c for c in audit["leakage"] if c["name"] == "held_out_older_than_training"), None)
+    if older and older["count"]:
+        found.append(f"{older['share']:.0%} of what is held out is older than what its user is trained on, so this "
+                     f"split is not a forecast")
+    for split in SPLITS[1:]:
+        told = audit["splits"][split]
+        cold = " and ".join(f"{told[f'cold_{kind}_share']:.0%} about {kind} that training does not have"
+                            for kind in ("users", "items") if told[f"cold_{kind}_share"] >= 0.1)
+        found += [f"of the split '{split}', {cold}"] if cold else []
+    return found

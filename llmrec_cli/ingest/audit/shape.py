@@ -1,0 +1,159 @@
+"""How many, how sparse, how cold, how popular, when: the shape of the interactions, from a few passes over numbers."""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import ibis
+import numpy as np
+from ibis.expr.types import Table
+
+from llmrec_cli.data.prepared import SPLITS
+from llmrec_cli.ingest.audit.distribution import Tally
+from llmrec_cli.ingest.audit.folder import Folder, share
+from llmrec_cli.ingest.engine import batches, collect, materialised
+
+NUM_BINS, MOST_VALUES = 60, 20
+_BATCH = 1 << 16
+_SAMPLE = 200_000
+# Arrow's own way to numpy imports pandas, which takes as long as all the rest on a small data set: hence dlpack.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: its interactions, and the first and last of their timestamps."""
+
+    size: int
+    first: int
+    last: int
+
+
+def parts_of(rows: Table) -> dict[str, Part]:
+    """Return the splits that have interactions."""
+    found = collect(rows.group_by("split").agg(size=rows.count(), first=rows.timestamp.min(),
+                                               last=rows.timestamp.max())).to_pylist()
+    by_name = {row.pop("split"): Part(**row) for row in found}
+    return {split: by_name[split] for split in SPLITS if split in by_name}
+
+
+def counted(rows: Table, kind: str, newest: bool = False) -> Table:
+    """Return <kind>, train, valid, test: the interactions of each user or item; `newest`: last time in training too."""
+    counts = {split: rows.count(where=rows.split == split) for split in SPLITS}
+    time = {"newest": rows.timestamp.max(where=rows.split == "train")} if newest else {}
+    return materialised(rows.group_by(kind).agg(**counts, **time))
+
+
+class Counted:
+    """The interactions of all users, or of all items, of each split and of all together."""
+
+    def __init__(self, table: Table) -> None:
+        self.tallies = {split: Tally() for split in (*SPLITS, "all")}
+        self.cold = dict.fromkeys(SPLITS, 0)
+        self.cold_interactions = dict.fromkeys(SPLITS, 0)
+        self.num_named = self.num_trained = 0
+        for batch in batches(table.select(*SPLITS), _BATCH):
+            columns = {split: np.from_dlpack(batch.column(n)) for n, split in enumerate(SPLITS)}
+            untrained = columns["train"] == 0
+            self.num_named += len(untrained)
+            self.num_trained += int((~untrained).sum())
+            for split in SPLITS:
+                self.tallies[split].add(columns[split])
+                self.cold[split] += int(np.count_nonzero(columns[split][untrained]))
+                self.cold_interactions[split] += int(columns[split][untrained].sum())
+            self.tallies["all"].add(columns["train"] + columns["valid"] + columns["test"])
+
+
+def describe_splits(parts: dict[str, Part], users: Counted, items: Counted, unit: str) -> dict[str, Any]:
+    """Return per split, and for all together: counts, what is cold and its share, density, time and distributions."""
+    found = {}
+    for split in (*SPLITS, "all"):
+        chosen = [parts[split]] if split in parts else list(parts.values()) if split == "all" else []
+        size = sum(part.size for part in chosen)
+        num_users, num_items = users.tallies[split].size, items.tallies[split].size
+        found[split] = {"interactions": size, "users": num_users, "items": num_items,
+                        "density": _density(size, num_users * num_items),
+                        "first": moment(min(p.first for p in chosen), unit) if chosen else None,
+                        "last": moment(max(p.last for p in chosen), unit) if chosen else None,
+                        "users_with_one_interaction": users.tallies[split].number_of(1),
+                        "per_user": users.tallies[split].summary(), "per_item": items.tallies[split].summary()}
+        for kind, counted_ in (("users", users), ("items", items)):
+            cold = counted_.cold_interactions
+            in_cold = sum(cold.values()) if split == "all" else cold[split]
+            found[split] |= {f"cold_{kind}": counted_.num_named - counted_.num_trained if split == "all" else
+                             counted_.cold[split], f"cold_{kind}_interactions": in_cold,
+                             f"cold_{kind}_share": share(in_cold, size)}
+    return found
+
+
+def _density(size: int, cells: int) -> float:
+    """Return the share of cells that are filled, to four digits however small."""
+    return float(f"{size / cells:.4g}") if cells else 0.0
+
+
+def moment(timestamp: int, unit: str) -> str | int | None:
+    """Return a timestamp as people write it: ISO 8601, or the number of an order; None without timestamps."""
+    if not unit:
+        return None
+    if unit == "order":
+        return timestamp
+    at = _EPOCH + timedelta(milliseconds=timestamp)
+    return at.isoformat(timespec="milliseconds" if timestamp % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def popularity(folder: Folder, per_item: Table, items: Counted) -> dict[str, Any]:
+    """Return the long tail of training, and the most popular items: item_id, title, interactions, share."""
+    total = items.tallies["train"].total
+    top = collect(per_item.order_by(per_item.train.desc(), "item").limit(5).select("item", "train")).to_pylist()
+    names = folder.entities("item", [row["item"] for row in top])
+    return {**items.tallies["train"].long_tail(),
+            "most_popular": [{**names[row["item"]], "interactions": row["train"], "share": share(row["train"], total)}
+                             for row in top if row["train"]]}
+
+
+def over_time(rows: Table, parts: dict[str, Part], unit: str) -> dict[str, Any] | None:
+    """Return the interactions of each split in about 60 equal spans of time; None without timestamps."""
+    if not unit:
+        return None
+    first, last = min(p.first for p in parts.values()), max(p.last for p in parts.values())
+    width = -(-(last - first + 1) // NUM_BINS)
+    num = (last - first) // width + 1
+    # An order may be too large for exact division, hence the limit.
+    span = ((rows.timestamp - first) / width).floor().cast("int64").clip(upper=num - 1)
+    return {"unit": unit, "edges": [moment(first + n * width, unit) for n in range(num + 1)],
+            **_by_split(rows.select("split", place=span), num)}
+
+
+def over_values(rows: Table, num_rows: int) -> dict[str, Any]:
+    """Return the interactions of each split by value: each one, or 20 equal spans where there are more than 20."""
+    distinct = _few_values(rows, num_rows)
+    if distinct is not None:
+        place = ibis.cases(*((rows.value == value, n) for n, value in enumerate(distinct)))
+        return {"values": distinct, "edges": None, **_by_split(rows.select("split", place=place), len(distinct))}
+    limits = collect(rows.agg(low=rows.value.min(), high=rows.value.max())).to_pylist()[0]
+    low, step = limits["low"], (limits["high"] - limits["low"]) / MOST_VALUES
+    place = ((rows.value - low) / step).floor().cast("int64").clip(upper=MOST_VALUES - 1)
+    return {"values": None, "edges": [low + n * step for n in range(MOST_VALUES + 1)],
+            **_by_split(rows.select("split", place=place), MOST_VALUES)}
+
+
+def _by_split(placed: Table, num: int) -> dict[str, list[int]]:
+    """Return how many rows (split, place) of each split are at each of `num` places."""
+    found = {split: [0] * num for split in SPLITS}
+    for row in collect(placed.group_by("split", "place").agg(size=placed.count())).to_pylist():
+        found[row["split"]][row["place"]] = row["size"]
+    return found
+
+
+def _few_values(rows: Table, num_rows: int) -> list[float] | None:
+    """Return the distinct values, or None where there are more than MOST_VALUES.
+
+    First of a sample of the users, always the same: to list all values of dwell times would take long.
+    """
+    some = rows.filter(rows.user % max(1, math.ceil(num_rows / _SAMPLE)) == 0)
+    for table in (some, rows):
+        values = collect(table.select("value").distinct().limit(MOST_VALUES + 1))["value"].to_pylist()
+        if len(values) > MOST_VALUES:
+            return None
+    return sorted(values)
