@@ -1,127 +1,184 @@
 """Interactions: which rows are sound, which of a pair's rows counts, which are kept. All of it ibis expressions."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ibis
-from ibis.backends.duckdb import Backend
+import pyarrow as pa
+from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
-from llmrec_cli.errors import DataError
+from llmrec_cli.data.prepared import SPLITS
+from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.engine import batches, materialised, read_staged, size
+from llmrec_cli.ingest.checks import Raw, identifier, read_parts, unsound
+from llmrec_cli.ingest.coding import FIRST, Coded, encode
+from llmrec_cli.ingest.core import core
+from llmrec_cli.ingest.engine import batches, collect, dropped, materialised, size
 from llmrec_cli.ingest.sources import Source
-from llmrec_cli.ingest.staging import Reject, Staged, stage
+from llmrec_cli.ingest.staging import Staged, stage
 from llmrec_cli.settings.dataset import DatasetSettings
 
-_LARGEST = 1e15
-_SHOWN = 60
+PAIR = ("split", "user", "item")
+OPTIONAL = ("value", "timestamp", "event")
 
 
-def stage_interactions(sources: list[Source], folder: Path, needed_by: str) -> Staged:
-    """Stage the files of interactions. Raises DataError when there are no timestamps and a split needs them.
+@dataclass(frozen=True)
+class Kept:
+    """What is left of the interactions, and what became of the others.
 
-    `needed_by` is `split=<name>` or "".
+    Attributes
+    ----------
+    coded : the positives; `split` says where the files put them, or 0
+    negatives : rows like them that say what a user does not like; None unless feedback is explicit
+    filtered : rows like them, and why they are not used (reason)
+    unit : how time was written, "" without timestamps
     """
-    staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), ("value", "timestamp"))
+
+    coded: Coded
+    negatives: Table | None
+    filtered: Table
+    unit: str
+
+
+def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weighted: bool) -> Staged:
+    """Stage the files of interactions. Raises DataError when a column lacks that a setting needs.
+
+    `needed_by` is `split=<name>` when that needs timestamps, or "".
+    """
+    staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), OPTIONAL)
     if needed_by and "timestamp" not in staged.names:
         raise DataError(f"{sources[0].path}: no column 'timestamp', which {needed_by} needs; use split=random or map "
                         f"it with dataset.columns.timestamp=<name>")
+    if weighted and "event" not in staged.names:
+        raise DataError(f"{sources[0].path}: no column 'event', which dataset.event_weights needs; map it with "
+                        f"dataset.columns.event=<name>")
     return staged
 
 
-def keep(connection: Backend, staged: Staged, settings: DatasetSettings, account: Account) -> tuple[Table, str]:
-    """Return the interactions that are kept (split, user_id, item_id, value, timestamp) and how time was written.
+def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings, key: str = "user_id") -> Raw:
+    """Return the staged rows with the unit of their timestamps. `key` is the id column beside item_id."""
+    weights = settings.event_weights if key == "user_id" else {}
+    names = [name for name in staged.names if name in (key, "item_id", *OPTIONAL)]
+    raw = Raw(read_parts(connection, staged), [str(source.path) for source in staged.sources], names, (key, "item_id"),
+              weights=weights)
+    if "timestamp" not in names:
+        return raw
+    chosen = settings.timestamp_unit
+    return replace(raw, unit=timestamps.infer_unit(raw.parts, raw.files) if chosen == "auto" else chosen)
 
-    What is dropped is counted; unsound rows join the rejects. The unit is "" when there are no timestamps. Raises
-    DataError when nothing is left.
+
+def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) -> Kept:
+    """Return the interactions that are kept. What is dropped is counted; unsound rows join the rejects."""
+    coded = encode(raw, [SPLITS.index(s.split) if s.split else FIRST for s in staged.sources])
+    num_sound = reject_unsound(raw, staged, coded)
+    if settings.duplicates == "error":
+        refuse_duplicates(raw, staged)
+    used, ignored = without_weight(coded.rows, settings)
+    num_ignored = 0 if ignored is None else size(ignored)
+    merged = merge_duplicates(used, settings.duplicates)
+    enough, negatives, neutral = judge(merged, settings)
+    rows = core(enough, settings.min_user_interactions, settings.min_item_interactions)
+    num_merged, num_enough, num_kept = size(merged), size(enough), size(rows)
+    num_neutral = 0 if neutral is None else size(neutral)
+    unused = [(ignored, "event_without_weight"), (neutral, "below_min_value"),
+              (outside(enough, rows) if num_kept < num_enough else None, "below_core")]
+    account.counts |= {"read": sum(staged.num_read), "rejected": len(staged.rejects),
+                       "duplicates": num_sound - num_ignored - num_merged, "ignored_events": num_ignored,
+                       "below_min_value": num_neutral, "below_core": num_enough - num_kept}
+    tables = [table.mutate(reason=ibis.literal(reason)) for table, reason in unused if table is not None]
+    filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
+    return Kept(coded.with_rows(rows), negatives, union(filtered), raw.unit)
+
+
+def reject_unsound(raw: Raw, staged: Staged, coded: Coded) -> int:
+    """Return the number of sound rows; the others join the rejects, by a second look that is taken only then."""
+    sound = size(coded.rows)
+    if sound != sum(staged.num_read) - len(staged.rejects):
+        for part in raw.parts:
+            for batch in batches(unsound(part, raw), 1 << 16):
+                staged.rejects.extend_table(pa.Table.from_batches([batch]))
+    return sound
+
+
+def without_weight(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None]:
+    """Return the rows that count, and those of events whose weight is 0, if there are such events."""
+    ignored = [event for event, weight in settings.event_weights.items() if weight == 0]
+    return (rows.filter(~rows.event.isin(ignored)), rows.filter(rows.event.isin(ignored))) if ignored else (rows, None)
+
+
+def outside(rows: Table, kept: Table) -> Table:
+    """Return the rows whose user or item is not among those of `kept`."""
+    users, items = kept.select("user").distinct(), kept.select("item").distinct()
+    return rows.anti_join(users, "user").union(rows.semi_join(users, "user").anti_join(items, "item"))
+
+
+def union(tables: Sequence[Table]) -> Table:
+    """Return the rows of all tables, in their first one's columns."""
+    return tables[0].union(*(table.select(*tables[0].columns) for table in tables[1:])) if tables[1:] else tables[0]
+
+
+def merge_duplicates(rows: Table, policy: str) -> Table:
+    """Return one row per user, item and split.
+
+    First and last are by timestamp, then value, then event; equal in all, they are the same row. Sums are made in
+    decimals, since the sum of binary fractions depends on the order.
     """
-    raw = read_staged(connection, staged.path).rename({name: f"c{n}" for n, name in enumerate(staged.names)})
-    unit = ""
-    if "timestamp" in staged.names:
-        chosen = settings.timestamp_unit
-        unit = timestamps.infer_unit(raw, staged.sources) if chosen == "auto" else chosen
-    checked = materialised(check(raw, staged.sources, unit))
-    unsound = checked.filter(checked.reason.notnull()).select("file", "line", "column", "reason")
-    staged.rejects += [Reject(str(staged.sources[row["file"]].path), row["line"], row["column"], row["reason"])
-                       for batch in batches(unsound, 10_000) for row in batch.to_pylist()]
-    sound = checked.filter(checked.reason.isnull())
-    merged = materialised(merge_duplicates(sound, settings.duplicates, staged.sources))
-    enough = merged if settings.min_value is None else merged.filter(merged.value >= settings.min_value)
-    rows = core(enough, settings)
-    sizes = [size(t) for t in (merged, enough, rows)]
-    read, rejected = sum(staged.num_read), len(staged.rejects)
-    account.counts |= {"read": read, "rejected": rejected, "duplicates": read - rejected - sizes[0],
-                       "below_min_value": sizes[0] - sizes[1], "below_core": sizes[1] - sizes[2]}
-    return rows, unit
-
-
-def check(raw: Table, sources: list[Source], unit: str) -> Table:
-    """Return file, line, user_id, item_id, value (float64), timestamp (int64), split, column and reason.
-
-    `raw` has file, line and text columns; value becomes 1 and timestamp 0 where there is no such column. `reason` is
-    null for a sound row, else it says what is wrong with `column`.
-    """
-    checks = [(name, raw[name].fill_null("") == "", ibis.literal("is empty")) for name in ("user_id", "item_id")]
-    value, time = ibis.literal(1.0), ibis.literal(0, "int64")
-    if "value" in raw.columns:
-        value = ibis.cases((raw.value.re_search(timestamps.NUMBER), raw.value)).try_cast("float64")
-        sound = (value.abs() <= _LARGEST).fill_null(False)
-        checks.append(("value", ~sound, _shown(raw.value) + " is not a number"))
-    if "timestamp" in raw.columns:
-        time = timestamps.parse(raw.timestamp, unit)
-        range_ = f", or {timestamps.OUT_OF_RANGE}" if unit != "order" else ""
-        checks.append(("timestamp", time.isnull(), _shown(raw.timestamp) + f" is not a time in '{unit}'{range_}"))
-    return raw.select(
-        "file", "line", "user_id", "item_id", value=value, timestamp=time,
-        split=ibis.cases(*((raw.file == n, source.split) for n, source in enumerate(sources))),
-        column=ibis.cases(*((bad, name) for name, bad, _ in checks)),
-        reason=ibis.cases(*((bad, reason) for _, bad, reason in checks)))
-
-
-def _shown(text: ibis.expr.types.StringColumn) -> ibis.expr.types.StringColumn:
-    return "'" + text.fill_null("").left(_SHOWN) + "'"
-
-
-def merge_duplicates(rows: Table, policy: str, sources: list[Source]) -> Table:
-    """Return one row per user, item and split: split, user_id, item_id, value, timestamp.
-
-    First and last are by timestamp, then value; equal in both, they are the same row. Sums are made in decimals, since
-    the sum of binary fractions depends on the order.
-    """
-    pair = ["split", "user_id", "item_id"]
-    if policy == "error":
-        _refuse_duplicates(rows, pair, sources)
-        return rows.select(*pair, "value", "timestamp")
+    event = ["event"] if "event" in rows.columns else []
+    counted = rows.group_by(PAIR).agg(times=rows.count())
+    twice = materialised(counted.filter(counted.times > 1).select(*PAIR))
+    if size(twice) == 0:
+        return rows
+    # Few pairs occur twice, so that only they are sorted.
+    once, several = rows.anti_join(twice, PAIR), rows.semi_join(twice, PAIR)
+    order = [several.timestamp, several.value, *(several[name] for name in event)]
+    order = [key.asc() for key in order] if policy == "keep_first" else [key.desc() for key in order]
+    merged = several.mutate(place=ibis.row_number().over(group_by=PAIR, order_by=order))
     if policy in ("sum", "max"):
-        value = rows.value.cast("decimal(38, 9)").sum().cast("float64") if policy == "sum" else rows.value.max()
-        return rows.group_by(pair).agg(value=value, timestamp=rows.timestamp.max())
-    if size(rows) == size(rows.select(pair).distinct()):
-        return rows.select(*pair, "value", "timestamp")
-    order = [rows.timestamp, rows.value]
-    order = [key.desc() for key in order] if policy == "keep_last" else order
-    place = ibis.row_number().over(group_by=pair, order_by=order)
-    return rows.mutate(place=place).filter(lambda t: t.place == 0).select(*pair, "value", "timestamp")
+        value = several.value.cast("decimal(38, 9)").sum() if policy == "sum" else several.value.max()
+        merged = merged.mutate(value=value.over(group_by=PAIR).cast("float64"))
+    merged = merged.filter(lambda t: t.place == 0)
+    columns = ("user", "item", "value", "timestamp", "split", *event)
+    found = materialised(once.select(*columns).union(merged.select(*columns)))
+    dropped(twice)
+    return found
 
 
-def _refuse_duplicates(rows: Table, pair: list[str], sources: list[Source]) -> None:
+def refuse_duplicates(raw: Raw, staged: Staged) -> None:
+    """Raise DataError for the second row of a pair; which one that is goes by file and line."""
+    pair = [*raw.keys, "part"]
+    parts = [part.select("file", "line", **{key: identifier(part[key]) for key in raw.keys}) for part in raw.parts]
+    rows = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
+    codes = [(rows.file == n, source.split) for n, source in enumerate(staged.sources)]
+    rows = rows.mutate(part=ibis.cases(*codes))
     place = ibis.row_number().over(group_by=pair, order_by=[rows.file, rows.line])
     second = rows.mutate(place=place).filter(lambda t: t.place == 1).order_by("file", "line").limit(1)
-    for row in second.select("file", "line", "user_id", "item_id").to_pyarrow().to_pylist():
-        raise DataError(f"{sources[row['file']].path}: line {row['line']}: user '{row['user_id']}' has an interaction "
+    for row in collect(second).to_pylist():
+        raise DataError(f"{raw.files[row['file']]}: line {row['line']}: user '{row['user_id']}' has an interaction "
                         f"with item '{row['item_id']}' already, and dataset.duplicates=error; choose keep_last, "
                         f"keep_first, sum or max, or remove the duplicates")
 
 
-def core(rows: Table, settings: DatasetSettings) -> Table:
-    """Drop users and items with fewer interactions than the settings ask for, until all that are left have enough."""
-    least = {"user_id": settings.min_user_interactions, "item_id": settings.min_item_interactions}
-    before, now = -1, size(rows)
-    while now != before and max(least.values()) > 1:
-        for key, number in least.items():
-            if number > 1:
-                enough = rows.group_by(key).agg(size=rows.count()).filter(lambda t, n=number: t["size"] >= n)
-                # Materialised each round: the expression would otherwise grow with every one.
-                rows = materialised(rows.semi_join(enough, key))
-        before, now = now, size(rows)
-    return rows
+def judge(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None, Table | None]:
+    """Return the positives, the negatives (None unless feedback is explicit), and what is neither."""
+    least, most = settings.min_value, settings.max_negative_value
+    if least is None:
+        return rows, None, None
+    low = rows.filter(rows.value < least)
+    if settings.feedback == "implicit":
+        return rows.filter(rows.value >= least), None, low
+    if most is None:
+        return rows.filter(rows.value >= least), low, None
+    return rows.filter(rows.value >= least), low.filter(low.value <= most), low.filter(low.value > most)
+
+
+def check_columns(settings: DatasetSettings, names: Sequence[str]) -> None:
+    """Raise ConfigError for settings about values where the files have none."""
+    if "value" in names or settings.event_weights or settings.duplicates == "sum":
+        return
+    for key in ("min_value", "max_negative_value"):
+        if getattr(settings, key) is not None:
+            raise ConfigError(f"dataset.{key}={getattr(settings, key):g}: the interactions have no column 'value'; map "
+                              f"it with dataset.columns.value=<name>, or leave the setting out")

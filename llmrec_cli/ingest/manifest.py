@@ -1,33 +1,37 @@
 """manifest.json of prepared data: what is in it, how it was divided, and how to tell that it is whole."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from ibis.expr.types import Table
 
 from llmrec_cli.data.prepared import FORMAT, sha256
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.entities import Described
-from llmrec_cli.ingest.splits import cutoffs
+from llmrec_cli.ingest.telling import TextRules
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 
 
-def describe_split(rows: Table, settings: SplitSettings) -> dict[str, Any]:
-    """Return the split's settings, with `cutoff` {valid, test: first timestamp held out} where time decides."""
-    found = cutoffs(rows, settings)
-    return {**to_plain(settings), **({"cutoff": found} if found else {})}
+def describe_split(settings: SplitSettings, cutoff: dict[str, int]) -> dict[str, Any]:
+    """Return the split's settings, with `cutoff` {valid, test: first moment held out} where time decides."""
+    return {**to_plain(settings), **({"cutoff": cutoff} if cutoff else {})}
 
 
-def describe_texts(settings: DatasetSettings, items: Described, users: Described) -> dict[str, Any]:
-    """Return how texts and attributes were made, so that items and users that come later get theirs the same way."""
-    shared = {"list_separator": settings.list_separator, "max_length": settings.max_text_length}
+def describe_texts(settings: DatasetSettings, items: Described, users: Described,
+                   rules: Mapping[str, TextRules] | None = None) -> dict[str, Any]:
+    """Return how texts and attributes were made, so that items and users that come later get theirs the same way.
+
+    `rules` are those of items and users, with the classes of numbers.
+    """
+    edges = {kind: {name: list(ends) for name, ends in found.edges.items()} for kind, found in (rules or {}).items()}
+    shared = {"list_separator": settings.list_separator, "max_length": settings.max_text_length,
+              "strip_html": settings.strip_html}
     return {"item": {"template": settings.item_text, "attributes": dict(settings.attributes),
-                     "columns": dict(items.aliases), **shared},
+                     "columns": dict(items.aliases), "edges": edges.get("item", {}), **shared},
             "user": {"template": settings.user_text, "attributes": dict(settings.user_attributes),
-                     "columns": dict(users.aliases), **shared}}
+                     "columns": dict(users.aliases), "edges": edges.get("user", {}), **shared}}
 
 
 def manifest_of(folder: Path, name: str, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,

@@ -1,10 +1,12 @@
 """Timestamps written in seconds, milliseconds, ISO 8601 or as a mere order, to int64 milliseconds since 1970 UTC."""
 
+from collections.abc import Sequence
+
 import ibis
-from ibis.expr.types import IntegerColumn, StringColumn, Table
+from ibis.expr.types import Column, IntegerColumn, NumericColumn, StringColumn, Table, TimestampColumn
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.sources import Source
+from llmrec_cli.ingest.engine import collect
 
 # Spaces around a number are allowed here, since casts allow them and stripping costs more than both.
 NUMBER = r"^ *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *$"
@@ -19,46 +21,75 @@ _FILE = 1 << 40  # more lines than a file has: file and line as one number
 OUT_OF_RANGE = "is before 1970 or after 2100"
 
 
-def infer_unit(raw: Table, sources: list[Source]) -> str:
-    """Return s | ms | iso | order for the text column `timestamp`; numbers all below 1e8 are an order.
+def infer_unit(parts: Sequence[Table], files: Sequence[str]) -> str:
+    """Return s | ms | iso | order for the column `timestamp`; numbers all below 1e8 are an order.
 
-    Raises DataError naming a row of each when units are mixed, since then some times would be wrong by a factor 1000.
+    `parts` also have file (place in `files`) and line. Raises DataError naming a row of each when units are mixed,
+    since then some times would be wrong by a factor 1000.
     """
-    text = raw.timestamp
-    # Cast without the regular expression that `parse` has: for a guess at the unit it is too slow on every row.
-    number = text.try_cast("float64")
-    kind = ibis.cases((number.isnull(), text.re_search(_ISO).ifelse("iso", "bad")),
-                      (~number.between(0, _MOST), "bad"), (number < _SECONDS_FROM, "order"),
-                      (number < _MILLISECONDS_FROM, "s"), else_="ms")
-    kinds = raw.mutate(kind=kind, place=raw.file.cast("int64") * _FILE + raw.line).filter(lambda t: t.kind != "bad")
-    examples = kinds.group_by("kind").agg(place=kinds.place.min(), timestamp=kinds.timestamp.argmin(kinds.place))
-    found = {row["kind"]: row for row in examples.order_by("kind").to_pyarrow().to_pylist()}
+    found: dict[str, tuple[int, str]] = {}
+    for part in parts:
+        kinds = part.mutate(kind=_kind(part.timestamp), place=part.file.cast("int64") * _FILE + part.line)
+        kinds = kinds.filter(kinds.kind != "bad")
+        examples = kinds.group_by("kind").agg(place=kinds.place.min(), shown=kinds.timestamp.argmin(kinds.place))
+        for row in collect(examples.mutate(shown=examples.shown.cast("string"))).to_pylist():
+            found[row["kind"]] = min(found.get(row["kind"], (row["place"], row["shown"])), (row["place"], row["shown"]))
     if set(found) == {"order"} or not found:
         return "order" if found else "s"
     if "iso" not in found:
         found.pop("order", None)  # a few small numbers among others: 1970, or a missing time written as 0
     if len(found) > 1:
-        rows = ", ".join(f"{sources[row['place'] // _FILE].path} line {row['place'] % _FILE} has '{row['timestamp']}' "
-                         f"({kind})" for kind, row in found.items())
+        rows = ", ".join(f"{files[place // _FILE]} line {place % _FILE} has '{shown}' ({kind})"
+                         for kind, (place, shown) in sorted(found.items()))
         raise DataError(f"timestamps are written in more than one unit: {rows}; write them all alike, or say which it "
                         f"is with dataset.timestamp_unit=s|ms|iso|order")
     return next(iter(found))
 
 
-def parse(text: StringColumn, unit: str) -> IntegerColumn:
-    """Return int64 milliseconds (or the order itself), null where the text is not a time in `unit` in range."""
+def _kind(column: Column) -> StringColumn:
+    if column.type().is_timestamp() or column.type().is_date():
+        return ibis.cases((column.notnull(), "iso"), else_="bad")
+    # Cast without the regular expression that `parse` has: for a guess at the unit it is too slow on every row.
+    number = column.cast("float64") if column.type().is_numeric() else column.try_cast("float64")
+    no_number = column.re_search(_ISO).ifelse("iso", "bad") if column.type().is_string() else ibis.literal("bad")
+    return ibis.cases((number.isnull(), no_number), (~number.between(0, _MOST), "bad"),
+                      (number < _SECONDS_FROM, "order"), (number < _MILLISECONDS_FROM, "s"), else_="ms")
+
+
+def parse(column: Column, unit: str) -> IntegerColumn:
+    """Return int64 milliseconds (or the order itself), null where it is no time in `unit` in range.
+
+    `column` is text, or has the type of a Parquet file's column: whole numbers, floats, dates or timestamps.
+    """
+    if column.type().is_timestamp() or column.type().is_date():
+        return _in_range(_milliseconds(column.cast("timestamp"))) if unit == "iso" else ibis.null("int64")
+    if not column.type().is_numeric():
+        return _parse_text(column if column.type().is_string() else column.cast("string"), unit)
+    if unit == "iso":
+        return ibis.null("int64")
+    if unit == "order":
+        return ibis.cases(((column >= 0) & (column.cast("float64").floor() == column), column.try_cast("int64")))
+    if column.type().is_integer():
+        in_range = column.between(0, _END // 1000 if unit == "s" else _END)
+        return ibis.cases((in_range, column.cast("int64") * (1000 if unit == "s" else 1)))
+    return _in_range(column.cast("float64") * (1000 if unit == "s" else 1))
+
+
+def _parse_text(text: StringColumn, unit: str) -> IntegerColumn:
     if unit == "order":
         order = ibis.cases((text.re_search(_WHOLE), text)).try_cast("int64")
         return ibis.cases((order >= 0, order))
     if unit == "iso":
-        ms = _iso(text)
-    else:
-        number = ibis.cases((text.re_search(NUMBER), text)).try_cast("float64")
-        ms = number * 1000 if unit == "s" else number
+        return _in_range(_iso(text))
+    number = ibis.cases((text.re_search(NUMBER), text)).try_cast("float64")
+    return _in_range(number * 1000 if unit == "s" else number)
+
+
+def _in_range(ms: NumericColumn) -> IntegerColumn:
     return ibis.cases((ms.between(0, _END), ms.round().try_cast("int64")))
 
 
-def _iso(text: StringColumn) -> ibis.expr.types.NumericColumn:
+def _iso(text: StringColumn) -> NumericColumn:
     """Parse ISO 8601; without a zone it is UTC. The zone is taken off by hand, since engines differ in it."""
     iso = ibis.cases((text.re_search(_ISO), text))
     local = iso.re_replace(" ?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$", "")
@@ -69,5 +100,9 @@ def _iso(text: StringColumn) -> ibis.expr.types.NumericColumn:
     sign = ibis.cases((zone.re_extract(_ZONE, 1).startswith("-"), -1), else_=1)
     offset = hours.fill_null(0) * 60 + sign * minutes.fill_null(0)
     at = ibis.cases((local.length() == 16, local + ":00"), else_=local).try_cast("timestamp")
+    return _milliseconds(at) - offset * 60_000
+
+
+def _milliseconds(at: TimestampColumn) -> NumericColumn:
     # Truncated first, for DuckDB's epoch has the fraction in it and others' has not.
-    return (at.truncate("s").epoch_seconds() * 1000 + at.millisecond() - offset * 60_000).cast("float64")
+    return (at.truncate("s").epoch_seconds() * 1000 + at.millisecond()).cast("float64")

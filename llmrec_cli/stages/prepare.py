@@ -6,17 +6,21 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+from ibis.expr.types import Table
+
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.account import Account, refuse_rejects, show, tell
-from llmrec_cli.ingest.engine import engine, materialised
-from llmrec_cli.ingest.entities import describe, number, text_rules
-from llmrec_cli.ingest.interactions import keep, stage_interactions
+from llmrec_cli.ingest.engine import engine
+from llmrec_cli.ingest.entities import Described, describe, text_rules
+from llmrec_cli.ingest.interaction_files import write_filtered, write_rows
+from llmrec_cli.ingest.interactions import check_columns, keep, read_raw, stage_interactions
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
+from llmrec_cli.ingest.numbering import number
 from llmrec_cli.ingest.sources import Sources
-from llmrec_cli.ingest.splits import divide, needs_time
+from llmrec_cli.ingest.splits import divide, divide_negatives, needs_time
 from llmrec_cli.ingest.staging import stage_entities
 from llmrec_cli.ingest.tally import notes, tally
-from llmrec_cli.ingest.writing import write_entities, write_interactions, write_rejects
+from llmrec_cli.ingest.writing import write_entities, write_rejects
 from llmrec_cli.run_dir import LATEST, PREPARED, RunDir, lock, point, whole_folder, write_json, writing
 from llmrec_cli.settings.stages import PrepareConfig
 
@@ -30,30 +34,36 @@ def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
           scratch_folder(output) as scratch, engine(cfg.engine, scratch) as connection):
         sources = find_sources(cfg, scratch)
         run_dir.log("reading", files=[str(source.path) for source in sources.all()])
-        staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split))
+        staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights))
+        check_columns(settings, staged.names)
         staged_items = stage_entities(sources.items, "item", scratch)
         staged_users = stage_entities(sources.users, "user", scratch)
-        items = describe(connection, staged_items, "item", account)
-        users = describe(connection, staged_users, "user", account)
-        item_rules = text_rules(items, "item", settings)
-        user_rules = text_rules(users, "user", settings)
+        described = {"item": describe(connection, staged_items, "item", account),
+                     "user": describe(connection, staged_users, "user", account)}
+        rules = {kind: text_rules(described[kind], kind, settings) for kind in described}
 
-        rows, unit = keep(connection, staged, settings, account)
+        kept = keep(read_raw(connection, staged, settings), staged, settings, account)
         files = [part for part in (staged, staged_items, staged_users) if part is not None]
         for part in files:
             refuse_rejects(part, settings.max_reject_share)
-        rows = materialised(divide(rows, cfg.split, unit, settings.timestamp_unit))
-        user_numbers = number(rows, users, "user", only_named=settings.min_user_interactions > 0)
-        item_numbers = number(rows, items, "item", only_named=settings.min_item_interactions > 0)
+        divided = divide(kept.coded, cfg.split, kept.unit, settings.timestamp_unit)
+        users = number(divided.rows, kept.coded.users, "user",
+                       named_besides(described["user"], settings.min_user_interactions))
+        items = number(divided.rows, kept.coded.items, "item",
+                       named_besides(described["item"], settings.min_item_interactions))
 
-        tally(rows, {"user": user_numbers, "item": item_numbers}, {"user": users, "item": items}, account)
-        content = [write_interactions(folder, rows, user_numbers, item_numbers),
-                   write_entities(folder, item_numbers, items, "item", item_rules, account),
-                   write_entities(folder, user_numbers, users, "user", user_rules, account)]
-        write_rejects(folder, [reject for part in files for reject in part.rejects])
-        account.notes += notes(account.counts, unit, settings.timestamp_unit)
-        manifest = manifest_of(folder, settings.name, content, describe_split(rows, cfg.split),
-                               describe_texts(settings, items, users), unit, account)
+        tally(divided.rows, {"user": users, "item": items}, described, account)
+        content = [write_rows(folder / "interactions.parquet", divided.rows, users, items),
+                   write_entities(folder, items, described["item"], "item", rules["item"], account),
+                   write_entities(folder, users, described["user"], "user", rules["user"], account)]
+        if kept.negatives is not None:
+            negatives = divide_negatives(kept.negatives, kept.coded, divided, cfg.split)
+            content.append(write_rows(folder / "negatives.parquet", negatives, users, items))
+        write_filtered(folder / "filtered.parquet", kept.filtered, kept.coded)
+        write_rejects(folder, [part.rejects for part in files])
+        account.notes += notes(account.counts, kept.unit, settings.timestamp_unit)
+        manifest = manifest_of(folder, settings.name, content, describe_split(cfg.split, divided.cutoff),
+                               describe_texts(settings, described["item"], described["user"]), kept.unit, account)
         write_json(folder / "manifest.json", manifest)
     point(PREPARED / LATEST, output)
     show(account, manifest, str(output))
@@ -68,6 +78,11 @@ def find_sources(cfg: PrepareConfig, scratch: Path) -> Sources:
     if sources.terms:
         tell(sources.terms)
     return sources
+
+
+def named_besides(described: Described, least: int) -> list[Table]:
+    """Return the tables of ids that belong to the catalogue beside those that interactions name."""
+    return [described.rows] if described.rows is not None and least <= 0 else []
 
 
 def refuse_to_replace(output: Path) -> None:

@@ -37,7 +37,7 @@ def test_every_row_is_accounted_for_whatever_the_order_and_the_files(
         tmp_path: Path, rows: list[tuple[str, ...]], split: SplitSettings, core: int, cut: int,
         data: st.DataObject) -> None:
     # Two users with the same two items survive any core of two, so that there is always something to train on.
-    rows = [*rows, *((u, i, "5", "1600000000") for u in ("\u2603a", "\u2603b") for i in ("\u2603x", "\u2603y"))]
+    rows = [*rows, *((u, i, "5", "1500000000") for u in ("\u2603a", "\u2603b") for i in ("\u2603x", "\u2603y"))]
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
     write(tmp_path / "x", csv_of(rows), "all.csv")
     shuffled = data.draw(st.permutations(rows))

@@ -6,7 +6,7 @@ import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.split import Given, LeaveLastOut, NoSplit, Random, Temporal
+from llmrec_cli.settings.split import ColdItems, ColdUsers, Given, LeaveLastOut, NoSplit, Random, Temporal
 from tests.ingest.preparing import HEADER, Prepared, prepare_text, prepare_with, write
 
 
@@ -56,11 +56,58 @@ def test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold(tmp_p
     assert "4 items are in validation or test only, so they are cold" in prepared.manifest["notes"]
 
 
-def test_temporal_orders_equal_times_by_user_and_item(tmp_path: Path) -> None:
-    rows = ["b,x,1,1600000000", "a,y,1,1600000000", "a,x,1,1600000000", "b,y,1,1600000000"]
+def test_what_happens_at_one_moment_is_on_one_side_of_the_cutoff(tmp_path: Path) -> None:
+    rows = ["u,a,1,1600000001", "u,b,1,1600000002", "v,a,1,1600000002", "v,c,1,1600000003"]
     for n, given in enumerate((rows, rows[::-1])):
         prepared = prepare_text(tmp_path / str(n), HEADER + "\n".join(given), Temporal(valid=0.25, test=0.25))
-        assert (prepared.in_split("valid"), prepared.in_split("test")) == ({("b", "x")}, {("b", "y")})
+        assert prepared.in_split("test") == {("v", "c")}
+        assert prepared.in_split("valid") == {("u", "b"), ("v", "a")}
+        assert prepared.in_split("train") == {("u", "a")}
+
+
+MARCH = HEADER + "".join(f"u{n % 2},i{n},1,2024-03-{n + 1:02}\n" for n in range(10))
+
+
+@pytest.mark.parametrize(("split", "valid", "test"), [
+    (Temporal(test_from="2024-03-09", valid_from="2024-03-08T00:00"), {7}, {8, 9}),
+    (Temporal(test_from="2024-03-09T02:00:00+02:00", valid=0.0), set(), {8, 9}),
+    (Temporal(test_days=1, valid_days=2), {7, 8}, {9}),
+    (Temporal(test_days=0.5, valid=0.2), {7, 8}, {9})])
+def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, split: Temporal, valid: set[int],
+                                                               test: set[int]) -> None:
+    prepared = prepare_text(tmp_path, MARCH, split)
+    assert prepared.in_split("valid") == {(f"u{n % 2}", f"i{n}") for n in valid}
+    assert prepared.in_split("test") == {(f"u{n % 2}", f"i{n}") for n in test}
+
+
+@pytest.mark.parametrize(("split", "message"), [
+    (Temporal(test_from="spring"), r"split\.test_from=spring: is no time \(.*\); write it as 2024-05-31"),
+    (Temporal(test_from="2024-05-01"), r"split\.test_from=2024-05-01: is after all data; choose an earlier time"),
+    (Temporal(test_from="2024-03-02", valid_from="2024-03-05"), r"split\.valid_from=2024-03-05: is after the test")])
+def test_a_cutoff_that_cannot_be_is_refused(tmp_path: Path, split: Temporal, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare_text(tmp_path, MARCH, split)
+
+
+def test_cold_items_and_cold_users_are_held_out_entirely(tmp_path: Path) -> None:
+    text = interactions({user: 10 for user in "abcdefghij"})
+    for split, side in ((ColdItems(valid=0.1, test=0.2), 1), (ColdUsers(valid=0.1, test=0.2), 0)):
+        prepared = prepare_text(tmp_path / split.kind, text, split)
+        parts = [{pair[side] for pair in prepared.in_split(name)} for name in ("train", "valid", "test")]
+        assert [len(part) for part in parts] == [7, 1, 2]
+        assert len(set.union(*parts)) == 10
+        assert prepared.counts["items_cold" if side else "users_cold"] == 3
+
+
+def test_dislikes_are_kept_apart_and_divided_by_the_same_rule(tmp_path: Path) -> None:
+    rows = "u,a,5,10\nu,b,1,20\nu,c,4,30\nu,d,3,35\nu,e,5,40\nu,b2,1,45\nv,a,5,1\nv,b,5,2\nv,c,1,3\nv,b2,5,4\n"
+    prepared = prepare_text(tmp_path, HEADER + rows, LeaveLastOut(), feedback="explicit", min_value=4.0,
+                            max_negative_value=2.0)
+    negatives = {(r["user_id"], r["item_id"], r["split"]) for r in prepared.rows("negatives")}
+    # u's validation is c at 30, its test e at 40; v's are b at 2 and b2 at 4.
+    assert negatives == {("u", "b", "train"), ("u", "b2", "test"), ("v", "c", "valid")}
+    assert [(r["user_id"], r["item_id"], r["reason"]) for r in prepared.rows("filtered")] == [
+        ("u", "d", "below_min_value")]
 
 
 def test_temporal_refuses_an_order_that_may_be_each_users_own(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Which rows of interactions are sound. Columns may be text, as staged, or have the types of a Parquet file."""
+
+from dataclasses import dataclass
+
+import ibis
+from ibis.backends import BaseBackend
+from ibis.expr.types import BooleanValue, IntegerColumn, NumericColumn, StringColumn, Table, Value
+
+from llmrec_cli.ingest import timestamps
+from llmrec_cli.ingest.engine import read_staged, scan
+from llmrec_cli.ingest.staging import Staged
+
+LARGEST = 1e15
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Raw:
+    """All rows of one kind of file as they were read.
+
+    Attributes
+    ----------
+    parts : tables with file (place in `files`), line and those of our columns that there are
+    files : paths, as a person named them
+    names : our columns that there are
+    keys : the two id columns: user_id or group_id, and item_id
+    unit : how timestamps are written, "" without any
+    weights : event -> weight; empty for no weighting
+    """
+
+    parts: list[Table]
+    files: list[str]
+    names: list[str]
+    keys: tuple[str, str]
+    unit: str = ""
+    weights: dict[str, float] | None = None
+
+
+def read_parts(connection: BaseBackend, staged: Staged) -> list[Table]:
+    """Return the staged rows and the rows of each Parquet file that is read where it is."""
+    text = read_staged(connection, staged.path)
+    parts = [text.rename({name: f"c{n}" for n, name in enumerate(staged.names)})]
+    for direct in staged.direct:
+        rows = scan(connection, direct.path)
+        parts.append(rows.select(file=ibis.literal(direct.number, "int32"), line=rows.line.cast("int64"),
+                                 **{ours: rows[theirs] for ours, theirs in direct.columns.items()}))
+    return parts
+
+
+def identifier(column: Value) -> StringColumn:
+    """Return an id as the text it is; "" and null are no ids."""
+    return column if column.type().is_string() else column.cast("string")
+
+
+def number(column: Value) -> NumericColumn:
+    """Return float64, null where the value is no finite number of a sensible size."""
+    value = column.cast("float64") if column.type().is_numeric() else _parsed(identifier(column))
+    return ibis.cases((value.abs() <= LARGEST, value))
+
+
+def _parsed(text: StringColumn) -> NumericColumn:
+    return ibis.cases((text.re_search(timestamps.NUMBER), text)).try_cast("float64")
+
+
+def value_of(rows: Table, raw: Raw) -> NumericColumn:
+    """Return the value of each row, 1 where there is no such column, times the weight of its event; null when bad."""
+    value = number(rows.value) if "value" in rows.columns else ibis.literal(1.0)
+    if not raw.weights:
+        return value
+    weight = ibis.cases(*((rows.event == event, ibis.literal(float(w))) for event, w in raw.weights.items()))
+    return (value * weight).cast("float64")
+
+
+def time_of(rows: Table, raw: Raw) -> IntegerColumn:
+    """Return the timestamp of each row, 0 where there is no such column; null when bad."""
+    return timestamps.parse(rows.timestamp, raw.unit) if "timestamp" in rows.columns else ibis.literal(0, "int64")
+
+
+def unsound(rows: Table, raw: Raw) -> Table:
+    """Return file, line, column and reason of the rows that are bad."""
+    def shown(column: Value) -> StringColumn:
+        return "'" + identifier(column).fill_null("").left(_SHOWN) + "'"
+
+    checks: list[tuple[str, BooleanValue, StringColumn]] = [
+        (name, identifier(rows[name]).fill_null("") == "", ibis.literal("is empty")) for name in raw.keys]
+    if "value" in rows.columns:
+        checks.append(("value", number(rows.value).isnull(), shown(rows.value) + " is not a number"))
+    if raw.weights:
+        checks.append(("event", ~identifier(rows.event).fill_null("").isin(list(raw.weights)),
+                       shown(rows.event) + " has no weight in dataset.event_weights"))
+    if "timestamp" in rows.columns:
+        why = f" is not a time in '{raw.unit}'" + (f", or {timestamps.OUT_OF_RANGE}" if raw.unit != "order" else "")
+        checks.append(("timestamp", time_of(rows, raw).isnull(), shown(rows.timestamp) + why))
+    files = ibis.cases(*((rows.file == n, name) for n, name in enumerate(raw.files)))
+    found = rows.select(file=files, line=rows.line,
+                        column=ibis.cases(*((bad, name) for name, bad, _ in checks)),
+                        reason=ibis.cases(*((bad, reason) for _, bad, reason in checks)))
+    return found.filter(found.reason.notnull())
