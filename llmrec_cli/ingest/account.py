@@ -23,8 +23,10 @@ class Account:
 
 def refuse_rejects(staged: Staged, most: float) -> None:
     """Raise DataError when the share of a file's rows that are bad is above `most`."""
+    sizes: dict[str, int] = {}
     for source, size in zip(staged.sources, staged.num_read, strict=True):
-        file = str(source.path)
+        sizes[str(source.path)] = sizes.get(str(source.path), 0) + size
+    for file, size in sizes.items():
         bad = staged.rejects.count(file)
         if bad <= most * size:
             continue

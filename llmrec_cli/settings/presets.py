@@ -46,7 +46,7 @@ class AmazonReviews(DatasetSettings):
     kind: str = "amazon_reviews"
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.amazon.amazon_reviews"
     name: str = "amazon_reviews"
-    item_text: str = "{title}. {brand}. {categories}. {features} {description}"
+    item_text: str = "{title}. {brand}. {categories}. {features}. {description}"
     attributes: dict[str, str] = field(default_factory=lambda: {"brand": "category", "categories": "list",
                                                                 "price": "number"})
     path: str = ""

@@ -46,8 +46,10 @@ def mind(settings: Mind, split_kind: str, folder: Path) -> Sources:
     news = [Source(news, names=NEWS_COLUMNS, delimiter="\t", quote="") for _, news in parts.values()]
     if settings.click_history:
         # What was clicked before a test impression is known by then: it is trained on, whichever file it is in.
-        read = partial(_histories, _first_impressions(behaviours))
-        behaviours += [Source(source.path, "train" if given else "", read=read) for source in behaviours]
+        first = _first_impressions(behaviours)
+        having = {path for _, history, path, _ in first.values() if history}
+        behaviours += [Source(source.path, "train" if given else "", read=partial(_histories, first))
+                       for source in behaviours if source.path in having]
     return with_knowledge(Sources(behaviours, news), settings)
 
 
@@ -119,7 +121,7 @@ def _lines(source: Source) -> Iterator[tuple[int, tuple[str, datetime, str, list
         if isinstance(found, str):
             yield number, found
             continue
-        _, user, written, history, impressions = (field or "" for field in found)
+        _, user, written, history, impressions = ((field or "").strip() for field in found)
         shown = impressions.split()
         unlabelled = next((news for news in shown if not _is_labelled(news)), None)
         try:
