@@ -1,24 +1,29 @@
-"""Items and users: numbered by who is trained on, with titles, texts and attributes."""
+"""Items and users: what files say of them, and the tables of titles, texts and attributes that are made of it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import ibis
+import numpy as np
 import pyarrow as pa
-from ibis.backends.duckdb import Backend
+import pyarrow.compute as pc
+from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.engine import batches, materialised, read_staged, size
-from llmrec_cli.ingest.rejects import Reject
+from llmrec_cli.ingest.attributes import fit_edges, is_number
+from llmrec_cli.ingest.engine import batches, collect, materialised, read_staged, scalar, size
+from llmrec_cli.ingest.histories import Histories
 from llmrec_cli.ingest.staging import Staged
-from llmrec_cli.ingest.templates import Template, join_all, json_array, values_of
+from llmrec_cli.ingest.telling import HISTORY, TextRules, tell
+from llmrec_cli.ingest.templates import Template, columns_of
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.dataset import DatasetSettings
 
-NAMED_BY = ("train", "valid", "test")
-_BATCH = 4096
+_BATCH, _MOST_CHARACTERS = 4096, 1 << 22
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -30,59 +35,76 @@ class Described:
     rows : ibis table of the id, then own columns as c1, c2, ...; None without a file
     names : what c1, c2, ... are called
     aliases : what the file calls one of our columns -> our name
+    width : characters of a row, on average
     """
 
     rows: Table | None = None
     names: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
+    width: int = 0
+
+    def columns(self) -> list[str]:
+        """Return c1, c2, ..."""
+        return [f"c{n}" for n in range(1, len(self.names) + 1)]
 
 
-@dataclass(frozen=True)
-class TextRules:
-    """How titles, texts and attributes are made from a row's columns."""
-
-    template: Template | None
-    join_columns: bool
-    attributes: Mapping[str, str]
-    list_separator: str
-    max_length: int
-
-
-def describe(connection: Backend, staged: Staged | None, kind: str, account: Account) -> Described:
+def describe(connection: BaseBackend, staged: Staged | None, kind: str, account: Account,
+             attributes: Mapping[str, str] | None = None) -> Described:
     """Return the items or users (`kind`: item | user) of a staged file.
 
-    A row without an id joins the rejects. Of several rows with one id the one whose columns sort first is kept.
+    A row without an id, or with something else in a column that `attributes` (column -> type) says is a number, joins
+    the rejects. Of several rows with one id the one whose columns sort first is kept.
     """
     if staged is None:
         return Described()
     raw = read_staged(connection, staged.path)
-    empty = raw.filter(raw.c0.fill_null("") == "").select("file", "line").order_by("file", "line")
-    staged.rejects += [Reject(str(staged.sources[row["file"]].path), row["line"], f"{kind}_id", "is empty")
-                       for row in empty.to_pyarrow().to_pylist()]
     own = [f"c{n}" for n in range(1, len(staged.names))]
-    sound = raw.filter(raw.c0.fill_null("") != "")
-    place = ibis.row_number().over(group_by="c0", order_by=[ibis.asc(sound[c], nulls_first=False) for c in own] or "c0")
-    first = sound.mutate(place=place).filter(lambda t: t.place == 0).drop("place", "file", "line")
-    rows = materialised(first.rename({f"{kind}_id": "c0"}))
+    given = {staged.aliases.get(name, name): what for name, what in (attributes or {}).items()}
+    bad = {"c0": raw.c0.fill_null("") == ""}
+    for column, name in zip(own, staged.names[1:], strict=True):
+        if given.get(name) == "number":
+            bad[column] = (raw[column].fill_null("").strip() != "") & ~is_number(raw[column])
+    staged.rejects.extend_table(collect(_rejected(raw, bad, staged)))
+    sound = raw.filter([~wrong for wrong in bad.values()])
+    rows, num_repeated, num_duplicated = _first_of_each(sound, own)
     account.counts |= {f"{kind}s_read": sum(staged.num_read), f"{kind}s_rejected": len(staged.rejects),
-                       f"{kind}s_repeated": size(sound) - size(rows)}
-    return Described(rows, staged.names[1:], staged.aliases)
+                       f"{kind}s_repeated": num_repeated, f"{kind}s_duplicated": num_duplicated}
+    characters = sum((rows[column].length().fill_null(0) for column in own), rows.c0.length())
+    width = int(scalar(characters.mean().fill_null(0)))
+    return Described(rows.select(**{f"{kind}_id": rows.c0}, **{c: rows[c] for c in own}), staged.names[1:],
+                     staged.aliases, width)
 
 
-def number(interactions: Table, described: Described, kind: str, only_named: bool) -> Table:
-    """Return the catalogue: <kind> (int64 number), <kind>_id, rank (0 to 2: named by train, valid, test; 3: none).
+def _rejected(raw: Table, bad: dict[str, ibis.expr.types.BooleanValue], staged: Staged) -> Table:
+    """Return file, line, column and reason of the rows for which one of `bad` (column -> whether it is) holds."""
+    def reason(column: str) -> ibis.expr.types.StringValue:
+        shown = raw[column].left(_SHOWN)
+        return ibis.literal("is empty") if column == "c0" else "'" + shown + "' is not a number"
 
-    Numbers go by rank, then id, so that what is held out never moves a number that is trained on.
+    files = ibis.cases(*((raw.file == n, str(source.path)) for n, source in enumerate(staged.sources)))
+    names = {f"c{n}": name for n, name in enumerate(staged.names)}
+    found = raw.select(file=files, line=raw.line, column=ibis.cases(*((wrong, names[c]) for c, wrong in bad.items())),
+                       reason=ibis.cases(*((wrong, reason(c)) for c, wrong in bad.items())))
+    return found.filter(found.reason.notnull()).order_by("file", "line")
+
+
+def _first_of_each(sound: Table, own: list[str]) -> tuple[Table, int, int]:
+    """Return one row per id (c0), the number of rows left out that differ from another, and of those that do not.
+
+    Nothing is copied but the rows whose id is there several times: texts are long.
     """
-    key = f"{kind}_id"
-    rank = ibis.cases(*((interactions.split == s, n) for n, s in enumerate(NAMED_BY)))
-    ranked = interactions.select(key, rank=rank.cast("int64"))
-    if described.rows is not None:
-        known = described.rows.select(key, rank=ibis.literal(len(NAMED_BY), "int64"))
-        ranked = ranked.union(known.semi_join(interactions, key) if only_named else known)
-    best = ranked.group_by(key).agg(rank=ranked["rank"].min())
-    place = ibis.row_number().over(order_by=[best["rank"], best[key]])
-    return materialised(best.mutate(**{kind: place.cast("int32").cast("int64")}))
+    sizes = sound.group_by("c0").agg(size=sound.count())
+    again = materialised(sound.semi_join(sizes.filter(sizes["size"] > 1), "c0"))
+    num_again = size(again)
+    if not num_again:
+        return sound, 0, 0
+    order = [ibis.asc(again[column], nulls_first=False) for column in own]
+    place = ibis.row_number().over(group_by="c0", order_by=[*order, again.file, again.line])
+    placed = again.mutate(place=place)
+    others = materialised(placed.filter(placed.place > 0).select("file", "line"))
+    num_distinct = size(again.select("c0", *own).distinct())
+    num_ids = num_again - size(others)
+    return sound.anti_join(others, ["file", "line"]), num_distinct - num_ids, num_again - num_distinct
 
 
 def schema(described: Described, kind: str) -> pa.Schema:
@@ -105,61 +127,88 @@ def _num_ours(described: Described) -> int:
 
 
 def text_rules(described: Described, kind: str, settings: DatasetSettings) -> TextRules:
-    """Check template and attributes against the columns there are. Raises ConfigError for unknown ones."""
+    """Check template and attributes against the columns there are. Raises ConfigError for those that cannot be."""
     columns = {name: name for name in (*described.names, f"{kind}_id")} | described.aliases
-    template, attributes = ((settings.item_text, settings.attributes) if kind == "item" else
-                            (settings.user_text, settings.user_attributes))
-    key = "attributes" if kind == "item" else "user_attributes"
+    template, attributes, key = ((settings.item_text, settings.attributes, "attributes") if kind == "item" else
+                                 (settings.user_text, settings.user_attributes, "user_attributes"))
     if described.rows is None and attributes:
         raise ConfigError(f"dataset.{key}: there is no file of {kind}s to take them from; set dataset.{kind}s=<file>")
     for name in attributes:
         if name not in columns:
             raise ConfigError(f"dataset.{key}.{name}: the {kind}s have no such column{nearest(name, described.names)}; "
                               f"there are {', '.join(described.names)}")
-    parsed = Template(template, columns, f"dataset.{kind}_text") if template else None
     known = {columns[name]: what for name, what in attributes.items()}
-    return TextRules(parsed, kind == "item", known, settings.list_separator, settings.max_text_length)
+    if known.get("title") == "image":
+        raise ConfigError(f"dataset.{key}: an image cannot be the title, which is for reading; leave the title out of "
+                          f"the attributes")
+    for name in columns_of(template):
+        if known.get(columns.get(name, name)) == "image":
+            raise ConfigError(f"dataset.{kind}_text={template}: '{name}' is an image by dataset.{key}, which cannot be "
+                              f"read in a text; leave it out")
+    if kind == "user" and HISTORY in columns_of(template):
+        if HISTORY in columns:
+            raise ConfigError(f"dataset.user_text={template}: {{{HISTORY}}} is the titles of the training history, but "
+                              f"the users have a column '{HISTORY}' too; rename that in the file")
+        columns[HISTORY] = HISTORY
+    parsed = Template(template, columns, f"dataset.{kind}_text") if template else None
+    return TextRules(kind, parsed, known, settings.list_separator, settings.max_text_length, settings.strip_html)
 
 
-def entity_batches(catalogue: Table, described: Described, kind: str, rules: TextRules,
-                   target: pa.Schema, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+def fit_classes(rules: TextRules, catalogue: Table, described: Described) -> TextRules:
+    """Return the rules with the classes of numbers, fitted on those that training names (`rank` 0) and no others."""
+    columns = dict(zip(described.names, described.columns(), strict=True))
+    numbers = {name: columns[name] for name, what in rules.attributes.items() if what == "number"}
+    if not numbers:
+        return rules
+    assert described.rows is not None
+    trained = described.rows.semi_join(catalogue.filter(catalogue["rank"] == 0), f"{rules.kind}_id")
+    return replace(rules, edges=fit_edges(trained, numbers))
+
+
+def entity_batches(catalogue: Table, described: Described, rules: TextRules, target: pa.Schema,
+                   counts: dict[str, int], histories: Histories | None = None) -> Iterator[pa.RecordBatch]:
     """Yield the rows of items.parquet or users.parquet in order; adds to counts[<kind>s_without_text]."""
+    kind = rules.kind
     key = f"{kind}_id"
     rows = catalogue if described.rows is None else catalogue.left_join(described.rows, key).drop(f"{key}_right")
-    own = [f"c{n}" for n in range(1, len(described.names) + 1)]
     counts[f"{kind}s_without_text"] = 0
-    for batch in batches(rows.order_by(kind).select(kind, key, *own), _BATCH):
-        ids = batch.column(1).to_pylist()
-        columns = [batch.column(2 + n).to_pylist() for n in range(len(own))]
-        titles, texts, lists = [], [], []
-        for n, name in enumerate(ids):
-            values = {c: v for c, v in zip(described.names, (c[n] for c in columns), strict=True) if v}
-            title, text, attributes = told(values, name, kind, rules)
-            titles.append(title)
-            texts.append(text)
-            lists.append(attributes)
-        counts[f"{kind}s_without_text"] += texts.count("")
-        kept = [batch.column(2 + n).cast(pa.string()) for n in range(_num_ours(described), len(own))]
-        ours = [batch.column(0).cast(pa.int64()), pa.array(ids, pa.string()), pa.array(titles, pa.string()),
-                pa.array(texts, pa.string()), pa.array(lists, pa.list_(pa.string()))]
-        yield pa.RecordBatch.from_arrays([*ours, *kept], schema=target)
+    most = max(1, min(_BATCH, _MOST_CHARACTERS // (described.width + 1)))
+    for batch in batches(rows.order_by(kind).select(kind, key, *described.columns()), most):
+        for part in _bounded(batch):
+            numbers, ids, *own = (column.cast(pa.string()) if n else column.cast(pa.int64())
+                                  for n, column in enumerate(part.columns))
+            titles, texts, attributes = _told(numbers, ids, own, described.names, rules, histories)
+            counts[f"{kind}s_without_text"] += pc.sum(pc.equal(texts, "")).as_py()
+            yield pa.RecordBatch.from_arrays([numbers, ids, titles, texts, attributes, *own[_num_ours(described):]],
+                                             schema=target)
 
 
-def told(values: dict[str, str], name: str, kind: str, rules: TextRules) -> tuple[str, str, list[str]]:
-    """Return the title, text and attributes of one entity."""
-    attributes = []
-    shown = dict(values)
-    for column, value in values.items():
-        listed = rules.attributes.get(column) == "list"
-        if listed or json_array(value) is not None:
-            parts = values_of(value, rules.list_separator)
-            shown[column] = ", ".join(parts)
-            attributes += [f"{column}={part}" for part in parts] if listed else []
-        elif column in rules.attributes and value.strip():
-            attributes.append(f"{column}={value.strip()}")
-    title = shown.get("title", "").strip() or name
-    if rules.template is not None:
-        text = rules.template.render({**shown, f"{kind}_id": name})
-    else:
-        text = join_all(shown) if rules.join_columns else ""
-    return title, text[:rules.max_length], sorted(attributes)
+def _told(numbers: pa.Array, ids: pa.Array, own: list[pa.Array], names: Sequence[str], rules: TextRules,
+          histories: Histories | None) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Return the arrays of titles, texts and attributes of some entities."""
+    if rules.template is None and not rules.used(names):
+        # Nothing is said of them, which may be millions: no need to look at each.
+        nothing = pa.ListArray.from_arrays(pa.array(np.zeros(len(ids) + 1, np.int32)), pa.array([], pa.string()))
+        return ids, pa.repeat(pa.scalar(""), len(ids)), nothing
+    used = rules.used(names)
+    columns = {name: column.to_pylist() for name, column in zip(names, own, strict=True) if name in used}
+    read = None
+    if rules.needs_history:
+        assert histories is not None
+        # Numbers go up by one from row to row.
+        read = histories.between(numbers[0].as_py(), numbers[-1].as_py() + 1)
+    told = tell(ids.to_pylist(), columns, rules, read)
+    return (pa.array(told.titles, pa.string()), pa.array(told.texts, pa.string()),
+            pa.array(told.attributes, pa.list_(pa.string())))
+
+
+def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield a batch in parts that have few bytes of text: a few long texts must not become thousands in memory."""
+    sizes = np.zeros(len(batch), np.int64)
+    for column in batch.columns[1:]:
+        sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+    parts = np.cumsum(sizes) // _MOST_CHARACTERS
+    cuts = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(batch)]
+    for start, stop in pairwise(cuts):
+        if stop > start:
+            yield batch.slice(start, stop - start)

@@ -1,5 +1,6 @@
 """Items and users that a model has never seen, described the way the model's own were."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,14 @@ import pyarrow as pa
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.prepared import attribute_matrix
 from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.ingest.attributes import number_of
 from llmrec_cli.ingest.beside import Rows, read_rows
-from llmrec_cli.ingest.entities import TextRules, told
+from llmrec_cli.ingest.html import strip_html
+from llmrec_cli.ingest.telling import HISTORY, TextRules, tell
 from llmrec_cli.ingest.templates import Template, columns_of
 from llmrec_cli.settings.base import nearest
 
-SHOWN = 3
+MOST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,13 @@ def new_items(named: str, texts: dict[str, Any] | None, known: Entities) -> Newc
 def new_users(named: str, texts: dict[str, Any] | None, known: Entities) -> Newcomers:
     """Return the users in the file that `users=` names, those left out that the model knows.
 
-    Their texts are made by the model's template; where it has none, they are what the file's column `text` says.
+    Their texts are made by the model's template, without {history}, since they have none; where it names no column,
+    they are what the file's column `text` says.
     """
     rows, rules, notes = _read(named, "user", texts)
     if rules.template is None and "text" not in rows.columns:
         raise DataError(f"users={named}: no text can be made of these users, and the model answers new users by text: "
-                        f"add a column 'text', or prepare and train with dataset.user_text=<template>")
+                        f"add a column 'text', or prepare and train with dataset.user_text=<template of columns>")
     ids = rows.ids("user_id")
     fresh = np.flatnonzero(known.find(np.array(ids, object)) < 0)
     if len(fresh) < len(ids):
@@ -57,8 +61,8 @@ def new_users(named: str, texts: dict[str, Any] | None, known: Entities) -> Newc
                      f"their history")
     found = _described(rows, [ids[n] for n in fresh], fresh.tolist(), "user", rules)
     if rules.template is None:
-        said = rows.texts("text")
-        found.texts[:] = [said[n].strip()[:rules.max_length] for n in fresh]
+        clean, said = strip_html if rules.strip_html else str, rows.texts("text")
+        found.texts[:] = [clean(said[n]).strip()[:rules.max_length] for n in fresh]
     return Newcomers(found, notes)
 
 
@@ -71,7 +75,9 @@ def _read(named: str, kind: str, texts: dict[str, Any] | None) -> tuple[Rows, Te
     rows = read_rows(named, f"{kind}s", (f"{kind}_id", "title"))
     aliases = {theirs: ours for theirs, ours in said["columns"].items() if ours not in rows.columns}
     rows = Rows(rows.paths, rows.file, rows.line, {aliases.get(name, name): v for name, v in rows.columns.items()})
-    wanted = columns_of(said["template"])
+    # A new user has no training history, and an item none at all.
+    historic = kind == "user" and HISTORY in columns_of(said["template"])
+    wanted = [name for name in columns_of(said["template"]) if not (historic and name == HISTORY)]
     names = {name: said["columns"].get(name, name) for name in (*wanted, *said["attributes"])}
     missing = [name for name, ours in names.items() if ours not in rows.columns]
     if wanted and all(name in missing for name in wanted):
@@ -79,19 +85,29 @@ def _read(named: str, kind: str, texts: dict[str, Any] | None) -> tuple[Rows, Te
                         f"'{said['template']}', and there are {', '.join(rows.columns)}"
                         f"{nearest(wanted[0], rows.columns)}")
     notes = [f"{kind}s={named}: no column '{name}', so texts and attributes go without it" for name in missing]
-    template = Template(said["template"], names, "the model's template") if wanted else None
+    known = names | ({HISTORY: f"{{{HISTORY}}}"} if historic else {})
+    template = Template(said["template"], known, "the model's template") if wanted else None
     attributes = {names[name]: what for name, what in said["attributes"].items()}
-    return rows, TextRules(template, kind == "item", attributes, said["list_separator"], said["max_length"]), notes
+    _check_numbers(rows, attributes)
+    # Models of an older llmrec do not say these two, and their texts have their HTML.
+    return rows, TextRules(kind, template, attributes, said["list_separator"], said["max_length"],
+                           said.get("strip_html", False), said.get("edges", {})), notes
 
 
-def _described(rows: Rows, ids: list[str], chosen: list[int] | range, kind: str, rules: TextRules) -> Entities:
-    found = []
-    for name, row in zip(ids, chosen, strict=True):
-        values = {column: value for column, v in rows.columns.items() if column != f"{kind}_id" and (value := v[row])}
-        found.append(told(values, name, kind, rules))
-    titles, texts, attributes = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
-    lists = pa.chunked_array([pa.array(attributes, pa.list_(pa.string()))])
-    return Entities(_strings(ids), _strings(titles), _strings(texts), *attribute_matrix(lists))
+def _check_numbers(rows: Rows, attributes: dict[str, str]) -> None:
+    """Raise DataError for the first value that should be a number and is not."""
+    for column in (name for name, what in attributes.items() if what == "number" and name in rows.columns):
+        for row, value in enumerate(rows.texts(column)):
+            if value.strip() and number_of(value) is None:
+                raise DataError(f"{rows.where(row)}: {column} '{value[:MOST_SHOWN]}' is not a number; the model has "
+                                f"classes of numbers for it, so repair it or leave it empty")
+
+
+def _described(rows: Rows, ids: list[str], chosen: Sequence[int], kind: str, rules: TextRules) -> Entities:
+    columns = {name: [values[row] for row in chosen] for name, values in rows.columns.items() if name != f"{kind}_id"}
+    told = tell(ids, columns, rules)
+    lists = pa.chunked_array([pa.array(told.attributes, pa.list_(pa.string()))])
+    return Entities(_strings(ids), _strings(told.titles), _strings(told.texts), *attribute_matrix(lists))
 
 
 def _strings(values: list[str]) -> np.ndarray:

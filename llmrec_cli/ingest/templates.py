@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import nearest
@@ -44,12 +44,16 @@ class Template:
         self.literals[-1] += template[end:]
 
     def render(self, values: Mapping[str, str]) -> str:
-        """Return the text for one row; a column that is absent or "" has no value. "" when no field has one."""
+        """Return the text for one row; a column that is absent or blank has no value. "" when no field has one."""
+        return self.fill([values.get(field, "") for field in self.fields])
+
+    def fill(self, values: Sequence[str]) -> str:
+        """Return the text for one row from the value of each of `fields`, a blank one for none."""
         before = self.literals[0]
         text = ""
         filled = False
-        for field, after in zip(self.fields, self.literals[1:], strict=True):
-            if value := values.get(field, ""):
+        for value, after in zip(values, self.literals[1:], strict=True):
+            if value and not value.isspace():
                 text += before + value
                 # One full stop after a title that ends in its own: "Mrs. Doubtfire!. Comedy" reads badly.
                 before = after[1:] if value[-1] in ".!?。！？" and after.startswith(".") else after
@@ -75,16 +79,21 @@ def columns_of(template: str) -> list[str]:
     return list(dict.fromkeys(found[1] for found in _FIELD.finditer(template) if found[1] is not None))
 
 
-def join_all(values: Mapping[str, str]) -> str:
+def join_all(values: Iterable[str]) -> str:
     """Return all values of a row as sentences, links left out: the text when there is no template."""
-    told = [v.strip().rstrip(".") for v in values.values() if not v.startswith(("http://", "https://"))]
+    told = [v.strip().rstrip(".") for v in values if not v.startswith(("http://", "https://"))]
     return ". ".join(v for v in told if v)
 
 
-def values_of(text: str, separator: str) -> list[str]:
-    """Return the values of a list: a JSON array's, or what `separator` divides; without blanks and repeats."""
+def values_of(text: str, separator: str, clean: Callable[[str], str] = str) -> list[str]:
+    """Return the values of a list: a JSON array's, or what `separator` divides; without blanks and repeats.
+
+    `clean` takes out HTML: of each of an array's values, but of other lists before they are divided, since tags and
+    entities may have the separator in them.
+    """
     parts = json_array(text)
-    return list(dict.fromkeys(v for p in (text.split(separator) if parts is None else parts) if (v := p.strip())))
+    values = [clean(part) for part in parts] if parts is not None else clean(text).split(separator)
+    return list(dict.fromkeys(value for part in values if (value := part.strip())))
 
 
 def json_array(text: str) -> list[str] | None:

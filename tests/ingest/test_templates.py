@@ -56,7 +56,7 @@ def test_a_lonely_brace_is_refused(template: str) -> None:
 
 
 def test_without_a_template_all_columns_are_joined_but_links() -> None:
-    assert join_all({"title": "Alien", "year": "1979", "image": "https://x/y.jpg"}) == "Alien. 1979"
+    assert join_all(["Alien.", "", "1979", "https://x/y.jpg"]) == "Alien. 1979"
 
 
 def test_a_list_is_a_json_array_or_divided_by_the_separator() -> None:

@@ -1,0 +1,59 @@
+"""Items and users in tests, without the rest of prepare: stage their file, describe, number by a given rank, write."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.engine import engine, read_staged
+from llmrec_cli.ingest.entities import describe, fit_classes, text_rules
+from llmrec_cli.ingest.histories import Histories
+from llmrec_cli.ingest.manifest import describe_texts
+from llmrec_cli.ingest.rejects import Reject
+from llmrec_cli.ingest.sources import Source
+from llmrec_cli.ingest.staging import stage_entities
+from llmrec_cli.ingest.writing import write_entities
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.engine import DuckDb, EngineSettings
+from tests.ingest.preparing import made, write
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of items or users, and said of it."""
+
+    rows: list[dict[str, Any]]
+    texts: dict[str, Any]
+    counts: dict[str, int]
+    rejects: list[Reject]
+    content: str
+
+    def column(self, name: str) -> list[Any]:
+        """Return one column."""
+        return [row[name] for row in self.rows]
+
+
+def described(folder: Path, file: str | None, ranks: Mapping[str, int], kind: str = "item", name: str = "about.csv",
+              backend: EngineSettings | None = None, histories: Histories | None = None, **settings: Any) -> Written:
+    """Write `file`, and the table of the entities `ranks` (id -> 0 for one that training names, to 3) made of it."""
+    account, files = Account(), Files(interactions="clicks.csv", **settings)
+    assert not list(files.problems())
+    ours = files.item_columns if kind == "item" else files.user_columns
+    sources = [Source(write(folder, file, name), columns=ours)] if file is not None else []
+    staged = stage_entities(sources, kind, made(folder))
+    ordered = sorted(ranks, key=lambda name: (ranks[name], name))
+    pq.write_table(pa.table({kind: range(len(ordered)), f"{kind}_id": ordered, "rank": [ranks[n] for n in ordered]}),
+                   folder / "catalogue.parquet")
+    with engine(backend or DuckDb(), folder) as connection:
+        catalogue = read_staged(connection, folder / "catalogue.parquet")
+        given = files.attributes if kind == "item" else files.user_attributes
+        about = describe(connection, staged, kind, account, given)
+        rules = fit_classes(text_rules(about, kind, files), catalogue, about)
+        content = write_entities(folder, catalogue, about, kind, rules, account, histories)
+    texts = describe_texts(files, about, about, {kind: rules})
+    return Written(pq.read_table(folder / f"{kind}s.parquet").to_pylist(), texts, account.counts,
+                   list(staged.rejects) if staged is not None else [], content)

@@ -1,0 +1,123 @@
+"""Numbers as attributes: classes of equal size among what is trained on."""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.ingest.attributes import class_of, number_of
+from llmrec_cli.ingest.rejects import Reject
+from tests.ingest.describing import described
+
+PRICE = {"price": "number"}
+PRICED = "item_id,price\n" + "".join(f"i{n:02},{n}\n" for n in range(1, 21))
+TWENTY = {f"i{n:02}": 0 for n in range(1, 21)}
+
+
+def test_numbers_are_in_ten_classes_of_equal_size(tmp_path: Path) -> None:
+    found = described(tmp_path, PRICED, TWENTY, attributes=PRICE)
+    assert found.column("attributes") == [[f"price=q{(n + 1) // 2}"] for n in range(1, 21)]
+    assert found.column("price") == [str(n) for n in range(1, 21)]
+    assert found.texts["item"]["edges"] == {"price": [2, 4, 6, 8, 10, 12, 14, 16, 18]}
+
+
+def test_what_is_held_out_does_not_move_the_classes(tmp_path: Path) -> None:
+    ranks = TWENTY | {f"i{n:02}": 1 + n % 3 for n in range(11, 21)}
+    found = described(tmp_path, PRICED, ranks, attributes=PRICE)
+    assert found.texts["item"]["edges"] == {"price": [1, 2, 3, 4, 5, 6, 7, 8, 9]}
+    assert {row["item_id"]: row["attributes"] for row in found.rows}["i20"] == ["price=q10"]
+
+
+def test_equal_numbers_share_a_class_so_there_may_be_fewer(tmp_path: Path) -> None:
+    rows = [(f"i{n:02}", 0 if n < 17 else n) for n in range(1, 21)]
+    found = described(tmp_path, "item_id,price\n" + "".join(f"{i},{p}\n" for i, p in rows), TWENTY, attributes=PRICE)
+    assert found.texts["item"]["edges"] == {"price": [0, 18]}
+    assert [a[0] for a in found.column("attributes")] == ["price=q1"] * 16 + ["price=q2"] * 2 + ["price=q3"] * 2
+    one = described(tmp_path, "item_id,price\na,7\n", {"a": 0, "b": 0}, attributes=PRICE)
+    assert (one.texts["item"]["edges"], one.column("attributes")) == ({"price": []}, [["price=q1"], []])
+
+
+def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
+    lines = [f"i{n:02},{math.sin(n) * 10 ** (n % 7)}\n" for n in range(1, 21)] + ["z1,-0.0\n", "z2,0.0\n"]
+    ranks = TWENTY | {"z1": 0, "z2": 0}
+    expected = described(tmp_path, "item_id,price\n" + "".join(lines), ranks, attributes=PRICE)
+    for seed in range(3):
+        random.Random(seed).shuffle(lines)
+        found = described(tmp_path, "item_id,price\n" + "".join(lines), ranks, attributes=PRICE)
+        assert (found.content, found.texts) == (expected.content, expected.texts)
+    assert "-0.0" not in json.dumps(expected.texts)
+
+
+def test_what_is_no_number_is_a_bad_row(tmp_path: Path) -> None:
+    values = ["1", "abc", "", "nan", "inf", "1e999", "$5", "1_000", "1.5e3", " 2 ", "１", "0x10", "12d", " "]
+    file = "item_id,price\n" + "".join(f"{chr(97 + n)},{value}\n" for n, value in enumerate(values))
+    found = described(tmp_path, file, {chr(97 + n): 0 for n in range(len(values))}, attributes=PRICE)
+    bad = {2: "abc", 4: "nan", 5: "inf", 6: "1e999", 7: "$5", 8: "1_000", 11: "１", 12: "0x10", 13: "12d"}
+    assert found.rejects == [Reject(str(tmp_path / "about.csv"), line + 1, "price", f"'{value}' is not a number")
+                             for line, value in bad.items()]
+    assert found.counts["items_rejected"] == 9
+    assert {row["item_id"]: row["attributes"] for row in found.rows if row["attributes"]} == {
+        "a": ["price=q1"], "i": ["price=q3"], "j": ["price=q2"]}
+
+
+def test_a_long_value_that_is_no_number_is_shown_shortened(tmp_path: Path) -> None:
+    found = described(tmp_path, f"item_id,price,size\na,{'x' * 1000},y\n", {"a": 0},
+                      attributes=PRICE | {"size": "number"})
+    assert [reject.reason for reject in found.rejects] == [f"'{'x' * 60}' is not a number"]
+
+
+@given(st.one_of(st.floats(), st.integers()).map(str))
+def test_python_reads_the_numbers_it_writes(text: str) -> None:
+    expected = float(text) if math.isfinite(float(text)) else None
+    assert number_of(text) == expected
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, unique=True).map(sorted), st.data())
+def test_a_class_ends_with_its_edge(edges: list[float], data: st.DataObject) -> None:
+    value = data.draw(st.sampled_from(edges) | st.floats(allow_nan=False, allow_infinity=False))
+    assert class_of(value, edges) == 1 + sum(edge < value for edge in edges)
+
+
+def test_an_image_is_kept_as_it_came_and_is_no_text(tmp_path: Path) -> None:
+    file = "item_id,title,cover,more\na,Alien,<b>/covers/a&amp;b .jpg,words\n"
+    found = described(tmp_path, file, {"a": 0}, attributes={"cover": "image", "more": "text"})
+    assert found.rows[0]["cover"] == "<b>/covers/a&amp;b .jpg"
+    assert (found.rows[0]["text"], found.rows[0]["attributes"]) == ("Alien. words", [])
+    with pytest.raises(ConfigError, match=r"^dataset\.item_text=\{title\} \{cover\}: 'cover' is an image by "
+                                          r"dataset\.attributes, which cannot be read in a text; leave it out$"):
+        described(tmp_path, file, {"a": 0}, attributes={"cover": "image"}, item_text="{title} {cover}")
+    with pytest.raises(ConfigError, match="an image cannot be the title"):
+        described(tmp_path, file, {"a": 0}, attributes={"title": "image"})
+
+
+def test_a_text_is_no_attribute_but_templates_use_it(tmp_path: Path) -> None:
+    file = "item_id,title,plot\na,Alien,<p>In space</p><p>no one.</p>\n"
+    found = described(tmp_path, file, {"a": 0}, attributes={"plot": "text"}, item_text="{title}: {plot}")
+    assert (found.rows[0]["text"], found.rows[0]["attributes"]) == ("Alien: In space no one.", [])
+    assert found.rows[0]["plot"] == "<p>In space</p><p>no one.</p>"
+
+
+def test_categories_and_lists_lose_their_html(tmp_path: Path) -> None:
+    file = "item_id,title,kind,tags\na,R&amp;B &lt;3,<b>Soul</b> &amp; Blues,x &amp; y; <i>z</i>;z\nb&amp;,,<br>,\n"
+    settings = {"attributes": {"kind": "category", "tags": "list"}, "list_separator": ";"}
+    found = described(tmp_path, file, {"a": 0, "b&amp;": 0}, item_text="{title} {item_id}", **settings)
+    assert found.column("attributes") == [["kind=Soul & Blues", "tags=x & y", "tags=z"], []]
+    assert found.column("title") == ["R&B <3", "b&amp;"]
+    assert found.column("text") == ["R&B <3 a", "b&amp;"]
+    assert found.rows[0]["kind"] == "<b>Soul</b> &amp; Blues"
+    kept = described(tmp_path, file, {"a": 0}, strip_html=False, **settings)
+    assert kept.rows[0]["title"] == "R&amp;B &lt;3"
+    assert kept.rows[0]["attributes"][0] == "kind=<b>Soul</b> &amp; Blues"
+
+
+def test_a_json_array_is_a_list_also_in_a_column_of_categories(tmp_path: Path) -> None:
+    rows = [{"item_id": "a", "tags": ["x<br>y", "R&amp;B"], "kind": ["p", "q"]}, {"item_id": "b", "kind": "p"}]
+    found = described(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), {"a": 0, "b": 0}, name="a.jsonl",
+                      attributes={"tags": "list", "kind": "category"})
+    assert found.column("attributes") == [["kind=p", "kind=q", "tags=R&B", "tags=x y"], ["kind=p"]]
+    assert found.column("text") == ["x y, R&B. p, q", "p"]
