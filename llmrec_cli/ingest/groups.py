@@ -208,11 +208,11 @@ def write_groups(folder: Path, groups: Groups, users: Table, items: Table, accou
     account.warnings += warnings(account.counts)
     by_group = (members.inner_join(numbers, "group_id").order_by("group", "user")
                 .select("group", "group_id", "user", "user_id"))
-    content = [write_table(folder / "groups.parquet", MEMBERS, _of(MEMBERS, by_group))]
+    content = [write_table(folder / "groups.parquet", MEMBERS, typed(MEMBERS, by_group))]
     if rows is not None:
         numbered = (rows.inner_join(numbers, "group_id").order_by("group", "timestamp", "item", "split", "value")
                     .select(*INTERACTIONS.names))
-        content.append(write_table(folder / "group_interactions.parquet", INTERACTIONS, _of(INTERACTIONS, numbered)))
+        content.append(write_table(folder / "group_interactions.parquet", INTERACTIONS, typed(INTERACTIONS, numbered)))
     return content
 
 
@@ -237,7 +237,8 @@ def _numbers(members: Table, rows: Table | None, before: Table | None) -> Table:
     return number(coded.rows.rename(group="user"), codes, "group", [members], before)
 
 
-def _of(schema: pa.Schema, table: Table) -> Iterator[pa.RecordBatch]:
+def typed(schema: pa.Schema, table: Table) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `table`, whose columns are those of `schema`, with its types."""
     for batch in batches(table, ROWS):
         columns = [batch.column(n).cast(kind) for n, kind in enumerate(schema.types)]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
