@@ -1,8 +1,8 @@
 """Tables of the report as rows of formatted cells."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Content
 
 METRICS = ("ndcg", "recall", "precision", "f1", "hit", "map", "mrr", "coverage", "novelty", "tail_share", "diversity",
@@ -11,31 +11,6 @@ SLICED = ("ndcg", "recall", "hit", "mrr")
 SLICES = {"item:head": "Items: most popular 5%", "item:mid": "Items: next 15%", "item:tail": "Items: other 80%",
           "item:cold": "Items: not in training", "user:few": "Users: third with the shortest history",
           "user:many": "Users: third with the longest history", "user:cold": "Users: none in the training split"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A value and what stands below it; `kind` is better, worse or empty."""
-
-    value: str
-    note: str
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table."""
-
-    name: str
-    cells: list[Cell]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Names of the columns after the first, and the rows."""
-
-    columns: list[str]
-    rows: list[Row]
 
 
 def metrics_table(content: Content) -> Table:

@@ -8,6 +8,7 @@ from typing import Any
 import ibis
 import numpy as np
 from ibis.expr.types import Table
+from numpy.typing import NDArray
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.ingest.audit.distribution import Tally
@@ -54,7 +55,8 @@ class Counted:
         self.cold_interactions = dict.fromkeys(SPLITS, 0)
         self.num_named = self.num_trained = 0
         for batch in batches(table.select(*SPLITS), _BATCH):
-            columns = {split: np.from_dlpack(batch.column(n)) for n, split in enumerate(SPLITS)}
+            columns: dict[str, NDArray[np.int64]] = {
+                split: np.from_dlpack(batch.column(n)) for n, split in enumerate(SPLITS)}
             untrained = columns["train"] == 0
             self.num_named += len(untrained)
             self.num_trained += int((~untrained).sum())
