@@ -4,6 +4,9 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.sources import Source
 from llmrec_cli.settings.base import nearest
 
+_TYPES = ("token", "token_seq", "float", "float_seq")
+"""What RecBole writes behind a column's name, after a colon."""
+
 
 def check_names(source: Source, names: list[str]) -> None:
     """Raise DataError when two columns have the same name."""
@@ -12,21 +15,38 @@ def check_names(source: Source, names: list[str]) -> None:
             raise DataError(f"{source.path}: the column '{name}' is there twice; rename one of them in the header")
 
 
+def plain_names(source: Source, names: list[str]) -> list[str]:
+    """Return the names without RecBole's types, `user_id:token` as user_id, where no column has the plain name.
+
+    Raises DataError when two columns have the same name.
+    """
+    check_names(source, names)
+    plain: dict[str, str] = {}
+    for name in names:
+        before, colon, kind = name.rpartition(":")
+        found = before if colon and before and kind in _TYPES and before not in names else name
+        if found in plain:
+            raise DataError(f"{source.path}: the column '{found}' is there twice, as '{plain[found]}' and as '{name}'; "
+                            f"rename one of them in the header")
+        plain[found] = name
+    return list(plain)
+
+
 def locate(source: Source, names: list[str], required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, int]:
     """Return the place of each of our columns in the file's `names`; an optional one that is absent is left out.
 
     Raises DataError for a required column, or one that dataset.columns maps, that the file does not have.
     """
-    check_names(source, names)
+    plain = plain_names(source, names)
     places = {}
     for ours in (*required, *optional):
         theirs = source.columns.get(ours, ours)
-        if theirs not in names and ours in required:
+        if theirs not in names and theirs not in plain and ours in required:
             theirs = ours  # dataset.columns.item_id=sku is meant for one file, and another has item_id already
-        if theirs in names:
-            places[ours] = names.index(theirs)
+        if theirs in names or theirs in plain:
+            places[ours] = (names if theirs in names else plain).index(theirs)
         elif ours in required or ours in source.columns:
-            raise DataError(missing(source, names, ours))
+            raise DataError(missing(source, plain, ours))
     taken: dict[int, str] = {}
     for ours, place in places.items():
         if place in taken:
@@ -40,5 +60,5 @@ def missing(source: Source, names: list[str], ours: str) -> str:
     """Return the sentence for a column that is not there."""
     theirs = source.columns.get(ours, ours)
     shown = ", ".join(f"'{n}'" for n in names[:12]) + (", ..." if len(names) > 12 else "")
-    fix = f"map it with {source.columns_key}.{ours}=<name>"
+    fix = f"map it with {source.columns_key}.{ours}=<name>" if source.columns_key else "rename the column that holds it"
     return f"{source.path}: no column '{theirs}'; there are {shown}; {fix}{nearest(theirs, names)}"

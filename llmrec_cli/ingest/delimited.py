@@ -5,14 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.lines import LONGEST, lines
+from llmrec_cli.ingest import csv_blocks
+from llmrec_cli.ingest.csv_blocks import Block, Dialect
+from llmrec_cli.ingest.lines import LONGEST, blocks
 from llmrec_cli.ingest.sources import Record, Source
 
 csv.field_size_limit(LONGEST)
 _BAD_QUOTE = "a quote that is misplaced or never closed"
 MOST_LINES = 100_000
 """Lines one row may span; more means that a quote was never closed."""
+LARGE, SMALL = 1 << 22, 1 << 16
+"""Bytes that are parsed at once, and those around something odd that are read exactly."""
 
 
 @dataclass
@@ -20,28 +26,52 @@ class DelimitedFile:
     """A file whose header has been read: the names of its columns, and its rows still to come."""
 
     names: list[str]
-    records: Iterator[Record]
+    rest: "_Rest"
+    dialect: Dialect
+
+    def rows(self, places: list[int]) -> Iterator[Block | Record]:
+        """Yield the rows: many at once with the fields at `places`, or one with all fields, or why it is bad.
+
+        Several times as fast as row by row, and the same.
+        """
+        size, rest = LARGE, self.rest
+        while block := rest.block(size):
+            first = rest.next_line
+            parsed = csv_blocks.parse(block, self.dialect, len(self.names), places)
+            if parsed is not None:
+                yield Block(pa.array(parsed.lines + first, pa.int64()), parsed.columns)
+                apart = _Rest(iter([parsed.apart]))
+                for line, fields in _records(apart, self.dialect, len(self.names)):
+                    yield first + parsed.apart_lines[line - 1], fields
+                rest.skip(parsed.num_bytes, parsed.num_lines)
+                size = min(LARGE, 2 * size)
+            elif size > SMALL:
+                size = SMALL
+            else:
+                num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
+                yield from _records(rest, self.dialect, len(self.names), first + num_lines)
 
 
 def open_delimited(source: Source) -> DelimitedFile:
     """Read the header. Raises DataError when the file is empty."""
-    found = _Pushback(lines(source))
+    found = _Rest(blocks(source))
     first = next(found, None)
     while first is not None and not first.strip():
         first = next(found, None)
     if first is None:
         raise DataError(f"{source.path}: is empty; it needs a header and rows")
-    delimiter = source.named_delimiter or _sniff(first)
+    dialect = Dialect(source.named_delimiter or _sniff(first), source.quote)
     found.back([first])
     if source.names is not None:
-        return DelimitedFile(list(source.names), _records(found, delimiter, source.quote, len(source.names)))
-    line, header = next(_records(found, delimiter, source.quote, None))
+        return DelimitedFile(list(source.names), found, dialect)
+    line, header = next(_records(found, dialect, None))
     if isinstance(header, str):
-        raise DataError(f"{source.path}: line {line}: the header has {header}; repair it or set dataset.quote")
+        remedy = "repair it or set dataset.quote" if source.columns_key else "repair it"
+        raise DataError(f"{source.path}: line {line}: the header has {header}; {remedy}")
     while len(header) > 1 and not header[-1]:
         header.pop()
     names = [name.strip() or f"column{n}" for n, name in enumerate(header, start=1)]
-    return DelimitedFile(names, _records(found, delimiter, source.quote, len(names)))
+    return DelimitedFile(names, found, dialect)
 
 
 def _sniff(header: str) -> str:
@@ -49,25 +79,33 @@ def _sniff(header: str) -> str:
     return max(counts, key=lambda d: counts[d])
 
 
-class _Pushback:
-    """Lines that can be given back, and the number of the next one."""
+class _Rest:
+    """What is left of a file, to be taken by blocks or by lines, which can be given back; the number of the next."""
 
-    def __init__(self, source: Iterator[str]) -> None:
-        self._source = source
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._block, self._place = b"", 0
         self._back: list[str] = []
+        """Lines in front of the block, the next one last."""
         self.taken: list[str] = []
         self.next_line = 1
 
-    def __iter__(self) -> "_Pushback":
+    def __iter__(self) -> "_Rest":
         return self
 
     def __next__(self) -> str:
-        line = self._back.pop() if self._back else next(self._source)
+        if not self._back:
+            some = self.block(SMALL)
+            self._place += len(some)
+            *whole, last = some.decode().split("\n")
+            self._back = ([line + "\n" for line in whole] + [last] * bool(last))[::-1]
+        if not self._back:
+            raise StopIteration
         self.next_line += 1
-        self.taken.append(line)
+        self.taken.append(self._back.pop())
         if len(self.taken) > MOST_LINES:
             raise _Unclosed
-        return line
+        return self.taken[-1]
 
     def back(self, given: list[str]) -> None:
         """Give lines back, to be read again in the same order."""
@@ -75,25 +113,49 @@ class _Pushback:
         self.next_line -= len(given)
         self.taken.clear()
 
+    def block(self, size: int) -> bytes:
+        """Return whole lines of about `size` bytes, at least one, without taking them; b"" at the end."""
+        if self._back:
+            self._block = "".join(reversed(self._back)).encode() + self._block[self._place:]
+            self._back, self._place = [], 0
+        while self._place == len(self._block):
+            self._block, self._place = next(self._blocks, None) or b"", 0
+            if not self._block:
+                return b""
+        end = self._place + size
+        cut = self._block.rfind(b"\n", self._place, end) + 1 or self._block.find(b"\n", end) + 1
+        return self._block[self._place:cut if end < len(self._block) and cut else len(self._block)]
+
+    def skip(self, num_bytes: int, num_lines: int) -> None:
+        """Take the beginning of what `block` returned."""
+        self._place += num_bytes
+        self.next_line += num_lines
+
 
 class _Unclosed(Exception):
     """A quoted field went on for too many lines."""
 
 
-def _records(found: _Pushback, delimiter: str, quote: str,
-             width: int | None) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield the rows. One empty field beyond the width is dropped, for many tools end their lines with a delimiter.
+def _records(found: _Rest, dialect: Dialect, width: int | None,
+             until: int | None = None) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield the rows that begin before line `until`.
 
-    When a row that spans several lines is bad, a quote in its first line was never meant or never closed: only that
-    line is given up, and reading goes on with the next.
+    One empty field beyond the width is dropped, for many tools end their lines with a delimiter. When a row that spans
+    several lines is bad, a quote in its first line was never meant or never closed: only that line is given up, and
+    reading goes on with the next.
     """
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
-    reader = csv.reader(found, delimiter=delimiter, quotechar=quote or None, quoting=quoting, strict=True)
-    while True:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE
+
+    def reader() -> "Iterator[list[str]]":
+        return csv.reader(found, delimiter=dialect.delimiter, quotechar=dialect.quote or None, quoting=quoting,
+                          strict=True)
+
+    rows = reader()
+    while until is None or found.next_line < until:
         found.taken.clear()
         first = found.next_line
         try:
-            fields: list[str] | str = next(reader)
+            fields: list[str] | str = next(rows)
         except StopIteration:
             return
         except (csv.Error, _Unclosed) as error:
@@ -111,5 +173,5 @@ def _records(found: _Pushback, delimiter: str, quote: str,
             fields = f"{len(fields)} fields where the header has {width}"
         if len(found.taken) > 1:
             found.back(found.taken[1:])
-            reader = csv.reader(found, delimiter=delimiter, quotechar=quote or None, quoting=quoting, strict=True)
+            rows = reader()
         yield first, fields

@@ -3,14 +3,24 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.lines import lines
-from llmrec_cli.ingest.sources import Source
+from llmrec_cli.ingest.csv_blocks import Block
+from llmrec_cli.ingest.json_layouts import lines_of, match, pattern
+from llmrec_cli.ingest.lines import blocks
+from llmrec_cli.ingest.sources import Record, Source
 
 Fields = dict[str, str | None]
+Found = dict[str, Any] | str
 MOST_KEYS = 1000
+MOST_LAYOUTS, MOST_TRIES = 16, 4
+"""Layouts that are remembered, and new ones that are looked for in a block."""
+_FIRST = 200
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -37,37 +47,113 @@ def jsonl_records(source: Source) -> Iterator[tuple[int, Fields | str]]:
 
     Raises DataError when the last line ends in the middle of an object, since the file then lacks its end.
     """
-    for number, line in enumerate(lines(source), start=1):
-        if not line.strip():
+    number = 1
+    for block in blocks(source):
+        for line in lines_of(block):
+            found = _decoded(source, number, line.as_py())
+            if found is not None:
+                yield number, found if isinstance(found, str) else {k: as_text(v) for k, v in found.items()}
+            number += 1
+
+
+def jsonl_rows(source: Source, names: list[str], places: list[int]) -> Iterator[Block | Record]:
+    """Yield the rows: many at once with the values of `names` at `places`, or one with those of all `names`.
+
+    Raises what `jsonl_records` does.
+    """
+    for found in _pieces(source, [names[place] for place in places]):
+        if isinstance(found, Block):
+            yield found
             continue
-        try:
-            found = _DECODER.decode(line.strip(" \t\r\n"))
-        except (ValueError, RecursionError) as error:
-            if not line.endswith("\n") and isinstance(error, json.JSONDecodeError):
-                raise DataError(f"{source.path}: line {number}: the file ends in the middle of a JSON object; it looks "
-                                f"truncated, export or copy it again") from error
-            yield number, f"not JSON ({error})"
-            continue
-        if not isinstance(found, dict):
-            yield number, "not a JSON object"
-        elif "\\u" in line and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
-            yield number, "half of a surrogate pair, which is no character"
-        else:
-            yield number, {key: as_text(value) for key, value in found.items()}
+        line, fields = found
+        yield line, fields if isinstance(fields, str) else [as_text(fields.get(name)) for name in names]
+
+
+def jsonl_names(source: Source, wanted: list[str] | None) -> list[str]:
+    """Return the keys of all objects, or those of the first ones if all that are `wanted` are among them."""
+    if wanted is not None:
+        first: dict[str, None] = {}
+        for _, fields in islice(jsonl_records(source), _FIRST):
+            first.update(dict.fromkeys(fields if isinstance(fields, dict) else ()))
+        if all(name in first for name in wanted):
+            return list(first)
+    return jsonl_keys(source)
 
 
 def jsonl_keys(source: Source) -> list[str]:
     """Return the keys of all objects in the order in which they first appear."""
     keys: dict[str, None] = {}
-    for _, fields in jsonl_records(source):
-        if isinstance(fields, dict):
-            keys.update(dict.fromkeys(fields))
+    for found in _pieces(source, []):
+        if isinstance(found, Block) or isinstance(found[1], str):
+            continue  # A block has the keys of an object before it.
+        keys.update(dict.fromkeys(found[1]))
         if len(keys) > MOST_KEYS:
             raise DataError(f"{source.path}: has more than {MOST_KEYS} different keys; are ids used as keys? Write one "
                             f"object a line with the same keys in each")
     if not keys:
         raise DataError(f"{source.path}: has no rows; each line must be a JSON object")
     return list(keys)
+
+
+def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Found]]:
+    """Yield the objects of a file: lines with a layout met before as blocks, the others one by one."""
+    layouts: dict[tuple[str, ...], str] = {}
+    start = 1
+    for block in blocks(source):
+        lines = lines_of(block)
+        left = np.arange(len(lines))
+        for expression in layouts.values():
+            found, left = _matched(lines, left, expression, len(wanted), start)
+            yield from found
+        for _ in range(MOST_TRIES):
+            if len(left) == 0:
+                break
+            number, left = int(left[0]), left[1:]
+            one = _decoded(source, start + number, lines[number].as_py())
+            if one is None:
+                continue
+            yield start + number, one
+            keys = tuple(one) if isinstance(one, dict) else ()
+            expression_or_none = pattern(list(keys), wanted)
+            if expression_or_none is not None and keys not in layouts and len(layouts) < MOST_LAYOUTS:
+                layouts[keys] = expression_or_none
+                found, left = _matched(lines, left, expression_or_none, len(wanted), start)
+                yield from found
+        for number, line in zip(left.tolist(), lines.take(left).to_pylist(), strict=True):
+            one = _decoded(source, start + number, line)
+            if one is not None:
+                yield start + number, one
+        start += len(lines)
+
+
+def _matched(lines: pa.StringArray, left: np.ndarray, expression: str, num_wanted: int,
+             start: int) -> tuple[list[Block], np.ndarray]:
+    """Return those of the lines `left` that match, as one block or none, and which do not."""
+    if len(left) == 0:
+        return [], left
+    matches, values = match(lines if len(left) == len(lines) else lines.take(left), expression, num_wanted)
+    numbers = pa.array(left[matches] + start, pa.int64())
+    nothing = pa.nulls(len(numbers), pa.string())
+    columns = [values.get(n, nothing) for n in range(num_wanted)]
+    return [Block(numbers, columns)] if len(numbers) else [], left[~matches]
+
+
+def _decoded(source: Source, number: int, line: str) -> Found | None:
+    """Return the object of a line, or why it cannot be read; None for a blank line."""
+    if not line.strip():
+        return None
+    try:
+        found = _DECODER.decode(line.strip(" \t\r\n"))
+    except (ValueError, RecursionError) as error:
+        if not line.endswith("\n") and isinstance(error, json.JSONDecodeError):
+            raise DataError(f"{source.path}: line {number}: the file ends in the middle of a JSON object; it looks "
+                            f"truncated, export or copy it again") from error
+        return f"not JSON ({error})"
+    if not isinstance(found, dict):
+        return "not a JSON object"
+    if "\\u" in line and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
+        return "half of a surrogate pair, which is no character"
+    return found
 
 
 def as_text(value: Any) -> str | None:

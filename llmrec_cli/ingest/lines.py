@@ -1,5 +1,6 @@
 """A text file, plain or compressed, as decoded lines; what cannot be decoded is named by line and byte."""
 
+import codecs
 import zlib
 from collections.abc import Iterator
 from typing import IO
@@ -7,47 +8,58 @@ from typing import IO
 import pyarrow as pa
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.bombs import refuse_bomb
 from llmrec_cli.ingest.sources import Source
 
-BLOCK = 1 << 20
+BLOCK = 1 << 22
 LONGEST = 1 << 26
 """Bytes of the longest line; a compressed bomb is one endless line, and must not fill the memory."""
 _BOMS = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
-_UTF8_BOM = b"\xef\xbb\xbf"
+UTF8_BOM = b"\xef\xbb\xbf"
 
 
 def lines(source: Source) -> Iterator[str]:
-    """Yield the lines of a file with their line ends, without a byte order mark.
-
-    Raises DataError for UTF-16, for bytes that are not in the encoding, for a truncated compressed file and for a line
-    longer than 64 MiB.
-    """
-    start, number = 0, 1
-    for block in _whole_lines(source):
-        if start == 0:
-            _refuse_utf16(source, block)
-        skip = len(_UTF8_BOM) if start == 0 and block.startswith(_UTF8_BOM) else 0
-        try:
-            text = block[skip:].decode(source.encoding)
-        except UnicodeDecodeError as error:
-            raise _undecodable(source, block, skip + error.start, start, number) from error
-        found = text.split("\n")
+    """Yield the lines of a file with their line ends, without a byte order mark. Raises what `blocks` does."""
+    for block in blocks(source):
+        found = block.decode().split("\n")
         last = found.pop()
         for line in found:
             yield line + "\n"
         if last:
             yield last
+
+
+def blocks(source: Source) -> Iterator[bytes]:
+    """Yield a file as blocks of whole lines, some MiB of UTF-8 each, without a byte order mark.
+
+    Raises DataError for UTF-16, for bytes that are not in the encoding, for a truncated compressed file, for one that
+    is a bomb, and for a line longer than 64 MiB.
+    """
+    start, number = 0, 1
+    is_utf8 = codecs.lookup(source.encoding).name in ("utf-8", "ascii")
+    for block in _whole_lines(source):
+        if start == 0:
+            _refuse_utf16(source, block)
+        skip = len(UTF8_BOM) if start == 0 and block.startswith(UTF8_BOM) else 0
+        try:
+            text = block[skip:].decode(source.encoding)
+        except UnicodeDecodeError as error:
+            raise _undecodable(source, block, skip + error.start, start, number) from error
+        yield block[skip:] if is_utf8 else text.encode()
         start += len(block)
-        number += len(found)
+        number += block.count(b"\n")
 
 
 def _whole_lines(source: Source) -> Iterator[bytes]:
     """Yield blocks of bytes that end where a line ends."""
     rest: list[bytes] = []
-    size = 0
+    size = total = 0
     try:
         with _open(source) as stream:
             while block := stream.read(BLOCK):
+                total += len(block)
+                if source.compression:
+                    refuse_bomb(source, total)
                 cut = block.rfind(b"\n") + 1
                 if cut:
                     yield b"".join([*rest, block[:cut]])
@@ -71,6 +83,9 @@ def _open(source: Source) -> IO[bytes]:
 
 def unreadable(source: Source, error: Exception) -> DataError:
     """Return the error for a file that the operating system or a decompressor gave up on."""
+    if "too much memory" in str(error):
+        return DataError(f"{source.path}: asks for a window of more than 128 MiB to be unpacked; pack it again without "
+                         f"`zstd --long` or `--ultra`")
     what = f"is not a whole {source.path.suffix} file" if source.compression else "cannot be read"
     return DataError(f"{source.path}: {what} ({error}); export or copy it again")
 
@@ -86,5 +101,7 @@ def _refuse_utf16(source: Source, block: bytes) -> None:
 
 def _undecodable(source: Source, block: bytes, place: int, start: int, number: int) -> DataError:
     line = number + block.count(b"\n", 0, place)
+    remedy = ("set dataset.encoding to the file's own, latin-1 or gb18030 say, or repair it" if source.columns_key
+              else "convert it to UTF-8, for example with `iconv -f latin1 -t utf-8`")
     return DataError(f"{source.path}: line {line}, byte {start + place} (counted from 0): 0x{block[place]:02x} is not "
-                     f"{source.encoding}; set dataset.encoding to the file's own, latin-1 or gb18030 say, or repair it")
+                     f"{source.encoding}; {remedy}")

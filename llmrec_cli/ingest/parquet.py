@@ -1,17 +1,21 @@
-"""Parquet files as text columns, cast deliberately."""
+"""Parquet files: as text columns, cast deliberately, or left where they are for an engine to read."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.bombs import bytes_per_row
 from llmrec_cli.ingest.jsonl import as_text
 from llmrec_cli.ingest.sources import Source
 
 BATCH = 1 << 17
+BATCH_BYTES = 1 << 26
+_OURS = ("line", "file_row_number", "filename")
+"""Names that the engines give to columns of their own; a file that has one of them is copied."""
 
 
 def open_parquet(source: Source) -> pq.ParquetFile:
@@ -19,25 +23,68 @@ def open_parquet(source: Source) -> pq.ParquetFile:
     if source.compression:
         raise DataError(f"{source.path}: Parquet is compressed inside; unpack the file")
     try:
-        return pq.ParquetFile(source.path)
+        file = pq.ParquetFile(source.path)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(source, error) from error
+    about = file.metadata
+    if about.num_rows != sum(about.row_group(n).num_rows for n in range(about.num_row_groups)):
+        raise _damaged(source, ValueError("its numbers of rows disagree"))
+    return file
 
 
-def parquet_batches(source: Source, file: pq.ParquetFile, columns: list[str],
-                    ids: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    """Yield the chosen columns as strings, nulls kept.
+def parquet_batches(source: Source, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the chosen columns as strings, nulls kept. Raises DataError for damage and for what has no text."""
+    for batch in _read(source, file, columns):
+        try:
+            yield pa.RecordBatch.from_arrays([_text(batch.column(name)) for name in columns], names=columns)
+        except pa.ArrowNotImplementedError as error:
+            kinds = ", ".join(f"'{field.name}' ({field.type})" for field in batch.schema)
+            raise DataError(f"{source.path}: one of the columns {kinds} has a type that cannot be read "
+                            f"({error}); export it as text or as a number") from error
+        except pa.ArrowException as error:
+            raise _damaged(source, error) from error
 
-    Raises DataError for damage, and for ids stored as floating point, which have lost digits already.
-    """
-    schema = file.schema_arrow
+
+def check_parquet(source: Source, columns: Iterable[str]) -> None:
+    """Read these columns of a file through. Raises DataError when it is damaged anywhere in them."""
+    for _ in _read(source, open_parquet(source), list(columns)):
+        pass
+
+
+def refuse_float_ids(source: Source, file: pq.ParquetFile, ids: Iterable[str]) -> None:
+    """Raise DataError for ids stored as floating point, which have lost digits already."""
     for name in ids:
-        if pa.types.is_floating(schema.field(name).type):
+        if pa.types.is_floating(file.schema_arrow.field(name).type):
             raise DataError(f"{source.path}: the id column '{name}' holds floating point numbers, in which long ids "
                             f"lose digits; export it as integers or as text")
+
+
+def is_readable_by_engines(file: pq.ParquetFile, columns: Iterable[str]) -> bool:
+    """Whether DuckDB and Spark read these columns as pyarrow does, by the same names."""
+    names = [name.lower() for name in file.schema_arrow.names]
+    return (len(set(names)) == len(names) and not any(name in names for name in _OURS)
+            and all(_is_flat(file.schema_arrow.field(name).type) for name in columns))
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_dictionary(kind):
+        return types.is_string(kind.value_type) or types.is_large_string(kind.value_type)
+    if types.is_timestamp(kind):
+        return kind.unit != "ns"  # Spark does not read nanoseconds.
+    if types.is_decimal(kind):
+        return kind.precision <= 38
+    return any(test(kind) for test in (types.is_integer, types.is_float32, types.is_float64, types.is_string,
+                                       types.is_large_string, types.is_boolean, types.is_date32))
+
+
+def _read(source: Source, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        for batch in file.iter_batches(BATCH, columns=columns):
-            yield pa.RecordBatch.from_arrays([_text(batch.column(name)) for name in columns], names=columns)
+        rows = max(1, min(BATCH, BATCH_BYTES // max(bytes_per_row(source, columns), 1)))
+        for batch in file.iter_batches(rows, columns=columns):
+            for column in batch.columns:
+                column.validate(full=True)  # Text that is not UTF-8, for one.
+            yield batch
     except (pa.ArrowException, OSError) as error:
         raise _damaged(source, error) from error
 
@@ -46,8 +93,6 @@ def _text(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _text(column.dictionary_decode())
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return column.cast(pa.string())
     if pa.types.is_nested(kind):
         rows = (None if v is None else json.loads(json.dumps(v, default=str)) for v in column.to_pylist())
         return pa.array([as_text(row) for row in rows], pa.string())

@@ -3,7 +3,7 @@
 Here ends what depends on formats: everything after reads the staged file, on any engine.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,14 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.columns import check_names, locate
+from llmrec_cli.ingest.bombs import bytes_per_row
+from llmrec_cli.ingest.columns import locate, plain_names
+from llmrec_cli.ingest.csv_blocks import Block
 from llmrec_cli.ingest.delimited import open_delimited
-from llmrec_cli.ingest.jsonl import jsonl_keys, jsonl_records
-from llmrec_cli.ingest.parquet import open_parquet, parquet_batches
+from llmrec_cli.ingest.jsonl import jsonl_names, jsonl_rows
+from llmrec_cli.ingest.parquet import is_readable_by_engines, open_parquet, parquet_batches, refuse_float_ids
 from llmrec_cli.ingest.rejects import Reject, Rejects
 from llmrec_cli.ingest.sources import Record, Source
 
-MOST_ROWS, MOST_CHARACTERS = 1 << 16, 1 << 23
+MOST_ROWS, MOST_CHARACTERS = 1 << 17, 1 << 23
+"""What is gathered before it is written, as one row group."""
+_IDS = ("user_id", "item_id", "group_id", "entity_id", "head", "tail")
+Rows = Callable[[list[int]], Iterator[Block | Record]]
+"""Yields the rows of a file, given the places of the columns that blocks are to have; records have all columns."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +69,36 @@ class Staged:
 
 
 def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional: tuple[str, ...],
-          rest: bool = False) -> Staged:
+          rest: bool = False, direct: bool = False) -> Staged:
     """Read `sources` into the Parquet file `path`: our columns first, then, with `rest`, all others by their names.
 
-    Raises DataError for files that cannot be read, that lack a required column, or that have no rows.
+    With `direct`, Parquet files that an engine can read as they are, are not copied but listed. Raises DataError for
+    files that cannot be read, that lack a required column, or that have no rows.
     """
     opened = [_open(source, required, optional, rest) for source in sources]
     names = [name for name in (*required, *optional) if any(name in file.places for file in opened)]
     if rest:
         names += dict.fromkeys(name for file in opened for name in file.places if name not in names)
+    for file in opened:
+        for name in names:
+            if name in optional and name not in file.places:
+                raise DataError(f"{file.source.path}: no column '{name}', which other files of this data set have; "
+                                f"add it, or prepare the files apart")
     aliases = {theirs: ours for source in sources for ours, theirs in source.columns.items() if ours in names}
     staged = Staged(path, sources, names, aliases=aliases)
-    columns = [pa.field(f"c{n}", pa.string()) for n in range(len(names))]
-    schema = pa.schema([("file", pa.int32()), ("line", pa.int64()), *columns])
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+    with _Writer(path, len(names)) as writer:
         for number, file in enumerate(opened):
-            for name in names:
-                if name in optional and name not in file.places:
-                    raise DataError(f"{file.source.path}: no column '{name}', which other files of this data set have; "
-                                    f"add it, or prepare the files apart")
-            writer_rows = _Rows(staged, number, file, names, schema)
-            for batch in writer_rows.batches():
-                writer.write_batch(batch)
-            staged.num_read.append(writer_rows.num_read)
-            if writer_rows.num_read == 0:
+            listed = _listed(number, file) if direct else None
+            if listed is not None and file.parquet is not None:
+                staged.direct.append(listed)
+                num_read = file.parquet.metadata.num_rows
+            elif file.parquet is not None:
+                num_read = _copy_parquet(number, file, file.parquet, names, writer)
+            else:
+                num_read = _copy_text(number, file, names, writer, staged.rejects)
+            if num_read == 0:
                 raise DataError(f"{file.source.path}: has a header but no rows")
+            staged.num_read.append(num_read)
     return staged
 
 
@@ -100,85 +111,154 @@ def stage_entities(sources: list[Source], kind: str, folder: Path) -> Staged | N
 
 @dataclass
 class _Opened:
+    """A file with its columns: our name, else its own -> place."""
+
     source: Source
     places: dict[str, int]
-    rows: Iterator[Record] | None = None
+    rows: Rows | None = None
     parquet: pq.ParquetFile | None = None
 
 
 def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool) -> _Opened:
-    """Open a file and find our columns in it: name -> place of the file's column."""
-    rows: Iterator[Record] | None = None
+    """Open a file and find our columns in it."""
+    rows: Rows | None = None
     file: pq.ParquetFile | None = None
     if source.read is not None:
-        names, rows = source.read(source)
+        names, records = source.read(source)
+        rows = _only(records)
     elif source.format == "parquet":
         file = open_parquet(source)
         names = file.schema_arrow.names
     elif source.format == "jsonl":
-        names = jsonl_keys(source)
-        rows = _json_rows(source, names)
+        wanted = None if rest else [source.columns.get(ours, ours) for ours in (*required, *optional)]
+        names = jsonl_names(source, wanted)
+        rows = _of_json(source, names)
     else:
         delimited = open_delimited(source)
-        names, rows = delimited.names, iter(delimited.records)
-    check_names(source, names)
+        names, rows = delimited.names, delimited.rows
     places = locate(source, names, required, optional)
+    if file is not None:
+        refuse_float_ids(source, file, [names[place] for ours, place in places.items() if ours in _IDS])
     if rest:
         ours = set(places.values())
-        places |= {name: n for n, name in enumerate(names) if n not in ours and name not in places}
+        places |= {name: n for n, name in enumerate(plain_names(source, names)) if n not in ours and name not in places}
     return _Opened(source, places, rows, file)
 
 
-def _json_rows(source: Source, names: list[str]) -> Iterator[Record]:
-    for line, fields in jsonl_records(source):
-        yield line, fields if isinstance(fields, str) else [fields.get(name) for name in names]
+def _only(records: Iterator[Record]) -> Rows:
+    return lambda places: records
 
 
-class _Rows:
-    """The rows of one opened file as batches of the staged schema; bad ones go to the rejects."""
+def _of_json(source: Source, names: list[str]) -> Rows:
+    return lambda places: jsonl_rows(source, names, places)
 
-    def __init__(self, staged: Staged, number: int, file: _Opened, names: list[str], schema: pa.Schema) -> None:
-        self.staged, self.number, self.file, self.schema = staged, number, file, schema
-        self.places = [file.places.get(name) for name in names]
-        self.ids = [name for name in names if name.endswith("_id") and name in file.places]
-        self.num_read = 0
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the good rows."""
-        return self._parquet() if self.file.parquet is not None else self._text()
+def _listed(number: int, file: _Opened) -> Direct | None:
+    """Return the file as one that is read where it is, or None when it has to be copied."""
+    if file.parquet is None:
+        return None
+    schema = file.parquet.schema_arrow
+    columns = {ours: schema.names[place] for ours, place in file.places.items()}
+    if not is_readable_by_engines(file.parquet, columns.values()):
+        return None
+    bytes_per_row(file.source, list(columns.values()))  # Raises for a bomb.
+    return Direct(number, file.source.path, columns, {ours: schema.field(theirs).type
+                                                      for ours, theirs in columns.items()})
 
-    def _text(self) -> Iterator[pa.RecordBatch]:
-        assert self.file.rows is not None
-        lines: list[int] = []
-        rows: list[Sequence[str | None]] = []
-        size = 0
-        for line, fields in self.file.rows:
-            self.num_read += 1
-            if isinstance(fields, str):
-                self.staged.rejects.append(Reject(str(self.file.source.path), line, "", fields))
-                continue
-            lines.append(line)
-            rows.append(fields)
-            size += sum(map(len, filter(None, fields)))
-            if len(rows) == MOST_ROWS or size > MOST_CHARACTERS:
-                yield self._batch(lines, [[row[p] for row in rows] if p is not None else None for p in self.places])
-                lines, rows, size = [], [], 0
-        if rows:
-            yield self._batch(lines, [[row[p] for row in rows] if p is not None else None for p in self.places])
 
-    def _parquet(self) -> Iterator[pa.RecordBatch]:
-        assert self.file.parquet is not None
-        names = self.file.parquet.schema_arrow.names
-        chosen = [names[p] for p in self.places if p is not None]
-        ids = tuple(names[self.file.places[name]] for name in self.ids if name in ("user_id", "item_id"))
-        for batch in parquet_batches(self.file.source, self.file.parquet, chosen, ids):
-            lines = range(self.num_read + 1, self.num_read + 1 + len(batch))
-            self.num_read += len(batch)
-            yield self._batch(lines, [batch.column(names[p]) if p is not None else None for p in self.places])
+class _Writer:
+    """Writes batches as row groups of a good size, whatever size they come in."""
 
-    def _batch(self, lines: list[int] | range, columns: list[pa.Array | list[str | None] | None]) -> pa.RecordBatch:
+    def __init__(self, path: Path, num_columns: int) -> None:
+        texts = [f"c{n}" for n in range(num_columns)]
+        self.schema = pa.schema([("file", pa.int32()), ("line", pa.int64()), *((name, pa.string()) for name in texts)])
+        # Line numbers hardly ever repeat, so that a dictionary of them costs more than all the rest.
+        self._writer = pq.ParquetWriter(path, self.schema, compression="zstd", compression_level=1,
+                                        use_dictionary=["file", *texts], write_statistics=False,
+                                        column_encoding={"line": "DELTA_BINARY_PACKED"})
+        self._waiting: list[pa.RecordBatch] = []
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+    def write(self, number: int, lines: pa.Array, columns: Sequence[pa.Array | None]) -> None:
+        """Write rows of the file `number`; a column that is None is all null."""
         size = len(lines)
-        arrays = [pa.nulls(size, pa.string()) if c is None else pa.array(c, pa.string()) if isinstance(c, list) else c
-                  for c in columns]
-        numbers = [pa.repeat(pa.scalar(self.number, pa.int32()), size), pa.array(lines, pa.int64())]
-        return pa.RecordBatch.from_arrays([*numbers, *arrays], schema=self.schema)
+        arrays = [pa.nulls(size, pa.string()) if column is None else column for column in columns]
+        file = pa.repeat(pa.scalar(number, pa.int32()), size)
+        self._waiting.append(pa.RecordBatch.from_arrays([file, lines, *arrays], schema=self.schema))
+        if sum(map(len, self._waiting)) >= MOST_ROWS or sum(b.nbytes for b in self._waiting) >= MOST_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting))
+        self._waiting = []
+
+
+def _copy_text(number: int, file: _Opened, names: list[str], writer: _Writer, rejects: Rejects) -> int:
+    """Write the good rows of a text file, put the others to the rejects, and return how many there are of both."""
+    assert file.rows is not None
+    places = [file.places[name] for name in names if name in file.places]
+    path, num_read = str(file.source.path), 0
+    gathered = _Gathered(number, places, [name in file.places for name in names], writer)
+    for row in file.rows(places):
+        if isinstance(row, Block):
+            num_read += len(row.lines)
+            gathered.flush()
+            gathered.write(row.lines, row.columns)
+            continue
+        num_read += 1
+        line, fields = row
+        if isinstance(fields, str):
+            rejects.append(Reject(path, line, "", fields))
+        else:
+            gathered.append(line, fields)
+    gathered.flush()
+    return num_read
+
+
+class _Gathered:
+    """Rows that come one by one, until they are enough to be written."""
+
+    def __init__(self, number: int, places: list[int], there: list[bool], writer: _Writer) -> None:
+        self.number, self.places, self.there, self.writer = number, places, there, writer
+        self.lines: list[int] = []
+        self.rows: list[Sequence[str | None]] = []
+        self.size = 0
+
+    def append(self, line: int, fields: Sequence[str | None]) -> None:
+        """Add a row."""
+        self.lines.append(line)
+        self.rows.append(fields)
+        self.size += sum(map(len, filter(None, fields)))
+        if len(self.rows) == MOST_ROWS or self.size > MOST_CHARACTERS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what there is."""
+        if self.rows:
+            columns = [pa.array([row[place] for row in self.rows], pa.string()) for place in self.places]
+            self.write(pa.array(self.lines, pa.int64()), columns)
+        self.lines, self.rows, self.size = [], [], 0
+
+    def write(self, lines: pa.Array, columns: list[pa.Array]) -> None:
+        """Write columns as they are."""
+        found = iter(columns)
+        self.writer.write(self.number, lines, [next(found) if is_there else None for is_there in self.there])
+
+
+def _copy_parquet(number: int, file: _Opened, parquet: pq.ParquetFile, names: list[str], writer: _Writer) -> int:
+    """Write the rows of a Parquet file as text and return how many there are."""
+    theirs = {name: parquet.schema_arrow.names[place] for name, place in file.places.items()}
+    num_read = 0
+    for batch in parquet_batches(file.source, parquet, list(theirs.values())):
+        lines = pa.array(range(num_read + 1, num_read + 1 + len(batch)), pa.int64())
+        writer.write(number, lines, [batch.column(theirs[name]) if name in theirs else None for name in names])
+        num_read += len(batch)
+    return num_read

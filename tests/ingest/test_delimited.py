@@ -1,17 +1,32 @@
 """CSV and TSV rows: what fits the header is text, what does not is named."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.delimited import Record, open_delimited
+from llmrec_cli.ingest.csv_blocks import Block
+from llmrec_cli.ingest.delimited import open_delimited
+from llmrec_cli.ingest.sources import Record
 from tests.ingest.preparing import source
 
 
 def read(folder: Path, content: str, name: str = "x.csv", **settings: str) -> tuple[list[str], list[Record]]:
     file = open_delimited(source(folder, content, name, **settings))
-    return file.names, list(file.records)
+    return file.names, one_by_one(file.rows(list(range(len(file.names)))))
+
+
+def one_by_one(rows: Iterable[Block | Record]) -> list[Record]:
+    """Return rows in order, those of blocks too."""
+    found: list[Record] = []
+    for row in rows:
+        if isinstance(row, Block):
+            columns = [column.to_pylist() for column in row.columns]
+            found += zip(row.lines.to_pylist(), map(list, zip(*columns, strict=True)), strict=True)
+        else:
+            found.append(row)
+    return sorted(found, key=lambda row: row[0])
 
 
 def test_every_field_is_text_as_it_was_written(tmp_path: Path) -> None:
