@@ -52,7 +52,9 @@ def amazon_reviews(settings: AmazonReviews, split_kind: str, folder: Path) -> So
     version = VERSIONS[_version(settings.version, reviews)]
     for source in metadata:
         _check_product(source, version)
-    sources = Sources([replace(source, read=partial(_reviews, version)) for source in reviews],
+    # Reviews are read as any JSONL is, for there are many; of their keys, staging takes those of these columns only.
+    columns = dict(zip(INTERACTION_COLUMNS, version.review, strict=True))
+    sources = Sources([replace(source, columns=columns) for source in reviews],
                       [replace(source, read=partial(_products, version)) for source in metadata])
     return with_knowledge(sources, settings)
 
@@ -109,14 +111,6 @@ def _first_keys(source: Source) -> set[str]:
         if isinstance(fields, dict):
             return set(fields)
     raise DataError(f"{source.path}: does not begin with JSON objects, one a line; {WHERE}")
-
-
-def _reviews(version: Version, source: Source) -> tuple[list[str], Iterator[Record]]:
-    def rows() -> Iterator[Record]:
-        for number, fields in jsonl_records(source):
-            yield number, fields if isinstance(fields, str) else [fields.get(key) for key in version.review]
-
-    return INTERACTION_COLUMNS, rows()
 
 
 def _products(version: Version, source: Source) -> tuple[list[str], Iterator[Record]]:

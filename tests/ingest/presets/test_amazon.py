@@ -18,15 +18,16 @@ OLD = [{"overall": 5.0, "vote": "2", "verified": True, "reviewTime": "05 31, 201
        {"overall": 2.0, "verified": False, "reviewerID": "A2", "asin": "B00X", "summary": "No", "unixReviewTime":
         1464739200}]
 OLD_META = [{"category": ["Office Products", "Pens &amp; Refills"], "tech1": "",
-             "description": ["A <b>pen</b>.", "", "Blue."], "title": "Fine pen", "also_buy": ["B00X"], "brand": "Café\n  & Co", "feature": ["Smooth"], "rank":
-             "1,2 in Office", "price": "$1,299.50", "asin": "0001"},
+             "description": ["A <b>pen</b>.", "", "Blue."], "title": "Fine pen",
+             "also_buy": ["B00X"], "brand": "Café\n  & Co", "feature": ["Smooth"],
+             "rank": "1,2 in Office", "price": "$1,299.50", "asin": "0001"},
             {"category": [], "title": "var aPageStart = (new Date()).getTime();", "brand": "", "asin": "B00X",
              "price": ".a-box-inner{background-color:#fff}"},
             {"category": ["Toys"], "title": "Nobody's", "asin": "B00Y", "price": "$4.99 - $25.00"}]
 NEW = [{"rating": 4.0, "title": "So good", "text": "would buy again", "images": [], "asin": "B01V",
-        "parent_asin": "B01", "user_id": "AG3", "timestamp": 1588687728923, "helpful_vote": 0, "verified_purchase": True},
+        "parent_asin": "B01", "user_id": "AG3", "timestamp": 1588687728923, "helpful_vote": 0},
        {"rating": 1.0, "title": "Bad", "text": "no", "images": [], "asin": "B02V", "parent_asin": "B02",
-        "user_id": "AG3", "timestamp": 1588687729000, "helpful_vote": 3, "verified_purchase": True}]
+        "user_id": "AG3", "timestamp": 1588687729000, "helpful_vote": 3}]
 NEW_META = [{"main_category": "All Beauty", "title": "Howard Wax", "average_rating": 4.8, "rating_number": 10,
              "features": ["Protects", "Smells nice"], "description": [], "price": 12.99, "images": [], "videos": [],
              "store": "Howard", "categories": ["Home", "Wax"], "details": {"Brand": "Howard"}, "parent_asin": "B01",

@@ -12,8 +12,9 @@ from tests.ingest.preparing import prepare_with, write
 from tests.ingest.presets.reading import rows_of
 
 MAFENGWO = {"groupMember.txt": "0 2,4\n1 11\n", "groupRatingTrain.txt": "0 1083\n1 2\n",
-            "groupRatingTest.txt": "1 907\n", "userRatingTrain.txt": "2 1083\n4 2\n11 2\n", "userRatingTest.txt": "11 907\n",
-            "groupRatingNegative.txt": "(1,907) 5 6 7\n", "userRatingNegative.txt": "(11,907) 5 6 7\n"}
+            "groupRatingTest.txt": "1 907\n", "userRatingTrain.txt": "2 1083\n4 2\n11 2\n",
+            "userRatingTest.txt": "11 907\n", "groupRatingNegative.txt": "(1,907) 5 6 7\n",
+            "userRatingNegative.txt": "(11,907) 5 6 7\n"}
 CAMRA = {"groupMember.txt": "216 346,414\n217 433\n", "groupRatingTrain.txt": "216 2970 80\n217 21 0\n",
          "groupRatingTest.txt": "217 4381 70\n", "userRatingTrain.txt": "346 2970 100\n414\t4381\t0\n",
          "userRatingTest.txt": "433 21 45\n"}
