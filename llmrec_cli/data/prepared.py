@@ -62,7 +62,8 @@ def read_prepared(folder: str | Path) -> PreparedData:
     manifest = read_manifest(path)
     table = pq.read_table(path / "interactions.parquet", columns=["user", "item", "value", "timestamp", "split"])
     users, items = read_entities(path / "users.parquet", "user"), read_entities(path / "items.parquet", "item")
-    interactions = Interactions(table["user"].to_numpy(), table["item"].to_numpy(), table["value"].to_numpy().astype(np.float32),
+    value = table["value"].to_numpy().astype(np.float32)
+    interactions = Interactions(table["user"].to_numpy(), table["item"].to_numpy(), value,
                                 table["timestamp"].to_numpy(), len(users), len(items))
     names = table["split"].combine_chunks().dictionary_encode()
     codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)

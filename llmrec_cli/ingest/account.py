@@ -1,5 +1,6 @@
 """What was read, dropped and kept, and why: counted as it happens, told at the end."""
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,9 +51,11 @@ def tell(sentence: str) -> None:
 
 
 def show(account: Account, manifest: dict[str, Any], folder: str) -> None:
-    """Print the account to stderr."""
+    """Print what became of the rows, what is likely to be wrong, and what is worth knowing, to stderr."""
     counts = manifest["counts"]
     console = Console(stderr=True, soft_wrap=True)
+    for sentence in account.warnings:
+        console.print(f"[bold]WARNING: {escape(_plain(sentence))}[/bold]", highlight=False)
     table = Table(title=f"prepared '{escape(manifest['name'])}' in {escape(folder)}", title_justify="left")
     for name, justify in (("interactions", "left"), ("rows", "right"), ("why", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
@@ -63,13 +66,23 @@ def show(account: Account, manifest: dict[str, Any], folder: str) -> None:
     console.print(f"{counts['users']:,} users, {counts['items']:,} items; fingerprint {manifest['fingerprint'][:16]}",
                   highlight=False)
     for sentence in account.notes:
-        console.print(f"- {escape(sentence)}", highlight=False)
+        console.print(f"- {escape(_plain(sentence))}", highlight=False)
+    if "audit.html" in manifest["files"]:
+        console.print(f"splits, popularity, texts and leakage checks: {escape(folder)}/audit.html", highlight=False)
+
+
+def _plain(text: str) -> str:
+    """Return `text` with what could act on a terminal written out: sentences quote ids and texts of anyone."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+                   else c.encode("unicode_escape").decode() for c in text)
 
 
 _ALWAYS = ("read", "interactions", "train", "valid", "test")
 _ROWS = (("read", "read", ""), ("  rejected", "rejected", "not readable or not sound; listed in rejects.parquet"),
          ("  merged", "duplicates", "several of one user with one item; dataset.duplicates"),
+         ("  ignored", "ignored_events", "events whose weight is 0; dataset.event_weights"),
          ("  too low", "below_min_value", "value below dataset.min_value"),
          ("  too few", "below_core", "user or item with fewer than dataset.min_*_interactions"),
+         ("negative", "negatives", "dislikes; apart, in negatives.parquet"),
          ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for choosing"),
          ("  test", "test", "to be read once"))

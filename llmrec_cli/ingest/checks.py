@@ -1,13 +1,18 @@
 """Which rows of interactions are sound. Columns may be text, as staged, or have the types of a Parquet file."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+import duckdb
 import ibis
 from ibis.backends import BaseBackend
 from ibis.expr.types import BooleanValue, IntegerColumn, NumericColumn, StringColumn, Table, Value
 
+from llmrec_cli.errors import ResourceError
 from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.engine import read_staged, scan
+from llmrec_cli.ingest.parquet import check_parquet
 from llmrec_cli.ingest.staging import Staged
 
 LARGEST = 1e15
@@ -26,6 +31,7 @@ class Raw:
     keys : the two id columns: user_id or group_id, and item_id
     unit : how timestamps are written, "" without any
     weights : event -> weight; empty for no weighting
+    earlier : rows that were sound before: the keys, value, timestamp, split (int8) and event where there is one
     """
 
     parts: list[Table]
@@ -34,6 +40,7 @@ class Raw:
     keys: tuple[str, str]
     unit: str = ""
     weights: dict[str, float] | None = None
+    earlier: list[Table] = field(default_factory=list)
 
 
 def read_parts(connection: BaseBackend, staged: Staged) -> list[Table]:
@@ -45,6 +52,17 @@ def read_parts(connection: BaseBackend, staged: Staged) -> list[Table]:
         parts.append(rows.select(file=ibis.literal(direct.number, "int32"), line=rows.line.cast("int64"),
                                  **{ours: rows[theirs] for ours, theirs in direct.columns.items()}))
     return parts
+
+
+@contextmanager
+def reading(staged: Staged) -> Iterator[None]:
+    """Find out, when an engine fails, whether a Parquet file that it reads where it is has damaged pages."""
+    try:
+        yield
+    except (ResourceError, duckdb.Error):
+        for direct in staged.direct:
+            check_parquet(staged.sources[direct.number], list(direct.columns.values()))
+        raise
 
 
 def identifier(column: Value) -> StringColumn:

@@ -39,21 +39,24 @@ class Coded:
 def encode(raw: Raw, splits: list[int]) -> Coded:
     """Return the sound rows. `splits` is the code of the split of each file."""
     users, items = (_dictionary(raw, key, kind) for key, kind in zip(raw.keys, ("user", "item"), strict=True))
+    event = ["event"] if "event" in raw.names else []
     parts = []
     for part in raw.parts:
-        event = {"event": identifier(part.event)} if "event" in raw.names else {}
         split = ibis.cases(*((part.file == n, ibis.literal(code, "int8")) for n, code in enumerate(splits))) \
             if any(splits) else ibis.literal(FIRST, "int8")
-        rows = part.select(user_id=identifier(part[raw.keys[0]]), item_id=identifier(part[raw.keys[1]]),
-                           value=value_of(part, raw), timestamp=time_of(part, raw), split=split, **event)
-        parts.append(rows.inner_join(users, "user_id").inner_join(items, "item_id")
-                     .select("user", "item", "value", "timestamp", "split", *event))
-    rows = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
+        parts.append(part.select(*(identifier(part[key]).name(key) for key in raw.keys), value=value_of(part, raw),
+                                 timestamp=time_of(part, raw), split=split,
+                                 **{name: identifier(part[name]) for name in event}))
+    for rows in raw.earlier:
+        parts.append(rows.select(*raw.keys, "value", "timestamp", "split", *event))
+    coded = [part.rename(user_id=raw.keys[0]).inner_join(users, "user_id").inner_join(items, "item_id")
+             .select("user", "item", "value", "timestamp", "split", *event) for part in parts]
+    rows = coded[0].union(*coded[1:]) if len(coded) > 1 else coded[0]
     return Coded(materialised(rows.filter(rows.value.notnull() & rows.timestamp.notnull())), users, items)
 
 
 def _dictionary(raw: Raw, key: str, kind: str) -> Table:
-    parts = [part.select(**{f"{kind}_id": identifier(part[key])}) for part in raw.parts]
+    parts = [part.select(**{f"{kind}_id": identifier(part[key])}) for part in (*raw.parts, *raw.earlier)]
     ids = (parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]).distinct()
     ids = ids.filter(ids[f"{kind}_id"].notnull() & (ids[f"{kind}_id"] != ""))
     return materialised(ids.mutate(**{kind: ibis.row_number().over(order_by=f"{kind}_id").cast("int32")}))

@@ -134,7 +134,7 @@ def text_rules(described: Described, kind: str, settings: DatasetSettings) -> Te
     if described.rows is None and attributes:
         raise ConfigError(f"dataset.{key}: there is no file of {kind}s to take them from; set dataset.{kind}s=<file>")
     for name in attributes:
-        if name not in columns:
+        if columns.get(name) not in described.names:
             raise ConfigError(f"dataset.{key}.{name}: the {kind}s have no such column{nearest(name, described.names)}; "
                               f"there are {', '.join(described.names)}")
     known = {columns[name]: what for name, what in attributes.items()}
@@ -145,11 +145,10 @@ def text_rules(described: Described, kind: str, settings: DatasetSettings) -> Te
         if known.get(columns.get(name, name)) == "image":
             raise ConfigError(f"dataset.{kind}_text={template}: '{name}' is an image by dataset.{key}, which cannot be "
                               f"read in a text; leave it out")
-    if kind == "user" and HISTORY in columns_of(template):
-        if HISTORY in columns:
-            raise ConfigError(f"dataset.user_text={template}: {{{HISTORY}}} is the titles of the training history, but "
-                              f"the users have a column '{HISTORY}' too; rename that in the file")
-        columns[HISTORY] = HISTORY
+    if kind == "user" and HISTORY in columns and HISTORY in columns_of(template):
+        raise ConfigError(f"dataset.user_text={template}: {{{HISTORY}}} is the titles of the training history, but the "
+                          f"users have a column '{HISTORY}' too; rename that in the file")
+    columns |= {HISTORY: HISTORY} if kind == "user" else {}
     parsed = Template(template, columns, f"dataset.{kind}_text") if template else None
     return TextRules(kind, parsed, known, settings.list_separator, settings.max_text_length, settings.strip_html)
 

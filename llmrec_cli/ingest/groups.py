@@ -5,7 +5,7 @@ the group's id has the place of the user's.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.coding import FIRST, Coded, encode
+from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import batches, collect, materialised, read_staged, scalar, size
 from llmrec_cli.ingest.interactions import judge, merge_duplicates, read_raw, reject_unsound
 from llmrec_cli.ingest.numbering import UNNAMED, number
@@ -53,9 +54,13 @@ class Groups:
     unit: str = ""
     staged: list[Staged] = field(default_factory=list)
 
+    def divided(self, rows: Table) -> "Groups":
+        """Return the same with other rows."""
+        return replace(self, rows=rows)
+
 
 def read_groups(connection: BaseBackend, sources: Sources, settings: DatasetSettings, scratch: Path,
-                account: Account) -> Groups | None:
+                account: Account, earlier: Earlier | None = None) -> Groups | None:
     """Return the groups of a data set, or None when it has none. Unsound rows join the rejects of `staged`."""
     if not sources.members:
         return None
@@ -65,7 +70,7 @@ def read_groups(connection: BaseBackend, sources: Sources, settings: DatasetSett
         return Groups(members, staged=[staged])
     by_group = stage(sources.group_interactions, scratch / "group_interactions.staged", ("group_id", "item_id"),
                      ("value", "timestamp"))
-    rows, unit = _interactions(connection, by_group, settings, account)
+    rows, unit = _interactions(connection, by_group, settings, account, earlier)
     return Groups(members, rows, unit, [staged, by_group])
 
 
@@ -90,10 +95,10 @@ def reject_empty(raw: Table, staged: Staged, columns: tuple[str, ...]) -> None:
                               for row in batch.to_pylist())
 
 
-def _interactions(connection: BaseBackend, staged: Staged, settings: DatasetSettings,
-                  account: Account) -> tuple[Table, str]:
+def _interactions(connection: BaseBackend, staged: Staged, settings: DatasetSettings, account: Account,
+                  earlier: Earlier | None) -> tuple[Table, str]:
     """Return the sound rows, those of a pair merged, without those that are too low, and their unit of time."""
-    raw = read_raw(connection, staged, settings, "group_id")
+    raw = read_raw(connection, staged, settings, "group_id", earlier)
     coded = encode(raw, [SPLITS.index(s.split) if s.split else FIRST for s in staged.sources])
     sound = reject_unsound(raw, staged, coded)
     merged = _merged(coded.rows, coded.users, coded.items, settings.duplicates, staged)

@@ -16,6 +16,7 @@ from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.checks import Raw, identifier, read_parts, unsound
 from llmrec_cli.ingest.coding import FIRST, Coded, encode
 from llmrec_cli.ingest.core import core
+from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import batches, collect, dropped, materialised, size
 from llmrec_cli.ingest.sources import Source
 from llmrec_cli.ingest.staging import Staged, stage
@@ -23,6 +24,8 @@ from llmrec_cli.settings.dataset import DatasetSettings
 
 PAIR = ("split", "user", "item")
 OPTIONAL = ("value", "timestamp", "event")
+FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions",)}
+"""Where prepared data has all rows that were sound, those of users and those of groups."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weig
 
     `needed_by` is `split=<name>` when that needs timestamps, or "".
     """
-    staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), OPTIONAL)
+    staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), OPTIONAL, direct=True)
     if needed_by and "timestamp" not in staged.names:
         raise DataError(f"{sources[0].path}: no column 'timestamp', which {needed_by} needs; use split=random or map "
                         f"it with dataset.columns.timestamp=<name>")
@@ -58,16 +61,28 @@ def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weig
     return staged
 
 
-def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings, key: str = "user_id") -> Raw:
+def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings, key: str = "user_id",
+             earlier: Earlier | None = None) -> Raw:
     """Return the staged rows with the unit of their timestamps. `key` is the id column beside item_id."""
     weights = settings.event_weights if key == "user_id" else {}
     names = [name for name in staged.names if name in (key, "item_id", *OPTIONAL)]
     raw = Raw(read_parts(connection, staged), [str(source.path) for source in staged.sources], names, (key, "item_id"),
               weights=weights)
-    if "timestamp" not in names:
+    if "timestamp" in names:
+        chosen = settings.timestamp_unit
+        raw = replace(raw, unit=timestamps.infer_unit(raw.parts, raw.files) if chosen == "auto" else chosen)
+    if earlier is None:
         return raw
-    chosen = settings.timestamp_unit
-    return replace(raw, unit=timestamps.infer_unit(raw.parts, raw.files) if chosen == "auto" else chosen)
+    earlier.check_unit(raw.unit)
+    before = [earlier.rows(connection, name, key) for name in FILES[key]]
+    given = any(source.split for source in staged.sources)
+    return replace(raw, earlier=[_like(rows, names, given) for rows in before if rows is not None])
+
+
+def _like(rows: Table, names: Sequence[str], given: bool) -> Table:
+    """Return rows of before with an event where the new ones have one, and undivided unless files divide them."""
+    rows = rows if given else rows.mutate(split=ibis.literal(FIRST, "int8"))
+    return rows.mutate(event=ibis.literal("")) if "event" in names and "event" not in rows.columns else rows
 
 
 def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) -> Kept:
@@ -85,8 +100,13 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
     num_neutral = 0 if neutral is None else size(neutral)
     unused = [(ignored, "event_without_weight"), (neutral, "below_min_value"),
               (outside(enough, rows) if num_kept < num_enough else None, "below_core")]
-    account.counts |= {"read": sum(staged.num_read), "rejected": len(staged.rejects),
-                       "duplicates": num_sound - num_ignored - num_merged, "ignored_events": num_ignored,
+    if negatives is not None:
+        # A dislike says something of users and items that are known for more.
+        unused.append((outside(negatives, rows), "dislike_of_unknown"))
+        negatives = negatives.semi_join(rows, "user").semi_join(rows, "item")
+    num_earlier = sum(size(table) for table in raw.earlier)
+    account.counts |= {"read": sum(staged.num_read), "earlier": num_earlier, "rejected": len(staged.rejects),
+                       "duplicates": num_earlier + num_sound - num_ignored - num_merged, "ignored_events": num_ignored,
                        "below_min_value": num_neutral, "below_core": num_enough - num_kept}
     tables = [table.mutate(reason=ibis.literal(reason)) for table, reason in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
@@ -95,7 +115,7 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
 
 def reject_unsound(raw: Raw, staged: Staged, coded: Coded) -> int:
     """Return the number of sound rows; the others join the rejects, by a second look that is taken only then."""
-    sound = size(coded.rows)
+    sound = size(coded.rows) - sum(size(rows) for rows in raw.earlier)
     if sound != sum(staged.num_read) - len(staged.rejects):
         for part in raw.parts:
             for batch in batches(unsound(part, raw), 1 << 16):

@@ -119,8 +119,8 @@ def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Fo
                 layouts[keys] = expression_or_none
                 found, left = _matched(lines, left, expression_or_none, len(wanted), start)
                 yield from found
-        for number, line in zip(left.tolist(), lines.take(left).to_pylist(), strict=True):
-            one = _decoded(source, start + number, line)
+        for number in left.tolist():
+            one = _decoded(source, start + number, lines[number].as_py())
             if one is not None:
                 yield start + number, one
         start += len(lines)

@@ -25,18 +25,19 @@ def describe_texts(settings: DatasetSettings, items: Described, users: Described
 
     `rules` are those of items and users, with the classes of numbers.
     """
-    edges = {kind: {name: list(ends) for name, ends in found.edges.items()} for kind, found in (rules or {}).items()}
     shared = {"list_separator": settings.list_separator, "max_length": settings.max_text_length,
               "strip_html": settings.strip_html}
-    return {"item": {"template": settings.item_text, "attributes": dict(settings.attributes),
-                     "columns": dict(items.aliases), "edges": edges.get("item", {}), **shared},
-            "user": {"template": settings.user_text, "attributes": dict(settings.user_attributes),
-                     "columns": dict(users.aliases), "edges": edges.get("user", {}), **shared}}
+    given = {"item": (settings.item_text, settings.attributes, items),
+             "user": (settings.user_text, settings.user_attributes, users)}
+    edges = {kind: {name: list(ends) for name, ends in found.edges.items()} for kind, found in (rules or {}).items()}
+    return {kind: {"template": template, "attributes": dict(attributes), "columns": dict(described.aliases),
+                   "names": list(described.names), "edges": edges.get(kind, {}), **shared}
+            for kind, (template, attributes, described) in given.items()}
 
 
-def manifest_of(folder: Path, name: str, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,
+def manifest_of(name: str, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,
                 account: Account) -> dict[str, Any]:
-    """Return the manifest of the files in `folder`.
+    """Return the manifest, but for `files`, the hashes of the files.
 
     The fingerprint is made of `content`, the hashes of what is in the interactions, items and users: not of the
     rejects, which name files and lines, nor of Parquet's bytes, which change with its version.
@@ -45,5 +46,9 @@ def manifest_of(folder: Path, name: str, content: list[str], split: dict[str, An
     newest = account.counts.pop("newest", 0)
     return {"format": FORMAT, "name": name, "fingerprint": fingerprint, "counts": account.counts, "split": split,
             "texts": texts, "timestamp_unit": unit, "data_cutoff": newest if unit else None,
-            "notes": account.notes,
-            "files": {file.name: sha256(file) for file in sorted(folder.iterdir())}}
+            "warnings": account.warnings, "notes": account.notes}
+
+
+def with_files(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the manifest with the hashes of all files in `folder`."""
+    return {**manifest, "files": {file.name: sha256(file) for file in sorted(folder.iterdir())}}

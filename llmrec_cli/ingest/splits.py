@@ -196,14 +196,12 @@ def _held_out(rows: Table, place: IntegerColumn, test: Any, valid: Any) -> Table
 
 
 def divide_negatives(negatives: Table, coded: Coded, divided: Divided, settings: SplitSettings) -> Table:
-    """Return the negatives of users and items that are kept, divided so that none tells of what is held out.
+    """Return the negatives, of users and items that are kept, divided so that none tells of what is held out.
 
     By time, file or entity where the split goes by these; with leave_last_out by the times of the user's own held-out
     interactions; with random by the hash of user and item alone, since no ratio is at stake.
     """
-    rows = divided.rows
-    users, items = rows.select("user").distinct(), rows.select("item").distinct()
-    known = negatives.semi_join(users, "user").semi_join(items, "item")
+    rows, known = divided.rows, negatives
     if isinstance(settings, (ColdItems, ColdUsers)):
         kind = "item" if isinstance(settings, ColdItems) else "user"
         return _by_entity(known, rows.select(kind, "split").distinct(), kind)

@@ -65,7 +65,7 @@ def bars(title: str, x_label: str, y_label: str, names: Sequence[str], series: d
     drawn = []
     for place, name in enumerate(names):
         below = 0
-        for number, (split, counts) in enumerate(shown.items()):
+        for split, counts in shown.items():
             if counts[place]:
                 y = _y((below + counts[place]) / top)
                 label = f"{name}: {counts[place]:,}" + (f" {split}" if len(series) > 1 else "")

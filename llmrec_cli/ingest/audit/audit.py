@@ -53,8 +53,8 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
           account: Account) -> dict[str, Any]:
     """Return the audit of the Parquet files in `path`; its warnings and notes join the account's.
 
-    `unit` is how timestamps were written, "" without any. Adds users_with_one_interaction and held_out_also_in_train to
-    the account's counts.
+    `unit` is how timestamps were written, "" without any. Adds negatives, users_with_one_interaction and
+    held_out_also_in_train to the account's counts.
     """
     folder = Folder(connection, path)
     rows = folder.table("interactions")
@@ -73,6 +73,8 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
         "groups": describe_groups(folder), "knowledge": describe_knowledge(folder, folder.size("items")),
         "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split.kind, unit), held_out_titles(folder)]}
     dropped(per_user, per_item)
+    if folder.has("negatives"):
+        account.counts["negatives"] = found["rows"]["negatives"]
     account.counts |= {"users_with_one_interaction": found["splits"]["all"]["users_with_one_interaction"],
                        "held_out_also_in_train": next(c["count"] for c in found["leakage"] if c["name"] == leaks.PAIRS)}
     account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split)

@@ -7,6 +7,7 @@ from typing import Any
 
 import ibis
 import numpy as np
+import pyarrow as pa
 from ibis.expr.types import Table
 from numpy.typing import NDArray
 
@@ -18,7 +19,6 @@ from llmrec_cli.ingest.engine import batches, collect, materialised
 NUM_BINS, MOST_VALUES = 60, 20
 _BATCH = 1 << 16
 _SAMPLE = 200_000
-# Arrow's own way to numpy imports pandas, which takes as long as all the rest on a small data set: hence dlpack.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,8 +55,7 @@ class Counted:
         self.cold_interactions = dict.fromkeys(SPLITS, 0)
         self.num_named = self.num_trained = 0
         for batch in batches(table.select(*SPLITS), _BATCH):
-            columns: dict[str, NDArray[np.int64]] = {
-                split: np.from_dlpack(batch.column(n)) for n, split in enumerate(SPLITS)}
+            columns = dict(zip(SPLITS, (_numbers(column) for column in batch.columns), strict=True))
             untrained = columns["train"] == 0
             self.num_named += len(untrained)
             self.num_trained += int((~untrained).sum())
@@ -65,6 +64,11 @@ class Counted:
                 self.cold[split] += int(np.count_nonzero(columns[split][untrained]))
                 self.cold_interactions[split] += int(columns[split][untrained].sum())
             self.tallies["all"].add(columns["train"] + columns["valid"] + columns["test"])
+
+
+def _numbers(column: pa.Array) -> NDArray[np.int64]:
+    # Arrow's own way to numpy imports pandas, which takes as long as all the rest on a small data set.
+    return np.from_dlpack(column).astype(np.int64)
 
 
 def describe_splits(parts: dict[str, Part], users: Counted, items: Counted, unit: str) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""All of `prepare` between finding the files and describing what was written: a recipe from raw rows to tables."""
+
+from pathlib import Path
+from typing import Any
+
+from ibis.backends import BaseBackend
+from ibis.expr.types import Table
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.account import Account, refuse_rejects
+from llmrec_cli.ingest.audit.audit import audit
+from llmrec_cli.ingest.checks import reading
+from llmrec_cli.ingest.earlier import Earlier
+from llmrec_cli.ingest.engine import engine
+from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules
+from llmrec_cli.ingest.groups import Groups, divide_groups, read_groups, write_groups
+from llmrec_cli.ingest.histories import training_titles
+from llmrec_cli.ingest.interaction_files import write_filtered, write_rows
+from llmrec_cli.ingest.interactions import Kept, check_columns, keep, read_raw, stage_interactions
+from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
+from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
+from llmrec_cli.ingest.numbering import number
+from llmrec_cli.ingest.sources import Sources
+from llmrec_cli.ingest.splits import Divided, divide, divide_negatives, needs_time
+from llmrec_cli.ingest.staging import Staged, stage_entities
+from llmrec_cli.ingest.tally import tally
+from llmrec_cli.ingest.writing import write_entities, write_rejects
+from llmrec_cli.settings.stages import PrepareConfig
+
+
+def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder: Path, scratch: Path,
+          account: Account) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write all tables into `folder`; return the manifest, but for the hashes of files, and the audit."""
+    settings = cfg.dataset
+    if earlier is not None:
+        sources = earlier.sources(sources, scratch)
+    staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights))
+    check_columns(settings, staged.names)
+    staged_of = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in ("item", "user")}
+    with engine(cfg.engine, scratch) as connection, reading(staged):
+        types = {"item": settings.attributes, "user": settings.user_attributes}
+        described = {kind: describe(connection, part, kind, account, types[kind]) for kind, part in staged_of.items()}
+        rules = {kind: text_rules(described[kind], kind, settings) for kind in described}
+        kept = keep(read_raw(connection, staged, settings, earlier=earlier), staged, settings, account)
+        groups = read_groups(connection, sources, settings, scratch, account, earlier)
+        graph = read_knowledge(connection, sources, scratch, account)
+
+        files = [staged, *filter(None, staged_of.values()), *(groups.staged if groups else ()),
+                 *(graph.staged if graph else ())]
+        for part in files:
+            refuse_rejects(part, settings.max_reject_share)
+        divided = divide(kept.coded, cfg.split, kept.unit, settings.timestamp_unit)
+        if groups is not None and groups.rows is not None:
+            groups = groups.divided(divide_groups(groups.rows, cfg.split, groups.unit, divided.cutoff,
+                                                  chosen_unit=settings.timestamp_unit, users_unit=kept.unit))
+        users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
+        tally(divided.rows, {"user": users, "item": items}, described, account)
+
+        rules = {"item": fit_classes(rules["item"], items, described["item"]),
+                 "user": fit_classes(rules["user"], users, described["user"])}
+        content = [write_rows(folder / "interactions.parquet", divided.rows, users, items),
+                   write_entities(folder, items, described["item"], "item", rules["item"], account)]
+        histories = training_titles(folder / "interactions.parquet", folder / "items.parquet",
+                                    settings.history_titles) if rules["user"].needs_history else None
+        content.append(write_entities(folder, users, described["user"], "user", rules["user"], account, histories))
+        if kept.negatives is not None:
+            negatives = divide_negatives(kept.negatives, kept.coded, divided, cfg.split)
+            content.append(write_rows(folder / "negatives.parquet", negatives, users, items))
+        write_filtered(folder / "filtered.parquet", kept.filtered, kept.coded)
+        if groups is not None:
+            before = earlier.catalogue(connection, "group") if earlier else None
+            content += write_groups(folder, groups, users, items, account, before)
+        if graph is not None:
+            content += write_knowledge(folder, graph, described["item"], items, settings, account)
+        write_bad_rows(folder, files, earlier, scratch)
+        found = audit(connection, folder, settings, cfg.split, kept.unit, account)
+    if graph is not None:
+        found["links"] = graph.report
+    manifest = manifest_of(settings.name, content, describe_split(cfg.split, divided.cutoff),
+                           describe_texts(settings, described["item"], described["user"], rules), kept.unit, account)
+    return manifest, found
+
+
+def catalogues(connection: BaseBackend, cfg: PrepareConfig, kept: Kept, divided: Divided,
+               described: dict[str, Described], groups: Groups | None, earlier: Earlier | None) -> tuple[Table, Table]:
+    """Return the users and items, numbered: those of interactions, and those that are only told of.
+
+    With dataset.min_user_interactions users who are only told of are left out, unless they are in a group, and with
+    min_item_interactions so are items.
+    """
+    rows, settings = divided.rows, cfg.dataset
+    told = {kind: [] if described[kind].rows is None or getattr(settings, f"min_{kind}_interactions") > 0
+            else [described[kind].rows] for kind in described}
+    if groups is not None:
+        told["user"].append(groups.members)
+        if groups.rows is not None and settings.min_item_interactions <= 0:
+            told["item"].append(groups.rows)
+    before = {kind: earlier.catalogue(connection, kind) if earlier else None for kind in described}
+    return (number(rows, kept.coded.users, "user", told["user"], before["user"]),
+            number(rows, kept.coded.items, "item", told["item"], before["item"]))
+
+
+def write_bad_rows(folder: Path, files: list[Staged], earlier: Earlier | None, scratch: Path) -> None:
+    """Write the rejects of all files, and those there were before."""
+    rejects = [part.rejects for part in files]
+    write_rejects(folder, [*rejects, earlier.rejects(scratch)] if earlier else rejects)
+
+
+def refuse_warnings(account: Account, strict: bool) -> None:
+    """Raise DataError with all warnings when they are not to be lived with."""
+    if strict and account.warnings:
+        told = "\n".join(f"  {sentence}" for sentence in account.warnings)
+        raise DataError(f"dataset.audit=strict: the audit warns, so nothing was written:\n{told}\n"
+                        f"Repair the data, or set dataset.audit=warn to go on with it")

@@ -1,0 +1,144 @@
+"""What was prepared before, for mode=append: its rows come first, and its numbers stay.
+
+Prepared data holds all that is needed to prepare it again: every sound row is in interactions.parquet,
+negatives.parquet or filtered.parquet, and what files said of users and items is in their own columns. Rows that were
+merged are not needed: merging what was merged with what comes gives the same as merging all at once, whatever
+dataset.duplicates says.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ibis.backends import BaseBackend
+from ibis.expr.types import Table
+
+from llmrec_cli.data.prepared import SPLITS, read_manifest
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.ingest.engine import read_staged
+from llmrec_cli.ingest.rejects import Rejects
+from llmrec_cli.ingest.sources import Source, Sources
+from llmrec_cli.settings.base import to_plain
+from llmrec_cli.settings.stages import PrepareConfig
+
+# What says where rows come from and how they are written may change from one delivery to the next; what is made of
+# them may not.
+READING = (
+    "interactions", "train", "valid", "test", "items", "users", "groups", "group_interactions", "group_train",
+    "group_valid", "group_test", "knowledge", "links", "path", "columns", "item_columns", "user_columns", "header",
+    "item_header", "user_header", "encoding", "delimiter", "quote", "max_reject_share", "audit", "reviews", "metadata",
+    "version", "dev_path", "name")
+_BATCH = 1 << 14
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Prepared data that new files are added to: its folder and its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    def rows(self, connection: BaseBackend, name: str, key: str = "user_id") -> Table | None:
+        """Return user_id (or group_id: `key`), item_id, value, timestamp, split (int8) and event of <name>.parquet."""
+        if not (self.folder / f"{name}.parquet").is_file():
+            return None
+        table = read_staged(connection, self.folder / f"{name}.parquet")
+        split = ibis.cases(*((table.split == s, ibis.literal(n, "int8")) for n, s in enumerate(SPLITS)))
+        event = ["event"] if "event" in table.columns else []
+        return table.mutate(split=split).select(key, "item_id", "value", "timestamp", "split", *event)
+
+    def catalogue(self, connection: BaseBackend, kind: str) -> Table | None:
+        """Return <kind> and <kind>_id of all items, users or groups (`kind`: item | user | group), each once."""
+        file = self.folder / f"{kind}s.parquet"
+        return read_staged(connection, file).select(kind, f"{kind}_id").distinct() if file.is_file() else None
+
+    def rejects(self, scratch: Path) -> Rejects:
+        """Return the rows that were bad then."""
+        found = Rejects(scratch / "earlier.rejects")
+        for batch in pq.ParquetFile(self.folder / "rejects.parquet").iter_batches(_BATCH):
+            found.extend_table(pa.Table.from_batches([batch]))
+        return found
+
+    def sources(self, sources: Sources, scratch: Path) -> Sources:
+        """Return `sources` with what was said before of items, users, members and knowledge in front."""
+        def before(kind: str) -> list[Source]:
+            file = self.folder / f"{kind}.parquet"
+            return [Source(file)] if file.is_file() else []
+
+        described = {kind: self._described(kind, scratch) for kind in ("item", "user")}
+        return replace(sources, items=described["item"] + sources.items, users=described["user"] + sources.users,
+                       members=before("groups") + sources.members, triples=before("triples") + sources.triples,
+                       links=before("links") + sources.links)
+
+    def _described(self, kind: str, scratch: Path) -> list[Source]:
+        """Return a file of the columns that files of items or users had, under the names that they had."""
+        names = self.manifest["texts"][kind]["names"]
+        if not names:
+            return []
+        file = pq.ParquetFile(self.folder / f"{kind}s.parquet")
+        own = file.schema_arrow.names[-len(names):]
+        target = pa.schema([(f"{kind}_id", pa.string()), *((name, pa.string()) for name in names)])
+        path = scratch / f"earlier_{kind}s.parquet"
+        with pq.ParquetWriter(path, target) as writer:
+            for batch in file.iter_batches(_BATCH, columns=[f"{kind}_id", *own]):
+                columns = [batch.column(f"{kind}_id"), *(batch.column(name) for name in own)]
+                said = columns[1].is_valid()
+                for column in columns[2:]:
+                    said = pc.or_(said, column.is_valid())
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=target).filter(said))
+        return [Source(path)]
+
+    def check_unit(self, unit: str) -> None:
+        """Raise DataError when the new rows write time as the earlier ones did not."""
+        before = self.manifest["timestamp_unit"]
+        if bool(unit) != bool(before) or ("order" in (unit, before) and unit != before):
+            raise DataError(f"mode=append: the timestamps are written in '{unit or 'nothing'}', and those in "
+                            f"{self.folder} were in '{before or 'nothing'}', so they cannot be compared; say which it "
+                            f"is with dataset.timestamp_unit, or prepare all of it with mode=new")
+
+    def chain(self) -> list[dict[str, Any]]:
+        """Return fingerprint and inputs of all that came before, the oldest first."""
+        own = {key: self.manifest[key] for key in ("fingerprint", "inputs")}
+        return [*self.manifest.get("chain", []), own]
+
+
+def read_earlier(cfg: PrepareConfig, output: Path, inputs: dict[str, Any]) -> Earlier | None:
+    """Return the prepared data in `output` for mode=append, None for mode=new.
+
+    `inputs` is the signature of this run. Raises ConfigError when there is nothing, when it was made with other
+    settings, and when one of the files is in it already.
+    """
+    if cfg.mode == "new":
+        return None
+    if not (output / "manifest.json").is_file():
+        raise ConfigError(f"mode=append: there is no prepared data in {output} to add to; leave mode out the "
+                          f"first time")
+    earlier = Earlier(output, read_manifest(output))
+    _refuse_other_settings(cfg, earlier)
+    there = {(file["path"], file.get("size"), file.get("mtime_ns"), file.get("sha256"))
+             for link in earlier.chain() for file in _of_rows(link["inputs"])}
+    for file in _of_rows(inputs):
+        if (file["path"], file.get("size"), file.get("mtime_ns"), file.get("sha256")) in there:
+            raise ConfigError(f"mode=append: {file['path']} is in {output} already; name only files that are new, or "
+                              f"prepare all of it with mode=new")
+    return earlier
+
+
+def _of_rows(inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    return [file for role in ("interactions", "group_interactions") for file in inputs["files"].get(role, [])]
+
+
+def _refuse_other_settings(cfg: PrepareConfig, earlier: Earlier) -> None:
+    problems = []
+    for part, settings in (("dataset", cfg.dataset), ("split", cfg.split)):
+        before, now = earlier.manifest["inputs"][part], to_plain(settings)
+        for key in sorted({*before, *now}):
+            if before.get(key) != now.get(key) and not (part == "dataset" and key in READING):
+                problems.append(f"mode=append: {part}.{key}={now.get(key)}, but {earlier.folder} was made with "
+                                f"{before.get(key)}; set it to that, or prepare all of it with mode=new")
+    if problems:
+        raise ConfigError(problems)
