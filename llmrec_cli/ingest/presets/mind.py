@@ -20,7 +20,7 @@ from llmrec_cli.settings.presets import Mind
 
 FILES = ("behaviors.tsv", "news.tsv")
 OTHERWISE = ("name the unpacked folder MINDsmall_train or MINDlarge_train, from https://msnews.github.io (Microsoft "
-             "Research License Terms: for research, not for commercial use, not to be redistributed)")
+             "Research License Terms: for research, not for commercial use)")
 NEWS_COLUMNS = ("item_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
 COLUMNS = ["user_id", "item_id", "value", "timestamp"]
 _NUM_FIELDS = 5
