@@ -50,7 +50,7 @@ def held_out_titles(folder: Folder) -> dict[str, Any]:
     hits = _not_from_history(sorted(hits), rows, told, titled)
     bad = share(len(hits), checked) > WARN_FROM
     examples = folder.pairs([{"user": user, "item": item} for user, item, _ in hits[:SHOWN]])
-    note = f"of every {every}th user only, to look at no more than about {MOST_PAIRS:,}" if every > 1 else ""
+    note = f"of one user in {every} only, to look at no more than about {MOST_PAIRS:,}" if every > 1 else ""
     return check(NAME, meaning, len(hits), checked, examples=examples, bad=bad, note=note)
 
 

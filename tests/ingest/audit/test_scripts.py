@@ -1,0 +1,30 @@
+"""Scripts are told by where most letters are from."""
+
+import pyarrow as pa
+import pytest
+
+from llmrec_cli.ingest.audit.scripts import NAMES, Scripts
+
+
+def dominant(*texts: str) -> dict[str, int]:
+    scripts = Scripts()
+    scripts.add(pa.array(texts))
+    return {NAMES[n]: int(count) for n, count in enumerate(scripts.counts) if count}
+
+
+@pytest.mark.parametrize(("text", "script"), [
+    ("Alien", "Latin"), ("Amélie, 2001", "Latin"), ("千と千尋の神隠し", "Han"), ("となりのトトロ", "Hiragana/Katakana"),
+    ("기생충", "Hangul"), ("Солярис", "Cyrillic"), ("أحلام", "Arabic"), ("ואלס", "Hebrew"), ("लगान", "Devanagari"),
+    ("ลุงบุญมี", "Thai"), ("Κυνόδοντας", "Greek"), ("Ամեն", "other"), ("1984", "none"), ("🎬 – 2", "none")])
+def test_the_dominant_script(text: str, script: str) -> None:
+    assert dominant(text) == {script: 1}
+
+
+def test_many_texts_at_once_are_counted_each() -> None:
+    assert dominant("Alien", "Солярис", "Stalker 1979", "7", "Сталкер", "é") == {"none": 1, "Latin": 3, "Cyrillic": 2}
+
+
+def test_two_scripts_are_mixed_but_japanese_is_one() -> None:
+    scripts = Scripts()
+    scripts.add(pa.array(["Солярис Solaris", "千と千尋の神隠し", "Solaris", "Solaris is a film of 1972 by А. Tarkovsky"]))
+    assert scripts.mixed == 1
