@@ -16,6 +16,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import ConfigError, ResourceError
+from llmrec_cli.ingest.signals import heeding_signals
 from llmrec_cli.settings.engine import DuckDb, EngineSettings, Spark
 
 SCRATCH = "spark.llmrec.scratch"
@@ -43,7 +44,8 @@ def _duckdb(settings: DuckDb, folder: Path) -> Iterator[BaseBackend]:
     connection = ibis.duckdb.connect(temp_directory=str(folder), **options,
                                      **({"threads": settings.threads} if settings.threads else {}))
     try:
-        yield connection
+        with heeding_signals(connection.con.interrupt):
+            yield connection
     except duckdb.OutOfMemoryException as error:
         raise ResourceError(f"the data did not fit into engine.memory={settings.memory} and the disk of "
                             f"{folder.parent} ({_first_line(error)}); free disk or raise engine.memory") from error
@@ -77,7 +79,8 @@ def _spark(settings: Spark, folder: Path) -> Iterator[BaseBackend]:
         raise ConfigError(f"engine=spark engine.master={settings.master}: Spark did not start ({_first_line(error)}); "
                           f"it needs Java 17 or newer (JAVA_HOME) and a master that answers") from error
     try:
-        yield ibis.pyspark.connect(session)
+        with heeding_signals(session.sparkContext.cancelAllJobs):
+            yield ibis.pyspark.connect(session)
     except (PySparkException, Py4JError) as error:
         raise ResourceError(f"engine=spark: Spark gave up ({_first_line(error)}); give it more memory or disk with "
                             f"engine.conf.<key>=<value>") from error
