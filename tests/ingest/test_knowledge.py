@@ -1,0 +1,148 @@
+"""Knowledge: triples and links as they are written, and what is said of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow.parquet as pq
+import pytest
+from ibis.backends import BaseBackend
+
+from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.engine import engine, materialised
+from llmrec_cli.ingest.entities import describe
+from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
+from llmrec_cli.ingest.links import Graph
+from llmrec_cli.ingest.sources import Sources
+from llmrec_cli.ingest.staging import stage_entities
+from llmrec_cli.settings.dataset import Files, Knowledge
+from llmrec_cli.settings.engine import DuckDb
+from tests.ingest.preparing import source
+from tests.ingest.test_contradictions import GENRES, NUMBER, opaque, shuffled
+
+ITEMS = "item_id,title\na,Alien\nb,Brazil\nc,Clue\n"
+TRIPLES = "head,relation,tail\nm2,by,x\nm1,by,y\nm1,by,y\nm3,by,\nz,part_of,m1\n"
+LINKS = "item_id,entity_id\na,m1\nb,m2\nb,m2\nnone,x\nc,gone\n"
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[BaseBackend]:
+    """Return a running DuckDB."""
+    (tmp_path / "engine").mkdir()
+    with engine(DuckDb(threads=1), tmp_path / "engine") as found:
+        yield found
+
+
+class Written:
+    """What was written of knowledge, and what was said."""
+
+    def __init__(self, connection: BaseBackend, folder: Path, items: str = ITEMS, triples: str = TRIPLES,
+                 links: str = LINKS, entities: str = "", **knowledge: Any) -> None:
+        self.account = Account()
+        files = {"triples": triples, "links": links, "entities": entities}
+        sources = Sources([], **{kind: [source(folder, text, f"{kind}.csv")] for kind, text in files.items() if text})
+        described = describe(connection, stage_entities([source(folder, items, "items.csv")], "item", folder), "item",
+                             Account())
+        assert described.rows is not None
+        catalogue = materialised(described.rows.select("item_id", item=ibis.row_number().over(order_by="item_id")))
+        graph = read_knowledge(connection, sources, folder, self.account)
+        assert graph is not None
+        self.graph: Graph = graph
+        self.folder = folder / "out"
+        self.folder.mkdir()
+        settings = Files(attributes={"genres": "list"} if "genres" in items else {},
+                         knowledge=Knowledge(triples="triples.csv", **knowledge))
+        self.hashes = write_knowledge(self.folder, graph, described, catalogue, settings, self.account)
+
+    def rows(self, name: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a file."""
+        return [tuple(row.values()) for row in pq.read_table(self.folder / f"{name}.parquet").to_pylist()]
+
+
+def test_triples_and_links_are_written_once_and_in_order(connection: BaseBackend, tmp_path: Path) -> None:
+    written = Written(connection, tmp_path)
+    assert written.rows("triples") == [("m1", "by", "y"), ("m2", "by", "x"), ("z", "part_of", "m1")]
+    assert written.rows("links") == [(0, "a", "m1"), (1, "b", "m2")]
+    rejects = [(r.line, r.column, r.reason) for part in written.graph.staged for r in part.rejects]
+    assert rejects == [(5, "tail", "is empty")]
+    counts = written.account.counts
+    assert {key: counts[key] for key in ("triples", "triples_repeated", "triples_rejected", "entities", "relations",
+                                         "items_linked", "items_unlinked", "links_repeated", "links_unknown_item",
+                                         "links_unknown_entity", "triples_of_items")} == {
+        "triples": 3, "triples_repeated": 1, "triples_rejected": 1, "entities": 5, "relations": 2, "items_linked": 2,
+        "items_unlinked": 1, "links_repeated": 1, "links_unknown_item": 1, "links_unknown_entity": 1,
+        "triples_of_items": 3}
+    assert written.account.warnings == []
+
+
+def test_the_share_that_is_linked_is_told_with_some_links_to_look_at(connection: BaseBackend, tmp_path: Path) -> None:
+    written = Written(connection, tmp_path, entities="entity_id,name\nm1,Alien (film)\nunused,Nothing\n")
+    notes = written.account.notes
+    assert notes[0] == ("2 of 3 items (66.7%) are linked to an entity, 1 are not; 3 of 3 triples (100.0%) are about "
+                        "linked items; 5 entities, 2 relations")
+    assert "linked, to look at: item a 'Alien' is entity m1: name Alien (film)" in notes
+    assert "linked, to look at: item b 'Brazil' is entity m2: by x" in notes
+    assert "1 entities of dataset.knowledge.entities are in no triple" in notes
+    assert any(note.startswith("whether the links are right cannot be told") for note in notes)
+    assert written.graph.report["counts"]["items_linked"] == 2
+    assert len(written.graph.report["examples"]) == 2
+
+
+def test_nothing_depends_on_the_order_of_rows(connection: BaseBackend, tmp_path: Path) -> None:
+    def turned(text: str) -> str:
+        header, *rows = text.splitlines()
+        return "\n".join([header, *rows[::-1]]) + "\n"
+
+    one = Written(connection, tmp_path / "1")
+    two = Written(connection, tmp_path / "2", turned(ITEMS), turned(TRIPLES), turned(LINKS))
+    assert one.hashes == two.hashes
+    assert one.account.notes == two.account.notes
+
+
+def test_links_that_are_ambiguous_are_left_out_with_a_warning(connection: BaseBackend, tmp_path: Path) -> None:
+    written = Written(connection, tmp_path, links="item_id,entity_id\na,m1\na,m2\nb,x\nc,y\n")
+    assert written.rows("links") == [(1, "b", "x"), (2, "c", "y")]
+    assert written.account.warnings == ["2 links are left out, since they give an item several entities or an entity "
+                                        "several items; keep one of each in dataset.links"]
+
+
+def test_links_of_another_data_set_are_warned_of(connection: BaseBackend, tmp_path: Path) -> None:
+    items = "item_id,genres\n" + "".join(f"i{n},{'|'.join(GENRES[n])}\n" for n in range(NUMBER))
+    for name, order in (("right", list(range(NUMBER))), ("wrong", shuffled())):
+        links = "item_id,entity_id\n" + "".join(f"i{n},m{e}\n" for n, e in enumerate(order))
+        written = Written(connection, tmp_path / name, items, opaque(), links)
+        if name == "right":
+            assert written.account.warnings == []
+            assert any("so the links are likely to be right" in note for note in written.account.notes)
+        else:
+            [warning] = written.account.warnings
+            assert warning.startswith("linked entities have nothing to do with their items: over 300 links")
+            assert warning.endswith("look at links.parquet; is this the link file of another data set?")
+
+
+def test_entities_with_other_titles_are_warned_of(connection: BaseBackend, tmp_path: Path) -> None:
+    entities = "entity_id,title\nm1,Brazil\nm2,Alien\n"
+    [warning] = Written(connection, tmp_path, entities=entities).account.warnings
+    assert warning == ("linked entities contradict their items: 'title' differs from 'title' in 2 of 2 links (100%); "
+                       "item a has 'Alien', its entity m1 'Brazil'; look at links.parquet; is this the link file of "
+                       "another data set?")
+
+
+def test_without_a_link_anywhere_the_next_step_is_told(connection: BaseBackend, tmp_path: Path) -> None:
+    [warning] = Written(connection, tmp_path / "1", links="").account.warnings
+    assert "set dataset.links=<file>, or dataset.knowledge.link_on=[title,year]" in warning
+    written = Written(connection, tmp_path / "2", links="item_id,entity_id\nq,m1\na,gone\n")
+    assert written.rows("links") == []
+    [warning] = written.account.warnings
+    assert "dataset.links has 1 links of unknown items and 1 to unknown entities; is it of another" in warning
+
+
+def test_items_are_linked_by_their_titles(connection: BaseBackend, tmp_path: Path) -> None:
+    written = Written(connection, tmp_path, links="", entities="entity_id,title\nm1,ALIEN\nm2,brazil!\n",
+                      link_on=["title"])
+    assert written.rows("links") == [(0, "a", "m1"), (1, "b", "m2")]
+
+
+def test_without_triples_there_is_no_knowledge(connection: BaseBackend, tmp_path: Path) -> None:
+    assert read_knowledge(connection, Sources([]), tmp_path, Account()) is None
