@@ -1,5 +1,7 @@
 """Summaries of counts, against numpy on the counts written out."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -44,4 +46,4 @@ def test_the_share_of_the_top_counts_the_last_one_in_part() -> None:
     curve = found.long_tail()["curve"]
     assert curve[0] == [0, 0]
     assert curve[-1] == [1, 1]
-    assert all(a <= b for (_, a), (_, b) in zip(curve, curve[1:], strict=False))
+    assert all(a <= b for (_, a), (_, b) in itertools.pairwise(curve))

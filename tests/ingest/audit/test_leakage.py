@@ -128,6 +128,6 @@ def test_held_out_pairs_that_are_dislikes_in_training_are_told(tmp_path: Path) -
 
 
 def test_without_held_out_rows_every_check_is_ok(tmp_path: Path) -> None:
-    rows = [row[:4] + ("train",) for row in CLEAN]
+    rows = [(*row[:4], "train") for row in CLEAN]
     found, _ = audited(write_folder(tmp_path, rows[:4]))
     assert {c["verdict"] for c in found["leakage"]} == {"ok"}

@@ -26,5 +26,5 @@ def test_many_texts_at_once_are_counted_each() -> None:
 
 def test_two_scripts_are_mixed_but_japanese_is_one() -> None:
     scripts = Scripts()
-    scripts.add(pa.array(["Солярис Solaris", "千と千尋の神隠し", "Solaris", "Solaris is a film of 1972 by А. Tarkovsky"]))
+    scripts.add(pa.array(["Солярис Solaris", "千と千尋の神隠し", "Solaris", "Solaris is a film by А. Tarkovsky"]))
     assert scripts.mixed == 1

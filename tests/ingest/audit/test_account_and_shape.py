@@ -1,0 +1,172 @@
+"""The audit's account, shape and texts, against numbers worked out by hand."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.audit.health import refuse_warnings
+from llmrec_cli.settings.split import Given, LeaveLastOut, NoSplit, Random
+from tests.ingest.audit.folders import REJECTS, Row, audited, write_folder
+
+DAY = 86_400_000
+# Users u1 (3 rows), u2 (2) and u3 (only held out); items a (3), b (2), c (only held out).
+ROWS: list[Row] = [("u1", "a", 5.0, 0, "train"), ("u1", "b", 3.0, 10 * DAY, "train"), ("u2", "a", 4.0, DAY, "train"),
+                   ("u1", "c", 4.0, 20 * DAY, "valid"), ("u3", "a", 5.0, 59 * DAY, "test"),
+                   ("u2", "b", 1.0, 60 * DAY - 1, "test")]
+
+
+def test_every_row_that_was_read_is_in_one_place(tmp_path: Path) -> None:
+    filtered = pa.table({"reason": ["below_core", "below_min_value", "below_core"]})
+    folder = write_folder(tmp_path, ROWS, filtered=filtered, negatives=[("u1", "c", 0.0, 5, "train")])
+    found, account = audited(folder, read=15, rejected=2, duplicates=3)
+    assert found["rows"] == {"read": 15, "rejected": 2, "duplicates": 3, "filtered": 3, "negatives": 1, "kept": 6,
+                             "train": 3, "valid": 1, "test": 2, "unaccounted": 0,
+                             "filtered_by_reason": {"below_core": 2, "below_min_value": 1}}
+    assert account.warnings == []
+
+
+def test_a_row_that_is_nowhere_is_a_warning(tmp_path: Path) -> None:
+    found, account = audited(write_folder(tmp_path, ROWS), read=10, rejected=1, below_core=2)
+    assert (found["rows"]["filtered"], found["rows"]["unaccounted"]) == (2, 1)
+    assert account.warnings[0].startswith("1 rows are lost: 10 were read, but rejected, merged, filtered, negative and "
+                                          "kept rows are 9")
+    assert "4 rows are too many" in audited(tmp_path, read=2)[1].warnings[0]
+
+
+def test_rejects_are_told_by_what_is_wrong_without_what_they_quote(tmp_path: Path) -> None:
+    lines = [("a.csv", 1, "value", "'x' is not a number"), ("a.csv", 2, "value", "'it's 'q' is' is not a number"),
+             ("b.csv", 3, "timestamp", "'now' is not a time in 's'"), ("b.csv", 4, "", "5 fields"),
+             ("a.csv", 5, "value", "'two\nlines' is not a number")]
+    rejects = pa.Table.from_pylist([dict(zip(REJECTS.names, line, strict=True)) for line in lines], REJECTS)
+    found, _ = audited(write_folder(tmp_path, ROWS, rejects=rejects))
+    assert found["rejects"] == {
+        "total": 5, "by_file": [{"file": "a.csv", "rows": 3}, {"file": "b.csv", "rows": 2}],
+        "by_reason": [{"column": "value", "reason": "'…' is not a number", "rows": 3},
+                      {"column": "", "reason": "5 fields", "rows": 1},
+                      {"column": "timestamp", "reason": "'…' is not a time in '…'", "rows": 1}]}
+
+
+def test_the_splits_are_counted_and_what_is_cold_in_them(tmp_path: Path) -> None:
+    splits = audited(write_folder(tmp_path, ROWS), unit="ms")[0]["splits"]
+    train, valid, test, whole = (splits[name] for name in ("train", "valid", "test", "all"))
+    assert (train["interactions"], train["users"], train["items"], train["density"]) == (3, 2, 2, 0.75)
+    assert (train["users_with_one_interaction"], whole["users_with_one_interaction"]) == (1, 1)
+    assert (valid["cold_users"], valid["cold_items"], valid["cold_items_share"]) == (0, 1, 1.0)
+    assert (test["cold_users"], test["cold_users_interactions"], test["cold_users_share"]) == (1, 1, 0.5)
+    assert (whole["cold_users"], whole["cold_items"], whole["cold_users_share"]) == (1, 1, round(1 / 6, 6))
+    assert whole["per_user"] == {"num": 3, "min": 1, "q1": 1, "median": 2, "q3": 3, "max": 3, "mean": 2.0}
+    assert (train["first"], train["last"]) == ("1970-01-01T00:00:00Z", "1970-01-11T00:00:00Z")
+
+
+def test_the_long_tail_is_that_of_training(tmp_path: Path) -> None:
+    popularity = audited(write_folder(tmp_path, ROWS))[0]["popularity"]
+    assert popularity["top"]["50"] == round(2 / 3, 6)
+    assert [(p["item_id"], p["interactions"], p["share"]) for p in popularity["most_popular"]] == [
+        ("a", 2, round(2 / 3, 6)), ("b", 1, round(1 / 3, 6))]
+
+
+def test_sixty_days_are_sixty_spans(tmp_path: Path) -> None:
+    time = audited(write_folder(tmp_path, ROWS), unit="ms")[0]["time"]
+    assert len(time["edges"]) == 61
+    assert time["edges"][1] == "1970-01-02T00:00:00Z"
+    assert {split: [(n, c) for n, c in enumerate(time[split]) if c] for split in ("train", "valid", "test")} == {
+        "train": [(0, 1), (1, 1), (10, 1)], "valid": [(20, 1)], "test": [(59, 2)]}
+
+
+def test_an_order_is_told_in_numbers_and_no_time_not_at_all(tmp_path: Path) -> None:
+    rows = [(user, item, value, n, split) for n, (user, item, value, _, split) in enumerate(ROWS)]
+    found, _ = audited(write_folder(tmp_path, rows), unit="order")
+    assert (found["splits"]["all"]["first"], found["splits"]["all"]["last"]) == (0, 5)
+    assert found["time"]["edges"] == [0, 1, 2, 3, 4, 5, 6]
+    found, _ = audited(tmp_path, unit="")
+    assert found["time"] is None
+    assert found["splits"]["all"]["first"] is None
+    assert "training_after_cutoff" not in {c["name"] for c in found["leakage"]}
+
+
+def test_few_values_are_counted_each_and_many_in_spans(tmp_path: Path) -> None:
+    values = audited(write_folder(tmp_path, ROWS))[0]["values"]
+    assert values == {"values": [1.0, 3.0, 4.0, 5.0], "edges": None, "train": [0, 1, 1, 1], "valid": [0, 0, 1, 0],
+                      "test": [1, 0, 0, 1]}
+    rows = [("u", f"i{n}", float(n), n, "train") for n in range(41)]
+    values = audited(write_folder(tmp_path, rows))[0]["values"]
+    assert values["edges"] == [2.0 * n for n in range(21)]
+    assert values["train"] == [2] * 19 + [3]
+
+
+def test_texts_are_described(tmp_path: Path) -> None:
+    items = [{"item_id": "a", "title": "Alien", "text": "Same text"}, {"item_id": "b", "text": "Same text"},
+             {"item_id": "c", "title": "c", "text": "Солярис, 1972"}, {"item_id": "d", "text": ""}]
+    found, account = audited(write_folder(tmp_path, ROWS, items))
+    texts = found["texts"]["item"]
+    assert (texts["num"], texts["empty"], texts["empty_share"], texts["title_is_id"]) == (4, 1, 0.25, 3)
+    assert texts["lengths"] == {"num": 3, "min": 9, "q1": 9, "median": 9, "q3": 13, "max": 13, "mean": 10.3333}
+    assert texts["longest"] == {"item_id": "c", "length": 13}
+    assert texts["duplicated"] == {"num": 2, "share": round(2 / 3, 6), "texts": 1, "most": 2, "examples": [
+        {"text": "Same text", "num": 2, "item_ids": ["a", "b"]}]}
+    assert texts["scripts"]["dominant"] == {"Latin": 2, "Cyrillic": 1}
+    assert found["texts"]["user"]["duplicated"] is None
+    assert "2 items (67% of those with a text) share theirs with another item" in account.notes
+
+
+def test_scripts_of_many_texts_are_looked_at_in_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [{"item_id": f"i{n:02}", "text": f"text {n}"} for n in range(30)]
+    folder = write_folder(tmp_path, ROWS, items)
+    monkeypatch.setattr("llmrec_cli.ingest.audit.texts.MOST_TEXTS", 10)
+    scripts = audited(folder)[0]["texts"]["item"]["scripts"]
+    assert (scripts["every"], scripts["looked_at"]) == (3, 10)
+
+
+def test_groups_and_knowledge_are_counted(tmp_path: Path) -> None:
+    groups = pa.table({"group": [0, 0, 1], "group_id": ["g", "g", "h"], "user": [0, 1, 1], "user_id": ["a", "b", "b"]})
+    by_group = pa.table({"group": [0, 1], "item": [0, 0], "split": ["train", "test"]})
+    triples = pa.table({"head": ["e1", "e1", "e2"], "relation": ["by", "in", "by"], "tail": ["p", "q", "p"]})
+    links = pa.table({"item": [0, 1], "item_id": ["a", "b"], "entity_id": ["e1", "e9"]})
+    found, _ = audited(write_folder(tmp_path, ROWS, groups=groups, group_interactions=by_group, triples=triples,
+                                    links=links))
+    assert found["groups"] == {"groups": 2, "members": 2, "memberships": 3, "interactions": {"train": 1, "valid": 0,
+                               "test": 1}, "members_per_group": {"num": 2, "min": 1, "q1": 1, "median": 1, "q3": 2,
+                                                                 "max": 2, "mean": 1.5}}
+    assert found["knowledge"] == {
+        "triples": 3, "relations": 2, "entities": 4, "items_linked": 2, "items_linked_share": round(2 / 3, 6),
+        "linked_without_triples": 1, "largest_relations": [{"relation": "by", "triples": 2},
+                                                           {"relation": "in", "triples": 1}]}
+
+
+def test_what_is_probably_wrong_is_a_warning(tmp_path: Path) -> None:
+    rows = [(f"u{n}", "empty", 1.0, 7, "train") for n in range(150)]
+    rows += [(f"other{n}", f"i{n}", 1.0, 7, "test") for n in range(120)]
+    items = [{"item_id": f"i{n}", "text": "No description"} for n in range(120)]
+    _, account = audited(write_folder(tmp_path, rows, items), Random(), unit="s")
+    told = "\n".join(account.warnings)
+    for words in ("all 270 interactions are at one time (1970-01-01T00:00:00.007Z)",
+                  "item 'empty' has 100% of the training interactions", "100% of what is held out is about users that",
+                  "100% of what is held out is about items that", "120 of 120 items have the same text",
+                  "the split 'valid' has no rows, so nothing can be chosen by it"):
+        assert words in told
+    assert len(account.warnings) == 6
+
+
+def test_small_clean_data_gives_no_warning(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, ROWS)
+    for split in (Given(), Random(), LeaveLastOut(), NoSplit()):
+        assert audited(folder, split, unit="ms")[1].warnings == []
+
+
+def test_the_audit_is_plain_json_and_does_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
+    first, _ = audited(write_folder(tmp_path, ROWS))
+    second, _ = audited(write_folder(tmp_path, ROWS[::-1]))
+    assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
+    assert json.loads(json.dumps(first)) == first
+
+
+def test_a_strict_audit_refuses_what_a_lax_one_tells() -> None:
+    account = Account(warnings=["the moon is full", "so is the disk"])
+    refuse_warnings(account, "warn")
+    refuse_warnings(Account(), "strict")
+    with pytest.raises(DataError, match=r"dataset\.audit=strict: the audit warns of 2 things(.|\n)*the moon is full"):
+        refuse_warnings(account, "strict")

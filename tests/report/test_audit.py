@@ -1,0 +1,165 @@
+"""The audit's page shows what was found, escapes what came with the data, and needs nothing from outside."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmrec_cli.report import audit_charts as charts
+from llmrec_cli.report.audit import render, write_audit
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+NASTY = "<script>alert('1')</script>\"&=cmd"
+ABOUT = {"name": NASTY, "fingerprint": "0123456789abcdef0123", "split": {"kind": "random", "valid": 0.1, "seed": 42}}
+SUMMARY = {"num": 3, "min": 1, "q1": 1, "median": 2, "q3": 3, "max": 3, "mean": 2.0}
+
+
+def a_split(size: int) -> dict[str, Any]:
+    cold = {f"cold_{kind}{what}": 1 for kind in ("users", "items") for what in ("", "_interactions", "_share")}
+    return {"interactions": size, "users": 3, "items": 3, "density": 0.2, "first": "2001-01-01T00:00:00Z",
+            "last": "2001-03-01T00:00:00Z", "users_with_one_interaction": 1, "per_user": SUMMARY, "per_item": SUMMARY,
+            **cold}
+
+
+def made(**changes: Any) -> dict[str, Any]:
+    """An audit with something in every place, its strings those of an attacker."""
+    texts = {"num": 3, "empty": 0, "empty_share": 0.0, "title_is_id": 0, "lengths": SUMMARY,
+             "longest": {"item_id": NASTY, "length": 3},
+             "duplicated": {"num": 2, "share": 0.66, "texts": 1, "most": 2,
+                            "examples": [{"text": NASTY, "num": 2, "item_ids": [NASTY, "b"], "user_ids": ["x", "y"]}]},
+             "scripts": {"looked_at": 3, "every": 1, "characters": 200, "dominant": {"Latin": 2, "Han": 1}, "mixed": 0,
+                         "mixed_share": 0.0}}
+    counts = {"train": [3, 0], "valid": [0, 1], "test": [1, 1]}
+    return {"format": 1, "rows": {"read": 9, "rejected": 1, "duplicates": 1, "filtered": 1, "negatives": 0, "kept": 6,
+                                  "train": 3, "valid": 1, "test": 2, "filtered_by_reason": {"below_core": 1},
+                                  "unaccounted": 0},
+            "rejects": {"total": 1, "by_reason": [{"column": "value", "reason": NASTY, "rows": 1}],
+                        "by_file": [{"file": NASTY, "rows": 1}]},
+            "splits": {name: a_split(3) for name in ("train", "valid", "test", "all")},
+            "popularity": {"gini": 0.3, "top": {"1": 0.1, "50": 0.8}, "curve": [[0, 0], [0.5, 0.8], [1, 1]],
+                           "most_popular": [{"item_id": NASTY, "title": NASTY, "interactions": 2, "share": 0.66}]},
+            "histograms": {"per_user": [{"from": 1, "to": 1, "num": 2}, {"from": 2, "to": 2, "num": 0},
+                                        {"from": 3, "to": 4, "num": 1}], "per_item": [{"from": 1, "to": 1, "num": 3}]},
+            "time": {"unit": "s", "edges": ["2001-01-01T00:00:00Z", "2001-02-01T00:00:00Z", "2001-03-01T00:00:00Z"],
+                     **counts},
+            "values": {"values": [1.0, 5.0], "edges": None, **counts}, "texts": {"item": texts, "user": texts},
+            "groups": {"groups": 1, "members": 2, "memberships": 2, "members_per_group": SUMMARY,
+                       "interactions": {"train": 1, "valid": 0, "test": 0}},
+            "knowledge": {"triples": 3, "relations": 2, "entities": 4, "largest_relations": [], "items_linked": 2,
+                          "items_linked_share": 0.5, "linked_without_triples": 1},
+            "leakage": [{"name": "x", "meaning": "Pairs in both.", "count": 1, "checked": 2, "share": 0.5,
+                         "verdict": "warning", "note": "a note", "examples": [{"user_id": NASTY, "title": "千と"}]}],
+            "warnings": [NASTY], "notes": [NASTY], **changes}
+
+
+class Visible(HTMLParser):
+    """Collects tags with attributes and the text that a reader sees."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_titles_with_markup_are_shown_and_not_run() -> None:
+    shown = Visible(render(made(), ABOUT))
+    assert not [tag for tag, _ in shown.tags if tag == "script"]
+    assert "".join(shown.text).count(NASTY) >= 10
+    assert "千と" in "".join(shown.text)
+
+
+def test_the_page_loads_nothing_from_anywhere() -> None:
+    page = render(made(), ABOUT)
+    assert not re.search(r"https?://|//[a-z]+\.[a-z]|url\(|@import", page)
+    loading = {"link", "script", "img", "iframe", "object", "embed", "base", "form"}
+    assert not loading & {tag for tag, _ in Visible(page).tags}
+
+
+def test_warnings_come_first_and_their_absence_is_said() -> None:
+    page = html.unescape(render(made(), ABOUT))
+    assert page.index("1 warning: look at it before training") < page.index("Where every row is")
+    assert "No warnings." in render(made(warnings=[]), ABOUT)
+
+
+def test_what_is_not_there_is_left_out() -> None:
+    texts = {**made()["texts"]["item"], "num": 3, "empty": 3, "longest": None, "duplicated": None, "scripts": None,
+             "lengths": {"num": 0}}
+    nothing = {"num": 0}
+    splits = {name: {**a_split(0), "first": None, "last": None, "per_user": nothing if name == "test" else SUMMARY}
+              for name in ("train", "valid", "test", "all")}
+    values = {"values": None, "edges": [n / 2 for n in range(21)], **{s: [1] * 20 for s in ("train", "valid", "test")}}
+    page = render(made(time=None, groups=None, knowledge=None, splits=splits, values=values, notes=[],
+                       texts={"item": texts, "user": texts}, rejects={"total": 0, "by_reason": [], "by_file": []}),
+                  ABOUT)
+    for words in ("Interactions over time", "Groups", "Knowledge", "Worth knowing", "Rejected rows"):
+        assert words not in page
+
+
+def test_every_plot_has_labels_for_its_axes() -> None:
+    page = render(made(), ABOUT)
+    assert page.count("<svg") == 5
+    for words in ("time (UTC)", "interactions in each of 2 spans", "share of the trained items, most popular first"):
+        assert words in page
+
+
+def test_the_same_audit_gives_the_same_bytes_and_the_numbers_beside_them(tmp_path: Path) -> None:
+    write_audit(tmp_path, made(), ABOUT)
+    assert (tmp_path / "audit.html").read_text("utf-8") == render(made(), ABOUT)
+    assert json.loads((tmp_path / "audit.json").read_text("utf-8")) == made()
+
+
+def test_stacked_bars_stand_on_each_other() -> None:
+    chart = charts.bars("t", "x", "y", ["a", "b"], {"train": [6, 0], "valid": [2, 4]})
+    low, high, second = chart.bars
+    assert [tick.label for tick in chart.y_ticks] == ["0", "2", "4", "6", "8"]
+    assert low.y + low.height == pytest.approx(charts.HEIGHT - charts.BOTTOM)
+    assert high.y + high.height == pytest.approx(low.y)
+    assert high.y == pytest.approx(charts.TOP)
+    assert (low.series, high.series, second.series) == (0, 1, 1)
+    assert second.label == "b: 4 valid"
+
+
+@pytest.mark.parametrize(("most", "end"), [(0, 1), (1, 1), (3, 3), (7, 8), (99, 100), (12_345, 15_000),
+                                           (16_000_000, 20_000_000)])
+def test_axes_end_at_round_numbers(most: int, end: int) -> None:
+    assert charts.scale(most)[0] == end
+
+
+def test_numbers_beside_an_axis_are_short() -> None:
+    assert [charts.short(n) for n in (0, 950, 1200, 45_000, 2_500_000)] == ["0", "950", "1,200", "45k", "2.5M"]
+
+
+def test_the_page_is_made_without_matplotlib_or_torch() -> None:
+    code = "import sys, llmrec_cli.report.audit; print({'matplotlib', 'torch', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine to render the page in")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_is_no_wider_than_the_window(tmp_path: Path, width: int) -> None:
+    page = render(made(), ABOUT).replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
+    page = page.replace("</body>", "<script>document.title = 'overflow ' + (document.documentElement.scrollWidth - "
+                                   "document.documentElement.clientWidth)</script></body>")
+    (tmp_path / "audit.html").write_text(page, encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2400"]
+    assert BROWSER is not None
+    dom = subprocess.run([BROWSER, *flags, "--dump-dom", (tmp_path / "audit.html").as_uri()], check=True,
+                         capture_output=True, text=True, timeout=120).stdout
+    assert "<title>overflow 0</title>" in dom
