@@ -74,16 +74,20 @@ def read_rows(named: str, key: str, ours: tuple[str, ...]) -> Rows:
     """
     paths = find(named, key)
     with tempfile.TemporaryDirectory(prefix="llmrec.") as folder:
-        staged = stage([Source(path) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
+        staged = stage([_source(path) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
         if staged.rejects:
             first = [reject for path in paths for reject in staged.rejects.first(str(path))][:SHOWN]
             shown = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in first)
             size = sum(staged.num_read)
             raise DataError(f"{key}={named}: {len(staged.rejects):,} of {size:,} rows cannot be read; repair them. "
                             f"The first:\n{shown}")
-        table = pq.read_table(staged.path)
+        table = pq.read_table(staged.path).sort_by([("file", "ascending"), ("line", "ascending")])
     columns = {name: table[f"c{n}"].to_pylist() for n, name in enumerate(staged.names)}
     return Rows(paths, table["file"].to_pylist(), table["line"].to_pylist(), columns)
+
+
+def _source(path: Path) -> Source:
+    return Source(path, columns_key="")  # There is no setting by which a column could be mapped.
 
 
 def read_ids(named: str, key: str, column: str) -> list[str]:
@@ -91,7 +95,7 @@ def read_ids(named: str, key: str, column: str) -> list[str]:
     paths = find(named, key)
     if not all(".txt" in path.suffixes[-2:] for path in paths):
         return read_rows(named, key, (column,)).ids(column)
-    ids = [stripped for path in paths for line in lines(Source(path)) if (stripped := line.rstrip("\r\n"))]
+    ids = [stripped for path in paths for line in lines(_source(path)) if (stripped := line.rstrip("\r\n"))]
     if not ids:
         raise DataError(f"{key}={named}: is empty; it needs one {column} a line")
     return ids

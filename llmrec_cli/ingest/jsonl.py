@@ -56,28 +56,35 @@ def jsonl_records(source: Source) -> Iterator[tuple[int, Fields | str]]:
             number += 1
 
 
-def jsonl_rows(source: Source, names: list[str], places: list[int]) -> Iterator[Block | Record]:
+class LateKey(Exception):
+    """An object has a key that was taken not to be in the file."""
+
+
+def jsonl_rows(source: Source, names: list[str], places: list[int],
+               absent: frozenset[str] = frozenset()) -> Iterator[Block | Record]:
     """Yield the rows: many at once with the values of `names` at `places`, or one with those of all `names`.
 
-    Raises what `jsonl_records` does.
+    Raises what `jsonl_records` does, and LateKey when an object has one of the keys that are to be `absent`.
     """
     for found in _pieces(source, [names[place] for place in places]):
-        if isinstance(found, Block):
+        if isinstance(found, Block):  # Its keys are those of an object before it.
             yield found
             continue
         line, fields = found
-        yield line, fields if isinstance(fields, str) else [as_text(fields.get(name)) for name in names]
+        if isinstance(fields, str):
+            yield line, fields
+            continue
+        if absent and any(key in absent or key.rpartition(":")[0] in absent for key in fields):
+            raise LateKey
+        yield line, [as_text(fields.get(name)) for name in names]
 
 
-def jsonl_names(source: Source, wanted: list[str] | None) -> list[str]:
-    """Return the keys of all objects, or those of the first ones if all that are `wanted` are among them."""
-    if wanted is not None:
-        first: dict[str, None] = {}
-        for _, fields in islice(jsonl_records(source), _FIRST):
-            first.update(dict.fromkeys(fields if isinstance(fields, dict) else ()))
-        if all(name in first for name in wanted):
-            return list(first)
-    return jsonl_keys(source)
+def first_keys(source: Source) -> list[str]:
+    """Return the keys of the first objects, which most often are those of all."""
+    keys: dict[str, None] = {}
+    for _, fields in islice(jsonl_records(source), _FIRST):
+        keys.update(dict.fromkeys(fields if isinstance(fields, dict) else ()))
+    return list(keys)
 
 
 def jsonl_keys(source: Source) -> list[str]:

@@ -15,7 +15,7 @@ from llmrec_cli.ingest.bombs import bytes_per_row
 from llmrec_cli.ingest.columns import locate, plain_names
 from llmrec_cli.ingest.csv_blocks import Block
 from llmrec_cli.ingest.delimited import open_delimited
-from llmrec_cli.ingest.jsonl import jsonl_names, jsonl_rows
+from llmrec_cli.ingest.jsonl import LateKey, first_keys, jsonl_keys, jsonl_rows
 from llmrec_cli.ingest.parquet import is_readable_by_engines, open_parquet, parquet_batches, refuse_float_ids
 from llmrec_cli.ingest.rejects import Reject, Rejects
 from llmrec_cli.ingest.sources import Record, Source
@@ -75,15 +75,27 @@ def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional
     With `direct`, Parquet files that an engine can read as they are, are not copied but listed. Raises DataError for
     files that cannot be read, that lack a required column, or that have no rows.
     """
-    opened = [_open(source, required, optional, rest) for source in sources]
+    try:
+        return _stage(sources, path, required, optional, rest, direct, hasty=not rest)
+    except LateKey:
+        return _stage(sources, path, required, optional, rest, direct, hasty=False)
+
+
+def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optional: tuple[str, ...], rest: bool,
+           direct: bool, hasty: bool) -> Staged:
+    """Do that. `hasty` takes the keys of the first JSON objects of a file for all; LateKey says that they were not."""
+    opened = [_open(source, required, optional, rest, hasty) for source in sources]
     names = [name for name in (*required, *optional) if any(name in file.places for file in opened)]
     if rest:
         names += dict.fromkeys(name for file in opened for name in file.places if name not in names)
     for file in opened:
         for name in names:
             if name in optional and name not in file.places:
+                if file.absent:
+                    raise LateKey
+                apart = "prepare the files apart" if file.source.columns_key else "give the files one by one"
                 raise DataError(f"{file.source.path}: no column '{name}', which other files of this data set have; "
-                                f"add it, or prepare the files apart")
+                                f"add it, or {apart}")
     aliases = {theirs: ours for source in sources for ours, theirs in source.columns.items() if ours in names}
     staged = Staged(path, sources, names, aliases=aliases)
     with _Writer(path, len(names)) as writer:
@@ -117,11 +129,13 @@ class _Opened:
     places: dict[str, int]
     rows: Rows | None = None
     parquet: pq.ParquetFile | None = None
+    absent: frozenset[str] = frozenset()
 
 
-def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool) -> _Opened:
+def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool, hasty: bool) -> _Opened:
     """Open a file and find our columns in it."""
     rows: Rows | None = None
+    absent: frozenset[str] = frozenset()
     file: pq.ParquetFile | None = None
     if source.read is not None:
         names, records = source.read(source)
@@ -130,9 +144,14 @@ def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], 
         file = open_parquet(source)
         names = file.schema_arrow.names
     elif source.format == "jsonl":
-        wanted = None if rest else [source.columns.get(ours, ours) for ours in (*required, *optional)]
-        names = jsonl_names(source, wanted)
-        rows = _of_json(source, names)
+        names = first_keys(source) if hasty else []
+        needed = [source.columns.get(ours, ours) for ours in (*required, *optional)
+                  if ours in required or ours in source.columns]
+        if not names or not set(needed) <= set(names):
+            names = jsonl_keys(source)
+        else:
+            absent = frozenset(optional) - set(names)
+        rows = _of_json(source, names, absent)
     else:
         delimited = open_delimited(source)
         names, rows = delimited.names, delimited.rows
@@ -142,15 +161,15 @@ def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], 
     if rest:
         ours = set(places.values())
         places |= {name: n for n, name in enumerate(plain_names(source, names)) if n not in ours and name not in places}
-    return _Opened(source, places, rows, file)
+    return _Opened(source, places, rows, file, absent)
 
 
 def _only(records: Iterator[Record]) -> Rows:
     return lambda places: records
 
 
-def _of_json(source: Source, names: list[str]) -> Rows:
-    return lambda places: jsonl_rows(source, names, places)
+def _of_json(source: Source, names: list[str], absent: frozenset[str]) -> Rows:
+    return lambda places: jsonl_rows(source, names, places, absent)
 
 
 def _listed(number: int, file: _Opened) -> Direct | None:
@@ -173,7 +192,7 @@ class _Writer:
         texts = [f"c{n}" for n in range(num_columns)]
         self.schema = pa.schema([("file", pa.int32()), ("line", pa.int64()), *((name, pa.string()) for name in texts)])
         # Line numbers hardly ever repeat, so that a dictionary of them costs more than all the rest.
-        self._writer = pq.ParquetWriter(path, self.schema, compression="zstd", compression_level=1,
+        self._writer = pq.ParquetWriter(path, self.schema, compression="lz4",
                                         use_dictionary=["file", *texts], write_statistics=False,
                                         column_encoding={"line": "DELTA_BINARY_PACKED"})
         self._waiting: list[pa.RecordBatch] = []

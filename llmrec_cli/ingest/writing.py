@@ -13,7 +13,7 @@ from ibis.expr.types import Table
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.entities import Described, entity_batches, schema
 from llmrec_cli.ingest.histories import Histories
-from llmrec_cli.ingest.rejects import SCHEMA, Reject, Rejects, in_order
+from llmrec_cli.ingest.rejects import SCHEMA, Rejects, in_order
 from llmrec_cli.ingest.telling import TextRules
 from llmrec_cli.run_dir import writing
 
@@ -36,11 +36,9 @@ def write_entities(folder: Path, catalogue: Table, described: Described, kind: s
     return write_table(folder / f"{kind}s.parquet", target, found, rows)
 
 
-def write_rejects(folder: Path, rejects: list[Rejects] | list[Reject]) -> None:
+def write_rejects(folder: Path, rejects: list[Rejects]) -> None:
     """Write rejects.parquet, sorted by file, line, column and reason."""
-    parts = [part for part in rejects if isinstance(part, Rejects)]
-    loose = pa.Table.from_pylist([vars(part) for part in sorted(r for r in rejects if isinstance(r, Reject))], SCHEMA)
-    write_table(folder / "rejects.parquet", SCHEMA, in_order(parts, ROWS) if parts else loose.to_batches())
+    write_table(folder / "rejects.parquet", SCHEMA, in_order(rejects, ROWS))
 
 
 def write_table(path: Path, target: pa.Schema, found: Iterable[pa.RecordBatch], rows: int = ROWS,
