@@ -35,7 +35,11 @@ def test_members_and_what_groups_and_users_did_are_rows(tmp_path: Path) -> None:
     prepared = prepare_with(tmp_path, Mafengwo(path=folder_of(tmp_path, MAFENGWO)), Given())
     assert prepared.in_split("train") == {("2", "1083"), ("4", "2"), ("11", "2")}
     assert prepared.in_split("test") == {("11", "907")}
-    assert prepared.column("items", "text") == ["", "", ""]
+    assert set(prepared.column("items", "text")) == {""}
+    assert {(row["group_id"], row["user_id"]) for row in prepared.rows("groups")} == {
+        ("0", "2"), ("0", "4"), ("1", "11")}
+    assert {(row["group_id"], row["item_id"], row["split"]) for row in prepared.rows("group_interactions")} == {
+        ("0", "1083", "train"), ("1", "2", "train"), ("1", "907", "test")}
 
 
 def test_ratings_up_to_a_hundred_keep_their_value_also_nought(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.ingest.presets.reading import rows_of
 TRAIN = ("1\tU13740\t11/11/2019 9:05:58 AM\tN55189 N42782\tN55689-1 N35729-0\n"
          "2\tU91836\t11/12/2019 6:11:30 PM\t\tN20678-0 N39317-1 N58114-1\n"
          "3\tU13740\t11/11/2019 12:00:01 AM\tN55189 N42782\tN35729-0\n")
-DEV = ("1\tU80234\t11/15/2019 12:37:50 PM\tN55189\tN28682-0 N48740-1\n"
+DEV = ("1\tU80234\t11/15/2019 12:37:50 PM\tN55189\tN55689-0 N28682-0 N48740-1\n"
        "2\tU13740\t11/15/2019 1:00:00 PM\tN55189 N42782\tN35729-1\n")
 NEWS = ("N55689\tsports\tfootball_nfl\tCharles Rogers, \"the\" star\tA former \"Michigan\" star\thttps://x\t"
         '[{"Label": "Charles Rogers"}]\t[]\n'
@@ -48,6 +48,10 @@ def test_clicks_are_positives_and_a_click_counts_however_often_the_news_was_show
     prepared = prepare_with(tmp_path, Mind(path=str(folder)))
     assert prepared.in_split("train") == {("U13740", "N55689"), ("U91836", "N39317"), ("U91836", "N58114"),
                                           ("U80234", "N48740"), ("U13740", "N35729")}
+    # N35729 was shown to U13740 three times and clicked once. What nobody clicked is kept, but as a dislike of no use.
+    assert {(row["user_id"], row["item_id"]) for row in prepared.rows("negatives")} == {("U80234", "N55689")}
+    assert {(row["user_id"], row["item_id"]) for row in prepared.rows("filtered")} == {
+        ("U80234", "N28682"), ("U91836", "N20678")}
     items = {row["item_id"]: row for row in prepared.rows("items")}
     assert items["N55689"]["text"] == 'Charles Rogers, "the" star. A former "Michigan" star'
     assert items["N55689"]["attributes"] == ["category=sports", "subcategory=football_nfl"]

@@ -138,6 +138,8 @@ def test_links_alone_take_the_triples_that_come_with_the_data(tmp_path: Path, pi
         assert pq.read_table(staged.path).select(["c0", "c1", "c2"]).to_pylist() == [
             {"c0": "m.1", "c1": "film.film.genre", "c2": "m.9"}]
         assert [source.path for source in found.links] == [links]
+    prepared = prepare_with(tmp_path / "links", settings)
+    assert {(row["item_id"], row["entity_id"]) for row in prepared.rows("links")} == {("1", "m.1")}
     given = MovieLens100k(links=str(links), knowledge=Knowledge(triples=str(own)))
     assert [source.path for source in movielens.movielens_100k(given, "random", tmp_path).triples] == [own]
     assert movielens.movielens_100k(MovieLens100k(), "random", tmp_path).triples == []
