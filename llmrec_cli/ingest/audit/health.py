@@ -7,8 +7,6 @@ a note.
 from typing import Any
 
 from llmrec_cli.data.prepared import SPLITS
-from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.account import Account
 from llmrec_cli.settings.split import FractionSplit, Given, LeaveLastOut, SplitSettings
 
 MANY_REPEATED, SAME_FOR_MOST = 0.2, 0.5
@@ -93,12 +91,3 @@ def notes(audit: dict[str, Any]) -> list[str]:
                             for kind in ("users", "items") if told[f"cold_{kind}_share"] >= 0.1)
         found += [f"of the split '{split}', {cold}"] if cold else []
     return found
-
-
-def refuse_warnings(account: Account, audit: str) -> None:
-    """Raise DataError with the account's warnings when `audit` (dataset.audit) is strict and there are any."""
-    if audit == "strict" and account.warnings:
-        told = "\n".join(f"  {sentence}" for sentence in account.warnings)
-        raise DataError(f"dataset.audit=strict: the audit warns of {len(account.warnings)} thing"
-                        f"{'s' if account.warnings[1:] else ''}, so nothing was written:\n{told}\nRepair the data, or "
-                        f"set dataset.audit=warn to write it nevertheless")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import ibis
 import numpy as np
 import pyarrow as pa
 from ibis.expr.types import Table
@@ -133,15 +132,30 @@ def over_time(rows: Table, parts: dict[str, Part], unit: str) -> dict[str, Any] 
 
 def over_values(rows: Table, num_rows: int) -> dict[str, Any]:
     """Return the interactions of each split by value: each one, or 20 equal spans where there are more than 20."""
-    distinct = _few_values(rows, num_rows)
-    if distinct is not None:
-        place = ibis.cases(*((rows.value == value, n) for n, value in enumerate(distinct)))
-        return {"values": distinct, "edges": None, **_by_split(rows.select("split", place=place), len(distinct))}
+    by_value = _by_value(rows, num_rows)
+    distinct = sorted({row["value"] for row in by_value})
+    if 0 < len(distinct) <= MOST_VALUES:
+        found = {split: [0] * len(distinct) for split in SPLITS}
+        for row in by_value:
+            found[row["split"]][distinct.index(row["value"])] = row["size"]
+        return {"values": distinct, "edges": None, **found}
     limits = collect(rows.agg(low=rows.value.min(), high=rows.value.max())).to_pylist()[0]
     low, step = limits["low"], (limits["high"] - limits["low"]) / MOST_VALUES
     place = ((rows.value - low) / step).floor().cast("int64").clip(upper=MOST_VALUES - 1)
     return {"values": None, "edges": [low + n * step for n in range(MOST_VALUES + 1)],
             **_by_split(rows.select("split", place=place), MOST_VALUES)}
+
+
+def _by_value(rows: Table, num_rows: int) -> list[dict[str, Any]]:
+    """Return split, value and size for each split and value, or nothing where there are many values.
+
+    Whether there are is seen from some users, always the same: to count every dwell time there is would take long.
+    """
+    some = rows.filter(rows.user % max(1, math.ceil(num_rows / _SAMPLE)) == 0)
+    if len(collect(some.select("value").distinct().limit(MOST_VALUES + 1))) > MOST_VALUES:
+        return []
+    counted_ = rows.group_by("split", "value").agg(size=rows.count())
+    return collect(counted_.limit(len(SPLITS) * MOST_VALUES + 1)).to_pylist()
 
 
 def _by_split(placed: Table, num: int) -> dict[str, list[int]]:
@@ -150,16 +164,3 @@ def _by_split(placed: Table, num: int) -> dict[str, list[int]]:
     for row in collect(placed.group_by("split", "place").agg(size=placed.count())).to_pylist():
         found[row["split"]][row["place"]] = row["size"]
     return found
-
-
-def _few_values(rows: Table, num_rows: int) -> list[float] | None:
-    """Return the distinct values, or None where there are more than MOST_VALUES.
-
-    First of a sample of the users, always the same: to list all values of dwell times would take long.
-    """
-    some = rows.filter(rows.user % max(1, math.ceil(num_rows / _SAMPLE)) == 0)
-    for table in (some, rows):
-        values = collect(table.select("value").distinct().limit(MOST_VALUES + 1))["value"].to_pylist()
-        if len(values) > MOST_VALUES:
-            return None
-    return sorted(values)

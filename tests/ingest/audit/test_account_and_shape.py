@@ -6,9 +6,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.audit.health import refuse_warnings
 from llmrec_cli.settings.split import Given, LeaveLastOut, NoSplit, Random
 from tests.ingest.audit.folders import REJECTS, Row, audited, write_folder
 
@@ -162,11 +159,3 @@ def test_the_audit_is_plain_json_and_does_not_depend_on_the_order_of_rows(tmp_pa
     second, _ = audited(write_folder(tmp_path, ROWS[::-1]))
     assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
     assert json.loads(json.dumps(first)) == first
-
-
-def test_a_strict_audit_refuses_what_a_lax_one_tells() -> None:
-    account = Account(warnings=["the moon is full", "so is the disk"])
-    refuse_warnings(account, "warn")
-    refuse_warnings(Account(), "strict")
-    with pytest.raises(DataError, match=r"dataset\.audit=strict: the audit warns of 2 things(.|\n)*the moon is full"):
-        refuse_warnings(account, "strict")
