@@ -6,6 +6,7 @@
 Everything that others may read while it is written appears whole or not at all: a temporary name, fsync, rename.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -107,6 +108,18 @@ def writing(path: Path) -> Iterator[None]:
                             f"another place") from error
 
 
+@contextmanager
+def _in_need_of_room(path: Path) -> Iterator[None]:
+    """Turn what a full, failing or read-only disk says, to whatever code in the block, into a ResourceError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            raise
+        raise ResourceError(f"{error.filename or path.parent}: cannot be written ({os.strerror(error.errno)}); free "
+                            f"space or choose another place than {path}") from error
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
     with writing(path), whole_file(path) as temporary:
@@ -158,7 +171,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary = make_beside(path, "new")
         os.chmod(temporary, 0o755)
     try:
-        yield temporary
+        with _in_need_of_room(path):
+            yield temporary
         with writing(path):
             for file in temporary.rglob("*"):
                 sync(file)
@@ -185,7 +199,8 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = make_beside(path, "scratch")
     try:
-        yield folder
+        with _in_need_of_room(path):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """Run directories: whole files, locks, names, the link to the newest."""
 
+import errno
 import json
 import os
 import shutil
@@ -201,6 +202,47 @@ def test_what_cannot_be_written_is_a_resource_error_that_names_it(tmp_path):
                   lambda: point(Path("file/latest"), tmp_path)):
         with pytest.raises(ResourceError, match=r"file.*cannot be written \(.*\); free space or choose another place"):
             write()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("place", [whole_folder, scratch_folder])
+def test_a_full_disk_is_a_resource_error_whatever_code_meets_it_and_nothing_changes(place, code):
+    write_bytes(Path("there/f/a"), b"old")
+
+    def fill():
+        with place(Path("there/f")) as folder:
+            (folder / "b").write_text("half")
+            raise OSError(code, "Error writing bytes to file")
+
+    with pytest.raises(ResourceError, match=rf"there: cannot be written \({os.strerror(code)}\); free space or choose "
+                                            rf"another place than there/f"):
+        fill()
+    assert [os.listdir("there"), os.listdir("there/f")] == [["f"], ["a"]]
+
+
+def test_an_error_that_is_not_about_room_is_not_taken_for_one():
+    def fail():
+        with whole_folder(Path("f")):
+            Path("nowhere").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        fail()
+
+
+def test_a_disk_that_fails_at_the_last_moment_leaves_the_old_folder(monkeypatch):
+    write_bytes(Path("f/a"), b"old")
+    synced = []
+
+    def failing(path):
+        synced.append(path)
+        if len(synced) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(module, "sync", failing)
+    with pytest.raises(ResourceError, match=r"cannot be written \(Input/output error\)"), \
+            whole_folder(Path("f")) as folder:
+        (folder / "b").write_text("new")
+    assert [os.listdir(), os.listdir("f")] == [["f"], ["a"]]
 
 
 def test_json_is_written_for_people_and_never_with_nan():

@@ -1,8 +1,7 @@
 """Preparing the same files with the same settings again does nothing: how it is known that nothing has changed.
 
-Beside what decides the output, the manifest has no need to know the engine: what `engine` and its memory, threads and
-cluster do is how fast it is, never what comes out (tests/ingest/test_engines.py holds it to that). Nor where the run
-is written, nor `force` itself.
+What decides the output is noted in its manifest. The engine does not: with its memory, threads and cluster it decides
+how fast the output is there, never what is in it. Nor does where the run or the output is written.
 
 A file is the same when its path (as it was given), size and time of change in nanoseconds are. Its content is not
 hashed: that would take as long as reading it, and what escapes is only a file that was replaced by one of the same
@@ -59,7 +58,8 @@ def code() -> str:
     """Return a hash of the code that prepares: between two versions it changes, for those who work on it."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for file in [*sorted(here.rglob("*.py")), here.parent / "stages" / "prepare.py"]:
+    page = sorted(here.parent.glob("report/audit*"))
+    for file in [*sorted(here.rglob("*.py")), *page, here.parent / "stages" / "prepare.py"]:
         digest.update(str(file.relative_to(here.parent)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
