@@ -23,6 +23,8 @@ from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.dataset import DatasetSettings
 
 _BATCH, _MOST_CHARACTERS = 4096, 1 << 22
+_SORTED = 1 << 26
+"""Characters that an engine sorts at once: it holds them several times, and cannot put a single long one on disk."""
 _SHOWN = 60
 
 
@@ -94,10 +96,11 @@ def _first_of_each(sound: Table, own: list[str]) -> tuple[Table, int, int]:
     Nothing is copied but the rows whose id is there several times: texts are long.
     """
     sizes = sound.group_by("c0").agg(size=sound.count())
-    again = materialised(sound.semi_join(sizes.filter(sizes["size"] > 1), "c0"))
-    num_again = size(again)
+    repeated = materialised(sizes.filter(sizes["size"] > 1))
+    num_again = int(scalar(repeated["size"].sum().fill_null(0)))
     if not num_again:
         return sound, 0, 0
+    again = materialised(sound.semi_join(repeated, "c0"))
     order = [ibis.asc(again[column], nulls_first=False) for column in own]
     place = ibis.row_number().over(group_by="c0", order_by=[*order, again.file, again.line])
     placed = again.mutate(place=place)
@@ -168,11 +171,8 @@ def entity_batches(catalogue: Table, described: Described, rules: TextRules, tar
                    counts: dict[str, int], histories: Histories | None = None) -> Iterator[pa.RecordBatch]:
     """Yield the rows of items.parquet or users.parquet in order; adds to counts[<kind>s_without_text]."""
     kind = rules.kind
-    key = f"{kind}_id"
-    rows = catalogue if described.rows is None else catalogue.left_join(described.rows, key).drop(f"{key}_right")
     counts[f"{kind}s_without_text"] = 0
-    most = max(1, min(_BATCH, _MOST_CHARACTERS // (described.width + 1)))
-    for batch in batches(rows.order_by(kind).select(kind, key, *described.columns()), most):
+    for batch in _in_order(catalogue, described, kind):
         for part in _bounded(batch):
             numbers, ids, *own = (column.cast(pa.string()) if n else column.cast(pa.int64())
                                   for n, column in enumerate(part.columns))
@@ -180,6 +180,22 @@ def entity_batches(catalogue: Table, described: Described, rules: TextRules, tar
             counts[f"{kind}s_without_text"] += pc.sum(pc.equal(texts, "")).as_py()
             yield pa.RecordBatch.from_arrays([numbers, ids, titles, texts, attributes, *own[_num_ours(described):]],
                                              schema=target)
+
+
+def _in_order(catalogue: Table, described: Described, kind: str) -> Iterator[pa.RecordBatch]:
+    """Yield number, id and own columns by number."""
+    key = f"{kind}_id"
+    if described.rows is None:
+        yield from batches(catalogue.select(kind, key).order_by(kind), _BATCH)
+        return
+    num, step = size(catalogue), max(1, _SORTED // (described.width + 1))
+    for first in range(0, num, step):
+        some, said = catalogue, described.rows
+        if step < num:
+            some = catalogue.filter(catalogue[kind].between(first, first + step - 1))
+            said = said.semi_join(some, key)
+        rows = some.left_join(said, key).select(kind, key, *described.columns())
+        yield from batches(rows.order_by(kind), max(1, min(_BATCH, _MOST_CHARACTERS // (described.width + 1))))
 
 
 def _told(numbers: pa.Array, ids: pa.Array, own: list[pa.Array], names: Sequence[str], rules: TextRules,

@@ -6,6 +6,7 @@ minor releases, and prepared data must not.
 """
 
 import re
+from functools import lru_cache
 from html import unescape
 from html.entities import html5
 
@@ -25,20 +26,23 @@ _UNSEEN = [(re.compile("<!--"), re.compile("--!?>"))]
 _UNSEEN += [(re.compile(rf"<{name}(?:\s[^<>]*+)?+>", re.I), re.compile(rf"</{name}\s*+>", re.I))
             for name in ("script", "style")]
 _GAPS = frozenset(_BLOCK.split())
-_KNOWN = _GAPS | frozenset(_INLINE.split())
+_PARTS = frozenset(_INLINE.split())
 _ENTITY = re.compile("&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
 def strip_html(text: str) -> str:
     """Return `text` without tags and comments, and with entities read, once.
 
-    A block element or a line break leaves a space, and so does white space next to a tag; a text without tags keeps
-    its white space.
+    A block element or a line break is a space. White space collapses in a text that has tags, as it does in HTML; a
+    text without any keeps its own.
     """
     if "<" in text:
+        plain = text
         for opening, closing in _UNSEEN:
-            text = _cut(text, opening, closing)
-        text = _without_tags(text)
+            plain = _cut(plain, opening, closing)
+        plain = _TAG.sub(_space, plain)
+        if plain != text:
+            text = " ".join(plain.split())
     return _ENTITY.sub(_read, text) if "&" in text else text
 
 
@@ -49,38 +53,22 @@ def _cut(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> str:
     while (start := opening.search(text, at)) and (end := closing.search(text, start.end())):
         kept.append(text[at:start.start()])
         at = end.end()
-    # An empty tag in its place, so that white space around it collapses as around any tag.
-    return "<wbr>".join([*kept, text[at:]]) if kept else text
-
-
-def _without_tags(text: str) -> str:
-    kept: list[str] = []
-    at = 0
-    gap = False
-    for tag in _TAG.finditer(text):
-        name = (tag[1] or "br").lower()
-        # Own elements have a '-' in their names, and those of Word a ':'.
-        if name in _KNOWN or "-" in name or ":" in name:
-            gap = _add(kept, text[at:tag.start()], gap) or name in _GAPS
-            at = tag.end()
-    if not at:
-        return text
-    _add(kept, text[at:], gap)
+    kept.append(text[at:])
     return "".join(kept)
 
 
-def _add(kept: list[str], piece: str, gap: bool) -> bool:
-    """Add what is between two tags, after a space if there was a gap, and return whether it ends in a gap."""
-    words = piece.strip()
-    if not words:
-        return gap or bool(piece)
-    if kept and (gap or piece[0].isspace()):
-        kept.append(" ")
-    kept.append(words)
-    return piece[-1].isspace()
+def _space(tag: re.Match[str]) -> str:
+    """Return what takes the place of a tag: a space, nothing, or itself where it is no tag of HTML."""
+    name = (tag[1] or "html").lower()
+    # Own elements have a '-' in their names, and those of Word a ':'.
+    return " " if name in _GAPS else "" if name in _PARTS or "-" in name or ":" in name else tag[0]
 
 
 def _read(entity: re.Match[str]) -> str:
+    return _meaning(entity[0])
+
+
+@lru_cache(4096)
+def _meaning(entity: str) -> str:
     """Return what an entity stands for; a name that is none stays: html.unescape would read the start of it."""
-    known = entity[0][1] == "#" or entity[0][1:] in html5
-    return unescape(entity[0]) if known else entity[0]
+    return unescape(entity) if entity[1] == "#" or entity[1:] in html5 else entity

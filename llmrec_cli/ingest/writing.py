@@ -19,7 +19,7 @@ from llmrec_cli.run_dir import writing
 
 ROWS = 1 << 17
 """Rows per row group, whatever batches come in."""
-LONG = 1 << 26
+LONG = 1 << 24
 """Characters per row group of users or items, about."""
 
 

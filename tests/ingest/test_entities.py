@@ -1,12 +1,16 @@
 """Items and users: titles, texts, attributes, and ids that only one of the files knows."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.ingest import entities
 from llmrec_cli.settings.dataset import Files
+from tests.ingest.describing import described
 from tests.ingest.preparing import prepare_text, prepare_with, write
 
 CLICKS = "user_id,item_id\nu,b\nv,a\nv,z\n"
@@ -100,3 +104,87 @@ def test_texts_of_twenty_scripts_come_through(tmp_path: Path) -> None:
     prepare_text(tmp_path, clicks, items=items, item_text="{title}")
     data = read_prepared(tmp_path / "out")
     assert sorted(data.items.ids) == sorted(data.items.texts) == sorted(data.items.titles) == sorted(words)
+
+
+def test_the_fallback_of_an_item_without_text_is_none_and_its_share_is_told(tmp_path: Path) -> None:
+    prepared = prepare_text(tmp_path, CLICKS, items="item_id,title\na,Alien\nb, \n", item_text="{title}")
+    assert [(row["item_id"], row["title"], row["text"]) for row in prepared.rows("items")] == [
+        ("a", "Alien", "Alien"), ("b", "b", ""), ("z", "z", "")]
+    assert "2 items (66.7%) have no text" in prepared.manifest["notes"]
+
+
+def test_repeats_that_say_the_same_are_counted_apart(tmp_path: Path) -> None:
+    rows = ["a,Beta,x", "a,Alpha,y", "a,Beta,x", "a,Alpha,y", "a,Alpha,", "z,Z,z", "z,Z,z", "b,B,b"]
+    for n, given in enumerate((rows, rows[::-1])):
+        found = described(tmp_path / str(n), "item_id,title,genres\n" + "\n".join(given), {"a": 0, "b": 0, "z": 1})
+        assert (found.column("title"), found.column("genres")) == (["Alpha", "B", "Z"], ["", "b", "z"])
+        assert (found.counts["items_repeated"], found.counts["items_duplicated"]) == (2, 3)
+
+
+def test_no_id_is_normalised_and_no_text_either(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    ids = [composed, decomposed, "\u05e9\u05dc\u05d5\u05dd \u202eabc\u202c", "\u0645\u0631\u062d\u0628\u0627", "👨‍👩‍👧",
+           "\u212b", "\u00c5", "&amp;", "<b>", " a ", "A", "a"]
+    file = "item_id,title\n" + "".join(f'"{name}","{name}"\n' for name in ids)
+    found = described(tmp_path, file, dict.fromkeys(ids, 0), item_text="{title}", strip_html=False)
+    assert sorted(found.column("item_id")) == sorted(ids)
+    assert {row["item_id"]: row["text"] for row in found.rows} == {name: name.strip() for name in ids}
+
+
+def test_when_an_item_was_described_is_kept_but_is_no_text(tmp_path: Path) -> None:
+    found = described(tmp_path, "item_id,timestamp,title\na,1700000000,Alien\n", {"a": 0})
+    assert (found.rows[0]["timestamp"], found.rows[0]["text"]) == ("1700000000", "Alien")
+
+
+def test_texts_and_titles_are_cut_and_own_columns_are_not(tmp_path: Path) -> None:
+    found = described(tmp_path, "item_id,title,plot\na,Long title,long plot\n", {"a": 0}, max_text_length=8)
+    assert [found.rows[0][name] for name in ("title", "text", "plot")] == ["Long tit", "Long tit", "long plot"]
+
+
+@pytest.mark.parametrize("filed", [True, False])
+def test_many_of_whom_nothing_is_said_are_written_alike(tmp_path: Path, filed: bool) -> None:
+    ranks = {f"u{n:05}": n % 2 for n in range(10_000)}
+    file = "user_id,age\n" + "".join(f"u{n:05},{n}\n" for n in range(0, 10_000, 3))
+    found = described(tmp_path, file if filed else None, ranks, "user")
+    ids = sorted(ranks, key=lambda name: (ranks[name], name))
+    assert found.column("user_id") == found.column("title") == ids
+    assert found.column("user") == list(range(10_000))
+    assert set(found.column("text")) == {""}
+    assert all(own == [] for own in found.column("attributes"))
+    assert found.counts["users_without_text"] == 10_000
+
+
+def test_the_size_of_what_is_sorted_at_once_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = {f"i{n}": n % 4 for n in range(50)}
+    file = "item_id,title,tags\n" + "".join(f"i{n},T{n},{'x' * n}|y\n" for n in range(0, 50, 2))
+    expected = described(tmp_path, file, ranks, attributes={"tags": "list"})
+    monkeypatch.setattr(entities, "_SORTED", 100)
+    monkeypatch.setattr(entities, "_MOST_CHARACTERS", 40)
+    found = described(tmp_path, file, ranks, attributes={"tags": "list"})
+    assert (found.rows, found.counts) == (expected.rows, expected.counts)
+
+
+_LONG = """
+import resource, sys
+from pathlib import Path
+from tests.ingest.describing import described
+folder, rows, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+words = "many words and no end of them. "
+def run(rows, size):
+    file = "item_id,plot\\n" + "".join(f"i{n},{words * (size // len(words))}\\n" for n in range(rows))
+    found = described(folder, file, {f"i{n}": 0 for n in range(rows)})
+    assert all(len(text) <= 20_000 for text in found.column("text"))
+    return found.column("text")[0][:5]
+run(3, 100)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run(rows, size)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize(("rows", "megabytes"), [(1, 50), (200, 1500)])
+def test_a_text_of_a_megabyte_is_cut_and_memory_stays(tmp_path: Path, rows: int, megabytes: int) -> None:
+    # 200 of them are 200 MB, which this test itself holds three times; the engine sorts 64 MB of them at once.
+    done = subprocess.run([sys.executable, "-c", _LONG, str(tmp_path), str(rows), "1000000"], capture_output=True,
+                          text=True, check=True)
+    assert float(done.stdout.split()[-1]) < megabytes

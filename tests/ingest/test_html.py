@@ -18,7 +18,7 @@ def test_what_only_looks_like_html_stays(text: str) -> None:
 @pytest.mark.parametrize(("html", "text"), [
     ("<p>One</p><p>two</p>", "One two"), ("one<br>two<BR/>three<br />four", "one two three four"),
     ("<b>bo</b>ld", "bold"), ("a <b>bold</b>, word", "a bold, word"), ("<ul><li>a</li><li>b</li></ul>", "a b"),
-    ("a  \n <br>\n  b", "a b"), ("two  spaces <i>stay</i>", "two  spaces stay"),
+    ("a  \n <br>\n  b", "a b"), ("white \t <i>space</i>  collapses ", "white space collapses"),
     ('<a href="x>y" title=\'<b>\'>link</a>', "link"), ("wo<!-- a <b> comment -->rd", "word"),
     ("a<script type='x'>if (a < b) { alert('<p>') }</script> b<style>\np {}\n</style>", "a b"),
     ("The <script> tag", "The tag"), ("<!DOCTYPE html><html><body>x</body></html>", "x"),

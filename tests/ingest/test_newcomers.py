@@ -1,0 +1,64 @@
+"""New items and users get titles, texts and classes of numbers as the model's own did."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.newcomers import new_items, new_users
+from tests.ingest.describing import described
+from tests.ingest.preparing import write
+
+ITEMS = ("sku,title,price,kind,cover,timestamp\n"
+         + "".join(f"i{n},T{n} &amp; co,{n},<b>k{n % 2}</b>,/c/{n}.jpg,17000000{n}\n" for n in range(10)))
+SETTINGS: dict[str, Any] = {"attributes": {"price": "number", "kind": "category", "cover": "image"},
+                            "item_columns": {"item_id": "sku"}}
+NOBODY = Entities(*(np.array([], object),) * 3, sp.csr_array((0, 0), dtype=np.float32), [])
+
+
+@pytest.mark.parametrize("template", ["", "{title} by {kind} for {price}, {sku}"])
+def test_a_new_item_is_described_as_an_old_one_was(tmp_path: Path, template: str) -> None:
+    old = described(tmp_path, ITEMS, {f"i{n}": 0 for n in range(10)}, item_text=template, **SETTINGS)
+    texts = json.loads(json.dumps(old.texts))
+    new = new_items(str(write(tmp_path, ITEMS, "new.csv")), texts, NOBODY)
+    assert new.notes == []
+    assert list(new.entities.texts) == old.column("text")
+    assert list(new.entities.titles) == old.column("title") == [f"T{n} & co" for n in range(10)]
+    names = np.array(new.entities.attribute_names)
+    attributes = [sorted(names[row.indices]) for row in (new.entities.attributes[[n]] for n in range(10))]
+    assert attributes == old.column("attributes")
+    assert attributes[9] == ["kind=k1", "price=q10"]
+
+
+def test_a_new_item_whose_number_is_none_is_refused_with_its_row(tmp_path: Path) -> None:
+    old = described(tmp_path, ITEMS, {"i1": 0}, **SETTINGS)
+    file = write(tmp_path, "sku,title,price\nn1,A,1\nn2,B,cheap\n", "new.csv")
+    with pytest.raises(DataError, match=r"new\.csv: line 3: price 'cheap' is not a number; the model has classes of "
+                                        r"numbers for it, so repair it or leave it empty$"):
+        new_items(str(file), old.texts, NOBODY)
+
+
+def test_a_new_user_has_no_history_so_its_text_goes_without(tmp_path: Path) -> None:
+    template = {"template": "{job}. Has seen: {history}", "attributes": {}, "columns": {}, "list_separator": "|",
+                "max_length": 40}
+    file = str(write(tmp_path, "user_id,job,history\nn1,nurse,i1|i2\nn2,,\n", "users.csv"))
+    found = new_users(file, {"user": template}, NOBODY)
+    assert (list(found.entities.texts), found.notes) == (["nurse", ""], [])
+    with pytest.raises(DataError, match=r"no text can be made of these users, and the model answers new users by text: "
+                                        r"add a column 'text', or prepare and train with dataset\.user_text="
+                                        r"<template of columns>"):
+        new_users(file, {"user": template | {"template": "{history}"}}, NOBODY)
+    file = str(write(tmp_path, "user_id,text\nn1,<p>likes</p>war\n", "users.csv"))
+    history = template | {"template": "{history}", "strip_html": True}
+    assert list(new_users(file, {"user": history}, NOBODY).entities.texts) == ["likes war"]
+
+
+def test_a_model_of_before_html_was_taken_out_keeps_it(tmp_path: Path) -> None:
+    texts = {"item": {"template": "{title}", "attributes": {}, "columns": {}, "list_separator": "|", "max_length": 40}}
+    found = new_items(str(write(tmp_path, "item_id,title\nn1,R&amp;B\n", "new.csv")), texts, NOBODY)
+    assert list(found.entities.texts) == ["R&amp;B"]
