@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 _SPACE = r"[ \t]*"
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 _PLAIN = r'"[^"\\\x00-\x1f]*"'
-_ESCAPED = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*"'
+_UNICODE = r"\\u(?:[0-9a-cA-CefEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2})"  # No half of a surrogate pair.
+_ESCAPED = rf'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|{_UNICODE})*"'
 _WANTED = f"{_PLAIN}|{_NUMBER}|true|false|null"
 _OTHER = f"{_ESCAPED}|{_NUMBER}|true|false|null"
 _LIST = rf"\[{_SPACE}(?:(?:{_OTHER}){_SPACE}(?:,{_SPACE}(?:{_OTHER}){_SPACE})*)?\]"
