@@ -1,0 +1,250 @@
+"""Preparing the same files with the same settings again does nothing, and what counts as the same."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmrec_cli.data import manifest as light
+from llmrec_cli.data import prepared as heavy
+from llmrec_cli.errors import DataError, LockedError
+from llmrec_cli.ingest import rerun
+from llmrec_cli.ingest.fetch import cache_folder
+from llmrec_cli.ingest.rerun import signature, unchanged
+from llmrec_cli.ingest.sources import Source, Sources
+from llmrec_cli.run_dir import PREPARED, RunDir, lock, read_json
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.engine import DuckDb, Spark
+from llmrec_cli.settings.split import LeaveLastOut, NoSplit, Random
+from llmrec_cli.settings.stages import PrepareConfig
+from llmrec_cli.stages import prepare
+from tests.conftest import Done
+from tests.ingest.preparing import write
+
+ROOT = Path(__file__).parents[2]
+CLICKS = "user_id,item_id,value\nu,a,3\nu,b,4\nv,a,5\n"
+SHOP = PREPARED / "shop"
+SCRATCH = Path("scratch")
+# What would make a run that does nothing slow.
+HEAVY = {"duckdb", "ibis", "pyarrow", "numpy", "pandas", "scipy", "torch", "rich", "matplotlib"}
+
+
+def config(**settings: object) -> PrepareConfig:
+    """Return settings for clicks.csv; those of the data set by their names, others as they are."""
+    own = {key: settings.pop(key) for key in ("split", "engine", "mode", "force", "output", "run_dir", "debug")
+           if key in settings}
+    dataset = Files(**{"name": "shop", "interactions": "clicks.csv"} | settings)  # type: ignore[arg-type]
+    return PrepareConfig(**{"dataset": dataset, "split": NoSplit(), "engine": DuckDb()} | own)  # type: ignore[arg-type]
+
+
+def signed(**settings: object) -> str:
+    """Return the signature of clicks.csv with these settings as text."""
+    return json.dumps(signature(config(**settings), Sources([Source(Path("clicks.csv"))]), SCRATCH))
+
+
+def prepared(**settings: object) -> dict[str, object]:
+    """Run prepare and return what the run says it made."""
+    run_dir = RunDir.create("prepare")
+    prepare.run(config(**settings), run_dir)
+    found: dict[str, object] = read_json(run_dir.file("manifest.json"))
+    return found
+
+
+def state() -> dict[str, tuple[int, bytes]]:
+    """Return time and content of every file of the prepared data."""
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in SHOP.iterdir()}
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def clicks() -> Path:
+    return write(Path(), CLICKS)
+
+
+# --- the stage
+
+@pytest.mark.usefixtures("clicks")
+def test_the_same_again_changes_nothing_says_so_and_ends_as_a_run_of_its_own(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    first, before = prepared(), state()
+    prepared(name="other")
+    said(capsys)
+    second = prepared()
+    assert re.fullmatch(r"nothing has changed since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: data/prepared/shop stays; "
+                        r"force=true prepares it anyway\n", said(capsys))
+    assert state() == before
+    assert second == first
+    assert (PREPARED / "latest").resolve() == SHOP.resolve()
+    assert sorted(os.listdir(PREPARED)) == [".other.lock", ".shop.lock", "latest", "other", "shop"]
+
+
+@pytest.mark.usefixtures("clicks")
+def test_force_prepares_it_anyway_and_makes_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    prepared()
+    before = state()
+    said(capsys)
+    prepared(force=True)
+    assert "nothing has changed" not in said(capsys)
+    assert state().keys() == before.keys()
+    assert all(state()[name][0] > before[name][0] for name in before)
+    assert state()["manifest.json"][1] == before["manifest.json"][1]
+
+
+def test_a_file_that_changed_and_a_setting_that_changed_are_prepared_again(clicks: Path) -> None:
+    first = prepared()
+    write(Path(), CLICKS.replace("u,b,4", "u,c,4"))
+    second = prepared()
+    assert second["fingerprint"] != first["fingerprint"]
+    third = prepared(min_value=4)
+    assert third["counts"] != second["counts"]
+
+
+def test_a_new_file_that_a_pattern_finds_is_prepared_too() -> None:
+    write(Path("in"), CLICKS, "a.csv")
+    assert prepared(interactions="in/*.csv")["counts"]["users"] == 2  # type: ignore[index]
+    write(Path("in"), CLICKS.replace("u,", "w,"), "b.csv")
+    assert prepared(interactions="in/*.csv")["counts"]["users"] == 3  # type: ignore[index]
+
+
+@pytest.mark.usefixtures("clicks")
+@pytest.mark.parametrize(("damage", "problem"), [
+    (lambda: (SHOP / "items.parquet").unlink(), r"items\.parquet: missing"),
+    (lambda: (SHOP / "interactions.parquet").open("ab").write(b"x"),
+     r"interactions\.parquet: its SHA-256 is not the one in manifest\.json, so it is damaged or was edited"),
+    (lambda: (SHOP / "manifest.json").write_text("{"), r"manifest\.json: not readable")],
+    ids=["missing", "edited", "no manifest"])
+def test_damaged_data_is_prepared_again_and_it_says_why(
+        damage: Callable[[], object], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = prepared()
+    damage()
+    said(capsys)
+    assert prepared()["fingerprint"] == first["fingerprint"]
+    assert re.match(rf"data/prepared/shop/{problem}.*: the data is prepared again\n", said(capsys))
+    heavy.read_prepared(SHOP)
+
+
+@pytest.mark.usefixtures("clicks")
+def test_a_folder_may_move_with_its_files_when_their_names_are_relative(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared()
+    assert str(tmp_path) not in (SHOP / "manifest.json").read_text()
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    shutil.copytree(tmp_path, moved, symlinks=True)
+    monkeypatch.chdir(moved)
+    said(capsys)
+    prepared()
+    assert "nothing has changed" in said(capsys)
+
+
+@pytest.mark.usefixtures("clicks")
+@pytest.mark.parametrize("mode", ["new", "append"])
+def test_a_run_beside_another_on_the_same_output_is_refused_whatever_its_mode_and_even_if_it_had_nothing_to_do(
+        mode: str) -> None:
+    prepared()
+    before = state()
+    with lock(PREPARED / ".shop.lock", "it"), pytest.raises(LockedError, match="another run is writing"):
+        prepared(mode=mode)
+    assert state() == before
+
+
+# --- what counts as the same
+
+@pytest.mark.usefixtures("clicks")
+def test_where_and_how_fast_it_is_made_does_not_count() -> None:
+    same = signed()
+    for settings in ({"engine": DuckDb(memory="8GB", threads=3)}, {"engine": Spark()}, {"force": True},
+                     {"output": "elsewhere"}, {"run_dir": "here"}, {"debug": True}):
+        assert signed(**settings) == same
+
+
+@pytest.mark.usefixtures("clicks")
+def test_every_setting_of_the_data_and_the_split_counts_also_the_order_of_a_mapping() -> None:
+    settings = [{}, {"name": "x"}, {"min_value": 4}, {"split": Random()}, {"split": Random(seed=1)},
+                {"split": LeaveLastOut()}, {"mode": "append"}, {"audit": "strict"},
+                {"attributes": {"a": "list", "b": "text"}}, {"attributes": {"b": "text", "a": "list"}}]
+    assert len({signed(**some) for some in settings}) == len(settings)
+
+
+def test_size_and_time_of_a_file_count_and_another_version_or_other_code(
+        clicks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [signed()]
+    status = clicks.stat()
+    os.utime(clicks, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    found.append(signed())
+    clicks.write_text(CLICKS + "w,a,1\n")
+    os.utime(clicks, ns=(status.st_atime_ns, status.st_mtime_ns))
+    found.append(signed())
+    monkeypatch.setattr(rerun, "__version__", "99")
+    found.append(signed())
+    monkeypatch.setattr(rerun, "code", lambda: "other")
+    found.append(signed())
+    assert len(set(found)) == len(found)
+
+
+def test_the_code_that_prepares_is_known_by_its_content() -> None:
+    assert rerun.code() == rerun.code()
+    assert re.fullmatch("[0-9a-f]{16}", rerun.code())
+
+
+def test_files_of_ours_are_known_by_content_and_by_no_path_of_this_machine(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def noted(scratch: str, content: str) -> str:
+        unpacked, fetched = write(Path(scratch), content, "a.inter"), write(cache_folder(), content, "w.zip")
+        return json.dumps(signature(config(), Sources([Source(unpacked)], [Source(fetched)]), Path(scratch)))
+
+    first = noted("one", CLICKS)
+    assert noted("two", CLICKS) == first
+    assert noted("two", CLICKS + "w,a,1\n") != first
+    assert str(tmp_path) not in first
+    content = hashlib.sha256(CLICKS.encode()).hexdigest()
+    assert json.loads(first)["files"] == {"interactions": [{"path": "a.inter", "sha256": content}],
+                                          "items": [{"path": "w.zip", "sha256": content}]}
+
+
+def test_a_file_that_went_away_is_a_data_error_that_names_it() -> None:
+    with pytest.raises(DataError, match=r"gone.csv: cannot be read \(No such file or directory\)"):
+        signature(config(), Sources([Source(Path("gone.csv"))]), SCRATCH)
+
+
+def test_there_is_nothing_to_be_the_same_as_without_data_or_without_a_note_of_its_inputs() -> None:
+    assert unchanged(Path("nowhere"), {}) is None
+    write(Path("old"), '{"format": 1, "files": {}}', "manifest.json")
+    assert unchanged(Path("old"), {"llmrec": "1"}) is None
+    write(Path("old"), "[]", "manifest.json")
+    assert unchanged(Path("old"), {"llmrec": "1"}) is None
+
+
+def test_both_ways_to_read_a_manifest_are_of_one_format() -> None:
+    assert light.FORMAT == heavy.FORMAT
+
+
+# --- how long it takes
+
+def test_a_run_that_does_nothing_imports_nothing_heavy_and_ends_in_two_seconds(llmrec: Callable[..., Done]) -> None:
+    rows = "".join(f"u{n % 6040},i{n % 3706},{n % 5}\n" for n in range(50_000))
+    write(Path(), "user_id,item_id,value\n" + rows)
+    arguments = ["prepare", "dataset=files", "dataset.name=shop", "dataset.interactions=clicks.csv", "split=none"]
+    assert llmrec(*arguments).code == 0
+    script = (f"import sys; from llmrec_cli.cli import run; run({arguments}); "
+              f"print(sorted({HEAVY} & {{name.partition('.')[0] for name in sys.modules}}))")
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    took = time.monotonic() - begun
+    assert "nothing has changed since" in done.stderr
+    assert done.stdout == "[]\n"
+    # Two seconds on an idle machine; one that runs other tests meanwhile is several times slower.
+    assert took < 8
