@@ -54,6 +54,10 @@ def made(**changes: Any) -> dict[str, Any]:
                        "interactions": {"train": 1, "valid": 0, "test": 0}},
             "knowledge": {"triples": 3, "relations": 2, "entities": 4, "largest_relations": [], "items_linked": 2,
                           "items_linked_share": 0.5, "linked_without_triples": 1},
+            "links": {"counts": {}, "association": None,
+                      "examples": [{"item_id": "7", "title": NASTY, "entity_id": "m.1", "known": [NASTY]}],
+                      "differences": [{"column": "year", "entities": "film.year", "pairs": 9, "different": 2,
+                                       "examples": [("7", "1995", "m.1", NASTY)]}]},
             "leakage": [{"name": "x", "meaning": "Pairs in both.", "count": 1, "checked": 2, "share": 0.5,
                          "verdict": "warning", "note": "a note", "examples": [{"user_id": NASTY, "title": "千と"}]}],
             "warnings": [NASTY], "notes": [NASTY], **changes}
@@ -109,6 +113,15 @@ def test_what_is_not_there_is_left_out() -> None:
         assert words not in page
 
 
+def test_links_are_shown_with_what_contradicts_them() -> None:
+    page = html.unescape(render(made(), ABOUT))
+    assert "year is different from the entity's film.year in 2 of 9 links that were compared" in page
+    assert f"7 {NASTY} → m.1 ({NASTY})" in page
+    without = made()
+    del without["links"]
+    assert "Some links to look at" not in render(without, ABOUT)
+
+
 def test_every_plot_has_labels_for_its_axes() -> None:
     page = render(made(), ABOUT)
     assert page.count("<svg") == 5
@@ -119,7 +132,7 @@ def test_every_plot_has_labels_for_its_axes() -> None:
 def test_the_same_audit_gives_the_same_bytes_and_the_numbers_beside_them(tmp_path: Path) -> None:
     write_audit(tmp_path, made(), ABOUT)
     assert (tmp_path / "audit.html").read_text("utf-8") == render(made(), ABOUT)
-    assert json.loads((tmp_path / "audit.json").read_text("utf-8")) == made()
+    assert json.loads((tmp_path / "audit.json").read_text("utf-8")) == json.loads(json.dumps(made()))
 
 
 def test_stacked_bars_stand_on_each_other() -> None:

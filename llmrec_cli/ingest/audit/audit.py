@@ -14,7 +14,8 @@ Stable keys; numbers are finite, shares are from 0 to 1, times are ISO 8601 (or 
 - `time`: unit, edges, and counts by split for each span between two edges; null without timestamps
 - `values`: values (each distinct one, up to 20) or edges (of 20 spans), and counts by split
 - `texts`: for item and user: num, empty, empty_share, title_is_id, lengths, longest, duplicated, scripts
-- `groups`, `knowledge`: counts; null without them
+- `groups`, `knowledge`: counts; null without them. `links`, with knowledge only: what `ingest.knowledge` reports of
+  links and of what contradicts them
 - `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning) and note
 - `warnings`, `notes`: all sentences of the account
 """

@@ -87,7 +87,7 @@ def notes(audit: dict[str, Any]) -> list[str]:
                      f"split is not a forecast")
     for split in SPLITS[1:]:
         told = audit["splits"][split]
-        cold = " and ".join(f"{told[f'cold_{kind}_share']:.0%} about {kind} that training does not have"
-                            for kind in ("users", "items") if told[f"cold_{kind}_share"] >= 0.1)
-        found += [f"of the split '{split}', {cold}"] if cold else []
+        cold = " and ".join(f"{told[f'cold_{kind}_share']:.0%} about {kind}" for kind in ("users", "items")
+                            if told[f"cold_{kind}_share"] >= 0.1)
+        found += [f"the split '{split}' is {cold} that training does not have"] if cold else []
     return found
