@@ -116,13 +116,13 @@ def published() -> dict[str, str]:
 def test_after_a_kill_at_any_moment_the_old_data_is_there_or_the_new_and_the_next_run_cleans_up() -> None:
     for seed, name in enumerate(("old", "new")):
         write_rows(f"{name}.csv", seed)
-    done = subprocess.run([sys.executable, "-c", KILLS, "8"], env=environment(), text=True, capture_output=True,
+    done = subprocess.run([sys.executable, "-c", KILLS, "6"], env=environment(), text=True, capture_output=True,
                           check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     *killed, (_, code, last) = told["results"]
     assert (code, last) == (0, "new")
-    assert sum(code == -signal.SIGKILL for _, code, _ in killed) >= 5, told
+    assert sum(code == -signal.SIGKILL for _, code, _ in killed) >= 4, told
     # One that was not killed in time has succeeded; nothing else may be.
     assert all(code == -signal.SIGKILL or (code == 0 and name == seen) for name, code, seen in killed), told
     assert sorted(os.listdir(SHOP.parent)) == [".shop.lock", "latest", "shop"]
@@ -134,12 +134,12 @@ def test_a_signal_stops_the_run_with_its_own_code_and_leaves_nothing(number: int
     write_rows("new.csv", 1)
     process = subprocess.Popen([*LLMREC, *arguments("new")], env=environment(), text=True, stderr=subprocess.PIPE)
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not list(SHOP.parent.glob(".shop.*.scratch/*")) and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(random.Random(number).uniform(0, 0.5))
         process.send_signal(number)
-        _, heard = process.communicate(timeout=30)
+        _, heard = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (process.returncode, heard) == (code, said)
