@@ -18,7 +18,9 @@ from tests.ingest.preparing import source
 from tests.ingest.test_delimited import one_by_one
 
 VALUES = ['"u1"', "007", "7", "-0", "1.50", "1e3", "1E+2", "9007199254740993", "null", '"null"', "true", '""', '"é 五"',
-          '"a\\"b"', '"\\u00e9"', '"\\uD7ff"', '"\\u00g0"', '"\\ud800"', '"\\x"', '"tab\t"', "NaN", "-", "1.", ".5", "01", "[]", '["a", 1]', "[1,]",
+          '"a\\"b"', '"\\u00e9"', '"\\uD7ff"', '"\\u00g0"', '"\\ud800"',
+          '"\\x"', '"tab\t"', "NaN", "-", "1.", ".5", "01",
+          "[]", '["a", 1]', "[1,]",
           "{}", '{"a": 1}', '"open', "tru", "Infinity", '"\u2028"']
 KEYS = ["a", "b", "c.d", "é", "a b", "(", "a\\u0062"]
 PAIRS = st.lists(st.tuples(st.sampled_from(KEYS[:2] * 4 + KEYS), st.sampled_from(VALUES[:8] * 6 + VALUES)), max_size=4)

@@ -78,7 +78,8 @@ def test_a_file_without_rows_or_columns_is_refused(tmp_path: Path) -> None:
 
 
 def test_damaged_pages_are_found_when_they_are_read_through(tmp_path: Path) -> None:
-    found = staged(tmp_path, {"user_id": pa.array([f"user {n}" for n in range(1000)]), "item_id": pa.array(range(1000))})
+    users = pa.array([f"user {n}" for n in range(1000)])
+    found = staged(tmp_path, {"user_id": users, "item_id": pa.array(range(1000))})
     check_parquet(found.sources[0], found.direct[0].columns.values())
     content = bytearray(found.direct[0].path.read_bytes())
     content[40:400] = bytes(360)
@@ -93,5 +94,5 @@ def test_text_that_is_not_utf_8_is_damage(tmp_path: Path) -> None:
     file = Source(tmp_path / "x.parquet")
     for read in (lambda: check_parquet(file, ["user_id"]),
                  lambda: stage([file], tmp_path / "staged", ("user_id", "item_id"), ())):
-        with pytest.raises(DataError, match="is not a whole Parquet file .*UTF8"):
+        with pytest.raises(DataError, match=r"is not a whole Parquet file .*UTF8"):
             read()

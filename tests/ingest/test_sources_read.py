@@ -41,7 +41,7 @@ def test_other_encodings_are_read_packed_or_not(tmp_path: Path, encoding: str, p
 
 
 @pytest.mark.parametrize("packing", PACKED)
-@pytest.mark.parametrize(("name", "delimiter"), [("x.csv", ","), ("x.tsv", "\t"), ("ratings.dat", "|"), ("u.data", "\t")])
+@pytest.mark.parametrize(("name", "delimiter"), [("x.csv", ","), ("x.tsv", "\t"), ("r.dat", "|"), ("u.data", "\t")])
 def test_files_without_a_header_take_the_names_they_are_given(tmp_path: Path, packing: str, name: str,
                                                               delimiter: str) -> None:
     text = "".join(delimiter.join(row) + "\n" for row in (("u1", "007", "5"), ("u2", "NA", "4")))
@@ -50,7 +50,8 @@ def test_files_without_a_header_take_the_names_they_are_given(tmp_path: Path, pa
 
 
 def test_a_file_without_a_header_in_another_encoding_and_packed(tmp_path: Path) -> None:
-    file = source(tmp_path, gzip.compress("五台山;a;1\n".encode("gb18030")), "x.txt.gz", names=NAMES, encoding="gb18030")
+    packed = gzip.compress("五台山;a;1\n".encode("gb18030"))
+    file = source(tmp_path, packed, "x.txt.gz", names=NAMES, encoding="gb18030")
     assert rows(file, tmp_path, NAMES) == [(1, "五台山", "a", "1")]
 
 
@@ -76,8 +77,8 @@ def test_the_types_in_a_header_of_recbole_are_no_part_of_the_names(tmp_path: Pat
     text = "user_id:token\titem_id:token\tgenres:token_seq\tx:float_seq\thttp:title\nu\ti\tA B\t1 2\tt\n"
     staged = stage([source(tmp_path, text, "x.inter")], tmp_path / "staged", IDS, (), rest=True)
     assert staged.names == ["user_id", "item_id", "genres", "x", "http:title"]
-    prepared = prepare_text(tmp_path / "p", "user_id:token,item_id:token,rating:float,timestamp:float\nu,i,4,1600000000\n",
-                            columns={"value": "rating"})
+    text = "user_id:token,item_id:token,rating:float,timestamp:float\nu,i,4,1600000000\n"
+    prepared = prepare_text(tmp_path / "p", text, columns={"value": "rating"})
     assert prepared.column("interactions", "value") == [4.0]
 
 
@@ -110,8 +111,8 @@ def test_advice_beside_a_model_names_no_setting_of_prepare(tmp_path: Path) -> No
             read_ids(path, "candidates", "item_id") if "txt" in name else read_rows(path, "queries", ("user_id",))
         assert "dataset." not in str(caught.value), name
         assert name in str(caught.value)
-    assert "convert it to UTF-8, for example with `iconv" in str(pytest.raises(
-        DataError, read_rows, str(tmp_path / "a.csv"), "queries", ("user_id",)).value)
+    with pytest.raises(DataError, match="line 2, byte 15 .*; convert it to UTF-8, for example with `iconv"):
+        read_rows(str(tmp_path / "a.csv"), "queries", ("user_id",))
 
 
 def test_rows_beside_a_model_stay_in_the_order_of_their_files(tmp_path: Path) -> None:
