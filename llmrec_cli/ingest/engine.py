@@ -66,8 +66,11 @@ def _spark(settings: Spark, folder: Path) -> Iterator[BaseBackend]:
         raise ConfigError("engine=spark: pyspark is not installed; run `pip install 'llmrec-cli[spark]'`") from error
     # Times are UTC, text is what it is, and a cast that fails says so by null (try_cast), never by an exception.
     ours = {"spark.sql.session.timeZone": "UTC", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false",
-            "spark.sql.shuffle.partitions": "8", "spark.log.level": "ERROR", "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.shuffle.partitions": "8", "spark.log.level": "ERROR",
             "spark.sql.warehouse.dir": str(folder / "warehouse"), SCRATCH: str(folder)}
+    if settings.master.startswith("local"):
+        # Both: results above 1 MB are fetched from the host's name, which is another address than the one bound.
+        ours |= {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
     builder = SparkSession.builder.master(settings.master).appName("llmrec prepare")
     for key, value in (ours | settings.conf).items():
         builder = builder.config(key, value)
