@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.bombs import bytes_per_row
+from llmrec_cli.ingest.bombs import BROKEN, bytes_per_row, damaged
 from llmrec_cli.ingest.jsonl import as_text
 from llmrec_cli.ingest.sources import Source
 
@@ -24,11 +24,9 @@ def open_parquet(source: Source) -> pq.ParquetFile:
         raise DataError(f"{source.path}: Parquet is compressed inside; unpack the file")
     try:
         file = pq.ParquetFile(source.path)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(source, error) from error
-    about = file.metadata
-    if about.num_rows != sum(about.row_group(n).num_rows for n in range(about.num_row_groups)):
-        raise _damaged(source, ValueError("its numbers of rows disagree"))
+        file.schema_arrow  # noqa: B018  Made when it is asked for, which may fail.
+    except BROKEN as error:
+        raise damaged(source, error) from error
     return file
 
 
@@ -42,7 +40,7 @@ def parquet_batches(source: Source, file: pq.ParquetFile, columns: list[str]) ->
             raise DataError(f"{source.path}: one of the columns {kinds} has a type that cannot be read "
                             f"({error}); export it as text or as a number") from error
         except pa.ArrowException as error:
-            raise _damaged(source, error) from error
+            raise damaged(source, error) from error
 
 
 def check_parquet(source: Source, columns: Iterable[str]) -> None:
@@ -85,8 +83,8 @@ def _read(source: Source, file: pq.ParquetFile, columns: list[str]) -> Iterator[
             for column in batch.columns:
                 column.validate(full=True)  # Text that is not UTF-8, for one.
             yield batch
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(source, error) from error
+    except BROKEN as error:
+        raise damaged(source, error) from error
 
 
 def _text(column: pa.Array) -> pa.Array:
@@ -102,8 +100,3 @@ def _text(column: pa.Array) -> pa.Array:
         return pc.if_else(whole, pc.if_else(whole, column, None).cast(pa.int64()).cast(pa.string()),
                           column.cast(pa.string()))
     return column.cast(pa.string())
-
-
-def _damaged(source: Source, error: Exception) -> DataError:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{source.path}: is not a whole Parquet file ({first}); export or copy it again")

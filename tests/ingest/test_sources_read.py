@@ -111,7 +111,7 @@ def test_advice_beside_a_model_names_no_setting_of_prepare(tmp_path: Path) -> No
             read_ids(path, "candidates", "item_id") if "txt" in name else read_rows(path, "queries", ("user_id",))
         assert "dataset." not in str(caught.value), name
         assert name in str(caught.value)
-    with pytest.raises(DataError, match="line 2, byte 15 .*; convert it to UTF-8, for example with `iconv"):
+    with pytest.raises(DataError, match=r"line 2, byte 15 .*; convert it to UTF-8, for example with `iconv"):
         read_rows(str(tmp_path / "a.csv"), "queries", ("user_id",))
 
 
