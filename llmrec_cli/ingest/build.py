@@ -58,14 +58,15 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
 
         rules = {"item": fit_classes(rules["item"], items, described["item"]),
                  "user": fit_classes(rules["user"], users, described["user"])}
-        content = [write_rows(folder / "interactions.parquet", divided.rows, users, items),
+        given = cfg.split.kind == "given"
+        content = [write_rows(folder / "interactions.parquet", divided.rows, users, items, given),
                    write_entities(folder, items, described["item"], "item", rules["item"], account)]
         histories = training_titles(folder / "interactions.parquet", folder / "items.parquet",
                                     settings.history_titles) if rules["user"].needs_history else None
         content.append(write_entities(folder, users, described["user"], "user", rules["user"], account, histories))
         if kept.negatives is not None:
             negatives = divide_negatives(kept.negatives, kept.coded, divided, cfg.split)
-            content.append(write_rows(folder / "negatives.parquet", negatives, users, items))
+            content.append(write_rows(folder / "negatives.parquet", negatives, users, items, given))
         write_filtered(folder / "filtered.parquet", kept.filtered, kept.coded)
         if groups is not None:
             before = earlier.catalogue(connection, "group") if earlier else None

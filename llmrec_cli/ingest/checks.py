@@ -45,8 +45,10 @@ class Raw:
 
 def read_parts(connection: BaseBackend, staged: Staged) -> list[Table]:
     """Return the staged rows and the rows of each Parquet file that is read where it is."""
-    text = read_staged(connection, staged.path)
-    parts = [text.rename({name: f"c{n}" for n, name in enumerate(staged.names)})]
+    parts = []
+    if len(staged.direct) < len(staged.sources):
+        text = read_staged(connection, staged.path)
+        parts.append(text.rename({name: f"c{n}" for n, name in enumerate(staged.names)}))
     for direct in staged.direct:
         rows = scan(connection, direct.path)
         parts.append(rows.select(file=ibis.literal(direct.number, "int32"), line=rows.line.cast("int64"),

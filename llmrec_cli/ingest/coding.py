@@ -44,19 +44,32 @@ def encode(raw: Raw, splits: list[int]) -> Coded:
     for part in raw.parts:
         split = ibis.cases(*((part.file == n, ibis.literal(code, "int8")) for n, code in enumerate(splits))) \
             if any(splits) else ibis.literal(FIRST, "int8")
-        parts.append(part.select(*(identifier(part[key]).name(key) for key in raw.keys), value=value_of(part, raw),
-                                 timestamp=time_of(part, raw), split=split,
-                                 **{name: identifier(part[name]) for name in event}))
-    for rows in raw.earlier:
-        parts.append(rows.select(*raw.keys, "value", "timestamp", "split", *event))
-    coded = [part.rename(user_id=raw.keys[0]).inner_join(users, "user_id").inner_join(items, "item_id")
-             .select("user", "item", "value", "timestamp", "split", *event) for part in parts]
-    rows = coded[0].union(*coded[1:]) if len(coded) > 1 else coded[0]
+        read = part.select(*raw.keys, value=value_of(part, raw), timestamp=time_of(part, raw), split=split,
+                           **{name: identifier(part[name]) for name in event})
+        parts.append(_coded(read, raw, users, items, event))
+    for before in raw.earlier:
+        parts.append(_coded(before, raw, users, items, event))
+    rows = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
     return Coded(materialised(rows.filter(rows.value.notnull() & rows.timestamp.notnull())), users, items)
 
 
+def _coded(rows: Table, raw: Raw, users: Table, items: Table, event: list[str]) -> Table:
+    for key, kind, codes in zip(raw.keys, ("user", "item"), (users, items), strict=True):
+        if not rows[key].type().is_string():
+            # Looked up as what they are: making text of twenty million numbers costs more than all else here.
+            distinct = rows.select(as_read=rows[key]).distinct()
+            named = distinct.mutate(**{f"{kind}_id": identifier(distinct.as_read)}).inner_join(codes, f"{kind}_id")
+            rows = rows.inner_join(materialised(named.select("as_read", kind)), [(key, "as_read")])
+        else:
+            rows = rows.inner_join(codes, [(key, f"{kind}_id")])
+    return rows.select("user", "item", "value", "timestamp", "split", *event)
+
+
 def _dictionary(raw: Raw, key: str, kind: str) -> Table:
-    parts = [part.select(**{f"{kind}_id": identifier(part[key])}) for part in (*raw.parts, *raw.earlier)]
-    ids = (parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]).distinct()
+    parts = []
+    for part in (*raw.parts, *raw.earlier):
+        distinct = part.select(as_read=part[key]).distinct()
+        parts.append(distinct.select(**{f"{kind}_id": identifier(distinct.as_read)}))
+    ids = parts[0].union(*parts[1:], distinct=True) if len(parts) > 1 else parts[0].distinct()
     ids = ids.filter(ids[f"{kind}_id"].notnull() & (ids[f"{kind}_id"] != ""))
     return materialised(ids.mutate(**{kind: ibis.row_number().over(order_by=f"{kind}_id").cast("int32")}))

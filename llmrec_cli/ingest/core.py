@@ -1,11 +1,13 @@
 """The core: users and items that have enough interactions with each other."""
 
+from itertools import count
+
 from ibis.expr.types import Table
 
 from llmrec_cli.ingest.engine import materialised, size
 
-_SHRUNK = 0.8
-"""Rows are written anew when fewer than this share is left; else each round looks them up in who is left."""
+_ROUNDS = 4
+"""Rounds that look rows up in who has gone before those that are left are written anew."""
 
 
 def core(rows: Table, min_user: int, min_item: int) -> Table:
@@ -16,20 +18,23 @@ def core(rows: Table, min_user: int, min_item: int) -> Table:
     least = {key: number for key, number in (("user", min_user), ("item", min_item)) if number > 1}
     if not least:
         return rows
-    left = base = rows
-    now, in_base = size(rows), size(rows)
-    enough: dict[str, Table] = {}
-    before = -1
-    while now != before:
+    base = left = rows
+    gone: dict[str, Table] = {}
+    for attempt in count(1):
+        stable = True
         for key, number in least.items():
             counted = left.group_by(key).agg(size=left.count())
-            enough[key] = materialised(counted.filter(counted["size"] >= number).select(key))
-            # Who is left of one round is among who was left of the last, so two joins do, whatever the round.
+            few = materialised(counted.filter(counted["size"] < number).select(key))
+            if size(few) == 0:
+                continue
+            stable = False
+            gone[key] = materialised(gone[key].union(few)) if key in gone else few
             left = base
-            for other, keys in enough.items():
-                left = left.semi_join(keys, other)
-        before, now = now, size(left)
-        if now < _SHRUNK * in_base:
-            left = base = materialised(left)
-            in_base, enough = now, {}
-    return base if now == in_base else materialised(left)
+            for other, keys in gone.items():
+                left = left.anti_join(keys, other)
+        if stable:
+            return materialised(left) if gone else base
+        if attempt % _ROUNDS == 0:
+            base = left = materialised(left)
+            gone = {}
+    raise AssertionError

@@ -19,17 +19,18 @@ _VALUES = [("value", pa.float64()), ("timestamp", pa.int64()), ("split", pa.stri
 _EVENT = [("event", pa.string())]
 
 
-def write_rows(path: Path, rows: Table, users: Table, items: Table) -> str:
+def write_rows(path: Path, rows: Table, users: Table, items: Table, repeated: bool) -> str:
     """Write rows of coded ids with their ids and numbers, by user, time and item; return the hash of their content.
 
-    `users` and `items` are the catalogues. Ids are looked up while writing, so that what is sorted is small; the hash
-    leaves them out, since the catalogues have them.
+    `users` and `items` are the catalogues; `repeated` says whether a pair may be there in several splits. Ids are
+    looked up while writing, so that what is sorted is small; the hash leaves them out, since the catalogues have them.
     """
     event = ["event"] if "event" in rows.columns else []
     numbered = (rows.inner_join(users.select(user=users.code, new_user=users.user.cast("int32")), "user")
                 .inner_join(items.select(item=items.code, new_item=items.item.cast("int32")), "item")
                 .select("value", "timestamp", "split", *event, user="new_user", item="new_item"))
-    ordered = numbered.order_by("user", "timestamp", "item", "split", "value", *event)
+    # Nothing more to sort by where a pair is there once: each key costs time on millions of rows.
+    ordered = numbered.order_by("user", "timestamp", "item", *(("split", "value", *event) if repeated else ()))
     target = pa.schema([*_IDS, *_NUMBERS, *_VALUES, *(_EVENT if event else [])])
     lookup = {"user_id": _ids(users, "user"), "item_id": _ids(items, "item"), "split": pa.array(SPLITS)}
     found = _named(batches(ordered.select("user", "item", "value", "timestamp", "split", *event), ROWS), lookup, target)

@@ -93,7 +93,8 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
         refuse_duplicates(raw, staged)
     used, ignored = without_weight(coded.rows, settings)
     num_ignored = 0 if ignored is None else size(ignored)
-    merged = merge_duplicates(used, settings.duplicates)
+    given = any(source.split for source in staged.sources)
+    merged = merge_duplicates(used, settings.duplicates, PAIR if given else PAIR[1:])
     enough, negatives, neutral = judge(merged, settings)
     rows = core(enough, settings.min_user_interactions, settings.min_item_interactions)
     num_merged, num_enough, num_kept = size(merged), size(enough), size(rows)
@@ -140,25 +141,25 @@ def union(tables: Sequence[Table]) -> Table:
     return tables[0].union(*(table.select(*tables[0].columns) for table in tables[1:])) if tables[1:] else tables[0]
 
 
-def merge_duplicates(rows: Table, policy: str) -> Table:
-    """Return one row per user, item and split.
+def merge_duplicates(rows: Table, policy: str, pair: Sequence[str] = PAIR) -> Table:
+    """Return one row per user and item, and split where `pair` has it.
 
     First and last are by timestamp, then value, then event; equal in all, they are the same row. Sums are made in
     decimals, since the sum of binary fractions depends on the order.
     """
     event = ["event"] if "event" in rows.columns else []
-    counted = rows.group_by(PAIR).agg(times=rows.count())
-    twice = materialised(counted.filter(counted.times > 1).select(*PAIR))
+    counted = rows.group_by(pair).agg(times=rows.count())
+    twice = materialised(counted.filter(counted.times > 1).select(*pair))
     if size(twice) == 0:
         return rows
     # Few pairs occur twice, so that only they are sorted.
-    once, several = rows.anti_join(twice, PAIR), rows.semi_join(twice, PAIR)
+    once, several = rows.anti_join(twice, pair), rows.semi_join(twice, pair)
     order = [several.timestamp, several.value, *(several[name] for name in event)]
     order = [key.asc() for key in order] if policy == "keep_first" else [key.desc() for key in order]
-    merged = several.mutate(place=ibis.row_number().over(group_by=PAIR, order_by=order))
+    merged = several.mutate(place=ibis.row_number().over(group_by=pair, order_by=order))
     if policy in ("sum", "max"):
         value = several.value.cast("decimal(38, 9)").sum() if policy == "sum" else several.value.max()
-        merged = merged.mutate(value=value.over(group_by=PAIR).cast("float64"))
+        merged = merged.mutate(value=value.over(group_by=pair).cast("float64"))
     merged = merged.filter(lambda t: t.place == 0)
     columns = ("user", "item", "value", "timestamp", "split", *event)
     found = materialised(once.select(*columns).union(merged.select(*columns)))
