@@ -99,7 +99,8 @@ def read_staged(connection: BaseBackend, path: Path) -> Table:
 def scan(connection: BaseBackend, path: Path) -> Table:
     """Return anyone's Parquet file with its own types, and `line`, the number of the row from 1."""
     if connection.name == "duckdb":
-        rows = connection.read_parquet(glob.escape(str(path)), file_row_number=True)
+        # A folder called user_id=7 says nothing: left to itself, DuckDB would put 7 in place of the file's own column.
+        rows = connection.read_parquet(glob.escape(str(path)), file_row_number=True, hive_partitioning=False)
         return rows.mutate(line=rows.file_row_number + 1).drop("file_row_number")
     session = _session(connection)
     view = ibis.util.gen_name("llmrec")

@@ -12,6 +12,8 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.parquet import check_parquet
 from llmrec_cli.ingest.sources import Source
 from llmrec_cli.ingest.staging import Staged, stage
+from llmrec_cli.settings.dataset import Files
+from tests.ingest.preparing import prepare_with
 
 FLAT = {"integers": pa.array([1, 2], pa.int32()), "texts": pa.array(["a", "b"]),
         "large": pa.array(["a", "b"], pa.large_string()), "whether": pa.array([True, False]),
@@ -96,3 +98,11 @@ def test_text_that_is_not_utf_8_is_damage(tmp_path: Path) -> None:
                  lambda: stage([file], tmp_path / "staged", ("user_id", "item_id"), ())):
         with pytest.raises(DataError, match=r"is not a whole Parquet file .*UTF8"):
             read()
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_adds_no_column(tmp_path: Path) -> None:
+    folder = tmp_path / "user_id=9" / "dt=2020-01-01"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": ["a", "b"], "item_id": ["c", "d"]}), folder / "x.parquet")
+    prepared = prepare_with(tmp_path, Files(interactions=str(folder / "*.parquet")))
+    assert prepared.column("users", "user_id") == ["a", "b"]
