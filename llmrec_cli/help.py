@@ -21,7 +21,7 @@ ABOUT = {
                 ["dataset", "dataset.interactions", "dataset.items", "dataset.columns", "dataset.item_text",
                  "dataset.attributes", "dataset.min_value", "dataset.min_user_interactions",
                  "dataset.min_item_interactions", "dataset.duplicates", "dataset.timestamp_unit", "dataset.name",
-                 "split", "output"],
+                 "dataset.feedback", "dataset.audit", "split", "engine", "output", "mode", "force"],
                 ["llmrec prepare dataset=movielens_100k dataset.min_value=4",
                  "llmrec prepare dataset=files dataset.name=shop dataset.interactions=clicks.csv "
                  "dataset.items=items.jsonl dataset.columns.item_id=sku split=leave_last_out"]),

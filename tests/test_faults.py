@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from llmrec_cli.data.prepared import sha256
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec_cli.data.prepared import sha256
+from llmrec_cli.data.manifest import sha256
 from tests.tiny import NUM_USERS, write_tiny
 
 ROOT = Path(__file__).parents[1]

@@ -1,20 +1,26 @@
 """Prepared data on disk: what `prepare` writes and every other stage reads.
 
-A folder with Parquet files and `manifest.json`:
+A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
 
-- `interactions.parquet`: user_id, item_id (strings, as they came), user, item (int64), value (float32),
-  timestamp (int64 milliseconds, or an order), split (train | valid | test); sorted by user, timestamp, item
+- `interactions.parquet`: user_id, item_id (strings, as they came), user, item (int64), value (double),
+  timestamp (int64 milliseconds, or an order), split (train | valid | test), event where there are several kinds;
+  sorted by user, timestamp, item
+- `negatives.parquet`, with feedback=explicit: the same columns, of what users do not like
+- `filtered.parquet`: user_id, item_id, value, timestamp, split, event, reason: sound rows, duplicates merged, that are
+  in neither
 - `items.parquet`: item (int64, the row number), item_id, title, text, attributes (list of `column=value`),
-  then the file's own columns as strings
+  then the file's own columns as strings; one that has a name of ours gets a '_', so `title_` is the title as it came
 - `users.parquet`: user, user_id, title, text, attributes, then the file's own columns
+- `groups.parquet`: group, group_id, user, user_id; `group_interactions.parquet`: group, group_id, item, item_id, value,
+  timestamp, split
+- `triples.parquet`: head, relation, tail; `links.parquet`: item, item_id, entity_id
+- `items_left_out.parquet`, `users_left_out.parquet`: what files say of those that have too few interactions
 - `rejects.parquet`: file, line, column, reason
 
 Entities that training interactions name come first, in the order of their ids, then those that only validation
 names, then those that only the test names, then the rest: so nothing held out can move a number that is trained on.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +32,9 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.manifest import read_manifest
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ArtifactError, ConfigError
 
-FORMAT = 1
 SPLITS = ("train", "valid", "test")
 
 
@@ -68,41 +73,6 @@ def read_prepared(folder: str | Path) -> PreparedData:
     names = table["split"].combine_chunks().dictionary_encode()
     codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)
     return PreparedData(path, manifest, users, items, interactions, codes[names.indices.to_numpy()])
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of prepared data after checking its format and its files' hashes."""
-    if not path.is_dir():
-        raise ConfigError(f"prepared={path}: no such folder; run `llmrec prepare` first or name another")
-    file = path / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text("utf-8"))
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-            raise ValueError("it is no manifest")
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: not readable ({error}); run `llmrec prepare` again") from error
-    if manifest.get("format", 0) > FORMAT:
-        raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec reads"
-                            f"; upgrade llmrec or prepare the data again")
-    check_files(path, manifest["files"], "run `llmrec prepare` again")
-    return manifest
-
-
-def check_files(folder: Path, files: dict[str, str], remedy: str) -> None:
-    """Raise ArtifactError unless each of `files` {relative name: sha256} is in `folder`, byte for byte."""
-    for name, expected in files.items():
-        file = folder / name
-        if not file.is_file():
-            raise ArtifactError(f"{file}: missing; {remedy}")
-        if sha256(file) != expected:
-            raise ArtifactError(f"{file}: its SHA-256 is not the one in manifest.json, so it is damaged or was edited; "
-                                f"{remedy}")
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file as hex digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_entities(file: Path, kind: str) -> Entities:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli import run_dir
-from llmrec_cli.data.prepared import sha256
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.encoders.pooling import POOLINGS
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, MiniLM, Pretrained, Scratch

@@ -24,7 +24,8 @@ from safetensors.numpy import load_file, save
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
-from llmrec_cli.data.prepared import PreparedData, check_files, read_entities, sha256
+from llmrec_cli.data.manifest import check_files, sha256
+from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.encoders.portable import bundle, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build

@@ -78,7 +78,8 @@ def _plain(text: str) -> str:
 
 
 _ALWAYS = ("read", "interactions", "train", "valid", "test")
-_ROWS = (("read", "read", ""), ("  rejected", "rejected", "not readable or not sound; listed in rejects.parquet"),
+_ROWS = (("read", "read", ""), ("prepared before", "earlier", "sound rows that were there; mode=append"),
+         ("  rejected", "rejected", "not readable or not sound; listed in rejects.parquet"),
          ("  merged", "duplicates", "several of one user with one item; dataset.duplicates"),
          ("  ignored", "ignored_events", "events whose weight is 0; dataset.event_weights"),
          ("  too low", "below_min_value", "value below dataset.min_value"),

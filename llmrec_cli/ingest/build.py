@@ -16,15 +16,16 @@ from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_ru
 from llmrec_cli.ingest.groups import Groups, divide_groups, read_groups, write_groups
 from llmrec_cli.ingest.histories import training_titles
 from llmrec_cli.ingest.interaction_files import write_filtered, write_rows
-from llmrec_cli.ingest.interactions import Kept, check_columns, keep, read_raw, stage_interactions
+from llmrec_cli.ingest.interactions import Kept, check_columns, keep, known_dislikes, read_raw, stage_interactions
 from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
+from llmrec_cli.ingest.links import counterparts
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
 from llmrec_cli.ingest.numbering import number
 from llmrec_cli.ingest.sources import Sources
 from llmrec_cli.ingest.splits import Divided, divide, divide_negatives, needs_time
 from llmrec_cli.ingest.staging import Staged, stage_entities
 from llmrec_cli.ingest.tally import tally
-from llmrec_cli.ingest.writing import write_entities, write_rejects
+from llmrec_cli.ingest.writing import write_entities, write_left_out, write_rejects
 from llmrec_cli.settings.stages import PrepareConfig
 
 
@@ -44,6 +45,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         kept = keep(read_raw(connection, staged, settings, earlier=earlier), staged, settings, account)
         groups = read_groups(connection, sources, settings, scratch, account, earlier)
         graph = read_knowledge(connection, sources, scratch, account)
+        if graph is not None:
+            counterparts(graph, described["item"], settings.knowledge)
 
         files = [staged, *filter(None, staged_of.values()), *(groups.staged if groups else ()),
                  *(graph.staged if graph else ())]
@@ -54,6 +57,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
             groups = groups.divided(divide_groups(groups.rows, cfg.split, groups.unit, divided.cutoff,
                                                   chosen_unit=settings.timestamp_unit, users_unit=kept.unit))
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
+        kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
 
         rules = {"item": fit_classes(rules["item"], items, described["item"]),
@@ -67,6 +71,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         if kept.negatives is not None:
             negatives = divide_negatives(kept.negatives, kept.coded, divided, cfg.split)
             content.append(write_rows(folder / "negatives.parquet", negatives, users, items, given))
+        for kind, catalogue in (("item", items), ("user", users)):
+            write_left_out(folder, catalogue, described[kind], kind)
         write_filtered(folder / "filtered.parquet", kept.filtered, kept.coded)
         if groups is not None:
             before = earlier.catalogue(connection, "group") if earlier else None

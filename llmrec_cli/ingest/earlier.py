@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
-from llmrec_cli.data.prepared import SPLITS, read_manifest
+from llmrec_cli.data.manifest import read_manifest
+from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import read_staged
 from llmrec_cli.ingest.rejects import Rejects
 from llmrec_cli.ingest.sources import Source, Sources
+from llmrec_cli.ingest.writing import left_out_schema
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.stages import PrepareConfig
 
@@ -81,7 +83,7 @@ class Earlier:
             return []
         file = pq.ParquetFile(self.folder / f"{kind}s.parquet")
         own = file.schema_arrow.names[-len(names):]
-        target = pa.schema([(f"{kind}_id", pa.string()), *((name, pa.string()) for name in names)])
+        target = left_out_schema(names, kind)
         path = scratch / f"earlier_{kind}s.parquet"
         with pq.ParquetWriter(path, target) as writer:
             for batch in file.iter_batches(_BATCH, columns=[f"{kind}_id", *own]):
@@ -90,7 +92,8 @@ class Earlier:
                 for column in columns[2:]:
                     said = pc.or_(said, column.is_valid())
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=target).filter(said))
-        return [Source(path)]
+        left_out = self.folder / f"{kind}s_left_out.parquet"
+        return [Source(path), *([Source(left_out)] if left_out.is_file() else [])]
 
     def check_unit(self, unit: str) -> None:
         """Raise DataError when the new rows write time as the earlier ones did not."""

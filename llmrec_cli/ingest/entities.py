@@ -116,17 +116,12 @@ def schema(described: Described, kind: str) -> pa.Schema:
             ("attributes", pa.list_(pa.string()))]
     taken = {name for name, _ in ours}
     own = []
-    for name in described.names[_num_ours(described):]:
+    for name in described.names:
         while name in taken:
             name += "_"
         taken.add(name)
         own.append((name, pa.string()))
     return pa.schema([*ours, *own])
-
-
-def _num_ours(described: Described) -> int:
-    """Return 1 when the first column is the title, which is written as a column of ours."""
-    return int(described.names[:1] == ["title"])
 
 
 def text_rules(described: Described, kind: str, settings: DatasetSettings) -> TextRules:
@@ -178,7 +173,7 @@ def entity_batches(catalogue: Table, described: Described, rules: TextRules, tar
                                   for n, column in enumerate(part.columns))
             titles, texts, attributes = _told(numbers, ids, own, described.names, rules, histories)
             counts[f"{kind}s_without_text"] += pc.sum(pc.equal(texts, "")).as_py()
-            yield pa.RecordBatch.from_arrays([numbers, ids, titles, texts, attributes, *own[_num_ours(described):]],
+            yield pa.RecordBatch.from_arrays([numbers, ids, titles, texts, attributes, *own],
                                              schema=target)
 
 

@@ -101,10 +101,6 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
     num_neutral = 0 if neutral is None else size(neutral)
     unused = [(ignored, "event_without_weight"), (neutral, "below_min_value"),
               (outside(enough, rows) if num_kept < num_enough else None, "below_core")]
-    if negatives is not None:
-        # A dislike says something of users and items that are known for more.
-        unused.append((outside(negatives, rows), "dislike_of_unknown"))
-        negatives = negatives.semi_join(rows, "user").semi_join(rows, "item")
     num_earlier = sum(size(table) for table in raw.earlier)
     account.counts |= {"read": sum(staged.num_read), "earlier": num_earlier, "rejected": len(staged.rejects),
                        "duplicates": num_earlier + num_sound - num_ignored - num_merged, "ignored_events": num_ignored,
@@ -134,6 +130,17 @@ def outside(rows: Table, kept: Table) -> Table:
     """Return the rows whose user or item is not among those of `kept`."""
     users, items = kept.select("user").distinct(), kept.select("item").distinct()
     return rows.anti_join(users, "user").union(rows.semi_join(users, "user").anti_join(items, "item"))
+
+
+def known_dislikes(kept: Kept, users: Table, items: Table) -> Kept:
+    """Return the same with only the negatives whose user and item are in the catalogues; the others are filtered."""
+    if kept.negatives is None:
+        return kept
+    by_user, by_item = users.select(user="code"), items.select(item="code")
+    known = kept.negatives.semi_join(by_user, "user")
+    unknown = kept.negatives.anti_join(by_user, "user").union(known.anti_join(by_item, "item"))
+    filtered = union([kept.filtered, unknown.mutate(reason=ibis.literal("dislike_of_unknown"))])
+    return replace(kept, negatives=known.semi_join(by_item, "item"), filtered=filtered)
 
 
 def union(tables: Sequence[Table]) -> Table:

@@ -13,7 +13,7 @@ from llmrec_cli.ingest.contradictions import FEWEST, LEAST_Z, Association, Diffe
 from llmrec_cli.ingest.engine import collect, materialised, read_staged, size
 from llmrec_cli.ingest.entities import Described, describe
 from llmrec_cli.ingest.groups import reject_empty, typed
-from llmrec_cli.ingest.links import Graph, counterparts, link_by_columns, one_to_one
+from llmrec_cli.ingest.links import Graph, counterparts, link_by_columns, unambiguous
 from llmrec_cli.ingest.sources import Source, Sources
 from llmrec_cli.ingest.staging import Staged, stage
 from llmrec_cli.ingest.writing import write_table
@@ -96,7 +96,7 @@ def _links(graph: Graph, items: Described, catalogue: Table, settings: DatasetSe
         found = link_by_columns(graph, items, catalogue, settings.knowledge)
     else:
         found = catalogue.limit(0).select("item_id", entity_id="item_id")
-    pairs, ambiguous = one_to_one(found)
+    pairs, ambiguous = unambiguous(found, shared=graph.links is not None)
     of_items = materialised(pairs.inner_join(catalogue.select("item", "item_id"), "item_id")
                             .select("item", "item_id", "entity_id"))
     links = materialised(of_items.semi_join(_ends(graph.triples), "entity_id"))
@@ -194,9 +194,9 @@ def warnings(counts: dict[str, int], link_on: list[str], different: list[Differe
              f"{_LOOK}; is dataset.knowledge.link_on=[{','.join(link_on)}] enough to tell items apart?")
     found = []
     if counts["links_ambiguous"]:
-        found.append(f"{counts['links_ambiguous']:,} links are left out, since they give an item several entities or "
-                     f"an entity several items; " + ("keep one of each in dataset.links" if by_file else
-                                                  "link on more columns to tell them apart"))
+        found.append(f"{counts['links_ambiguous']:,} links are left out, since they give an item several entities" +
+                     ("; keep one of them in dataset.links" if by_file else
+                      " or an entity several items; link on more columns to tell them apart"))
     if not counts["items_linked"]:
         found.append("no item is linked to an entity, so that the knowledge says nothing of items; " +
                      (f"dataset.links has {counts['links_unknown_item']:,} links of unknown items and "

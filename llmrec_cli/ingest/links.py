@@ -175,13 +175,14 @@ def normal(text: str, without_year: bool) -> str:
     return " ".join(spaced.split()) or folded
 
 
-def one_to_one(pairs: Table) -> tuple[Table, int]:
-    """Return the pairs (item_id, entity_id) whose item has no other entity and whose entity no other item.
+def unambiguous(pairs: Table, shared: bool) -> tuple[Table, int]:
+    """Return the pairs (item_id, entity_id) whose item has no other entity, and how many the others are.
 
-    Also returns how many the others are.
+    Unless `shared`, an entity has no other item either: a link file may say on purpose that two items are one thing
+    (MovieLens lists some films twice), while what is equal in a few columns may be two things.
     """
     kept = pairs
-    for key in ("item_id", "entity_id"):
+    for key in ("item_id",) if shared else ("item_id", "entity_id"):
         counted = pairs.group_by(key).agg(times=pairs.count())
         kept = kept.semi_join(counted.filter(counted.times == 1), key)
     kept = materialised(kept)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmrec_cli.data.prepared import FORMAT, sha256
+from llmrec_cli.data.manifest import FORMAT, sha256
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.entities import Described
 from llmrec_cli.ingest.telling import TextRules

@@ -13,7 +13,7 @@ UNNAMED = len(SPLITS)
 
 
 def number(rows: Table, codes: Table, kind: str, others: Sequence[Table] = (), before: Table | None = None) -> Table:
-    """Return the catalogue: <kind> (int64 number), <kind>_id, code (null without a kept interaction) and rank.
+    """Return the catalogue: <kind> (int64 number), <kind>_id, code (null for what no interaction names) and rank.
 
     The rank is 0 for what training names, 1 for what only validation, 2 for what only the test names, 3 for the rest:
     what `others`, tables with <kind>_id, have besides. Numbers go by rank, then id, so that what is held out never
@@ -25,9 +25,8 @@ def number(rows: Table, codes: Table, kind: str, others: Sequence[Table] = (), b
     named = ranks.inner_join(codes, kind)
     best = named.select(key, "rank", code=named[kind])
     for other in others:
-        more = other.select(key).distinct().anti_join(best, key)
-        best = best.union(more.mutate(rank=ibis.literal(UNNAMED, "int64"), code=ibis.null("int32")))
-        best = materialised(best)
+        more = other.select(key).distinct().anti_join(best, key).left_join(codes, key)
+        best = materialised(best.union(more.select(key, rank=ibis.literal(UNNAMED, "int64"), code=more[kind])))
     if before is None:
         return _placed(best, kind, 0)
     known = before.select(kind, key).left_join(best, key)

@@ -196,7 +196,7 @@ def _held_out(rows: Table, place: IntegerColumn, test: Any, valid: Any) -> Table
 
 
 def divide_negatives(negatives: Table, coded: Coded, divided: Divided, settings: SplitSettings) -> Table:
-    """Return the negatives, of users and items that are kept, divided so that none tells of what is held out.
+    """Return the negatives divided so that none tells of what is held out.
 
     By time, file or entity where the split goes by these; with leave_last_out by the times of the user's own held-out
     interactions; with random by the hash of user and item alone, since no ratio is at stake.
@@ -204,7 +204,9 @@ def divide_negatives(negatives: Table, coded: Coded, divided: Divided, settings:
     rows, known = divided.rows, negatives
     if isinstance(settings, (ColdItems, ColdUsers)):
         kind = "item" if isinstance(settings, ColdItems) else "user"
-        return _by_entity(known, rows.select(kind, "split").distinct(), kind)
+        parts = known.drop("split").left_join(rows.select(kind, "split").distinct(), kind)
+        # What nobody likes is in no part; it can be learnt from.
+        return parts.mutate(split=parts.split.fill_null(ibis.literal(TRAIN, "int8"))).select(*known.columns)
     if isinstance(settings, Temporal):
         return since(known, divided.cutoff)
     if isinstance(settings, LeaveLastOut):

@@ -118,7 +118,9 @@ def stage_entities(sources: list[Source], kind: str, folder: Path) -> Staged | N
     """Stage the files of items or users (`kind`: item | user) with all their columns; None without files."""
     if not sources:
         return None
-    return stage(sources, folder / f"{kind}s.staged", (f"{kind}_id",), ("title",), rest=True)
+    # When items were described is looked for only where it is said which column that is.
+    dated = ("timestamp",) if any("timestamp" in source.columns for source in sources) else ()
+    return stage(sources, folder / f"{kind}s.staged", (f"{kind}_id",), ("title", *dated), rest=True)
 
 
 @dataclass

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from ibis.expr.types import Table
 
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.engine import batches, size
 from llmrec_cli.ingest.entities import Described, entity_batches, schema
 from llmrec_cli.ingest.histories import Histories
 from llmrec_cli.ingest.rejects import SCHEMA, Rejects, in_order
@@ -34,6 +35,26 @@ def write_entities(folder: Path, catalogue: Table, described: Described, kind: s
     # A row is there twice, as its own columns and as its text; what is read in one go must not fill the memory.
     rows = min(ROWS, max(1, LONG // (2 * described.width + 1)))
     return write_table(folder / f"{kind}s.parquet", target, found, rows)
+
+
+def write_left_out(folder: Path, catalogue: Table, described: Described, kind: str) -> None:
+    """Write items_left_out.parquet (or users_): what files say of those that are not kept, if there are any.
+
+    They may be kept one day, when mode=append brings them enough interactions.
+    """
+    key = f"{kind}_id"
+    left = described.rows.anti_join(catalogue, key) if described.rows is not None else None
+    if left is None or size(left) == 0:
+        return
+    target = left_out_schema(described.names, kind)
+    found = (pa.RecordBatch.from_arrays([column.cast(pa.string()) for column in batch.columns], schema=target)
+             for batch in batches(left.order_by(key).select(key, *described.columns()), ROWS >> 5))
+    write_table(folder / f"{kind}s_left_out.parquet", target, found)
+
+
+def left_out_schema(names: Sequence[str], kind: str) -> pa.Schema:
+    """Return the schema of the files of those left out: the id, then the columns that there were, by their names."""
+    return pa.schema([(f"{kind}_id", pa.string()), *((name, pa.string()) for name in names)])
 
 
 def write_rejects(folder: Path, rejects: list[Rejects]) -> None:

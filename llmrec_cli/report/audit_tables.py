@@ -14,7 +14,7 @@ _FILTERED = {"below_min_value": "value below dataset.min_value",
 def rows_table(audit: Mapping[str, Any]) -> Table:
     """Return where the rows went: how many, which share, and why."""
     rows = audit["rows"]
-    lines = [("read", rows["read"], ""),
+    lines = [("read", rows["read"], ""), ("prepared before", rows["earlier"], "sound rows that were there"),
              ("rejected", rows["rejected"], "not readable or not sound; in rejects.parquet"),
              ("merged", rows["duplicates"], "several of one user with one item; dataset.duplicates")]
     lines += [("filtered", number, _FILTERED.get(reason, reason))

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.asked import Asked, asked, match
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.prepared import sha256
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from llmrec_cli.data.prepared import check_files, sha256
+from llmrec_cli.data.manifest import check_files, sha256
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.run_dir import whole_folder, write_json
 

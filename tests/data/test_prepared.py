@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from llmrec_cli.data.prepared import FORMAT, PreparedData, attribute_matrix, read_prepared
+from llmrec_cli.data.manifest import FORMAT
+from llmrec_cli.data.prepared import PreparedData, attribute_matrix, read_prepared
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.split import LeaveLastOut

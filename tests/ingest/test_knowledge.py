@@ -103,8 +103,13 @@ def test_nothing_depends_on_the_order_of_rows(connection: BaseBackend, tmp_path:
 def test_links_that_are_ambiguous_are_left_out_with_a_warning(connection: BaseBackend, tmp_path: Path) -> None:
     written = Written(connection, tmp_path, links="item_id,entity_id\na,m1\na,m2\nb,x\nc,y\n")
     assert written.rows("links") == [(1, "b", "x"), (2, "c", "y")]
-    assert written.account.warnings == ["2 links are left out, since they give an item several entities or an entity "
-                                        "several items; keep one of each in dataset.links"]
+    assert written.account.warnings == ["2 links are left out, since they give an item several entities; keep one of "
+                                        "them in dataset.links"]
+
+
+def test_a_link_file_may_say_that_two_items_are_one_thing(connection: BaseBackend, tmp_path: Path) -> None:
+    written = Written(connection, tmp_path, links="item_id,entity_id\na,m1\nb,m1\n")
+    assert written.rows("links") == [(0, "a", "m1"), (1, "b", "m1")]
 
 
 def test_links_of_another_data_set_are_warned_of(connection: BaseBackend, tmp_path: Path) -> None:

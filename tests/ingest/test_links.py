@@ -11,7 +11,7 @@ from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import collect, engine
 from llmrec_cli.ingest.entities import Described, describe
 from llmrec_cli.ingest.knowledge import read_knowledge
-from llmrec_cli.ingest.links import counterparts, link_by_columns, normal, one_to_one
+from llmrec_cli.ingest.links import counterparts, link_by_columns, normal, unambiguous
 from llmrec_cli.ingest.sources import Source, Sources
 from llmrec_cli.ingest.staging import stage_entities
 from llmrec_cli.settings.dataset import Knowledge
@@ -50,7 +50,7 @@ class Linking:
         assert self.items.rows is not None
         found = link_by_columns(self.graph, self.items, self.items.rows.select("item_id"),
                                 Knowledge(triples="kg.csv", link_on=list(columns), relations=relations))
-        return {(row["item_id"], row["entity_id"]) for row in collect(one_to_one(found)[0]).to_pylist()}
+        return {(row["item_id"], row["entity_id"]) for row in collect(unambiguous(found, shared=False)[0]).to_pylist()}
 
 
 def _sources(triples: Source, entities: list[Source]) -> Sources:
@@ -90,7 +90,7 @@ def test_columns_that_nobody_has_are_refused(connection: BaseBackend, tmp_path: 
 
 def test_an_item_or_entity_with_several_partners_is_not_linked(connection: BaseBackend) -> None:
     pairs = {"item_id": ["1", "1", "2", "3", "4"], "entity_id": ["a", "b", "c", "d", "d"]}
-    kept, ambiguous = one_to_one(connection.create_table("pairs", pairs, temp=True))
+    kept, ambiguous = unambiguous(connection.create_table("pairs", pairs, temp=True), shared=False)
     assert (collect(kept).to_pylist(), ambiguous) == ([{"item_id": "2", "entity_id": "c"}], 4)
 
 

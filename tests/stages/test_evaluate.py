@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llmrec_cli.data.prepared import read_prepared, sha256
+from llmrec_cli.data.manifest import sha256
+from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError, DivergedError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from llmrec_cli import cli
-from llmrec_cli.data.prepared import sha256
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.errors import ConfigError, DataError, DivergedError, ResourceError
 from llmrec_cli.report import lists
 from llmrec_cli.scoring import answers

@@ -11,17 +11,17 @@ MOST_GROUPS = 50
 
 
 def account_of_rows(folder: Folder, counts: dict[str, int], sizes: dict[str, int]) -> dict[str, Any]:
-    """Return where the rows went, with the equation read = rejected + duplicates + filtered + negatives + kept.
+    """Return where the rows went: read + earlier = rejected + duplicates + filtered + negatives + kept.
 
     `sizes` is the number of interactions by split, `counts` what was counted while reading.
     """
     reasons = _filtered(folder, counts)
-    rows = {"read": counts.get("read", 0), "rejected": counts.get("rejected", 0),
+    rows = {"read": counts.get("read", 0), "earlier": counts.get("earlier", 0), "rejected": counts.get("rejected", 0),
             "duplicates": counts.get("duplicates", 0), "filtered": sum(reasons.values()),
             "negatives": folder.size("negatives"), "kept": sum(sizes.values())}
     accounted = sum(rows[key] for key in ("rejected", "duplicates", "filtered", "negatives", "kept"))
     return {**rows, **{split: sizes.get(split, 0) for split in SPLITS}, "filtered_by_reason": reasons,
-            "unaccounted": rows["read"] - accounted}
+            "unaccounted": rows["read"] + rows["earlier"] - accounted}
 
 
 def _filtered(folder: Folder, counts: dict[str, int]) -> dict[str, int]:

@@ -1,0 +1,194 @@
+"""mode=append: adding files gives what preparing all of them at once gives, up to the numbering."""
+
+import csv
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.settings.dataset import Files, Knowledge
+from llmrec_cli.settings.split import (
+    ColdItems,
+    LeaveLastOut,
+    NoSplit,
+    Random,
+    SplitSettings,
+    Temporal,
+)
+from tests.ingest.preparing import HEADER, Prepared, prepare_with, write
+
+UNNUMBERED = {"interactions": ("user", "item"), "negatives": ("user", "item"), "filtered": (), "items": ("item",),
+              "users": ("user",), "groups": ("group", "user"), "group_interactions": ("group", "item"), "triples": (),
+              "links": ("item",)}
+
+
+def content(prepared: Prepared) -> dict[str, list[str]]:
+    """Return the rows of all files without the numbers, in an order of their own."""
+    return {name: sorted(str({k: v for k, v in row.items() if k not in numbers}) for row in prepared.rows(name))
+            for name, numbers in UNNUMBERED.items() if (prepared.folder / f"{name}.parquet").is_file()}
+
+
+def both_ways(folder: Path, parts: list[dict[str, str]], split: SplitSettings,
+              **options: Any) -> tuple[Prepared, Prepared]:
+    """Prepare the files of all parts at once, and one part after the other; a part is dataset key -> content."""
+    named: dict[str, list[str]] = {}
+    appended = None
+    for n, part in enumerate(parts):
+        files = {key: [str(write(folder, text, f"{key}{n}.csv"))] for key, text in part.items()}
+        for key, paths in files.items():
+            named.setdefault(key, []).extend(paths)
+        appended = prepare_with(folder / "step", Files(name="x", **files, **options), split,
+                                mode="append" if n else "new")
+    whole = prepare_with(folder / "whole", Files(name="x", **named, **options), split)
+    assert appended is not None
+    return whole, appended
+
+
+def rows_of(n: int, seed: int) -> str:
+    rng = random.Random(seed)
+    lines = [f"u{rng.randrange(8)},i{rng.randrange(9)},{rng.randrange(1, 6)},{1_600_000_000 + rng.randrange(10**6)}"
+             for _ in range(n)]
+    return HEADER + "\n".join(lines) + "\n"
+
+
+SPLITS = [NoSplit(), Random(), LeaveLastOut(), Temporal(valid=0.2, test=0.2),
+          Temporal(test_from="2020-09-20", valid=0.1), ColdItems(valid=0.2, test=0.2)]
+OPTIONS: list[dict[str, Any]] = [
+    {}, {"min_value": 3.0, "duplicates": "keep_first"}, {"duplicates": "sum", "min_user_interactions": 3},
+    {"feedback": "explicit", "min_value": 4.0, "max_negative_value": 2.0, "duplicates": "max",
+     "min_item_interactions": 2, "min_user_interactions": 2}]
+
+
+def assert_same(appended: Prepared, whole: Prepared) -> None:
+    """Assert that the content is the same, but for who was kept once and is not any more: they keep their numbers."""
+    found, expected = content(appended), content(whole)
+    for kind in ("user", "item"):
+        more = set(appended.column(f"{kind}s", f"{kind}_id")) - set(whole.column(f"{kind}s", f"{kind}_id"))
+        assert not more & set(appended.column("interactions", f"{kind}_id"))
+        left = [row for row in appended.rows(f"{kind}s") if row[f"{kind}_id"] not in more]
+        found[f"{kind}s"] = sorted(str({k: v for k, v in row.items() if k != kind}) for row in left)
+    assert found == expected
+
+
+@pytest.mark.parametrize(("split", "options"), [*((split, OPTIONS[0]) for split in SPLITS),
+                                                *((SPLITS[2], options) for options in OPTIONS[1:])])
+def test_one_after_the_other_is_the_same_as_all_at_once(tmp_path: Path, split: SplitSettings,
+                                                        options: dict[str, Any]) -> None:
+    items = ["item_id,title,year\n" + "".join(f"i{n},Film {n},19{n}0\n" for n in part)
+             for part in ((0, 1, 2), (2, 7, 8))]
+    parts = [{"interactions": rows_of(40, 1), "items": items[0]}, {"interactions": rows_of(30, 2), "items": items[1]},
+             {"interactions": rows_of(10, 3)}]
+    whole, appended = both_ways(tmp_path, parts, split, **options)
+    assert_same(appended, whole)
+    assert appended.manifest["split"] == whole.manifest["split"]
+    assert appended.manifest["data_cutoff"] == whole.manifest["data_cutoff"]
+
+
+@settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=st.integers(0, 2**20), second=st.integers(0, 2**20),
+       sizes=st.tuples(st.integers(3, 40), st.integers(1, 40)))
+def test_any_two_files_one_after_the_other_are_the_same_as_both_at_once(
+        tmp_path_factory: pytest.TempPathFactory, first: int, second: int, sizes: tuple[int, int]) -> None:
+    sure = "".join(f"v{n},j{m},5,1500000000\n" for n in range(2) for m in range(2))  # in any core of two
+    parts = [{"interactions": rows_of(size, seed) + sure} for size, seed in zip(sizes, (first, second), strict=True)]
+    whole, appended = both_ways(tmp_path_factory.mktemp("any"), parts, LeaveLastOut(), min_value=3.0,
+                                min_user_interactions=2)
+    assert_same(appended, whole)
+
+
+def test_old_ids_keep_their_numbers_and_new_ones_come_after_them(tmp_path: Path) -> None:
+    parts = [{"interactions": "user_id,item_id\nm,q\nk,p\n"}, {"interactions": "user_id,item_id\na,b\nm,z\n"}]
+    _, appended = both_ways(tmp_path, parts, NoSplit())
+    assert appended.column("users", "user_id") == ["k", "m", "a"]
+    assert appended.column("items", "item_id") == ["p", "q", "b", "z"]
+    assert appended.column("items", "item") == [0, 1, 2, 3]
+
+
+def test_groups_and_knowledge_are_added_too(tmp_path: Path) -> None:
+    first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "items": "item_id,title\na,A\nb,B\n",
+             "groups": "group_id,user_id\ng,u\ng,v\n", "group_interactions": "group_id,item_id\ng,a\n"}
+    second = {"interactions": "user_id,item_id\nw,c\n", "items": "item_id,title\nc,C\n",
+              "groups": "group_id,user_id\nh,w\ng,w\n", "group_interactions": "group_id,item_id\nh,c\ng,b\n"}
+    triples = [str(write(tmp_path, f"head,relation,tail\n{row}\n", f"kg{n}.csv"))
+               for n, row in enumerate(("x,r,y", "z,r,y"))]
+    links = [str(write(tmp_path, f"item_id,entity_id\n{row}\n", f"link{n}.csv"))
+             for n, row in enumerate(("a,x", "c,z"))]
+    done = []
+    for n, part in enumerate((first, second)):
+        files = {key: str(write(tmp_path, text, f"{key}{n}.csv")) for key, text in part.items()}
+        done.append(prepare_with(tmp_path / "step", Files(name="x", **files, knowledge=Knowledge(triples=triples[n]),
+                                                          links=links[n]), NoSplit(), mode="append" if n else "new"))
+    files = {key: [str(tmp_path / f"{key}{n}.csv") for n in (0, 1)] for key in first}
+    whole = prepare_with(tmp_path / "whole", Files(name="x", **files, knowledge=Knowledge(triples=triples),  # type: ignore
+                                                   links=links), NoSplit())
+    assert content(done[1]) == content(whole)
+    assert [row["group_id"] for row in done[1].rows("groups")] == ["g", "g", "g", "h"]
+
+
+def test_what_was_rejected_before_stays_on_the_list(tmp_path: Path) -> None:
+    parts = [{"interactions": HEADER + "u,a,x,1\nu,b,1,2\n"}, {"interactions": HEADER + "v,a,y,1\nv,b,1,2\n"}]
+    whole, appended = both_ways(tmp_path, parts, NoSplit(), max_reject_share=0.5, timestamp_unit="s")
+    assert appended.rows("rejects") == whole.rows("rejects")
+    assert len(whole.rows("rejects")) == 2
+
+
+def test_the_chain_says_what_came_before(tmp_path: Path) -> None:
+    parts = [{"interactions": f"user_id,item_id\nu,i{n}\n"} for n in range(3)]
+    fingerprints = []
+    for n, part in enumerate(parts):
+        file = write(tmp_path, part["interactions"], f"{n}.csv")
+        prepared = prepare_with(tmp_path / "x", Files(name="x", interactions=str(file)), NoSplit(),
+                                mode="append" if n else "new")
+        chain = prepared.manifest.get("chain", [])
+        assert [link["fingerprint"] for link in chain] == fingerprints
+        fingerprints.append(prepared.manifest["fingerprint"])
+    assert [link["inputs"]["files"]["interactions"][0]["path"] for link in chain] == [
+        str(tmp_path / "0.csv"), str(tmp_path / "1.csv")]
+
+
+def test_what_cannot_be_added_to_is_refused(tmp_path: Path) -> None:
+    def prepare(name: str, text: str, mode: str, split: SplitSettings | None = None, **options: Any) -> Prepared:
+        file = write(tmp_path, text, f"{name}.csv")
+        return prepare_with(tmp_path / "x", Files(name="x", interactions=str(file), **options), split or NoSplit(),
+                            mode=mode)
+
+    with pytest.raises(ConfigError, match=r"mode=append: there is no prepared data in .* leave mode out"):
+        prepare("a", rows_of(5, 1), "append")
+    before = prepare("a", rows_of(5, 1), "new").manifest
+    with pytest.raises(ConfigError, match=r"mode=append: dataset\.min_value=3\.0, but .* was made with None"):
+        prepare("b", rows_of(5, 2), "append", min_value=3.0)
+    with pytest.raises(ConfigError, match=r"mode=append: split\.kind=random, but .* was made with none"):
+        prepare("b", rows_of(5, 2), "append", Random())
+    with pytest.raises(DataError, match=r"mode=append: the timestamps are written in 'order', and those in .* in 's'"):
+        prepare("b", HEADER + "u,i,1,5\n", "append")
+    with pytest.raises(ConfigError, match=r"mode=append: .*a\.csv is in .* already; name only files that are new"):
+        prepare_with(tmp_path / "x", Files(name="x", interactions=str(tmp_path / "a.csv")), NoSplit(), mode="append")
+    assert Prepared(tmp_path / "x" / "out").manifest == before
+
+
+def test_event_weights_are_not_applied_twice(tmp_path: Path) -> None:
+    header = "user_id,item_id,event\n"
+    parts = [{"interactions": header + "u,a,buy\nu,b,view\nu,b,skip\n"},
+             {"interactions": header + "u,a,view\nu,b,buy\n"}]
+    whole, appended = both_ways(tmp_path, parts, NoSplit(), event_weights={"view": 1.0, "buy": 5.0, "skip": 0.0},
+                                duplicates="sum")
+    assert content(appended) == content(whole)
+    assert {(r["item_id"], r["value"]) for r in whole.rows("interactions")} == {("a", 6.0), ("b", 6.0)}
+
+
+def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
+    def items(*rows: tuple[str, str]) -> str:
+        stream = io.StringIO()
+        csv.writer(stream).writerows([("item_id", "title"), *rows])
+        return stream.getvalue()
+
+    parts = [{"interactions": "user_id,item_id\nu,a\n", "items": items(("a", "Q &amp;amp; A"))},
+             {"interactions": "user_id,item_id\nu,b\n", "items": items(("b", "<b>B</b>"))}]
+    whole, appended = both_ways(tmp_path, parts, NoSplit(), item_text="{title}")
+    assert content(appended) == content(whole)
+    assert appended.column("items", "text") == ["Q &amp; A", "B"]
