@@ -38,38 +38,32 @@ class Coded:
 
 def encode(raw: Raw, splits: list[int]) -> Coded:
     """Return the sound rows. `splits` is the code of the split of each file."""
-    users, items = (_dictionary(raw, key, kind) for key, kind in zip(raw.keys, ("user", "item"), strict=True))
     event = ["event"] if "event" in raw.names else []
     parts = []
     for part in raw.parts:
         split = ibis.cases(*((part.file == n, ibis.literal(code, "int8")) for n, code in enumerate(splits))) \
             if any(splits) else ibis.literal(FIRST, "int8")
-        read = part.select(*raw.keys, value=value_of(part, raw), timestamp=time_of(part, raw), split=split,
-                           **{name: identifier(part[name]) for name in event})
-        parts.append(_coded(read, raw, users, items, event))
-    for before in raw.earlier:
-        parts.append(_coded(before, raw, users, items, event))
-    rows = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
-    return Coded(materialised(rows.filter(rows.value.notnull() & rows.timestamp.notnull())), users, items)
+        parts.append(part.select(*raw.keys, value=value_of(part, raw), timestamp=time_of(part, raw), split=split,
+                                 **{name: identifier(part[name]) for name in event}))
+    parts += [before.select(*raw.keys, "value", "timestamp", "split", *event) for before in raw.earlier]
+    codes = []
+    for key, kind in zip(raw.keys, ("user", "item"), strict=True):
+        ids, as_read = _dictionary(parts, key, kind)
+        # Looked up as what they are: making text of twenty million numbers costs more than all else here.
+        parts = [part.inner_join(seen, [(key, "as_read")]) for part, seen in zip(parts, as_read, strict=True)]
+        codes.append(ids)
+    coded = [part.select("user", "item", "value", "timestamp", "split", *event) for part in parts]
+    rows = coded[0].union(*coded[1:]) if len(coded) > 1 else coded[0]
+    return Coded(materialised(rows.filter(rows.value.notnull() & rows.timestamp.notnull())), *codes)
 
 
-def _coded(rows: Table, raw: Raw, users: Table, items: Table, event: list[str]) -> Table:
-    for key, kind, codes in zip(raw.keys, ("user", "item"), (users, items), strict=True):
-        if not rows[key].type().is_string():
-            # Looked up as what they are: making text of twenty million numbers costs more than all else here.
-            distinct = rows.select(as_read=rows[key]).distinct()
-            named = distinct.mutate(**{f"{kind}_id": identifier(distinct.as_read)}).inner_join(codes, f"{kind}_id")
-            rows = rows.inner_join(materialised(named.select("as_read", kind)), [(key, "as_read")])
-        else:
-            rows = rows.inner_join(codes, [(key, f"{kind}_id")])
-    return rows.select("user", "item", "value", "timestamp", "split", *event)
-
-
-def _dictionary(raw: Raw, key: str, kind: str) -> Table:
-    parts = []
-    for part in (*raw.parts, *raw.earlier):
-        distinct = part.select(as_read=part[key]).distinct()
-        parts.append(distinct.select(**{f"{kind}_id": identifier(distinct.as_read)}))
-    ids = parts[0].union(*parts[1:], distinct=True) if len(parts) > 1 else parts[0].distinct()
-    ids = ids.filter(ids[f"{kind}_id"].notnull() & (ids[f"{kind}_id"] != ""))
-    return materialised(ids.mutate(**{kind: ibis.row_number().over(order_by=f"{kind}_id").cast("int32")}))
+def _dictionary(parts: list[Table], key: str, kind: str) -> tuple[Table, list[Table]]:
+    """Return <kind> and <kind>_id of all ids, and for each part `as_read`, the id as its file has it, and <kind>."""
+    name = f"{kind}_id"
+    seen = [materialised(part.select(as_read=part[key]).distinct()) for part in parts]
+    named = [part.mutate(**{name: identifier(part.as_read)}) for part in seen]
+    named = [part.filter(part[name].notnull() & (part[name] != "")) for part in named]
+    ids = [part.select(name) for part in named]
+    both = ids[0].union(*ids[1:]) if len(ids) > 1 else ids[0]
+    codes = materialised(both.distinct().mutate(**{kind: ibis.row_number().over(order_by=name).cast("int32")}))
+    return codes, [materialised(part.inner_join(codes, name).select("as_read", kind)) for part in named]

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from ibis.expr.types import Table
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.ingest.coding import Coded
 from llmrec_cli.ingest.engine import batches, collect
-from llmrec_cli.ingest.writing import write_table
+from llmrec_cli.ingest.writing import Finish, write_table
 
 ROWS = 1 << 19
 """Rows per row group: rows of numbers are small."""
-_IDS = [("user_id", pa.string()), ("item_id", pa.string())]
-_NUMBERS = [("user", pa.int64()), ("item", pa.int64())]
-_VALUES = [("value", pa.float64()), ("timestamp", pa.int64()), ("split", pa.string())]
+_CODED = [("user", pa.int64()), ("item", pa.int64()), ("value", pa.float64()), ("timestamp", pa.int64()),
+          ("split", pa.int8())]
 _EVENT = [("event", pa.string())]
 
 
@@ -31,22 +31,43 @@ def write_rows(path: Path, rows: Table, users: Table, items: Table, repeated: bo
                 .select("value", "timestamp", "split", *event, user="new_user", item="new_item"))
     # Nothing more to sort by where a pair is there once: each key costs time on millions of rows.
     ordered = numbered.order_by("user", "timestamp", "item", *(("split", "value", *event) if repeated else ()))
-    target = pa.schema([*_IDS, *_NUMBERS, *_VALUES, *(_EVENT if event else [])])
-    lookup = {"user_id": _ids(users, "user"), "item_id": _ids(items, "item"), "split": pa.array(SPLITS)}
-    found = _named(batches(ordered.select("user", "item", "value", "timestamp", "split", *event), ROWS), lookup, target)
-    return write_table(path, target, found, ROWS, [f.name for f in target if f.name not in ("user_id", "item_id")],
-                       ["timestamp"])
+    target = pa.schema([*_CODED, *(_EVENT if event else [])])
+    found = (pa.RecordBatch.from_arrays([batch[f.name].cast(f.type) for f in target], schema=target)
+             for batch in batches(ordered, ROWS))
+    named = _naming(_ids(users, "user"), _ids(items, "item"), event)
+    return write_table(path, target, found, ROWS, ["user", "item", "timestamp"], named)
 
 
 def _ids(catalogue: Table, kind: str) -> pa.Array:
     return collect(catalogue.order_by(kind).select(f"{kind}_id")).column(0).combine_chunks()
 
 
-def _named(found: Iterator[pa.RecordBatch], lookup: dict[str, pa.Array], target: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in found:
-        at = {"user_id": batch["user"], "item_id": batch["item"], "split": batch["split"]}
-        columns = [lookup[f.name].take(at[f.name]) if f.name in lookup else batch[f.name].cast(f.type) for f in target]
-        yield pa.RecordBatch.from_arrays(columns, schema=target)
+def _naming(users: pa.Array, items: pa.Array, event: list[str]) -> Finish:
+    """Return how ids and names of splits join the numbers, as dictionaries, for these are written faster than text."""
+    text = pa.dictionary(pa.int32(), pa.string())
+    # A dictionary is written whole with every row group; the items of a row group are anywhere in it.
+    small = len(items) <= ROWS // 4
+    splits = pa.array(SPLITS)
+    names = ["user_id", "item_id", "user", "item", "value", "timestamp", "split", *event]
+    types = [text, text if small else pa.string(), pa.int64(), pa.int64(), pa.float64(), pa.int64(), text,
+             *(pa.string() for _ in event)]
+
+    def apply(table: pa.Table) -> pa.Table:
+        columns = {name: table[name].combine_chunks() for name in table.column_names}
+        user, item = columns["user"], columns["item"]
+        # Sorted by user, so that those of a row group are together.
+        first, last = user[0].as_py(), user[-1].as_py()
+        columns |= {"user_id": _dictionary(pc.subtract(user, first), users.slice(first, last - first + 1)),
+                    "item_id": _dictionary(item, items) if small else items.take(item),
+                    "split": _dictionary(columns["split"], splits)}
+        return pa.Table.from_arrays([columns[name] for name in names], schema=finish.schema)
+
+    finish = Finish(pa.schema(list(zip(names, types, strict=True))), apply)
+    return finish
+
+
+def _dictionary(indices: pa.Array, values: pa.Array) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(indices.cast(pa.int32()), values)
 
 
 def write_filtered(path: Path, rows: Table, coded: Coded) -> None:
@@ -54,9 +75,11 @@ def write_filtered(path: Path, rows: Table, coded: Coded) -> None:
     event = ["event"] if "event" in rows.columns else []
     named = rows.inner_join(coded.users, "user").inner_join(coded.items, "item")
     ordered = named.order_by("user_id", "item_id", "timestamp", "split", "value", *event, "reason")
-    target = pa.schema([*_IDS, *_VALUES, *(_EVENT if event else []), ("reason", pa.string())])
+    target = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("value", pa.float64()),
+                        ("timestamp", pa.int64()), ("split", pa.string()), *(_EVENT if event else []),
+                        ("reason", pa.string())])
     found = _named_splits(batches(ordered.select(*target.names), ROWS), target)
-    write_table(path, target, found, ROWS, varied=["timestamp"])
+    write_table(path, target, found, ROWS, numbers=["timestamp"])
 
 
 def _named_splits(found: Iterator[pa.RecordBatch], target: pa.Schema) -> Iterator[pa.RecordBatch]:

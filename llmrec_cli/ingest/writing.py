@@ -1,8 +1,9 @@
 """Parquet files whose bytes depend only on their rows, and a fingerprint that depends on nothing else either."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ def write_entities(folder: Path, catalogue: Table, described: Described, kind: s
     return write_table(folder / f"{kind}s.parquet", target, found, rows)
 
 
+@dataclass(frozen=True)
+class Finish:
+    """How the table that is written is made of the one that came: `schema` is that of the former."""
+
+    schema: pa.Schema
+    apply: Callable[[pa.Table], pa.Table]
+
+
 def write_left_out(folder: Path, catalogue: Table, described: Described, kind: str) -> None:
     """Write items_left_out.parquet (or users_): what files say of those that are not kept, if there are any.
 
@@ -63,22 +72,24 @@ def write_rejects(folder: Path, rejects: list[Rejects]) -> None:
 
 
 def write_table(path: Path, target: pa.Schema, found: Iterable[pa.RecordBatch], rows: int = ROWS,
-                hashed: Sequence[str] = (), varied: Sequence[str] = ()) -> str:
+                numbers: Sequence[str] = (), finish: Finish | None = None) -> str:
     """Write the batches, `rows` to a row group, and return the SHA-256 of their content.
 
-    The content is hashed as Arrow's IPC bytes, which unlike Parquet's stay the same from one release to the next; of
-    the columns `hashed`, or of all. The columns `varied` have few values twice, so that a dictionary costs more than it
-    saves.
+    The content is hashed as Arrow's IPC bytes, which unlike Parquet's stay the same from one release to the next. The
+    columns `numbers`, whole numbers of many values, are written as differences, which is faster and smaller than as a
+    dictionary. `finish` makes the table that is written of the one that is hashed.
     """
-    names = list(hashed or target.names)
     digest = hashlib.sha256(str(target.names).encode())
-    encoded: Any = [name for name in target.names if name not in varied] if varied else True
+    final = finish.schema if finish else target
+    encoded: Any = [name for name in final.names if name not in numbers] if numbers else True
+    # Without Arrow's own schema, so that what is written from a dictionary is read as the text it is.
     with (writing(path), ThreadPoolExecutor(1) as beside,
-          pq.ParquetWriter(path, target, compression="zstd", use_dictionary=encoded) as writer):
+          pq.ParquetWriter(path, final, compression="zstd", use_dictionary=encoded, store_schema=False,
+                           column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED") or None) as writer):
         for table in _groups(target, found, rows):
             # Hashing leaves the interpreter to others, so it costs no time beside the writing.
-            hashing = beside.submit(_add, digest, table.select(names))
-            writer.write_table(table, row_group_size=rows)
+            hashing = beside.submit(_add, digest, table)
+            writer.write_table(finish.apply(table) if finish else table, row_group_size=rows)
             hashing.result()
     return digest.hexdigest()
 

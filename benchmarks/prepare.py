@@ -1,0 +1,145 @@
+"""prepare at 20 and 60 million rows beside DuckDB's own sort of the same file; MovieLens-1M; Spark beside DuckDB.
+
+    python benchmarks/prepare.py [sort] [csv] [flat] [movielens] [spark]     (default: sort movielens)
+
+The machine is noisy, so the sort and prepare take turns, and what counts is the ratio of their medians.
+"""
+
+import gzip
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+LLMREC = str(Path(sys.executable).with_name("llmrec"))
+COMMON = ["dataset.columns.value=rating", "split=temporal", "dataset.min_user_interactions=5",
+          "dataset.min_item_interactions=5"]
+STEP = 2_000_000
+
+
+def generate(path: Path, rows: int, num_users: int, num_items: int = 50_000, strings: bool = False) -> None:
+    """Write user_id, item_id, rating and timestamp: uniform users, Zipf-distributed items, in no order."""
+    rng = np.random.default_rng(0)
+    shares = np.cumsum(1 / np.arange(1, num_items + 1))
+    items = rng.permutation(num_items)
+    writer = None
+    for start in range(0, rows, STEP):
+        size = min(STEP, rows - start)
+        chosen = items[np.searchsorted(shares / shares[-1], rng.random(size))]
+        columns = {"user_id": rng.integers(0, num_users, size), "item_id": chosen,
+                   "rating": rng.integers(1, 6, size).astype(np.float32),
+                   "timestamp": rng.integers(1_500_000_000, 1_600_000_000, size)}
+        if strings:
+            columns |= {key: np.char.add(key[0], columns[key].astype(str)) for key in ("user_id", "item_id")}
+        table = pa.table(columns)
+        writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+
+
+def sort(path: Path, folder: Path) -> float:
+    """Return the seconds DuckDB needs to sort the file by user and time and to write it as Parquet."""
+    code = (f"import duckdb; duckdb.connect().execute(\"COPY (SELECT * FROM '{path}' ORDER BY user_id, timestamp) "
+            f"TO '{folder / 'sorted.parquet'}' (FORMAT parquet)\").fetchall()")
+    return timed([sys.executable, "-c", code], folder)[0]
+
+
+def timed(command: list[str], folder: Path) -> tuple[float, float, float]:
+    """Return wall seconds, processor seconds and the peak of memory in GiB of a command, process start included."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        told = process.stderr.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - start
+    assert process.returncode == 0, told
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+
+
+def prepare(folder: Path, *arguments: str) -> tuple[float, float, float]:
+    """Run `llmrec prepare` in `folder` on what it has not prepared yet."""
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    return timed([LLMREC, "prepare", "dataset.name=bench", *arguments], folder)
+
+
+def bench_sort(folder: Path) -> None:
+    for strings in (False, True):
+        path = folder / "rows.parquet"
+        generate(path, 20_000_000, 200_000, strings=strings)
+        sorts, runs = [], []
+        for _ in range(3):
+            sorts.append(sort(path, folder))
+            runs.append(prepare(folder, f"dataset.interactions={path}", *COMMON))
+        wall, base = statistics.median(run[0] for run in runs), statistics.median(sorts)
+        print(f"20M rows of Parquet, {'text' if strings else 'integer'} ids: prepare {wall:.1f} s "
+              f"({min(r[0] for r in runs):.1f} to {max(r[0] for r in runs):.1f}), sort {base:.1f} s "
+              f"({min(sorts):.1f} to {max(sorts):.1f}): {wall / base:.1f} times; processor "
+              f"{statistics.median(r[1] for r in runs):.0f} s, memory {max(r[2] for r in runs):.2f} GiB", flush=True)
+
+
+def bench_csv(folder: Path) -> None:
+    path, text = folder / "rows.parquet", folder / "rows.csv.gz"
+    generate(path, 20_000_000, 200_000)
+    with gzip.open(text, "wb", compresslevel=1) as stream:
+        for number, batch in enumerate(pq.ParquetFile(path).iter_batches(STEP)):
+            pa.csv.write_csv(pa.Table.from_batches([batch]), stream,
+                             pa.csv.WriteOptions(include_header=number == 0, quoting_style="none"))
+    base = sort(path, folder)
+    wall, processor, memory = prepare(folder, f"dataset.interactions={text}", *COMMON)
+    print(f"20M rows of gzipped CSV: prepare {wall:.1f} s, sort of the Parquet file {base:.1f} s: {wall / base:.1f} "
+          f"times; processor {processor:.0f} s, memory {memory:.2f} GiB", flush=True)
+
+
+def bench_flat(folder: Path) -> None:
+    for rows in (20_000_000, 40_000_000, 60_000_000):
+        generate(folder / "rows.parquet", rows, rows // 100)
+        wall, _, memory = prepare(folder, f"dataset.interactions={folder / 'rows.parquet'}", *COMMON)
+        print(f"{rows // 10**6}M rows of Parquet, engine.memory=2GB: {wall:.1f} s, {memory:.2f} GiB", flush=True)
+
+
+def bench_movielens(folder: Path) -> None:
+    prepare(folder, "dataset=movielens_1m")
+    runs = [prepare(folder, "dataset=movielens_1m") for _ in range(5)]
+    walls = sorted(run[0] for run in runs)
+    print(f"MovieLens-1M, fetched before: {statistics.median(walls):.1f} s ({walls[0]:.1f} to {walls[-1]:.1f}), "
+          f"processor {statistics.median(r[1] for r in runs):.1f} s, {max(r[2] for r in runs):.2f} GiB", flush=True)
+
+
+def bench_spark(folder: Path) -> None:
+    for rows in (100_000, 1_000_000):
+        path = folder / "rows.parquet"
+        generate(path, rows, rows // 100, num_items=rows // 200)
+        walls = {}
+        for engine in (["engine=duckdb"], ["engine=spark", "engine.master=local[2]"]):
+            walls[engine[0]] = prepare(folder, f"dataset.interactions={path}", f"output={engine[0][7:]}", *COMMON,
+                                       *engine, "force=true")[0]
+        files = [f"'{folder / engine / 'interactions.parquet'}'" for engine in ("duckdb", "spark")]
+        query = "SELECT count(*) FROM (FROM {} EXCEPT ALL FROM {})"
+        different = [duckdb.connect().execute(query.format(*pair)).fetchall()[0][0] for pair in (files, files[::-1])]
+        print(f"{rows:,} rows: DuckDB {walls['engine=duckdb']:.1f} s, Spark local[2] {walls['engine=spark']:.1f} s; "
+              f"rows of one and not the other: {different}", flush=True)
+
+
+def main() -> None:
+    """Run the benchmarks that are named, each in a folder of its own."""
+    known = {"sort": bench_sort, "csv": bench_csv, "flat": bench_flat, "movielens": bench_movielens,
+             "spark": bench_spark}
+    for name in sys.argv[1:] or ("sort", "movielens"):
+        with tempfile.TemporaryDirectory(prefix="llmrec.bench.") as folder:
+            known[name](Path(folder))
+
+
+if __name__ == "__main__":
+    main()
