@@ -3,6 +3,7 @@
 import glob
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,8 @@ def _spark(settings: Spark, folder: Path) -> Iterator[BaseBackend]:
     builder = SparkSession.builder.master(settings.master).appName("llmrec prepare")
     for key, value in (ours | settings.conf).items():
         builder = builder.config(key, value)
+    # No table of ours goes through pandas, whose newest version pyspark warns of at every turn.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     if SparkSession.getActiveSession() is not None:
         raise ConfigError("engine=spark: this process runs a Spark session already; stop it first")
     try:

@@ -150,6 +150,8 @@ class Builder:
         if origin is dict:
             if not isinstance(value, Mapping):
                 return self._note(where, value, "expected a mapping, {name: value}")
+            if args[1] is str:
+                value = dict(_flat(value))
             values = {str(k): self._value(args[1], v, f"{where}.{k}") for k, v in value.items()}
             if isinstance(args[1], type) and issubclass(args[1], Settings):
                 # What could not be read is noted; the rest is still checked together.
@@ -174,6 +176,20 @@ class Builder:
     def _note(self, where: str, value: Any, message: str) -> None:
         shown = "null" if value is None else value
         self.found.append(f"{where}={shown}: {message}")
+
+
+def _flat(mapping: Mapping[Any, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a mapping to text; what dots in a key made a mapping of is one key again.
+
+    `engine.conf.spark.executor.memory=8g` comes as {spark: {executor: {memory: 8g}}}, a number in it as a number.
+    """
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{inside}{key}.")
+        elif inside and isinstance(value, (bool, int, float)):
+            yield f"{inside}{key}", str(value).lower()
+        else:
+            yield f"{inside}{key}", value
 
 
 def _looks_like(hint: Any, value: Any) -> bool:

@@ -89,7 +89,8 @@ def test_one_after_the_other_is_the_same_as_all_at_once(tmp_path: Path, split: S
     assert appended.manifest["data_cutoff"] == whole.manifest["data_cutoff"]
 
 
-@settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, phases=[Phase.explicit, Phase.generate],
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(0, 2**20), second=st.integers(0, 2**20),
        sizes=st.tuples(st.integers(3, 40), st.integers(1, 40)))
 def test_any_two_files_one_after_the_other_are_the_same_as_both_at_once(

@@ -9,6 +9,7 @@ import pytest
 from llmrec_cli.help import field_doc
 from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
 from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.engine import Spark
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Ease, FeatureWeights, Fusion, Recipe, TwoTower
 from llmrec_cli.settings.loss import Softmax
@@ -125,3 +126,12 @@ def test_settings_import_nothing_of_ours_but_settings_and_nothing_heavy():
         names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         assert {name for name in names if name.startswith("llmrec_cli") and ".settings." not in name} == set()
         assert names & {"torch", "numpy", "pandas", "scipy", "transformers", "hydra", "omegaconf", "pyarrow"} == set()
+
+
+def test_a_key_with_dots_in_a_mapping_to_text_is_one_key() -> None:
+    builder = Builder(GROUPS)
+    conf = {"spark": {"executor": {"memory": "8g"}, "sql": {"shuffle": {"partitions": 4}}, "ui": {"enabled": False}}}
+    built = builder.settings(Spark, {"kind": "spark", "conf": conf})
+    assert not builder.found
+    assert built.conf == {"spark.executor.memory": "8g", "spark.sql.shuffle.partitions": "4",
+                          "spark.ui.enabled": "false"}

@@ -1,0 +1,116 @@
+"""DuckDB and Spark: the same rows, whatever the split, the dialect and the order."""
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ibis.backends import BaseBackend
+
+from llmrec_cli.errors import ConfigError, ResourceError
+from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.engine import collect, engine
+from llmrec_cli.ingest.interaction_files import write_rows
+from llmrec_cli.ingest.interactions import keep, known_dislikes, read_raw, stage_interactions
+from llmrec_cli.ingest.numbering import number
+from llmrec_cli.ingest.sources import Source
+from llmrec_cli.ingest.splits import divide, divide_negatives
+from llmrec_cli.settings.dataset import DatasetSettings, Files
+from llmrec_cli.settings.engine import DuckDb, Spark
+from llmrec_cli.settings.split import (
+    ColdItems,
+    Given,
+    LeaveLastOut,
+    Random,
+    SplitSettings,
+    Temporal,
+)
+from tests.ingest.preparing import write
+
+pytest.importorskip("pyspark")
+pytestmark = pytest.mark.skipif(shutil.which("java") is None and "JAVA_HOME" not in os.environ, reason="needs Java")
+# Compiling a query takes longer than going through a hundred rows; test_spark.py has Spark as it comes.
+LOCAL = Spark(master="local[2]", conf={"spark.sql.shuffle.partitions": "1", "spark.sql.codegen.wholeStage": "false",
+                                       "spark.sql.codegen.factoryMode": "NO_CODEGEN"})
+
+
+@pytest.fixture(scope="module")
+def connections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, BaseBackend]]:
+    """Yield both engines, Spark's started once, for it takes ten seconds."""
+    with (engine(DuckDb(), tmp_path_factory.mktemp("duckdb")) as embedded,
+          engine(LOCAL, tmp_path_factory.mktemp("spark")) as cluster):
+        yield {"duckdb": embedded, "spark": cluster}
+
+
+TIMES = ("2020-01-01", "2020-01-01 00:00", "2020-01-01T00:00:01Z", "2020-01-01T00:00:00.123", "2020-02-30",
+         "2020-01-01T02:00:00+02:00", "2019-12-31 18:30:00-0530", "2020-01-01T01:00:00 +01", "1969-12-31", "x", "")
+VALUES = ("1", "5", " 2.5 ", "3", "nan", "4.0", "1e1", "1_0", "4d", "Infinity", "-2", ".5", "", "1e400")
+
+
+def table(rows: int, seed: int) -> str:
+    """Return CSV in which everything that can differ between engines does occur."""
+    rng = random.Random(seed)
+    lines = ["user_id,item_id,value,timestamp,event"]
+    for _ in range(rows):
+        user = rng.choice(("007", "7", "é", "e\u0301", "Ω", "null", "NA"))
+        item = f"{rng.choice('ÄaAzß字')}{rng.randrange(4)}"
+        time = rng.choice(TIMES) if rng.random() < 0.3 else f"2020-01-{rng.randrange(1, 28):02}T10:00:00"
+        lines.append(f"{user},{item},{rng.choice(VALUES)},{time},{rng.choice(('view', 'buy', 'skip'))}")
+    return "\n".join(lines) + "\n"
+
+
+def rows_of(connection: BaseBackend, folder: Path, split: SplitSettings, sources: list[Source],
+            settings: DatasetSettings) -> tuple[Any, ...]:
+    """Return all that comes of these files on an engine: rows, negatives, filtered, rejects, counts, cutoff, hashes."""
+    account = Account()
+    folder.mkdir()
+    staged = stage_interactions(sources, folder, "", bool(settings.event_weights))
+    kept = keep(read_raw(connection, staged, settings), staged, settings, account)
+    divided = divide(kept.coded, split, kept.unit, settings.timestamp_unit)
+    users, items = (number(divided.rows, codes, kind) for codes, kind in ((kept.coded.users, "user"),
+                                                                         (kept.coded.items, "item")))
+    kept = known_dislikes(kept, users, items)
+    digest = [write_rows(folder / "rows.parquet", divided.rows, users, items, True)]
+    if kept.negatives is not None:
+        negatives = divide_negatives(kept.negatives, kept.coded, divided, split)
+        digest.append(write_rows(folder / "negatives.parquet", negatives, users, items, True))
+    filtered = sorted(map(str, collect(kept.filtered.inner_join(kept.coded.users, "user")
+                                       .inner_join(kept.coded.items, "item")
+                                       .select("user_id", "item_id", "value", "timestamp", "reason")).to_pylist()))
+    return digest, filtered, [str(reject) for reject in staged.rejects], account.counts, divided.cutoff
+
+
+CASES: list[tuple[SplitSettings, dict[str, Any]]] = [
+    (Random(), {"min_value": 2.0}),
+    (LeaveLastOut(), {"feedback": "explicit", "min_value": 3.0, "max_negative_value": 1.0}),
+    (Temporal(valid=0.2, test=0.2), {"duplicates": "sum", "min_user_interactions": 3, "min_item_interactions": 3}),
+    (ColdItems(valid=0.2, test=0.2), {"duplicates": "max", "event_weights": {"view": 0.1, "buy": 5.0, "skip": 0.0}}),
+    (Given(), {"duplicates": "keep_first"})]
+
+
+@pytest.mark.parametrize(("split", "options"), CASES, ids=lambda case: getattr(case, "kind", ""))
+def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, BaseBackend], tmp_path: Path,
+                                                       split: SplitSettings, options: dict[str, Any]) -> None:
+    names = ("train", "test") if isinstance(split, Given) else ("", "")
+    sources = [Source(write(tmp_path, table(120, n), f"{n}.csv"), split=name) for n, name in enumerate(names)]
+    settings = Files(timestamp_unit="iso", **options)
+    found = {name: rows_of(connection, tmp_path / name, split, sources, settings)
+             for name, connection in connections.items()}
+    assert found["duckdb"] == found["spark"]
+    assert found["duckdb"][2], "something must be rejected"
+
+
+def test_an_engine_that_cannot_be_had_is_a_mistake_in_the_settings(connections: dict[str, BaseBackend],
+                                                                    tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"engine=spark: this process runs a Spark session already"), \
+            engine(LOCAL, tmp_path):
+        pass
+
+
+def test_memory_that_does_not_suffice_is_a_lack_of_resources(tmp_path: Path) -> None:
+    with (pytest.raises(ResourceError, match=r"the data did not fit into engine\.memory=10MB .* raise engine\.memory"),
+          engine(DuckDb(memory="10MB"), tmp_path) as connection):
+        connection.con.execute("SELECT list(range) FROM range(10000000)").fetchall()
