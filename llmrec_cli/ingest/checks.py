@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import duckdb
 import ibis
 from ibis.backends import BaseBackend
-from ibis.expr.types import BooleanValue, IntegerColumn, NumericColumn, StringColumn, Table, Value
+from ibis.expr.types import BooleanColumn, BooleanValue, IntegerColumn, NumericColumn, StringColumn, Table, Value
 
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.ingest import timestamps
@@ -74,8 +74,22 @@ def identifier(column: Value) -> StringColumn:
 
 def number(column: Value) -> NumericColumn:
     """Return float64, null where the value is no finite number of a sensible size."""
+    value = read_number(column)
+    return ibis.cases((sensible(value), value))
+
+
+def sensible(value: NumericColumn) -> BooleanColumn:
+    """Return whether numbers, as `read_number` gives them, are of a sensible size; null for null."""
+    return value.abs() <= LARGEST
+
+
+def read_number(column: Value) -> NumericColumn:
+    """Return what `number` does, but with what is too large as twice LARGEST.
+
+    Apart from `number`, for an engine works out an expression that stands in a condition and in its result twice.
+    """
     value = column.cast("float64") if column.type().is_numeric() else _parsed(identifier(column))
-    return ibis.cases((value.abs() <= LARGEST, value))
+    return value.clip(-2 * LARGEST, 2 * LARGEST)
 
 
 def _parsed(text: StringColumn) -> NumericColumn:
@@ -83,17 +97,25 @@ def _parsed(text: StringColumn) -> NumericColumn:
 
 
 def value_of(rows: Table, raw: Raw) -> NumericColumn:
-    """Return the value of each row, 1 where there is no such column, times the weight of its event; null when bad."""
-    value = number(rows.value) if "value" in rows.columns else ibis.literal(1.0)
+    """Return the value of each row, 1 where there is no such column, times the weight of its event.
+
+    Where it is bad it is null or not `sensible`.
+    """
     if not raw.weights:
-        return value
+        return read_number(rows.value) if "value" in rows.columns else ibis.literal(1.0)
+    value = number(rows.value) if "value" in rows.columns else ibis.literal(1.0)
     weight = ibis.cases(*((rows.event == event, ibis.literal(float(w))) for event, w in raw.weights.items()))
     return (value * weight).cast("float64")
 
 
 def time_of(rows: Table, raw: Raw) -> IntegerColumn:
-    """Return the timestamp of each row, 0 where there is no such column; null when bad."""
-    return timestamps.parse(rows.timestamp, raw.unit) if "timestamp" in rows.columns else ibis.literal(0, "int64")
+    """Return the timestamp of each row, 0 where there is no such column; where it is bad, null or out of range."""
+    return timestamps.read(rows.timestamp, raw.unit) if "timestamp" in rows.columns else ibis.literal(0, "int64")
+
+
+def sound(rows: Table, raw: Raw) -> BooleanColumn:
+    """Return whether value and timestamp, as `value_of` and `time_of` give them, are good."""
+    return (sensible(rows.value) & timestamps.in_range(rows.timestamp, raw.unit)).fill_null(False)
 
 
 def unsound(rows: Table, raw: Raw) -> Table:
@@ -110,7 +132,7 @@ def unsound(rows: Table, raw: Raw) -> Table:
                        shown(rows.event) + " has no weight in dataset.event_weights"))
     if "timestamp" in rows.columns:
         why = f" is not a time in '{raw.unit}'" + (f", or {timestamps.OUT_OF_RANGE}" if raw.unit != "order" else "")
-        checks.append(("timestamp", time_of(rows, raw).isnull(), shown(rows.timestamp) + why))
+        checks.append(("timestamp", timestamps.parse(rows.timestamp, raw.unit).isnull(), shown(rows.timestamp) + why))
     files = ibis.cases(*((rows.file == n, name) for n, name in enumerate(raw.files)))
     found = rows.select(file=files, line=rows.line,
                         column=ibis.cases(*((bad, name) for name, bad, _ in checks)),

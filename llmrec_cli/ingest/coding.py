@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import ibis
 from ibis.expr.types import Table
 
-from llmrec_cli.ingest.checks import Raw, identifier, time_of, value_of
-from llmrec_cli.ingest.engine import materialised
+from llmrec_cli.ingest.checks import Raw, identifier, sound, time_of, value_of
+from llmrec_cli.ingest.engine import materialised, size
 
 FIRST = 0
 """The code of `train` in a column `split`, and of rows not yet divided; valid is 1 and test 2."""
@@ -53,8 +53,9 @@ def encode(raw: Raw, splits: list[int]) -> Coded:
         parts = [part.inner_join(seen, [(key, "as_read")]) for part, seen in zip(parts, as_read, strict=True)]
         codes.append(ids)
     coded = [part.select("user", "item", "value", "timestamp", "split", *event) for part in parts]
-    rows = coded[0].union(*coded[1:]) if len(coded) > 1 else coded[0]
-    return Coded(materialised(rows.filter(rows.value.notnull() & rows.timestamp.notnull())), *codes)
+    rows = materialised(coded[0].union(*coded[1:]) if len(coded) > 1 else coded[0])
+    good = rows.filter(sound(rows, raw))
+    return Coded(rows if size(good) == size(rows) else materialised(good), *codes)
 
 
 def _dictionary(parts: list[Table], key: str, kind: str) -> tuple[Table, list[Table]]:

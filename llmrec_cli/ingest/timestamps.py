@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import ibis
-from ibis.expr.types import Column, IntegerColumn, NumericColumn, StringColumn, Table, TimestampColumn
+from ibis.expr.types import BooleanColumn, Column, IntegerColumn, NumericColumn, StringColumn, Table, TimestampColumn
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import collect
@@ -27,6 +27,9 @@ def infer_unit(parts: Sequence[Table], files: Sequence[str]) -> str:
     `parts` also have file (place in `files`) and line. Raises DataError naming a row of each when units are mixed,
     since then some times would be wrong by a factor 1000.
     """
+    at_once = {_kind_at_once(part.timestamp) for part in parts}
+    if len(at_once) == 1 and None not in at_once:
+        return str(at_once.pop())
     found: dict[str, tuple[int, str]] = {}
     for part in parts:
         kinds = part.mutate(kind=_kind(part.timestamp), place=part.file.cast("int64") * _FILE + part.line)
@@ -46,6 +49,21 @@ def infer_unit(parts: Sequence[Table], files: Sequence[str]) -> str:
     return next(iter(found))
 
 
+def _kind_at_once(column: Column) -> str | None:
+    """Return the kind of all values of a column of numbers when lowest and highest are of the same, else None."""
+    if column.type().is_timestamp() or column.type().is_date():
+        return None
+    number = column.cast("float64") if column.type().is_numeric() else column.try_cast("float64")
+    numbers = number.name("number").as_table()
+    [found] = collect(numbers.agg(low=numbers.number.min(), high=numbers.number.max(),
+                                  unread=numbers.number.isnull().sum())).to_pylist()
+    if found["low"] is None or found["unread"] or not 0 <= found["low"] <= found["high"] <= _MOST:
+        return None
+    kinds = ["order" if end < _SECONDS_FROM else "s" if end < _MILLISECONDS_FROM else "ms"
+             for end in (found["low"], found["high"])]
+    return kinds[0] if kinds[0] == kinds[1] else None
+
+
 def _kind(column: Column) -> StringColumn:
     if column.type().is_timestamp() or column.type().is_date():
         return ibis.cases((column.notnull(), "iso"), else_="bad")
@@ -61,32 +79,46 @@ def parse(column: Column, unit: str) -> IntegerColumn:
 
     `column` is text, or has the type of a Parquet file's column: whole numbers, floats, dates or timestamps.
     """
+    time = read(column, unit)
+    return ibis.cases((in_range(time, unit), time))
+
+
+def in_range(time: IntegerColumn, unit: str) -> BooleanColumn:
+    """Return whether int64 times, as `read` gives them, are from 1970 to 2100, or an order; null for null."""
+    return time >= 0 if unit == "order" else time.between(0, _END)
+
+
+def read(column: Column, unit: str) -> IntegerColumn:
+    """Return what `parse` does, out of range too.
+
+    Apart from `parse`, for an engine works out an expression that stands in a condition and in its result twice.
+    """
     if column.type().is_timestamp() or column.type().is_date():
-        return _in_range(_milliseconds(column.cast("timestamp"))) if unit == "iso" else ibis.null("int64")
+        return _whole(_milliseconds(column.cast("timestamp"))) if unit == "iso" else ibis.null("int64")
     if not column.type().is_numeric():
-        return _parse_text(column if column.type().is_string() else column.cast("string"), unit)
+        return _read_text(column if column.type().is_string() else column.cast("string"), unit)
     if unit == "iso":
         return ibis.null("int64")
     if unit == "order":
-        return ibis.cases(((column >= 0) & (column.cast("float64").floor() == column), column.try_cast("int64")))
+        return ibis.cases((column.cast("float64").floor() == column, column.try_cast("int64")))
     if column.type().is_integer():
-        in_range = column.between(0, _END // 1000 if unit == "s" else _END)
-        return ibis.cases((in_range, column.cast("int64") * (1000 if unit == "s" else 1)))
-    return _in_range(column.cast("float64") * (1000 if unit == "s" else 1))
+        most = _END // 1000 if unit == "s" else _END
+        return column.clip(-1, most + 1).cast("int64") * (1000 if unit == "s" else 1)
+    return _whole(column.cast("float64") * (1000 if unit == "s" else 1))
 
 
-def _parse_text(text: StringColumn, unit: str) -> IntegerColumn:
+def _read_text(text: StringColumn, unit: str) -> IntegerColumn:
     if unit == "order":
-        order = ibis.cases((text.re_search(_WHOLE), text)).try_cast("int64")
-        return ibis.cases((order >= 0, order))
+        return ibis.cases((text.re_search(_WHOLE), text)).try_cast("int64")
     if unit == "iso":
-        return _in_range(_iso(text))
+        return _whole(_iso(text))
     number = ibis.cases((text.re_search(NUMBER), text)).try_cast("float64")
-    return _in_range(number * 1000 if unit == "s" else number)
+    return _whole(number * 1000 if unit == "s" else number)
 
 
-def _in_range(ms: NumericColumn) -> IntegerColumn:
-    return ibis.cases((ms.between(0, _END), ms.round().try_cast("int64")))
+def _whole(ms: NumericColumn) -> IntegerColumn:
+    # Far out of range is as bad as a little, and would not fit.
+    return ms.clip(-1, _END + 1).round().cast("int64")
 
 
 def _iso(text: StringColumn) -> NumericColumn:
