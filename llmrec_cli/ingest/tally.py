@@ -67,5 +67,6 @@ def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
         share = counts["items_without_text"] / counts["items"]
         found.append(f"{counts['items_without_text']:,} items ({share:.1%}) have no text")
     if counts.get("users_with_one_interaction"):
-        found.append(f"{counts['users_with_one_interaction']:,} users with one interaction only, for training")
+        found.append(f"{counts['users_with_one_interaction']:,} users have one interaction only, so nothing of theirs "
+                     f"can be measured")
     return found

@@ -7,6 +7,8 @@ from llmrec_cli.report.content import Content
 
 MANY_TIES = 0.5
 """From this share of lists on, ties say more about the scores than the scores about the items."""
+KNOWN_ITEMS = ("item:head", "item:mid", "item:tail")
+"""Slices of queries by the items to be found that are in training."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def headline(content: Content) -> Headline:
              + (f"; {_of(ours, f'tail_share@{k}'):.0%} of the places go to the 80% least popular items."
                 if f"tail_share@{k}" in ours else "."))
     return Headline(_title(metrics, content.model, best, k), str(dict(content.facts["Data"])["Name"]),
-                    _sentences(content, best), warnings(metrics["tie_rate"]), cards, shown,
+                    _sentences(content, best), warnings(metrics, k), cards, shown,
                     f"{metrics['tie_rate']:.1%} of the lists have ties in them. "
                     f"{protocol['num_skipped']:,} users were skipped.")
 
@@ -54,12 +56,18 @@ def strongest_baseline(metrics: dict[str, Any], k: int) -> str | None:
     return max(metrics["baselines"], key=lambda name: _of(metrics["baselines"][name], f"ndcg@{k}"), default=None)
 
 
-def warnings(tie_rate: float) -> list[str]:
-    """Return what a reader must be warned of."""
-    if tie_rate < MANY_TIES:
-        return []
-    return [f"{tie_rate:.0%} of the lists have ties in them: the scores hardly tell items apart, and a hash of the "
-            f"item id decides instead. A model that has learned nothing looks like this."]
+def warnings(metrics: dict[str, Any], k: int) -> list[str]:
+    """Return what a reader of the content of metrics.json must be warned of."""
+    found, tie_rate = [], metrics["tie_rate"]
+    if tie_rate >= MANY_TIES:
+        found.append(f"{tie_rate:.0%} of the lists have ties in them: the scores hardly tell items apart, and a hash "
+                     f"of the item id decides instead. A model that has learned nothing looks like this.")
+    asked = {name for name, number in metrics["protocol"]["slice_queries"].items() if number}
+    if asked.isdisjoint(KNOWN_ITEMS) and _of(metrics["metrics"], f"hit@{k}") == 0:
+        found.append("Nothing of what was to be found is in training, and nothing of it was found: a head that knows "
+                     "items by interactions alone ranks such items last. Heads that read attributes or texts can find "
+                     "them: ease with head.features.attributes=3, two_tower.")
+    return found
 
 
 def readable(name: str) -> str:

@@ -71,9 +71,12 @@ def held_out(data: PreparedData, split: str, users: Entities, items: Entities, h
 def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> str:
     if num_asked == 0:
         return f"{data.path}: no {split} interactions to measure on; prepare with split.{split}=<fraction>"
-    return (f"{data.path}: none of the {num_asked} users with {split} interactions can be measured: {num_cold} have no "
-            f"history to recommend from, the others nothing left to find; prepare with another split, or set "
-            f"exclude_seen=false")
+    why = (f"{data.path}: none of the {num_asked} users with {split} interactions can be measured: "
+           f"{'all' if num_cold == num_asked else num_cold} have no history to recommend from")
+    if num_cold == num_asked:
+        return (f"{why}; prepare with split=random or split=leave_last_out, which leave everybody some of theirs, or a "
+                f"cutoff in time with users on both sides of it")
+    return f"{why}, the others nothing left to find; prepare with another split, or set exclude_seen=false"
 
 
 def _renumbered(interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:

@@ -63,7 +63,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     report = _report(model, measured, content, task, items, cutoff,
                      _facts(recommender, data, cfg, task), folder.parent / "log.jsonl")
     write_bytes(run_dir.file("report.html"), render(report).encode())
-    for warning in warnings(result.lists.tie_rate):
+    for warning in warnings(content, cutoff):
         run_dir.log("warning", text=warning)
         print(f"warning: {warning}", file=sys.stderr)
     run_dir.finish("evaluate", {"model": str(folder), "data_fingerprint": data.manifest["fingerprint"],

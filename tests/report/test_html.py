@@ -128,8 +128,17 @@ def test_the_title_claims_no_more_than_the_interval(low, high, title):
 
 
 def test_many_ties_are_warned_of_and_few_are_not():
-    assert warnings(0.01) == []
-    assert "97% of the lists" in warnings(0.97)[0]
+    metrics = content().metrics
+    assert warnings(metrics, 10) == []
+    assert "97% of the lists" in warnings({**metrics, "tie_rate": 0.97}, 10)[0]
+
+
+def test_finding_nothing_is_explained_where_nothing_that_was_to_be_found_is_in_training():
+    metrics = content().metrics
+    cold = {"protocol": {"slice_queries": {**dict.fromkeys(SLICES, 0), "item:cold": 7}}}
+    assert warnings({**metrics, **cold}, 10) == []
+    assert warnings({**metrics, **cold, "metrics": described(0.0)}, 10)[0].startswith("Nothing of what was to be found")
+    assert warnings({**metrics, "metrics": described(0.0)}, 10) == []
 
 
 def test_the_report_talks_about_lists_of_ten_or_the_nearest_length():
