@@ -34,10 +34,11 @@ def refuse_rejects(staged: Staged, most: float) -> None:
         shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
                           for r in staged.rejects.first(file))
         share = bad / size
+        remedy = (f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
+                  f"(rejects.parquet then lists them)" if bad < size else "No row is sound, so it is likely that a "
+                  "setting is wrong and not the rows: see the reason and the settings of this file")
         raise DataError(f"{file}: {bad:,} of {size:,} rows ({share:.2%}) are bad, more than "
-                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n"
-                        f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
-                        f"(rejects.parquet then lists them)")
+                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n{remedy}")
 
 
 def _above(share: float) -> str:

@@ -6,6 +6,11 @@ from llmrec_cli.settings.base import nearest
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 """What RecBole writes behind a column's name, after a colon."""
+_DIVIDERS = ("\t", ";", "|", ",")
+_HEADERS = {("dataset.columns", "user_id"): "dataset.header",
+            ("dataset.item_columns", "item_id"): "dataset.item_header",
+            ("dataset.user_columns", "user_id"): "dataset.user_header"}
+"""The setting that names the columns of a file without a header, by the setting that maps them and our first column."""
 
 
 def check_names(source: Source, names: list[str]) -> None:
@@ -61,4 +66,21 @@ def missing(source: Source, names: list[str], ours: str) -> str:
     theirs = source.columns.get(ours, ours)
     shown = ", ".join(f"'{n}'" for n in names[:12]) + (", ..." if len(names) > 12 else "")
     fix = f"map it with {source.columns_key}.{ours}=<name>" if source.columns_key else "rename the column that holds it"
-    return f"{source.path}: no column '{theirs}'; there are {shown}; {fix}{nearest(theirs, names)}"
+    return f"{source.path}: no column '{theirs}'; there are {shown}; {_other_cause(source, names, ours) or fix}" \
+           f"{nearest(theirs, names)}"
+
+
+def _other_cause(source: Source, names: list[str], ours: str) -> str:
+    """Return what to do when the file has no such header at all, or "" when only a name is another."""
+    if not source.columns_key or source.format != "delimited":
+        return ""
+    divider = next((d for d in _DIVIDERS if len(names) == 1 and d in names[0]), "")
+    if divider:
+        shown = divider.replace("\t", "\\t")
+        name = ".tsv" if divider == "\t" else ".txt, whose header decides"
+        return f"its fields seem to be divided by '{shown}', so set dataset.delimiter='{shown}', or name it {name}"
+    header = _HEADERS.get((source.columns_key, ours))
+    if header and source.names is None and any(name.isdecimal() for name in names):
+        return f"if line 1 is a row already, name the columns with {header}=[{ours},...]; otherwise map it with " \
+               f"{source.columns_key}.{ours}=<name>"
+    return ""

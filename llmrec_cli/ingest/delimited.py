@@ -53,7 +53,7 @@ class DelimitedFile:
 
 
 def open_delimited(source: Source) -> DelimitedFile:
-    """Read the header. Raises DataError when the file is empty."""
+    """Read the header. Raises DataError when the file is empty, or has a header and is said to have none."""
     found = _Rest(blocks(source))
     first = next(found, None)
     while first is not None and not first.strip():
@@ -63,6 +63,9 @@ def open_delimited(source: Source) -> DelimitedFile:
     dialect = Dialect(source.named_delimiter or _sniff(first), source.quote)
     found.back([first])
     if source.names is not None:
+        if [name.strip().strip(source.quote) for name in first.split(dialect.delimiter)] == list(source.names):
+            raise DataError(f"{source.path}: line 1 has the names that its columns are given, so it is a header and no "
+                            f"row; leave out the setting that gives them, dataset.header or its like")
         return DelimitedFile(list(source.names), found, dialect)
     line, header = next(_records(found, dialect, None))
     if isinstance(header, str):

@@ -21,6 +21,7 @@ MOST_KEYS = 1000
 MOST_LAYOUTS, MOST_TRIES = 16, 4
 """Layouts that are remembered, and new ones that are looked for in a block."""
 _FIRST = 200
+_ARRAY = re.compile(r"\s*\[\s*(\{|$)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -45,7 +46,8 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_cons
 def jsonl_records(source: Source) -> Iterator[tuple[int, Fields | str]]:
     """Yield (line number from 1, the object with every value as text, or why it cannot be read).
 
-    Raises DataError when the last line ends in the middle of an object, since the file then lacks its end.
+    Raises DataError when the last line ends in the middle of an object, since the file then lacks its end, and when
+    the file is one array of objects.
     """
     number = 1
     for block in blocks(source):
@@ -149,6 +151,9 @@ def _decoded(source: Source, number: int, line: str) -> Found | None:
     """Return the object of a line, or why it cannot be read; None for a blank line."""
     if not line.strip():
         return None
+    if number == 1 and _ARRAY.match(line):
+        raise DataError(f"{source.path}: line 1 begins a JSON array; write one object a line, without brackets around "
+                        f"them or commas between them (`jq -c '.[]'` does it)")
     try:
         found = _DECODER.decode(line.strip(" \t\r\n"))
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,12 @@ LONGEST = 1 << 26
 """Bytes of the longest line; a compressed bomb is one endless line, and must not fill the memory."""
 _BOMS = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 UTF8_BOM = b"\xef\xbb\xbf"
+_NO_TEXT = {b"PAR1": ("a Parquet file", "name it .parquet"),
+            b"PK\x03\x04": ("a zip archive, as Excel's files are", "export it as CSV, or unpack it"),
+            b"\xd0\xcf\x11\xe0": ("an Excel file of before 2007", "export it as CSV"),
+            b"\x1f\x8b": ("packed by gzip", "give its name .gz at the end"),
+            b"\x28\xb5\x2f\xfd": ("packed by zstd", "give its name .zst at the end")}
+"""What else files begin with -> what they are, and what to do."""
 
 
 def lines(source: Source) -> Iterator[str]:
@@ -39,7 +45,7 @@ def blocks(source: Source) -> Iterator[bytes]:
     is_utf8 = codecs.lookup(source.encoding).name in ("utf-8", "ascii")
     for block in _whole_lines(source):
         if start == 0:
-            _refuse_utf16(source, block)
+            _refuse_other_formats(source, block)
         skip = len(UTF8_BOM) if start == 0 and block.startswith(UTF8_BOM) else 0
         try:
             text = block[skip:].decode(source.encoding)
@@ -87,10 +93,17 @@ def unreadable(source: Source, error: Exception) -> DataError:
         return DataError(f"{source.path}: asks for a window of more than 128 MiB to be unpacked; pack it again without "
                          f"`zstd --long` or `--ultra`")
     what = f"is not a whole {source.path.suffix} file" if source.compression else "cannot be read"
-    return DataError(f"{source.path}: {what} ({error}); export or copy it again")
+    plain = source.compression and "header" in str(error)
+    return DataError(f"{source.path}: {what} ({error}); export or copy it again"
+                     f"{f', or name it without {source.path.suffix} if it is not packed' if plain else ''}")
 
 
-def _refuse_utf16(source: Source, block: bytes) -> None:
+def _refuse_other_formats(source: Source, block: bytes) -> None:
+    no_text = not block[:64].split(b"\n")[0].isascii() or b"\x00" in block[:64].split(b"\n")[0]
+    for mark, (what, remedy) in _NO_TEXT.items():
+        if no_text and block.startswith(mark):
+            packed = f"unpacks to what is {what}; unpack it, and" if source.compression else f"is {what};"
+            raise DataError(f"{source.path}: {packed} {remedy}")
     for mark, name in _BOMS.items():
         if block.startswith(mark):
             raise DataError(f"{source.path}: is encoded in {name}; convert it to UTF-8, for example with "

@@ -39,3 +39,9 @@ def test_keys_come_in_the_order_of_their_first_appearance(tmp_path: Path) -> Non
 def test_ids_as_keys_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="more than 1000 different keys"):
         jsonl_keys(source(tmp_path, "".join(f'{{"k{n}": 1}}\n' for n in range(1001))))
+
+
+@pytest.mark.parametrize("text", ['[\n  {\n    "a": 1\n  }\n]\n', '[{"a": 1}, {"a": 2}]', ' [ {"a": 1},\n{"a": 2}]\n'])
+def test_one_array_of_objects_is_not_one_object_a_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"x\.jsonl: line 1 begins a JSON array; write one object a line"):
+        jsonl_keys(source(tmp_path, text, "x.jsonl"))

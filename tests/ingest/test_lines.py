@@ -57,7 +57,7 @@ def test_a_truncated_compressed_file_is_refused(tmp_path: Path, name: str, codec
 
 
 def test_what_is_not_compressed_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is not a whole \.gz file"):
+    with pytest.raises(DataError, match=r"is not a whole \.gz file \(.*\); .* or name it without \.gz"):
         list(lines(source(tmp_path, "a,b\n", "x.csv.gz")))
 
 
@@ -65,3 +65,21 @@ def test_one_endless_line_stops_before_it_fills_the_memory(tmp_path: Path, monke
     monkeypatch.setattr(module, "LONGEST", 1 << 20)
     with pytest.raises(DataError, match="a line longer than 1 MiB"):
         list(lines(source(tmp_path, gzip.compress(b"a" * (4 << 20)), "bomb.csv.gz")))
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"PAR1\x15\x04\x15\x00\n", r"clicks\.csv: is a Parquet file; name it \.parquet"),
+    (b"PK\x03\x04\x14\x00\x00\n", r"clicks\.csv: is a zip archive, as Excel's files are; export it as CSV"),
+    (gzip.compress(b"a,b\n"), r"clicks\.csv: is packed by gzip; give its name \.gz at the end")])
+def test_another_format_under_a_text_file_s_name_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list(lines(source(tmp_path, content)))
+
+
+def test_a_file_packed_twice_is_to_be_unpacked_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.csv\.gz: unpacks to what is packed by gzip; unpack it, and give its name"):
+        list(lines(source(tmp_path, gzip.compress(gzip.compress(b"a,b\n")), "x.csv.gz")))
+
+
+def test_text_may_begin_as_another_format_does(tmp_path: Path) -> None:
+    assert list(lines(source(tmp_path, "PAR1,item_id\n"))) == ["PAR1,item_id\n"]

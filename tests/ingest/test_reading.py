@@ -148,3 +148,8 @@ def test_a_text_of_one_megabyte_is_kept_short_and_costs_little(tmp_path: Path) -
     staged = stage([twenty], tmp_path / "s", ("item_id",), (), rest=True)
     groups = pq.ParquetFile(staged.path).num_row_groups
     assert groups > 1, "rows are written as they come, not gathered in memory"
+
+
+def test_when_no_row_is_sound_the_rows_are_not_to_blame(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"1 of 1 rows \(100\.00%\) are bad[^$]*No row is sound, so it is likely"):
+        prepare_text(tmp_path, "user_id,item_id,timestamp\nu,i,1500000000\n", timestamp_unit="iso")

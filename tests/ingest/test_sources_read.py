@@ -1,6 +1,7 @@
 """Files as they lie about: without a header, in other encodings, packed, typed, in many parts."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -120,3 +121,18 @@ def test_rows_beside_a_model_stay_in_the_order_of_their_files(tmp_path: Path) ->
     found = read_rows(str(write(tmp_path, "user_id\n" + "\n".join(lines), "q.csv")), "queries", ("user_id",))
     assert found.columns["user_id"] == [f"u{n}" for n in range(50)]
     assert found.line == list(range(2, 52))
+
+
+@pytest.mark.parametrize(("text", "remedy"), [
+    ("user_id\titem_id\nu\ti\n", r"divided by '\\t', so set dataset\.delimiter='\\t', or name it \.tsv"),
+    ("user_id;item_id\nu;i\n", r"divided by ';', so set dataset\.delimiter=';', or name it \.txt, whose header"),
+    ("u1,7\nu2,8\n", r"if line 1 is a row already, name the columns with dataset\.header=\[user_id,\.\.\.\]")])
+def test_a_header_that_is_none_or_is_divided_otherwise_is_seen(tmp_path: Path, text: str, remedy: str) -> None:
+    with pytest.raises(DataError, match=r"clicks\.csv: no column 'user_id'; there are .*; .*" + remedy):
+        stage([source(tmp_path, text)], tmp_path / "staged", IDS, ())
+
+
+def test_a_header_is_no_row_of_a_file_that_is_said_to_have_none(tmp_path: Path) -> None:
+    headerless = replace(source(tmp_path, 'user_id,"item_id"\nu,i\n'), names=("user_id", "item_id"))
+    with pytest.raises(DataError, match=r"clicks\.csv: line 1 has the names that its columns are given"):
+        stage([headerless], tmp_path / "staged", IDS, ())

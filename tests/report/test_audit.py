@@ -37,8 +37,8 @@ def made(**changes: Any) -> dict[str, Any]:
              "scripts": {"looked_at": 3, "every": 1, "characters": 200, "dominant": {"Latin": 2, "Han": 1}, "mixed": 0,
                          "mixed_share": 0.0}}
     counts = {"train": [3, 0], "valid": [0, 1], "test": [1, 1]}
-    return {"format": 1, "rows": {"read": 9, "rejected": 1, "duplicates": 1, "filtered": 1, "negatives": 0, "kept": 6,
-                                  "train": 3, "valid": 1, "test": 2, "filtered_by_reason": {"below_core": 1},
+    return {"format": 1, "rows": {"read": 9, "earlier": 0, "rejected": 1, "duplicates": 1, "filtered": 1,
+                                  "negatives": 0, "kept": 6, "train": 3, "valid": 1, "test": 2, "filtered_by_reason": {"below_core": 1},
                                   "unaccounted": 0},
             "rejects": {"total": 1, "by_reason": [{"column": "value", "reason": NASTY, "rows": 1}],
                         "by_file": [{"file": NASTY, "rows": 1}]},
@@ -59,7 +59,11 @@ def made(**changes: Any) -> dict[str, Any]:
                       "differences": [{"column": "year", "entities": "film.year", "pairs": 9, "different": 2,
                                        "examples": [("7", "1995", "m.1", NASTY)]}]},
             "leakage": [{"name": "x", "meaning": "Pairs in both.", "count": 1, "checked": 2, "share": 0.5,
-                         "verdict": "warning", "note": "a note", "examples": [{"user_id": NASTY, "title": "千と"}]}],
+                         "verdict": "warning", "note": "a note", "examples": [{"user_id": NASTY, "title": "千と"}]},
+                        {"name": "y", "meaning": "Titles told.", "count": 0, "checked": 0, "share": 0.0,
+                         "verdict": "ok", "note": "not looked at: no user has a text", "examples": []},
+                        {"name": "z", "meaning": "Older ones.", "count": 0, "checked": 3, "share": 0.0,
+                         "verdict": "ok", "note": "split=random is not a forecast.", "examples": []}],
             "warnings": [NASTY], "notes": [NASTY], **changes}
 
 
@@ -176,3 +180,15 @@ def test_the_page_is_no_wider_than_the_window(tmp_path: Path, width: int) -> Non
     dom = subprocess.run([BROWSER, *flags, "--dump-dom", (tmp_path / "audit.html").as_uri()], check=True,
                          capture_output=True, text=True, timeout=120).stdout
     assert "<title>overflow 0</title>" in dom
+
+
+def test_a_check_without_anything_to_look_at_is_not_passed() -> None:
+    shown = re.sub(r"\s+", " ", "".join(Visible(render(made(), ABOUT)).text))
+    assert "Not looked at Titles told. No user has a text." in shown
+    assert "OK Older ones. 0 of 3 looked at. split=random is not a forecast." in shown
+
+
+def test_links_to_look_at_are_shown_once() -> None:
+    told = "linked, to look at: item 7 is entity m.1"
+    assert told not in render(made(notes=[told]), ABOUT)
+    assert told in render({key: value for key, value in made(notes=[told]).items() if key != "links"}, ABOUT)

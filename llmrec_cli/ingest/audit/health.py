@@ -12,6 +12,8 @@ from llmrec_cli.settings.split import FractionSplit, Given, LeaveLastOut, SplitS
 MANY_REPEATED, SAME_FOR_MOST = 0.2, 0.5
 COLD_NEARLY_ALL, ENOUGH = 0.95, 100
 """Share of what is held out, and rows from which on a share says anything."""
+_SECONDS_AS_MS = ("1970-01-12", "1970-01-27")
+"""Where the times from 2001 to 2038 are when their seconds are taken for milliseconds."""
 
 
 def warnings(audit: dict[str, Any], split: SplitSettings) -> list[str]:
@@ -44,6 +46,9 @@ def _one_of_all(audit: dict[str, Any]) -> list[str]:
     if audit["time"] and kept["interactions"] > 1 and kept["first"] == kept["last"]:
         found.append(f"all {kept['interactions']:,} interactions are at one time ({kept['first']}), so what is first "
                      f"or last is decided by ids; see that `timestamp` is the right column")
+    if audit["time"] and _SECONDS_AS_MS[0] <= str(kept["first"]) and str(kept["last"]) < _SECONDS_AS_MS[1]:
+        found.append(f"all interactions are of January 1970 ({kept['first']} to {kept['last']}), where seconds that "
+                     f"are read as milliseconds end up; see dataset.timestamp_unit")
     most = audit["popularity"]["most_popular"][:1]
     if most and most[0]["share"] > 0.5 and kept["interactions"] >= ENOUGH:
         found.append(f"item '{most[0]['item_id']}' has {most[0]['share']:.0%} of the training interactions; is its id "
@@ -83,8 +88,8 @@ def notes(audit: dict[str, Any]) -> list[str]:
                          f"text) share theirs with another {kind}")
     older = next((c for c in audit["leakage"] if c["name"] == "held_out_older_than_training"), None)
     if older and older["count"]:
-        found.append(f"{older['share']:.0%} of what is held out is older than what its user is trained on, so this "
-                     f"split is not a forecast")
+        found.append(f"{older['share']:.0%} of what is held out is older than the newest that its user is trained on, "
+                     f"so this split is not a forecast")
     for split in SPLITS[1:]:
         told = audit["splits"][split]
         cold = " and ".join(f"{told[f'cold_{kind}_share']:.0%} about {kind}" for kind in ("users", "items")

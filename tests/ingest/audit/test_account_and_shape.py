@@ -20,8 +20,8 @@ def test_every_row_that_was_read_is_in_one_place(tmp_path: Path) -> None:
     filtered = pa.table({"reason": ["below_core", "below_min_value", "below_core"]})
     folder = write_folder(tmp_path, ROWS, filtered=filtered, negatives=[("u1", "c", 0.0, 5, "train")])
     found, account = audited(folder, read=15, rejected=2, duplicates=3)
-    assert found["rows"] == {"read": 15, "rejected": 2, "duplicates": 3, "filtered": 3, "negatives": 1, "kept": 6,
-                             "train": 3, "valid": 1, "test": 2, "unaccounted": 0,
+    assert found["rows"] == {"read": 15, "earlier": 0, "rejected": 2, "duplicates": 3, "filtered": 3, "negatives": 1,
+                             "kept": 6, "train": 3, "valid": 1, "test": 2, "unaccounted": 0,
                              "filtered_by_reason": {"below_core": 2, "below_min_value": 1}}
     assert account.warnings == []
 
@@ -146,6 +146,15 @@ def test_what_is_probably_wrong_is_a_warning(tmp_path: Path) -> None:
                   "the split 'valid' has no rows, so nothing can be chosen by it"):
         assert words in told
     assert len(account.warnings) == 6
+
+
+@pytest.mark.parametrize(("first", "warned"), [(1_500_000_000, True), (86_400_000, False), (1_500_000_000_000, False)])
+def test_seconds_that_are_read_as_milliseconds_are_seen(tmp_path: Path, first: int, warned: bool) -> None:
+    rows = [(user, item, value, first + n, split) for n, (user, item, value, _, split) in enumerate(ROWS)]
+    told = audited(write_folder(tmp_path, rows), unit="ms")[1].warnings
+    assert [w for w in told if "January 1970" in w] == (
+        ["all interactions are of January 1970 (1970-01-18T08:40:00Z to 1970-01-18T08:40:00.005Z), where seconds that "
+         "are read as milliseconds end up; see dataset.timestamp_unit"] if warned else [])
 
 
 def test_small_clean_data_gives_no_warning(tmp_path: Path) -> None:
