@@ -38,8 +38,8 @@ def made(**changes: Any) -> dict[str, Any]:
                          "mixed_share": 0.0}}
     counts = {"train": [3, 0], "valid": [0, 1], "test": [1, 1]}
     return {"format": 1, "rows": {"read": 9, "earlier": 0, "rejected": 1, "duplicates": 1, "filtered": 1,
-                                  "negatives": 0, "kept": 6, "train": 3, "valid": 1, "test": 2, "filtered_by_reason": {"below_core": 1},
-                                  "unaccounted": 0},
+                                  "negatives": 0, "kept": 6, "train": 3, "valid": 1, "test": 2,
+                                  "filtered_by_reason": {"below_core": 1}, "unaccounted": 0},
             "rejects": {"total": 1, "by_reason": [{"column": "value", "reason": NASTY, "rows": 1}],
                         "by_file": [{"file": NASTY, "rows": 1}]},
             "splits": {name: a_split(3) for name in ("train", "valid", "test", "all")},
