@@ -11,8 +11,9 @@ from ibis.expr.types import BooleanColumn, BooleanValue, IntegerColumn, NumericC
 
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.ingest import timestamps
-from llmrec_cli.ingest.engine import read_staged, scan
+from llmrec_cli.ingest.engine import batches, read_staged, scan
 from llmrec_cli.ingest.parquet import check_parquet
+from llmrec_cli.ingest.rejects import Reject
 from llmrec_cli.ingest.staging import Staged
 
 LARGEST = 1e15
@@ -138,3 +139,12 @@ def unsound(rows: Table, raw: Raw) -> Table:
                         column=ibis.cases(*((bad, name) for name, bad, _ in checks)),
                         reason=ibis.cases(*((bad, reason) for _, bad, reason in checks)))
     return found.filter(found.reason.notnull())
+
+
+def reject_empty(raw: Table, staged: Staged, columns: tuple[str, ...]) -> None:
+    """Add the rows of `raw` (file, line, columns of text) that have nothing in one of `columns` to the rejects."""
+    column = ibis.cases(*((raw[name].fill_null("") == "", name) for name in columns))
+    empty = raw.select("file", "line", column=column)
+    for batch in batches(empty.filter(empty.column.notnull()).order_by("file", "line"), 1 << 16):
+        staged.rejects.extend(Reject(str(staged.sources[row["file"]].path), row["line"], row["column"], "is empty")
+                              for row in batch.to_pylist())

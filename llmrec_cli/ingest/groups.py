@@ -4,7 +4,6 @@ A group's interactions are checked, merged and divided like a user's, by the sam
 the group's id has the place of the user's.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,16 @@ from ibis.expr.types import Table
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.checks import reject_empty
 from llmrec_cli.ingest.coding import FIRST, Coded, encode
 from llmrec_cli.ingest.earlier import Earlier
-from llmrec_cli.ingest.engine import batches, collect, materialised, read_staged, scalar, size
+from llmrec_cli.ingest.engine import collect, materialised, read_staged, scalar, size
 from llmrec_cli.ingest.interactions import judge, merge_duplicates, read_raw, reject_unsound
 from llmrec_cli.ingest.numbering import UNNAMED, number
-from llmrec_cli.ingest.rejects import Reject
 from llmrec_cli.ingest.sources import Sources
 from llmrec_cli.ingest.splits import divide, since
 from llmrec_cli.ingest.staging import Staged, stage
-from llmrec_cli.ingest.writing import ROWS, write_table
+from llmrec_cli.ingest.writing import typed, write_table
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import Given, LeaveLastOut, NoSplit, Random, SplitSettings, Temporal
 
@@ -84,15 +83,6 @@ def _members(connection: BaseBackend, staged: Staged, account: Account) -> Table
     account.counts |= {"group_members_read": read, "group_members_rejected": rejected,
                        "group_members_repeated": read - rejected - size(members)}
     return members
-
-
-def reject_empty(raw: Table, staged: Staged, columns: tuple[str, ...]) -> None:
-    """Add the rows of `raw` (file, line, columns of text) that have nothing in one of `columns` to the rejects."""
-    column = ibis.cases(*((raw[name].fill_null("") == "", name) for name in columns))
-    empty = raw.select("file", "line", column=column)
-    for batch in batches(empty.filter(empty.column.notnull()).order_by("file", "line"), ROWS):
-        staged.rejects.extend(Reject(str(staged.sources[row["file"]].path), row["line"], row["column"], "is empty")
-                              for row in batch.to_pylist())
 
 
 def _interactions(connection: BaseBackend, staged: Staged, settings: DatasetSettings, account: Account,
@@ -240,13 +230,6 @@ def _numbers(members: Table, rows: Table | None, before: Table | None) -> Table:
     coded = _coded(rows)
     codes = coded.users.rename(group="user", group_id="user_id")
     return number(coded.rows.rename(group="user"), codes, "group", [members], before)
-
-
-def typed(schema: pa.Schema, table: Table) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of `table`, whose columns are those of `schema`, with its types."""
-    for batch in batches(table, ROWS):
-        columns = [batch.column(n).cast(kind) for n, kind in enumerate(schema.types)]
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _count(members: Table, rows: Table | None, numbers: Table, account: Account) -> None:

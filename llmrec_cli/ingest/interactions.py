@@ -102,6 +102,10 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
     unused = [(ignored, "event_without_weight"), (neutral, "below_min_value"),
               (outside(enough, rows) if num_kept < num_enough else None, "below_core")]
     num_earlier = sum(size(table) for table in raw.earlier)
+    if settings.duplicates == "error" and num_merged < num_earlier + num_sound - num_ignored:
+        number = num_earlier + num_sound - num_ignored - num_merged
+        raise DataError(f"mode=append: {number:,} pairs of a user and an item in {', '.join(raw.files)} are prepared "
+                        f"already, and dataset.duplicates=error; remove them")
     account.counts |= {"read": sum(staged.num_read), "earlier": num_earlier, "rejected": len(staged.rejects),
                        "duplicates": num_earlier + num_sound - num_ignored - num_merged, "ignored_events": num_ignored,
                        "below_min_value": num_neutral, "below_core": num_enough - num_kept}

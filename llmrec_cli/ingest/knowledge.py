@@ -9,14 +9,14 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.checks import reject_empty
 from llmrec_cli.ingest.contradictions import FEWEST, LEAST_Z, Association, Difference, association, differences, sampled
 from llmrec_cli.ingest.engine import collect, materialised, read_staged, size
 from llmrec_cli.ingest.entities import Described, describe
-from llmrec_cli.ingest.groups import reject_empty, typed
 from llmrec_cli.ingest.links import Graph, counterparts, link_by_columns, unambiguous
 from llmrec_cli.ingest.sources import Source, Sources
 from llmrec_cli.ingest.staging import Staged, stage
-from llmrec_cli.ingest.writing import write_table
+from llmrec_cli.ingest.writing import typed, write_table
 from llmrec_cli.settings.dataset import DatasetSettings
 
 TRIPLES = pa.schema([("head", pa.string()), ("relation", pa.string()), ("tail", pa.string())])

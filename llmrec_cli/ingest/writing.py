@@ -1,7 +1,7 @@
 """Parquet files whose bytes depend only on their rows, and a fingerprint that depends on nothing else either."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,13 @@ def left_out_schema(names: Sequence[str], kind: str) -> pa.Schema:
 def write_rejects(folder: Path, rejects: list[Rejects]) -> None:
     """Write rejects.parquet, sorted by file, line, column and reason."""
     write_table(folder / "rejects.parquet", SCHEMA, in_order(rejects, ROWS))
+
+
+def typed(schema: pa.Schema, table: Table) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `table`, whose columns are those of `schema`, with its types."""
+    for batch in batches(table, ROWS):
+        columns = [batch.column(n).cast(kind) for n, kind in enumerate(schema.types)]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def write_table(path: Path, target: pa.Schema, found: Iterable[pa.RecordBatch], rows: int = ROWS,

@@ -72,7 +72,7 @@ class DatasetSettings(Settings):
     """Weight of each kind of event in the column `event`, {view: 1, buy: 5}: the value is multiplied by it; 0 leaves
     such events out; an event that is not named is a bad row."""
     min_value: float | None = None
-    """Keep interactions whose value is at least this, after duplicates are merged; null keeps all."""
+    """Keep interactions whose value is this or more, after duplicates are merged; null keeps all."""
     max_negative_value: float | None = None
     """With feedback=explicit: largest value of a dislike, below min_value; what lies between is neither; null for all
     below min_value."""

@@ -75,8 +75,7 @@ def assert_same(appended: Prepared, whole: Prepared) -> None:
     assert found == expected
 
 
-@pytest.mark.parametrize(("split", "options"), [*((split, OPTIONS[0]) for split in SPLITS),
-                                                *((SPLITS[2], options) for options in OPTIONS[1:])])
+@pytest.mark.parametrize(("split", "options"), list(zip(SPLITS, [*OPTIONS, *OPTIONS[2:]], strict=True)))
 def test_one_after_the_other_is_the_same_as_all_at_once(tmp_path: Path, split: SplitSettings,
                                                         options: dict[str, Any]) -> None:
     items = ["item_id,title,year\n" + "".join(f"i{n},Film {n},19{n}0\n" for n in part)
@@ -193,3 +192,9 @@ def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
     whole, appended = both_ways(tmp_path, parts, NoSplit(), item_text="{title}")
     assert content(appended) == content(whole)
     assert appended.column("items", "text") == ["Q &amp; A", "B"]
+
+
+def test_a_pair_that_was_prepared_already_is_an_error_where_duplicates_are(tmp_path: Path) -> None:
+    parts = [{"interactions": "user_id,item_id\nu,a\n"}, {"interactions": "user_id,item_id\nu,b\nu,a\n"}]
+    with pytest.raises(DataError, match=r"mode=append: 1 pairs of a user and an item in .* are prepared already"):
+        both_ways(tmp_path, parts, NoSplit(), duplicates="error")

@@ -22,7 +22,6 @@ from llmrec_cli.settings.dataset import DatasetSettings, Files
 from llmrec_cli.settings.engine import DuckDb, Spark
 from llmrec_cli.settings.split import (
     ColdItems,
-    Given,
     LeaveLastOut,
     Random,
     SplitSettings,
@@ -87,15 +86,13 @@ CASES: list[tuple[SplitSettings, dict[str, Any]]] = [
     (Random(), {"min_value": 2.0}),
     (LeaveLastOut(), {"feedback": "explicit", "min_value": 3.0, "max_negative_value": 1.0}),
     (Temporal(valid=0.2, test=0.2), {"duplicates": "sum", "min_user_interactions": 3, "min_item_interactions": 3}),
-    (ColdItems(valid=0.2, test=0.2), {"duplicates": "max", "event_weights": {"view": 0.1, "buy": 5.0, "skip": 0.0}}),
-    (Given(), {"duplicates": "keep_first"})]
+    (ColdItems(valid=0.2, test=0.2), {"duplicates": "max", "event_weights": {"view": 0.1, "buy": 5.0, "skip": 0.0}})]
 
 
 @pytest.mark.parametrize(("split", "options"), CASES, ids=lambda case: getattr(case, "kind", ""))
 def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, BaseBackend], tmp_path: Path,
                                                        split: SplitSettings, options: dict[str, Any]) -> None:
-    names = ("train", "test") if isinstance(split, Given) else ("", "")
-    sources = [Source(write(tmp_path, table(120, n), f"{n}.csv"), split=name) for n, name in enumerate(names)]
+    sources = [Source(write(tmp_path, table(120, n), f"{n}.csv")) for n in range(2)]
     settings = Files(timestamp_unit="iso", **options)
     found = {name: rows_of(connection, tmp_path / name, split, sources, settings)
              for name, connection in connections.items()}

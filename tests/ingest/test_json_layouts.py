@@ -33,7 +33,7 @@ def test_layouts_give_the_rows_of_the_exact_reader(tmp_path_factory: pytest.Temp
                                                    rows: list[tuple[list[tuple[str, str]], str]], comma: str,
                                                    repeated: int) -> None:
     objects = [style % comma.join(f'"{key}": {value}' for key, value in pairs) for pairs, style in rows] * repeated
-    file = source(tmp_path_factory.getbasetemp(), "".join(objects) + "{}\n", "layouts.jsonl")
+    file = source(tmp_path_factory.getbasetemp(), "{}\n" + "".join(objects) + "{}\n", "layouts.jsonl")
     names = ["a", "b", "ab", "c.d", "é", "a b", "("]
     for places in ([0, 1], [1, 2, 3, 4, 5, 6], [0]):
         wanted = [names[place] for place in places]

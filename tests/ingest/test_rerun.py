@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli.data import manifest as light
-from llmrec_cli.data import prepared as heavy
+from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import DataError, LockedError
 from llmrec_cli.ingest import rerun
 from llmrec_cli.ingest.fetch import cache_folder
@@ -131,7 +130,7 @@ def test_damaged_data_is_prepared_again_and_it_says_why(
     said(capsys)
     assert prepared()["fingerprint"] == first["fingerprint"]
     assert re.match(rf"data/prepared/shop/{problem}.*: the data is prepared again\n", said(capsys))
-    heavy.read_prepared(SHOP)
+    read_prepared(SHOP)
 
 
 @pytest.mark.usefixtures("clicks")
@@ -225,10 +224,6 @@ def test_there_is_nothing_to_be_the_same_as_without_data_or_without_a_note_of_it
     assert unchanged(Path("old"), {"llmrec": "1"}) is None
     write(Path("old"), "[]", "manifest.json")
     assert unchanged(Path("old"), {"llmrec": "1"}) is None
-
-
-def test_both_ways_to_read_a_manifest_are_of_one_format() -> None:
-    assert light.FORMAT == heavy.FORMAT
 
 
 # --- how long it takes

@@ -26,6 +26,7 @@ TEXTS = ["Robot and Android (1980)", "", "爱情 and 情书"]
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     from llmrec_cli.settings.dataset import Files
+    from llmrec_cli.settings.engine import DuckDb
     from llmrec_cli.settings.split import Random
     folder = tmp_path_factory.mktemp("tiny")
     write_tiny(folder)
@@ -34,7 +35,7 @@ def prepared(tmp_path_factory):
     try:
         files = Files(name="tiny", interactions=str(folder / "interactions.csv"), items=str(folder / "items.csv"),
                       item_text="{title} ({year}). {genres}")
-        prepare.run(PrepareConfig(dataset=files, split=Random(), output=str(folder / "prepared")),
+        prepare.run(PrepareConfig(dataset=files, split=Random(), engine=DuckDb(), output=str(folder / "prepared")),
                     RunDir.create("prepare"))
     finally:
         os.chdir(before)
