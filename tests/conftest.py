@@ -23,6 +23,10 @@ if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
 
+# A shell that starts the tests in the background has them, and all they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @dataclass(frozen=True)
 class Done:
     """How a command ended."""
