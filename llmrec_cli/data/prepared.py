@@ -22,6 +22,7 @@ names, then those that only the test names, then the rest: so nothing held out c
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.knowledge import Knowledge, read_knowledge
 from llmrec_cli.data.manifest import read_manifest
 from llmrec_cli.data.training_data import TrainingData
 
@@ -49,13 +51,26 @@ class PreparedData:
     interactions: Interactions
     split: np.ndarray
 
+    @cached_property
+    def knowledge(self) -> Knowledge | None:
+        """What the knowledge graph says of the items, None where there is none."""
+        return read_knowledge(self.path, len(self.items))
+
     def part(self, *splits: str) -> Interactions:
         """Return the interactions of the named splits."""
-        return self.interactions.rows(np.isin(self.split, [SPLITS.index(s) for s in splits]))
+        return self.interactions.rows(_among(self.split, splits))
+
+    def negatives(self, *splits: str) -> Interactions | None:
+        """Return what users said they do not like, of the named splits; None unless feedback is explicit."""
+        file = self.path / "negatives.parquet"
+        if not file.is_file():
+            return None
+        dislikes, split = _read_interactions(file, len(self.users), len(self.items))
+        return dislikes.rows(_among(split, splits))
 
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
-        return TrainingData(self.users, self.items, self.part(*splits))
+        return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge)
 
 
 def read_prepared(folder: str | Path) -> PreparedData:
@@ -65,14 +80,9 @@ def read_prepared(folder: str | Path) -> PreparedData:
         # `latest` will mean other data one day; what is made from this data names it by its own name.
         path = path.parent / path.readlink()
     manifest = read_manifest(path)
-    table = pq.read_table(path / "interactions.parquet", columns=["user", "item", "value", "timestamp", "split"])
     users, items = read_entities(path / "users.parquet", "user"), read_entities(path / "items.parquet", "item")
-    value = table["value"].to_numpy().astype(np.float32)
-    interactions = Interactions(table["user"].to_numpy(), table["item"].to_numpy(), value,
-                                table["timestamp"].to_numpy(), len(users), len(items))
-    names = table["split"].combine_chunks().dictionary_encode()
-    codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)
-    return PreparedData(path, manifest, users, items, interactions, codes[names.indices.to_numpy()])
+    interactions, split = _read_interactions(path / "interactions.parquet", len(users), len(items))
+    return PreparedData(path, manifest, users, items, interactions, split)
 
 
 def read_entities(file: Path, kind: str) -> Entities:
@@ -95,3 +105,18 @@ def attribute_matrix(column: pa.ChunkedArray) -> tuple[sp.csr_array, list[str]]:
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return np.array(column.to_pylist(), object)
+
+
+def _read_interactions(file: Path, num_users: int, num_items: int) -> tuple[Interactions, np.ndarray]:
+    """Return the rows of a file of interactions, and the split of each, its place in SPLITS, int8."""
+    table = pq.read_table(file, columns=["user", "item", "value", "timestamp", "split"])
+    value = table["value"].to_numpy().astype(np.float32)
+    interactions = Interactions(table["user"].to_numpy(), table["item"].to_numpy(), value,
+                                table["timestamp"].to_numpy(), num_users, num_items)
+    names = table["split"].combine_chunks().dictionary_encode()
+    codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)
+    return interactions, codes[names.indices.to_numpy()]
+
+
+def _among(split: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    return np.isin(split, [SPLITS.index(name) for name in names])

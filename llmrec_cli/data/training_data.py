@@ -4,12 +4,21 @@ from dataclasses import dataclass
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.knowledge import Knowledge
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Users, items and the interactions that may be learned from."""
+    """Users, items and the interactions that may be learned from.
+
+    Attributes
+    ----------
+    negatives : what users said they do not like, where feedback is explicit; of the same splits as `interactions`
+    knowledge : what a knowledge graph says of the items
+    """
 
     users: Entities
     items: Entities
     interactions: Interactions
+    negatives: Interactions | None = None
+    knowledge: Knowledge | None = None

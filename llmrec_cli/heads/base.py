@@ -67,6 +67,15 @@ class Head(ABC):
         """Whether `score_text` can be asked of this head once it is fitted."""
         return False
 
+    @property
+    def predicts(self) -> str | None:
+        """What a score estimates beside an order: the `value` of an interaction, the `logit` of a like, or nothing."""
+        return None
+
+    @abstractmethod
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes that `fit` will take at its peak, beyond what the process holds before it."""
+
     @abstractmethod
     def fit(self, data: TrainingData, context: Context) -> None:
         """Learn from the interactions of `data`; what validation chooses is kept in `chosen()`."""

@@ -41,6 +41,10 @@ class Ease(Head):
         """Whether there are text vectors to compare a text with."""
         return self.text is not None
 
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the Gram matrix, its factor, the inverse and the weights, in float32."""
+        return 4 * 4 * len(data.items)**2
+
     def fit(self, data: TrainingData, context: Context) -> None:
         """Solve for the item-item weights."""
         num_items = len(data.items)

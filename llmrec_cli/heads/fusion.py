@@ -43,6 +43,10 @@ class Fusion(Head):
         """Whether one of the members can be asked in words."""
         return any(member.answers_text for member in self.members.values())
 
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the members, one beside the other."""
+        return sum(member.memory(data) for member in self.members.values())
+
     def fit(self, data: TrainingData, context: Context) -> None:
         """Fit every member, then learn the weights if they are to be learned."""
         learned = self.settings.weights == "learned"

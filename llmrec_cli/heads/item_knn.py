@@ -8,7 +8,7 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.neighbours import nearest_neighbours, weighted
+from llmrec_cli.heads.neighbours import nearest_neighbours, neighbours_memory, weighted
 from llmrec_cli.settings.head import ItemKnn as Settings
 from llmrec_cli.settings.head import Recipe
 
@@ -24,6 +24,10 @@ class ItemKnn(Head):
         assert isinstance(recipe.head, Settings)
         self.settings = recipe.head
         self.similarity_NN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the interactions by item, a block of similarities and the neighbours."""
+        return neighbours_memory(len(data.items), len(data.items), data.interactions.matrix.nnz, self.settings.k)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Find each item's nearest neighbours."""

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.settings.head import NeighbourSettings
+from llmrec_cli.settings.heads.neighbours import NeighbourSettings
 
 BLOCK_CELLS = 2**24
 """Similarities held densely at a time: 64 MB."""
@@ -37,6 +37,11 @@ def weighted(matrix_RF: sp.csr_array, weighting: str, known_CF: sp.csr_array) ->
 def norms(matrix_RF: sp.csr_array) -> np.ndarray:
     """Return the Euclidean norm of each row, float32 (R,)."""
     return np.sqrt(matrix_RF.multiply(matrix_RF).sum(axis=1)).astype(np.float32)
+
+
+def neighbours_memory(num_rows: int, num_candidates: int, num_interactions: int, k: int) -> int:
+    """Return the bytes that finding the neighbours of all rows takes at its peak."""
+    return 24 * num_interactions + 3 * 4 * min(BLOCK_CELLS, num_rows * num_candidates) + 2 * 16 * num_rows * k
 
 
 def nearest_neighbours(rows_RF: sp.csr_array, candidates_CF: sp.csr_array, settings: NeighbourSettings,

@@ -17,6 +17,10 @@ class Popularity(Head):
         super().__init__(recipe)
         self.counts_N = np.zeros(0, np.float32)
 
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the counts."""
+        return 12 * len(data.items)
+
     def fit(self, data: TrainingData, context: Context) -> None:
         """Count."""
         self.counts_N = data.interactions.item_counts.astype(np.float32)

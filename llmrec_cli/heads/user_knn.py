@@ -26,6 +26,10 @@ class UserKnn(Head):
         self.settings = recipe.head
         self.matrix_UN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
 
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the interactions by user."""
+        return 12 * data.interactions.matrix.nnz
+
     def fit(self, data: TrainingData, context: Context) -> None:
         """Keep the interactions; neighbours are found when asked for."""
         self.matrix_UN = data.interactions.matrix

@@ -15,7 +15,8 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.head import Ease, FeatureWeights, Fusion, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
+from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
+from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.loss import Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import Frozen, Lora

@@ -6,7 +6,8 @@ import torch
 
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads import ease as module
-from llmrec_cli.settings.head import Ease, FeatureWeights
+from llmrec_cli.settings.head import Ease
+from llmrec_cli.settings.heads.features import FeatureWeights
 from tests.heads.by_hand import entities, fit, queries, training
 
 RNG = np.random.default_rng(5)

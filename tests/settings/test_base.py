@@ -11,7 +11,8 @@ from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import Spark
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Ease, FeatureWeights, Fusion, Recipe, TwoTower
+from llmrec_cli.settings.head import Ease, Fusion, Recipe, TwoTower
+from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.loss import Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig, FinetuneConfig

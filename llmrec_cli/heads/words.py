@@ -1,0 +1,68 @@
+"""Texts as weighted words.
+
+Shapes: V words.
+"""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import scipy.sparse as sp
+
+
+class Words:
+    """TF-IDF of words (Sparck Jones 1972), with 1 + log of the count; scripts without spaces by pairs of characters."""
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+        self.idf_V: np.ndarray = np.zeros(0, np.float32)
+
+    def fit(self, texts: Iterable[str]) -> None:
+        """Learn the words of at least two texts, and how rare each is."""
+        num_texts, frequency = 0, dict[str, int]()
+        for text in texts:
+            num_texts += 1
+            for word in set(split_words(text)):
+                frequency[word] = frequency.get(word, 0) + 1
+        kept = sorted(word for word, number in frequency.items() if number >= 2)
+        self.index = {word: n for n, word in enumerate(kept)}
+        counts = np.array([frequency[word] for word in kept], np.float32)
+        self.idf_V = (np.log((1 + num_texts) / (1 + counts)) + 1).astype(np.float32)
+
+    def matrix(self, texts: Iterable[str]) -> sp.csr_array:
+        """Return the weighted words of texts, CSR (num_texts, V)."""
+        indptr, indices = [0], list[int]()
+        for text in texts:
+            indices += [place for word in split_words(text) if (place := self.index.get(word)) is not None]
+            indptr.append(len(indices))
+        counts = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr),
+                              shape=(len(indptr) - 1, len(self.idf_V)))
+        counts.sum_duplicates()
+        counts.data = (1 + np.log(counts.data)) * self.idf_V[counts.indices]
+        return counts
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the words, joined by line feeds in UTF-8, and their IDF."""
+        joined = "\n".join(self.index).encode("utf-8", "surrogatepass")
+        return {"words.names": np.frombuffer(joined, np.uint8), "words.idf": self.idf_V} if self.index else {}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `state` returned."""
+        if "words.names" in state:
+            names = state["words.names"].tobytes().decode("utf-8", "surrogatepass").split("\n")
+            self.index, self.idf_V = {word: n for n, word in enumerate(names)}, state["words.idf"]
+
+
+# Han, kana, Hangul, Thai, Lao and Khmer are written without spaces, or with too few.
+_UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_WORD = re.compile(f"[{_UNSPACED}]+|[^\\W_{_UNSPACED}]+")
+_RUN = re.compile(f"[{_UNSPACED}]")
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text in lower case; of scripts without spaces each pair of neighbouring characters."""
+    words = []
+    for run in _WORD.findall(text.lower()):
+        unspaced = _RUN.match(run) and len(run) > 1
+        words += [run[n:n + 2] for n in range(len(run) - 1)] if unspaced else [run]
+    return words

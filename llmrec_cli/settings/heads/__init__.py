@@ -1,0 +1,1 @@
+"""Settings of each head, a file each; the table is in `settings/head.py`."""

@@ -1,0 +1,58 @@
+"""What the settings of all heads share.
+
+`implementation` is the class that is built, resolved only then. `uses()` names the config groups that have an effect on
+a head, so that a setting without one can be refused.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from llmrec_cli.settings.base import Settings
+
+
+@dataclass
+class Range(Settings):
+    """What tuning may choose for a setting: numbers from `low` to `high`, or one of `choices`."""
+
+    low: float | None = None
+    """Smallest number tried; a whole one for a setting that is a whole number."""
+    high: float | None = None
+    """Largest number tried, above `low`."""
+    log: bool = False
+    """Try 1 to 10 as often as 10 to 100; needs `low` above 0."""
+    choices: list[Any] | None = None
+    """The values to choose from, instead of `low` and `high`."""
+
+    def problems(self) -> Iterator[str]:
+        if self.choices is not None:
+            if not self.choices or self.low is not None or self.high is not None:
+                yield "choices: give either choices=[...], not empty, or low and high"
+        elif self.low is None or self.high is None or self.high <= self.low:
+            yield f"low={self.low}, high={self.high}: give both, high above low, or choices=[...]"
+        elif self.log and self.low <= 0:
+            yield f"low={self.low}: must be above 0 with log=true"
+
+
+@dataclass
+class HeadSettings(Settings):
+    """What every head has."""
+
+    implementation: ClassVar[str] = ""
+    kind: str = ""
+    """The option's name; choose with head=<name>."""
+    search: dict[str, Range] = field(default_factory=dict)
+    """What `tune.trials` may change: a setting of this head (`l2`, `features.text`) or of a group that it uses
+    (`optim.learning_rate`), and its range."""
+
+    def uses(self) -> set[str]:
+        """Return the config groups beside `head` that change what this head does."""
+        return set()
+
+
+@dataclass
+class Popularity(HeadSettings):
+    """The same list for everybody: items by number of training interactions."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.popularity.Popularity"
+    kind: str = "popularity"

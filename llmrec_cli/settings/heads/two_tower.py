@@ -1,0 +1,36 @@
+"""Two towers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llmrec_cli.settings.heads.base import HeadSettings
+
+
+@dataclass
+class TwoTower(HeadSettings):
+    """Two towers: item = text vector and id embedding, user = history and id embedding."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.two_tower.TwoTower"
+    kind: str = "two_tower"
+    embedding_size: int = 128
+    """Size of user and item vectors, at least 1."""
+    id_dropout: float = 0.2
+    """Chance that a training step hides an item's or a user's id, 0 to 1; above 0 makes it work without ids."""
+    dropout: float = 0.5
+    """Dropout on the history vector, 0 to 1."""
+    encoded_items: int | None = 128
+    """Most texts that go through the trained layers in a step, at least 1; the other items keep the vectors of when
+    they were last encoded. null encodes every item of the step."""
+    stop_after: int | None = None
+    """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
+    id_scale: float = 1.0
+    """Weight of the id embeddings beside the text, at least 0; 0 leaves text alone."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("embedding_size", "encoded_items", "stop_after", least=1)
+        yield from self.check("id_dropout", "dropout", least=0, most=0.99)
+        yield from self.check("id_scale", least=0)
+
+    def uses(self) -> set[str]:
+        return {"encoder", "peft", "adversarial", "loss", "optim"}
