@@ -10,6 +10,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.account import Account, refuse_rejects
 from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.checks import reading
+from llmrec_cli.ingest.columns import refuse_unused
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine
 from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules
@@ -50,6 +51,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
 
         files = [staged, *filter(None, staged_of.values()), *(groups.staged if groups else ()),
                  *(graph.staged if graph else ())]
+        refuse_unused({ours: typed for part in files for ours, typed in part.wanted.items()},
+                      {ours for part in files for ours in part.used})
         for part in files:
             refuse_rejects(part, settings.max_reject_share)
         divided = divide(kept.coded, cfg.split, kept.unit, settings.timestamp_unit)

@@ -1,6 +1,6 @@
 """Finding the columns we need among those a file has."""
 
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.sources import Source
 from llmrec_cli.settings.base import nearest
 
@@ -59,6 +59,23 @@ def locate(source: Source, names: list[str], required: tuple[str, ...], optional
                             f"'{names[place]}'; each needs a column of its own")
         taken[place] = ours
     return places
+
+
+def mapped(source: Source, names: list[str]) -> set[str]:
+    """Return those of our columns whose other name, by dataset.columns, the file has."""
+    there = {*names, *plain_names(source, names)}
+    return {ours for ours, theirs in source.columns.items() if theirs in there}
+
+
+def refuse_unused(wanted: dict[str, str], used: set[str]) -> None:
+    """Raise ConfigError for a name that a person gave to a column that files must have, and that no file has.
+
+    `wanted` is our name -> the setting as it was typed. A file alone may lack it, since another is meant.
+    """
+    problems = [f"{typed}: no file has a column of that name, so it has no effect; name the column that is meant, or "
+                f"leave it out" for ours, typed in wanted.items() if ours not in used]
+    if problems:
+        raise ConfigError(problems)
 
 
 def missing(source: Source, names: list[str], ours: str) -> str:

@@ -20,7 +20,7 @@ def describe_split(settings: SplitSettings, cutoff: dict[str, int]) -> dict[str,
 
 
 def describe_texts(settings: DatasetSettings, items: Described, users: Described,
-                   rules: Mapping[str, TextRules] | None = None) -> dict[str, Any]:
+                   rules: Mapping[str, TextRules]) -> dict[str, Any]:
     """Return how texts and attributes were made, so that items and users that come later get theirs the same way.
 
     `rules` are those of items and users, with the classes of numbers.
@@ -29,7 +29,7 @@ def describe_texts(settings: DatasetSettings, items: Described, users: Described
               "strip_html": settings.strip_html}
     given = {"item": (settings.item_text, settings.attributes, items),
              "user": (settings.user_text, settings.user_attributes, users)}
-    edges = {kind: {name: list(ends) for name, ends in found.edges.items()} for kind, found in (rules or {}).items()}
+    edges = {kind: {name: list(ends) for name, ends in found.edges.items()} for kind, found in rules.items()}
     return {kind: {"template": template, "attributes": dict(attributes), "columns": dict(described.aliases),
                    "names": list(described.names), "edges": edges.get(kind, {}), **shared}
             for kind, (template, attributes, described) in given.items()}

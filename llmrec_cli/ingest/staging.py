@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.bombs import bytes_per_row
-from llmrec_cli.ingest.columns import locate, plain_names
+from llmrec_cli.ingest.columns import locate, mapped, plain_names
 from llmrec_cli.ingest.csv_blocks import Block
 from llmrec_cli.ingest.delimited import open_delimited
 from llmrec_cli.ingest.jsonl import LateKey, first_keys, jsonl_keys, jsonl_rows
@@ -54,6 +54,8 @@ class Staged:
     num_read : rows of each source, bad ones too
     aliases : what a file calls one of our columns -> our name
     direct : the sources that are not in the staged file
+    wanted : our name -> the setting that gives a required column another one
+    used : those of our columns that a file has under the name that the settings give
     """
 
     path: Path
@@ -62,6 +64,8 @@ class Staged:
     num_read: list[int] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
     direct: list[Direct] = field(default_factory=list)
+    wanted: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
     rejects: Rejects = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,7 +101,10 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
                 raise DataError(f"{file.source.path}: no column '{name}', which other files of this data set have; "
                                 f"add it, or {apart}")
     aliases = {theirs: ours for source in sources for ours, theirs in source.columns.items() if ours in names}
-    staged = Staged(path, sources, names, aliases=aliases)
+    wanted = {ours: f"{source.columns_key}.{ours}={source.columns[ours]}" for source in sources for ours in required
+              if source.columns.get(ours, ours) != ours and source.columns_key}
+    staged = Staged(path, sources, names, aliases=aliases, wanted=wanted,
+                    used={ours for file in opened for ours in file.mapped})
     with _Writer(path, len(names)) as writer:
         for number, file in enumerate(opened):
             listed = _listed(number, file) if direct else None
@@ -132,6 +139,7 @@ class _Opened:
     rows: Rows | None = None
     parquet: pq.ParquetFile | None = None
     absent: frozenset[str] = frozenset()
+    mapped: frozenset[str] = frozenset()
 
 
 def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool, hasty: bool) -> _Opened:
@@ -163,7 +171,7 @@ def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], 
     if rest:
         ours = set(places.values())
         places |= {name: n for n, name in enumerate(plain_names(source, names)) if n not in ours and name not in places}
-    return _Opened(source, places, rows, file, absent)
+    return _Opened(source, places, rows, file, absent, frozenset(mapped(source, names)))
 
 
 def _only(records: Iterator[Record]) -> Rows:

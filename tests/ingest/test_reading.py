@@ -153,3 +153,11 @@ def test_a_text_of_one_megabyte_is_kept_short_and_costs_little(tmp_path: Path) -
 def test_when_no_row_is_sound_the_rows_are_not_to_blame(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 1 rows \(100\.00%\) are bad[^$]*No row is sound, so it is likely"):
         prepare_text(tmp_path, "user_id,item_id,timestamp\nu,i,1500000000\n", timestamp_unit="iso")
+
+
+def test_a_name_for_a_column_that_no_file_has_is_refused(tmp_path: Path) -> None:
+    unused = r"dataset\.columns\.user_id=uid: no file has a column of that name, so it has no effect"
+    with pytest.raises(ConfigError, match=unused):
+        prepare_text(tmp_path / "a", "user_id,item_id\nu,a\n", columns={"user_id": "uid"})
+    one_of_two = prepare_text(tmp_path / "b", "user_id,sku\nu,a\n", columns={"item_id": "sku"}, items="item_id\na\n")
+    assert one_of_two.in_split("train") == {("u", "a")}
