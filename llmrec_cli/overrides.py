@@ -80,6 +80,8 @@ def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None
     file = next(f for folder in folders if (f := folder / "experiment" / f"{named[-1]}.yaml").is_file())
     content = yaml.safe_load(file.read_text("utf-8")) or {}
     for key, value in content.items():
+        if key == "table":  # What benchmarks/table.py compares; no command takes anything from it.
+            continue
         if key not in COMMANDS or not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             raise ConfigError(f"{file}: {key}: expected a command ({', '.join(COMMANDS)}) with a list of overrides")
     # A group chosen by hand leaves nothing of what the experiment says about it: its settings may be another option's.

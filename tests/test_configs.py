@@ -89,11 +89,21 @@ def test_every_member_of_the_default_fusion_is_a_recipe_that_builds():
 @pytest.mark.parametrize("name", choices("experiment"))
 def test_every_experiment_composes_for_every_command(name):
     content = yaml.safe_load((configs_dir() / "experiment" / f"{name}.yaml").read_text("utf-8"))
-    assert set(content) <= set(COMMANDS)
+    assert set(content) <= {*COMMANDS, "table"}
     for command in COMMANDS:
         own = [text.partition("=")[0] for text in content.get(command, [])]
         more = [text for text in typed_for(command) if command != "prepare" or "dataset" not in own]
         assert isinstance(compose(command, [f"experiment={name}", *more]), COMMANDS[command])
+
+
+TABLES = [(name, model, settings) for name in choices("experiment")
+          for model, settings in yaml.safe_load((configs_dir() / "experiment" / f"{name}.yaml").read_text("utf-8"))
+          .get("table", {}).get("models", {}).items()]
+
+
+@pytest.mark.parametrize(("name", "model", "settings"), TABLES, ids=lambda value: str(value)[:40])
+def test_every_model_of_an_experiments_table_composes(name, model, settings):
+    assert isinstance(compose("finetune", [f"experiment={name}", *settings]), COMMANDS["finetune"])
 
 
 def test_what_the_yaml_changes_is_a_setting_of_the_schema():

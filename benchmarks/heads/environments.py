@@ -1,0 +1,26 @@
+"""A virtual environment for each peer, so that none is ever a dependency of the project."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+TORCH = "torch==2.13.0"
+PEERS = {
+    "implicit": [["implicit==0.7.3", "numpy==2.4.*", "scipy==1.17.*"]],
+    "lenskit": [[TORCH], ["lenskit==2025.8.1"]],
+    # RecBole pins what no longer installs, so it comes without its dependencies and these are given.
+    "recbole": [[TORCH], ["numpy==1.26.4", "pandas==2.1.4", "scipy==1.12.0", "pyyaml", "colorama", "colorlog",
+                          "tabulate", "tqdm", "scikit-learn", "psutil", "tensorboard", "thop", "texttable", "plotly"],
+                ["--no-deps", "recbole==1.2.1"]],
+}
+
+
+def python_of(peer: str, folder: Path) -> Path:
+    """Return the Python of a peer's environment in `folder`, made at first use."""
+    python = folder / peer / "bin" / "python"
+    if not (folder / peer / "installed").exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / peer], check=True)
+        for packages in PEERS[peer]:
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        (folder / peer / "installed").touch()
+    return python

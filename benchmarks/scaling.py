@@ -1,0 +1,166 @@
+"""What a head costs as users, items and interactions grow tenfold; and 20 million rows through the command line.
+
+    python benchmarks/scaling.py [grow] [rows] [head=<name> ...]        (default: grow)
+
+grow: each head on made-up data (Zipf-distributed items), each size in a fresh process with one thread: seconds of fit
+and of scoring 1,000 users, the memory that fit took and the memory it had stated. Writes scaling.svg beside.
+rows: 20 million rows prepared, then item_knn and ials fitted and evaluated; wall seconds and peak memory.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HEADS = ("item_knn", "user_knn", "ease", "ials", "mf")
+BASE = (6_000, 2_000, 200_000)
+SIZES = {"base": BASE, "10 times the users": (60_000, 2_000, 200_000), "10 times the items": (6_000, 20_000, 200_000),
+         "10 times the interactions": (6_000, 2_000, 2_000_000), "10 times all": (60_000, 20_000, 2_000_000)}
+
+
+def one(head: str, num_users: int, num_items: int, num_interactions: int) -> None:
+    """Fit a head on made-up data in this process and print what it cost."""
+    import numpy as np
+    import torch
+
+    from llmrec_cli.data.interactions import Interactions
+    from llmrec_cli.data.queries import known_users
+    from llmrec_cli.data.training_data import TrainingData
+    from llmrec_cli.heads.base import Context, build
+    from llmrec_cli.scoring.scorer import recommend_lists
+    from llmrec_cli.settings.head import HEADS as TABLE
+    from llmrec_cli.settings.head import Recipe
+    from llmrec_cli.settings.loss import Softmax
+    from llmrec_cli.settings.optim import AdamW
+
+    rng = np.random.default_rng(0)
+    shares = np.cumsum(1 / np.arange(1, num_items + 1))
+    pairs = rng.integers(0, num_users, num_interactions) * num_items
+    pairs = np.unique(pairs + np.searchsorted(shares / shares[-1], rng.random(num_interactions)))
+    user, item = np.divmod(pairs, num_items)
+    ones = np.ones(len(user), np.float32)
+    rows = Interactions(user, item, ones, np.arange(len(user)), num_users, num_items)
+    data = TrainingData(nameless(num_users), nameless(num_items), rows)
+    built = build(Recipe(head=TABLE[head](), loss=Softmax(), optim=AdamW(epochs=1)))
+    context = Context(torch.device("cpu"), seed=1)
+    warm_up = torch.randn(256, 256)
+    torch.linalg.cholesky(warm_up @ warm_up.T + 256 * torch.eye(256))
+    before = resident()
+    with Peak() as peak:
+        started = time.process_time()
+        built.fit(data, context)
+        fitted = time.process_time() - started
+    asked = known_users(rng.permutation(num_users)[:1000], data.users.ids, rows.matrix, rows.matrix)
+    started = time.process_time()
+    recommend_lists(built.score, asked, 100, np.arange(num_items))
+    scored = time.process_time() - started
+    print(json.dumps({"fit": fitted, "score": scored, "stated": built.memory(data), "took": peak.highest - before,
+                      "rows": len(rows)}))
+
+
+def nameless(size: int) -> object:
+    """Return users or items with nothing but ids."""
+    import numpy as np
+    import scipy.sparse as sp
+
+    from llmrec_cli.data.entities import Entities
+
+    ids = np.arange(size).astype(str).astype(object)
+    return Entities(ids, ids, np.full(size, "", object), sp.csr_array((size, 0), dtype=np.float32), [])
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Peak:
+    """Watches the memory of this process, a hundred times a second."""
+
+    def __enter__(self) -> "Peak":
+        self.highest, self.ended = resident(), threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.ended.wait(0.01):
+            self.highest = max(self.highest, resident())
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+        self.highest = max(self.highest, resident())
+
+
+def grow(heads: list[str]) -> None:
+    """Measure every head at every size and plot it."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    print(f"{'head':10} {'size':26} {'fit s':>8} {'score s':>8} {'took MB':>8} {'stated MB':>9}")
+    for head in heads:
+        for name, size in SIZES.items():
+            done = subprocess.run([sys.executable, __file__, "one", head, *map(str, size)], capture_output=True,
+                                  text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+            if done.returncode:
+                print(f"{head:10} {name:26} {done.stderr.strip().splitlines()[-1]}", flush=True)
+                continue
+            cost = json.loads(done.stdout)
+            found.setdefault(head, {})[name] = cost
+            print(f"{head:10} {name:26} {cost['fit']:8.2f} {cost['score']:8.2f} {cost['took'] / 2**20:8.0f} "
+                  f"{cost['stated'] / 2**20:9.0f}", flush=True)
+    plot(found)
+
+
+def plot(found: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Draw seconds of fit and memory against the sizes."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axis, key, unit, label in ((axes[0], "fit", 1, "CPU seconds of fit, one thread"),
+                                   (axes[1], "took", 2**20, "memory of fit, MB")):
+        for head, costs in found.items():
+            axis.plot(list(costs), [max(cost[key], 1e-3) / unit for cost in costs.values()], "o-", label=head)
+        axis.set_yscale("log")
+        axis.set_title(label)
+        axis.tick_params("x", rotation=20)
+    axes[0].legend()
+    figure.savefig("scaling.svg")
+    print("scaling.svg")
+
+
+def rows() -> None:
+    """Take 20 million rows through prepare, finetune and evaluate."""
+    from prepare import COMMON, LLMREC, generate, timed
+
+    with tempfile.TemporaryDirectory(prefix="llmrec.bench.") as name:
+        folder = Path(name)
+        generate(folder / "rows.parquet", 20_000_000, 200_000)
+        steps = [["prepare", "dataset.name=bench", f"dataset.interactions={folder / 'rows.parquet'}", *COMMON]]
+        for head in ("item_knn", "ials"):
+            steps += [["finetune", f"head={head}", "refit=none"], ["evaluate", "baselines=[popularity]"]]
+        for step in steps:
+            wall, processor, memory = timed([LLMREC, *step], folder)
+            print(f"{' '.join(step[:2]):26} {wall:7.1f} s, {processor:7.1f} processor s, {memory:5.2f} GiB", flush=True)
+
+
+def main() -> None:
+    """Run what is named."""
+    words = sys.argv[1:]
+    if words[:1] == ["one"]:
+        one(words[1], *map(int, words[2:]))
+        return
+    heads = [word.partition("=")[2] for word in words if word.startswith("head=")] or list(HEADS)
+    chosen = [word for word in words if not word.startswith("head=")] or ["grow"]
+    for name in chosen:
+        {"grow": lambda: grow(heads), "rows": rows}[name]()
+
+
+if __name__ == "__main__":
+    main()
