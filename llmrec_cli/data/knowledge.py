@@ -41,10 +41,15 @@ def read_knowledge(folder: Path, num_items: int) -> Knowledge | None:
         name = pc.binary_join_element_wise(joined["relation"].cast(pa.string()), joined[other].cast(pa.string()), sign)
         parts.append(pa.table({"item": joined["item"], "name": name}))
     rows = pa.concat_tables(parts)
-    names, column = np.unique(np.array(rows["name"].to_pylist(), object), return_inverse=True)
-    features = sp.csr_array((np.ones(len(column), np.float32), (rows["item"].to_numpy(), column)),
-                            shape=(num_items, len(names)))
+    coded = rows["name"].dictionary_encode().unify_dictionaries().combine_chunks()
+    item, code, num_names = rows["item"].to_numpy(), coded.indices.to_numpy(), len(coded.dictionary)
+    features = sp.csr_array((np.ones(len(code), np.float32), (item, code)), shape=(num_items, num_names))
     features.sum_duplicates()
     features.data[:] = 1
-    shared = np.flatnonzero(np.bincount(features.indices, minlength=len(names)) >= 2)
-    return Knowledge(sp.csr_array(features[:, shared]), [str(names[n]) for n in shared])
+    shared = np.flatnonzero(np.bincount(features.indices, minlength=num_names) >= 2)
+    names = np.array(coded.dictionary.take(pa.array(shared)).to_pylist(), object)
+    # A join gives its rows in any order; by name the columns are the same every time.
+    order = np.argsort(names)
+    kept = sp.csr_array(features[:, shared[order]])
+    kept.sort_indices()
+    return Knowledge(kept, [str(name) for name in names[order]])

@@ -11,6 +11,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.text_vectors import TextVectors
 from llmrec_cli.heads.words import Words
 from llmrec_cli.settings.encoder import EncoderSettings
@@ -22,17 +23,19 @@ class ItemFeatures:
 
     text: centred vectors of a frozen encoder, dense. words: TF-IDF of the text's words. attributes: as they are.
     knowledge: IDF of the neighbours in the knowledge graph; items that come later have none. A new item's words and
-    attributes count where the items in training have them too.
+    attributes count where the items in training have them too. An item of which a kind says nothing has zeros there.
 
     Attributes
     ----------
     dense_ND : float32 (N, D), (N, 0) without text
-    sparse_NF : CSR float32 (N, F)
+    sparse_NF : CSR float32 (N, F), words, attributes and knowledge side by side
     """
 
     def __init__(self, weights: FeatureWeights, encoder: EncoderSettings | None, device: torch.device) -> None:
+        if weights.text > 0 and encoder is None:
+            raise ConfigError(f"features.text={weights.text}: needs a text encoder; choose encoder=minilm")
         self.weights = weights
-        self.text = None if weights.text == 0 or encoder is None else TextVectors(encoder, device)
+        self.text = TextVectors(encoder, device) if weights.text > 0 and encoder is not None else None
         self.words = Words()
         self.attribute_names: list[str] = []
         self.dense_ND: np.ndarray = np.zeros((0, 0), np.float32)
@@ -41,19 +44,24 @@ class ItemFeatures:
     def fit(self, data: TrainingData, memo: dict[str, np.ndarray]) -> None:
         """Make the features of the items in `data`. `memo` keeps raw text vectors between the fits of one run."""
         items = data.items
+        if self.weights.knowledge > 0 and data.knowledge is None:
+            raise DataError(f"features.knowledge={self.weights.knowledge}: the prepared data has no knowledge graph; "
+                            f"prepare with dataset.knowledge=<file> and dataset.links=<file>, or set it to 0")
         self.attribute_names = items.attribute_names
         if self.text is not None:
             self.text.fit(items.texts, memo)
         if self.weights.words > 0:
             self.words.fit(items.texts)
-        knowledge = None if data.knowledge is None else data.knowledge.features
         self.dense_ND = self._dense(len(items), None if self.text is None else self.text.items_ND)
-        self.sparse_NF = self._sparse(items, knowledge)
+        self.sparse_NF = self._sparse(items, None if data.knowledge is None else data.knowledge.features)
 
     def add(self, items: Entities) -> tuple[np.ndarray, sp.csr_array]:
-        """Append new items and return their features, dense and sparse."""
-        vectors = None if self.text is None else self.text.add(items.texts)
-        dense, sparse = self._dense(len(items), vectors), self._sparse(items, None)
+        """Append new items and return their features, float32 (num_new, D) and CSR float32 (num_new, F)."""
+        dense = self._dense(len(items), None if self.text is None else self.text.add(items.texts))
+        width = self.sparse_NF.shape[1]
+        sparse = self._sparse(items, None)
+        # What the graph says comes last, and it says nothing of new items.
+        sparse = sp.csr_array((sparse.data, sparse.indices, sparse.indptr), shape=(len(items), width))
         self.dense_ND = np.concatenate([self.dense_ND, dense])
         self.sparse_NF = sp.csr_array(sp.vstack([self.sparse_NF, sparse], format="csr"))
         return dense, sparse
@@ -61,8 +69,9 @@ class ItemFeatures:
     def state(self) -> dict[str, np.ndarray]:
         """Return all that was learned, by name."""
         sparse = self.sparse_NF
-        state: dict[str, np.ndarray] = {"features.indptr": sparse.indptr.astype(np.int64), "features.indices": sparse.indices.astype(np.int64),
-                 "features.values": sparse.data.astype(np.float32), "features.num": np.array([sparse.shape[1]])}
+        state: dict[str, np.ndarray] = {
+            "features.indptr": sparse.indptr.astype(np.int64), "features.indices": sparse.indices.astype(np.int64),
+            "features.values": sparse.data.astype(np.float32), "features.num": np.array([sparse.shape[1]])}
         if self.text is not None:
             state |= {"features.text_mean": self.text.mean_D, "features.text": self.text.items_ND}
         return state | self.words.state()
@@ -75,8 +84,7 @@ class ItemFeatures:
         if self.text is not None:
             self.text.mean_D, self.text.items_ND = state["features.text_mean"], state["features.text"]
         self.dense_ND = self._dense(len(items), None if self.text is None else self.text.items_ND)
-        if self.weights.words > 0:
-            self.words.load(state)
+        self.words.load(state)
 
     def _dense(self, num_items: int, vectors_ND: np.ndarray | None) -> np.ndarray:
         empty = np.zeros((num_items, 0), np.float32)
@@ -88,11 +96,8 @@ class ItemFeatures:
             parts.append(_unit(self.words.matrix(items.texts)) * np.float32(self.weights.words))
         if self.weights.attributes > 0:
             parts.append(_unit(self._attributes(items)) * np.float32(self.weights.attributes))
-        if self.weights.knowledge > 0:
-            width = self.sparse_NF.shape[1] - sum(part.shape[1] for part in parts)
-            known = sp.csr_array((len(items), max(0, width)), dtype=np.float32) if knowledge_NF is None else \
-                _unit(_idf(knowledge_NF)) * np.float32(self.weights.knowledge)
-            parts.append(known)
+        if self.weights.knowledge > 0 and knowledge_NF is not None:
+            parts.append(_unit(_idf(knowledge_NF)) * np.float32(self.weights.knowledge))
         return sp.csr_array(sp.hstack(parts, format="csr", dtype=np.float32))
 
     def _attributes(self, items: Entities) -> sp.csr_array:
@@ -106,6 +111,7 @@ class ItemFeatures:
 
 
 def _idf(matrix_NF: sp.csr_array) -> sp.csr_array:
+    """Return 0/1 features times log(N / number of items that have the feature)."""
     frequency_F = np.bincount(matrix_NF.indices, minlength=matrix_NF.shape[1])
     idf_F = np.log(matrix_NF.shape[0] / np.maximum(frequency_F, 1)).astype(np.float32)
     return sp.csr_array((matrix_NF.data * idf_F[matrix_NF.indices], matrix_NF.indices, matrix_NF.indptr),
@@ -114,9 +120,7 @@ def _idf(matrix_NF: sp.csr_array) -> sp.csr_array:
 
 def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:
     """Return rows of length 1; those that are all 0 stay so."""
-    squares_N = np.add.reduceat(np.append(matrix_NF.data ** 2, 0), matrix_NF.indptr[:-1]) \
-        if matrix_NF.shape[0] else np.zeros(0)
-    squares_N = np.where(np.diff(matrix_NF.indptr) > 0, squares_N, 1)
-    scale_N = 1 / np.sqrt(np.maximum(squares_N, 1e-30))
-    values = matrix_NF.data * np.repeat(scale_N, np.diff(matrix_NF.indptr)).astype(np.float32)
+    row = np.repeat(np.arange(matrix_NF.shape[0]), np.diff(matrix_NF.indptr))
+    norms_N = np.sqrt(np.bincount(row, matrix_NF.data.astype(np.float64)**2, minlength=matrix_NF.shape[0]))
+    values = (matrix_NF.data / np.maximum(norms_N, 1e-9)[row]).astype(np.float32)
     return sp.csr_array((values, matrix_NF.indices, matrix_NF.indptr), shape=matrix_NF.shape)

@@ -4,6 +4,7 @@ Shapes: V words.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,14 +12,22 @@ import scipy.sparse as sp
 
 
 class Words:
-    """TF-IDF of words (Sparck Jones 1972), with 1 + log of the count; scripts without spaces by pairs of characters."""
+    """TF-IDF of words (Sparck Jones 1972), with 1 + log of the count; scripts without spaces by pairs of characters.
+
+    Only words of at least two texts are kept: one that a single text has tells nothing of another.
+
+    Attributes
+    ----------
+    index : the column of each word
+    idf_V : float32 (V,), log((1 + num_texts) / (1 + texts with the word)) + 1
+    """
 
     def __init__(self) -> None:
         self.index: dict[str, int] = {}
         self.idf_V: np.ndarray = np.zeros(0, np.float32)
 
     def fit(self, texts: Iterable[str]) -> None:
-        """Learn the words of at least two texts, and how rare each is."""
+        """Learn which words at least two texts have, and how rare each is."""
         num_texts, frequency = 0, dict[str, int]()
         for text in texts:
             num_texts += 1
@@ -35,7 +44,7 @@ class Words:
         for text in texts:
             indices += [place for word in split_words(text) if (place := self.index.get(word)) is not None]
             indptr.append(len(indices))
-        counts = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr),
+        counts = sp.csr_array((np.ones(len(indices), np.float32), np.array(indices, np.int64), indptr),
                               shape=(len(indptr) - 1, len(self.idf_V)))
         counts.sum_duplicates()
         counts.data = (1 + np.log(counts.data)) * self.idf_V[counts.indices]
@@ -55,14 +64,19 @@ class Words:
 
 # Han, kana, Hangul, Thai, Lao and Khmer are written without spaces, or with too few.
 _UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_WORD = re.compile(f"[{_UNSPACED}]+|[^\\W_{_UNSPACED}]+")
+# Accents and vowel signs belong to the letter before them, though they are no letters.
+_MARKS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
+_WORD = re.compile(f"[{_UNSPACED}]+|(?:[^\\W_{_UNSPACED}]|[{_MARKS}])+")
 _RUN = re.compile(f"[{_UNSPACED}]")
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text in lower case; of scripts without spaces each pair of neighbouring characters."""
-    words = []
-    for run in _WORD.findall(text.lower()):
+    """Return the words of a text; of scripts without spaces each pair of neighbouring characters.
+
+    Upper and lower case, full and half width, composed and decomposed letters are the same (NFKC).
+    """
+    words: list[str] = []
+    for run in _WORD.findall(unicodedata.normalize("NFKC", str(text)).lower()):
         unspaced = _RUN.match(run) and len(run) > 1
         words += [run[n:n + 2] for n in range(len(run) - 1)] if unspaced else [run]
     return words

@@ -1,0 +1,130 @@
+"""Item features: lengths and weights, what a new item has, and what is saved."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.knowledge import Knowledge
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.settings.heads.features import FeatureWeights
+from tests.heads.by_hand import training
+
+CPU = torch.device("cpu")
+ATTRIBUTES = np.array([[1, 1], [1, 0], [0, 0]])
+TEXTS = ["red tea", "red cup", ""]
+KNOWLEDGE = Knowledge(sp.csr_array(np.array([[1, 1.0], [1, 0], [0, 1]], np.float32)), ["by>a", "by>b"])
+
+
+def shelf():
+    data = training(np.ones((2, 3)), ATTRIBUTES)
+    return replace(data, items=replace(data.items, texts=np.array(TEXTS, object)), knowledge=KNOWLEDGE)
+
+
+def fitted(data=None, **weights) -> ItemFeatures:
+    features = ItemFeatures(FeatureWeights(**weights), None, CPU)
+    features.fit(data or shelf(), {})
+    return features
+
+
+def newcomer(text="", attributes=(1, 1), names=("a=0", "a=1")) -> Entities:
+    ids = np.array(["new"], object)
+    return Entities(ids, ids, np.array([text], object), sp.csr_array(np.array([attributes], np.float32)), list(names))
+
+
+def test_attributes_have_length_one_per_item_times_the_weight():
+    found = fitted(attributes=3.0)
+    root = 3 / np.sqrt(2)
+    np.testing.assert_allclose(found.sparse_NF.toarray(), [[root, root], [3, 0], [0, 0]], rtol=1e-6)
+    assert found.dense_ND.shape == (3, 0)
+
+
+def test_words_knowledge_and_attributes_stand_side_by_side_each_of_its_own_length():
+    found = fitted(words=1.0, attributes=2.0, knowledge=4.0).sparse_NF.toarray()
+    root = np.sqrt(0.5)
+    # "red" is the only word of two texts. Both neighbours have two of three items, the same IDF.
+    np.testing.assert_allclose(found, [[1, 2 * root, 2 * root, 4 * root, 4 * root], [1, 2, 0, 4, 0], [0, 0, 0, 0, 4]],
+                               rtol=1e-6)
+
+
+def test_a_rare_neighbour_weighs_more():
+    graph = Knowledge(sp.csr_array(np.array([[1, 1.0], [1, 0], [1, 0]], np.float32)), ["by>all", "by>one"])
+    found = fitted(replace(shelf(), knowledge=graph), knowledge=1.0).sparse_NF.toarray()
+    # What every item has tells nothing: log(3 / 3) = 0.
+    np.testing.assert_allclose(found, [[0, 1], [0, 0], [0, 0]], atol=1e-6)
+
+
+def test_a_new_item_has_the_words_and_attributes_of_those_in_training_and_no_knowledge():
+    found = fitted(words=1.0, attributes=2.0, knowledge=4.0)
+    dense, sparse = found.add(newcomer("a red, red pot", (1, 1), ("a=1", "a=unheard of")))
+    assert dense.shape == (1, 0)
+    np.testing.assert_allclose(sparse.toarray(), [[1, 0, 2, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(found.sparse_NF.toarray()[3], [1, 0, 2, 0, 0], rtol=1e-6)
+    found.add(newcomer())
+    assert found.sparse_NF.shape == (5, 5)
+
+
+def test_nothing_asked_for_is_no_columns():
+    found = fitted()
+    assert found.sparse_NF.shape == (3, 0)
+    assert found.add(newcomer())[1].shape == (1, 0)
+
+
+@pytest.mark.parametrize("weights", [{}, {"words": 1.0, "attributes": 2.0, "knowledge": 3.0}])
+def test_what_is_saved_is_what_was_learned(weights):
+    found, again = fitted(**weights), ItemFeatures(FeatureWeights(**weights), None, CPU)
+    again.load(found.state(), shelf().items)
+    assert (again.sparse_NF != found.sparse_NF).nnz == 0
+    one, other = found.add(newcomer("red"))[1], again.add(newcomer("red"))[1]
+    assert (one != other).nnz == 0
+
+
+def test_text_vectors_are_centred_on_the_items_that_say_something(shop):
+    items = shop.data.items
+    texts = np.array([*items.texts[:-1], "  "], object)
+    data = replace(shop.data.training("train"), items=replace(items, texts=texts))
+    found = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
+    memo = {}
+    found.fit(data, memo)
+    raw = next(iter(memo.values()))[:-1]
+    centred = raw - raw.mean(axis=0)
+    np.testing.assert_allclose(found.dense_ND[:-1], 2 * centred / np.linalg.norm(centred, axis=1, keepdims=True),
+                               rtol=1e-3, atol=1e-4)
+    assert not found.dense_ND[-1].any()
+    dense, _ = found.add(newcomer(str(items.texts[0])))
+    np.testing.assert_allclose(dense[0], found.dense_ND[0], atol=1e-3)
+    again = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
+    again.load(fitted_state(shop, data), data.items)
+    np.testing.assert_array_equal(again.dense_ND, found.dense_ND[:-1])
+
+
+def fitted_state(shop, data):
+    features = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
+    features.fit(data, {})
+    return features.state()
+
+
+def test_a_second_fit_takes_the_vectors_from_the_memo(shop, monkeypatch):
+    from llmrec_cli.heads import text_vectors
+
+    memo = {}
+    first = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
+    first.fit(shop.data.training("train"), memo)
+    monkeypatch.setattr(text_vectors, "load_encoder", lambda *_: pytest.fail("encoded again"))
+    second = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
+    second.fit(shop.data.training("train"), memo)
+    np.testing.assert_array_equal(second.dense_ND, first.dense_ND)
+
+
+def test_knowledge_that_the_data_does_not_have_is_refused():
+    with pytest.raises(DataError, match=r"features.knowledge=8.0: the prepared data has no knowledge graph; prepare"):
+        fitted(replace(shelf(), knowledge=None), knowledge=8.0)
+
+
+def test_text_without_an_encoder_is_refused():
+    with pytest.raises(ConfigError, match=r"features.text=5.0: needs a text encoder; choose encoder=minilm"):
+        ItemFeatures(FeatureWeights(text=5.0), None, CPU)
