@@ -28,6 +28,8 @@ class HeldOut:
     candidates_N : bool (N,), the items of the prepared data: what may be recommended
     num_skipped : users with held-out interactions that are not measured
     num_cold : those of them without any history
+    candidates_QN : CSR of 1s, the only items each query may be given, as in protocols with sampled negatives; None
+        where all of `candidates_N` may be
     """
 
     queries: Queries
@@ -37,6 +39,7 @@ class HeldOut:
     candidates_N: np.ndarray
     num_skipped: int
     num_cold: int
+    candidates_QN: sp.csr_array | None = None
 
 
 def held_out(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,

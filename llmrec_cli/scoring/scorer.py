@@ -13,7 +13,9 @@ import torch
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DataError
 from llmrec_cli.metrics.ranking import METRICS
-from llmrec_cli.scoring.topk import require_finite, topk
+from llmrec_cli.scoring.blocks import Allowed, Ranked, ranked
+from llmrec_cli.scoring.processes import dealt
+from llmrec_cli.scoring.topk import require_finite
 
 Score = Callable[[Queries], torch.Tensor]
 """Float scores (B, N) of the whole catalogue for a block of queries."""
@@ -28,45 +30,86 @@ class Lists:
 
     Attributes
     ----------
-    items_QK : int64 (Q, K), -1 beyond the end of a short list
+    items_QK : int32 (Q, K), -1 beyond the end of a short list
     scores_QK : float32 (Q, K), -inf there
     tied_Q : bool (Q,), whether equal scores lay on the list or across its end, so that the hash decided
+    constant_Q : bool (Q,), whether all candidates of the query, two at least, scored the same
+    last_size_Q : int32 (Q,), how many candidates scored like the last on the list, on it or beyond
+    relevant_scores : float32, the score of each entry of `relevant_QN`, -inf where it was no candidate; None if no
+        relevant items were given
+    auc_Q : float64 (Q,), AUC of each query over all its candidates, equal scores counting half; NaN where no candidate
+        or every one is relevant; None if no relevant items were given
     """
 
     items_QK: np.ndarray
     scores_QK: np.ndarray
     tied_Q: np.ndarray
+    constant_Q: np.ndarray
+    last_size_Q: np.ndarray
+    relevant_scores: np.ndarray | None = None
+    auc_Q: np.ndarray | None = None
 
     @property
     def tie_rate(self) -> float:
         """Share of the lists that ties had a part in."""
         return float(self.tied_Q.mean()) if len(self.tied_Q) else 0.0
 
+    @property
+    def degenerate(self) -> float:
+        """Share of the queries for which all candidates scored the same: there the scorer says nothing."""
+        return float(self.constant_Q.mean()) if len(self.constant_Q) else 0.0
+
 
 def recommend_lists(score: Score, queries: Queries, k: int, ranks_N: np.ndarray, *, exclude_seen: bool = True,
-                    candidates_N: np.ndarray | None = None, block_size: int = 1024) -> Lists:
+                    candidates_N: np.ndarray | None = None, candidates_QN: sp.csr_array | None = None,
+                    relevant_QN: sp.csr_array | None = None, block_size: int = 1024) -> Lists:
     """Return the k best items of each query.
 
     `ranks_N` is `item_hash_ranks` of the catalogue's ids and breaks ties. `candidates_N` (N,) bool restricts what may
-    be on a list. A list is shorter than k where fewer items are left; it is never padded with what was left out.
+    be on any list, `candidates_QN` what may be on each query's. A list is shorter than k where fewer items are left; it
+    is never padded with what was left out. `relevant_QN`, canonical CSR, asks for `relevant_scores` and `auc_Q`.
     """
-    num_items = len(ranks_N)
-    size = max(1, min(block_size, BLOCK_CELLS // max(1, num_items)))
-    items_QK = np.full((len(queries), k), -1, np.int64)
-    scores_QK = np.full((len(queries), k), -np.inf, np.float32)
-    tied_Q = np.zeros(len(queries), bool)
+    penalty_N = np.zeros(len(ranks_N), np.float32)
+    if candidates_N is not None:
+        penalty_N[~candidates_N] = -np.inf
+
+    def rank(block: slice) -> Ranked:
+        rows = queries.rows(block)
+        scores_BN = score(rows)
+        assert scores_BN.shape == (len(rows), len(ranks_N)), (scores_BN.shape, len(rows), len(ranks_N))
+        require_finite(scores_BN, f"queries {block.start} to {block.stop - 1}")
+        allowed = Allowed(rows.seen if exclude_seen else None,
+                          None if candidates_QN is None else candidates_QN[block], penalty_N)
+        return ranked(scores_BN, k, ranks_N, allowed, None if relevant_QN is None else relevant_QN[block])
+
+    lists = _empty(len(queries), k, None if relevant_QN is None else relevant_QN.nnz)
+    dealt_out = blocks(len(queries), len(ranks_N), block_size)
     with torch.inference_mode():
-        for start in range(0, len(queries), size):
-            block = slice(start, min(start + size, len(queries)))
-            rows = queries.rows(block)
-            scores_BN = score(rows)
-            assert scores_BN.shape == (len(rows), num_items), (scores_BN.shape, len(rows), num_items)
-            require_finite(scores_BN, f"queries {start} to {block.stop - 1}")
-            scores_BN = _masked(scores_BN, rows.seen if exclude_seen else None, candidates_N)
-            items, values, tied = topk(scores_BN, k, torch.as_tensor(ranks_N, device=scores_BN.device))
-            items_QK[block], tied_Q[block] = items.cpu().numpy(), tied.cpu().numpy()
-            scores_QK[block] = values.float().cpu().numpy()
-    return Lists(items_QK, scores_QK, tied_Q)
+        for block, found in zip(dealt_out, dealt(rank, dealt_out), strict=True):
+            _put(lists, block, found, relevant_QN)
+    return lists
+
+
+def blocks(num_queries: int, num_items: int, block_size: int) -> list[slice]:
+    """Return the blocks of queries to score at a time, of `block_size` or as many as memory is set aside for."""
+    size = max(1, min(block_size, BLOCK_CELLS // max(1, num_items)))
+    return [slice(start, min(start + size, num_queries)) for start in range(0, num_queries, size)]
+
+
+def _empty(num_queries: int, k: int, num_relevant: int | None) -> Lists:
+    return Lists(np.full((num_queries, k), -1, np.int32), np.full((num_queries, k), -np.inf, np.float32),
+                 np.zeros(num_queries, bool), np.zeros(num_queries, bool), np.zeros(num_queries, np.int32),
+                 None if num_relevant is None else np.full(num_relevant, -np.inf, np.float32),
+                 None if num_relevant is None else np.full(num_queries, np.nan))
+
+
+def _put(lists: Lists, block: slice, found: Ranked, relevant_QN: sp.csr_array | None) -> None:
+    lists.items_QK[block], lists.scores_QK[block] = found.top.items_QK, found.top.scores_QK
+    lists.tied_Q[block], lists.constant_Q[block] = found.top.tied_Q, found.constant_B
+    lists.last_size_Q[block] = found.top.last_size_Q
+    if relevant_QN is not None and lists.relevant_scores is not None and lists.auc_Q is not None:
+        lists.auc_Q[block] = found.auc_B
+        lists.relevant_scores[relevant_QN.indptr[block.start]:relevant_QN.indptr[block.stop]] = found.relevant_R
 
 
 def hits(items_QK: np.ndarray, relevant_QN: sp.csr_array) -> np.ndarray:
@@ -93,19 +136,3 @@ def validation_metric(score: Score, queries: Queries, relevant_QN: sp.csr_array,
     lists = recommend_lists(score, queries.rows(chosen), int(k), ranks_N, block_size=block_size)
     found_QK = hits(lists.items_QK, relevant_QN[chosen])
     return float(METRICS[name](found_QK, num_relevant_Q[chosen], [int(k)]).mean())
-
-
-def _masked(scores_BN: torch.Tensor, seen_BN: sp.csr_array | None, candidates_N: np.ndarray | None) -> torch.Tensor:
-    """Return the scores with -inf at what may not be recommended; the caller's tensor stays as it was."""
-    masked_BN = scores_BN
-    if candidates_N is not None:
-        masked_BN = scores_BN.masked_fill(~torch.as_tensor(candidates_N, device=scores_BN.device), -torch.inf)
-    if seen_BN is not None and seen_BN.nnz:
-        row = np.repeat(np.arange(seen_BN.shape[0]), np.diff(seen_BN.indptr))
-        where = (torch.as_tensor(row, device=scores_BN.device),
-                 torch.as_tensor(seen_BN.indices.astype(np.int64), device=scores_BN.device))
-        # Copied, since a head may hand out one row expanded over all queries, or a matrix of its own.
-        masked_BN = masked_BN.contiguous() if masked_BN is not scores_BN else scores_BN.clone(
-            memory_format=torch.contiguous_format)
-        masked_BN[where] = -torch.inf
-    return masked_BN

@@ -8,14 +8,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from llmrec_cli.errors import DivergedError
-from llmrec_cli.scoring.topk import item_hash_ranks, require_finite, topk
+from llmrec_cli.scoring.topk import item_hash_ranks, require_finite, topk, topk_cpu
 
 
 def top(scores, k, ranks=None):
-    scores = torch.as_tensor(scores, dtype=torch.float32)
-    ranks = torch.arange(scores.shape[1]) if ranks is None else torch.as_tensor(ranks)
-    items, values, tied = topk(scores, k, ranks)
-    return items.tolist(), values.tolist(), tied.tolist()
+    """Return items, scores and ties of both ways to the best k, which agree."""
+    scores = np.asarray(scores, np.float32)
+    ranks = np.arange(scores.shape[1]) if ranks is None else np.asarray(ranks)
+    found = topk(torch.from_numpy(scores), k, torch.from_numpy(ranks))
+    limit = np.sort(scores, axis=1)[:, max(0, scores.shape[1] - k)]
+    other = topk_cpu(scores + 0, k, ranks, np.argsort(ranks), limit)
+    for name in ("items_QK", "scores_QK", "tied_Q", "last_size_Q"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(found, name), name)
+    return found.items_QK.tolist(), found.scores_QK.tolist(), found.tied_Q.tolist()
 
 
 def test_the_best_k_come_in_descending_order():
