@@ -12,7 +12,7 @@ import torch
 
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DataError
-from llmrec_cli.metrics.ranking import METRICS
+from llmrec_cli.metrics.ranking import METRICS, Graded
 from llmrec_cli.scoring.blocks import Allowed, Ranked, ranked
 from llmrec_cli.scoring.processes import dealt
 from llmrec_cli.scoring.topk import require_finite
@@ -122,6 +122,21 @@ def hits(items_QK: np.ndarray, relevant_QN: sp.csr_array) -> np.ndarray:
     wanted_QK = np.arange(num_queries, dtype=np.int64)[:, None] * num_items + items_QK
     found_QK = keys[np.minimum(np.searchsorted(keys, wanted_QK), len(keys) - 1)] == wanted_QK
     return found_QK & (items_QK >= 0)
+
+
+def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Graded:
+    """Return the gains of lists and of the ideal ones; `gains_QN` has the gain, above 0, of each relevant item."""
+    num_queries, num_items = gains_QN.shape
+    lengths_Q = np.diff(gains_QN.indptr)
+    query = np.repeat(np.arange(num_queries, dtype=np.int64), lengths_Q)
+    order = np.argsort(query * num_items + gains_QN.indices)
+    gains_QK = np.zeros(items_QK.shape)
+    keys = (query * num_items + gains_QN.indices)[order]
+    found = np.nonzero(hits(items_QK, gains_QN))
+    gains_QK[found] = gains_QN.data[order][np.searchsorted(keys, found[0] * num_items + items_QK[found])]
+    ideal_QI = np.zeros((num_queries, int(lengths_Q.max(initial=0))))
+    ideal_QI[query, np.arange(len(query)) - gains_QN.indptr[query]] = gains_QN.data
+    return Graded(gains_QK, -np.sort(-ideal_QI, axis=1))
 
 
 def validation_metric(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,
