@@ -1,0 +1,168 @@
+"""Content: scores from what items are, for items that nobody has chosen yet too.
+
+Shapes: Q queries, N items of the training data, M items now, T items with training interactions.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import ResourceError
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.content_choice import MOST_QUERIES, TRIED, cold_task, defaults, learned
+from llmrec_cli.heads.content_kernel import (
+    UnitFeatures,
+    denoiser,
+    kernel,
+    neighbour_weights,
+    ridge_factor,
+    scale_of,
+    targets,
+)
+from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.settings.head import Content as Settings
+from llmrec_cli.settings.head import Recipe
+
+
+class Content(Head):
+    """Kernel ridge from item features to collaborative scores, blended with nearest neighbours by features.
+
+    For each user, kernel ridge regression (Saunders et al. 1998) with items as samples: what the user's target is for
+    the items in training, predicted for every item from its features. The target is the history h, or what EASE
+    (Steck 2019) makes of it, h B. Both are linear in the history, so all users share one matrix,
+    scores = h B (K + l2)^-1 K, and a new user with a known history gets the known user's scores. The neighbours
+    (text kNN) are such a matrix as well, so the blend of both is one; each is divided by the mean size of its weights
+    between two items in training.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, Settings)
+        self.settings = recipe.head
+        self.features: ItemFeatures | None = None
+        self.trained_T: np.ndarray = np.zeros(0, np.int64)
+        self.dual_TT: np.ndarray = np.zeros((0, 0), np.float32)
+        self.near_scale = 1.0
+        self.weights_TM: np.ndarray = np.zeros((0, 0), np.float32)
+
+    @property
+    def answers_text(self) -> bool:
+        """Whether item texts are among the features."""
+        return self.settings.features.text > 0 or self.settings.features.words > 0
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the larger of choosing and fitting, in float32.
+
+        Fitting: four matrices of T x T and three of T x N at a time. Choosing: five of T x T, and six of queries x N.
+        """
+        num_items, num_trained = len(data.items), int((data.interactions.item_counts > 0).sum())
+        fitting = 4 * num_trained**2 + 3 * num_trained * num_items
+        queries = min(MOST_QUERIES, len(data.users))
+        choosing = 5 * num_trained**2 + 6 * queries * num_items if self._to_learn() else 0
+        return 4 * max(fitting, choosing)
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Choose what is to be learned, then solve for the weights of all items."""
+        _require_memory(self.memory(data), len(data.items))
+        features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
+        features.fit(data, context.memo)
+        self.features = features
+        unit = UnitFeatures.of(features.dense_ND, features.sparse_NF)
+        if self._to_learn():
+            task = cold_task(data, context)
+            self.settings = defaults(self.settings) if task is None else learned(self.settings, unit, task, context)
+        self._solve(unit, data, context.device)
+
+    def _to_learn(self) -> bool:
+        return any(getattr(self.settings, key) is None for key in TRIED)
+
+    def _solve(self, unit: UnitFeatures, data: TrainingData, device: torch.device) -> None:
+        denoise, gamma, l2, blend = self._numbers()
+        self.trained_T = np.flatnonzero(data.interactions.item_counts)
+        num = len(self.trained_T)
+        matrix_UT = sp.csr_array(data.interactions.matrix[:, self.trained_T])
+        smooth_TT = denoiser(matrix_UT, self.settings.denoise_l2, device) if denoise > 0 and blend < 1 else None
+        cosine_TN = unit.rows(self.trained_T).cosine(unit, device)
+        trained = torch.from_numpy(self.trained_T).to(device)
+        own_N = torch.full((len(data.items),), -1, device=device)
+        own_N[trained] = torch.arange(num, device=device)
+        weights_TN = torch.zeros_like(cosine_TN)
+        dual_TT = torch.zeros((num, num), device=device)
+        if blend < 1:
+            factor_TT = ridge_factor(cosine_TN[:, trained], gamma, l2)
+            dual_TT = torch.cholesky_solve(targets(smooth_TT, denoise, num, device).T, factor_TT).T
+            del factor_TT, smooth_TT
+            weights_TN = dual_TT @ kernel(cosine_TN, gamma)
+            scale = (1 - blend) / scale_of(weights_TN[:, trained])
+            dual_TT, weights_TN = dual_TT * scale, weights_TN.mul_(scale)
+        if blend > 0:
+            near_TN = neighbour_weights(cosine_TN, self.settings.k, self.settings.exponent, own_N)
+            self.near_scale = blend / scale_of(near_TN[:, trained])
+            weights_TN += near_TN.mul_(self.near_scale)
+        self.dual_TT, self.weights_TM = dual_TT.cpu().numpy(), weights_TN.cpu().numpy()
+
+    def _numbers(self) -> tuple[float, float, float, float]:
+        denoise, gamma, l2, blend = (float(getattr(self.settings, key)) for key in TRIED)
+        return denoise, gamma, l2, blend
+
+    def score(self, queries: Queries) -> torch.Tensor:
+        """Return history x weights (Q, M); items in a history that were not in training are passed over."""
+        return torch.from_numpy(queries.history[:, self.trained_T] @ self.weights_TM)
+
+    def score_text(self, texts: np.ndarray) -> torch.Tensor:
+        """Return the similarity of the texts with the items' texts (T, M): cosines times the features' weights."""
+        features, weights = self.features, self.settings.features
+        assert features is not None
+        scores_TM = torch.zeros((len(texts), self.weights_TM.shape[1]))
+        if features.text is not None:
+            scores_TM += weights.text**2 * features.text.similarities(texts)
+        if weights.words > 0:
+            asked = UnitFeatures.of(np.zeros((len(texts), 0), np.float32), features.words.matrix(texts)).sparse_NF
+            # Words are the first of the sparse features.
+            of_items = features.sparse_NF[:, :asked.shape[1]]
+            scores_TM += weights.words * torch.from_numpy((asked @ sp.csr_array(of_items.T)).toarray())
+        return scores_TM
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with numbers for all that was learned."""
+        return replace(self.recipe, head=self.settings)
+
+    def add_items(self, items: Entities) -> None:
+        """Append items known by their texts and attributes."""
+        assert self.features is not None
+        features, (_, gamma, _, blend) = self.features, self._numbers()
+        num = len(self.trained_T)
+        unit = UnitFeatures.of(features.dense_ND, features.sparse_NF).rows(self.trained_T)
+        cosine_TK = unit.cosine(UnitFeatures.of(*features.add(items)), torch.device("cpu"))
+        new_TK = torch.from_numpy(self.dual_TT) @ kernel(cosine_TK, gamma)
+        if blend > 0 and num > 0:
+            strangers = torch.full((len(items),), -1)
+            new_TK += self.near_scale * neighbour_weights(cosine_TK, self.settings.k, self.settings.exponent, strangers)
+        self.weights_TM = np.concatenate([self.weights_TM, new_TK.numpy()], axis=1)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the weights and what new items and texts need."""
+        assert self.features is not None
+        return {"weights": self.weights_TM, "dual": self.dual_TT, "trained": self.trained_T,
+                "near_scale": np.array([self.near_scale])} | self.features.state()
+
+    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned."""
+        self.weights_TM, self.dual_TT, self.trained_T = state["weights"], state["dual"], state["trained"]
+        self.near_scale = float(state["near_scale"][0])
+        self.features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
+        self.features.load(state, items)
+
+
+def _require_memory(needed: int, num_items: int) -> None:
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise ResourceError(f"head=content: {num_items} items need {needed / 2**30:.1f} GiB of memory and "
+                            f"{available / 2**30:.1f} GiB are free; choose head=two_tower, or prepare fewer items with "
+                            f"dataset.min_item_interactions")

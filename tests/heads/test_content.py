@@ -1,0 +1,213 @@
+"""Content against kernel ridge and nearest neighbours written out densely."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.config import compose
+from llmrec_cli.errors import ConfigError, ResourceError
+from llmrec_cli.heads import content as module
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.content_choice import START, cold_task
+from llmrec_cli.scoring.topk import item_hash_ranks
+from llmrec_cli.scoring.validation import Validation
+from llmrec_cli.settings.head import Content, Recipe
+from llmrec_cli.settings.heads.features import FeatureWeights
+from tests.heads.by_hand import CONTEXT, entities, fit, queries, training
+
+RNG = np.random.default_rng(3)
+GROUPS = np.arange(40) % 4
+# Users of group g like items of group g; item n has the attribute of its group, and one by chance.
+LIKES = (RNG.random((60, 40)) < np.where(np.arange(60)[:, None] % 4 == GROUPS, 0.5, 0.05)) * 1.0
+ATTRIBUTES = np.concatenate([np.eye(4)[GROUPS], RNG.random((40, 3)) < 0.5], axis=1) * 1
+COLD = np.arange(32, 40)
+WARM_LIKES = LIKES.copy()
+WARM_LIKES[:, COLD] = 0
+ONLY_ATTRIBUTES = FeatureWeights(attributes=1.0)
+
+
+def content(**changed):
+    usual = {"features": ONLY_ATTRIBUTES, "gamma": 2.0, "l2": 0.5, "denoise": 0.0, "blend": 0.0, "k": 3}
+    return Content(**(usual | changed))
+
+
+def cosines():
+    unit = ATTRIBUTES / np.linalg.norm(ATTRIBUTES, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def ease(matrix, l2):
+    inverse = np.linalg.inv(matrix.T @ matrix + l2 * np.eye(matrix.shape[1]))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+def size(weights):
+    """Return the mean size of what is off the diagonal."""
+    num = len(weights)
+    return np.abs(weights[~np.eye(num, dtype=bool)]).sum() / (num * (num - 1))
+
+
+def ridge(target, gamma, l2):
+    """Return the ridge's weights of warm items for all items: target (K + l2)^-1 K, scaled."""
+    warm = np.arange(32)
+    kernel = np.exp(gamma * (cosines() - 1))
+    weights = target @ np.linalg.inv(kernel[:32, :32] + l2 * np.eye(32)) @ kernel[warm]
+    return weights / size(weights[:, :32])
+
+
+def near(k, exponent):
+    weights = np.zeros((32, 40))
+    for item in range(40):
+        similar = cosines()[:32, item].copy()
+        if item < 32:
+            similar[item] = 0
+        chosen = np.argsort(-similar, kind="stable")[:k]
+        weights[chosen, item] = similar[chosen]**exponent
+    return weights / size(weights[:, :32])
+
+
+def scores(settings, history=WARM_LIKES):
+    return fit(settings, training(WARM_LIKES, ATTRIBUTES)).score(queries(history)).numpy()
+
+
+def test_an_item_nobody_chose_scores_what_kernel_ridge_regression_says():
+    # Two items in training with cosine 0, and a third like the first: K = [[1, e^-1], [e^-1, 1]], l2 = 1.
+    likes, attributes = np.array([[1, 0, 0], [1, 1, 0]]), np.array([[1, 0], [0, 1], [1, 0]])
+    head = fit(content(gamma=1.0, l2=1.0), training(likes, attributes))
+    found = head.score(queries(np.array([[1, 0, 0]]))).numpy()[0]
+    dual = np.linalg.inv([[2, np.exp(-1)], [np.exp(-1), 2]])[0]
+    wanted = np.array([dual @ [1, np.exp(-1)], dual @ [np.exp(-1), 1], dual @ [1, np.exp(-1)]])
+    np.testing.assert_allclose(found / found[0], wanted / wanted[0], rtol=1e-5)
+    assert found[2] == pytest.approx(found[0])
+
+
+@pytest.mark.parametrize(("gamma", "l2"), [(0.5, 0.3), (3.0, 4.0)])
+def test_scores_are_those_of_the_closed_form(gamma, l2):
+    wanted = WARM_LIKES[:, :32] @ ridge(np.eye(32), gamma, l2)
+    np.testing.assert_allclose(scores(content(gamma=gamma, l2=l2)), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_the_target_may_be_what_ease_makes_of_the_history():
+    target = 0.7 * ease(WARM_LIKES[:, :32], 10) + 0.3 * np.eye(32)
+    wanted = WARM_LIKES[:, :32] @ ridge(target, 2.0, 0.5)
+    np.testing.assert_allclose(scores(content(denoise=0.7, denoise_l2=10)), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_neighbours_are_the_nearest_in_training_and_an_item_is_not_its_own():
+    # Distinct cosines, so that which are nearest is certain.
+    found = fit(content(blend=1.0, k=40), training(WARM_LIKES, ATTRIBUTES)).score(queries(WARM_LIKES)).numpy()
+    np.testing.assert_allclose(found, WARM_LIKES[:, :32] @ near(40, 3.0), rtol=1e-3, atol=1e-3)
+
+
+def test_a_blend_is_the_weighted_sum_of_both():
+    ridge_alone, near_alone = scores(content()), scores(content(blend=1.0))
+    np.testing.assert_allclose(scores(content(blend=0.3)), 0.7 * ridge_alone + 0.3 * near_alone, rtol=1e-3, atol=1e-3)
+
+
+def test_only_the_nearest_k_count():
+    likes, attributes = np.eye(3), np.array([[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]])
+    head = fit(content(blend=1.0, k=1, exponent=1.0), training(likes, attributes))
+    found = head.score(queries(np.eye(3))).numpy()
+    # cos(0,1) = 2/sqrt(6) = .816, cos(1,2) = 3/sqrt(12) = .866, cos(0,2) = 2/sqrt(8) = .707.
+    wanted = np.array([[0, 0, 0], [2 / 6**0.5, 0, 3 / 12**0.5], [0, 3 / 12**0.5, 0]])
+    np.testing.assert_allclose(found, wanted / size(wanted), rtol=1e-5)
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.4, 1.0])
+def test_an_item_added_later_scores_as_if_it_had_been_there_without_interactions(blend):
+    settings = content(blend=blend, denoise=0.5)
+    before = scores(settings)[:, 32:]
+    head = fit(settings, training(LIKES[:, :32], ATTRIBUTES[:32]))
+    head.add_items(entities(8, ATTRIBUTES[32:]))
+    after = head.score(queries(WARM_LIKES)).numpy()[:, 32:]
+    np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-4)
+
+
+def test_an_item_without_interactions_in_a_history_is_passed_over():
+    history = WARM_LIKES.copy()
+    history[:, COLD] = 1
+    np.testing.assert_array_equal(scores(content(), history), scores(content()))
+
+
+def test_cold_items_of_the_own_group_are_found():
+    cold = scores(content(gamma=None, l2=None, denoise=None, blend=None))[:, COLD]
+    own = np.arange(60)[:, None] % 4 == GROUPS[COLD]
+    some = WARM_LIKES.sum(axis=1) > 3
+    assert np.mean(cold[some][own[some]]) > np.mean(cold[some][~own[some]]) + cold[some].std()
+
+
+def validation(relevant, history):
+    return Validation(queries(history, list(range(len(history)))), queries(relevant).history,
+                      item_hash_ranks(entities(40).ids), "ndcg@5")
+
+
+def learn(context):
+    said = []
+    head = build(Recipe(head=content(gamma=None, l2=None, denoise=None, blend=None)))
+    head.fit(training(WARM_LIKES, ATTRIBUTES), Context(torch.device("cpu"), 1, **context,
+                                                     log=lambda event, **values: said.append(values)))
+    return head, said[0]
+
+
+def test_what_is_learned_is_chosen_on_the_cold_items_of_validation_where_there_are_enough(monkeypatch):
+    relevant = LIKES - WARM_LIKES
+    monkeypatch.setattr("llmrec_cli.heads.content_choice.ENOUGH", int(relevant.sum()))
+    head, said = learn({"validation": validation(relevant, WARM_LIKES)})
+    assert (said["num_cold"], said["monitor"]) == (8, "ndcg@5")
+    found = head.score(queries(WARM_LIKES))
+    found[:, :32] = found.min() - 1
+    # The value that decided is the value of the head that came of it, among cold items.
+    assert validation(relevant, WARM_LIKES).of(found) == pytest.approx(said["value"])
+    other = fit(content(**START), training(WARM_LIKES, ATTRIBUTES)).score(queries(WARM_LIKES))
+    other[:, :32] = other.min() - 1
+    assert said["value"] >= validation(relevant, WARM_LIKES).of(other)
+    assert head.chosen().head.gamma == said["gamma"]
+
+
+def test_with_too_few_cold_items_in_validation_a_fifth_of_those_in_training_is_hidden():
+    _, said = learn({"validation": validation(LIKES - WARM_LIKES, WARM_LIKES)})
+    assert said["num_cold"] == int(0.2 * 32)
+
+
+def test_hidden_items_are_in_no_history_and_in_nothing_that_is_learned_from():
+    task = cold_task(training(WARM_LIKES, ATTRIBUTES), CONTEXT)
+    hidden = np.flatnonzero(task.cold_N)
+    assert len(hidden) == 6
+    assert not np.isin(hidden, task.trained_T).any()
+    for matrix in (task.queries.history, task.queries.seen, task.matrix_UN):
+        assert not np.isin(hidden, matrix.indices).any()
+    assert np.isin(task.relevant_QN.indices, hidden).all()
+    np.testing.assert_array_equal(task.relevant_QN.toarray()[:, hidden], WARM_LIKES[task.queries.user][:, hidden])
+
+
+def test_with_nobody_to_choose_for_the_usual_numbers_stand():
+    head = fit(content(gamma=None), training(np.zeros((2, 3)), np.eye(3)))
+    assert head.chosen().head.gamma == START["gamma"]
+    assert not head.score(queries(np.eye(3))).any()
+
+
+def test_an_item_of_which_nothing_is_known_is_as_far_from_all():
+    attributes = ATTRIBUTES.copy()
+    attributes[39] = 0
+    head = fit(content(), training(WARM_LIKES, attributes))
+    assert np.isfinite(head.score(queries(WARM_LIKES)).numpy()).all()
+
+
+def test_features_that_are_all_left_out_and_numbers_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match="all weights are 0, so nothing is known of items"):
+        compose("finetune", ["head=content", "head.features={text: 0, attributes: 0}"])
+    with pytest.raises(ConfigError, match=r"head.l2=0.0: must be above 0"):
+        compose("finetune", ["head=content", "head.l2=0.0"])
+    with pytest.raises(ConfigError, match=r"head.blend=2.0: must be at most 1"):
+        compose("finetune", ["head=content", "head.blend=2.0"])
+
+
+def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is_computed(monkeypatch):
+    class Memory:
+        available = 1000
+
+    monkeypatch.setattr(module.psutil, "virtual_memory", lambda: Memory)
+    with pytest.raises(ResourceError, match=r"head=content: 40 items need .* choose head=two_tower"):
+        fit(content(), training(WARM_LIKES, ATTRIBUTES))
