@@ -6,7 +6,7 @@ the top level.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from llmrec_cli.overrides import (
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import HeadSettings
+from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
 
 
@@ -100,6 +101,9 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
         members = {name: _member(builder, name, member, plain)
                    for name, member in head["members"].items() if member is not None}
         head["members"] = {name: member for name, member in members.items() if member is not None}
+    for each in _heads(head):
+        if isinstance(each.get("search"), dict):
+            each["search"] = flat_search(each["search"])
     settings = builder.settings(COMMANDS[command], plain)
     problems = _as_typed(builder.found)
     if settings is not None:
@@ -107,6 +111,15 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _heads(head: Any) -> Iterator[dict[str, Any]]:
+    """Yield a composed head and, of a fusion, its members' heads."""
+    if isinstance(head, dict):
+        yield head
+        members = head.get("members")
+        for member in members.values() if isinstance(members, dict) else ():
+            yield from _heads(member.get("head"))
 
 
 def _as_typed(found: Sequence[str]) -> list[str]:

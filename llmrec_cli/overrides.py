@@ -50,9 +50,10 @@ def to_hydra(command: str, typed: Sequence[str], config_dir: str | None = None,
 
     With `sweep` commas separate the values of a multirun, so nothing is quoted for Hydra.
     """
-    problems: list[str] = []
+    meant = expand_experiment(command, typed, config_dir)
+    problems = _without_tuning(meant)
     overrides = []
-    for text in expand_experiment(command, typed, config_dir):
+    for text in meant:
         try:
             overrides.append(_one_to_hydra(command, text, config_dir, sweep))
         except ConfigError as error:
@@ -89,6 +90,15 @@ def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None
     about_chosen = tuple(f"{key}{after}" for key in chosen for after in "=.")
     kept = [text for text in content.get(command, []) if not text.startswith(about_chosen)]
     return [*kept, *rest]
+
+
+def _without_tuning(meant: Sequence[str]) -> list[str]:
+    """Return a problem for each range of a search space that is given where nothing is tuned."""
+    given = dict(text.split("=", 1) for text in meant if "=" in text)
+    if given.get("tune.trials", "0") != "0" or "tune" in given:
+        return []
+    return [f"{key}={value}: has no effect without tuning; set tune.trials=<number>" for key, value in given.items()
+            if re.match(r"head\.(members\.[^.]+\.)?search(\.|$)", key)]
 
 
 def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) -> str:

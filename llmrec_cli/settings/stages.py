@@ -7,6 +7,8 @@ from typing import Any
 
 from llmrec_cli.settings.base import Settings, nearest, option
 from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.search import search_problems, tuned_parts
+from llmrec_cli.settings.tune import Tune
 
 LARGEST_SEED = 2**63 - 1
 RANKING_METRICS = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
@@ -81,6 +83,7 @@ class FinetuneConfig(DeviceSettings, Recipe):
     """Validation metric that early stopping and every choice look at: <metric>@<k>."""
     refit: str = "train_valid"
     """none | train_valid | all: what the chosen settings are fitted on in the end."""
+    tune: Tune = field(default_factory=Tune)
     seed: int = 1
     """Seed of everything random, 0 to 2^63 - 1."""
     resume: str = ""
@@ -94,6 +97,20 @@ class FinetuneConfig(DeviceSettings, Recipe):
         if not re.fullmatch(f"({'|'.join(RANKING_METRICS)})@[1-9][0-9]*", self.monitor):
             yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(RANKING_METRICS)}"
                    f"{nearest(name, set(RANKING_METRICS) - {name})}")
+        yield from search_problems(self.recipe)
+        yield from self._tuning_problems()
+
+    def _tuning_problems(self) -> Iterator[str]:
+        """Yield what of tuning would have no effect on the head."""
+        if self.tune.trials <= 0:
+            return
+        tuned = tuned_parts(self.recipe)
+        if not tuned:
+            yield (f"tune.trials={self.tune.trials}: head={self.head.kind} has nothing to tune, since its search space "
+                   f"is empty; give a range, head.search.<setting>={{low: ..., high: ...}}, or leave out tune.trials")
+        elif not self.tune.pruning and not any("optim" in part.head.uses() for part in tuned.values()):
+            yield (f"tune.pruning=false: has no effect, since head={self.head.kind} is not trained by epochs; leave it "
+                   f"out")
 
     @property
     def recipe(self) -> Recipe:
@@ -108,10 +125,29 @@ class EvaluateConfig(DeviceSettings):
 
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
+    models: list[str] = field(default_factory=list)
+    """Several of them, instead of `model`, to be compared in one report; metrics.json is about the first. Those that
+    differ only by seed are counted as one."""
     prepared: str = ""
-    """Prepared data to measure on; empty for the data that the model was trained on."""
+    """Prepared data to measure on; empty for the data that the (first) model was trained on."""
     split: str = "test"
     """test | valid: the held-out interactions that count as relevant."""
+    candidates: str = "all"
+    """all | cold | sampled:<n> | a file: what is ranked. cold: items without training interactions. sampled:99: what
+    was held out and 99 items that the user has nothing to do with. A file with user_id and item_id: what was held out
+    and the user's items in the file. The last two reproduce papers and are labelled as sampled."""
+    graded: bool = False
+    """Let the values of the held-out interactions be the gains of ndcg, instead of 1."""
+    ties: str = "hash"
+    """hash | expected: rank equal scores by a salted hash of the item id, or take the expectation over all orders."""
+    slices: list[str] = field(default_factory=list)
+    """More to look at apart: item:<attribute> or user:<attribute> for each value, with :<n> for n quantiles of a
+    number; item:popularity:<n> and user:history:<n> always can be."""
+    exposure: list[str] = field(default_factory=list)
+    """Item attributes whose values' shares of the lists are compared with their shares of the catalogue."""
+    propensity: float = 0.5
+    """How much easier popular items are observed, at least 0: the exponent of an item's training interactions in
+    stratified_recall and ips_recall; 0 makes them plain recall."""
     k: list[int] = field(default_factory=lambda: [5, 10, 20, 50])
     """List lengths, each at least 1."""
     exclude_seen: bool = True
@@ -128,6 +164,18 @@ class EvaluateConfig(DeviceSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("split", among=("test", "valid"))
+        yield from self.check("ties", among=("hash", "expected"))
+        yield from self.check("propensity", least=0)
+        if self.model and self.models:
+            yield f"model={self.model}: cannot be combined with models; put it first among them"
+        for entry in self.slices:
+            if not re.fullmatch("(item|user):[^:].*", entry) or re.search(":[01]?$", entry):
+                yield (f"slices={entry}: write item:<attribute> or user:<attribute>, with :<n>, at least 2, for n "
+                       f"quantiles of a number")
+        if self.candidates.startswith("sampled:") and not re.fullmatch("sampled:[1-9][0-9]*", self.candidates):
+            yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
+        if not self.candidates:
+            yield "candidates: empty; choose all, cold, sampled:<n> or a file"
         yield from self.check("num_bootstrap", least=100)
         yield from self.check("block_size", least=1)
         yield from self.check("seed", least=0, most=LARGEST_SEED)

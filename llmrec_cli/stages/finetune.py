@@ -9,18 +9,20 @@ from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import save_recommender
-from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.heads.base import Context
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
+from llmrec_cli.stages.fitting import fit
 from llmrec_cli.stages.resuming import same_data
 
 REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
 
 
 def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
-    """Fit on train, choose on validation, fit the choice again on more, save."""
+    """Tune if asked to, fit on train, choose on validation, fit the choice again on more, save."""
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     same_data(run_dir, data, resumed=bool(cfg.resume))
@@ -31,16 +33,18 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
                       run_dir.log)
     started = time.monotonic()
 
-    head = _fit(cfg.recipe, data, ("train",), context)
+    recipe, tuning = _tuned(cfg, data, context, run_dir)
+    head = fit(recipe, data.training("train"), context, quiet=bool(tuning))
     value = None if validation is None else validation(head.score)
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
 
     fitted_on: tuple[str, ...] = ("train",)
     if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, REFITTED_ON[cfg.refit]):
         fitted_on = REFITTED_ON[cfg.refit]
-        head = _fit(head.chosen(), data, fitted_on, replace(context.inside("refit"), validation=None))
+        head = fit(head.chosen(), data.training(*fitted_on), replace(context.inside("refit"), validation=None),
+                   quiet=True)
 
-    facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit}
+    facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit} | tuning
     save_recommender(run_dir.model, head, data, fitted_on, facts)
     run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
     # What was for going on after an interruption is of no use after the end.
@@ -49,10 +53,19 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
 
 
-def _fit(recipe: Recipe, data: PreparedData, splits: tuple[str, ...], context: Context) -> Head:
-    head = build(recipe)
-    head.fit(data.training(*splits), context)
-    return head
+def _tuned(cfg: FinetuneConfig, data: PreparedData, context: Context,
+           run_dir: RunDir) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe to fit, and what the manifest says of how it was found."""
+    if cfg.tune.trials == 0:
+        return without_search(cfg.recipe), {}
+    # Only here: most runs tune nothing, and Optuna takes a second to load.
+    from llmrec_cli.stages.trials import facts_of, summary, write_trials
+    from llmrec_cli.stages.tuning import tune, with_tuned
+
+    tuned = tune(cfg.recipe, cfg.tune, data.training("train"), context, run_dir.file("tuning.journal"))
+    write_trials(run_dir.file("trials.csv"), tuned)
+    print(summary(cfg.recipe, tuned, cfg.monitor))
+    return with_tuned(cfg.recipe, tuned), {"tuning": facts_of(tuned)}
 
 
 def _count(data: PreparedData, splits: tuple[str, ...]) -> int:

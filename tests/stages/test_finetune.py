@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -46,10 +47,11 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
     done = llmrec(*settings, "head=item_knn", "run_dir=run", "seed=3")
     assert done.code == 0
     assert done.out.startswith("ndcg@10 on validation: 0.")
-    assert done.err == "finetune: wrote run\n"
+    assert re.fullmatch(r"head=item_knn: fitting takes about [0-9.,]+ [KM]iB of memory\nfinetune: wrote run\n", done.err)
     assert Path("runs/finetune/latest").resolve() == Path("run").resolve()
     assert yaml.safe_load(Path("run/config.yaml").read_text("utf-8"))["head"]["kind"] == "item_knn"
-    assert [e["event"] for e in events("run")] == ["started", "chosen", "finished"]
+    assert [e["event"] for e in events("run")] == ["started", "memory", "fitted", "chosen", "memory",
+                                                     "fitted", "finished"]
     found = manifest("run")
     assert (found["head"], found["seed"], found["refit"], found["fitted_on"]) == (
         "item_knn", 3, "train_valid", ["train", "valid"])
@@ -233,7 +235,7 @@ def test_the_log_has_every_step_and_tensorboard_has_curves(llmrec, settings, enc
     assert done.code == 0
     found = [e["event"] for e in events("run")]
     assert (found.count("step"), found.count("validation")) == (12, 3)
-    assert done.err.splitlines()[0].startswith("two_tower: epoch 1/3, loss ")
+    assert done.err.splitlines()[1].startswith("two_tower: epoch 1/3, loss ")
     assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
 
 

@@ -1,0 +1,221 @@
+"""Search spaces: which settings of a recipe tuning may change, and a recipe with others in their place.
+
+A key of `head.search` names a setting of the head (`l2`, `features.text`) or of a group that the head uses
+(`optim.learning_rate`).
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+from llmrec_cli.settings.base import Builder, Settings, defaults, nearest, to_plain
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.heads.base import Range
+
+PARTS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
+SCALARS = (bool, int, float, str)
+NO_EFFECT = "has no effect"
+NOT_SEARCHED = ("kind", "search")
+RANGE = [f.name for f in dataclasses.fields(Range)]
+Scalar = tuple[str, tuple[str, ...], tuple[type, ...]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A setting in a recipe.
+
+    Attributes
+    ----------
+    part : the field of the recipe: `head`, `optim`, ...
+    path : the fields inside it
+    kinds : the types its value may have
+    """
+
+    part: str
+    path: tuple[str, ...]
+    kinds: tuple[type, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its numbers are whole numbers."""
+        return int in self.kinds and float not in self.kinds
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it can be given as a number."""
+        return int in self.kinds or float in self.kinds
+
+    def value(self, recipe: Recipe) -> Any:
+        """Return the value that it has in a recipe."""
+        value: Any = getattr(recipe, self.part)
+        for name in self.path:
+            value = getattr(value, name)
+        return value
+
+    def usual(self, recipe: Recipe) -> Any:
+        """Return the value that it has where nobody gives one."""
+        value: Any = defaults(type(getattr(recipe, self.part)))
+        for name in self.path:
+            value = value[name]
+        return value
+
+
+def flat_search(search: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a search space with a key for each setting; what dots made a mapping of is one key again.
+
+    `head.search.features.text.high=9` comes as {features: {text: {high: 9}}}, and is laid over what is there already
+    under `features.text`. A setting of null is taken out.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in _leaves(search):
+        key, _, last = name.rpartition(".")
+        if value is None and last not in RANGE:
+            flat = {k: v for k, v in flat.items() if k != name and not k.startswith(f"{name}.")}
+        elif not key or value == {}:
+            flat.setdefault(name, value)
+        else:
+            flat[key] = {**flat.get(key, {}), last: value}
+    return flat
+
+
+def _leaves(mapping: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{inside}{key}.")
+        else:
+            yield f"{inside}{key}", value
+
+
+def places(recipe: Recipe) -> dict[str, Place]:
+    """Return every setting that a search space of the recipe's head may name, by its key."""
+    found = {key: Place("head", path, kinds) for key, path, kinds in _scalars(type(recipe.head))}
+    for part in PARTS:
+        settings = getattr(recipe, part)
+        if settings is not None and part in recipe.head.uses():
+            found |= {f"{part}.{key}": Place(part, path, kinds) for key, path, kinds in _scalars(type(settings))}
+    return found
+
+
+def searched(recipe: Recipe) -> dict[str, Range]:
+    """Return the part of the head's search space that applies to the options that are chosen.
+
+    A range of `loss.temperature` does not where loss=bce has no such setting but another loss has.
+    """
+    known = places(recipe)
+    return {key: found for key, found in recipe.head.search.items() if key in known}
+
+
+def with_values(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
+    """Return the recipe with other values of the settings that the keys name, and what is wrong with them.
+
+    The head of the result has no search space: it is a choice, not something to choose from.
+    """
+    known = places(recipe)
+    changed = dict(recipe.__dict__) | {"head": replace(recipe.head, search={})}
+    problems = []
+    for part in dict.fromkeys(["head", *(known[key].part for key in values)]):
+        plain = to_plain(changed[part])
+        for key, value in values.items():
+            if known[key].part == part:
+                _put(plain, known[key], value)
+        builder = Builder(GROUPS)
+        built = builder.settings(type(changed[part]), plain, "" if part == "head" else part)
+        problems += builder.found
+        changed[part] = changed[part] if built is None else built
+    whole = Recipe(**changed)
+    return whole, [*problems, *whole.problems()]
+
+
+def proposal(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with those that have no effect beside the others (BM25's `k1` with weighting=none) as usual."""
+    known = places(recipe)
+    idle = {problem.partition("=")[0] for problem in with_values(recipe, values)[1] if NO_EFFECT in problem}
+    return {key: known[key].usual(recipe) if key in idle else value for key, value in values.items()}
+
+
+def without_search(recipe: Recipe) -> Recipe:
+    """Return the recipe as it is fitted and saved: without ranges, which are of no use any more."""
+    head = recipe.head
+    if isinstance(head, Fusion):
+        head = replace(head, members={name: without_search(member) for name, member in head.members.items()})
+    return replace(recipe, head=replace(head, search={}))
+
+
+def tuned_parts(recipe: Recipe) -> dict[str, Recipe]:
+    """Return what is tuned, each by itself: the members of a fusion by name, or the head under its kind."""
+    head = recipe.head
+    parts = head.members if isinstance(head, Fusion) else {head.kind: recipe}
+    return {name: part for name, part in parts.items() if searched(part)}
+
+
+def search_problems(recipe: Recipe, where: str = "head") -> Iterator[str]:
+    """Yield a sentence for each range of a search space, members' too, that cannot be tried."""
+    head = recipe.head
+    if isinstance(head, Fusion):
+        for key in head.search:
+            yield (f"{where}.search.{key}: a fusion is tuned through its members; give the range to one of them, "
+                   f"{where}.members.<name>.search.<setting>")
+        for name, member in head.members.items():
+            yield from search_problems(member, f"{where}.members.{name}")
+        return
+    known = places(recipe)
+    for key, tried in head.search.items():
+        if key in known:
+            yield from (f"{where}.search.{key}{problem}" for problem in _range_problems(recipe, key, known[key], tried))
+        elif not _of_another_option(recipe, key):
+            yield f"{where}.search.{key}: head={head.kind} has no such setting{nearest(key, known)}"
+
+
+def _range_problems(recipe: Recipe, key: str, place: Place, tried: Range) -> Iterator[str]:
+    """Yield what is wrong with the values of a range, each as it follows the key."""
+    if tried.choices is not None:
+        values = {f".choices={value}": value for value in tried.choices}
+    elif not place.is_number:
+        yield ": is not a number; give choices=[...] instead of low and high"
+        return
+    else:
+        values = {f".{end}={value:g}": value for end in ("low", "high") if (value := getattr(tried, end)) is not None}
+    usual = set(with_values(recipe, {key: place.value(recipe)})[1])
+    for shown, value in values.items():
+        if place.is_whole and isinstance(value, float):
+            if not value.is_integer():
+                yield f"{shown}: expected a whole number"
+                continue
+            value = int(value)
+        for problem in with_values(recipe, {key: value})[1]:
+            # What has no effect beside the given settings may have one beside others that are tried.
+            if problem not in usual and NO_EFFECT not in problem:
+                yield f"{shown}: {problem.partition(': ')[2]}"
+
+
+def _of_another_option(recipe: Recipe, key: str) -> bool:
+    """Return whether a key names a setting that another option of a used group has than the one that is chosen."""
+    part, _, rest = key.partition(".")
+    options = GROUPS[part].values() if part in PARTS and part in recipe.head.uses() else ()
+    return any(rest == name for option in options for name, _, _ in _scalars(option))
+
+
+def _scalars(cls: type[Settings], inside: tuple[str, ...] = ()) -> Iterator[Scalar]:
+    """Yield key, path and types of every number, text and switch in a settings dataclass."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if field.name in NOT_SEARCHED or "group" in field.metadata:
+            continue
+        hint, path = hints[field.name], (*inside, field.name)
+        if isinstance(hint, type) and issubclass(hint, Settings):
+            yield from _scalars(hint, path)
+            continue
+        united = get_origin(hint) in (typing.Union, types.UnionType)
+        kinds = tuple(kind for kind in (get_args(hint) if united else (hint,)) if kind in SCALARS)
+        if kinds:
+            yield ".".join(path), path, kinds
+
+
+def _put(plain: dict[str, Any], place: Place, value: Any) -> None:
+    for name in place.path[:-1]:
+        plain = plain[name]
+    plain[place.path[-1]] = value

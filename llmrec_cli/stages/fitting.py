@@ -1,0 +1,23 @@
+"""Fitting a head: memory stated before, time and memory noted after."""
+
+import sys
+import time
+
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.stages.memory import in_words, require_memory, taken_by
+
+
+def fit(recipe: Recipe, data: TrainingData, context: Context, quiet: bool = False) -> Head:
+    """Return the head of a recipe, fitted. With `quiet` what it takes is only written to the log."""
+    head = build(recipe)
+    needed = require_memory(head, data, context.device)
+    context.log("memory", head=recipe.head.kind, stated=needed)
+    if not quiet:
+        print(f"head={recipe.head.kind}: fitting takes about {in_words(needed)} of memory", file=sys.stderr)
+    started = time.monotonic()
+    taken = taken_by(lambda: head.fit(data, context))
+    context.log("fitted", head=recipe.head.kind, seconds=round(time.monotonic() - started, 3), memory_stated=needed,
+                memory_taken=taken)
+    return head

@@ -1,0 +1,49 @@
+"""The journal of a tuning: Optuna's file of what was tried, whole again after a kill."""
+
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from llmrec_cli.errors import ArtifactError
+from llmrec_cli.run_dir import writing
+
+
+class _RunLock(JournalFileOpenLock):
+    """Nothing: who writes here holds the lock of the run. Optuna's own outlives a kill, and the next run would wait."""
+
+    def acquire(self) -> bool:
+        """Return that the lock is held."""
+        return True
+
+    def release(self) -> None:
+        """Keep the run's lock."""
+
+
+class _Backend(JournalFileBackend):
+    """Optuna's, with a full disk told as one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            super().__init__(str(path), _RunLock(str(path)))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write and flush lines."""
+        with writing(self.path):
+            super().append_logs(logs)
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """Return the storage in `path`, new or gone on with. What a kill cut off in the middle of a line is taken out."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content[:content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with writing(path), path.open("r+b") as stream:
+                stream.truncate(len(whole))
+    try:
+        return JournalStorage(_Backend(path))
+    except (ValueError, KeyError) as error:
+        raise ArtifactError(f"{path}: is damaged ({error}); start a new run without resume=") from error

@@ -1,0 +1,206 @@
+"""Search spaces: every head's is one that can be tried, and a range that cannot is refused by its key."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmrec_cli.config import compose
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.settings.base import Builder, to_plain
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.head import HEADS, Ease, Fusion, ItemKnn, Recipe, TwoTower
+from llmrec_cli.settings.heads.base import Range
+from llmrec_cli.settings.loss import Bce, Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.search import (
+    flat_search,
+    places,
+    proposal,
+    search_problems,
+    searched,
+    tuned_parts,
+    with_values,
+    without_search,
+)
+
+TUNED = [name for name in HEADS if name not in ("popularity", "fusion")]
+SPACES = {name: compose("finetune", [f"head={name}"]).recipe for name in TUNED}
+TOWER = {"encoder": None, "peft": None, "adversarial": None, "loss": Softmax(), "optim": AdamW()}
+
+
+def problems(*typed):
+    with pytest.raises(ConfigError) as error:
+        compose("finetune", list(typed))
+    return error.value.problems
+
+
+def search_of(*typed):
+    return compose("finetune", ["tune.trials=2", *typed]).head.search
+
+
+# --- the spaces that come with the heads
+
+@pytest.mark.parametrize("name", TUNED)
+def test_every_setting_that_a_head_lets_tuning_change_is_there_and_its_ends_are_allowed(name):
+    recipe = SPACES[name]
+    assert list(search_problems(recipe)) == []
+    # Unless an option was chosen that has no such setting, which nobody did here.
+    assert searched(recipe).keys() == recipe.head.search.keys()
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_what_is_given_is_within_the_range_or_one_of_the_choices_so_that_the_first_trial_teaches(name):
+    recipe = SPACES[name]
+    for key, tried in recipe.head.search.items():
+        value = places(recipe)[key].value(recipe)
+        if tried.choices is not None:
+            assert value in tried.choices, key
+        else:
+            assert tried.low <= value <= tried.high, key
+
+
+@pytest.mark.parametrize("name", [name for name in TUNED if SPACES[name].head.search])
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_whatever_is_drawn_from_a_space_makes_settings_without_problems(name, data):
+    recipe = SPACES[name]
+    values = {}
+    for key, tried in recipe.head.search.items():
+        if tried.choices is not None:
+            values[key] = data.draw(st.sampled_from(tried.choices), key)
+        elif places(recipe)[key].is_whole:
+            values[key] = data.draw(st.integers(int(tried.low), int(tried.high)), key)
+        else:
+            values[key] = data.draw(st.floats(tried.low, tried.high), key)
+    values = proposal(recipe, values)
+    changed, found = with_values(recipe, values)
+    assert found == []
+    assert {key: places(changed)[key].value(changed) for key in values} == values
+
+
+# --- ranges from the shell
+
+def test_one_end_of_a_range_is_changed_and_a_range_is_taken_out_by_its_key():
+    before = search_of("head=two_tower")
+    after = search_of("head=two_tower", "head.search.dropout.high=0.4", "head.search.optim.learning_rate.low=0.002",
+                      "head.search.id_scale=null", "head.search.loss=null")
+    assert after.keys() == before.keys() - {"id_scale", "loss.temperature"}
+    assert (after["dropout"].low, after["dropout"].high) == (before["dropout"].low, 0.4)
+    rate = before["optim.learning_rate"]
+    assert after["optim.learning_rate"] == Range(0.002, rate.high, rate.log)
+
+
+def test_a_range_is_added_whole_or_an_end_at_a_time_also_to_a_member():
+    added = search_of("head=item_knn", "head.search={}", "head.search.k={low: 10, high: 20}",
+                      "head.search.weighting.choices=[none, bm25]", "head.search.shrinkage.low=1",
+                      "head.search.shrinkage.high=5", "head.search.shrinkage.log=true")
+    assert added["k"] == Range(10, 20)
+    assert added["weighting"] == Range(choices=["none", "bm25"])
+    assert added["shrinkage"] == Range(1, 5, True)
+    fusion = compose("finetune", ["tune.trials=2", "head.members.ease.search.features.text={low: 1, high: 9}"]).head
+    assert fusion.members["ease"].head.search["features.text"] == Range(1, 9)
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    (["head.search.l3={low: 1, high: 2}"], "head.search.l3: head=ease has no such setting (did you mean 'l2'?)"),
+    (["head.search.features.txt={low: 1, high: 2}"],
+     "head.search.features.txt: head=ease has no such setting (did you mean 'features.text'?)"),
+    (["head.search.optim.epochs={low: 1, high: 2}"], "head.search.optim.epochs: head=ease has no such setting"),
+    (["head.search.search={choices: [1]}"], "head.search.search: head=ease has no such setting"),
+    (["head.search.l2={low: -1, high: 2}"], "head.search.l2.low=-1: must be above 0"),
+    (["head.search.features.text={low: 3, high: 1}"],
+     "head.search.features.text.low=3.0, high=1.0: give both, high above low, or choices=[...]"),
+    (["head.search.features.text={low: 0, high: 1, log: true}"],
+     "head.search.features.text.low=0.0: must be above 0 with log=true"),
+    (["head.search.features.text={lo: 0, high: 1}"], "head.search.features.text.lo: unknown key (did you mean 'low'?)"),
+    (["head.search.l2=7"], "head.search.l2=7: expected a mapping of settings"),
+    (["head.search.l2.choices=[1,x]"], "head.search.l2.choices=x: expected a number"),
+    (["head=item_knn", "head.search.k={low: 1.5, high: 9}"], "head.search.k.low=1.5: expected a whole number"),
+    (["head=item_knn", "head.search.k={low: 0, high: 9}"], "head.search.k.low=0: must be at least 1"),
+    (["head=item_knn", "head.search.weighting={low: 1, high: 2}"],
+     "head.search.weighting: is not a number; give choices=[...] instead of low and high"),
+    (["head=item_knn", "head.search.weighting.choices=[none,bm52]"],
+     "head.search.weighting.choices=bm52: choose one of none, tfidf, bm25 (did you mean 'bm25'?)"),
+    (["head=fusion", "head.search.l2={low: 1, high: 2}"],
+     "head.search.l2: a fusion is tuned through its members; give the range to one of them, "
+     "head.members.<name>.search.<setting>"),
+    (["head=fusion", "head.members.ease.search.l2={low: -1, high: 2}"],
+     "head.members.ease.search.l2.low=-1: must be above 0"),
+])
+def test_a_range_that_cannot_be_tried_is_refused_by_its_key(typed, expected):
+    head = [] if typed[0].startswith("head=") else ["head=ease"]
+    found = problems(*head, "tune.trials=2", *typed)
+    assert [p for p in found if p.startswith(expected)], found
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    (["tune.trials=-1"], "tune.trials=-1: must be at least 0"),
+    (["tune.trials=many"], "tune.trials=many: expected a whole number"),
+    (["tune.trials=2", "tune.timeout_s=0"], "tune.timeout_s=0.0: must be above 0"),
+    (["tune.trials=2", "tune.num_startup=0"], "tune.num_startup=0: must be at least 1"),
+    (["tune.trails=2"], "tune.trails: unknown key (did you mean 'trials'?)"),
+    (["tune.timeout_s=60"], "tune.timeout_s=60.0: has no effect without tuning; set tune.trials=<number>"),
+    (["tune.pruning=false"], "tune.pruning=false: has no effect without tuning; set tune.trials=<number>"),
+    (["head.search.l2.high=900"], "head.search.l2.high=900: has no effect without tuning; set tune.trials=<number>"),
+    (["tune.trials=0", "head.search.l2.high=900"], "head.search.l2.high=900: has no effect without tuning"),
+    (["head=ease", "tune.trials=2", "head.search.l2={low: 1, high: 2}", "tune.pruning=false"],
+     "tune.pruning=false: has no effect, since head=ease is not trained by epochs"),
+    (["head=popularity", "tune.trials=2"], "tune.trials=2: head=popularity has nothing to tune, since its search space "
+                                           "is empty; give a range, head.search.<setting>="),
+])
+def test_a_setting_of_tuning_that_is_wrong_or_of_no_use_is_refused(typed, expected):
+    found = problems(*(typed if typed[0].startswith("head=") else ["head=ease", *typed]))
+    assert [p for p in found if p.startswith(expected)], found
+
+
+# --- the functions
+
+def test_what_has_no_effect_beside_other_values_is_as_usual_and_the_rest_is_as_proposed():
+    recipe = Recipe(head=ItemKnn(weighting="bm25", k1=3.0))
+    assert proposal(recipe, {"weighting": "bm25", "k1": 2.0, "k": 7}) == {"weighting": "bm25", "k1": 2.0, "k": 7}
+    assert proposal(recipe, {"weighting": "none", "k1": 2.0, "k": 7}) == {"weighting": "none", "k1": 1.2, "k": 7}
+    plain = Recipe(head=ItemKnn(search={"k1": Range(1, 2)}))
+    assert list(search_problems(plain)) == []
+
+
+def test_dots_in_keys_and_mappings_are_the_same_and_the_later_wins():
+    assert flat_search({"features.text": {"low": 0, "high": 3}, "l2": {"low": 1}, "k": {"low": 1, "high": 2},
+                        "features": {"text": {"high": 9}, "words": {"choices": [1]}}, "optim": None, "k2": None}) == {
+        "features.text": {"low": 0, "high": 9}, "l2": {"low": 1}, "k": {"low": 1, "high": 2},
+        "features.words": {"choices": [1]}}
+    assert flat_search({"optim.epochs": {"low": 1, "high": 2}, "l2": {"low": 1, "high": 2}, "optim": None}) == {
+        "l2": {"low": 1, "high": 2}}
+
+
+def test_a_range_of_a_setting_that_only_another_loss_has_waits_for_that_loss():
+    head = TwoTower(search={"loss.temperature": Range(0.1, 0.2), "dropout": Range(0, 0.5)})
+    softmax, bce = Recipe(head=head, **TOWER), Recipe(head=head, **TOWER | {"loss": Bce()})
+    assert searched(softmax).keys() == {"loss.temperature", "dropout"}
+    assert searched(bce).keys() == {"dropout"}
+    assert list(search_problems(bce)) == []
+
+
+def test_values_are_put_in_their_places_and_what_is_wrong_with_them_is_told():
+    recipe = Recipe(head=TwoTower(search={"dropout": Range(0, 0.5)}), **TOWER)
+    changed, found = with_values(recipe, {"dropout": 0.25, "optim.learning_rate": 0.5, "loss.temperature": 2})
+    assert found == []
+    assert (changed.head.dropout, changed.optim.learning_rate, changed.loss.temperature) == (0.25, 0.5, 2.0)
+    assert changed.head.search == {}
+    assert (recipe.head.dropout, recipe.optim.learning_rate) == (0.5, 1e-3)
+    assert with_values(recipe, {"dropout": 2.0, "optim.epochs": 0})[1] == [
+        "dropout=2.0: must be at most 0.99", "optim.epochs=0: must be at least 1"]
+
+
+def test_nothing_of_a_space_is_left_in_what_is_saved_and_what_is_saved_is_read_again():
+    recipe = Recipe(head=Fusion(members={"near": Recipe(head=ItemKnn(search={"k": Range(1, 9)})),
+                                         "ease": Recipe(head=Ease())}))
+    assert tuned_parts(recipe).keys() == {"near"}
+    bare = without_search(recipe)
+    assert bare.head.members["near"].head.search == {}
+    for each in (recipe, bare):
+        builder = Builder(GROUPS)
+        assert builder.settings(Recipe, to_plain(each)) == each
+        assert builder.found == []
+    old = to_plain(bare)
+    del old["head"]["search"], old["head"]["members"]["near"]["head"]["search"]
+    assert Builder(GROUPS).settings(Recipe, old) == bare
