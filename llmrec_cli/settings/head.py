@@ -6,8 +6,13 @@ from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import Settings, option
 from llmrec_cli.settings.heads.base import HeadSettings, Popularity
+from llmrec_cli.settings.heads.content import Content
 from llmrec_cli.settings.heads.ease import Ease
+from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
+from llmrec_cli.settings.heads.ials import Ials
+from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neighbours import ItemKnn, UserKnn
+from llmrec_cli.settings.heads.neural_cf import NeuralCf
 from llmrec_cli.settings.heads.two_tower import TwoTower
 
 
@@ -22,12 +27,19 @@ class Fusion(HeadSettings):
     kind: str = "fusion"
     members: dict[str, "Recipe"] = field(default_factory=dict)
     normalise: str = "zscore"
-    """zscore | raw: how a member's scores of one query are scaled before they are added."""
+    """zscore | rank | raw: how a member's scores of one query are scaled before they are added; rank is
+    1 / (60 + rank)."""
     weights: str | dict[str, float] = "learned"
     """`learned`: coordinate ascent on the validation metric, falling back to the best member; or a number each."""
+    cold_weights: dict[str, float] = field(default_factory=dict)
+    """With given weights: those of items without training interactions, where they differ."""
+    long_weights: dict[str, float] = field(default_factory=dict)
+    """With given weights: those of queries with at least `long_history` items in their history, where they differ."""
+    long_history: int = 0
+    """Items that make a history long, at least 1 where there are long_weights."""
 
     def problems(self) -> Iterator[str]:
-        yield from self.check("normalise", among=("zscore", "raw"))
+        yield from self.check("normalise", among=("zscore", "rank", "raw"))
         if not self.members:
             yield "members: empty; name at least one, head.members.<name>.head=<head>"
         for name, member in self.members.items():
@@ -37,9 +49,24 @@ class Fusion(HeadSettings):
                 yield f"members.{name}: a member's name is made of letters, digits, '_' and '-'"
         if isinstance(self.weights, str):
             yield from self.check("weights", among=("learned",))
+            for key in ("cold_weights", "long_weights"):
+                if getattr(self, key):
+                    yield f"{key}: has no effect with weights=learned; give weights a number each too"
         else:
-            for name in sorted(set(self.members) ^ set(self.weights)):
-                yield f"weights.{name}: weights and members must have the same names"
+            yield from self._problems_of_weights(self.weights)
+        if bool(self.long_weights) != (self.long_history > 0):
+            yield f"long_history={self.long_history}: give long_weights and a long_history of at least 1, or neither"
+
+    def _problems_of_weights(self, weights: dict[str, float]) -> Iterator[str]:
+        for key, given in (("weights", weights), ("cold_weights", self.cold_weights),
+                           ("long_weights", self.long_weights)):
+            for name in sorted(set(self.members) ^ set(given)) if given or key == "weights" else ():
+                yield f"{key}.{name}: weights and members must have the same names"
+            for name, weight in given.items():
+                if weight < 0:
+                    yield f"{key}.{name}={weight}: must be at least 0"
+            if given and max(given.values()) == 0:
+                yield f"{key}: one of them must be above 0"
 
     def uses(self) -> set[str]:
         return set().union(*(member.head.uses() for member in self.members.values()))
@@ -56,6 +83,11 @@ class Recipe(Settings):
     loss: Any = option("loss", optional=True)
     optim: Any = option("optim", optional=True)
 
+    def problems(self) -> Iterator[str]:
+        if isinstance(self.head, HeadSettings) and self.loss is not None and "loss" in self.head.uses():
+            yield from self.head.problems_with(self.loss)
 
-HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "two_tower": TwoTower,
-         "fusion": Fusion}
+
+HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
+         "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
+         "content": Content, "fusion": Fusion}

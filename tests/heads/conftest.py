@@ -15,9 +15,12 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
+from llmrec_cli.settings.head import Content, Ease, Fusion, Ials, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
+from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
 from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.heads.mf import Mf
+from llmrec_cli.settings.heads.neural_cf import NeuralCf
+from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import Frozen, Lora
 from llmrec_cli.stages.recommend import widened
@@ -86,17 +89,27 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
         "user_knn_bm25": shop.recipe(UserKnn(k=20, weighting="bm25")),
         "ease": shop.recipe(Ease(l2=20)),
         "ease_features": shop.recipe(Ease(l2=20, features=features)),
+        "ials": shop.recipe(Ials(embedding_size=16)),
+        "ials_features": shop.recipe(Ials(embedding_size=16, features=FeatureWeights(text=1.0, attributes=1.0))),
+        "mf": shop.recipe(Mf(embedding_size=16)),
+        "mf_cosine_bpr": shop.recipe(Mf(embedding_size=16, candidates=10, l2=0.01), loss=Bpr(similarity="cosine")),
+        "mf_mse": shop.recipe(Mf(embedding_size=16, target="choice", l2=0.01), loss=Mse()),
+        "neural_cf": shop.recipe(NeuralCf(embedding_size=16, candidates=20, l2=0.01), loss=Bce()),
+        "factorization_machine": shop.recipe(FactorizationMachine(embedding_size=16)),
         "two_tower_frozen": shop.recipe(TwoTower(embedding_size=16, dropout=0.1), adversarial=Fgm()),
         "two_tower_lora": shop.recipe(TwoTower(embedding_size=16, dropout=0.1, encoded_items=16),
                                       peft=Lora(rank=2, num_layers=1), adversarial=Fgm()),
+        "content": shop.recipe(Content(features=features)),
         "fusion": shop.recipe(Fusion(members=members)),
         "fusion_raw": shop.recipe(Fusion(members=members, normalise="raw",
                                          weights={"ease": 1.0, "near": 0.5, "tower": 0.1})),
     }
 
 
-NAMES = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "user_knn_bm25", "ease",
-         "ease_features", "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw")
+NAMES = ("ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf",
+         "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora", "content", "fusion",
+         "mf", "mf_cosine_bpr", "mf_mse", "neural_cf", "factorization_machine",
+         "fusion_raw")
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,12 @@ from llmrec_cli.scoring.topk import item_hash_ranks
 from tests.heads.conftest import NAMES, recipes
 
 # Heads that see nothing of a known user but the history, the user's own row in the data apart.
-BY_HISTORY_ALONE = ("popularity", "item_knn", "item_knn_bm25", "ease", "ease_features")
-BY_TEXT = ("ease_features", "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw")
+BY_HISTORY_ALONE = ("content", "ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "ease",
+                    "ease_features")
+BY_TEXT = ("content", "ials_features", "ease_features", "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw")
+# Heads whose scores have no natural 0: what they know nothing of is put at the end of the list, not at 0.
+NEVER_AHEAD = ("mf", "mf_cosine_bpr", "mf_mse", "neural_cf")
+BY_ATTRIBUTES = ("factorization_machine",)
 
 every_head = pytest.mark.parametrize("name", NAMES)
 
@@ -138,12 +142,31 @@ def test_an_added_item_is_scored_by_its_text(fitted, shop, name):
     assert (head.score(shop.known(num_added=3))[:, 44:].std(dim=0) > 0).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {*BY_TEXT}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {*BY_TEXT, *NEVER_AHEAD, *BY_ATTRIBUTES}))
 def test_an_added_item_of_a_head_without_text_is_not_liked_more_than_a_known_one(fitted, shop, name):
     head = deepcopy(fitted(name))
     assert not head.answers_text
     head.add_items(newcomers(shop.data.items))
     assert (head.score(shop.known(num_added=3))[:, 44:] == 0).all()
+
+
+@pytest.mark.parametrize("name", NEVER_AHEAD)
+def test_an_added_item_that_nothing_is_known_of_is_never_ahead(fitted, shop, name):
+    head = deepcopy(fitted(name))
+    head.add_items(newcomers(shop.data.items))
+    scores = head.score(shop.known(num_added=3))
+    assert (scores[:, 44:] <= scores[:, :44].min(dim=1, keepdim=True).values).all()
+
+
+@pytest.mark.parametrize("name", BY_ATTRIBUTES)
+def test_an_added_item_is_scored_by_its_attributes(fitted, shop, name):
+    head, items = deepcopy(fitted(name)), shop.data.items
+    twins = [n for n in range(3, len(items)) if (items.attributes[n] != items.attributes[0]).nnz == 0][:1]
+    head.add_items(newcomers(items, (0, 1, *twins)))
+    new = head.score(shop.known(num_added=3))[:, 44:]
+    assert (new.std(dim=0) > 0).all()
+    torch.testing.assert_close(new[:, 0], new[:, 2])
+    assert (new[:, 0] != new[:, 1]).any()
 
 
 @pytest.mark.parametrize("name", BY_TEXT)

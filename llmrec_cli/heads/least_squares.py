@@ -1,0 +1,204 @@
+"""Half-steps of alternating least squares: ridge regressions of many rows on the same fixed factors.
+
+Shapes: R rows to solve for, C columns with fixed factors, D dimensions, B rows of a batch, Z pairs observed in it.
+
+Row r minimises (Rendle et al. 2022, eq. 3, for one row)
+
+    sum over its observed columns (1 - x.y_c)^2  +  w * sum over all columns (x.y_c)^2  +  penalty_r * |x - prior_r|^2
+
+by conjugate gradients from where it stands (Takacs et al. 2011), so that each step lowers the loss. Differs: all rows
+of a batch step together, on the compressed rows as they are, without padding: products of the observed pairs alone,
+then sums of the factors by row. And the steps are preconditioned by what a row with n observed columns is expected to
+have,
+
+    w * Y'Y + penalty + n * (mean of y y' over observed pairs)
+
+which the solutions of one generalised eigenproblem, D by D, make diagonal for every row at once. So one step does what
+takes three or more without it.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.errors import DivergedError
+
+BATCH_BYTES = 2**22
+"""Working set of a batch of rows: a part of the last cache level."""
+CHUNK_ROWS = 2**14
+MOST_STEPS = 200
+
+# torch says it once a process; the two products that are used here are held against dense ones by the tests.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """How the ridge penalty of a row grows with the pairs observed in it (Rendle et al. 2022, eq. 5).
+
+    `scale * (n + offset)^exponent`, where `offset` is the weight of all pairs that are not observed. `usual` is the
+    number of observed columns in the row of a random interaction.
+    """
+
+    scale: float
+    offset: float
+    exponent: float
+    usual: float
+
+    @classmethod
+    def of(cls, counts_R: np.ndarray, offset: float, l2: float, exponent: float) -> "Penalty":
+        """Return the penalty of rows with these counts, scaled so that its mean is that of exponent 1 with `l2`."""
+        sizes_R = counts_R.astype(np.float64) + offset
+        return cls(float(l2 * sizes_R.mean() / (sizes_R**exponent).mean()), offset, exponent,
+                   float((counts_R.astype(np.float64)**2).sum() / counts_R.sum()))
+
+    def __call__(self, counts: torch.Tensor) -> torch.Tensor:
+        """Return the penalty of rows with these numbers of observed columns."""
+        return self.scale * (counts + self.offset)**self.exponent
+
+    def line(self) -> tuple[float, float]:
+        """Return penalty(0) and slope of the tangent at the usual count, both at least 0."""
+        at = self.usual + self.offset
+        slope = self.scale * self.exponent * at**(self.exponent - 1)
+        return self.scale * at**self.exponent - self.usual * slope, slope
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are solved together: their place, their numbers of observed columns (B, 1), and these columns."""
+
+    rows: slice
+    counts_B1: torch.Tensor
+    starts: torch.Tensor
+    columns: torch.Tensor
+    num_columns: int
+
+    def products(self, x_BD: torch.Tensor, y_CD: torch.Tensor) -> torch.Tensor:
+        """Return x.y of the observed pairs (Z,)."""
+        return torch.sparse.sampled_addmm(self._matrix(x_BD.new_zeros(len(self.columns))), x_BD, y_CD.T,
+                                          beta=0.0).values()
+
+    def sums(self, values_Z: torch.Tensor, y_CD: torch.Tensor) -> torch.Tensor:
+        """Return the sum of y times the pair's value, for each row (B, D)."""
+        matrix = self._matrix(values_Z)
+        # The first is twice as fast and exists on the CPU only.
+        return torch.sparse.mm(matrix, y_CD, "sum") if values_Z.device.type == "cpu" else matrix @ y_CD
+
+    def _matrix(self, values_Z: torch.Tensor) -> torch.Tensor:
+        return torch.sparse_csr_tensor(self.starts, self.columns, values_Z, (len(self.counts_B1), self.num_columns),
+                                       check_invariants=False)
+
+
+class Observed:
+    """The observed columns of each row, in batches whose working set fits into the cache.
+
+    Rows of similar length should be neighbours, since a batch goes on until its last row has converged.
+    """
+
+    def __init__(self, matrix_RC: sp.csr_array, embedding_size: int, device: torch.device) -> None:
+        self.num_rows, self.num_columns = matrix_RC.shape
+        self.starts = torch.from_numpy(matrix_RC.indptr.astype(np.int64))
+        self.columns = torch.from_numpy(matrix_RC.indices.astype(np.int32, copy=False)).to(device)
+        cost_R = np.cumsum(24 * embedding_size + 12 * np.diff(matrix_RC.indptr).astype(np.int64))
+        self.bounds = np.append(np.unique(cost_R // BATCH_BYTES, return_index=True)[1], self.num_rows).tolist()
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield all rows, in order."""
+        for first, end in zip(self.bounds[:-1], self.bounds[1:], strict=True):
+            starts = self.starts[first:end + 1]
+            low, high = int(starts[0]), int(starts[-1])
+            counts_B1 = starts.diff().to(torch.float32)[:, None].to(self.columns.device)
+            yield Batch(slice(first, end), counts_B1, (starts - low).to(self.columns.device, torch.int32),
+                        self.columns[low:high], self.num_columns)
+
+
+class Ridge:
+    """What all rows share: the fixed factors in the basis in which the expected normal equations are diagonal."""
+
+    def __init__(self, y_CD: torch.Tensor, counts_C: torch.Tensor, unobserved: float, penalty: Penalty) -> None:
+        """Prepare for fixed factors.
+
+        `counts_C` is how often a column is observed; a column with 0 is no part of what is not observed either.
+        `unobserved` is w above.
+        """
+        self.penalty = penalty
+        self.base, slope = penalty.line()
+        all_DD, seen_DD = _grams(y_CD, counts_C)
+        eye_DD = torch.eye(len(all_DD), dtype=torch.float64)
+        shared_DD = unobserved * all_DD + self.base * eye_DD
+        factor_DD, failed = torch.linalg.cholesky_ex(shared_DD)
+        if failed or not torch.isfinite(factor_DD).all():
+            raise DivergedError(f"head=ials: the normal equations cannot be solved with a penalty of {self.base:.3g} "
+                                f"beside factors as large as {float(y_CD.abs().max()):.3g}; choose a higher head.l2")
+        half_DD = torch.linalg.solve_triangular(factor_DD, seen_DD + slope * eye_DD, upper=False)
+        per_pair_DD = torch.linalg.solve_triangular(factor_DD, half_DD.T.contiguous(), upper=False)
+        expected_D, basis_DD = torch.linalg.eigh((per_pair_DD + per_pair_DD.T) / 2)
+        basis_DD = torch.linalg.solve_triangular(factor_DD.T, basis_DD, upper=True)
+        into_DD, gram_DD = shared_DD @ basis_DD, basis_DD.T @ basis_DD
+        self.basis_DD, self.into_DD, self.gram_DD, self.expected_D = (
+            t.to(y_CD.device, torch.float32) for t in (basis_DD, into_DD, gram_DD, expected_D.clamp(min=0)))
+        self.y_CD = y_CD @ self.basis_DD
+
+    def improve(self, observed: Observed, x_RD: torch.Tensor, num_steps: int,
+                prior_RD: torch.Tensor | None = None) -> None:
+        """Take `num_steps` steps from `x_RD`, in place."""
+        for batch in observed.batches():
+            prior_BD = None if prior_RD is None else prior_RD[batch.rows]
+            x_RD[batch.rows] = self._steps(batch, x_RD[batch.rows], prior_BD, num_steps, 0.0)
+
+    def solve(self, observed: Observed, tolerance: float) -> torch.Tensor:
+        """Return the solutions (R, D), each until its residual is `tolerance` of what it was at 0.
+
+        A row stops by itself, so its solution does not depend on the others.
+        """
+        x_RD = self.y_CD.new_empty((observed.num_rows, self.y_CD.shape[1]))
+        for batch in observed.batches():
+            x_RD[batch.rows] = self._steps(batch, None, None, MOST_STEPS, tolerance)
+        return x_RD
+
+    def _steps(self, batch: Batch, start_BD: torch.Tensor | None, prior_BD: torch.Tensor | None, num_steps: int,
+               tolerance: float) -> torch.Tensor:
+        """Return x (B, D) after preconditioned conjugate gradients (Golub and Van Loan 2013, algorithm 11.5.1)."""
+        penalty_B1 = self.penalty(batch.counts_B1)
+        above_B1 = penalty_B1 - self.base
+        inverse_BD = 1 / (1 + batch.counts_B1 * self.expected_D)
+        if start_BD is None:
+            x_BD = torch.zeros_like(inverse_BD)
+            residual_BD = batch.sums(inverse_BD.new_ones(len(batch.columns)), self.y_CD)
+        else:
+            x_BD = start_BD @ self.into_DD
+            residual_BD = batch.sums(1 - batch.products(x_BD, self.y_CD), self.y_CD)
+            residual_BD -= x_BD + above_B1 * (x_BD @ self.gram_DD)
+        if prior_BD is not None:
+            residual_BD += penalty_B1 * (prior_BD @ self.basis_DD)
+        step_BD = inverse_BD * residual_BD
+        size_B1 = (residual_BD * step_BD).sum(1, keepdim=True)
+        enough_B1 = tolerance**2 * size_B1
+        for left in range(num_steps, 0, -1):
+            image_BD = batch.sums(batch.products(step_BD, self.y_CD), self.y_CD)
+            image_BD += step_BD + above_B1 * (step_BD @ self.gram_DD)
+            length_B1 = size_B1 / (step_BD * image_BD).sum(1, keepdim=True)
+            # Rows that are done stay where they are, also those with nothing to do, whose length is 0 / 0.
+            length_B1 = torch.where(size_B1 > enough_B1, length_B1, 0)
+            x_BD += length_B1 * step_BD
+            residual_BD -= length_B1 * image_BD
+            towards_BD = inverse_BD * residual_BD
+            before_B1, size_B1 = size_B1, (residual_BD * towards_BD).sum(1, keepdim=True)
+            if left == 1 or not bool((size_B1 > enough_B1).any()):
+                break
+            step_BD = towards_BD + torch.where(before_B1 > 0, size_B1 / before_B1, 0) * step_BD
+        return x_BD @ self.basis_DD.T
+
+
+def _grams(y_CD: torch.Tensor, counts_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of y y' over columns that are ever observed, and its mean over observed pairs, float64 (D, D)."""
+    all_DD = seen_DD = torch.zeros((y_CD.shape[1],) * 2, dtype=torch.float64)
+    for start in range(0, len(y_CD), CHUNK_ROWS):
+        chunk, counts = y_CD[start:start + CHUNK_ROWS], counts_C[start:start + CHUNK_ROWS, None]
+        all_DD = all_DD + ((chunk * (counts > 0)).T @ chunk).cpu().double()
+        seen_DD = seen_DD + ((chunk * counts).T @ chunk).cpu().double()
+    return all_DD, seen_DD / float(counts_C.sum().clamp(min=1))

@@ -1,0 +1,40 @@
+"""iALS."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.features import FeatureWeights
+
+
+@dataclass
+class Ials(HeadSettings):
+    """Implicit ALS (Hu et al. 2008; Rendle et al. 2022), item factors drawn to their features where these have a
+    weight."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.ials.Ials"
+    kind: str = "ials"
+    embedding_size: int = 64
+    """Size of user and item factors, at least 1."""
+    unobserved_weight: float = 0.3
+    """Weight of a user-item pair without an interaction beside 1 for one with it, above 0, at most 1; less for sparser
+    data."""
+    l2: float = 0.01
+    """Ridge penalty per interaction, above 0; pairs without an interaction count by `unobserved_weight`."""
+    frequency_exponent: float = 1.0
+    """How the penalty grows with the number of interactions, 0 to 1: 0 is the same for all, 1 in proportion. The mean
+    penalty stays."""
+    iterations: int = 8
+    """Times that user factors, then item factors are improved, at least 1."""
+    features: FeatureWeights = field(default_factory=FeatureWeights)
+    """With weight w, features explain w^2 / (1 + w^2) of what the item factors differ by before anything is seen."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("embedding_size", "iterations", least=1)
+        yield from self.check("l2", above=0)
+        yield from self.check("unobserved_weight", above=0, most=1)
+        yield from self.check("frequency_exponent", least=0, most=1)
+
+    def uses(self) -> set[str]:
+        return {"encoder"} if self.features.text > 0 else set()
