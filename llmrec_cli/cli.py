@@ -5,12 +5,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from llmrec_cli import __version__
 from llmrec_cli.errors import ConfigError, LlmrecError
+from llmrec_cli.scoring import processes
 
 SUMMARIES = {
     "prepare": "raw files -> prepared data: checked, split, numbered",
@@ -53,17 +55,20 @@ def main() -> None:
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     try:
-        code = run(arguments)
-        sys.stdout.flush()
+        with processes.only_first_prints():
+            code = run(arguments)
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read stdout has left; what is unwritten goes nowhere, and Python must not try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if processes.is_first():
+            print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
     except LlmrecError as error:
-        print_error(error, debug="debug=true" in arguments)
+        if processes.is_first_to_tell():
+            print_error(error, debug="debug=true" in arguments)
         code = error.exit_code
     sys.exit(code)
 
@@ -175,13 +180,18 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
 
 
 def run_stage(command: str, settings: Any, job: int | None = None) -> None:
-    """Run a stage in a new run directory."""
+    """Run a stage in a new run directory, which only the first of several processes has."""
     import yaml
 
-    from llmrec_cli.run_dir import CONFIG, LOCK, RunDir, environment, lock, write_bytes, write_json
+    from llmrec_cli.run_dir import CONFIG, LOCK, NoRunDir, RunDir, environment, lock, write_bytes, write_json
     from llmrec_cli.settings.base import to_plain
 
     signal.signal(signal.SIGTERM, _terminated)
+    processes.join(command)
+    if not processes.is_first():
+        with suppress(processes.LeftToFirst):
+            import_module(f"llmrec_cli.stages.{command}").run(settings, NoRunDir())
+        return
     resume = getattr(settings, "resume", "")
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
     with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):

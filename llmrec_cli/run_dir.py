@@ -98,6 +98,16 @@ class RunDir:
         point(RUNS / command / LATEST, self.path)
 
 
+class NoRunDir(RunDir):
+    """What a process has that leaves the run directory to another: nothing is logged, and there is no file."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(os.devnull))
+
+    def log(self, event: str, **values: Any) -> None:
+        """Leave the log to the other."""
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what the operating system says about a failed write into a ResourceError that names `path`."""

@@ -20,7 +20,7 @@ import torch
 
 from llmrec_cli.data.asked import Matched
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.scoring.scorer import Lists, recommend_lists
+from llmrec_cli.scoring.scorer import Lists, block_lists
 from llmrec_cli.scoring.topk import require_finite
 
 SOURCES = ("model", "history", "text", "popularity")
@@ -61,8 +61,8 @@ def answer(head: Scores, matched: Matched, popularity_N: np.ndarray, ranks_N: np
     """Return the lists of one block of queries."""
     with torch.inference_mode():
         scores_QN, sources, with_text = score(head, matched, popularity_N)
-    lists = recommend_lists(lambda _: scores_QN, matched.queries, k, ranks_N, exclude_seen=exclude_seen,
-                            candidates_N=candidates_N, block_size=max(1, len(sources)))
+        lists = block_lists(scores_QN, matched.queries, k, ranks_N, exclude_seen=exclude_seen,
+                            candidates_N=candidates_N)
     return Answers(matched.queries, lists, sources, with_text)
 
 

@@ -12,8 +12,8 @@ import torch
 from llmrec_cli.metrics.auc import auc_of_counts
 from llmrec_cli.scoring.topk import Top, topk, topk_cpu
 
-CHUNK_CELLS = 2**18
-"""Scores worked on at a time on a CPU: 1 MB, which stays in the cache between masking, selecting and comparing."""
+CHUNK_CELLS = 2**19
+"""Scores worked on at a time on a CPU: 2 MB, which stay in the cache between masking, selecting and comparing."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,12 @@ def _auc(ordered_BN: torch.Tensor, relevant_R: torch.Tensor, indptr: np.ndarray,
     where = (torch.from_numpy(row).to(device), torch.from_numpy(place).to(device))
     padded_BW = torch.full((num_rows, int(lengths_B.max(initial=0))), -torch.inf, device=device)
     padded_BW[where] = relevant_R
-    below = torch.searchsorted(ordered_BN, padded_BW)[where].cpu().numpy()
-    upto = torch.searchsorted(ordered_BN, padded_BW, right=True)[where].cpu().numpy()
+    below_R = torch.searchsorted(ordered_BN, padded_BW)[where]
+    upto_R = below_R + 1
+    # Ties are rare, and looked for only where there are some: the score after the first of its kind is the same.
+    if bool((ordered_BN[where[0], upto_R.clamp(max=num_items - 1)] == relevant_R)[upto_R < num_items].any()):
+        upto_R = torch.searchsorted(ordered_BN, padded_BW, right=True)[where]
+    below, upto = below_R.cpu().numpy(), upto_R.cpu().numpy()
     counted = (relevant_R > -torch.inf).cpu().numpy()
     masked_R = (num_items - num_candidates_B)[row]
     return auc_of_counts(row[counted], (below - masked_R)[counted], (upto - below)[counted], num_candidates_B)

@@ -4,16 +4,21 @@ Blocks of queries are dealt out in turn and every process gets all results in th
 same whatever the number of processes, and so is every bit of its result, if each process has as many threads.
 
 The first process alone makes the run directory, writes and prints; the others end where it begins to
-(`leave_to_first`). An error in one process is raised in all of them at the next exchange.
+(`leave_to_first`). An error that one meets in its share is raised in all of them, and told once.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
-import torch.distributed as dist
+from llmrec_cli.errors import ConfigError, LlmrecError
 
-from llmrec_cli.errors import LlmrecError
+SHARED = ("evaluate", "recommend")
+"""Commands whose work is shared; the others run in one process."""
+STORE_SECONDS = 5
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -23,20 +28,27 @@ class LeftToFirst(Exception):
     """Raised in every process but the first where what remains is for the first alone."""
 
 
-def join() -> None:
-    """Meet the other processes that torchrun started; once, and only under torchrun."""
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-
-
 def count() -> int:
-    """Return the number of processes that share the work, 1 outside torchrun."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """Return the number of processes that share the work, 1 where torchrun did not start this one."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def is_first() -> bool:
     """Return whether this is the process that writes and prints."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return count() == 1 or os.environ["RANK"] == "0"
+
+
+def join(command: str) -> None:
+    """Meet the other processes, if there are any; raise ConfigError for a command that is not shared."""
+    if count() == 1:
+        return
+    if command not in SHARED:
+        raise ConfigError(f"{command}: runs in one process; start it without torchrun ({' and '.join(SHARED)} share "
+                          f"their work)")
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
 
 
 def leave_to_first() -> None:
@@ -50,6 +62,8 @@ def dealt(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Res
     if count() == 1:
         yield from map(work, tasks)
         return
+    import torch.distributed as dist
+
     for start in range(0, len(tasks), count()):
         mine = start + dist.get_rank()
         result: Any = None
@@ -67,6 +81,31 @@ def dealt(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Res
         yield from results[:len(tasks) - start]
 
 
-def under_torchrun() -> int:
-    """Return how many processes torchrun started, 1 where it did not start this one."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+@contextmanager
+def only_first_prints() -> Iterator[None]:
+    """Let what the others print go nowhere; what is raised finds the real streams again."""
+    if is_first():
+        yield
+        return
+    real = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stdout = sys.stderr = nowhere
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = real
+
+
+def is_first_to_tell() -> bool:
+    """Return whether no other process has told of an error yet, so that this one must."""
+    if count() == 1:
+        return True
+    import torch.distributed as dist
+
+    try:
+        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
+                              timeout=timedelta(seconds=STORE_SECONDS))
+        return int(store.add("llmrec/told", 1)) == 1
+    except dist.DistError:
+        # The others are gone and took what we shared with them: better told twice than not at all.
+        return True

@@ -69,9 +69,7 @@ def recommend_lists(score: Score, queries: Queries, k: int, ranks_N: np.ndarray,
     be on any list, `candidates_QN` what may be on each query's. A list is shorter than k where fewer items are left; it
     is never padded with what was left out. `relevant_QN`, canonical CSR, asks for `relevant_scores` and `auc_Q`.
     """
-    penalty_N = np.zeros(len(ranks_N), np.float32)
-    if candidates_N is not None:
-        penalty_N[~candidates_N] = -np.inf
+    penalty_N = _penalty(len(ranks_N), candidates_N)
 
     def rank(block: slice) -> Ranked:
         rows = queries.rows(block)
@@ -90,10 +88,25 @@ def recommend_lists(score: Score, queries: Queries, k: int, ranks_N: np.ndarray,
     return lists
 
 
+def block_lists(scores_BN: torch.Tensor, queries: Queries, k: int, ranks_N: np.ndarray, *, exclude_seen: bool = True,
+                candidates_N: np.ndarray | None = None) -> Lists:
+    """Return the k best items of one block of queries from its finite scores, by this process alone."""
+    allowed = Allowed(queries.seen if exclude_seen else None, None, _penalty(len(ranks_N), candidates_N))
+    lists = _empty(len(queries), k, None)
+    if len(queries):
+        _put(lists, slice(0, len(queries)), ranked(scores_BN, k, ranks_N, allowed, None), None)
+    return lists
+
+
 def blocks(num_queries: int, num_items: int, block_size: int) -> list[slice]:
     """Return the blocks of queries to score at a time, of `block_size` or as many as memory is set aside for."""
     size = max(1, min(block_size, BLOCK_CELLS // max(1, num_items)))
     return [slice(start, min(start + size, num_queries)) for start in range(0, num_queries, size)]
+
+
+def _penalty(num_items: int, candidates_N: np.ndarray | None) -> np.ndarray:
+    """Return what is added to the scores of each item: nothing, or -inf for no candidate."""
+    return np.where(np.ones(num_items, bool) if candidates_N is None else candidates_N, 0, -np.inf).astype(np.float32)
 
 
 def _empty(num_queries: int, k: int, num_relevant: int | None) -> Lists:

@@ -1,8 +1,8 @@
 """A recommender to lists for users, histories and texts."""
 
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from llmrec_cli.report.shown_lists import show_lists
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.run_dir import RunDir, write_json, writing
 from llmrec_cli.scoring.answers import SOURCES, Answers, answer
+from llmrec_cli.scoring.processes import dealt, is_first, leave_to_first
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.stages import RecommendConfig
@@ -67,11 +68,17 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     known = add_newcomers(cfg, recommender)
     queries = gather(cfg, known)
     tally = Tally()
+    shown = queries if cfg.output else queries.rows(0, min(len(queries), SHOWN_LISTS))
+    answered = answer_all(cfg, known, shown, tally)
+    if not is_first():
+        # Its share is done by asking for all; the first gets it with the rest.
+        deque(answered, maxlen=0)
+    leave_to_first()
 
     if cfg.output:
-        write_lists(cfg, known, queries, tally)
+        write_lists(Path(cfg.output), known.items, answered)
     else:
-        for answers in answer_all(cfg, known, queries.rows(0, min(len(queries), SHOWN_LISTS)), tally):
+        for answers in answered:
             show_lists(answers, known.items)
         if len(queries) > SHOWN_LISTS:
             tell(f"shown: {SHOWN_LISTS} of {len(queries):,} queries; output=<file>.parquet (or .jsonl, .csv) has all")
@@ -121,27 +128,30 @@ def answer_all(cfg: RecommendConfig, known: Known, queries: Asked, tally: Tally)
     ranks_N = item_hash_ranks(known.items.ids)
     candidates_N = candidates(cfg.candidates, known.items) if cfg.candidates else None
     step = max(1, min(cfg.block_size, BLOCK_CELLS // max(1, size)))
-    for start in range(0, len(queries), step):
+
+    def answer_block(start: int) -> tuple[Answers, np.ndarray]:
         matched = match(queries.rows(start, min(start + step, len(queries))), known.users, known.items, history, seen)
-        answers = answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
-                         exclude_seen=cfg.exclude_seen, candidates_N=candidates_N)
+        return answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
+                      exclude_seen=cfg.exclude_seen, candidates_N=candidates_N), matched.unknown
+
+    for answers, unknown in dealt(answer_block, range(0, len(queries), step)):
         lengths = (answers.lists.items_QK >= 0).sum(axis=1)
         tally.sources.update(answers.sources.tolist())
         tally.num_lists += int((lengths > 0).sum())
         tally.num_rows += int(lengths.sum())
-        tally.num_unknown += len(matched.unknown)
-        tally.unknown += list(matched.unknown[:SHOWN_IDS - len(tally.unknown)])
-        tally.num_mute += 0 if recommender.head.answers_text else int((matched.queries.texts != "").sum())
+        tally.num_unknown += len(unknown)
+        tally.unknown += list(unknown[:SHOWN_IDS - len(tally.unknown)])
+        tally.num_mute += 0 if recommender.head.answers_text else int((answers.queries.texts != "").sum())
         yield answers
 
 
-def write_lists(cfg: RecommendConfig, known: Known, queries: Asked, tally: Tally) -> None:
-    """Write the lists of all queries to `output`, block by block."""
-    path, catalogue = Path(cfg.output), Catalogue(known.items)
+def write_lists(path: Path, items: Entities, answered: Iterable[Answers]) -> None:
+    """Write the lists to `path`, block by block."""
+    catalogue = Catalogue(items)
     if path.is_dir():
         raise ConfigError(f"output={path}: is a folder; name a file in it")
     with list_writer(path) as writer:
-        for answers in answer_all(cfg, known, queries, tally):
+        for answers in answered:
             rows = list_table(answers, catalogue)
             with writing(path):
                 writer.write(rows)

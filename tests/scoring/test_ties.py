@@ -28,7 +28,7 @@ def listed(case, k=8, **more):
 def orders(members, scores):
     """All lists that sort the members by score, each as likely."""
     groups = [[n for n in members if scores[n] == level] for level in sorted({scores[n] for n in members})[::-1]]
-    return [sum(map(list, order), []) for order in itertools.product(*map(itertools.permutations, groups))]
+    return [list(itertools.chain(*order)) for order in itertools.product(*map(itertools.permutations, groups))]
 
 
 def averaged(case, row, gains=None, inside=None):

@@ -1,0 +1,43 @@
+"""AUC by hand, by brute force and beside scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from llmrec_cli.metrics.auc import auc_of_counts, binary_auc, gauc
+
+
+def test_auc_of_one_relevant_item_above_two_of_three_others_is_two_thirds():
+    assert auc_of_counts(np.array([0]), np.array([2]), np.array([1]), np.array([4])) == pytest.approx(2 / 3)
+
+
+def test_equal_scores_count_half():
+    # One relevant, one other, both the same.
+    assert auc_of_counts(np.array([0]), np.array([0]), np.array([2]), np.array([2])) == pytest.approx(0.5)
+
+
+def test_auc_is_not_defined_without_relevant_or_without_other_candidates():
+    values = auc_of_counts(np.array([1, 1]), np.array([0, 1]), np.array([1, 1]), np.array([3, 2, 0]))
+    assert np.isnan(values).all()
+
+
+def test_gauc_weights_each_query_by_its_relevant_items_and_leaves_out_what_is_not_defined():
+    assert gauc(np.array([1.0, 0.5, np.nan]), np.array([3, 1, 7])) == pytest.approx((3 * 1 + 0.5) / 4)
+    assert np.isnan(gauc(np.array([np.nan]), np.array([1])))
+
+
+pairs = st.lists(st.tuples(st.sampled_from([-2.0, -0.5, 0.0, 0.1, 3.0]), st.booleans()), min_size=1, max_size=30)
+
+
+@given(pairs)
+@settings(max_examples=500, deadline=None)
+def test_binary_auc_is_that_of_scikit_learn_and_of_all_pairs(case):
+    scores, liked = (np.array(column) for column in zip(*case, strict=True))
+    if liked.all() or not liked.any():
+        assert np.isnan(binary_auc(scores, liked))
+        return
+    wins = [(a > b) + 0.5 * (a == b) for a in scores[liked] for b in scores[~liked]]
+    assert binary_auc(scores, liked) == pytest.approx(np.mean(wins), abs=1e-12)
+    assert binary_auc(scores, liked) == pytest.approx(roc_auc_score(liked, scores), abs=1e-9)

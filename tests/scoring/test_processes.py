@@ -1,0 +1,165 @@
+"""Several processes under torchrun: every query scored once, the same figures, one voice, one run directory."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec_cli.errors import ConfigError, DivergedError
+from llmrec_cli.run_dir import NoRunDir
+from llmrec_cli.scoring import processes
+from llmrec_cli.scoring.processes import LeftToFirst, dealt, join, leave_to_first
+
+SECONDS = 240
+
+
+def command(number, *arguments):
+    """`llmrec` in this many processes."""
+    start = [sys.executable, "-m"] if number == 0 else [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number), "-m"]
+    return [*start, "llmrec_cli", *arguments]
+
+
+def start(number, *arguments, cwd):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
+                   "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(command(number, *arguments), cwd=cwd, env=environment, capture_output=True, text=True,
+                          timeout=SECONDS, check=False)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_prepared, tmp_path_factory):
+    """The run directory of an EASE of the tiny shop."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = start(0, "finetune", f"prepared={tiny_prepared}", "head=ease", "device=cpu",
+                 f"run_dir={folder / 'run'}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_figures_of_one_two_and_three_processes_are_the_same_bits(model, tmp_path):
+    found, printed = {}, {}
+    for number in (0, 1, 2, 3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        done = start(number, "evaluate", f"model={model}", "block_size=7", "num_bootstrap=200", "device=cpu",
+                     f"run_dir={folder / 'run'}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        found[number] = [digest(folder / "run" / name)
+                         for name in ("metrics.json", "per_user.parquet", "recommendations.parquet")]
+        printed[number] = done.stdout
+        assert [path.name for path in (folder / "runs" / "evaluate").iterdir()] == ["latest"]
+        assert done.stderr.count("evaluate: wrote") == 1
+    assert len({tuple(one) for one in found.values()}) == 1
+    assert len(set(printed.values())) == 1
+    assert printed[0].count("ndcg@") >= 1
+
+
+def test_lists_of_two_and_three_processes_are_the_same_bytes(model, tmp_path):
+    found = []
+    for number in (0, 2, 3):
+        output = tmp_path / f"{number}.jsonl"
+        done = start(number, "recommend", f"model={model}", "k=5", "block_size=7", "device=cpu", "queries=all",
+                     f"output={output}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("lists made") == 1
+        found.append(output.read_bytes())
+    assert found[0] == found[1] == found[2]
+    ids = [json.loads(line)["query_id"] for line in found[0].decode().splitlines()]
+    assert len(ids) == len(set(ids)) * 5 > 0
+
+
+def exit_codes(stderr):
+    return {int(code) for code in re.findall(r"exitcode\s*:\s*(-?\d+)", stderr)}
+
+
+def test_a_wrong_setting_is_told_once_and_ends_all_with_its_code(model, tmp_path):
+    done = start(2, "evaluate", f"model={tmp_path / 'nothing'}", cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.count("configuration error") == 1
+    assert 2 in exit_codes(done.stderr)
+    assert not list(tmp_path.glob("runs/evaluate/*/metrics.json"))
+
+
+def test_training_is_refused_in_several_processes(tiny_prepared, tmp_path):
+    done = start(2, "finetune", f"prepared={tiny_prepared}", "head=popularity", cwd=tmp_path)
+    assert done.stderr.count("start it without torchrun") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+# A worker of its own: a scorer that fails in one block, so in one process.
+FAILING = """
+import sys
+import numpy as np, torch
+from llmrec_cli.errors import LlmrecError
+from llmrec_cli.scoring import processes
+from llmrec_cli.scoring.scorer import recommend_lists
+from tests.scoring.oracle import queries_of
+
+asked = []
+def score(queries):
+    asked.append(len(queries))
+    scores = torch.ones(len(queries), 4)
+    if 5 in queries.user:
+        scores[0, 0] = float("nan")
+    return scores
+
+processes.join("evaluate")
+try:
+    recommend_lists(score, queries_of(np.zeros((8, 4), bool)), 2, np.arange(4), block_size=2)
+except LlmrecError as error:
+    print(f"{type(error).__name__} {error}", flush=True)
+    torch.distributed.barrier()
+"""
+
+
+def test_a_score_that_is_not_a_number_in_one_process_is_raised_in_all(tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+                           str(tmp_path / "failing.py")], capture_output=True, text=True, timeout=SECONDS, check=False,
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("DivergedError queries 4 to 5: 1 of 8 scores are NaN or infinite") == 2
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """This process, told that it is the second of two."""
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("RANK", "1")):
+        monkeypatch.setenv(name, value)
+
+
+def test_only_the_first_process_goes_on_prints_and_logs(second_of_two, capsys):
+    with pytest.raises(LeftToFirst):
+        leave_to_first()
+    with processes.only_first_prints():
+        print("out")
+        print("err", file=sys.stderr)
+    NoRunDir().log("event")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_training_is_refused_before_anyone_is_met(second_of_two):
+    with pytest.raises(ConfigError, match="without torchrun"):
+        join("finetune")
+
+
+def test_one_process_works_on_all_in_order():
+    assert list(dealt(lambda n: n * n, range(5))) == [0, 1, 4, 9, 16]
+    with pytest.raises(DivergedError):
+        list(dealt(_diverge, [1]))
+    assert np.all([processes.is_first(), processes.count() == 1, processes.is_first_to_tell()])
+
+
+def _diverge(_):
+    raise DivergedError("no number")
