@@ -59,7 +59,7 @@ class Ials(Head):
         """Return the bytes of the interactions by user and by item, all factors, and one side of them once more."""
         num_users, num_items = len(data.users), len(data.items)
         factors = 4 * self.settings.embedding_size * (num_users + num_items + max(num_users, num_items))
-        return 14 * len(data.interactions) + factors + 2 * BATCH_BYTES
+        return 14 * len(data.interactions) + factors + 4 * BATCH_BYTES
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Alternate between user and item factors."""
@@ -110,8 +110,15 @@ class Ials(Head):
         return y_ND
 
     def _penalty(self, counts: np.ndarray, num_others: int) -> Penalty:
+        """Return the penalty of users or items from their counts and the number of the others.
+
+        A product of factors with a penalty p on both sides takes p off each singular value. A random matrix has
+        singular values up to the sum of the roots of its mean row and column sums: that is the unit of `l2`.
+        """
         settings = self.settings
-        return Penalty.of(counts, settings.unobserved_weight * num_others, settings.l2, settings.frequency_exponent)
+        noise = (counts.sum() / len(counts))**0.5 + (counts.sum() / num_others)**0.5
+        return Penalty.of(counts, settings.unobserved_weight * num_others, settings.l2 * noise,
+                          settings.frequency_exponent)
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return user factors x item factors (Q, M), the former solved for the histories.

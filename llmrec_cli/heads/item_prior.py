@@ -7,6 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from llmrec_cli.heads.least_squares import SMALLEST
+
 STEPS = 10
 
 
@@ -38,12 +40,12 @@ class LinearPrior:
         size_D = (residual_FD * step_FD).sum(0)
         for _ in range(STEPS):
             image_FD = self._back(weights_N1 * self._forward(step_FD)) + step_FD
-            length_D = torch.where(size_D > 0, size_D / (step_FD * image_FD).sum(0), 0)
+            length_D = torch.where(size_D > SMALLEST, size_D / (step_FD * image_FD).sum(0), 0)
             self.map_FD += length_D * step_FD
             residual_FD -= length_D * image_FD
             towards_FD = scale_F1 * residual_FD
             before_D, size_D = size_D, (residual_FD * towards_FD).sum(0)
-            step_FD = towards_FD + torch.where(before_D > 0, size_D / before_D, 0) * step_FD
+            step_FD = towards_FD + torch.where(before_D > SMALLEST, size_D / before_D, 0) * step_FD
 
     def _forward(self, map_FD: torch.Tensor) -> torch.Tensor:
         num_dense = self.dense_NE.shape[1]

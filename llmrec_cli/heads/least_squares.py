@@ -31,6 +31,8 @@ BATCH_BYTES = 2**22
 """Working set of a batch of rows: a part of the last cache level."""
 CHUNK_ROWS = 2**14
 MOST_STEPS = 200
+SMALLEST = 1e-30
+"""Squared residual that counts as none: what is smaller divides to infinity soon."""
 
 # torch says it once a process; the two products that are used here are held against dense ones by the tests.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -50,10 +52,10 @@ class Penalty:
     usual: float
 
     @classmethod
-    def of(cls, counts_R: np.ndarray, offset: float, l2: float, exponent: float) -> "Penalty":
-        """Return the penalty of rows with these counts, scaled so that its mean is that of exponent 1 with `l2`."""
+    def of(cls, counts_R: np.ndarray, offset: float, mean: float, exponent: float) -> "Penalty":
+        """Return the penalty of rows with these counts, scaled to this mean."""
         sizes_R = counts_R.astype(np.float64) + offset
-        return cls(float(l2 * sizes_R.mean() / (sizes_R**exponent).mean()), offset, exponent,
+        return cls(float(mean / (sizes_R**exponent).mean()), offset, exponent,
                    float((counts_R.astype(np.float64)**2).sum() / counts_R.sum()))
 
     def __call__(self, counts: torch.Tensor) -> torch.Tensor:
@@ -177,7 +179,7 @@ class Ridge:
             residual_BD += penalty_B1 * (prior_BD @ self.basis_DD)
         step_BD = inverse_BD * residual_BD
         size_B1 = (residual_BD * step_BD).sum(1, keepdim=True)
-        enough_B1 = tolerance**2 * size_B1
+        enough_B1 = (tolerance**2 * size_B1).clamp(min=SMALLEST)
         for left in range(num_steps, 0, -1):
             image_BD = batch.sums(batch.products(step_BD, self.y_CD), self.y_CD)
             image_BD += step_BD + above_B1 * (step_BD @ self.gram_DD)
@@ -190,7 +192,7 @@ class Ridge:
             before_B1, size_B1 = size_B1, (residual_BD * towards_BD).sum(1, keepdim=True)
             if left == 1 or not bool((size_B1 > enough_B1).any()):
                 break
-            step_BD = towards_BD + torch.where(before_B1 > 0, size_B1 / before_B1, 0) * step_BD
+            step_BD = towards_BD + torch.where(before_B1 > enough_B1, size_B1 / before_B1, 0) * step_BD
         return x_BD @ self.basis_DD.T
 
 

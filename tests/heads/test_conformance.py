@@ -17,7 +17,7 @@ BY_HISTORY_ALONE = ("content", "ials", "ials_features", "popularity", "item_knn"
                     "ease_features")
 BY_TEXT = ("content", "ials_features", "ease_features", "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw")
 # Heads whose scores have no natural 0: what they know nothing of is put at the end of the list, not at 0.
-NEVER_AHEAD = ("mf", "mf_cosine_bpr", "mf_mse", "neural_cf")
+NEVER_AHEAD = ("mf", "mf_bpr", "mf_cosine", "mf_mse", "neural_cf")
 BY_ATTRIBUTES = ("factorization_machine",)
 
 every_head = pytest.mark.parametrize("name", NAMES)

@@ -24,14 +24,20 @@ MATRIX[:, 0] = 1.0
 MATRIX[0] = 1.0
 ATTRIBUTES = (RNG.random((14, 5)) < 0.4) * 1
 FEATURES = FeatureWeights(attributes=1.0)
-SETTINGS = Ials(embedding_size=5, unobserved_weight=0.3, l2=0.05, frequency_exponent=0.7, iterations=6)
+SETTINGS = Ials(embedding_size=5, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=6)
 
 
-def penalties(counts, others, settings):
-    """Return the penalty of each row that has interactions (Rendle et al. 2022, eq. 5), with exponent 1's mean."""
-    sizes = counts + settings.unobserved_weight * others
-    seen = sizes[counts > 0]
-    return settings.l2 * sizes**settings.frequency_exponent * seen.mean() / (seen**settings.frequency_exponent).mean()
+def mean_penalty(matrix, settings):
+    """Return the mean penalty: l2 times the roots of the mean count of users and of items that have any, added."""
+    counts = matrix.sum(axis=1), matrix.sum(axis=0)
+    return settings.l2 * sum(c[c > 0].mean()**0.5 for c in counts)
+
+
+def penalties(matrix, settings):
+    """Return the penalty of each row (Rendle et al. 2022, eq. 5), scaled to the mean."""
+    counts = matrix.sum(axis=1)
+    sizes = (counts + settings.unobserved_weight * matrix.any(axis=0).sum())**settings.frequency_exponent
+    return mean_penalty(matrix, settings) * sizes / sizes[counts > 0].mean()
 
 
 def solved(matrix, fixed, settings, penalty, prior=None):
@@ -49,8 +55,8 @@ def solved(matrix, fixed, settings, penalty, prior=None):
 def loss(matrix, users, items, settings, prior=0.0):
     """Return the loss (Rendle et al. 2022, eq. 3 to 5) of interactions in which every user and item occurs."""
     scores = users @ items.T
-    user_penalty = penalties(matrix.sum(axis=1), matrix.shape[1], settings)
-    item_penalty = penalties(matrix.sum(axis=0), matrix.shape[0], settings)
+    user_penalty = penalties(matrix, settings)
+    item_penalty = penalties(matrix.T, settings)
     return ((matrix * (1 - scores)**2).sum() + settings.unobserved_weight * (scores**2).sum()
             + (user_penalty * (users**2).sum(axis=1)).sum() + (item_penalty * ((items - prior)**2).sum(axis=1)).sum())
 
@@ -58,20 +64,20 @@ def loss(matrix, users, items, settings, prior=0.0):
 def ridge(fixed, matrix, settings):
     """Return what solves rows of a matrix (R, C) with fixed factors (C, D), and the rows."""
     counts = matrix.sum(axis=1)
-    penalty = Penalty.of(counts, settings.unobserved_weight * matrix.shape[1], settings.l2,
+    penalty = Penalty.of(counts, settings.unobserved_weight * matrix.shape[1], mean_penalty(matrix, settings),
                          settings.frequency_exponent)
     shared = Ridge(torch.from_numpy(fixed).float(), torch.from_numpy(matrix.sum(axis=0)).float(),
                    settings.unobserved_weight, penalty)
     return shared, Observed(sp.csr_array(matrix.astype(np.float32)), fixed.shape[1], CPU)
 
 
-def test_one_user_folded_into_two_items_of_one_dimension():
-    # Items 2 and 1, history {2}, weight 1/2, penalty .1 * (1 + 1/2 * 2) = .2:
-    # x = 2 / (2*2 + 1/2 * (2*2 + 1*1) + .2) = 2 / 6.7.
-    head = fit(Ials(embedding_size=1, unobserved_weight=0.5, l2=0.1), training(np.ones((3, 2))))
-    head.items_MD = torch.tensor([[2.0], [1.0]])
-    x = 2 / 6.7
-    np.testing.assert_allclose(head.score(queries(np.array([[1, 0]]))).numpy(), [[2 * x, x]], rtol=1e-5)
+def test_one_user_folded_into_items_of_one_dimension():
+    # Trained on 9 users with 4 items each, mean penalty .12 * (2 + 3) = .6 at 4 + 1/2 * 4 = 6, so .3 for one item.
+    # Items 2, 1, 0, 0, history {2}, weight 1/2: x = 2 / (2*2 + 1/2 * (2*2 + 1*1) + .3) = 2 / 6.8.
+    head = fit(Ials(embedding_size=1, unobserved_weight=0.5, l2=0.12), training(np.ones((9, 4))))
+    head.items_MD = torch.tensor([[2.0], [1.0], [0.0], [0.0]])
+    x = 2 / 6.8
+    np.testing.assert_allclose(head.score(queries(np.array([[1, 0, 0, 0]]))).numpy(), [[2 * x, x, 0, 0]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
@@ -80,7 +86,7 @@ def test_solutions_are_those_of_the_normal_equations(exponent, weight, l2):
     chosen = Ials(embedding_size=5, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
     fixed = RNG.normal(size=(14, 5))
     shared, observed = ridge(fixed, MATRIX, chosen)
-    wanted = solved(MATRIX, fixed, chosen, penalties(MATRIX.sum(axis=1), 14, chosen))
+    wanted = solved(MATRIX, fixed, chosen, penalties(MATRIX, chosen))
     np.testing.assert_allclose(shared.solve(observed, 1e-6).numpy(), wanted, rtol=1e-3, atol=1e-4)
 
 
@@ -108,10 +114,10 @@ def test_every_half_step_lowers_the_loss(seed, num_users, num_items, size, weigh
 
 
 def test_training_ends_where_neither_users_nor_items_can_be_improved():
-    chosen = Ials(embedding_size=3, unobserved_weight=0.3, l2=0.05, frequency_exponent=0.7, iterations=300)
+    chosen = Ials(embedding_size=3, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=300)
     items = fit(chosen, training(MATRIX)).items_MD.numpy().astype(np.float64)
-    users = solved(MATRIX, items, chosen, penalties(MATRIX.sum(axis=1), 14, chosen))
-    again = solved(MATRIX.T, users, chosen, penalties(MATRIX.sum(axis=0), 30, chosen))
+    users = solved(MATRIX, items, chosen, penalties(MATRIX, chosen))
+    again = solved(MATRIX.T, users, chosen, penalties(MATRIX.T, chosen))
     assert np.abs(items).max() > 0.1
     np.testing.assert_allclose(again, items, atol=2e-3)
 
@@ -119,7 +125,7 @@ def test_training_ends_where_neither_users_nor_items_can_be_improved():
 def test_known_and_new_users_get_the_scores_of_an_exact_solve_for_their_history():
     head = fit(SETTINGS, training(MATRIX))
     items = head.items_MD.numpy().astype(np.float64)
-    wanted = solved(MATRIX, items, SETTINGS, penalties(MATRIX.sum(axis=1), 14, SETTINGS)) @ items.T
+    wanted = solved(MATRIX, items, SETTINGS, penalties(MATRIX, SETTINGS)) @ items.T
     known, new = head.score(queries(MATRIX, list(range(30)))), head.score(queries(MATRIX))
     assert torch.equal(known, new)
     np.testing.assert_allclose(known.numpy(), wanted, atol=2e-3)
@@ -152,14 +158,14 @@ def test_users_and_items_without_interactions_are_no_part_of_the_loss():
 
 def test_the_frequency_exponent_moves_the_penalty_and_keeps_its_mean():
     counts = np.array([1.0, 4.0, 25.0])
-    flat, steep = (Penalty.of(counts, 5.0, 0.1, exponent)(torch.tensor(counts)).numpy() for exponent in (0.0, 1.0))
+    flat, steep = (Penalty.of(counts, 5.0, 1.5, exponent)(torch.tensor(counts)).numpy() for exponent in (0.0, 1.0))
     np.testing.assert_allclose(flat, [1.5, 1.5, 1.5])
     np.testing.assert_allclose(steep, [0.6, 0.9, 3.0])
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.3, 1.0])
 def test_the_line_touches_the_penalty_at_the_usual_count(exponent):
-    penalty = Penalty.of(np.array([1.0, 4.0, 25.0]), 5.0, 0.1, exponent)
+    penalty = Penalty.of(np.array([1.0, 4.0, 25.0]), 5.0, 1.5, exponent)
     base, slope = penalty.line()
     assert penalty.usual == pytest.approx((1 + 16 + 625) / 30)
     assert base + slope * penalty.usual == pytest.approx(float(penalty(torch.tensor(penalty.usual))))
@@ -187,7 +193,7 @@ def test_an_item_with_a_prior_solves_the_normal_equations_with_it():
     shared, observed = ridge(users, MATRIX.T, SETTINGS)
     found = torch.zeros((14, 5))
     shared.improve(observed, found, 40, torch.from_numpy(prior).float())
-    wanted = solved(MATRIX.T, users, SETTINGS, penalties(MATRIX.sum(axis=0), 30, SETTINGS), prior)
+    wanted = solved(MATRIX.T, users, SETTINGS, penalties(MATRIX.T, SETTINGS), prior)
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-3)
 
 

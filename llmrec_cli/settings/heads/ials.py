@@ -20,11 +20,12 @@ class Ials(HeadSettings):
     unobserved_weight: float = 0.3
     """Weight of a user-item pair without an interaction beside 1 for one with it, above 0, at most 1; less for sparser
     data."""
-    l2: float = 0.01
-    """Ridge penalty per interaction, above 0; pairs without an interaction count by `unobserved_weight`."""
+    l2: float = 0.4
+    """Ridge penalty, above 0, in units of what noise in data as full as this needs, so that data of any size and density
+    has its best near the same number, .2 to .6."""
     frequency_exponent: float = 1.0
-    """How the penalty grows with the number of interactions, 0 to 1: 0 is the same for all, 1 in proportion. The mean
-    penalty stays."""
+    """How the penalty grows with the number of interactions, 0 to 1: 0 is the same for all, 1 in proportion to the
+    weight of all pairs, observed or not. The mean penalty stays."""
     iterations: int = 8
     """Times that user factors, then item factors are improved, at least 1."""
     features: FeatureWeights = field(default_factory=FeatureWeights)
