@@ -1,0 +1,425 @@
+"""`finetune tune.trials=N`: what is tried, kept and told; killed and gone on with; never looking at the test split."""
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmrec_cli import cli
+from llmrec_cli.data.prepared import PreparedData
+from llmrec_cli.device import choose_device
+from llmrec_cli.heads.ease import Ease
+from llmrec_cli.stages import fitting, memory
+from llmrec_cli.stages.memory import in_words
+
+SPACE = ["head=ease", "head.search={}", "head.search.l2={low: 1, high: 1000, log: true}",
+         "head.search.features.attributes={low: 0, high: 8}"]
+TOWER = ["head=two_tower", "head.embedding_size=8", "peft=frozen", "optim.batch_size=128", "head.search={}",
+         "head.search.optim.learning_rate={low: 0.00001, high: 0.1, log: true}", "optim.learning_rate=0.03"]
+
+
+ALONE = [f"head.members.{name}=null" for name in ("tower", "neighbours")]
+"""Leaves out the members of the default fusion that a test does not name; `ease` is changed instead."""
+
+
+@pytest.fixture
+def settings(tiny_prepared):
+    """What every run here has."""
+    return ["finetune", f"prepared={tiny_prepared}", "device=cpu"]
+
+
+@pytest.fixture
+def tower(tiny_encoder):
+    """A two-tower head that trains in a second."""
+    return [*TOWER, "encoder=hf", f"encoder.path={tiny_encoder}", "encoder.max_length=16"]
+
+
+def events(run, event=None):
+    found = [json.loads(line) for line in Path(run, "log.jsonl").read_text("utf-8").splitlines()]
+    return [each for each in found if event in (None, each["event"])]
+
+
+def trials(run):
+    with Path(run, "trials.csv").open(encoding="utf-8") as stream:
+        return [{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(stream)]
+
+
+def manifest(run):
+    return json.loads(Path(run, "model/manifest.json").read_text("utf-8"))
+
+
+def saved(run):
+    return yaml.safe_load(Path(run, "model/config.yaml").read_text("utf-8"))
+
+
+# --- what is tried and kept
+
+def test_the_given_settings_come_first_and_the_best_of_all_are_refitted_and_saved(llmrec, settings):
+    done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
+    assert done.code == 0
+    found = trials("run")
+    assert [row["trial"] for row in found] == [str(n) for n in range(12)]
+    assert (found[0]["l2"], found[0]["features.attributes"]) == ("900.0", "0.0")
+    assert {row["state"] for row in found} == {"complete"}
+    assert all(1 <= float(row["l2"]) <= 1000 and 0 <= float(row["features.attributes"]) <= 8 for row in found)
+    best = max(found, key=lambda row: float(row["value"]))
+    assert float(best["value"]) > float(found[0]["value"])
+    model, head = manifest("run"), saved("run")["head"]
+    assert (head["l2"], head["features"]["attributes"]) == (float(best["l2"]), float(best["features.attributes"]))
+    assert head["search"] == {}
+    assert model["fitted_on"] == ["train", "valid"]
+    # Measured again after tuning, so it is the value of these settings and not of others.
+    assert model["metrics"]["valid"]["ndcg@10"] == float(best["value"]) == model["tuning"]["ease"]["value"]
+    assert model["tuning"]["ease"]["settings"] == {"l2": float(best["l2"]),
+                                                   "features.attributes": float(best["features.attributes"])}
+    assert (model["tuning"]["ease"]["trials"], model["tuning"]["ease"]["given"]) == (12, float(found[0]["value"]))
+    logged = events("run", "trial")
+    assert [(e["trial"], e["state"], str(e["value"])) for e in logged] == [
+        (n, "complete", row["value"]) for n, row in enumerate(found)]
+    assert logged[3]["settings"] == {key: float(found[3][key]) for key in ("l2", "features.attributes")}
+
+
+def test_what_was_gained_and_by_which_settings_is_printed_and_can_be_typed_to_the_same_model(llmrec, settings):
+    done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
+    best = max(float(row["value"]) for row in trials("run"))
+    first, header, _, *rows, by_hand, _, last = done.out.splitlines()
+    given = float(trials("run")[0]["value"])
+    assert first == f"ease: ndcg@10 on validation {best:.4f} after 12 trials, {given:.4f} as given"
+    assert header.split() == ["setting", "given", "best", "tried", "importance"]
+    assert {row.split()[0] for row in rows} == {"l2", "features.attributes"}
+    assert sum(float(row.split()[-1]) for row in rows) == pytest.approx(1, abs=0.02)
+    assert last == f"ndcg@10 on validation: {best:.4f}"
+    typed = by_hand.removeprefix("the same by hand: ").split()
+    assert llmrec(*settings, "head=ease", *typed, "run_dir=typed").code == 0
+    assert Path("typed/model/model.safetensors").read_bytes() == Path("run/model/model.safetensors").read_bytes()
+    assert saved("typed") == saved("run")
+
+
+def test_the_same_seed_tries_the_same_and_another_seed_tries_others(llmrec, settings):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert llmrec(*settings, *SPACE, "tune.trials=5", "tune.num_startup=2", f"seed={seed}",
+                      f"run_dir={name}").code == 0
+    assert trials("a") == trials("b")
+    assert trials("a")[0] == trials("c")[0]
+    assert trials("a")[1:] != trials("c")[1:]
+
+
+def test_given_settings_outside_the_range_are_tried_as_they_are(llmrec, settings):
+    done = llmrec(*settings, "head=ease", "head.search={}", "head.search.l2={low: 500, high: 1000}", "head.l2=20",
+                  "tune.trials=4", "run_dir=run")
+    assert done.code == 0
+    found = trials("run")
+    assert [float(row["l2"]) for row in found[:1]] == [20]
+    assert all(500 <= float(row["l2"]) <= 1000 for row in found[1:])
+    assert saved("run")["head"]["l2"] == float(max(found, key=lambda row: float(row["value"]))["l2"])
+
+
+def test_whole_numbers_and_choices_are_tried_as_what_they_are(llmrec, settings):
+    assert llmrec(*settings, "head=item_knn", "head.search={}", "head.search.k={low: 1, high: 9}",
+                  "head.search.weighting={choices: [none, bm25]}", "tune.trials=8", "run_dir=run").code == 0
+    found = trials("run")
+    assert (found[0]["k"], found[0]["weighting"]) == ("100", "none")
+    assert {row["k"] for row in found[1:]} <= {str(n) for n in range(1, 10)}
+    assert {row["weighting"] for row in found} == {"none", "bm25"}
+    assert type(saved("run")["head"]["k"]) is int
+
+
+def test_what_the_data_does_not_have_is_not_tuned_and_said_so(llmrec, settings):
+    done = llmrec(*settings, *SPACE, "head.search.features.knowledge={low: 1, high: 9}", "tune.trials=2", "run_dir=run")
+    assert done.code == 0
+    assert ("ease: features.knowledge is not tuned: the items of the prepared data have no knowledge"
+            in done.err.splitlines())
+    assert saved("run")["head"]["features"]["knowledge"] == 0
+    assert events("run", "search")[0]["settings"] == ["l2", "features.attributes"]
+    only = llmrec(*settings, "head=ease", "head.search={}", "head.search.features.knowledge={low: 1, high: 9}",
+                  "tune.trials=2")
+    assert only.code == 3
+    assert "tune.trials=2: ease has nothing to tune on this data: features.knowledge: " in only.err
+
+
+def test_no_trial_begins_after_the_time_is_over_but_the_first(llmrec, settings):
+    done = llmrec(*settings, *SPACE, "tune.trials=50", "tune.timeout_s=0.000001", "run_dir=run")
+    assert done.code == 0
+    assert len(trials("run")) == 1
+
+
+def test_without_validation_nothing_is_tuned(llmrec, prepare_tiny):
+    assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
+    done = llmrec("finetune", *SPACE, "tune.trials=2")
+    assert done.code == 3
+    assert "tune.trials=2: the prepared data holds nothing out for validation" in done.err
+
+
+def test_a_multirun_tunes_each_of_its_runs(llmrec, settings):
+    done = llmrec(*settings, "head=ease", "head.search.l2.low=1", "head.search.l2.high=1000", "tune.trials=2,3",
+                  "run_dir=many", "--multirun")
+    assert done.code == 0, done.err
+    assert [len(trials(f"many/{n}")) for n in range(2)] == [2, 3]
+
+
+# --- the test split is not looked at
+
+def test_the_test_split_is_not_read(llmrec, settings, monkeypatch):
+    part, training, asked = PreparedData.part, PreparedData.training, []
+
+    def watched(function):
+        def of(self, *splits):
+            asked.extend(splits)
+            return function(self, *splits)
+        return of
+
+    # Saving a model counts on nothing of the test split either, but with refit=none it is asked for nothing at all.
+    monkeypatch.setattr(PreparedData, "part", watched(part))
+    monkeypatch.setattr(PreparedData, "training", watched(training))
+    assert llmrec(*settings, *SPACE, "tune.trials=3", "run_dir=run").code == 0
+    assert set(asked) == {"train", "valid"}
+
+
+def test_whatever_is_in_the_test_split_the_same_is_tried_and_found(llmrec, prepare_tiny):
+    """The same training and validation rows with other test rows: every trial has the same value."""
+    assert llmrec("prepare", *prepare_tiny).code == 0
+    assert llmrec("finetune", *SPACE, "tune.trials=4", "run_dir=real").code == 0
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table("data/prepared/tiny/interactions.parquet").to_pandas()
+    rows = rows[["user_id", "item_id", "value", "timestamp", "split"]]
+    rows["timestamp"] = rows["timestamp"].astype("int64")
+    for split in ("train", "valid", "test"):
+        part = rows[rows["split"] == split].drop(columns="split")
+        if split == "test":
+            part["item_id"] = [f"c{n % 4}" for n in range(len(part))]
+            part = part.drop_duplicates(["user_id", "item_id"])
+        part.to_csv(f"{split}.csv", index=False)
+    given = [text for text in prepare_tiny if not text.startswith(("dataset.interactions=", "dataset.min_value="))]
+    assert llmrec("prepare", *given, "split=given", "dataset.train=train.csv", "dataset.valid=valid.csv",
+                  "dataset.test=test.csv", "dataset.name=garbage").code == 0
+    assert llmrec("finetune", *SPACE, "tune.trials=4", "run_dir=garbage", "prepared=data/prepared/garbage").code == 0
+    assert trials("garbage") == trials("real")
+
+
+# --- trained by epochs
+
+def test_a_trial_below_the_median_is_given_up_and_its_checkpoints_and_curves_are_not_kept(llmrec, settings, tower):
+    run = [*settings, *tower, "optim.epochs=6", "tune.num_startup=3", "tune.trials=8", "optim.checkpoint_every=1"]
+    assert llmrec(*run, "run_dir=run").code == 0
+    found = trials("run")
+    pruned = [row for row in found if row["state"] == "pruned"]
+    assert pruned
+    assert len(pruned) == manifest("run")["tuning"]["two_tower"]["pruned"]
+    epochs = [[e for e in events("run", "validation") if e.get("trial") == n] for n in range(8)]
+    for row, validations in zip(found, epochs, strict=True):
+        assert len(validations) < 6 if row["state"] == "pruned" else validations
+    last = int(pruned[0]["trial"])
+    assert epochs[last][-1]["value"] == float(pruned[0]["value"])
+    # Below the median of the earlier ones at that epoch, as its best so far.
+    assert max(float(e["value"]) for e in epochs[last]) < max(float(row["value"]) for row in found[:last])
+    assert not Path("run/checkpoints").exists()
+    assert {path.name for path in Path("run/tensorboard").iterdir() if path.is_dir()} == {"refit"}
+    assert not [e for e in events("run", "step") if "trial" in e]
+    best = max((row for row in found if row["state"] == "complete"), key=lambda row: float(row["value"]))
+    assert manifest("run")["metrics"]["valid"]["ndcg@10"] == float(best["value"])
+
+
+def test_without_pruning_every_trial_runs_to_its_end(llmrec, settings, tower):
+    assert llmrec(*settings, *tower, "optim.epochs=4", "tune.num_startup=1", "tune.trials=4", "tune.pruning=false",
+                  "run_dir=run").code == 0
+    assert {row["state"] for row in trials("run")} == {"complete"}
+
+
+def test_a_proposal_that_diverges_is_a_failed_trial_and_tuning_goes_on(llmrec, settings, tower):
+    huge = ["head.search={}", "head.search.optim.learning_rate={low: 1e30, high: 1e38, log: true}",
+            "optim.max_gradient_norm=1e38"]
+    done = llmrec(*settings, *tower, *huge, "optim.epochs=2", "tune.trials=3", "run_dir=run")
+    assert done.code == 0, done.err
+    found = trials("run")
+    assert [row["state"] for row in found] == ["complete", "fail", "fail"]
+    assert found[1]["reason"].startswith("diverged: two_tower: the ")
+    assert saved("run")["optim"]["learning_rate"] == 0.03
+
+
+# --- fusion
+
+def test_each_member_of_a_fusion_is_tuned_alone_and_the_weights_are_learned_after(llmrec, settings):
+    members = ("head.members={ease: {head: ease, l2: 900, features: {text: 0}, search: {l2: {low: 1, high: 1000, log: true}}}, "
+               "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity}}")
+    done = llmrec(*settings, "head=fusion", members, *ALONE, "tune.trials=4", "run_dir=run")
+    assert done.code == 0, done.err
+    found = trials("run")
+    assert [row["part"] for row in found] == ["ease"] * 4 + ["near"] * 4
+    for name in ("ease", "near"):
+        own = [row for row in found if row["part"] == name]
+        assert manifest("run")["tuning"][name]["value"] == max(float(row["value"]) for row in own)
+    alone = events("run", "fusion")[0]["members"]
+    assert {name: alone[name] for name in ("ease", "near")} == pytest.approx(
+        {name: facts["value"] for name, facts in manifest("run")["tuning"].items()})
+    assert "the same by hand: head.members.ease.l2=" in done.out
+    kept = saved("run")["head"]["members"]
+    for name in kept.keys() - {"popular"}:
+        key = {"ease": "l2", "near": "k"}[name]
+        assert kept[name]["head"][key] == manifest("run")["tuning"][name]["settings"][key]
+        assert kept[name]["head"]["search"] == {}
+
+
+# --- killed and gone on with
+
+def tuned_in_parts(llmrec, settings, kill):
+    """Run `kill`, which ends a run in `cut`, go on with it, and compare with a run that nothing happened to."""
+    assert llmrec(*settings, "run_dir=whole").code == 0
+    kill([*settings, "run_dir=cut"])
+    assert not Path("cut/model").exists()
+    before = Path("cut/tuning.journal").read_bytes()
+    assert llmrec("finetune", "resume=cut").code == 0
+    assert Path("cut/tuning.journal").read_bytes().startswith(before[:before.rfind(b"\n") + 1])
+    assert trials("cut") == trials("whole")
+    assert {k: v for k, v in manifest("cut").items() if k != "files"} == {
+        k: v for k, v in manifest("whole").items() if k != "files"}
+    for name in ("model.safetensors", "config.yaml"):
+        assert Path("cut/model", name).read_bytes() == Path("whole/model", name).read_bytes()
+    logged = [(e["part"], e["trial"]) for e in events("cut", "trial")]
+    assert len(logged) == len(set(logged)), "a finished trial was done again"
+
+
+def killed_in_fit(monkeypatch, number):
+    """End this process as kill -9 would in the fit with this number."""
+    def kill(arguments):
+        child = os.fork()
+        if child == 0:
+            fit, count = fitting.fit, []
+
+            def fitted(*given, **named):
+                count.append(1)
+                if len(count) == number:
+                    os._exit(9)
+                return fit(*given, **named)
+
+            from llmrec_cli.stages import finetune, tuning
+            monkeypatch.setattr(tuning, "fit", fitted)
+            monkeypatch.setattr(finetune, "fit", fitted)
+            cli.run(arguments)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    return kill
+
+
+# The first trial, one drawn at random, one that learns from others, and the fit after all six trials.
+@pytest.mark.parametrize("number", [1, 2, 5, 7])
+def test_a_run_killed_in_a_trial_goes_on_to_the_same_trials_and_the_same_model(llmrec, settings, monkeypatch, number):
+    recipe = [*settings, *SPACE, "tune.trials=6", "tune.num_startup=3"]
+    tuned_in_parts(llmrec, recipe, killed_in_fit(monkeypatch, number))
+
+
+def test_pruned_trials_and_half_lines_of_the_journal_do_not_disturb(llmrec, settings, tower, monkeypatch):
+    def kill(arguments):
+        killed_in_fit(monkeypatch, 6)(arguments)
+        with Path("cut/tuning.journal").open("ab") as stream:
+            stream.write(b'{"op_code": 5, "worker_id": "half a li')
+
+    tuned_in_parts(llmrec, [*settings, *tower, "optim.epochs=4", "tune.num_startup=2", "tune.trials=7"], kill)
+
+
+def test_a_fusion_killed_while_its_second_member_is_tuned_goes_on(llmrec, settings, monkeypatch):
+    members = ("head.members={ease: {head: ease, features: {text: 0}, search: {l2: {low: 1, high: 1000, log: true}}}, "
+               "near: {head: item_knn, search: {k: {low: 1, high: 30}}}}")
+    tuned_in_parts(llmrec, [*settings, "head=fusion", members, *ALONE, "tune.trials=3"], killed_in_fit(monkeypatch, 5))
+
+
+def test_a_damaged_journal_is_refused_by_name(llmrec, settings, monkeypatch):
+    killed_in_fit(monkeypatch, 3)([*settings, *SPACE, "tune.trials=6", "run_dir=cut"])
+    journal = Path("cut/tuning.journal")
+    journal.write_bytes(journal.read_bytes().replace(b'"op_code"', b'"op_c', 1))
+    done = llmrec("finetune", "resume=cut")
+    assert done.code == 4
+    assert "cut/tuning.journal: is damaged" in done.err
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_installed_command_and_the_run_can_be_gone_on_with(llmrec, settings, sent, code):
+    arguments = [*settings, *SPACE, "tune.trials=400", "run_dir=cut"]
+    command = [str(Path(sys.executable).with_name("llmrec")), *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        deadline = time.monotonic() + 100
+        assert process.stderr is not None
+        for line in process.stderr:
+            assert time.monotonic() < deadline
+            if re.match("ease: trial 4/400", line):
+                process.send_signal(sent)
+                break
+        process.stderr.read()
+        assert process.wait() == code
+    assert not Path("cut/model").exists()
+    done = [e["trial"] for e in events("cut", "trial")]
+    assert done[:4] == [0, 1, 2, 3]
+    # Not all four hundred again: what is left is cut short by the settings of the run.
+    file = Path("cut/config.yaml")
+    file.write_text(file.read_text().replace("trials: 400", f"trials: {len(done) + 1}"))
+    again = llmrec("finetune", "resume=cut")
+    assert again.code == 0
+    # Between the end of a trial and its line in the log there is a moment in which a kill leaves the one without it.
+    assert re.search(rf"ease: going on after ({len(done)}|{len(done) + 1}) of {len(done) + 1} trials", again.err)
+    assert len(trials("cut")) == len(done) + 1
+
+
+# --- memory
+
+def test_memory_is_stated_before_and_noted_after(llmrec, settings):
+    done = llmrec(*settings, "head=ease", "run_dir=run")
+    assert done.code == 0
+    stated = events("run", "memory")[0]["stated"]
+    assert done.err.splitlines()[0] == f"head=ease: fitting takes about {in_words(stated)} of memory"
+    fitted = events("run", "fitted")[0]
+    assert fitted["memory_stated"] == stated
+    assert fitted["memory_taken"] is None or fitted["memory_taken"] >= 0
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    (["head=ease"], "head=ease: fitting takes about 8.0 GiB of memory for 60 users, 44 items and 453 interactions, and "
+                    "4.0 GiB are free; prepare with a larger dataset.min_item_interactions"),
+    (["head=fusion", "head.members={big: {head: ease}, near: {head: item_knn}}", *ALONE,
+      "head.members.ease=null"],
+     "leave out the largest member (head.members.big=null, 8.0 GiB), prepare with"),
+    ([*SPACE, "tune.trials=3"], "head=ease: fitting takes about 8.0 GiB of memory"),
+])
+def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec, settings, monkeypatch, typed,
+                                                                         expected):
+    def fit(*_):
+        raise AssertionError("began to fit")
+
+    monkeypatch.setattr(Ease, "memory", lambda self, data: 8 * 2**30)
+    monkeypatch.setattr(Ease, "fit", fit)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 4 * 2**30)
+    done = llmrec(*settings, *typed)
+    assert done.code == 5
+    assert expected in done.err
+    assert not Path("runs/finetune/latest").exists()
+
+
+def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
+    """In a process of its own, where no earlier peak hides it: 64 MiB are taken and given back."""
+    code = ("import numpy as np; from llmrec_cli.stages.memory import taken_by; "
+            "print(taken_by(lambda: np.ones(2**23).sum()), taken_by(lambda: np.ones(2**10).sum()))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.split()
+    assert 2**26 <= int(first) <= 1.2 * 2**26
+    assert second == "None"
+    assert memory.available_memory(choose_device("cpu")) > 0
+
+
+def test_bytes_in_words():
+    assert [in_words(n) for n in (1, 1536, 2**20, 3 * 2**29)] == ["1 KiB", "2 KiB", "1.0 MiB", "1.5 GiB"]
+
+
+def test_every_field_of_the_validation_is_passed_on_to_a_trial_that_is_watched():
+    from llmrec_cli.scoring.validation import Validation
+    from llmrec_cli.stages.tuning import _Watched
+
+    own = {f.name for f in dataclasses.fields(Validation)}
+    assert {f.name for f in dataclasses.fields(_Watched)} == own | {"report"}
