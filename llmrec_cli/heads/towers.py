@@ -24,7 +24,7 @@ class Towers(nn.Module):
         super().__init__()
         size = settings.embedding_size
         self.settings = settings
-        self.cosine = loss.similarity == "cosine"
+        self.cosine = loss.similarity in ("auto", "cosine")
         self.text = nn.Linear(text_size, size, bias=False)
         self.item_ids = nn.Embedding(num_items, size)
         self.user_ids = nn.Embedding(num_users, size)

@@ -23,10 +23,10 @@ from llmrec_cli.heads.towers import Towers, history_sums, history_vectors
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
-from llmrec_cli.settings.loss import Bce, Mse, Softmax
+from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.loop import Length, Surroundings, train
-from llmrec_cli.training.losses import bce_loss, mse_loss, softmax_loss
+from llmrec_cli.training.losses import bce_loss, bpr_loss, mse_loss, softmax_loss
 
 
 class TwoTower(Head):
@@ -49,6 +49,11 @@ class TwoTower(Head):
     def answers_text(self) -> bool:
         """Always: a text is read as a history of one item without an id."""
         return True
+
+    @property
+    def text_vectors(self) -> np.ndarray | None:
+        """What the encoder says of each item's text."""
+        return None if self.texts is None else self.texts.table.cpu().numpy()
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of ids, their gradients and moments, and the scores of a step; the encoder's own apart."""
@@ -201,10 +206,12 @@ class _Step:
         if isinstance(loss, Softmax):
             log_q_R = loss.popularity_correction * self.log_chance_N[rows_R]
             return softmax_loss(logits_BR, target_B, log_q_R, is_known_BR)
+        positive_B = logits_BR.gather(1, target_B[:, None])[:, 0]
+        if isinstance(loss, Bpr):
+            return bpr_loss(positive_B, logits_BR, is_known_BR)
         assert isinstance(loss, Bce | Mse)
         # Positives count as much as their negatives together, so that more negatives do not drown them.
         measure = bce_loss if isinstance(loss, Bce) else mse_loss
-        positive_B = logits_BR.gather(1, target_B[:, None])[:, 0]
         negative = logits_BR[~is_known_BR]
         of_positives = measure(positive_B, torch.ones_like(positive_B))
         # The mean of nothing is NaN: a last batch of one user who knows every item that was drawn.

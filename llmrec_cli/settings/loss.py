@@ -12,11 +12,11 @@ class LossSettings(Settings):
 
     kind: str = ""
     """The option's name; choose with loss=<name>."""
-    similarity: str = "cosine"
-    """cosine | dot: how a user vector meets an item vector."""
+    similarity: str = "auto"
+    """auto | cosine | dot: how a user vector meets an item vector; auto takes cosine for two_tower, dot elsewhere."""
 
     def problems(self) -> Iterator[str]:
-        yield from self.check("similarity", among=("cosine", "dot"))
+        yield from self.check("similarity", among=("auto", "cosine", "dot"))
 
 
 @dataclass
@@ -64,4 +64,20 @@ class Mse(LossSettings):
         yield from self.check("num_negatives", least=1)
 
 
-LOSSES = {"softmax": Softmax, "bce": Bce, "mse": Mse}
+@dataclass
+class Bpr(LossSettings):
+    """Bayesian personalised ranking: each positive against sampled negatives (Rendle et al. 2009, eq. 4)."""
+
+    kind: str = "bpr"
+    num_negatives: int = 16
+    """Items drawn as negatives of a whole step, beside those its other users like, at least 1."""
+    scale: float = 10.0
+    """Multiplies a cosine to make a logit, above 0; dot products are taken as they are."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("num_negatives", least=1)
+        yield from self.check("scale", above=0)
+
+
+LOSSES = {"softmax": Softmax, "bpr": Bpr, "bce": Bce, "mse": Mse}

@@ -1,6 +1,6 @@
 """Losses: pure functions of tensors. Probabilities are made from logits here, once, and nowhere else.
 
-Shapes: B rows (queries) of a step, C candidates.
+Shapes: B rows (queries or interactions) of a step, C candidates, S users that the interactions of a step are of.
 """
 
 import torch
@@ -23,6 +23,32 @@ def softmax_loss(logits_BC: torch.Tensor, target_B: torch.Tensor, log_q_C: torch
         hidden_BC = excluded_BC & (columns_C != target_B[:, None])
         logits_BC = logits_BC.masked_fill(hidden_BC, float("-inf"))
     return functional.cross_entropy(logits_BC, target_B)
+
+
+def softmax_of_rows_loss(positive_B: torch.Tensor, logits_SC: torch.Tensor, known_SC: torch.Tensor,
+                         user_B: torch.Tensor, log_weight: float = 0.0) -> torch.Tensor:
+    """Return the mean cross-entropy of each positive among itself and the candidates that its user does not know.
+
+    As `softmax_loss` with the user's known items (bool, True) excluded, but with one sum of exponentials for a user,
+    whatever number of interactions the user has in the step. `user_B` (int64) is the user of each positive, a row of
+    `logits_SC`; each candidate stands for exp(log_weight) items of the catalogue.
+    """
+    # Finite, since the gradient of a softmax over nothing is NaN: the weight of such a row's negatives is 0 this way.
+    hidden_SC = logits_SC.masked_fill(known_SC, -1e9)
+    rest_S = hidden_SC.logsumexp(dim=1) + log_weight
+    return functional.softplus(rest_S.index_select(0, user_B) - positive_B).mean()
+
+
+def bpr_loss(positive_B: torch.Tensor, negative_BC: torch.Tensor,
+             excluded_BC: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the mean of -log sigmoid(positive - negative) over all pairs (Rendle et al. 2009, eq. 4).
+
+    `excluded_BC` (bool) marks candidates that are no negatives of a row. 0 where nothing is left to compare.
+    """
+    losses_BC = functional.softplus(negative_BC - positive_B[:, None])
+    if excluded_BC is None:
+        return losses_BC.mean()
+    return losses_BC.masked_fill(excluded_BC, 0.0).sum() / (~excluded_BC).sum().clamp_min(1)
 
 
 def bce_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

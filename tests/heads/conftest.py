@@ -80,10 +80,11 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
     features = FeatureWeights(text=3.0, attributes=3.0)
     members = {"ease": shop.recipe(Ease(l2=20, features=features)), "near": shop.recipe(UserKnn(k=20)),
                "tower": shop.recipe(TwoTower(embedding_size=16, dropout=0.1))}
+    longer = AdamW(epochs=30, batch_size=128, learning_rate=0.02)
     return {
         "popularity": shop.recipe(Popularity()),
         "item_knn": shop.recipe(ItemKnn(k=10)),
-        "item_knn_bm25": shop.recipe(ItemKnn(k=10, weighting="bm25", exponent=2.0)),
+        "item_knn_bm25": shop.recipe(ItemKnn(k=10, weighting="bm25", exponent=2.0, neighbours_of="history")),
         "user_knn": shop.recipe(UserKnn(k=20)),
         "user_knn_tfidf": shop.recipe(UserKnn(k=20, weighting="tfidf")),
         "user_knn_bm25": shop.recipe(UserKnn(k=20, weighting="bm25")),
@@ -91,11 +92,12 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
         "ease_features": shop.recipe(Ease(l2=20, features=features)),
         "ials": shop.recipe(Ials(embedding_size=16)),
         "ials_features": shop.recipe(Ials(embedding_size=16, features=FeatureWeights(text=1.0, attributes=1.0))),
-        "mf": shop.recipe(Mf(embedding_size=16)),
-        "mf_cosine_bpr": shop.recipe(Mf(embedding_size=16, candidates=10, l2=0.01), loss=Bpr(similarity="cosine")),
-        "mf_mse": shop.recipe(Mf(embedding_size=16, target="choice", l2=0.01), loss=Mse()),
-        "neural_cf": shop.recipe(NeuralCf(embedding_size=16, candidates=20, l2=0.01), loss=Bce()),
-        "factorization_machine": shop.recipe(FactorizationMachine(embedding_size=16)),
+        "mf": shop.recipe(Mf(embedding_size=16), optim=longer),
+        "mf_bpr": shop.recipe(Mf(embedding_size=16, candidates=10, l2=0.01), loss=Bpr(), optim=longer),
+        "mf_cosine": shop.recipe(Mf(embedding_size=16, l2=0.01), loss=Softmax(similarity="cosine"), optim=longer),
+        "mf_mse": shop.recipe(Mf(embedding_size=16, target="choice", l2=0.01), loss=Mse(), optim=longer),
+        "neural_cf": shop.recipe(NeuralCf(embedding_size=16, candidates=20), loss=Bce(), optim=longer),
+        "factorization_machine": shop.recipe(FactorizationMachine(embedding_size=16), optim=longer),
         "two_tower_frozen": shop.recipe(TwoTower(embedding_size=16, dropout=0.1), adversarial=Fgm()),
         "two_tower_lora": shop.recipe(TwoTower(embedding_size=16, dropout=0.1, encoded_items=16),
                                       peft=Lora(rank=2, num_layers=1), adversarial=Fgm()),
@@ -108,7 +110,7 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
 
 NAMES = ("ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf",
          "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora", "content", "fusion",
-         "mf", "mf_cosine_bpr", "mf_mse", "neural_cf", "factorization_machine",
+         "mf", "mf_bpr", "mf_cosine", "mf_mse", "neural_cf", "factorization_machine",
          "fusion_raw")
 
 

@@ -7,7 +7,7 @@ import torch
 
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.training.adversary import adversarial_loss, fgm
-from llmrec_cli.training.losses import bce_loss, mse_loss, softmax_loss
+from llmrec_cli.training.losses import bce_loss, bpr_loss, mse_loss, softmax_loss, softmax_of_rows_loss
 
 
 def test_softmax_of_two_equal_logits_costs_log_two():
@@ -67,3 +67,38 @@ def test_without_an_adversary_the_loss_is_the_loss():
     hidden = torch.ones(1, 2)
     assert adversarial_loss(lambda h: h.sum(), hidden, NoAdversary()).item() == 2
     assert not hidden.requires_grad
+
+
+def test_bpr_of_a_pair_log_three_apart_costs_log_four_thirds():
+    # sigmoid(log 3) = 3/4; the excluded pair would cost more.
+    loss = bpr_loss(torch.tensor([math.log(3)]), torch.tensor([[0.0, 9.0]]), torch.tensor([[False, True]]))
+    assert loss.item() == pytest.approx(math.log(4 / 3))
+    assert bpr_loss(torch.tensor([0.0]), torch.tensor([[0.0, 0.0]])).item() == pytest.approx(math.log(2))
+
+
+def test_bpr_with_nothing_to_compare_is_zero():
+    assert bpr_loss(torch.tensor([1.0]), torch.tensor([[0.0]]), torch.tensor([[True]])).item() == 0
+
+
+def test_the_softmax_of_rows_is_the_softmax_of_each_interaction():
+    generator = torch.Generator().manual_seed(0)
+    logits, known = torch.randn(3, 6, generator=generator), torch.rand(3, 6, generator=generator) < 0.4
+    known[:, 0] = known[2] = True
+    user, target = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 0, 0, 5])
+    expected = softmax_loss(logits[user], target, excluded_BC=known[user])
+    loss = softmax_of_rows_loss(logits[user, target], logits, known, user)
+    assert loss.item() == pytest.approx(expected.item())
+
+
+def test_a_candidate_of_the_softmax_of_rows_stands_for_as_many_items_as_it_says():
+    loss = softmax_of_rows_loss(torch.zeros(1), torch.zeros(1, 1), torch.tensor([[False]]), torch.tensor([0]),
+                                math.log(3))
+    assert loss.item() == pytest.approx(math.log(4))
+
+
+def test_a_user_who_knows_every_candidate_has_no_loss_and_no_gradient():
+    logits = torch.zeros(1, 2, requires_grad=True)
+    loss = softmax_of_rows_loss(logits[0, :1], logits, torch.tensor([[True, True]]), torch.tensor([0]))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad.tolist() == [[0, 0]]

@@ -1,0 +1,89 @@
+"""What a model of pairs is to the heads that train one: rows of numbers of users and items, and what two rows score.
+
+Shapes: U users and N items in training, S users and R items of a block, B pairs, K numbers of a user's row, L of an
+item's.
+"""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Rows(NamedTuple):
+    """What is known of some users or items.
+
+    Attributes
+    ----------
+    rows : (R, K), all that scores need of each
+    squares : (R,), sum of squares of the learned numbers behind each, for the penalty
+    """
+
+    rows: torch.Tensor
+    squares: torch.Tensor
+
+
+class PairModel(nn.Module):
+    """Users and items as rows, and their scores."""
+
+    mean: torch.Tensor
+
+    def __init__(self, mean: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+
+    @abstractmethod
+    def users(self, user_S: torch.Tensor) -> Rows:
+        """Return the rows of users (S, K)."""
+
+    @abstractmethod
+    def items(self, item_R: torch.Tensor) -> Rows:
+        """Return the rows of items (R, L)."""
+
+    @abstractmethod
+    def new_items(self, num_items: int) -> torch.Tensor:
+        """Return the rows (num_items, L) of items of which nothing is known."""
+
+    @abstractmethod
+    def block(self, users_SK: torch.Tensor, items_RL: torch.Tensor) -> torch.Tensor:
+        """Return the scores (S, R) of each user with each item."""
+
+    @abstractmethod
+    def pairs(self, users_BK: torch.Tensor, items_BL: torch.Tensor) -> torch.Tensor:
+        """Return the scores (B,) of each user with the item of the same row."""
+
+
+class IdTable(nn.Module):
+    """A row of numbers by id: vectors, and a bias as its last number. Those without training are 0 and stay so."""
+
+    penalised: torch.Tensor
+
+    def __init__(self, trained_U: np.ndarray, size: int, std: float) -> None:
+        super().__init__()
+        vectors_UD = torch.randn(len(trained_U), size) * std * torch.from_numpy(trained_U)[:, None]
+        # One parameter for both, since taking rows apart and together again costs more than what is done with them.
+        self.rows = nn.Parameter(functional.pad(vectors_UD, (0, 1)))
+        self.register_buffer("penalised", functional.pad(torch.ones(size), (0, 1)), persistent=False)
+
+    def forward(self, id_R: torch.Tensor) -> torch.Tensor:
+        """Return rows (R, size + 1)."""
+        return self.rows.index_select(0, id_R)
+
+    def squares(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the squared norms (R,) of the vectors in rows (R, size + 1); biases are free."""
+        return rows.square() @ self.penalised
+
+    def nobody(self, num_rows: int) -> torch.Tensor:
+        """Return the rows (num_rows, size + 1) of those without an id."""
+        return torch.zeros(num_rows, self.rows.shape[1], device=self.rows.device)
+
+
+def with_one(rows_SK: torch.Tensor) -> torch.Tensor:
+    """Return rows [p, b_u] as [p, 1], whose product with an item's row [q, b_i] is p . q + b_i.
+
+    In one piece, since taking vectors and biases of many items apart costs more than the product.
+    """
+    return functional.pad(rows_SK[:, :-1], (0, 1), value=1.0)

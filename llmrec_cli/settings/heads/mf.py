@@ -1,0 +1,18 @@
+"""Biased matrix factorisation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llmrec_cli.settings.heads.pairs import PairSettings
+from llmrec_cli.settings.loss import LossSettings
+
+
+@dataclass
+class Mf(PairSettings):
+    """Biased matrix factorisation (Koren et al. 2009; Rendle et al. 2009 with loss=bpr)."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.mf.Mf"
+    kind: str = "mf"
+
+    def compares_by_cosine(self, loss: LossSettings) -> bool:
+        return loss.similarity == "cosine"

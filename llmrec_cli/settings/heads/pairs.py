@@ -1,0 +1,62 @@
+"""What the heads share that learn a number for each pair of a user and an item by gradients."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.loss import Bce, LossSettings, Mse, Softmax
+
+TARGETS = ("auto", "choice", "value", "opinion")
+
+
+@dataclass
+class PairSettings(HeadSettings):
+    """Vectors of users and items, trained with any loss."""
+
+    embedding_size: int = 128
+    """Size of user and item vectors, at least 1."""
+    l2: float = 0.05
+    """Penalty on the squared norm of each interaction's user and item, at least 0; less for more data."""
+    target: str = "auto"
+    """What is learned. choice: what users interact with rather than with other items, for ranking. value: the value of
+    an interaction (a rating), with loss=mse. opinion: a like (1) against a dislike (0), with loss=bce and data that has
+    dislikes (dataset.feedback=explicit). auto: value with loss=mse where values differ, opinion with loss=bce where
+    there are dislikes, choice otherwise."""
+    candidates: int = 4096
+    """Items that each user of a step is scored with, at least 1: drawn evenly for the step, or all where the catalogue
+    has no more. Those a user knows are no negatives. Has no effect on target=value and target=opinion."""
+    stop_after: int | None = None
+    """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("embedding_size", "candidates", "stop_after", least=1)
+        yield from self.check("l2", least=0)
+        yield from self.check("target", among=TARGETS)
+
+    def uses(self) -> set[str]:
+        return {"loss", "optim"}
+
+    def compares_by_cosine(self, loss: LossSettings) -> bool:
+        """Return whether a user's vector meets an item's by their cosine."""
+        return False
+
+    def problems_with(self, loss: Any) -> Iterator[str]:
+        for target, kind in (("value", Mse), ("opinion", Bce)):
+            if self.target == target and not isinstance(loss, kind):
+                yield f"head.target={target}: needs loss={kind.__name__.lower()}, not loss={loss.kind}"
+        without = f"has no effect on head={self.kind}"
+        cosine = self.compares_by_cosine(loss)
+        if loss.similarity == "cosine" and not cosine:
+            yield f"loss.similarity=cosine: {without}, where no two vectors are compared; leave it at auto"
+        if isinstance(loss, Softmax):
+            if loss.popularity_correction != Softmax.popularity_correction:
+                yield (f"loss.popularity_correction={loss.popularity_correction}: {without}, which draws all items "
+                       f"evenly; leave it out")
+            if loss.temperature != Softmax.temperature and not cosine:
+                yield f"loss.temperature={loss.temperature}: {without} without loss.similarity=cosine; leave it out"
+            return
+        if loss.num_negatives != type(loss).num_negatives:
+            yield f"loss.num_negatives={loss.num_negatives}: {without}; set head.candidates instead"
+        if getattr(loss, "scale", None) != getattr(type(loss), "scale", None) and not cosine:
+            yield f"loss.scale={loss.scale}: {without} without loss.similarity=cosine; leave it out"

@@ -1,0 +1,197 @@
+"""The heads that train a model of pairs: what a step sees, what they learn, what they refuse."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.factorization_machine import FactorizationMachine as Machine
+from llmrec_cli.heads.neural_cf import NeuMf
+from llmrec_cli.heads.pair_steps import ChoiceSteps, known_among
+from llmrec_cli.settings.head import FactorizationMachine, Mf, NeuralCf, Recipe
+from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
+from llmrec_cli.settings.optim import AdamW
+from tests.heads.by_hand import CONTEXT, entities, queries, training
+
+OPTIM = AdamW(epochs=3, batch_size=7, learning_rate=0.02, checkpoint_every=1)
+MATRIX = np.random.default_rng(0).random((12, 9)) < 0.4
+MATRIX[8, 3] = True
+MATRIX[:, 8] = False
+MATRIX[11] = False
+HEADS = [Mf(embedding_size=4), NeuralCf(embedding_size=4, layers=[5, 3]), FactorizationMachine(embedding_size=4)]
+every_head = pytest.mark.parametrize("settings", HEADS, ids=lambda head: head.kind)
+
+
+def fitted(settings, data=None, loss=None, context=CONTEXT, **optim):
+    """Return a fitted head; by default on the small matrix with item attributes."""
+    head = build(Recipe(head=settings, loss=loss or Softmax(), optim=replace(OPTIM, **optim)))
+    head.fit(data or small(), context)
+    return head
+
+
+def small():
+    """Return data with an item (8) and a user (11) without training; items have two of three attributes."""
+    return training(MATRIX, np.eye(3)[np.arange(9) % 3] + np.eye(3)[[0] * 9] > 0)
+
+
+def rated(values, likes=None):
+    """Return data of a matrix of ratings, 0 where there is none; those below `likes` are dislikes."""
+    user, item = np.nonzero(values)
+    value = values[user, item].astype(np.float32)
+    all_of_them = Interactions(user, item, value, np.arange(len(user)), *values.shape)
+    liked = np.full(len(user), True) if likes is None else value >= likes
+    negatives = None if likes is None else all_of_them.rows(~liked)
+    return TrainingData(entities(len(values), kind="u"), entities(values.shape[1]), all_of_them.rows(liked), negatives)
+
+
+def test_a_machine_scores_the_sum_over_all_pairs_of_its_features():
+    """Rendle 2010: eq. 5, which is computed, against eq. 1, which is meant."""
+    head = fitted(FactorizationMachine(embedding_size=4), epochs=20)
+    assert isinstance(head, Machine)
+    state, data = head.state(), small()
+    users, items = state["model.user_side.ids.rows"], state["model.item_side.ids.rows"]
+    attributes = state["model.item_side.attributes.rows"]
+    scores = head.score(queries(MATRIX.astype(float), list(range(12)))).numpy()
+    for user in range(11):
+        for item in range(8):
+            owned = data.items.attributes[[item]].indices
+            features = [(1.0, users[user]), (1.0, items[item]), *((len(owned)**-0.5, attributes[a]) for a in owned)]
+            expected = sum(x * row[-1] for x, row in features) + sum(
+                x * y * float(a[:-1] @ b[:-1]) for n, (x, a) in enumerate(features) for y, b in features[:n])
+            assert scores[user, item] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_block_of_neural_scores_is_the_network_of_the_paper_pair_by_pair():
+    torch.manual_seed(0)
+    model = NeuMf(NeuralCf(embedding_size=4, layers=[5, 3]), np.ones(3, bool), np.ones(6, bool), 0.5).eval()
+    with torch.no_grad():
+        users, items = model.users(torch.arange(3)).rows, model.items(torch.arange(6)).rows
+        block = model.block(users, items)
+        weight = torch.cat([model.of_user.weight, model.of_item.weight], dim=1)
+        for u in range(3):
+            for i in range(6):
+                p, q = model.user_ids.rows[u], model.item_ids.rows[i]
+                hidden = (weight @ torch.cat([p[4:8], q[4:8]]) + model.of_user.bias).relu()
+                hidden = model.layers[0](hidden).relu()
+                expected = (p[:4] * q[:4]).sum() + model.layers[1](hidden)[0] + p[8] + q[8] + 0.5
+                assert block[u, i].item() == pytest.approx(expected.item(), abs=1e-5)
+                assert model.pairs(users[[u]], items[[i]]).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_known_among_finds_the_candidates_that_each_user_knows():
+    matrix = sp.csr_array(np.array([[1, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]))
+    known = known_among(matrix, np.array([0, 2, 1]), np.array([0, 1, 3]))
+    assert known.tolist() == [[True, False, True], [False, False, False], [False, False, True]]
+
+
+@pytest.mark.parametrize("candidates", [3, 100])
+@pytest.mark.parametrize("loss", [Softmax(), Bpr(), Bce(), Mse()], ids=lambda loss: loss.kind)
+def test_a_step_has_every_interaction_once_and_gradients_that_are_finite_differences(loss, candidates):
+    settings = Mf(embedding_size=4, candidates=candidates, target="choice")
+    head = fitted(settings, loss=loss, epochs=1)
+    head.model.double().zero_grad()
+    steps = ChoiceSteps(head.model, head.settings, loss, small().interactions, 10, torch.device("cpu"))
+    batches = list(steps.batches(0, np.random.default_rng(3)))
+    assert sorted(np.concatenate([rows for rows, _ in batches])) == list(range(len(steps.user)))
+    value, rows = steps.loss(batches[0]), head.model.item_ids.rows
+    value.backward()
+    gradient = rows.grad.clone()
+    for item in range(8):
+        with torch.no_grad():
+            rows[item, 1] += 1e-5
+            above = steps.loss(batches[0])
+            rows[item, 1] -= 2e-5
+            below = steps.loss(batches[0])
+            rows[item, 1] += 1e-5
+        assert gradient[item, 1].item() == pytest.approx((above - below).item() / 2e-5, rel=1e-2, abs=2e-4)
+    # Nobody interacts with the last item, so it is never a negative either.
+    assert not gradient[8].any()
+
+
+@every_head
+def test_a_killed_run_goes_on_to_the_same_bits(settings, tmp_path):
+    whole = fitted(settings).state()
+
+    class Killed(Exception):
+        pass
+
+    def dying(event, **values):
+        if event == "step" and values["step"] == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fitted(settings, context=Context(torch.device("cpu"), 1, folder=tmp_path, log=dying))
+    resumed = fitted(settings, context=Context(torch.device("cpu"), 1, folder=tmp_path, resumed=True)).state()
+    for key, value in whole.items():
+        np.testing.assert_array_equal(resumed[key], value, err_msg=key)
+
+
+@every_head
+def test_nothing_of_an_unseen_item_or_user_is_learned_and_neither_is_ahead(settings):
+    head = fitted(settings)
+    scores = head.score(queries(MATRIX.astype(float), list(range(12))))
+    if settings.kind != "factorization_machine":  # It has attributes that others have.
+        assert (scores[:, 8] == scores[:, :8].min(dim=1).values).all()
+    # A user without training and nobody at all: the average user.
+    nobody = head.score(queries(np.zeros((1, 9))))
+    torch.testing.assert_close(nobody[0], scores[11])
+    assert scores[11, :8].std() > 0
+
+
+def test_values_are_fitted_and_told_from_choices():
+    values = np.add.outer(np.arange(12) % 3, np.arange(8) % 3) + 1.0
+    values[MATRIX[:, :8]] = 0
+    data = rated(values)
+    head = fitted(Mf(embedding_size=4, l2=0.001), data, Mse(), epochs=200, learning_rate=0.05)
+    assert head.predicts == "value"
+    assert head.chosen().head.target == "value"
+    scores = head.score(queries((values > 0).astype(float), list(range(12)))).numpy()
+    assert np.abs(scores - values)[values > 0].max() < 0.2
+    # Where there is no value it is still near what the two are worth: a sum of biases.
+    truth = np.add.outer(np.arange(12) % 3, np.arange(8) % 3) + 1.0
+    assert np.abs(scores - truth)[values == 0].mean() < 0.5
+
+
+def test_dislikes_are_the_negatives_and_the_logit_is_the_chance_of_a_like():
+    values = np.where(np.arange(8) % 2, 5.0, 1.0) * (np.random.default_rng(1).random((12, 8)) < 0.7)
+    head = fitted(Mf(embedding_size=4, l2=0.001), rated(values, likes=4), Bce(), epochs=100, learning_rate=0.05)
+    assert head.predicts == "logit"
+    likely = torch.sigmoid(head.score(queries((values > 4).astype(float), list(range(12))))).numpy()
+    assert likely[values == 5].min() > 0.8
+    assert likely[values == 1].max() < 0.2
+
+
+@pytest.mark.parametrize(("settings", "loss", "message"), [
+    (Mf(target="value"), Mse(), "every interaction has the same value"),
+    (Mf(target="opinion"), Bce(), "no dislikes")])
+def test_a_target_that_the_data_does_not_have_is_refused(settings, loss, message):
+    with pytest.raises(DataError, match=message):
+        fitted(settings, loss=loss)
+
+
+def test_what_a_head_cannot_heed_of_a_loss_is_refused_with_the_remedy():
+    def found(head, loss):
+        return [problem.partition(":")[0] for problem in Recipe(head=head, loss=loss).problems()]
+
+    assert found(Mf(), Softmax()) == found(Mf(), Softmax(similarity="cosine", temperature=0.3)) == []
+    assert found(Mf(), Softmax(temperature=0.3)) == ["loss.temperature=0.3"]
+    assert found(Mf(), Bce(num_negatives=5)) == ["loss.num_negatives=5"]
+    assert found(Mf(), Bpr(scale=3.0)) == ["loss.scale=3.0"]
+    assert found(NeuralCf(), Bpr(similarity="cosine")) == ["loss.similarity=cosine"]
+    assert found(FactorizationMachine(), Softmax(popularity_correction=0.5)) == ["loss.popularity_correction=0.5"]
+    assert found(Mf(target="value"), Bce()) == ["head.target=value"]
+    assert found(Mf(target="opinion"), Softmax()) == ["head.target=opinion"]
+
+
+def test_memory_grows_with_what_it_is_made_of():
+    def needed(matrix, **settings):
+        return build(Recipe(head=Mf(**settings), loss=Softmax(), optim=OPTIM)).memory(training(matrix))
+
+    assert needed(MATRIX, embedding_size=8) > needed(MATRIX, embedding_size=4)
+    assert needed(np.tile(MATRIX, (10, 1))) > 4 * needed(MATRIX)
