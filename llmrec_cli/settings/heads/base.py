@@ -49,6 +49,10 @@ class HeadSettings(Settings):
         """Return the config groups beside `head` that change what this head does."""
         return set()
 
+    def problems_with(self, loss: Any) -> Iterator[str]:
+        """Yield a problem for each setting of the loss that this head cannot heed, and of its own with this loss."""
+        return iter(())
+
 
 @dataclass
 class Popularity(HeadSettings):
