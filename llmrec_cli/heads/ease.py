@@ -1,7 +1,9 @@
 """EASE, collective when item features have a weight.
 
-Shapes: Q queries, N items in training, M items now, F features.
+Shapes: Q queries, N items in training, K items added since, M = N + K, U users, F sparse features, D dense ones.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -9,13 +11,18 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.text_vectors import TextVectors
+from llmrec_cli.heads.ease_forms import Dual, Primal, Rows
+from llmrec_cli.heads.features import ItemFeatures
 from llmrec_cli.settings.head import Ease as Settings
 from llmrec_cli.settings.head import Recipe
+
+TEXT_SIZE = 384
+"""Length of a text vector that memory is planned for: that of MiniLM."""
 
 
 class Ease(Head):
@@ -25,97 +32,122 @@ class Ease(Head):
     have it. An item outside training has no row of its own but a column, the regression of its features: for a single
     new item exactly what EASE would give an item without interactions. Several new items do not see each other, and
     texts are centred by the mean of the items in training.
+
+    Differs: the penalty may grow with an item's popularity and a user's weight fall with the length of the history.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         assert isinstance(recipe.head, Settings)
         self.settings = recipe.head
-        self.weights_NM: np.ndarray = np.zeros((0, 0), np.float32)
-        self.from_features_NF: np.ndarray = np.zeros((0, 0), np.float32)
-        self.attribute_names: list[str] = []
-        self.text: TextVectors | None = None
+        self.form: Primal | Dual | None = None
+        self.features: ItemFeatures | None = None
+        self.added_NK: np.ndarray = np.zeros((0, 0), np.float32)
 
     @property
     def answers_text(self) -> bool:
         """Whether there are text vectors to compare a text with."""
-        return self.text is not None
+        return self.features is not None and self.features.text is not None
+
+    @property
+    def text_vectors(self) -> np.ndarray | None:
+        """Vectors of the items' texts (M, D) where text has a weight."""
+        return None if self.features is None or self.features.text is None else self.features.text.items_ND
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of the Gram matrix, its factor, the inverse and the weights, in float32."""
-        return 4 * 4 * len(data.items)**2
+        """Return the bytes of the form that will be chosen, for texts of `TEXT_SIZE`; the encoder's own apart."""
+        features = ItemFeatures(replace(self.settings.features, text=0), None, torch.device("cpu"))
+        features.fit(data, {})
+        sparse_RN = self._rows(data.interactions, features).sparse_RN
+        num_dense = TEXT_SIZE if self.settings.features.text > 0 else 0
+        num_rows, num_items = sparse_RN.shape
+        if self._primal(num_items, num_rows + num_dense):
+            return Primal.memory(np.bincount(sparse_RN.indices, minlength=num_items), num_rows, num_dense)
+        return Dual.memory(np.diff(sparse_RN.indptr), num_items, num_dense)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Solve for the item-item weights."""
-        num_items = len(data.items)
-        _require_memory(num_items)
-        if self.settings.features.text > 0:
-            self.text = TextVectors(self.recipe.encoder, context.device)
-            self.text.fit(data.items.texts, context.memo)
-        self.attribute_names = data.items.attribute_names
-        features_NF = self._features(data.items, None if self.text is None else self.text.items_ND)
-        matrix = data.interactions.matrix
-        gram_NN = torch.from_numpy((sp.csr_array(matrix.T) @ matrix).toarray()).to(context.device)
-        features = torch.from_numpy(features_NF).to(context.device)
-        gram_NN += features @ features.T
-        gram_NN.diagonal().add_(self.settings.l2)
-        inverse_NN = torch.cholesky_inverse(torch.linalg.cholesky(gram_NN))
-        self.from_features_NF = (inverse_NN @ features).cpu().numpy()
-        weights_NN = inverse_NN / -inverse_NN.diagonal()
-        weights_NN.fill_diagonal_(0)
-        self.weights_NM = weights_NN.cpu().numpy()
+        self._require_memory(data)
+        self.features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
+        self.features.fit(data, context.memo)
+        rows = self._rows(data.interactions, self.features)
+        num_rows, num_items = rows.sparse_RN.shape[0] + len(rows.dense_DN), len(data.items)
+        form = Primal if self._primal(num_items, num_rows) else Dual
+        context.log("ease", form=form.__name__.lower(), items=num_items, rows=num_rows)
+        self.form = form.fit(rows, self._penalties(data.interactions), context.device)
+        self.added_NK = np.zeros((num_items, 0), np.float32)
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); new items in a history have no weights yet and are passed over."""
-        history = queries.history[:, : self.weights_NM.shape[0]]
-        return torch.from_numpy(history @ self.weights_NM)
+        assert self.form is not None
+        history = queries.history[:, : len(self.added_NK)]
+        scores_QN = self.form.scores(history)
+        if self.added_NK.shape[1] == 0:
+            return torch.from_numpy(scores_QN)
+        return torch.from_numpy(np.concatenate([scores_QN, history @ self.added_NK], axis=1, dtype=np.float32))
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the cosine of the texts with the items' texts (T, M)."""
-        assert self.text is not None
-        return self.text.similarities(texts)
+        assert self.features is not None
+        assert self.features.text is not None
+        return self.features.text.similarities(texts)
 
     def add_items(self, items: Entities) -> None:
         """Append columns for items known by text and attributes; without features they score 0."""
-        vectors = None if self.text is None else self.text.add(items.texts)
-        new_NK = self.from_features_NF @ self._features(items, vectors).T
-        self.weights_NM = np.concatenate([self.weights_NM, new_NK.astype(np.float32)], axis=1)
-
-    def _features(self, items: Entities, vectors_ND: np.ndarray | None) -> np.ndarray:
-        """Return the weighted features (num_items, F): text vectors, then attributes normalised per item."""
-        parts: list[np.ndarray] = [np.zeros((len(items), 0), np.float32)]
-        if vectors_ND is not None:
-            parts.append(self.settings.features.text * vectors_ND)
-        if self.settings.features.attributes > 0 and self.attribute_names:
-            column = {name: n for n, name in enumerate(self.attribute_names)}
-            coo = items.attributes.tocoo()
-            places = np.array([column.get(name, -1) for name in items.attribute_names], np.int64)[coo.col]
-            dense_NA = np.zeros((len(items), len(self.attribute_names)), np.float32)
-            dense_NA[coo.row[places >= 0], places[places >= 0]] = 1
-            norm_N1 = np.sqrt(dense_NA.sum(axis=1, keepdims=True))
-            parts.append(self.settings.features.attributes * dense_NA / np.maximum(norm_N1, 1))
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+        assert self.features is not None
+        assert self.form is not None
+        num_items = len(self.added_NK)
+        known_ND, known_NF = self.features.dense_ND[:num_items], self.features.sparse_NF[:num_items]
+        dense_KD, sparse_KF = self.features.add(items)
+        alike_KN = dense_KD @ known_ND.T + (sparse_KF @ sp.csr_array(known_NF.T)).toarray()
+        # The ridge regression of the new item's features on those of the others, P times how alike they are.
+        columns_KN = (alike_KN - self.form.scores(alike_KN)) * self.form.inverse_diagonal_N
+        self.added_NK = np.concatenate([self.added_NK, columns_KN.T], axis=1, dtype=np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the weights and what new items and texts need."""
-        state: dict[str, np.ndarray] = {"weights": self.weights_NM, "from_features": self.from_features_NF}
-        if self.text is not None:
-            state |= {"text_mean": self.text.mean_D, "text_items": self.text.items_ND}
-        return state
+        """Return the solved form, the features, and the columns of items added since."""
+        assert self.form is not None
+        assert self.features is not None
+        return self.form.state() | self.features.state() | {"added": self.added_NK}
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.weights_NM, self.from_features_NF = state["weights"], state["from_features"]
-        self.attribute_names = items.attribute_names
-        if self.settings.features.text > 0:
-            self.text = TextVectors(self.recipe.encoder, context.device)
-            self.text.mean_D, self.text.items_ND = state["text_mean"], state["text_items"]
+        self.form = Primal.loaded(state) if "weights" in state else Dual.loaded(state, context.device)
+        self.added_NK = state["added"]
+        self.features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
+        self.features.load(state, items)
+
+    def _rows(self, interactions: Interactions, features: ItemFeatures) -> Rows:
+        """Return users and features as weighted rows."""
+        matrix_UN = interactions.matrix
+        length_U = np.diff(matrix_UN.indptr)
+        weight_U = _relative(length_U) ** (-self.settings.user_exponent / 2)
+        users_UN = sp.csr_array((np.repeat(weight_U, length_U).astype(np.float32) * matrix_UN.data, matrix_UN.indices,
+                                 matrix_UN.indptr), shape=matrix_UN.shape)
+        if features.sparse_NF.shape[1]:
+            users_UN = sp.csr_array(sp.vstack([users_UN, features.sparse_NF.T], format="csr", dtype=np.float32))
+        return Rows(users_UN, np.ascontiguousarray(features.dense_ND.T))
+
+    def _penalties(self, interactions: Interactions) -> np.ndarray:
+        """Return each item's ridge penalty, float32 (N,)."""
+        relative_N = _relative(interactions.item_counts)
+        return (self.settings.l2 * relative_N**self.settings.l2_exponent).astype(np.float32)
+
+    def _primal(self, num_items: int, num_rows: int) -> bool:
+        if self.settings.form == "auto":
+            # The matrix of the dual is in float64, and is chosen where it still takes less.
+            return num_items**2 <= 2 * num_rows**2
+        return self.settings.form == "primal"
+
+    def _require_memory(self, data: TrainingData) -> None:
+        needed, available = self.memory(data), psutil.virtual_memory().available
+        if needed > available:
+            raise ResourceError(f"head=ease: {len(data.items)} items and {len(data.users)} users need "
+                                f"{needed / 2**30:.1f} GiB of memory and {available / 2**30:.1f} GiB are free; choose "
+                                f"head=item_knn, or prepare fewer items with dataset.min_item_interactions")
 
 
-def _require_memory(num_items: int) -> None:
-    # Gram matrix, its factor, the inverse and the weights, in float32.
-    needed, available = 4 * 4 * num_items**2, psutil.virtual_memory().available
-    if needed > available:
-        raise ResourceError(f"head=ease: {num_items} items need {needed / 2**30:.1f} GiB of memory and "
-                            f"{available / 2**30:.1f} GiB are free; choose head=item_knn, or prepare fewer items with "
-                            f"dataset.min_item_interactions")
+def _relative(count: np.ndarray) -> np.ndarray:
+    """Return counts in terms of their average over those that are not 0; a 0 counts as 1."""
+    average = count.sum() / max(1, np.count_nonzero(count))
+    return np.maximum(count, 1) / max(average, 1)

@@ -1,26 +1,37 @@
-"""EASE and collective EASE against the closed form written out densely."""
+"""EASE and collective EASE against each item's ridge regression on the others."""
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads import ease as module
-from llmrec_cli.settings.head import Ease
+from llmrec_cli.heads import ease_forms, gram
+from llmrec_cli.heads.base import build
+from llmrec_cli.settings.head import Ease, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
-from tests.heads.by_hand import entities, fit, queries, training
+from tests.heads.by_hand import CONTEXT, entities, fit, queries, training
 
 RNG = np.random.default_rng(5)
 MATRIX = (RNG.random((40, 12)) < 0.3) * 1.0
 ATTRIBUTES = (RNG.random((12, 5)) < 0.4) * 1
 FEATURES = FeatureWeights(attributes=2.0)
+FORMS = ("primal", "dual")
+
+every_form = pytest.mark.parametrize("form", FORMS)
 
 
-def closed_form(rows, l2):
-    """Return the weights (Steck 2019, eq. 8) with zero diagonal for the rows (users, and features as users)."""
-    inverse = np.linalg.inv(rows.T @ rows + l2 * np.eye(rows.shape[1]))
-    weights = -inverse / np.diag(inverse)
-    np.fill_diagonal(weights, 0)
+def by_column(rows, l2_N):
+    """Return the weights with zero diagonal: each item's ridge regression on all others, one after the other."""
+    num_items = rows.shape[1]
+    weights = np.zeros((num_items, num_items))
+    for item in range(num_items):
+        others = np.arange(num_items) != item
+        known = rows[:, others]
+        gram = known.T @ known + np.diag(np.broadcast_to(l2_N, num_items)[others])
+        weights[others, item] = np.linalg.solve(gram, known.T @ rows[:, item])
     return weights
 
 
@@ -30,8 +41,8 @@ def as_users(attributes, weight):
     return weight * (attributes / norm).T
 
 
-def scores(settings, matrix, history, attributes=None):
-    return fit(settings, training(matrix, attributes)).score(queries(history)).numpy()
+def scores(ease, matrix, history, attributes=None):
+    return fit(ease, training(matrix, attributes)).score(queries(history)).numpy()
 
 
 def test_two_items_that_always_go_together():
@@ -40,23 +51,97 @@ def test_two_items_that_always_go_together():
     np.testing.assert_allclose(found, [[0, 0.75], [0.75, 0], [0.75, 0.75]], rtol=1e-5)
 
 
+@every_form
 @pytest.mark.parametrize("l2", [1.0, 50.0])
-def test_scores_are_those_of_the_closed_form(l2):
-    np.testing.assert_allclose(scores(Ease(l2=l2), MATRIX, MATRIX), MATRIX @ closed_form(MATRIX, l2), atol=1e-5)
+def test_scores_are_the_ridge_regressions_of_each_item_on_the_others(l2, form):
+    np.testing.assert_allclose(scores(Ease(l2=l2, form=form), MATRIX, MATRIX), MATRIX @ by_column(MATRIX, l2),
+                               atol=1e-5)
 
 
-def test_a_feature_is_one_more_user_with_the_items_that_have_it():
+@every_form
+def test_a_feature_is_one_more_user_with_the_items_that_have_it(form):
     rows = np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)])
-    found = scores(Ease(l2=5, features=FEATURES), MATRIX, MATRIX, ATTRIBUTES)
-    np.testing.assert_allclose(found, MATRIX @ closed_form(rows, 5), atol=1e-5)
+    found = scores(Ease(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
+    np.testing.assert_allclose(found, MATRIX @ by_column(rows, 5), atol=1e-5)
 
 
-def test_an_item_added_later_scores_as_if_it_had_been_there_without_interactions():
+@every_form
+def test_penalties_grow_with_popularity_and_weights_fall_with_the_length_of_a_history(form):
+    count_N, length_U = MATRIX.sum(axis=0), MATRIX.sum(axis=1)
+    assert count_N.min() > 0
+    l2_N = 5 * (count_N / count_N.mean())**0.5
+    average = length_U.sum() / (length_U > 0).sum()
+    rows = (np.maximum(length_U, 1) / average)[:, None]**-0.2 * MATRIX
+    found = scores(Ease(l2=5, l2_exponent=0.5, user_exponent=0.4, form=form), MATRIX, MATRIX)
+    np.testing.assert_allclose(found, MATRIX @ by_column(rows, l2_N), atol=1e-5)
+
+
+@every_form
+@pytest.mark.parametrize("share", [0.0, 0.3, 2.0], ids=["all dense", "both", "all sparse"])
+def test_what_goes_through_blas_and_in_what_blocks_changes_nothing(form, share, monkeypatch):
+    wanted = MATRIX @ by_column(np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)]), 5)
+    monkeypatch.setattr(gram, "POPULAR_SHARE", share)
+    monkeypatch.setattr(gram, "DENSE_CELLS", 30)
+    monkeypatch.setattr(gram, "MIRRORED_AT_ONCE", 5)
+    monkeypatch.setattr(ease_forms, "BLOCK_ITEMS", 5)
+    found = scores(Ease(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**32 - 1), num_users=st.integers(1, 30), num_items=st.integers(1, 30),
+       density=st.floats(0.05, 0.9), l2=st.floats(0.5, 500), l2_exponent=st.floats(0, 1), user_exponent=st.floats(0, 1),
+       weight=st.floats(0, 8))
+@settings(max_examples=60, deadline=None)
+def test_primal_and_dual_give_the_same_scores(seed, num_users, num_items, density, l2, l2_exponent, user_exponent,
+                                              weight):
+    rng = np.random.default_rng(seed)
+    matrix = (rng.random((num_users, num_items)) < density) * 1
+    attributes = (rng.random((num_items, 4)) < 0.4) * 1
+    made = [Ease(l2=l2, l2_exponent=l2_exponent, user_exponent=user_exponent, form=form,
+                 features=FeatureWeights(attributes=weight)) for form in FORMS]
+    heads = [fit(ease, training(matrix, attributes)) for ease in made]
+    for head in heads:
+        head.add_items(entities(2, (rng.random((2, 4)) < 2) * 1))
+    wider = queries(np.concatenate([matrix, np.ones((num_users, 2))], axis=1))
+    primal, dual = (head.score(wider).numpy() for head in heads)
+    np.testing.assert_allclose(dual, primal, atol=1e-4)
+
+
+@pytest.mark.parametrize(("num_users", "num_items", "form"), [
+    (40, 12, "Primal"), (12, 40, "Dual"), (10, 12, "Primal"), (8, 12, "Dual")])
+def test_the_form_with_the_smaller_matrix_is_chosen(num_users, num_items, form):
+    matrix = (RNG.random((num_users, num_items)) < 0.4) * 1
+    assert type(fit(Ease(), training(matrix)).form).__name__ == form
+
+
+@every_form
+def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
+    head = shop.fit(shop.recipe(Ease(l2=5, features=FeatureWeights(text=3.0, words=2.0), form=form)))
+    features, matrix = head.features, shop.data.part("train").matrix.toarray()
+    rows = np.concatenate([matrix, features.sparse_NF.toarray().T, features.dense_ND.T])
+    np.testing.assert_allclose(head.score(shop.known()).numpy(), matrix @ by_column(rows.astype(float), 5), atol=1e-4)
+    assert head.text_vectors.shape == (44, features.dense_ND.shape[1])
+
+
+@every_form
+def test_a_saved_form_scores_the_same_bits_and_takes_new_items(form):
+    data = training(MATRIX, ATTRIBUTES)
+    ease = Ease(l2=5, features=FEATURES, form=form)
+    head, loaded = fit(ease, data), build(Recipe(head=ease))
+    loaded.load(head.state(), data.users, data.items, CONTEXT)
+    for one in (head, loaded):
+        one.add_items(entities(1, np.array([[1, 0, 1, 0, 1]])))
+    wider = queries(np.concatenate([MATRIX, np.zeros((len(MATRIX), 1))], axis=1))
+    assert torch.equal(head.score(wider), loaded.score(wider))
+
+
+@every_form
+def test_an_item_added_later_scores_as_if_it_had_been_there_without_interactions(form):
     new = np.array([[1, 0, 1, 0, 1]])
-    later = fit(Ease(l2=5, features=FEATURES), training(MATRIX, ATTRIBUTES))
+    later = fit(Ease(l2=5, features=FEATURES, form=form), training(MATRIX, ATTRIBUTES))
     later.add_items(entities(1, new))
     wider = np.concatenate([MATRIX, np.zeros((len(MATRIX), 1))], axis=1)
-    before = fit(Ease(l2=5, features=FEATURES), training(wider, np.concatenate([ATTRIBUTES, new])))
+    before = fit(Ease(l2=5, features=FEATURES, form=form), training(wider, np.concatenate([ATTRIBUTES, new])))
     found, wanted = later.score(queries(wider)).numpy(), before.score(queries(wider)).numpy()
     assert np.abs(wanted[:, -1]).max() > 0.01
     np.testing.assert_allclose(found[:, -1], wanted[:, -1], atol=1e-5)
@@ -84,5 +169,5 @@ def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is
         available = 1000
 
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: Memory)
-    with pytest.raises(ResourceError, match=r"head=ease: 12 items need .* choose head=item_knn, or prepare fewer"):
+    with pytest.raises(ResourceError, match=r"head=ease: 12 items and 40 users need .* choose head=item_knn, or prepare fewer"):
         fit(Ease(), training(MATRIX))

@@ -15,11 +15,22 @@ class Ease(HeadSettings):
     implementation: ClassVar[str] = "llmrec_cli.heads.ease.Ease"
     kind: str = "ease"
     l2: float = 200.0
-    """Ridge penalty, above 0; more for denser data."""
+    """Ridge penalty of an item of average popularity, above 0; more for more interactions per item."""
+    l2_exponent: float = 0.0
+    """How the penalty grows with an item's interactions, l2 * (count / average)^l2_exponent, 0 to 1; 0 gives all items
+    the same, as the paper does, 0.25 to 0.5 lets rare items be explained by more."""
+    user_exponent: float = 0.0
+    """A user weighs (length of history / average)^-user_exponent, 0 to 1; 0 as the paper does, 1 gives all users the
+    same say, however long their history."""
     features: FeatureWeights = field(default_factory=FeatureWeights)
+    form: str = "auto"
+    """primal | dual | auto: an equation for each item, or one for each user and feature in twice the precision; auto
+    takes what needs less memory. They give the same scores."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("l2", above=0)
+        yield from self.check("l2_exponent", "user_exponent", least=0, most=1)
+        yield from self.check("form", among=("auto", "primal", "dual"))
 
     def uses(self) -> set[str]:
         return {"encoder"} if self.features.text > 0 else set()

@@ -1,0 +1,199 @@
+"""The two ways to solve EASE: an equation for each item, or one for each user and feature.
+
+With Z the users and features as rows, L the penalties and P = (Z'Z + L)^-1, the weights are B = I - P / diag(P)
+(Steck 2019, eq. 8), and the scores of a history h are h B = h - h P / diag(P).
+
+Shapes: Q queries, N items, R rows (users, sparse features, then dense features), D dense features, P popular items.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.heads.gram import add_gram, gram_memory, inverse_in_place, popular_first
+
+BLOCK_ITEMS = 1024
+"""Items that are treated at a time where all of them would take too much memory."""
+
+
+@dataclass
+class Rows:
+    """What is known of items: users' interactions and features, weighted.
+
+    Attributes
+    ----------
+    sparse_RN : CSR float32, users and sparse features
+    dense_DN : float32, dense features
+    """
+
+    sparse_RN: sp.csr_array
+    dense_DN: np.ndarray
+
+
+class Primal:
+    """P of N x N is made and turned into B. Items are kept by falling popularity, since BLAS takes the popular ones."""
+
+    def __init__(self, weights_NN: np.ndarray, inverse_diagonal_N: np.ndarray, order_N: np.ndarray,
+                 num_popular: int) -> None:
+        self.weights_NN = weights_NN
+        self.inverse_diagonal_N = inverse_diagonal_N
+        self.order_N = order_N
+        self.num_popular = num_popular
+        self.place_N = np.empty_like(order_N)
+        self.place_N[order_N] = np.arange(len(order_N))
+
+    @classmethod
+    def fit(cls, rows: Rows, l2_N: np.ndarray, device: torch.device) -> "Primal":
+        """Solve for the weights."""
+        num_rows, num_items = rows.sparse_RN.shape
+        count_N = np.bincount(rows.sparse_RN.indices, minlength=num_items)
+        order_N, num_popular = popular_first(count_N, num_rows)
+        gram_NN = np.zeros((num_items, num_items), np.float32)
+        add_gram(gram_NN, _columns(rows.sparse_RN, order_N), num_popular)
+        if len(rows.dense_DN):
+            dense_ND = np.ascontiguousarray(rows.dense_DN.T[order_N])
+            for start in range(0, num_items, BLOCK_ITEMS):
+                stop = min(start + BLOCK_ITEMS, num_items)
+                gram_NN[start:stop, :stop] += dense_ND[start:stop] @ dense_ND[:stop].T
+        gram_NN.flat[::num_items + 1] += l2_N[order_N]
+        weights_NN = inverse_in_place(gram_NN, device)
+        diagonal_N = weights_NN.diagonal().copy()
+        weights_NN *= -1 / diagonal_N
+        weights_NN.flat[::num_items + 1] = 0
+        inverse_diagonal_N = np.empty_like(diagonal_N)
+        inverse_diagonal_N[order_N] = diagonal_N
+        return cls(weights_NN, inverse_diagonal_N, order_N, num_popular)
+
+    @staticmethod
+    def memory(count_N: np.ndarray, num_rows: int, num_dense: int) -> int:
+        """Return the bytes that `fit` takes at its peak, for items with these numbers of entries in the rows."""
+        num_items = len(count_N)
+        order_N, num_popular = popular_first(count_N, num_rows)
+        dense = 4 * num_items * (num_dense + min(num_items, BLOCK_ITEMS)) if num_dense else 0
+        return 4 * num_items**2 + max(gram_memory(count_N[order_N], num_rows, num_popular), dense)
+
+    def scores(self, history_QN: Any) -> np.ndarray:
+        """Return history x weights, float32 (Q, N)."""
+        history = _columns(sp.csr_array(history_QN), self.order_N)
+        popular = history.indices < self.num_popular
+        rare = _kept(history, ~popular)
+        scores_QN = np.asarray(rare @ self.weights_NN, np.float32)
+        if popular.any():
+            dense_QP = _kept(history, popular)[:, :self.num_popular].toarray()
+            scores_QN += dense_QP @ self.weights_NN[:self.num_popular]
+        return scores_QN[:, self.place_N]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that scoring needs."""
+        return {"weights": self.weights_NN, "inverse_diagonal": self.inverse_diagonal_N, "order": self.order_N,
+                "num_popular": np.array([self.num_popular])}
+
+    @classmethod
+    def loaded(cls, state: dict[str, np.ndarray]) -> "Primal":
+        """Return the form that has this state."""
+        return cls(state["weights"], state["inverse_diagonal"], state["order"], int(state["num_popular"][0]))
+
+
+class Dual:
+    """P by the Woodbury identity: with Y = Z L^-1/2 and M = (I + Y Y')^-1 of R x R, P = L^-1/2 (I - Y' M Y) L^-1/2.
+
+    Nothing of N x N is ever made. `rows` are those of Y. In float64, since what of an item the rows explain is nearly
+    all of it where penalties are small, and P is the rest.
+    """
+
+    def __init__(self, rows: Rows, inverse_RR: np.ndarray, l2_N: np.ndarray, inverse_diagonal_N: np.ndarray,
+                 device: torch.device) -> None:
+        self.rows = rows
+        self.inverse_RR = torch.from_numpy(inverse_RR).to(device)
+        self.root_N = np.sqrt(l2_N.astype(np.float64))
+        self.inverse_diagonal_N = inverse_diagonal_N
+        self.items_NR = sp.csr_array(rows.sparse_RN.T)
+
+    @classmethod
+    def fit(cls, rows: Rows, l2_N: np.ndarray, device: torch.device) -> "Dual":
+        """Solve for M and the diagonal of P."""
+        sparse_RN = sp.csr_array(rows.sparse_RN)
+        # By falling length, as add_gram wants its columns.
+        order_R, num_popular = popular_first(np.diff(sparse_RN.indptr), sparse_RN.shape[1])
+        root_N = np.sqrt(l2_N.astype(np.float64))
+        sparse_RN = sparse_RN[order_R]
+        sparse_RN = sp.csr_array((sparse_RN.data / root_N[sparse_RN.indices], sparse_RN.indices, sparse_RN.indptr),
+                                 shape=sparse_RN.shape)
+        dense_DN = rows.dense_DN / root_N
+        num_sparse, num_rows = sparse_RN.shape[0], sparse_RN.shape[0] + len(dense_DN)
+        gram_RR = np.zeros((num_rows, num_rows))
+        add_gram(gram_RR[:num_sparse, :num_sparse], sp.csr_array(sparse_RN.T), num_popular)
+        if len(dense_DN):
+            gram_RR[num_sparse:, :num_sparse] = (sparse_RN @ dense_DN.T).T
+            gram_RR[num_sparse:, num_sparse:] = dense_DN @ dense_DN.T
+        gram_RR.flat[::num_rows + 1] += 1
+        form = cls(Rows(sparse_RN, dense_DN), inverse_in_place(gram_RR, device), l2_N, np.ones(len(l2_N)), device)
+        form.inverse_diagonal_N = form._diagonal()
+        return form
+
+    @staticmethod
+    def memory(length_R: np.ndarray, num_items: int, num_dense: int) -> int:
+        """Return the bytes that `fit` takes at its peak, for sparse rows with these numbers of entries."""
+        num_rows, num_entries = len(length_R) + num_dense, int(length_R.sum())
+        order_R, num_popular = popular_first(length_R, num_items)
+        block = 8 * min(num_items, BLOCK_ITEMS) * num_rows
+        held = 8 * num_rows**2 + 8 * num_dense * num_items + 24 * num_entries
+        return held + max(2 * gram_memory(length_R[order_R], num_items, num_popular), 3 * block)
+
+    def _diagonal(self) -> np.ndarray:
+        """Return diag(P), float64 (N,): (1 - y' M y) / l2 for each item's column y of Y."""
+        explained_N = np.empty(len(self.root_N))
+        for start in range(0, len(explained_N), BLOCK_ITEMS):
+            part = slice(start, start + BLOCK_ITEMS)
+            items_BR = np.concatenate([self.items_NR[part].toarray(), self.rows.dense_DN[:, part].T], axis=1)
+            through_BR = self._through(items_BR)
+            through_BR *= items_BR
+            explained_N[part] = through_BR.sum(axis=1)
+        return (1 - explained_N) / self.root_N**2
+
+    def _through(self, some_BR: np.ndarray) -> np.ndarray:
+        some = torch.from_numpy(np.ascontiguousarray(some_BR, np.float64)).to(self.inverse_RR.device)
+        return (some @ self.inverse_RR).cpu().numpy()
+
+    def scores(self, history_QN: Any) -> np.ndarray:
+        """Return history x weights, float32 (Q, N)."""
+        history = sp.csr_array(history_QN)
+        scaled = sp.csr_array((history.data / self.root_N[history.indices], history.indices, history.indptr),
+                              shape=history.shape)
+        onto_QR = np.concatenate([(scaled @ self.items_NR).toarray(), scaled @ self.rows.dense_DN.T], axis=1)
+        through_QR = self._through(onto_QR)
+        num_sparse = self.items_NR.shape[1]
+        back_QN = (self.items_NR @ through_QR[:, :num_sparse].T).T + through_QR[:, num_sparse:] @ self.rows.dense_DN
+        times_inverse_QN = (scaled.toarray() - back_QN) / self.root_N
+        return np.ascontiguousarray(history.toarray() - times_inverse_QN / self.inverse_diagonal_N, np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that scoring needs."""
+        sparse = self.rows.sparse_RN
+        return {"rows.indptr": sparse.indptr.astype(np.int64), "rows.indices": sparse.indices.astype(np.int64),
+                "rows.values": sparse.data, "rows.dense": self.rows.dense_DN,
+                "inverse": self.inverse_RR.cpu().numpy(), "l2": self.root_N**2,
+                "inverse_diagonal": self.inverse_diagonal_N}
+
+    @classmethod
+    def loaded(cls, state: dict[str, np.ndarray], device: torch.device) -> "Dual":
+        """Return the form that has this state."""
+        shape = (len(state["rows.indptr"]) - 1, len(state["inverse_diagonal"]))
+        sparse = sp.csr_array((state["rows.values"], state["rows.indices"], state["rows.indptr"]), shape=shape)
+        return cls(Rows(sparse, state["rows.dense"]), state["inverse"], state["l2"], state["inverse_diagonal"], device)
+
+
+def _columns(matrix_RN: sp.csr_array, order_N: np.ndarray) -> sp.csr_array:
+    """Return the columns in another order; rows keep the order of their entries."""
+    place_N = np.empty(len(order_N), matrix_RN.indices.dtype)
+    place_N[order_N] = np.arange(len(order_N))
+    return sp.csr_array((matrix_RN.data, place_N[matrix_RN.indices], matrix_RN.indptr), shape=matrix_RN.shape)
+
+
+def _kept(matrix: sp.csr_array, where: np.ndarray) -> sp.csr_array:
+    """Return the matrix with only those entries for which `where` (nnz,) holds."""
+    indptr = np.concatenate([[0], np.cumsum(where)])[matrix.indptr]
+    return sp.csr_array((matrix.data[where], matrix.indices[where], indptr), shape=matrix.shape)
