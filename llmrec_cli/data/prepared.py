@@ -92,6 +92,18 @@ def read_entities(file: Path, kind: str) -> Entities:
                     *attribute_matrix(table["attributes"]))
 
 
+def own_columns(folder: Path, kind: str) -> list[str]:
+    """Return the columns that the users' or items' own file (`kind`: user | item) brought along."""
+    return [name for name in pq.read_schema(folder / f"{kind}s.parquet").names
+            if name not in (kind, f"{kind}_id", "title", "text", "attributes")]
+
+
+def read_own_column(folder: Path, kind: str, name: str) -> np.ndarray:
+    """Return one of `own_columns` as text, object array (num_entities,), "" where there is none."""
+    column = pq.read_table(folder / f"{kind}s.parquet", columns=[name])[name]
+    return np.array([value or "" for value in column.to_pylist()] + [None], object)[:-1]
+
+
 def attribute_matrix(column: pa.ChunkedArray) -> tuple[sp.csr_array, list[str]]:
     """Return lists of `column=value` as a 0/1 matrix (num_rows, num_attributes) and the names of its columns."""
     lists = column.combine_chunks()

@@ -72,6 +72,11 @@ class Head(ABC):
         """What a score estimates beside an order: the `value` of an interaction, the `logit` of a like, or nothing."""
         return None
 
+    @property
+    def text_vectors(self) -> np.ndarray | None:
+        """Vectors of the items' texts, float32 (N, D), where the head has an encoder and is fitted."""
+        return None
+
     @abstractmethod
     def memory(self, data: TrainingData) -> int:
         """Return the bytes that `fit` will take at its peak, beyond what the process holds before it."""

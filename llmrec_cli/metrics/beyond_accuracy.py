@@ -1,11 +1,20 @@
 """What accuracy does not say: how much of the catalogue is shown, how popular, how varied.
 
-Shapes: Q queries, K ranks, N items, A attributes. `items_QK` are lists padded with -1. A value per query is float64
-(Q,), NaN for an empty list, which has no average; a value of the whole is a float.
+Shapes: Q queries, K ranks, N items, C cutoffs, A attributes or dimensions of a vector, G groups of items, B queries of
+a block. `items_QK` are lists padded with -1. A value per query is float64 (Q,), NaN for an empty list, which has no
+average; a value of the whole is a float.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+
+Vectors = np.ndarray | sp.csr_array
+"""What items are like, (N, A): dense, such as text vectors, or sparse, such as words or attributes."""
+DIVERSITY_BLOCK = 1024
+"""Queries whose vectors are added up at a time."""
 
 
 def coverage(items_QK: np.ndarray, num_items: int) -> float:
@@ -45,21 +54,70 @@ def tail_share(items_QK: np.ndarray, tail_N: np.ndarray) -> np.ndarray:
     return _list_mean(tail_N.astype(np.float64), items_QK)
 
 
-def diversity(items_QK: np.ndarray, attributes_NA: sp.csr_array) -> np.ndarray:
-    """Return 1 - the mean cosine between the attributes of two items of a list (Ziegler et al. 2005), (Q,).
+def diversity(items_QK: np.ndarray, vectors_NA: Vectors, cutoffs: Sequence[int]) -> np.ndarray:
+    """Return 1 - the mean cosine between two items of the first k of a list (Ziegler et al. 2005), (Q, C).
 
-    An item without attributes resembles none. NaN for lists of fewer than two items.
+    `cutoffs` ascend. An item whose vector is 0 resembles none. NaN for lists of fewer than two items.
     """
-    lengths = np.sqrt(np.asarray(attributes_NA.multiply(attributes_NA).sum(axis=1)).ravel())
-    unit_NA = sp.diags_array(np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)) @ attributes_NA
-    valid_QK = items_QK >= 0
-    indptr = np.concatenate([[0], np.cumsum(valid_QK.sum(1))])
-    lists_QN = sp.csr_array((np.ones(indptr[-1]), items_QK[valid_QK], indptr), shape=(len(items_QK), len(lengths)))
-    sums_QA = lists_QN @ unit_NA
-    # The cosines of all pairs add up to the squared length of the sum, less each item with itself.
-    pairs_Q = np.asarray(sums_QA.multiply(sums_QA).sum(axis=1)).ravel() - lists_QN @ (lengths > 0)
-    num_Q = valid_QK.sum(1)
-    return 1 - np.divide(pairs_Q, num_Q * (num_Q - 1), out=np.full(len(num_Q), np.nan), where=num_Q > 1)
+    lengths_N = _lengths(vectors_NA)
+    inverse_N = np.divide(1.0, lengths_N, out=np.zeros_like(lengths_N), where=lengths_N > 0)
+    if isinstance(vectors_NA, np.ndarray):
+        inverse_N = inverse_N.astype(np.float32)
+    unit_NA = sp.diags_array(inverse_N) @ vectors_NA
+    pairs_QC, num_QC = np.zeros((len(items_QK), len(cutoffs))), np.zeros((len(items_QK), len(cutoffs)), np.int64)
+    for start in range(0, len(items_QK), DIVERSITY_BLOCK):
+        rows = slice(start, start + DIVERSITY_BLOCK)
+        sums: Any = 0
+        alone_B = np.zeros(len(items_QK[rows]))
+        for c, (low, high) in enumerate(zip([0, *cutoffs], cutoffs, strict=False)):
+            lists_BN = _incidence(items_QK[rows, low:high], len(lengths_N))
+            added = lists_BN @ unit_NA
+            sums = added if c == 0 else sums + added
+            alone_B += lists_BN @ (lengths_N > 0)
+            # The cosines of all pairs add up to the squared length of the sum, less each item with itself.
+            pairs_QC[rows, c] = _lengths(sums) ** 2 - alone_B
+            num_QC[rows, c] = (items_QK[rows, :high] >= 0).sum(1)
+    return 1 - np.divide(pairs_QC, num_QC * (num_QC - 1), out=np.full(num_QC.shape, np.nan), where=num_QC > 1)
+
+
+def weighted_recall(hits_QK: np.ndarray, items_QK: np.ndarray, relevant_QN: sp.csr_array, weights_N: np.ndarray,
+                    cutoffs: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weight found / the weight of all relevant items, (Q, C), and the latter, (Q,).
+
+    With weights 1 / propensity the mean over queries is the self-normalised inverse-propensity estimate of recall
+    (Schnabel et al. 2016; Yang et al. 2018, eq. 9): what was observed more easily counts less. Averaged by the second
+    result instead it is Steck's (2011) popularity-stratified recall: the weight found for all users together.
+    """
+    total_Q = relevant_QN @ weights_N
+    found_QK = np.cumsum(np.where(hits_QK, weights_N[items_QK], 0.0), axis=1)
+    last = np.minimum(np.asarray(cutoffs), items_QK.shape[1]) - 1
+    return found_QK[:, last] / total_Q[:, None], total_Q
+
+
+def inverse_propensity(counts_N: np.ndarray, exponent: float) -> np.ndarray:
+    """Return 1 / propensity up to a factor, float64 (N,): how easily an item is observed grows as count^exponent.
+
+    An item without training interactions counts as if it had one.
+    """
+    return np.maximum(counts_N, 1).astype(np.float64) ** -exponent
+
+
+def group_shares(items_QK: np.ndarray, groups_NG: sp.csr_array, counts_N: np.ndarray,
+                 relevant_QN: sp.csr_array) -> dict[str, np.ndarray]:
+    """Return the share of each group of items, by what is shared, each (G,).
+
+    exposure: of the places on the lists, each worth 1 / log2(rank + 1) (Singh and Joachims 2018); catalogue: of the
+    items; training: of the training interactions; held_out: of what was to be found. An item of several groups counts
+    in equal parts for each, one of none is left out, so that shares add up to 1.
+    """
+    num_N = np.asarray(groups_NG.sum(axis=1)).ravel()
+    part_NG = sp.diags_array(np.divide(1.0, num_N, out=np.zeros(len(num_N)), where=num_N > 0)) @ groups_NG
+    worth_QK = np.where(items_QK >= 0, 1 / np.log2(np.arange(items_QK.shape[1]) + 2), 0.0)
+    shown_N = np.bincount(np.maximum(items_QK, 0).ravel(), worth_QK.ravel(), minlength=len(num_N))
+    found_N = np.bincount(relevant_QN.indices, minlength=len(num_N))
+    parts = {"exposure": shown_N, "catalogue": np.ones(len(num_N)), "training": counts_N, "held_out": found_N}
+    sums = {name: amount_N @ part_NG for name, amount_N in parts.items()}
+    return {name: sum_G / max(sum_G.sum(), 1e-300) for name, sum_G in sums.items()}
 
 
 def exposure(items_QK: np.ndarray, num_items: int) -> np.ndarray:
@@ -78,3 +136,18 @@ def _list_mean(values_N: np.ndarray, items_QK: np.ndarray) -> np.ndarray:
     sums_Q = np.where(valid_QK, values_N[items_QK], 0.0).sum(1)
     num_Q = valid_QK.sum(1)
     return np.divide(sums_Q, num_Q, out=np.full(len(num_Q), np.nan), where=num_Q > 0)
+
+
+def _incidence(items_QK: np.ndarray, num_items: int) -> sp.csr_array:
+    """Return which items are on which list, CSR float32 (Q, N)."""
+    valid_QK = items_QK >= 0
+    indptr = np.concatenate([[0], np.cumsum(valid_QK.sum(1))])
+    ones = np.ones(indptr[-1], np.float32)
+    return sp.csr_array((ones, items_QK[valid_QK], indptr), shape=(len(items_QK), num_items))
+
+
+def _lengths(vectors: Vectors) -> np.ndarray:
+    """Return the length of each row, float64."""
+    if isinstance(vectors, np.ndarray):
+        return np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    return np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1), np.float64).ravel())

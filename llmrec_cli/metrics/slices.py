@@ -3,7 +3,10 @@
 Shapes: Q queries, K ranks, N items.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+import scipy.sparse as sp
 
 HEAD, MID, TAIL, COLD = ITEM_SLICES = ("head", "mid", "tail", "cold")
 USER_SLICES = ("few", "many", "cold")
@@ -39,9 +42,42 @@ def user_slices(history_lengths_Q: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.isin(np.arange(len(history_lengths_Q)), members[name]) for name in USER_SLICES}
 
 
-def restrict(hits_QK: np.ndarray, items_QK: np.ndarray, slices_N: np.ndarray, which: str) -> np.ndarray:
-    """Return the hits on items of one slice, bool (Q, K), at the ranks they have in the whole list.
+def quantiles(values: np.ndarray, number: int) -> dict[str, np.ndarray]:
+    """Return `number` groups of about equal size from the lowest values to the highest, `{"3-17": bool (size,)}`.
 
-    Padding (-1) is never a hit, so what it picks from `slices_N` does not matter.
+    Equal values are in the same group, so there may be fewer groups, and they may differ in size. NaN is in none. A
+    group is called by its lowest and highest value.
     """
-    return hits_QK & (slices_N[items_QK] == ITEM_SLICES.index(which))
+    some = np.flatnonzero(~np.isnan(values))
+    if len(some) == 0:
+        return {}
+    edges = np.unique(np.quantile(values[some], np.arange(1, number) / number, method="lower"))
+    group = np.full(len(values), -1)
+    group[some] = np.searchsorted(edges, values[some], side="left")
+    named = {}
+    for n in range(len(edges) + 1):
+        members = group == n
+        if members.any():
+            low, high = values[members].min(), values[members].max()
+            named[f"{low:g}" if low == high else f"{low:g}-{high:g}"] = members
+    return named
+
+
+def attribute_values(attributes: sp.csr_array, names: Sequence[str], column: str) -> dict[str, np.ndarray]:
+    """Return who has each value of an attribute, `{value: bool (num_entities,)}`, in the order of the values.
+
+    `names` are `column=value`, one per column of `attributes` (num_entities, A).
+    """
+    chosen = [n for n, name in enumerate(names) if name.startswith(f"{column}=")]
+    members = sp.csc_array(attributes[:, chosen])
+    found = {}
+    for place, n in enumerate(chosen):
+        mask = np.zeros(attributes.shape[0], bool)
+        mask[members.indices[members.indptr[place]:members.indptr[place + 1]]] = True
+        found[names[n][len(column) + 1:]] = mask
+    return found
+
+
+def columns_of(names: Sequence[str]) -> list[str]:
+    """Return the attributes that `column=value` names speak of, each once."""
+    return list(dict.fromkeys(name.partition("=")[0] for name in names))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and what stands below it; `kind` is better, worse or empty."""
+    """A value and what stands below it; `kind` is better, worse, letters, a shade of heat or empty."""
 
     value: str
     note: str
@@ -14,10 +14,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table."""
+    """A line of a table; `note` stands below the name, `ours` is the line that the page is about."""
 
     name: str
     cells: list[Cell]
+    note: str = ""
+    ours: bool = False
 
 
 @dataclass(frozen=True)

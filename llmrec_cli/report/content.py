@@ -1,7 +1,7 @@
 """What a report shows, as plain data."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 
-NUM_EXAMPLES, NUM_LIKED, LIST_LENGTH = 12, 8, 10
+NUM_EXAMPLES, NUM_LIKED, LIST_LENGTH, NUM_DUELS = 12, 8, 10, 3
 MOST_POINTS = 300
 
 
@@ -38,6 +38,24 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A model's lists, which of their entries are relevant, and what each user got by the main metric, (Q,)."""
+
+    lists: Lists
+    hits_QK: np.ndarray
+    values_Q: np.ndarray
+
+
+@dataclass(frozen=True)
+class Duel:
+    """A user with whom two models differ: the example with the list of the first, the second's, and what each got."""
+
+    example: Example
+    other: list[Entry]
+    values: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Curve:
     """A training curve: what it shows, and (step, value) points."""
 
@@ -58,6 +76,7 @@ class Content:
     counts_N, exposure : training interactions of each candidate item, and how often each recommender shows it
     curves : loss and validation curves, empty where the model has none
     examples : a few users, drawn without looking at their results
+    duels, rivals : the users with whom two models, the rivals, differ most, those with whom the first does better first
     """
 
     model: str
@@ -68,6 +87,8 @@ class Content:
     exposure: dict[str, np.ndarray]
     curves: list[Curve]
     examples: list[Example]
+    duels: list[Duel] = field(default_factory=list)
+    rivals: tuple[str, str] = ("", "")
 
 
 def main_cutoff(cutoffs: list[int]) -> int:
@@ -81,6 +102,32 @@ def examples(task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Entities, 
     return [_example(int(q), task, lists, hits_QK, items, min(cutoff, LIST_LENGTH)) for q in chosen]
 
 
+def duels(task: HeldOut, ours: Shown, theirs: Shown, items: Entities, cutoff: int) -> list[Duel]:
+    """Return the users with whom two models differ most, NUM_DUELS in favour of each."""
+    difference_Q = ours.values_Q - theirs.values_Q
+    order = np.argsort(-difference_Q, kind="stable")
+    chosen = [*order[:NUM_DUELS][difference_Q[order[:NUM_DUELS]] > 0],
+              *order[::-1][:NUM_DUELS][difference_Q[order[::-1][:NUM_DUELS]] < 0]]
+    length, found = min(cutoff, LIST_LENGTH), []
+    for q in map(int, chosen):
+        relevant = task.relevant_QN.indices[task.relevant_QN.indptr[q]:task.relevant_QN.indptr[q + 1]]
+        hit = (*ours.hits_QK[q, :length], *theirs.hits_QK[q, :length])
+        shown = (*ours.lists.items_QK[q, :length], *theirs.lists.items_QK[q, :length])
+        seen = {int(item) for item, found_it in zip(shown, hit, strict=True) if found_it}
+        example = _example(q, task, ours.lists, ours.hits_QK, items, length)
+        went_on = [Entry(_title(items, n), n in seen)
+                   for n in sorted(relevant.tolist(), key=lambda item: item not in seen)[:LIST_LENGTH]]
+        found.append(Duel(replace(example, went_on=went_on),
+                          _recommended(q, theirs.lists, theirs.hits_QK, items, length),
+                          (float(ours.values_Q[q]), float(theirs.values_Q[q]))))
+    return found
+
+
+def _recommended(q: int, lists: Lists, hits_QK: np.ndarray, items: Entities, length: int) -> list[Entry]:
+    return [Entry(_title(items, n), bool(hit))
+            for n, hit in zip(lists.items_QK[q, :length], hits_QK[q, :length], strict=True) if n >= 0]
+
+
 def _example(q: int, task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Entities, length: int) -> Example:
     history, relevant = task.queries.history, task.relevant_QN
     liked = history.indices[history.indptr[q]:history.indptr[q + 1]]
@@ -90,7 +137,7 @@ def _example(q: int, task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: En
     found = set(shown[shown_hits].tolist())
     ordered = sorted(went_on.tolist(), key=lambda item: item not in found)
     return Example(printable(str(task.queries.ids[q])), [Entry(_title(items, n)) for n in liked[::-1][:NUM_LIKED]],
-                   [Entry(_title(items, n), bool(hit)) for n, hit in zip(shown, shown_hits, strict=True) if n >= 0],
+                   _recommended(q, lists, hits_QK, items, length),
                    [Entry(_title(items, n), n in found) for n in ordered[:LIST_LENGTH]], len(liked), len(went_on))
 
 

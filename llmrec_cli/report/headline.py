@@ -5,8 +5,10 @@ from typing import Any
 
 from llmrec_cli.report.content import Content
 
-MANY_TIES = 0.5
-"""From this share of lists on, ties say more about the scores than the scores about the items."""
+MANY_TIES, MANY_CONSTANT = 0.5, 0.01
+"""From these shares of lists on, ties say more about the scores than the scores about the items, and scores that are
+all the same are more than an accident."""
+SAMPLED = "Sampled candidates: a few items per user were ranked"
 KNOWN_ITEMS = ("item:head", "item:mid", "item:tail")
 """Slices of queries by the items to be found that are in training."""
 
@@ -45,8 +47,11 @@ def headline(content: Content) -> Headline:
     shown = (f"The lists of {k} show {ours[f'coverage@{k}']['mean']:.0%} of the catalogue"
              + (f"; {_of(ours, f'tail_share@{k}'):.0%} of the places go to the 80% least popular items."
                 if f"tail_share@{k}" in ours else "."))
-    return Headline(_title(metrics, content.model, best, k), str(dict(content.facts["Data"])["Name"]),
-                    _sentences(content, best), warnings(metrics, k), cards, shown,
+    several = len(metrics.get("models", {})) > 1
+    title = _winner(metrics) if several else _title(metrics, content.model, best, k)
+    return Headline(title, str(dict(content.facts["Data"])["Name"]),
+                    [*(_standings(metrics) if several else []), *_sentences(content, best)],
+                    warnings(metrics, k), cards, shown,
                     f"{metrics['tie_rate']:.1%} of the lists have ties in them. "
                     f"{protocol['num_skipped']:,} users were skipped.")
 
@@ -62,6 +67,16 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
     if tie_rate >= MANY_TIES:
         found.append(f"{tie_rate:.0%} of the lists have ties in them: the scores hardly tell items apart, and a hash "
                      f"of the item id decides instead. A model that has learned nothing looks like this.")
+    if metrics["degenerate_rate"] >= MANY_CONSTANT:
+        found.append(f"For {metrics['degenerate_rate']:.0%} of the users every item has the same score: there the "
+                     f"model says nothing, and its lists are those of chance.")
+    if metrics["protocol"]["candidates"].startswith("sampled"):
+        found.append(f"{SAMPLED} ({metrics['protocol']['candidates']}): not to be compared with metrics of the whole "
+                     f"catalogue, and models may come in another order there.")
+    traces = {"": metrics["suspicious"], **{f"{name}: ": one["suspicious"] for name, one in
+                                            list(metrics.get("models", {}).items())[1:]}}
+    found += [f"Suspicious, too good to be true: {who}{reason}. Look for what tells the model the answers before "
+              f"believing any figure here." for who, reasons in traces.items() for reason in reasons]
     asked = {name for name, number in metrics["protocol"]["slice_queries"].items() if number}
     if asked.isdisjoint(KNOWN_ITEMS) and _of(metrics["metrics"], f"hit@{k}") == 0:
         found.append("Nothing of what was to be found is in training, and nothing of it was found: a head that knows "
@@ -73,6 +88,27 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
 def readable(name: str) -> str:
     """Return the name of a head as it is written in a sentence."""
     return {"item_knn": "item kNN", "user_knn": "user kNN", "ease": "EASE"}.get(name, name.replace("_", " "))
+
+
+def _winner(metrics: dict[str, Any]) -> str:
+    """Return who is at the top, with all that cannot be told from it."""
+    rows = metrics["leaderboard"]["rows"]
+    top = [row["name"] for n, row in enumerate(rows) if n == 0 or set(row["letters"]) & set(rows[0]["letters"])]
+    name = readable(top[0])
+    name = name[:1].upper() + name[1:]
+    if len(top) == 1:
+        return f"{name} ranks best of {len(rows)}"
+    return f"{name} comes first of {len(rows)}, and cannot be told from {' and '.join(map(readable, top[1:]))}"
+
+
+def _standings(metrics: dict[str, Any]) -> list[str]:
+    """Return how far the first is from the second and the last, in a sentence."""
+    board = metrics["leaderboard"]
+    first, second, *others = board["rows"]
+    said = (f"By {board['metric']} {readable(first['name'])} has {first['mean']:.3f}, {readable(second['name'])} "
+            f"{second['mean']:.3f}")
+    last = f", and the last, {readable(others[-1]['name'])}, {others[-1]['mean']:.3f}" if others else ""
+    return [f"{said}{last}."]
 
 
 def _title(metrics: dict[str, Any], model: str, best: str | None, k: int) -> str:
@@ -90,7 +126,9 @@ def _sentences(content: Content, best: str | None) -> list[str]:
     metrics, k = content.metrics, content.cutoff
     ours, num_users = metrics["metrics"], metrics["protocol"]["num_queries"]
     hit_low, hit_high = ours[f"hit@{k}"]["ci95"]
-    first = (f"Asked for {k} out of {len(content.counts_N):,} items for each of {num_users:,} users, "
+    sampled = metrics["protocol"]["candidates"].startswith("sampled")
+    among = "a few sampled" if sampled else f"{metrics['protocol']['num_candidates']:,}"
+    first = (f"Asked for {k} out of {among} items for each of {num_users:,} users, "
              f"{readable(content.model)} puts at least one that the user went on to like on "
              f"{_of(ours, f'hit@{k}'):.0%} of the lists (95% interval {hit_low:.0%} to {hit_high:.0%})")
     if best is None:

@@ -10,6 +10,7 @@ from llmrec_cli import __version__
 from llmrec_cli.report import plots
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.headline import headline
+from llmrec_cli.report.leaderboard import everyone_of, exposure_tables, heat_map, leaderboard
 from llmrec_cli.report.tables import metrics_table, slices_table
 
 FOLDER = Path(__file__).parent
@@ -17,15 +18,20 @@ FOLDER = Path(__file__).parent
 
 def render(content: Content) -> str:
     """Return the report as HTML; everything that comes from data is escaped by the template."""
-    cutoffs = sorted({int(name.partition("@")[2]) for name in content.metrics["metrics"]})
+    cutoffs = sorted({int(name.partition("@")[2]) for name in content.metrics["metrics"] if "@" in name})
+    several = "models" in content.metrics
     pictures = {"metrics": plots.metrics_with_intervals(content.metrics, content.cutoff, content.model),
                 "popularity": plots.popularity(content.counts_N, content.exposure),
                 "lengths": plots.metrics_by_length(content.metrics, cutoffs, content.model) if cutoffs[1:] else "",
+                "trade_offs": (plots.trade_offs(content.metrics, everyone_of(content), content.cutoff)
+                               if several else ""),
                 "training": plots.training(content.curves) if content.curves else ""}
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True)
     values: dict[str, Any] = {"content": content, "headline": headline(content), "metrics": metrics_table(content),
-                              "slices": slices_table(content), "version": __version__,
+                              "slices": slices_table(content), "exposure": exposure_tables(content),
+                              "leaderboard": leaderboard(content) if several else None,
+                              "heat": heat_map(content) if several else None, "version": __version__,
                               # Ours, not the data's: what goes in as markup is only what matplotlib and we wrote.
                               "plots": {name: Markup(svg) for name, svg in pictures.items()},
                               "style": Markup((FOLDER / "style.css").read_text("utf-8"))}

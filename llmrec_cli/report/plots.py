@@ -110,6 +110,33 @@ def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
         return _svg(figure, "popularity", "Popularity of items and how often each is recommended")
 
 
+def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -> str:
+    """Return accuracy against coverage and against the share of the tail, a numbered dot per recommender."""
+    ours, board = f"ndcg@{cutoff}", metrics["leaderboard"]["rows"]
+    others = [(f"coverage@{cutoff}", "share of the catalogue that is shown"),
+              (f"tail_share@{cutoff}", "share of the lists that the 80% least popular items have")]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 4.2), layout="constrained")
+        for axes, (name, label) in zip(figure.subplots(1, 2, sharey=True), others, strict=True):
+            for place, entry in enumerate(board, 1):
+                values = everyone[entry["name"]]
+                if name not in values:
+                    continue
+                x, (low, high) = values[name]["mean"], values[ours]["ci95"]
+                colour = SERIES[4] if entry["baseline"] else SERIES[0]
+                axes.plot([x, x], [low, high], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
+                axes.plot(x, values[ours]["mean"], "o", color=colour, markersize=6)
+                axes.annotate(str(place), (x, values[ours]["mean"]), (7, 3), textcoords="offset points", color=INK,
+                              fontweight="bold")
+            axes.set_xlabel(label)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+            axes.margins(x=0.12, y=0.12)
+            _open(axes)
+            axes.grid(axis="x")
+        figure.axes[0].set_ylabel(ours)
+        return _svg(figure, "tradeoffs", f"{ours} against coverage and tail share, numbered as in the leaderboard")
+
+
 def training(curves: Sequence[Curve]) -> str:
     """Return losses and validation metrics over training, a panel for each name."""
     names = list(dict.fromkeys(curve.name for curve in curves))

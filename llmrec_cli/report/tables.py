@@ -5,12 +5,18 @@ from typing import Any
 from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Content
 
-METRICS = ("ndcg", "recall", "precision", "f1", "hit", "map", "mrr", "coverage", "novelty", "tail_share", "diversity",
-           "gini", "arp")
+METRICS = ("ndcg", "recall", "precision", "f1", "hit", "map", "mrr", "stratified_recall", "ips_recall", "coverage",
+           "novelty", "tail_share", "diversity", "gini", "arp")
+WHOLE = ("auc", "gauc", "rmse", "mae", "logloss", "accuracy", "auc_pairs")
+"""Metrics without a list length."""
+ERRORS = ("rmse", "mae", "logloss")
+"""Metrics of which less is better."""
 SLICED = ("ndcg", "recall", "hit", "mrr")
 SLICES = {"item:head": "Items: most popular 5%", "item:mid": "Items: next 15%", "item:tail": "Items: other 80%",
-          "item:cold": "Items: not in training", "user:few": "Users: third with the shortest history",
-          "user:many": "Users: third with the longest history", "user:cold": "Users: none in the training split"}
+          "item:cold": "Items: not in training", "item:warm": "Items: in training",
+          "user:few": "Users: third with the shortest history",
+          "user:many": "Users: third with the longest history", "user:cold": "Users: none in the training split",
+          "user:warm": "Users: some in the training split"}
 
 
 def metrics_table(content: Content) -> Table:
@@ -18,34 +24,45 @@ def metrics_table(content: Content) -> Table:
     metrics, k = content.metrics, content.cutoff
     named = [metrics["metrics"], *metrics["baselines"].values()]
     rows = []
-    for name in (f"{name}@{k}" for name in METRICS if f"{name}@{k}" in metrics["metrics"]):
-        differences = [_difference(compared.get(name)) for compared in metrics["comparisons"].values()]
-        rows.append(Row(name, [*(_mean(values, name) for values in named), *differences]))
-    return Table([content.model, *metrics["baselines"], *(f"gain over {who}" for who in metrics["comparisons"])], rows)
+    for name in (name for name in (*(f"{name}@{k}" for name in METRICS), *WHOLE) if name in metrics["metrics"]):
+        differences = [_difference(compared.get(name), -1 if name in ERRORS else 1)
+                       for who, compared in metrics["comparisons"].items() if who in metrics["baselines"]]
+        rows.append(Row(name, [*(described(values, name) for values in named), *differences]))
+    return Table([content.model, *metrics["baselines"], *(f"gain over {who}" for who in metrics["baselines"])], rows)
 
 
 def slices_table(content: Content) -> Table:
     """Return a row per slice with what the model reaches in it."""
     metrics, k = content.metrics, content.cutoff
     names, sizes = [f"{name}@{k}" for name in SLICED], metrics["protocol"]["slice_queries"]
-    return Table(["users", *names], [Row(SLICES[which], [Cell(f"{sizes[which]:,}", ""),
-                                                         *(_mean(values, name) for name in names)])
+    return Table(["users", *names], [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""),
+                                                         *(described(values, name) for name in names)])
                                      for which, values in metrics["slices"].items()])
 
 
-def _mean(metrics: dict[str, Any], name: str) -> Cell:
+def slice_name(which: str) -> str:
+    """Return the name of a slice for people: item:genres=Drama as "Items: genres Drama"."""
+    side, _, rest = which.partition(":")
+    return SLICES.get(which) or f"{side.title()}s: {rest.replace('=', ' ', 1)}"
+
+
+def described(metrics: dict[str, Any], name: str) -> Cell:
+    """Return the mean of a metric over its interval."""
     if name not in metrics:
         return Cell("–", "")
     limits = metrics[name]["ci95"]
     return Cell(_number(metrics[name]["mean"]), f"{_number(limits[0])} to {_number(limits[1])}" if limits else "")
 
 
-def _difference(comparison: dict[str, Any] | None) -> Cell:
+def _difference(comparison: dict[str, Any] | None, good: int) -> Cell:
     if comparison is None:
         return Cell("", "")
     low, high = comparison["ci95"]
-    kind = "better" if low > 0 else "worse" if high < 0 else ""
-    return Cell(f"{comparison['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}; p {comparison['p']:.3f}", kind)
+    sign = good if low > 0 else -good if high < 0 else 0
+    kind = {1: "better", -1: "worse", 0: ""}[sign]
+    p = comparison["p_holm"]
+    return Cell(f"{comparison['difference']:+.4f}",
+                f"{low:+.4f} to {high:+.4f}; p {'< .001' if p < 0.001 else f'{p:.3f}'}", kind)
 
 
 def _number(value: float) -> str:

@@ -36,14 +36,18 @@ def display_width(text: str) -> int:
 
 
 def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
-    """Return the main metrics of the model and its baselines, content being that of metrics.json."""
+    """Return the main metrics of the model and of what it is compared with; `content` is that of metrics.json.
+
+    p-values are those corrected for the number of comparisons.
+    """
     names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "hit", "coverage")]
     header = [f"{content['protocol']['num_queries']} users", *names]
     rows = [[model, *(_value(content["metrics"], name) for name in names)],
             ["  95% interval", *(_interval(content["metrics"], name) for name in names)]]
-    for baseline, metrics in content["baselines"].items():
-        rows.append([baseline, *(_value(metrics, name) for name in names)])
-        rows.append(["  p of difference", *(_p(content["comparisons"][baseline], name) for name in names)])
+    others = {name: one["metrics"] for name, one in content.get("models", {}).items() if name != model}
+    for other, metrics in (others | content["baselines"]).items():
+        rows.append([other, *(_value(metrics, name) for name in names)])
+        rows.append(["  p of difference", *(_p(content["comparisons"][other], name) for name in names)])
     return columns(header, rows)
 
 
@@ -57,4 +61,4 @@ def _interval(metrics: dict[str, Any], name: str) -> str:
 
 
 def _p(comparison: dict[str, Any], name: str) -> str:
-    return f"{comparison[name]['p']:.3f}" if name in comparison else ""
+    return f"{comparison[name]['p_holm']:.3f}" if name in comparison else ""

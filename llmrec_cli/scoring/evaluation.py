@@ -1,132 +1,162 @@
-"""From a scorer to every metric of the report, one value per query.
+"""From lists to every metric of the report, one value per query.
 
-Shapes: Q queries, K ranks, N items.
+Shapes: Q queries, K ranks, N items, A dimensions of an item's vector, C cutoffs.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.metrics import beyond_accuracy as beyond
-from llmrec_cli.metrics.ranking import METRICS, ranking_metrics
-from llmrec_cli.metrics.significance import Bootstrap, bootstrap, paired_difference
-from llmrec_cli.metrics.slices import ITEM_SLICES, TAIL, item_slices, restrict, user_slices
+from llmrec_cli.metrics.ranking import ranking_metrics
+from llmrec_cli.metrics.slices import ITEM_SLICES, TAIL, item_slices
+from llmrec_cli.metrics.ties import expected_metrics
 from llmrec_cli.scoring.heldout import HeldOut
-from llmrec_cli.scoring.scorer import Lists, Score, hits, recommend_lists
+from llmrec_cli.scoring.measured import Measured
+from llmrec_cli.scoring.scorer import Lists, graded, hits
+from llmrec_cli.scoring.slicing import Slices
+from llmrec_cli.scoring.ties import tie_groups
 
 SLICED = ("recall", "hit", "ndcg", "mrr")
 """Metrics that are reported for slices; the others say little there."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one recommender got.
+class Measures:
+    """How to measure; the same for all that are compared.
 
     Attributes
     ----------
-    lists, hits_QK : the lists and which of their entries are relevant
-    values : metric@k to float64 (Q,), NaN where it is not defined for a query
-    whole : metric@k to a value that belongs to all lists together
-    slices : slice to metric@k to float64 (Q,), NaN for the queries that are not in the slice
-    bootstrap : of `values`, then of each slice, in order
+    cutoffs : ascending list lengths
+    slices : what is looked at apart
+    vectors : what items are like, (N, A), for the diversity of lists; None where nothing is known of them
+    propensity : exponent of an item's training interactions in stratified and inverse-propensity recall
+    gains_QN : the gain of each relevant item in ndcg, in the order of the task's `relevant_QN`; None for 1
+    expected_ties : whether ranking metrics are expectations over all orders of equal scores
     """
 
-    lists: Lists
-    hits_QK: np.ndarray
-    values: dict[str, np.ndarray]
-    whole: dict[str, float]
-    slices: dict[str, dict[str, np.ndarray]]
+    cutoffs: Sequence[int]
+    slices: Slices
+    vectors: beyond.Vectors | None
+    propensity: float
     num_resamples: int
     seed: int
-
-    @cached_property
-    def bootstrap(self) -> Bootstrap:
-        """Means of all columns and their resamples; the same draws for the same seed."""
-        columns = [*self.values.values(), *(v for named in self.slices.values() for v in named.values())]
-        return bootstrap(np.stack(columns, axis=1), self.num_resamples, self.seed)
-
-    def summary(self) -> dict[str, Any]:
-        """Return `{metric@k: {mean, ci95}}`; ci95 is null for what belongs to all lists together."""
-        means = self._described(0, self.values)
-        means |= {name: {"mean": value, "ci95": None} for name, value in self.whole.items() if np.isfinite(value)}
-        return means
-
-    def slice_summary(self) -> dict[str, Any]:
-        """Return `{slice: {metric@k: {mean, ci95}}}`; an empty slice has no metrics."""
-        start, described = len(self.values), {}
-        for name, values in self.slices.items():
-            described[name] = self._described(start, values)
-            start += len(values)
-        return described
-
-    def comparison(self, other: "Measured") -> dict[str, Any]:
-        """Return `{metric@k: {difference, ci95, p}}` of the ranking metrics, paired by query."""
-        difference_M, (low_M, high_M), p_M = paired_difference(self.bootstrap, other.bootstrap)
-        return {name: {"difference": float(difference_M[n]), "ci95": [float(low_M[n]), float(high_M[n])],
-                       "p": float(p_M[n])}
-                for n, name in enumerate(self.values) if name.partition("@")[0] in METRICS}
-
-    def _described(self, start: int, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        mean_M, (low_M, high_M) = self.bootstrap.mean_M, self._interval
-        return {name: {"mean": float(mean_M[n]), "ci95": [float(low_M[n]), float(high_M[n])]}
-                for n, name in enumerate(values, start) if np.isfinite(mean_M[n])}
-
-    @cached_property
-    def _interval(self) -> np.ndarray:
-        return self.bootstrap.interval_2M
+    gains_QN: sp.csr_array | None = None
+    expected_ties: bool = False
 
 
-def measure(score: Score, task: HeldOut, attributes_NA: sp.csr_array, ranks_N: np.ndarray, cutoffs: Sequence[int], *,
-            exclude_seen: bool, block_size: int, num_resamples: int, seed: int) -> Measured:
-    """Return all metrics of a recommender at every one of the ascending `cutoffs`."""
-    lists = recommend_lists(score, task.queries, cutoffs[-1], ranks_N, exclude_seen=exclude_seen,
-                            candidates_N=None if task.candidates_N.all() else task.candidates_N,
-                            block_size=block_size)
+@dataclass(frozen=True)
+class Predicted:
+    """How far scores that predict more than an order are off.
+
+    Attributes
+    ----------
+    values : metric to its mean over the held-out pairs of each query, (Q,); of rmse the mean of the squares
+    num_pairs_Q : how many pairs these are, which weigh the queries
+    auc : AUC of all likes against all dislikes, NaN without
+    """
+
+    values: dict[str, np.ndarray]
+    num_pairs_Q: np.ndarray
+    auc: float
+
+
+def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | None = None) -> Measured:
+    """Return all metrics of a recommender's lists at every cutoff."""
+    cutoffs, num_relevant_Q = how.cutoffs, np.diff(task.relevant_QN.indptr)
     found_QK = hits(lists.items_QK, task.relevant_QN)
-    values = ranking_metrics(found_QK, np.diff(task.relevant_QN.indptr), cutoffs)
+    worth = None if how.gains_QN is None else graded(lists.items_QK, how.gains_QN)
+    if how.expected_ties:
+        values = expected_metrics(tie_groups(lists, task.relevant_QN, how.gains_QN), num_relevant_Q, cutoffs, worth)
+    else:
+        values = ranking_metrics(found_QK, num_relevant_Q, cutoffs, worth)
+    weights: dict[str, np.ndarray] = {}
+    if lists.auc_Q is not None:
+        values["auc"] = values["gauc"] = lists.auc_Q
+        weights["gauc"] = num_relevant_Q.astype(np.float64)
+    inverse_N = beyond.inverse_propensity(task.counts_N, how.propensity)
+    recall_QC, weight_Q = beyond.weighted_recall(found_QK, lists.items_QK, task.relevant_QN, inverse_N, cutoffs)
+    for c, k in enumerate(cutoffs):
+        values[f"ips_recall@{k}"] = values[f"stratified_recall@{k}"] = recall_QC[:, c]
+        weights[f"stratified_recall@{k}"] = weight_Q
+    more, whole = _beyond(lists.items_QK, task, how)
+    values |= more
+    if predicted is not None:
+        values |= predicted.values
+        weights |= dict.fromkeys(predicted.values, predicted.num_pairs_Q.astype(np.float64))
+        whole["auc_pairs"] = predicted.auc
+    slices = sliced_metrics(lists.items_QK, found_QK, task, cutoffs, values, how.slices)
+    return Measured(lists, found_QK, values, weights, whole, slices, how.num_resamples, how.seed)
+
+
+def _beyond(items_QK: np.ndarray, task: HeldOut, how: Measures) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Return what accuracy does not say: of each list, and of all of them together."""
     tail_N = item_slices(task.counts_N) == ITEM_SLICES.index(TAIL)
-    whole: dict[str, float] = {}
     num_candidates = int(task.candidates_N.sum())
-    for k in cutoffs:
-        top_QK = lists.items_QK[:, :k]
+    values: dict[str, np.ndarray] = {}
+    whole: dict[str, float] = {}
+    for k in how.cutoffs:
+        top_QK = items_QK[:, :k]
         values[f"novelty@{k}"] = beyond.novelty(top_QK, task.counts_N)
         values[f"arp@{k}"] = beyond.arp(top_QK, task.counts_N)
         values[f"tail_share@{k}"] = beyond.tail_share(top_QK, tail_N)
-        if attributes_NA.nnz and k > 1:
-            values[f"diversity@{k}"] = beyond.diversity(top_QK, attributes_NA)
         shown_QK = beyond.compact(top_QK, task.candidates_N)
         whole[f"coverage@{k}"] = beyond.coverage(shown_QK, num_candidates)
         whole[f"gini@{k}"] = beyond.gini(shown_QK, num_candidates)
-    slices = sliced_metrics(lists.items_QK, found_QK, task, cutoffs, values)
-    return Measured(lists, found_QK, values, whole, slices, num_resamples, seed)
+    if how.vectors is not None:
+        varied_QC = beyond.diversity(items_QK, how.vectors, how.cutoffs)
+        values |= {f"diversity@{k}": varied_QC[:, c] for c, k in enumerate(how.cutoffs) if k > 1}
+    return values, whole
 
 
 def sliced_metrics(items_QK: np.ndarray, found_QK: np.ndarray, task: HeldOut, cutoffs: Sequence[int],
-                   values: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+                   values: Mapping[str, np.ndarray], slices: Slices) -> dict[str, dict[str, np.ndarray]]:
     """Return the metrics of each slice per query.
 
     In an item slice only its items are relevant, hits keep their rank in the whole list, and queries without a
-    relevant item in it are not in the slice. In a user slice the metrics are the ordinary ones.
+    relevant item in it are not in the slice; gains are 1 and ties by hash. In a user slice the metrics are the ordinary
+    ones.
     """
-    slices_N = item_slices(task.counts_N)
     chosen = [name for name in values if name.partition("@")[0] in SLICED]
-    num_queries, sliced = len(found_QK), {}
-    query = np.repeat(np.arange(num_queries), np.diff(task.relevant_QN.indptr))
-    for number, name in enumerate(ITEM_SLICES):
-        num_relevant_Q = np.bincount(query[slices_N[task.relevant_QN.indices] == number], minlength=num_queries)
-        some = num_relevant_Q > 0
-        metrics = ranking_metrics(restrict(found_QK, items_QK, slices_N, name)[some], num_relevant_Q[some], cutoffs)
-        sliced[f"item:{name}"] = {metric: _spread(metrics[metric], some) for metric in chosen}
-    for name, members in user_slices(task.lengths_Q).items():
-        sliced[f"user:{name}"] = {metric: np.where(members, values[metric], np.nan) for metric in chosen}
+    # Hits are few beside places on lists, so they are counted one by one and not list by list.
+    hit = np.nonzero(found_QK)
+    hit_items = items_QK[hit]
+    relevant = task.relevant_QN
+    wanted = np.repeat(np.arange(len(found_QK)), np.diff(relevant.indptr))
+    sliced = {}
+    for name, mask_N in slices.items.items():
+        inside, wanted_inside = mask_N[hit_items], mask_N[relevant.indices]
+        metrics = _of_hits(hit[0][inside], hit[1][inside], wanted[wanted_inside], len(found_QK), cutoffs)
+        sliced[name] = {metric: metrics[metric] for metric in chosen}
+    for name, members_Q in slices.queries.items():
+        sliced[name] = {metric: np.where(members_Q, values[metric], np.nan) for metric in chosen}
     return sliced
 
 
-def _spread(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    spread = np.full(len(where), np.nan)
-    spread[where] = values
-    return spread
+def _of_hits(query: np.ndarray, rank: np.ndarray, wanted: np.ndarray, num_queries: int,
+             cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
+    """Return the metrics of SLICED from hits, in order of query and rank (from 0), and the queries that want an item.
+
+    The definitions are those of metrics.ranking; NaN for queries that want none.
+    """
+    num_wanted_Q = np.bincount(wanted, minlength=num_queries)
+    nan_Q = np.where(num_wanted_Q > 0, 0.0, np.nan)
+    ideal = np.concatenate([[np.nan], np.cumsum(1 / np.log2(np.arange(max(cutoffs)) + 2))])
+    worth = 1 / np.log2(rank + 2.0)
+    first = np.flatnonzero(np.diff(query, prepend=-1))
+    with_hit = query[first]
+    found = {}
+    for k in cutoffs:
+        within = rank < k
+        num_Q = np.bincount(query[within], minlength=num_queries)
+        reciprocal_Q = nan_Q.copy()
+        early = rank[first] < k
+        reciprocal_Q[with_hit[early]] = 1 / (rank[first][early] + 1.0)
+        found[f"recall@{k}"] = num_Q / np.where(num_wanted_Q > 0, num_wanted_Q, np.nan)
+        found[f"hit@{k}"] = np.where(num_Q > 0, 1.0, nan_Q)
+        found[f"mrr@{k}"] = reciprocal_Q
+        found[f"ndcg@{k}"] = (np.bincount(query[within], worth[within], minlength=num_queries)
+                              / ideal[np.minimum(k, num_wanted_Q)])
+    return found

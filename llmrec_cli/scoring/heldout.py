@@ -99,7 +99,13 @@ def _histories(asked: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array, da
 def _pairs(matrix: sp.csr_array) -> np.ndarray:
     """Return each entry as one number, row * columns + column, sorted and unique."""
     row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    return np.unique(row * matrix.shape[1] + matrix.indices)
+    return _distinct(row * matrix.shape[1] + matrix.indices)
+
+
+def _distinct(keys: np.ndarray) -> np.ndarray:
+    """Return the keys sorted, each once. np.unique hashes integers, at several times the cost of sorting these."""
+    keys = np.sort(keys, kind="stable")
+    return keys[np.r_[True, keys[1:] != keys[:-1]]] if len(keys) else keys
 
 
 def _from_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
@@ -109,7 +115,7 @@ def _from_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
 
 
 def _union(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
-    return _from_pairs(np.union1d(_pairs(one), _pairs(other)), one.shape)
+    return _from_pairs(_distinct(np.concatenate([_pairs(one), _pairs(other)])), one.shape)
 
 
 def _minus(matrix: sp.csr_array, without: sp.csr_array | None) -> sp.csr_array:

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from llmrec_cli.metrics.beyond_accuracy import arp, coverage, diversity, exposure, gini, novelty, tail_share
+from llmrec_cli.metrics.beyond_accuracy import (
+    arp,
+    coverage,
+    diversity,
+    exposure,
+    gini,
+    group_shares,
+    inverse_propensity,
+    novelty,
+    tail_share,
+    weighted_recall,
+)
 
 COUNTS = np.array([8, 4, 2, 2, 0])
 LISTS = np.array([[0, 1], [0, 4], [3, -1], [-1, -1]])
@@ -65,6 +76,44 @@ ATTRIBUTES = sp.csr_array(np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, 1, 0], 
 
 def test_diversity_is_one_minus_the_mean_cosine_of_all_pairs():
     # pairs of [0, 1, 2]: cos(0, 1) = 1 / sqrt(2), the others 0
-    values = diversity(np.array([[0, 1, 2], [0, 3, -1], [1, 4, -1], [2, -1, -1]]), ATTRIBUTES)
+    values = diversity(np.array([[0, 1, 2], [0, 3, -1], [1, 4, -1], [2, -1, -1]]), ATTRIBUTES, [3])[:, 0]
     assert values[:3] == pytest.approx([1 - 1 / math.sqrt(2) / 3, 0, 1])
     assert math.isnan(values[3])
+
+
+def test_dense_vectors_give_the_diversity_of_sparse_ones_at_every_length():
+    lists = np.array([[0, 1, 2], [0, 3, -1], [1, 4, -1], [2, -1, -1]])
+    sparse = diversity(lists, ATTRIBUTES, [1, 2, 3])
+    np.testing.assert_allclose(diversity(lists, ATTRIBUTES.toarray(), [1, 2, 3]), sparse, atol=1e-6)
+    assert diversity(lists, ATTRIBUTES, [2, 3])[0] == pytest.approx([1 - 1 / math.sqrt(2), 1 - 1 / math.sqrt(2) / 3])
+
+
+def test_inverse_propensity_recall_counts_a_rare_item_for_more():
+    # counts 4 and 1, exponent .5: weights 1/2 and 1
+    weights = inverse_propensity(np.array([4, 1, 0]), 0.5)
+    assert weights.tolist() == [0.5, 1, 1]
+    relevant = sp.csr_array(np.array([[1, 1, 0], [1, 0, 0]], np.float32))
+    lists = np.array([[0, 2], [0, -1]])
+    hits = np.array([[True, False], [True, False]])
+    recall, weight = weighted_recall(hits, lists, relevant, weights, [1, 5])
+    assert recall[:, 1] == pytest.approx([0.5 / 1.5, 1])
+    # Steck's: the weight found of all users, 1, in the weight of all that was to be found, 2.
+    assert recall[:, 1] @ weight / weight.sum() == pytest.approx(1 / 2)
+
+
+def test_exponent_zero_makes_it_plain_recall():
+    relevant = sp.csr_array(np.array([[1, 1, 1]], np.float32))
+    found, _ = weighted_recall(np.array([[True, False]]), np.array([[2, 0]]), relevant,
+                               inverse_propensity(np.array([9, 2, 4]), 0), [2])
+    assert found[0, 0] == pytest.approx(1 / 3)
+
+
+def test_shares_of_groups_add_up_to_one_and_higher_places_count_more():
+    groups = sp.csr_array(np.array([[1, 0], [0, 1], [1, 1], [0, 0]], float))
+    relevant = sp.csr_array(np.array([[0, 1, 0, 0]], np.float32))
+    shares = group_shares(np.array([[0, 1]]), groups, np.array([3, 1, 4, 9]), relevant)
+    second = 1 / math.log2(3)
+    assert shares["exposure"] == pytest.approx([1 / (1 + second), second / (1 + second)])
+    assert shares["catalogue"] == pytest.approx([0.5, 0.5])
+    assert shares["training"] == pytest.approx([5 / 8, 3 / 8])
+    assert shares["held_out"] == pytest.approx([0, 1])

@@ -6,7 +6,23 @@ import numpy as np
 import pytest
 
 from llmrec_cli.metrics import significance
-from llmrec_cli.metrics.significance import bootstrap, paired_difference
+from llmrec_cli.metrics.significance import (
+    bootstrap,
+    default_weights,
+    holm,
+    influence,
+    letters,
+    paired_difference,
+    paired_test,
+)
+
+
+def test_p(ours, theirs):
+    """The p-value of two samples of plain values (Q, M)."""
+    return paired_test(ours.mean(0) - theirs.mean(0), *(influence(v, default_weights(v)) for v in (ours, theirs)))
+
+
+test_p.__test__ = False
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_queries():
@@ -41,7 +57,7 @@ def test_blocks_change_nothing(monkeypatch):
     values = np.random.default_rng(0).random((50, 2))
     whole = bootstrap(values, 200, seed=1).resampled_BM
     monkeypatch.setattr(significance, "BLOCK_CELLS", 50 * 7)
-    np.testing.assert_allclose(bootstrap(values, 200, seed=1).resampled_BM, whole, atol=1e-12)
+    np.testing.assert_allclose(bootstrap(values, 200, seed=1).resampled_BM, whole, atol=1e-6)
 
 
 def test_undefined_values_are_left_out_of_mean_and_interval():
@@ -60,26 +76,61 @@ def test_a_metric_that_is_defined_nowhere_has_neither_mean_nor_interval():
 def test_differences_are_paired():
     """A constant lead of 0.1 under large differences between users is certain only when pairs are kept."""
     theirs = np.random.default_rng(0).random((100, 1))
-    difference, (low, high), p = paired_difference(bootstrap(theirs + 0.1, 999, 5), bootstrap(theirs, 999, 5))
+    difference, (low, high) = paired_difference(bootstrap(theirs + 0.1, 999, 5), bootstrap(theirs, 999, 5))
     assert difference[0] == pytest.approx(0.1)
     assert low[0] == pytest.approx(0.1)
     assert high[0] == pytest.approx(0.1)
-    assert p[0] == pytest.approx(2 / 1000)
+    assert test_p(theirs + 0.1, theirs)[0] < 1e-9
 
 
-def test_p_is_one_where_nothing_differs_and_never_zero():
+def test_p_is_one_where_nothing_differs_or_there_is_one_query_alone():
     values = np.random.default_rng(0).random((100, 1))
-    same = bootstrap(values, 999, 5)
-    assert paired_difference(same, same)[2][0] == 1
-    assert paired_difference(bootstrap(values + 9, 999, 5), same)[2][0] > 0
+    assert test_p(values, values)[0] == 1
+    assert test_p(values[:1], values[1:2])[0] == 1
+
+
+def test_p_is_that_of_scipys_paired_t_test():
+    stats = pytest.importorskip("scipy.stats")
+    generator = np.random.default_rng(11)
+    ours, theirs = generator.random((40, 3)), generator.random((40, 3)) + np.array([0, 0.1, 0.4])
+    assert test_p(ours, theirs) == pytest.approx(stats.ttest_rel(ours, theirs).pvalue, rel=1e-9)
 
 
 def test_p_is_about_uniform_where_the_truth_is_no_difference():
     generator = np.random.default_rng(11)
-    ours, theirs = generator.normal(size=(150, 400)), generator.normal(size=(150, 400))
-    p = paired_difference(bootstrap(ours, 500, 1), bootstrap(theirs, 500, 1))[2]
+    p = test_p(generator.normal(size=(150, 400)), generator.normal(size=(150, 400)))
     assert 0.02 <= np.mean(p < 0.05) <= 0.09
     assert 0.42 <= np.mean(p < 0.5) <= 0.58
+
+
+def test_weights_make_the_mean_that_of_the_weighted_values():
+    result = bootstrap(np.array([[1.0], [4.0]]), 200, 1, np.array([[3.0], [1.0]]))
+    assert result.mean_M[0] == pytest.approx(7 / 4)
+    assert result.interval_2M[:, 0] == pytest.approx([1, 4])
+
+
+def test_holm_multiplies_the_smallest_p_most_and_never_turns_the_order():
+    assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(np.array([0.5, 0.9])).tolist() == [1, 1]
+
+
+def test_recommenders_that_cannot_be_told_apart_share_a_letter_and_others_do_not():
+    differ = np.zeros((4, 4), bool)
+    for one, other in ((0, 2), (0, 3), (1, 3)):
+        differ[one, other] = differ[other, one] = True
+    assert letters(np.array([0.5, 0.4, 0.3, 0.2]), differ) == ["a", "ab", "bc", "c"]
+    assert letters(np.array([0.2, 0.5]), np.zeros((2, 2), bool)) == ["a", "a"]
+    assert letters(np.array([0.2, 0.5]), ~np.eye(2, dtype=bool)) == ["b", "a"]
+
+
+def test_any_letters_say_exactly_which_pairs_differ():
+    generator = np.random.default_rng(4)
+    for size in range(1, 8):
+        upper = np.triu(generator.random((size, size)) < 0.4, 1)
+        differ = upper | upper.T
+        found = letters(generator.random(size), differ)
+        shared = np.array([[bool(set(one) & set(other)) for other in found] for one in found])
+        assert (shared == ~differ).all()
 
 
 def test_a_thousand_resamples_of_a_thousand_users_and_thirty_metrics_take_well_under_a_second():

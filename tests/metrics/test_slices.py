@@ -1,8 +1,9 @@
 """Slices of items and users."""
 
 import numpy as np
+import scipy.sparse as sp
 
-from llmrec_cli.metrics.slices import ITEM_SLICES, item_slices, restrict, user_slices
+from llmrec_cli.metrics.slices import ITEM_SLICES, attribute_values, columns_of, item_slices, quantiles, user_slices
 
 
 def names(counts):
@@ -47,8 +48,21 @@ def test_two_users_are_too_few_for_thirds():
     assert members([4, 9]) == {"few": [], "many": [], "cold": []}
 
 
-def test_a_slice_keeps_the_ranks_of_its_hits_and_drops_the_others():
-    slices = item_slices(np.array([9, 5, 0]))  # head, tail, cold
-    hits, items = np.array([[True, True, False, False]]), np.array([[1, 0, 2, -1]])
-    assert restrict(hits, items, slices, "head").tolist() == [[False, True, False, False]]
-    assert restrict(hits, items, slices, "tail").tolist() == [[True, False, False, False]]
+def parts(values, number):
+    return {name: np.flatnonzero(mask).tolist() for name, mask in quantiles(np.array(values, float), number).items()}
+
+
+def test_quantiles_are_of_equal_size_and_called_by_their_ends():
+    assert parts([5, 1, 2, 9, 7, 3], 3) == {"1-2": [1, 2], "3-5": [0, 5], "7-9": [3, 4]}
+
+
+def test_equal_values_are_in_one_quantile_and_nan_in_none():
+    assert parts([1, 1, 1, 1, 8, np.nan], 4) == {"1": [0, 1, 2, 3], "8": [4]}
+    assert parts([np.nan], 2) == {}
+
+
+def test_an_item_of_two_genres_is_in_the_slice_of_each():
+    attributes = sp.csr_array(np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]]))
+    found = attribute_values(attributes, ["genre=a", "genre=b", "year=1"], "genre")
+    assert {name: np.flatnonzero(mask).tolist() for name, mask in found.items()} == {"a": [0], "b": [0, 1]}
+    assert columns_of(["genre=a", "genre=b", "year=1"]) == ["genre", "year"]

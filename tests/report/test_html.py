@@ -28,10 +28,12 @@ def described(base):
 
 
 def content(low=0.05, high=0.15, **changes):
-    compared = {name: {"difference": 0.1, "ci95": [low, high], "p": 0.002} for name in described(0.3)}
-    protocol = {"num_queries": 943, "num_skipped": 2, "ties": "by hash", "slice_queries": dict.fromkeys(SLICES, 7)}
+    compared = {name: {"difference": 0.1, "ci95": [low, high], "p": 0.002, "p_holm": 0.004} for name in described(0.3)}
+    protocol = {"num_queries": 943, "num_skipped": 2, "ties": "by hash", "candidates": "all",
+                "num_candidates": 4, "slice_queries": dict.fromkeys(SLICES, 7)}
     metrics = {"protocol": protocol, "metrics": described(0.3), "baselines": {"popularity": described(0.2)},
-               "comparisons": {"popularity": compared}, "slices": {name: {} for name in SLICES}, "tie_rate": 0.01}
+               "comparisons": {"popularity": compared}, "slices": {name: {} for name in SLICES}, "tie_rate": 0.01,
+               "degenerate_rate": 0.0, "suspicious": []}
     example = Example(NASTY, [Entry(NASTY)], [Entry("千と千尋の神隠し", True), Entry("Alien")], [Entry("أحلام")], 20, 1)
     made = Content("ease", {"Data": [("Name", NASTY)]}, metrics, 10, np.array([9, 3, 1, 0]),
                    {"ease": np.array([3, 2, 0, 1]), "popularity": np.array([6, 0, 0, 0])},
@@ -133,9 +135,17 @@ def test_many_ties_are_warned_of_and_few_are_not():
     assert "97% of the lists" in warnings({**metrics, "tie_rate": 0.97}, 10)[0]
 
 
+def test_sampled_candidates_constant_scores_and_traces_of_a_leak_are_warned_of():
+    metrics = content().metrics
+    sampled = {**metrics["protocol"], "candidates": "sampled: 99 at random"}
+    assert "99 at random" in warnings({**metrics, "protocol": sampled}, 10)[0]
+    assert "For 40% of the users" in warnings({**metrics, "degenerate_rate": 0.4}, 10)[0]
+    assert "too good to be true: it knows" in warnings({**metrics, "suspicious": ["it knows"]}, 10)[0]
+
+
 def test_finding_nothing_is_explained_where_nothing_that_was_to_be_found_is_in_training():
     metrics = content().metrics
-    cold = {"protocol": {"slice_queries": {**dict.fromkeys(SLICES, 0), "item:cold": 7}}}
+    cold = {"protocol": {"candidates": "all", "slice_queries": {**dict.fromkeys(SLICES, 0), "item:cold": 7}}}
     assert warnings({**metrics, **cold}, 10) == []
     assert warnings({**metrics, **cold, "metrics": described(0.0)}, 10)[0].startswith("Nothing of what was to be found")
     assert warnings({**metrics, "metrics": described(0.0)}, 10) == []

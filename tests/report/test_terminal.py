@@ -30,7 +30,7 @@ def test_columns_line_up_also_with_wide_characters():
 def test_the_headline_table_is_plain_ascii():
     metrics = {"ndcg@10": {"mean": 0.25, "ci95": [0.2, 0.3]}}
     content = {"protocol": {"num_queries": 3}, "metrics": metrics, "baselines": {"popularity": metrics},
-               "comparisons": {"popularity": {"ndcg@10": {"difference": 0, "ci95": [0, 0], "p": 1.0}}}}
+               "comparisons": {"popularity": {"ndcg@10": {"difference": 0, "ci95": [0, 0], "p": 1.0, "p_holm": 1.0}}}}
     table = headline_table("ease", content, 10)
     assert table.isascii()
     assert table.replace("\n", "").isprintable()

@@ -8,8 +8,12 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import known_users
-from llmrec_cli.scoring.evaluation import measure
+from llmrec_cli.metrics.slices import ITEM_SLICES, item_slices, user_slices
+from llmrec_cli.scoring.evaluation import Measures, measure
 from llmrec_cli.scoring.heldout import HeldOut
+from llmrec_cli.scoring.measured import averaged, ranking
+from llmrec_cli.scoring.scorer import recommend_lists
+from llmrec_cli.scoring.slicing import Slices
 
 # Three users, six items of which the last is cold. Counts make item 0 head, 1 to 4 tail, 5 cold.
 COUNTS = np.array([9, 5, 3, 2, 1, 0])
@@ -22,9 +26,12 @@ def measured(scores=SCORES, cutoffs=(2, 4), attributes=None, candidates=None):
     queries = known_users(np.arange(3), np.array(["u", "v", "w"], object), history, history)
     task = HeldOut(queries, sp.csr_array(RELEVANT), COUNTS, np.array([1, 4, 9]),
                    np.ones(6, bool) if candidates is None else candidates, 0, 0)
-    return measure(lambda q: scores[torch.as_tensor(q.user)], task,
-                   sp.csr_array((6, 0)) if attributes is None else attributes, np.arange(6), list(cutoffs),
-                   exclude_seen=True, block_size=2, num_resamples=200, seed=1)
+    lists = recommend_lists(lambda q: scores[torch.as_tensor(q.user)], queries, cutoffs[-1], np.arange(6),
+                            candidates_N=task.candidates_N, relevant_QN=task.relevant_QN, block_size=2)
+    groups, users = item_slices(COUNTS), user_slices(task.lengths_Q)
+    slices = Slices({f"item:{name}": groups == n for n, name in enumerate(ITEM_SLICES)},
+                    {f"user:{name}": mask for name, mask in users.items()})
+    return measure(lists, task, Measures(list(cutoffs), slices, attributes, 0.5, 200, 1))
 
 
 def mean(name, **kwargs):
@@ -87,3 +94,39 @@ def test_nothing_in_a_summary_is_nan_also_where_lists_are_empty():
     assert summary["recall@4"]["mean"] == 0
     assert "novelty@4" not in summary
     assert "gini@4" not in summary
+
+
+def test_slices_of_items_are_the_metrics_of_their_hits_alone():
+    """Against the metrics themselves, of lists in which only hits on the slice's items count."""
+    from llmrec_cli.metrics.ranking import ranking_metrics
+
+    result = measured()
+    for number, name in enumerate(ITEM_SLICES):
+        inside = item_slices(COUNTS) == number
+        wanted = (RELEVANT * inside).sum(1)
+        expected = ranking_metrics(result.hits_QK & inside[result.lists.items_QK], np.maximum(wanted, 1), [2, 4])
+        for metric, values in result.slices[f"item:{name}"].items():
+            np.testing.assert_allclose(values, np.where(wanted > 0, expected[metric], np.nan), err_msg=metric)
+
+
+def test_gauc_is_auc_weighted_by_what_there_was_to_find():
+    result = measured()
+    auc = result.values["auc"]
+    assert result.mean("gauc") == pytest.approx((2 * auc[0] + 2 * auc[1] + auc[2]) / 5)
+    assert result.summary()["gauc"]["mean"] == pytest.approx(result.mean("gauc"))
+
+
+def test_seeds_are_averaged_user_by_user_and_their_spread_is_told():
+    one, other = measured(), measured(scores=-SCORES)
+    both = averaged([one, other])
+    assert both.mean("ndcg@4") == pytest.approx((one.mean("ndcg@4") + other.mean("ndcg@4")) / 2)
+    spread = abs(one.mean("ndcg@4") - other.mean("ndcg@4")) / math.sqrt(2)
+    assert both.summary()["ndcg@4"]["sd"] == pytest.approx(spread)
+    assert averaged([one]) is one
+
+
+def test_a_ranking_names_the_best_first_and_equals_share_a_letter():
+    board = ranking({"worse": measured(scores=-SCORES), "good": measured(), "same": measured()}, "ndcg@4")
+    assert board.names == ["good", "same", "worse"]
+    assert board.letters["good"] == board.letters["same"]
+    assert board.p["good", "same"] == 1

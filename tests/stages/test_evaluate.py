@@ -16,6 +16,7 @@ from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 
@@ -99,17 +100,18 @@ def run(tmp_path, name="out", **settings):
 
 def test_metrics_json_is_as_the_contract_says(done):
     metrics = json.loads((done / "metrics.json").read_text())
-    assert list(metrics) == ["format", "protocol", "metrics", "slices", "baselines", "comparisons", "tie_rate"]
+    assert list(metrics) == ["format", "protocol", "metrics", "slices", "baselines", "comparisons", "tie_rate",
+                             "degenerate_rate", "suspicious", "leaderboard"]
     protocol = metrics["protocol"]
     assert (protocol["split"], protocol["candidates"], protocol["exclude_seen"]) == ("test", "all", True)
     assert (protocol["num_queries"], protocol["num_skipped"]) == (NUM_USERS, 0)
     assert {"recall@5", "ndcg@10", "map@10", "coverage@5", "novelty@10", "tail_share@10", "diversity@5", "gini@10",
-            "arp@10"} <= set(metrics["metrics"])
-    assert list(metrics["slices"]) == ["item:head", "item:mid", "item:tail", "item:cold", "user:few", "user:many",
-                                       "user:cold"]
+            "arp@10", "auc", "gauc", "stratified_recall@10", "ips_recall@5"} <= set(metrics["metrics"])
+    assert list(metrics["slices"]) == ["item:head", "item:mid", "item:tail", "item:cold", "item:warm", "user:few",
+                                       "user:many", "user:cold", "user:warm"]
     low, high = metrics["metrics"]["ndcg@10"]["ci95"]
     assert low < metrics["metrics"]["ndcg@10"]["mean"] < high
-    assert set(metrics["comparisons"]["popularity"]["ndcg@10"]) == {"difference", "ci95", "p"}
+    assert set(metrics["comparisons"]["popularity"]["ndcg@10"]) == {"difference", "ci95", "p", "p_holm"}
     assert list(metrics["baselines"]) == ["popularity", "item_knn baseline"]
 
 
@@ -264,3 +266,125 @@ def test_k_beyond_the_catalogue_gives_short_lists_and_metrics_within_one(tmp_pat
     assert all(value["mean"] <= 1 for name, value in values if name.split("@")[0] in ("ndcg", "map", "hit", "f1"))
     lists = pq.read_table(tmp_path / "out" / "recommendations.parquet")
     assert len(lists) == NUM_USERS * (NUM_ITEMS - 7)
+
+
+def test_models_are_compared_on_the_same_users_in_one_report(tmp_path, prepared, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    models = [str(write_model(tmp_path / name, prepared, name)) for name in ("item_knn", "popularity")]
+    metrics = run(tmp_path, models=models, baselines=[], slices=["item:kind", "user:history:2"], exposure=["kind"])
+    assert list(metrics["models"]) == ["item_knn", "popularity"]
+    assert metrics["models"]["item_knn"]["metrics"] == metrics["metrics"]
+    assert [row["name"] for row in metrics["leaderboard"]["rows"]] == ["item_knn", "popularity"]
+    assert set(metrics["comparisons"]) == {"popularity"}
+    assert {"item:kind=0", "item:kind=1", "item:kind=2", "user:history=6"} <= set(metrics["slices"])
+    shares = metrics["exposure"]["kind"]
+    assert sum(share["exposure"] for share in shares.values()) == pytest.approx(1)
+    report = (tmp_path / "out" / "report.html").read_text("utf-8")
+    for title in ("Leaderboard", "Accuracy against variety", "Who is good at what",
+                  "Where item_knn and popularity differ most", "Exposure by kind"):
+        assert title in report
+    assert "<script" not in report
+    assert set(pq.read_table(tmp_path / "out" / "per_user.parquet")["model"].to_pylist()) == set(metrics["models"])
+
+
+def test_models_that_differ_by_seed_alone_are_one_with_a_spread(tmp_path, prepared):
+    models = []
+    for seed in (1, 2):
+        folder = write_model(tmp_path / f"s{seed}", prepared)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"seed": seed}))
+        models.append(str(folder))
+    metrics = run(tmp_path, models=[*models, str(write_model(tmp_path / "p", prepared, "popularity"))], baselines=[])
+    assert metrics["models"]["item_knn"]["seeds"] == 2
+    assert metrics["metrics"]["ndcg@10"]["sd"] == 0
+    with pytest.raises(ConfigError, match="name each once"):
+        run(tmp_path, "twice", models=[models[0], models[0]])
+
+
+def test_models_that_cannot_be_asked_the_same_are_refused(tmp_path, prepared):
+    other = write_prepared(tmp_path / "other", rows(seed=9))
+    models = [str(write_model(tmp_path / "a", prepared)), str(write_model(tmp_path / "b", other))]
+    with pytest.raises(DataError, match="cannot be asked the same questions"):
+        run(tmp_path, models=models, baselines=[])
+    with pytest.raises(ConfigError, match="fitted on it"):
+        run(tmp_path, models=[models[0], str(write_model(tmp_path / "c", prepared, fitted_on=("train", "valid", "test"),
+                                                         refit="all"))], baselines=[])
+
+
+def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, prepared, capsys):
+    model = str(write_model(tmp_path / "m", prepared))
+    users = [f"u{n:02}" for n in range(NUM_USERS)]
+    lines = ["user_id,item_id", *(f"{user},i0{n}" for user in users for n in range(5))]
+    (tmp_path / "given.csv").write_text("\n".join(lines))
+    metrics = run(tmp_path, model=model, candidates=str(tmp_path / "given.csv"), baselines=[])
+    assert metrics["protocol"]["candidates"].startswith("sampled: 5 given per user")
+    assert "Sampled candidates" in capsys.readouterr().err
+    lists = pq.read_table(tmp_path / "out" / "recommendations.parquet").to_pylist()
+    assert {row["item_id"] for row in lists if not row["hit"]} <= {f"i0{n}" for n in range(5)}
+    metrics = run(tmp_path, "drawn", model=model, candidates="sampled:9", baselines=[])
+    assert metrics["metrics"]["recall@10"]["mean"] == 1
+    assert len(pq.read_table(tmp_path / "drawn" / "recommendations.parquet")) == NUM_USERS * 10
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"slices": ["item:colour"]}, "no attribute 'colour'"), ({"exposure": ["colour"]}, "no attribute 'colour'"),
+    ({"slices": ["item:popularity"]}, "into how many parts"), ({"candidates": "nowhere.csv"}, "nowhere.csv")])
+def test_what_cannot_be_looked_at_is_refused_by_name(tmp_path, prepared, settings, message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        run(tmp_path, model=str(write_model(tmp_path / "m", prepared)), **settings)
+
+
+def test_graded_and_expected_ties_change_what_they_should(tmp_path, prepared):
+    model = str(write_model(tmp_path / "m", prepared))
+    plain = run(tmp_path, "plain", model=model, baselines=[])["metrics"]
+    # Values are all 1, and so are the gains.
+    assert run(tmp_path, "graded", model=model, baselines=[], graded=True)["metrics"] == plain
+
+    def forget(head):
+        head.counts_N[:] = 0
+    constant = str(write_model(tmp_path / "constant", prepared, "popularity", change=forget))
+    expected = run(tmp_path, "ties", model=constant, baselines=[], ties="expected")["metrics"]["recall@10"]
+    assert expected["mean"] == pytest.approx(10 / 23)
+
+
+def test_a_planted_leak_is_suspicious_and_an_honest_model_is_not(tmp_path):
+    """Attributes of items name who interacts with them, in the test too: EASE with attributes reads the answers."""
+    def folder(name, leak):
+        made = write_prepared(tmp_path / name, wide(), [f"i{n:03}" for n in range(WIDE)])
+        likes = {}
+        for user, item, _ in wide():
+            likes.setdefault(item, []).append(f"who={user}")
+        if leak:
+            table = pq.read_table(made / "items.parquet")
+            column = pa.array([likes.get(key, []) for key in table["item_id"].to_pylist()], pa.list_(pa.string()))
+            pq.write_table(table.set_column(table.schema.get_field_index("attributes"), "attributes", column),
+                           made / "items.parquet")
+            manifest = json.loads((made / "manifest.json").read_text())
+            manifest["files"]["items.parquet"] = sha256(made / "items.parquet")
+            (made / "manifest.json").write_text(json.dumps(manifest))
+        return made
+
+    found = {}
+    for name, leak in (("honest", False), ("leak", True)):
+        made = folder(name, leak)
+        data = read_prepared(made)
+        head = build(Recipe(head=HEADS["ease"](l2=1.0, features=FeatureWeights(attributes=20.0))))
+        head.fit(data.training("train", "valid"), Context(torch.device("cpu"), 1))
+        save_recommender(tmp_path / f"{name}-model", head, data, ("train", "valid"), {"refit": "train_valid"})
+        found[name] = run(tmp_path, f"{name}-out", model=str(tmp_path / f"{name}-model"))["suspicious"]
+    assert found["honest"] == []
+    assert any("name the user" in reason for reason in found["leak"])
+    assert any("times that of the strongest baseline" in reason or "nearly perfect" in reason
+               for reason in found["leak"])
+
+
+WIDE = 300
+
+
+def wide():
+    """Everybody likes ten of three hundred items, drawn anew: nothing can be learned."""
+    generator = np.random.default_rng(3)
+    for user in range(NUM_USERS):
+        for item, split in zip(generator.choice(WIDE, 10, False), ["train"] * 8 + ["valid", "test"], strict=True):
+            yield f"u{user:02}", f"i{item:03}", split

@@ -1,0 +1,94 @@
+"""Results too good to be true: what an honest recommender hardly reaches and one that has seen the answers does.
+
+A leak is a fact about the data or the model; here are only its traces. Every reason says what was seen, so that it can
+be looked into and dismissed.
+
+Shapes: Q queries, M items, W distinct words.
+"""
+
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.scoring.heldout import HeldOut
+from llmrec_cli.scoring.measured import Measured
+
+ROOM = 20
+"""Candidates per place of a list from which on a nearly perfect list is no matter of course."""
+HIGH, TIMES_BASELINE = 0.5, 2.5
+"""ndcg, and how many times the strongest baseline's, from which on both together are suspicious: on the sets in
+docs/experiments.md the best recommender has .32 at most, and twice popularity's."""
+NEARLY_PERFECT = 0.9
+"""ndcg from which on it is suspicious whatever the baselines reach."""
+COLD_FOUND = 0.8
+"""Recall of items without any training interaction that nothing but the answer gives."""
+TIMES_VALIDATION, ABOVE_VALIDATION = 1.5, 0.05
+"""How many times the validation metric, and how far above it, the test metric is suspicious."""
+NAMED_MORE = 10
+"""How many times more often than by chance held-out items name their users."""
+
+
+def suspicious(model: Measured, baselines: Mapping[str, Measured], task: HeldOut, k: int,
+               validation: Mapping[str, float], num_candidates: int) -> list[str]:
+    """Return a sentence for each trace of a leak; `validation` are the metrics on which the model was chosen."""
+    ndcg, found = f"ndcg@{k}", list[str]()
+    ours = model.mean(ndcg)
+    if num_candidates >= ROOM * k:
+        best = max((one.mean(ndcg) for one in baselines.values()), default=None)
+        if ours >= NEARLY_PERFECT:
+            found.append(f"{ndcg} is {ours:.3f}, nearly perfect, with {num_candidates:,} items to choose from")
+        elif best is not None and ours >= HIGH and ours >= TIMES_BASELINE * best:
+            found.append(f"{ndcg} is {ours:.3f}, {ours / max(best, 1e-9):.1f} times that of the strongest baseline "
+                         f"({best:.3f}), which learned from the same interactions")
+        cold = _defined_mean(model.slices["item:cold"].get(f"recall@{k}"))
+        if cold >= COLD_FOUND:
+            found.append(f"recall@{k} of items without any training interaction is {cold:.2f}: what is known of them "
+                         f"beside interactions seems to say who will like them")
+    for name, chosen in validation.items():
+        if name in model.values:
+            low = model.summary()[name]["ci95"][0]
+            if low > max(TIMES_VALIDATION * chosen, chosen + ABOVE_VALIDATION):
+                found.append(f"{name} is {model.mean(name):.3f} (at least {low:.3f}), and was {chosen:.3f} on "
+                             f"validation, on which the model was chosen: what is known of test items seems to tell")
+    return found
+
+
+def named_users(items: Entities, task: HeldOut) -> str | None:
+    """Return a sentence where texts or attributes of held-out items name the users who went on to like them.
+
+    Measured against as many pairs of the same users and items put together anew, since an id such as 7 also is a word.
+    """
+    place = {key: q for q, key in enumerate(task.queries.ids)}
+    pattern = re.compile(r"[^\s,;:|=()\[\]\"']+")
+    named = [[place[word] for word in {text, *pattern.findall(text)} if word in place]
+             for text in map(" ".join, zip(items.texts, _attributes(items), strict=True))]
+    if not any(named):
+        return None
+    indptr = np.concatenate([[0], np.cumsum([len(one) for one in named])])
+    indices = np.array([q for one in named for q in one], np.int64)
+    named_MQ = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr),
+                            shape=(len(items), len(task.queries)))
+    relevant = task.relevant_QN
+    num_found = int(relevant.multiply(named_MQ.T).sum())
+    # Expected where users and items meet by chance: each item's share of the held-out pairs times who it names.
+    expected = float(np.bincount(relevant.indices, minlength=len(items)) @ (named_MQ @ np.diff(relevant.indptr))
+                     / relevant.nnz)
+    if num_found >= 3 and num_found >= NAMED_MORE * expected:
+        return (f"the text or attributes of the item name the user in {num_found:,} of {relevant.nnz:,} held-out "
+                f"interactions, {expected:.1f} would by chance")
+    return None
+
+
+def _attributes(items: Entities) -> list[str]:
+    """Return the attributes of each item as one text."""
+    names, indptr = np.array([*items.attribute_names, None], object)[:-1], items.attributes.indptr
+    return [" ".join(names[items.attributes.indices[start:stop]])
+            for start, stop in pairwise(indptr)]
+
+
+def _defined_mean(values: np.ndarray | None) -> float:
+    return -1.0 if values is None or np.isnan(values).all() else float(np.nanmean(values))

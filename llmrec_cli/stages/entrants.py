@@ -1,0 +1,137 @@
+"""The models that an evaluation measures: loaded, named, those that differ by seed alone put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmrec_cli.data.prepared import PreparedData
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
+from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.run_dir import CONFIG, RunDir
+from llmrec_cli.settings.base import nearest
+from llmrec_cli.settings.head import HEADS, Recipe
+
+NOT_THE_MODEL = {"seed", "run_dir", "resume", "device", "debug", "prepared", "experiment"}
+"""Settings of a run that don't say what was trained; which data it was is told by the fingerprint."""
+MOST_DIFFERENCES = 3
+"""Settings that a name tells apart by; beyond that a run's folder says more."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model that takes part. `settings` are flat, `head.l2` to 200; `seed` is None where no run says which."""
+
+    folder: Path
+    recommender: Recommender
+    settings: dict[str, Any]
+
+    @property
+    def head(self) -> str:
+        """The kind of its head."""
+        return str(self.recommender.manifest["head"])
+
+    @property
+    def seed(self) -> Any:
+        """The seed it was trained with."""
+        return self.recommender.manifest.get("seed")
+
+    def same_but_seed(self, other: "Entrant") -> bool:
+        """Whether the two differ by seed and by nothing else."""
+        mine, theirs = self.recommender.manifest, other.recommender.manifest
+        facts = ("head", "data_fingerprint", "fitted_on", "encoders")
+        return (self.seed != other.seed and self.settings == other.settings
+                and all(mine[fact] == theirs[fact] for fact in facts))
+
+
+def load_entrants(models: Sequence[str], context: Context) -> list[Entrant]:
+    """Return the models in the folders or runs that are named."""
+    folders = [model_folder(name) for name in models]
+    resolved = [folder.resolve() for folder in folders]
+    for n, folder in enumerate(resolved):
+        if folder in resolved[:n]:
+            raise ConfigError(f"models[{n}]={models[n]}: is the same model as {models[resolved.index(folder)]}; name "
+                              f"each once")
+    return [Entrant(folder, load_recommender(folder, context), _settings(folder)) for folder in folders]
+
+
+def grouped(entrants: Sequence[Entrant]) -> dict[str, list[Entrant]]:
+    """Return the entrants by name, those that differ only by seed under one."""
+    groups: list[list[Entrant]] = []
+    for entrant in entrants:
+        fitting = next((g for g in groups if all(entrant.same_but_seed(other) for other in g)), None)
+        groups.append([entrant]) if fitting is None else fitting.append(entrant)
+    return dict(zip(_names([group[0] for group in groups]), groups, strict=True))
+
+
+def baseline(name: str) -> Head:
+    """Return a head to compare with, at its default settings."""
+    simple = [n for n, settings in HEADS.items() if n != "fusion" and not settings().uses()]
+    if name not in simple:
+        raise ConfigError(f"baselines={name}: choose among {', '.join(simple)}{nearest(name, simple)}; another model "
+                          f"is compared with models=[<this>,<other>]")
+    return build(Recipe(head=HEADS[name]()))
+
+
+def refuse_trained_on(entrant: Entrant, data: PreparedData, split: str) -> None:
+    """Raise ConfigError where a model was fitted on what it would be measured on."""
+    manifest = entrant.recommender.manifest
+    if data.manifest["fingerprint"] == manifest["data_fingerprint"] and split in manifest["fitted_on"]:
+        raise ConfigError(f"split={split}: the model in {entrant.folder} was fitted on it "
+                          f"(refit={manifest.get('refit')}), so it would be measured on what it was taught; train with "
+                          f"refit={'train_valid' if split == 'test' else 'none'}, or name newer data with "
+                          f"prepared=<folder>")
+
+
+def refuse_taught(entrant: Entrant, data: PreparedData, split: str) -> None:
+    """Raise DataError where a model of other data was fitted on some of what is held out in this."""
+    known, held = entrant.recommender, data.part(split)
+    user, item = known.users.find(data.users.ids)[held.user], known.items.find(data.items.ids)[held.item]
+    both = (user >= 0) & (item >= 0)
+    taught = int(known.history[user[both], item[both]].sum()) if both.any() else 0
+    if taught:
+        raise DataError(f"models: {entrant.folder} cannot be asked the same questions as the others: it was fitted on "
+                        f"{taught:,} of the {len(held):,} held-out interactions of {data.path}; compare models that "
+                        f"were fitted on the same split")
+
+
+def _names(entrants: Sequence[Entrant]) -> list[str]:
+    """Return a name for each: the head's, with the settings that tell those of the same head apart."""
+    names = []
+    for entrant in entrants:
+        rivals = [other for other in entrants if other.head == entrant.head]
+        keys = sorted({key for other in rivals for key in other.settings.keys() | entrant.settings.keys()
+                       if any(r.settings.get(key) != entrant.settings.get(key) for r in rivals)})
+        told = ", ".join(f"{key.removeprefix('head.')}={entrant.settings.get(key)}" for key in keys)
+        fitting = 0 < len(keys) <= MOST_DIFFERENCES
+        names.append(entrant.head if len(rivals) == 1 else f"{entrant.head} {told if fitting else _place(entrant)}")
+    # What settings do not tell apart, folders do.
+    return [f"{name} ({_place(entrant)}, {n + 1})" if names.count(name) > 1 else name
+            for n, (name, entrant) in enumerate(zip(names, entrants, strict=True))]
+
+
+def _place(entrant: Entrant) -> str:
+    folder = entrant.folder.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return what the run was asked for, or where there is no run the recipe with what validation chose."""
+    run = RunDir(folder.parent).file(CONFIG)
+    file = run if folder.name == "model" and run.is_file() else folder / "config.yaml"
+    plain = yaml.safe_load(file.read_text("utf-8"))
+    return {key: value for key, value in _flat(plain) if key.partition(".")[0] not in NOT_THE_MODEL}
+
+
+def _flat(mapping: Mapping[str, Any], inside: str = "") -> list[tuple[str, Any]]:
+    """Return the entries of nested mappings, `{a: {b: 1}}` as `a.b`, 1; the space that tuning searched is left out."""
+    found: list[tuple[str, Any]] = []
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value and key != "search":
+            found += _flat(value, f"{inside}{key}.")
+        elif key != "search":
+            found.append((f"{inside}{key}", value))
+    return found
