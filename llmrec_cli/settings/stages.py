@@ -97,6 +97,7 @@ class FinetuneConfig(DeviceSettings, Recipe):
         if not re.fullmatch(f"({'|'.join(RANKING_METRICS)})@[1-9][0-9]*", self.monitor):
             yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(RANKING_METRICS)}"
                    f"{nearest(name, set(RANKING_METRICS) - {name})}")
+        yield from self.recipe.problems()
         yield from search_problems(self.recipe)
         yield from self._tuning_problems()
 
