@@ -3,7 +3,6 @@
 Shapes: Q queries, N items.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,21 +13,27 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.heads.fusion_weights import Scored, Weights, drawn, learn
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion as Settings
 from llmrec_cli.settings.head import Recipe
 
-STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
-"""Weights tried for a member, as multiples of the largest weight."""
-ROUNDS = 3
-"""Most rounds over the members."""
+CELLS = 2**28
+"""Most scores of members held while weights are learned: 1 GB."""
+MOST_QUERIES = 20_000
+"""Most validation queries that weights are learned on."""
+RANK = 60
+"""Reciprocal rank fusion's constant (Cormack et al. 2009)."""
 
 
 class Fusion(Head):
     """Members' scores, scaled per query, times their weights.
 
-    Learned weights: coordinate ascent on the validation metric from the best member alone. A member whose weight ends
-    at 0 is left out, so where nothing helps the best member what remains is that member.
+    Learned weights: coordinate ascent on the validation metric from the best member alone, on halves of the validation
+    queries, then averaged, since a maximum over few queries is in part chance. Weights of their own for long histories
+    and for cold items are kept where those learned on either half are better on the other. A member whose weights end
+    at 0 is left out, so where nothing helps the best member what remains is that member. At most MOST_QUERIES
+    validation queries, drawn at random, and as many as CELLS allows.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -36,7 +41,10 @@ class Fusion(Head):
         assert isinstance(recipe.head, Settings)
         self.settings = recipe.head
         self.members = {name: build(member) for name, member in self.settings.members.items()}
-        self.weights = {} if isinstance(self.settings.weights, str) else dict(self.settings.weights)
+        given = self.settings
+        self.weights = Weights({} if isinstance(given.weights, str) else dict(given.weights), dict(given.long_weights),
+                               dict(given.cold_weights), given.long_history)
+        self.cold_N: np.ndarray = np.zeros(0, bool)
 
     @property
     def answers_text(self) -> bool:
@@ -44,91 +52,105 @@ class Fusion(Head):
         return any(member.answers_text for member in self.members.values())
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of the members, one beside the other."""
-        return sum(member.memory(data) for member in self.members.values())
+        """Return the bytes of the member that takes most, or of the scores that weights are learned on.
+
+        What the members fitted before it hold is not known before they are fitted, and not counted.
+        """
+        queries = min(MOST_QUERIES, len(data.users))
+        cells = min(CELLS, queries * len(data.items) * len(self.members)) if self._learns() else 0
+        return max(4 * cells, *(member.memory(data) for member in self.members.values()))
+
+    def _learns(self) -> bool:
+        return self.settings.weights == "learned" and len(self.members) > 1
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Fit every member, then learn the weights if they are to be learned."""
-        learned = self.settings.weights == "learned"
-        if learned and context.validation is None and len(self.members) > 1:
+        if self._learns() and context.validation is None:
             raise DataError("head.weights=learned: the prepared data holds nothing out for validation, on which the "
                             "weights are learned; prepare with split.valid=0.1, or give a number each, "
                             "head.weights={" + ", ".join(f"{name}: 1" for name in self.members) + "}")
         for name, member in self.members.items():
             member.fit(data, context.inside(name))
-        if not learned:
-            return
-        self.weights = dict.fromkeys(self.members, 1.0)
-        if context.validation is not None and len(self.members) > 1:
+        self.cold_N = data.interactions.item_counts == 0
+        if self._learns() and context.validation is not None:
             self.weights = self._learn(context.validation, context)
-            self.members = {name: member for name, member in self.members.items() if self.weights[name] > 0}
-            self.weights = {name: self.weights[name] for name in self.members}
+            used = self.weights.used()
+            self.members = {name: member for name, member in self.members.items() if name in used}
+            self.weights = replace(self.weights, **{part: {name: weights[name] for name in self.members if weights}
+                                                    for part, weights in self._parts().items()})
+        elif self.settings.weights == "learned":
+            self.weights = Weights(dict.fromkeys(self.members, 1.0), {}, {}, 0)
 
-    def _learn(self, validation: Validation, context: Context) -> dict[str, float]:
+    def _parts(self) -> dict[str, dict[str, float]]:
+        return {"all": self.weights.all, "long": self.weights.long, "cold": self.weights.cold}
+
+    def _learn(self, validation: Validation, context: Context) -> Weights:
+        num = min(MOST_QUERIES, CELLS // (len(self.cold_N) * len(self.members)))
+        chosen = drawn(validation, max(1, num), context.seed)
         with torch.inference_mode():
-            scaled = {name: self._scaled(m.score(validation.queries).cpu()) for name, m in self.members.items()}
-
-        def value_of(weights: dict[str, float]) -> float:
-            return validation.of(torch.stack([w * scaled[name] for name, w in weights.items() if w > 0]).sum(dim=0))
-
-        alone = {name: validation.of(scores) for name, scores in scaled.items()}
-        best = max(alone, key=lambda name: alone[name])
-        weights, value = dict.fromkeys(scaled, 0.0) | {best: 1.0}, alone[best]
-        for _ in range(ROUNDS):
-            before = value
-            for name in weights:
-                weights, value = _ascend(weights, name, value, value_of)
-            if value == before:
-                break
-        context.log("fusion", members=alone, weights=weights, value=value)
+            scores = {name: self._scaled_blocks(member, chosen.queries) for name, member in self.members.items()}
+            scored = Scored(scores, chosen, torch.from_numpy(self.cold_N))
+            weights, alone = learn(scored, context.seed)
+            context.log("fusion", members=alone, weights=weights.all, long_weights=weights.long,
+                        cold_weights=weights.cold, value=scored.value(weights), num_queries=len(chosen.queries))
         return weights
+
+    def _scaled_blocks(self, member: Head, queries: Queries) -> torch.Tensor:
+        """Return a member's scaled scores (Q, N), computed block by block."""
+        scaled_QN = torch.empty((len(queries), len(self.cold_N)))
+        for start in range(0, len(queries), 1024):
+            rows = slice(start, start + 1024)
+            scaled_QN[rows] = self._scaled(member.score(queries.rows(rows)).cpu())
+        return scaled_QN
 
     def _scaled(self, scores_QN: torch.Tensor) -> torch.Tensor:
         if self.settings.normalise == "raw":
             return scores_QN
+        if self.settings.normalise == "rank":
+            below_QN = (-scores_QN).contiguous()
+            # Equal scores have the same rank, so the catalogue's order plays no part.
+            rank_QN = 1 + torch.searchsorted(below_QN.sort(dim=1).values, below_QN)
+            return 1 / (RANK + rank_QN).float()
         deviation_Q1 = scores_QN.std(dim=1, keepdim=True, correction=0)
         return (scores_QN - scores_QN.mean(dim=1, keepdim=True)) / deviation_Q1.clamp_min(1e-9)
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return the weighted sum of the members' scores (Q, N)."""
-        return self._sum({name: member.score(queries) for name, member in self.members.items()})
+        scores = {name: self._scaled(member.score(queries).cpu()) for name, member in self.members.items()}
+        lengths_Q = torch.from_numpy(np.diff(queries.history.indptr))
+        return self.weights.sum(scores, lengths_Q, torch.from_numpy(self.cold_N))
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
-        """Return the weighted sum of the scores of those members that can be asked in words (T, N)."""
-        return self._sum({name: m.score_text(texts) for name, m in self.members.items() if m.answers_text})
+        """Return the weighted sum of the scores of those members that can be asked in words (T, N).
 
-    def _sum(self, scores: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.stack([self.weights[name] * self._scaled(s.cpu()) for name, s in scores.items()]).sum(dim=0)
+        Weighted by how much they count where they count most: one that is for cold items alone answers as well.
+        """
+        parts = [part for part in self._parts().values() if part]
+        scores = {name: self._scaled(m.score_text(texts).cpu()) for name, m in self.members.items() if m.answers_text}
+        return torch.stack([max(part[name] for part in parts) * s for name, s in scores.items()]).sum(dim=0)
 
     def chosen(self) -> Recipe:
         """Return the recipe with the learned weights and what the members chose."""
         members = {name: member.chosen() for name, member in self.members.items()}
-        return replace(self.recipe, head=replace(self.settings, members=members, weights=dict(self.weights)))
+        return replace(self.recipe, head=replace(self.settings, members=members, weights=dict(self.weights.all),
+                                                  long_weights=dict(self.weights.long),
+                                                  cold_weights=dict(self.weights.cold),
+                                                  long_history=self.weights.long_history))
 
     def add_items(self, items: Entities) -> None:
         """Append items to every member."""
         for member in self.members.values():
             member.add_items(items)
+        self.cold_N = np.concatenate([self.cold_N, np.ones(len(items), bool)])
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the members' states, each under its name."""
-        return {f"{name}/{key}": value for name, m in self.members.items() for key, value in m.state().items()}
+        """Return the members' states, each under its name, and which items are cold."""
+        states = {f"{name}/{key}": value for name, m in self.members.items() for key, value in m.state().items()}
+        return states | {"cold": self.cold_N.astype(np.uint8)}
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
+        self.cold_N = state["cold"].astype(bool)
         for name, member in self.members.items():
             own = {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
             member.load(own, users, items, context)
-
-
-def _ascend(weights: dict[str, float], name: str, value: float,
-            value_of: Callable[[dict[str, float]], float]) -> tuple[dict[str, float], float]:
-    """Return the weights with the best weight for one member, and their value; unchanged where none is better."""
-    top = max(weights.values())
-    best = weights
-    for step in STEPS:
-        tried = weights | {name: step * top}
-        if max(tried.values()) > 0 and (found := value_of(tried)) > value:
-            best, value = tried, found
-    return best, value
-

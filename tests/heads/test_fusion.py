@@ -1,12 +1,20 @@
 """Fusion: weights learned on validation, never worse than the best member there."""
 
+import re
+
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from llmrec_cli.config import compose
-from llmrec_cli.errors import DataError
-from llmrec_cli.heads.fusion import _ascend
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads import fusion_weights
+from llmrec_cli.heads.base import build
+from llmrec_cli.heads.fusion_weights import Scored, Weights, ascend, drawn, learn
+from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, UserKnn
+from tests.heads.by_hand import queries as queries_of
 
 
 def fusion(shop, normalise="zscore", weights="learned", **members):
@@ -14,7 +22,7 @@ def fusion(shop, normalise="zscore", weights="learned", **members):
                               normalise=normalise, weights=weights))
 
 
-@pytest.mark.parametrize("normalise", ["zscore", "raw"])
+@pytest.mark.parametrize("normalise", ["zscore", "rank", "raw"])
 def test_what_is_learned_is_never_worse_than_the_best_member_on_validation(shop, normalise):
     logged = []
     head = shop.fit(fusion(shop, normalise, ease=Ease(l2=20), near=UserKnn(k=5), popular=Popularity()),
@@ -31,7 +39,7 @@ def test_what_is_learned_is_never_worse_than_the_best_member_on_validation(shop,
 def test_where_nothing_helps_the_best_member_is_what_remains(shop):
     head = shop.fit(fusion(shop, popular=Popularity(), ease=Ease(l2=20), same=Ease(l2=20)))
     assert list(head.members) == ["ease"]
-    assert head.weights == {"ease": 1.0}
+    assert head.weights.all == {"ease": 1.0}
     assert list(head.chosen().head.members) == ["ease"]
     single = shop.fit(shop.recipe(Ease(l2=20)))
     assert shop.context().validation(head.score) == shop.context().validation(single.score)
@@ -68,8 +76,118 @@ def test_one_member_needs_no_validation(shop):
 
 def test_the_ascent_keeps_the_best_weight_that_is_better_and_nothing_that_is_not():
     # Best at b = a / 2.
-    weights, value = _ascend({"a": 1.0, "b": 0.0}, "b", -0.25, lambda w: -(w["b"] - 0.5)**2)
+    weights, value = ascend({"a": 1.0, "b": 0.0}, "b", -0.25, lambda w: -(w["b"] - 0.5)**2)
     assert (weights, value) == ({"a": 1.0, "b": 0.5}, 0.0)
-    assert _ascend({"a": 1.0, "b": 0.0}, "b", 1.0, lambda w: 1.0) == ({"a": 1.0, "b": 0.0}, 1.0)
+    assert ascend({"a": 1.0, "b": 0.0}, "b", 1.0, lambda w: 1.0) == ({"a": 1.0, "b": 0.0}, 1.0)
     # The last weight is never taken away: a sum of nothing is no scorer.
-    assert _ascend({"a": 1.0, "b": 0.0}, "a", -1.0, lambda w: -w["a"])[0] == {"a": 0.05, "b": 0.0}
+    assert ascend({"a": 1.0, "b": 0.0}, "a", -1.0, lambda w: -w["a"])[0] == {"a": 0.05, "b": 0.0}
+
+
+# --- ranks
+
+def test_reciprocal_ranks_add_up_and_equal_scores_share_a_rank(shop):
+    head = build(fusion(shop, "rank", {"a": 1.0}, a=Popularity()))
+    found = head._scaled(torch.tensor([[0.5, 2.0, 0.5, -1.0]]))
+    torch.testing.assert_close(found, torch.tensor([[1 / 62, 1 / 61, 1 / 62, 1 / 64]]))
+
+
+# --- weights of parts
+
+def scored(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", long_by="a"):
+    """Return two members: one knows what is liked among warm items, the other among cold ones."""
+    rng = np.random.default_rng(seed)
+    cold = np.arange(num_items) >= num_items - num_cold
+    relevant = (rng.random((size, num_items)) < 0.2) * 1.0
+    history = (np.arange(num_items) < rng.integers(1, 3, size)[:, None]) * 1.0
+    relevant[history > 0] = 0
+    relevant[:, -1] = 1
+    long = history.sum(axis=1) > 1
+    scores = {}
+    for name in ("a", "b"):
+        knows = np.where(cold[None, :], name == cold_by, (name == long_by) == long[:, None])
+        scores[name] = torch.from_numpy((relevant * knows * noise + rng.normal(size=relevant.shape)).astype(np.float32))
+    validation = Validation(queries_of(history, list(range(size))), sp.csr_array(relevant.astype(np.float32)),
+                            np.arange(num_items), "ndcg@10")
+    return Scored(scores, validation, torch.from_numpy(cold))
+
+
+def test_the_sum_takes_the_weights_of_long_histories_and_of_cold_items_where_they_are():
+    scores = {"a": torch.tensor([[1.0, 2.0, 3.0]]).repeat(2, 1), "b": torch.tensor([[10.0, 20.0, 30.0]]).repeat(2, 1)}
+    weights = Weights({"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, long_history=5)
+    found = weights.sum(scores, torch.tensor([4, 5]), torch.tensor([False, False, True]))
+    torch.testing.assert_close(found, torch.tensor([[1.0, 2.0, 33.0], [10.0, 20.0, 33.0]]))
+    torch.testing.assert_close(scores["a"][0], torch.tensor([1.0, 2.0, 3.0]))
+    assert weights.used() == {"a", "b"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("noise", [0.0, 1.5])
+def test_learned_weights_are_never_worse_than_the_best_member(seed, noise, monkeypatch):
+    monkeypatch.setattr(fusion_weights, "ENOUGH", 20)
+    given = scored(seed, noise=noise)
+    weights, alone = learn(given, seed)
+    assert given.value(weights) >= max(alone.values())
+    assert all(weight >= 0 for part in (weights.all, weights.long, weights.cold) for weight in part.values())
+
+
+def test_long_and_short_histories_get_weights_of_their_own_where_the_members_differ_there(monkeypatch):
+    monkeypatch.setattr(fusion_weights, "ENOUGH", 20)
+    weights, _ = learn(scored(1, size=400, num_cold=0, noise=3.0), 0)
+    assert weights.long["a"] > 2 * weights.long["b"]
+    assert weights.all["b"] > 2 * weights.all["a"]
+    assert weights.long_history == 2
+
+
+def test_noise_gives_no_part_weights_of_its_own(monkeypatch):
+    monkeypatch.setattr(fusion_weights, "ENOUGH", 20)
+    given = scored(2, size=200)
+    # The same members for everything: nothing is to be gained by parts.
+    relevant = torch.from_numpy(given.validation.relevant.toarray())
+    generator = torch.Generator().manual_seed(1)
+    same = {name: relevant + 0.7 * torch.randn(relevant.shape, generator=generator) for name in ("a", "b")}
+    weights, _ = learn(Scored(same, given.validation, given.cold_N), 0)
+    assert weights.all["a"] == pytest.approx(weights.all["b"], rel=0.5)
+    kept = [part for part in (weights.long, weights.cold) if part]
+    assert all(part["a"] == pytest.approx(part["b"], rel=1.0) for part in kept)
+
+
+def test_with_few_queries_nothing_is_learned_for_parts():
+    weights, _ = learn(scored(1, size=60, noise=3.0), 0)
+    assert (weights.long, weights.cold) == ({}, {})
+
+
+def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop):
+    members = {"ease": shop.recipe(Ease(l2=20)), "near": shop.recipe(UserKnn(k=5))}
+    recipe = shop.recipe(Fusion(members=members, weights={"ease": 1.0, "near": 0.0}, long_history=8,
+                                long_weights={"ease": 0.0, "near": 1.0}, cold_weights={"ease": 1.0, "near": 1.0}))
+    head = shop.fit(recipe)
+    assert head.chosen().head == recipe.head
+    found = head.score(shop.known())
+    ease, near = (shop.fit(fusion(shop, weights={"x": 1.0}, x=settings)).score(shop.known())
+                  for settings in (Ease(l2=20), UserKnn(k=5)))
+    long = torch.from_numpy(np.diff(shop.known().history.indptr)) >= 8
+    cold = torch.from_numpy(shop.data.part("train").item_counts == 0)
+    assert 0 < long.sum() < 60
+    assert cold.any()
+    torch.testing.assert_close(found[:, ~cold], torch.where(long[:, None], near, ease)[:, ~cold])
+    torch.testing.assert_close(found[:, cold], (ease + near)[:, cold])
+
+
+def test_at_most_so_many_queries_are_looked_at():
+    validation = scored(1).validation
+    assert drawn(validation, 60, 0) is validation
+    some = drawn(validation, 7, 0)
+    assert len(some.queries) == some.relevant.shape[0] == 7
+    np.testing.assert_array_equal(some.relevant.toarray(), validation.relevant.toarray()[some.queries.user])
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    ("head.long_history=5", "head.long_history=5: give long_weights and a long_history of at least 1, or neither"),
+    ("head.cold_weights={ease: 1}", "head.cold_weights: has no effect with weights=learned"),
+    ("head.weights={ease: 1, tower: 1, neighbours: -1}", "head.weights.neighbours=-1.0: must be at least 0"),
+    ("head.weights={ease: 0, tower: 0, neighbours: 0}", "head.weights: one of them must be above 0"),
+    ("head.weights={ease: 1}", "head.weights.neighbours: weights and members must have the same names"),
+])
+def test_weights_that_cannot_be_are_refused(typed, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        compose("finetune", [typed])
