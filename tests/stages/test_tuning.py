@@ -249,7 +249,8 @@ def test_a_proposal_that_diverges_is_a_failed_trial_and_tuning_goes_on(llmrec, s
 # --- fusion
 
 def test_each_member_of_a_fusion_is_tuned_alone_and_the_weights_are_learned_after(llmrec, settings):
-    members = ("head.members={ease: {head: ease, l2: 900, features: {text: 0}, search: {l2: {low: 1, high: 1000, log: true}}}, "
+    members = ("head.members={ease: {head: ease, l2: 900, features: {text: 0}, "
+               "search: {l2: {low: 1, high: 1000, log: true}}}, "
                "near: {head: item_knn, search: {k: {low: 1, high: 30}}}, popular: {head: popularity}}")
     done = llmrec(*settings, "head=fusion", members, *ALONE, "tune.trials=4", "run_dir=run")
     assert done.code == 0, done.err
