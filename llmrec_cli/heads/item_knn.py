@@ -8,7 +8,8 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.neighbours import nearest_neighbours, neighbours_memory, weighted
+from llmrec_cli.heads.neighbours import Candidates, Weighting, fit_memory, nearest_neighbours, powers
+from llmrec_cli.heads.sparse_products import RightFactor, compact
 from llmrec_cli.settings.head import ItemKnn as Settings
 from llmrec_cli.settings.head import Recipe
 
@@ -16,7 +17,8 @@ from llmrec_cli.settings.head import Recipe
 class ItemKnn(Head):
     """Score of an item: the summed similarities of the history's items to it (Sarwar et al. 2001, eq. 8).
 
-    Differs: cosine with shrinkage, and each item of the history contributes to its own k neighbours.
+    Asymmetric cosine: Aiolli 2013, |target|^(2 asymmetry) |history|^(2 - 2 asymmetry) in the denominator.
+    Differs: shrinkage, a power of the norms, and not divided by the sum of the similarities, which is for ratings.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -24,26 +26,36 @@ class ItemKnn(Head):
         assert isinstance(recipe.head, Settings)
         self.settings = recipe.head
         self.similarity_NN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
+        self.factor: RightFactor | None = None
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by item, a block of similarities and the neighbours."""
-        return neighbours_memory(len(data.items), len(data.items), data.interactions.matrix.nnz, self.settings.k)
+        return fit_memory(data, self.settings)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Find each item's nearest neighbours."""
-        users_of_NU = sp.csr_array(data.interactions.matrix.T)
-        items_NU = weighted(users_of_NU, self.settings.weighting, users_of_NU)
-        self.similarity_NN = nearest_neighbours(items_NU, items_NU, self.settings, np.arange(items_NU.shape[0]))
+        items_NU = sp.csr_array(compact(data.interactions.matrix).T)
+        items_NU = Weighting(items_NU, self.settings)(items_NU)
+        target, other = powers(self.settings)
+        own, others = (target, other) if self.settings.neighbours_of == "target" else (other, target)
+        similarity_NN = nearest_neighbours(items_NU, own, Candidates(items_NU, others), self.settings,
+                                           np.arange(items_NU.shape[0]))
+        self._keep(sp.csr_array(similarity_NN.T) if self.settings.neighbours_of == "target" else similarity_NN)
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return history x similarity (Q, N)."""
-        return torch.from_numpy((queries.history @ self.similarity_NN).toarray().astype(np.float32, copy=False))
+        if self.factor is None:
+            self.factor = RightFactor(self.similarity_NN)
+        return torch.from_numpy(self.factor.product(queries.history))
+
+    def _keep(self, similarity_NN: sp.csr_array) -> None:
+        self.similarity_NN, self.factor = similarity_NN, None
 
     def add_items(self, items: Entities) -> None:
         """Append items that are similar to nothing yet."""
         old, size = self.similarity_NN, self.similarity_NN.shape[0] + len(items)
         indptr = np.concatenate([old.indptr, np.full(len(items), old.indptr[-1])])
-        self.similarity_NN = sp.csr_array((old.data, old.indices, indptr), shape=(size, size))
+        self._keep(sp.csr_array((old.data, old.indices, indptr), shape=(size, size)))
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the similarities."""
@@ -52,5 +64,4 @@ class ItemKnn(Head):
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take the similarities."""
-        self.similarity_NN = sp.csr_array((state["values"], state["indices"], state["indptr"]),
-                                          shape=(len(items), len(items)))
+        self._keep(sp.csr_array((state["values"], state["indices"], state["indptr"]), shape=(len(items), len(items))))

@@ -1,76 +1,131 @@
 """What user-kNN and item-kNN share: weighting, similarity, the nearest of each row.
 
-Shapes: R rows whose neighbours are sought, C candidates, F features, K neighbours.
+Shapes: R rows whose neighbours are sought, C candidates, F features, B rows of a block.
 """
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
-from llmrec_cli.settings.heads.neighbours import NeighbourSettings
-
-BLOCK_CELLS = 2**24
-"""Similarities held densely at a time: 64 MB."""
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.heads.sparse_products import BLOCK_CELLS, RightFactor, block_rows, dense_features
+from llmrec_cli.settings.heads.neighbours import ItemKnn, NeighbourSettings
 
 
-def weighted(matrix_RF: sp.csr_array, weighting: str, known_CF: sp.csr_array) -> sp.csr_array:
-    """Return 0/1 rows with each feature weighted by how much it tells.
+class Weighting:
+    """Weights of the features of 0/1 rows, from the rows that are known.
 
-    tfidf: log(1 + C / df); bm25: Robertson and Zaragoza 2009, eq. 3.15, with k1 = 1.2 and b = 0.75. Frequencies and the
-    average length are those of `known_CF`, so that a row's weights don't depend on which rows it comes with.
+    tfidf: log(1 + C / df); bm25: that times Robertson and Zaragoza 2009, eq. 3.15. Frequencies and the average length
+    are those of the known rows, so that a row's weights don't depend on which rows it comes with.
     """
-    if weighting == "none":
-        return matrix_RF
-    num_rows, num_features = known_CF.shape
-    frequency_F = np.bincount(known_CF.indices, minlength=num_features)
-    idf_F = np.log1p(num_rows / np.maximum(frequency_F, 1)).astype(np.float32)
-    values = idf_F[matrix_RF.indices]
-    if weighting == "bm25":
-        k1, b = 1.2, 0.75
-        length_R = np.diff(matrix_RF.indptr)
-        average = max(known_CF.nnz / max(num_rows, 1), 1e-9)
-        damping_R = (k1 + 1) / (k1 * (1 - b + b * length_R / average) + 1)
-        values = values * np.repeat(damping_R, length_R).astype(np.float32)
-    return sp.csr_array((values, matrix_RF.indices, matrix_RF.indptr), shape=matrix_RF.shape)
+
+    def __init__(self, known_CF: sp.csr_array, settings: NeighbourSettings) -> None:
+        num_rows, num_features = known_CF.shape
+        self.settings = settings
+        frequency_F = np.bincount(known_CF.indices, minlength=num_features)
+        self.idf_F = np.log1p(num_rows / np.maximum(frequency_F, 1)).astype(np.float32)
+        self.average_length = max(known_CF.nnz / max(num_rows, 1), 1e-9)
+
+    def __call__(self, matrix_RF: sp.csr_array) -> sp.csr_array:
+        """Return the rows with their weights."""
+        if self.settings.weighting == "none":
+            return matrix_RF
+        values = self.idf_F[matrix_RF.indices]
+        if self.settings.weighting == "bm25":
+            k1, b, length_R = self.settings.k1, self.settings.b, np.diff(matrix_RF.indptr)
+            damping_R = (k1 + 1) / (k1 * (1 - b + b * length_R / self.average_length) + 1)
+            values *= np.repeat(damping_R.astype(np.float32), length_R)
+        return sp.csr_array((values, matrix_RF.indices, matrix_RF.indptr), shape=matrix_RF.shape)
+
+
+class Candidates:
+    """Rows that neighbours are chosen from, prepared once: turned round, with the powers of their norms.
+
+    `power` of the norm goes into the denominator of the similarity, see `powers`.
+    """
+
+    def __init__(self, matrix_CF: sp.csr_array, power: float) -> None:
+        self.factor = RightFactor(sp.csr_array(matrix_CF.T))
+        self.norm_C = norms(matrix_CF) ** np.float32(power)
+
+
+def powers(settings: NeighbourSettings) -> tuple[float, float]:
+    """Return the powers of the norms of what is recommended to or about, and of what it is compared with."""
+    target = 2 * settings.asymmetry * settings.normalisation
+    return target, 2 * settings.normalisation - target
 
 
 def norms(matrix_RF: sp.csr_array) -> np.ndarray:
     """Return the Euclidean norm of each row, float32 (R,)."""
-    return np.sqrt(matrix_RF.multiply(matrix_RF).sum(axis=1)).astype(np.float32)
+    squares = sp.csr_array((matrix_RF.data**2, matrix_RF.indices, matrix_RF.indptr), shape=matrix_RF.shape)
+    return np.sqrt(squares @ np.ones(matrix_RF.shape[1], np.float64)).astype(np.float32)
 
 
-def neighbours_memory(num_rows: int, num_candidates: int, num_interactions: int, k: int) -> int:
-    """Return the bytes that finding the neighbours of all rows takes at its peak."""
-    return 24 * num_interactions + 3 * 4 * min(BLOCK_CELLS, num_rows * num_candidates) + 2 * 16 * num_rows * k
+def fit_memory(data: TrainingData, settings: ItemKnn) -> int:
+    """Return the bytes that finding the neighbours of all items takes at its peak.
+
+    An interaction is 4 bytes of value and 4 of index, by user and by item. A cell of a block is 8 bytes in the sparse
+    product, 4 in the dense one and 4 in the part that BLAS adds or in the denominators. An item has no more neighbours
+    than its users have other interactions.
+    """
+    interactions, num_items = data.interactions, len(data.items)
+    nnz, length_U = len(interactions), np.bincount(interactions.user, minlength=interactions.num_users)
+    met_N = np.bincount(interactions.item, length_U[interactions.user] - 1, minlength=num_items)
+    most_N = np.minimum(met_N, num_items - 1)
+    kept = int(np.minimum(most_N, settings.k).sum())
+    dense = len(dense_features(length_U, num_items))
+    # Values of the matrix, by item and turned round again, which is split in two where there are dense features.
+    prepared = (4 + 8 + 8) * nnz + 4 * dense * num_items
+    block = 16 * min(BLOCK_CELLS, num_items**2)
+    splitting = 10 * nnz if dense else 0
+    turned = 16 * kept - 8 * nnz if settings.neighbours_of == "target" else 0
+    return prepared + max(splitting, block + 8 * kept, 12 * kept, turned)
 
 
-def nearest_neighbours(rows_RF: sp.csr_array, candidates_CF: sp.csr_array, settings: NeighbourSettings,
+def nearest_neighbours(rows_RF: sp.csr_array, power: float, candidates: Candidates, settings: NeighbourSettings,
                        self_R: np.ndarray) -> sp.csr_array:
     """Return the similarities of each row to its k most similar candidates, CSR (R, C).
 
-    similarity = (a.b / (|a| |b| + shrinkage)) ^ exponent. `self_R` (R,) is the row's own place among the candidates,
-    which is never its neighbour; -1 where it has none.
+    similarity = (a.b / (|a|^power |b|^(the candidates' power) + shrinkage)) ^ exponent; one of 0 is no neighbour.
+    `self_R` (R,) is the row's own place among the candidates, which is never its neighbour; -1 where it has none.
+    Of equally similar candidates at the end of the k, those named first are kept.
     """
-    num_rows, num_candidates = rows_RF.shape[0], candidates_CF.shape[0]
-    k = min(settings.k, num_candidates)
-    norm_R, norm_C = norms(rows_RF), norms(candidates_CF)
-    transposed_FC = sp.csr_array(candidates_CF.T)
-    size = max(1, BLOCK_CELLS // max(1, num_candidates))
-    blocks = []
+    num_rows, num_candidates = rows_RF.shape[0], candidates.factor.shape[1]
+    norm_R = norms(rows_RF) ** np.float32(power)
+    size = block_rows(num_candidates)
+    values, places = [np.zeros(0, np.float32)], [np.zeros(0, np.int32)]
+    length_R = np.zeros(num_rows, np.int64)
     for start in range(0, num_rows, size):
         rows = slice(start, min(start + size, num_rows))
-        dots_BC = (rows_RF[rows] @ transposed_FC).toarray()
-        dots_BC /= norm_R[rows, None] * norm_C[None, :] + settings.shrinkage + 1e-12
+        similarity_BC = candidates.factor.product(rows_RF[rows])
+        # Without shrinkage, nothing is divided by 0: empty rows get 0 / 1e-12.
+        similarity_BC /= norm_R[rows, None] * candidates.norm_C + np.float32(settings.shrinkage + 1e-12)
         known = np.flatnonzero(self_R[rows] >= 0)
-        dots_BC[known, self_R[rows][known]] = 0
-        value_BK, place_BK = torch.from_numpy(dots_BC).topk(k, dim=1)
-        blocks.append(_sparse(value_BK.numpy() ** settings.exponent, place_BK.numpy(), num_candidates))
-    return sp.csr_array(sp.vstack(blocks, format="csr")) if blocks else sp.csr_array((0, num_candidates))
+        similarity_BC[known, self_R[rows][known]] = 0
+        kept_BC = _highest(similarity_BC, settings.k)
+        length_R[rows] = np.count_nonzero(kept_BC, axis=1)
+        values.append(similarity_BC[kept_BC] ** np.float32(settings.exponent))
+        places.append((np.flatnonzero(kept_BC) % num_candidates).astype(np.int32))
+    return sp.csr_array((_joined(values), _joined(places), np.concatenate([[0], np.cumsum(length_R)])),
+                        shape=(num_rows, num_candidates))
 
 
-def _sparse(value_BK: np.ndarray, place_BK: np.ndarray, num_candidates: int) -> sp.csr_array:
-    num_rows, k = value_BK.shape
-    matrix = sp.csr_array((value_BK.ravel(), place_BK.ravel(), np.arange(num_rows + 1) * k),
-                          shape=(num_rows, num_candidates))
-    matrix.eliminate_zeros()
-    return matrix
+def _highest(similarity_BC: np.ndarray, k: int) -> np.ndarray:
+    """Return which cells are above 0 and among the k highest of their row, bool (B, C)."""
+    num_candidates = similarity_BC.shape[1]
+    if k >= num_candidates:
+        return similarity_BC > 0
+    limit_B = np.partition(similarity_BC, num_candidates - k, axis=1)[:, num_candidates - k]
+    kept_BC = similarity_BC >= np.maximum(limit_B, np.finfo(np.float32).tiny)[:, None]
+    crowded = np.flatnonzero(np.count_nonzero(kept_BC, axis=1) > k)
+    if len(crowded):
+        at_limit = similarity_BC[crowded] == limit_B[crowded, None]
+        room = k - np.count_nonzero(similarity_BC[crowded] > limit_B[crowded, None], axis=1)
+        kept_BC[crowded] &= ~at_limit | (np.cumsum(at_limit, axis=1) <= room[:, None])
+    return kept_BC
+
+
+def _joined(blocks: list[np.ndarray]) -> np.ndarray:
+    """Return the blocks as one array, and let go of them."""
+    joined = np.concatenate(blocks)
+    blocks.clear()
+    return joined

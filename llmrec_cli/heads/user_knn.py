@@ -8,7 +8,8 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.neighbours import nearest_neighbours, weighted
+from llmrec_cli.heads.neighbours import Candidates, Weighting, nearest_neighbours, powers
+from llmrec_cli.heads.sparse_products import RightFactor, compact
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import UserKnn as Settings
 
@@ -17,7 +18,7 @@ class UserKnn(Head):
     """Score of an item: the summed similarities of the nearest users who interacted with it (Resnick et al. 1994).
 
     Differs: for positives alone, so nothing is subtracted or divided. A query is compared by its history, whether the
-    user was in training or not; a known user is never their own neighbour.
+    user was in training or not; a known user is never their own neighbour. Asymmetric cosine as in Aiolli 2013.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -25,26 +26,32 @@ class UserKnn(Head):
         assert isinstance(recipe.head, Settings)
         self.settings = recipe.head
         self.matrix_UN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
+        self.known: _Known | None = None
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by user."""
-        return 12 * data.interactions.matrix.nnz
+        return 8 * len(data.interactions)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Keep the interactions; neighbours are found when asked for."""
-        self.matrix_UN = data.interactions.matrix
+        self._keep(compact(data.interactions.matrix))
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return neighbours' similarities x their interactions (Q, N)."""
-        known_UN, weighting = self.matrix_UN, self.settings.weighting
-        near_QU = nearest_neighbours(weighted(queries.history, weighting, known_UN),
-                                     weighted(known_UN, weighting, known_UN), self.settings, queries.user)
-        return torch.from_numpy((near_QU @ self.matrix_UN).toarray().astype(np.float32, copy=False))
+        if self.known is None:
+            self.known = _Known(self.matrix_UN, self.settings)
+        known, own = self.known, powers(self.settings)[0]
+        near_QU = nearest_neighbours(known.weighting(queries.history), own, known.candidates, self.settings,
+                                     queries.user)
+        return torch.from_numpy(known.factor.product(near_QU))
+
+    def _keep(self, matrix_UN: sp.csr_array) -> None:
+        self.matrix_UN, self.known = matrix_UN, None
 
     def add_items(self, items: Entities) -> None:
         """Append items that nobody has interacted with yet."""
         old, shape = self.matrix_UN, (self.matrix_UN.shape[0], self.matrix_UN.shape[1] + len(items))
-        self.matrix_UN = sp.csr_array((old.data, old.indices, old.indptr), shape=shape)
+        self._keep(sp.csr_array((old.data, old.indices, old.indptr), shape=shape))
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the interactions."""
@@ -53,4 +60,13 @@ class UserKnn(Head):
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take the interactions."""
         ones = np.ones(len(state["indices"]), np.float32)
-        self.matrix_UN = sp.csr_array((ones, state["indices"], state["indptr"]), shape=(len(users), len(items)))
+        self._keep(sp.csr_array((ones, state["indices"], state["indptr"]), shape=(len(users), len(items))))
+
+
+class _Known:
+    """The users that queries are compared with, made ready once."""
+
+    def __init__(self, matrix_UN: sp.csr_array, settings: Settings) -> None:
+        self.weighting = Weighting(matrix_UN, settings)
+        self.candidates = Candidates(self.weighting(matrix_UN), powers(settings)[1])
+        self.factor = RightFactor(matrix_UN)

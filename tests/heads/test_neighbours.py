@@ -1,10 +1,15 @@
-"""item-kNN and user-kNN: hand-worked numbers, and a formula written out with loops."""
+"""item-kNN and user-kNN: hand-worked numbers, and the formulas written out densely."""
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from llmrec_cli.heads.neighbours import weighted
+from llmrec_cli.heads import sparse_products
+from llmrec_cli.heads.neighbours import Weighting, _highest
+from llmrec_cli.heads.sparse_products import RightFactor
 from llmrec_cli.settings.head import ItemKnn, UserKnn
 from tests.heads.by_hand import fit, queries, training
 
@@ -19,30 +24,52 @@ def scores(settings, matrix, history, user=None):
     return fit(settings, training(matrix)).score(queries(history, user)).numpy()
 
 
-def cosine(a, b, shrinkage):
-    bottom = np.sqrt((a * a).sum()) * np.sqrt((b * b).sum()) + shrinkage
-    return (a * b).sum() / bottom if bottom else 0.0
+def weights_by_hand(rows, known, settings):
+    """Return rows with the weights of their features, the formulas written out densely."""
+    idf = np.log1p(len(known) / np.maximum(known.sum(0), 1))
+    if settings.weighting == "none":
+        return rows * 1.0
+    if settings.weighting == "tfidf":
+        return rows * idf
+    average, length = max(known.sum() / len(known), 1e-9), rows.sum(1, keepdims=True)
+    return rows * idf * (settings.k1 + 1) / (settings.k1 * (1 - settings.b + settings.b * length / average) + 1)
 
 
-def item_knn(matrix, history, k, shrinkage, exponent):
-    """Each item of the history gives its k nearest items their similarity."""
-    expected = np.zeros(history.shape)
-    for q, row in enumerate(history):
-        for i in np.flatnonzero(row):
-            near = [(cosine(matrix[:, i], matrix[:, j], shrinkage), j) for j in range(matrix.shape[1]) if j != i]
-            for similarity, j in sorted(near, reverse=True)[:k]:
-                expected[q, j] += similarity**exponent
-    return expected
+def similarities_by_hand(targets, others, settings):
+    """Return the similarity of each target with each of the others, before the exponent."""
+    power = 2 * settings.normalisation
+    norm_t, norm_o = np.sqrt((targets**2).sum(1)), np.sqrt((others**2).sum(1))
+    bottom = np.outer(norm_t**(power * settings.asymmetry), norm_o**(power * (1 - settings.asymmetry)))
+    return targets @ others.T / (bottom + settings.shrinkage + 1e-12)
 
 
-def user_knn(matrix, history, user, k, shrinkage, exponent):
-    """The k nearest users, the query's own row apart, give their items their similarity."""
-    expected = np.zeros(history.shape)
-    for q, row in enumerate(history):
-        near = [(cosine(row, matrix[u], shrinkage), u) for u in range(len(matrix)) if u != user[q]]
-        for similarity, u in sorted(near, reverse=True)[:k]:
-            expected[q] += similarity**exponent * matrix[u]
-    return expected
+def nearest_by_hand(similarity, k):
+    """Return each row with all but its k highest set to 0; of equal ones, the first stay."""
+    kept = np.zeros_like(similarity)
+    for row, values in enumerate(similarity):
+        near = np.argsort(-values, kind="stable")[:k]
+        kept[row, near] = values[near]
+    return kept
+
+
+def item_knn(matrix, history, settings):
+    items = weights_by_hand(matrix.T, matrix.T, settings)
+    similarity_TH = similarities_by_hand(items, items, settings)
+    np.fill_diagonal(similarity_TH, 0)
+    if settings.neighbours_of == "target":
+        kept_TH = nearest_by_hand(similarity_TH, settings.k)
+    else:
+        kept_TH = nearest_by_hand(similarity_TH.T, settings.k).T
+    return history @ (kept_TH ** settings.exponent).T
+
+
+def user_knn(matrix, history, user, settings):
+    rows, known = weights_by_hand(history, matrix, settings), weights_by_hand(matrix, matrix, settings)
+    similarity_QU = similarities_by_hand(rows, known, settings)
+    for query, own in enumerate(user):
+        if own >= 0:
+            similarity_QU[query, own] = 0
+    return nearest_by_hand(similarity_QU, settings.k) ** settings.exponent @ matrix
 
 
 def test_items_bought_together_score_their_cosine():
@@ -57,7 +84,7 @@ def test_shrinkage_damps_and_the_exponent_sharpens():
 
 
 def test_only_the_k_nearest_of_each_item_count():
-    found = scores(ItemKnn(k=1, shrinkage=0), MATRIX, np.array([[1, 0, 1, 0]]))
+    found = scores(ItemKnn(k=1, shrinkage=0, neighbours_of="history"), MATRIX, np.array([[1, 0, 1, 0]]))
     # Both i0 and i2 have i1 as their nearest.
     np.testing.assert_allclose(found, [[0, 4 / np.sqrt(6), 0, 0]], rtol=1e-6)
 
@@ -74,31 +101,147 @@ def test_a_new_user_with_the_same_history_has_that_user_as_the_nearest():
     np.testing.assert_allclose(found, [[1, 1, 0, 0]], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("k", "shrinkage", "exponent"), [(3, 0.0, 1.0), (5, 10.0, 1.0), (50, 2.0, 1.5)])
-def test_random_matrices_score_as_the_formula_says(k, shrinkage, exponent):
-    rng = np.random.default_rng(3)
-    matrix = rng.random((30, 14)) < 0.3
-    matrix[:, 5], matrix[4] = 0, 0  # An item without users, a user without items.
-    matrix = matrix * 1.0
-    history, user = matrix[:12], list(range(12))
-    found = scores(ItemKnn(k=k, shrinkage=shrinkage, exponent=exponent), matrix, history)
-    wanted = item_knn(matrix, history, k, shrinkage, exponent)
-    # Which of several equally near ones is kept is nobody's business: sums over all items are compared where k cuts.
-    np.testing.assert_allclose(*((found, wanted) if k >= 14 else (found.sum(axis=1), wanted.sum(axis=1))), rtol=1e-5)
-    if k >= 30:
-        np.testing.assert_allclose(scores(UserKnn(k=k, shrinkage=shrinkage, exponent=exponent), matrix, history, user),
-                                   user_knn(matrix, history, user, k, shrinkage, exponent), rtol=1e-5, atol=1e-7)
+@st.composite
+def settings_of(draw, kind):
+    """Draw settings in range."""
+    weighting = draw(st.sampled_from(["none", "tfidf", "bm25"]))
+    bm25 = {"k1": draw(st.sampled_from([0.5, 1.2, 20.0])), "b": draw(st.sampled_from([0.0, 0.5, 1.0]))}
+    values = {"k": draw(st.integers(1, 12)), "shrinkage": draw(st.sampled_from([0.0, 0.7, 10.0])),
+              "weighting": weighting, "exponent": draw(st.sampled_from([0.5, 1.0, 2.3])),
+              "asymmetry": draw(st.sampled_from([0.0, 0.2, 0.5, 1.0])),
+              "normalisation": draw(st.sampled_from([0.3, 0.8, 1.0]))} | (bm25 if weighting == "bm25" else {})
+    if kind is ItemKnn:
+        values["neighbours_of"] = draw(st.sampled_from(["target", "history"]))
+    settings = kind(**values)
+    assert not list(settings.problems())
+    return settings
+
+
+def random_matrix(seed, num_users, num_items):
+    """Return a 0/1 matrix with crowded and empty rows and columns, some of each."""
+    rng = np.random.default_rng(seed)
+    return (rng.random((num_users, num_items)) < np.outer(rng.random(num_users), rng.random(num_items) * 1.5)) * 1.0
+
+
+def sure(similarity, k):
+    """Whether no rounding can change who is among the k nearest: none that is left out is as near as one that is in."""
+    ordered = -np.sort(-similarity, axis=1)
+    return k >= ordered.shape[1] or bool((ordered[:, k - 1] - ordered[:, k] > 1e-5 * ordered[:, k - 1])[
+        ordered[:, k] > 0].all())
+
+
+sizes = {"seed": st.integers(0, 10**6), "num_users": st.integers(1, 14), "num_items": st.integers(1, 14)}
+
+
+@given(settings=settings_of(ItemKnn), **sizes)
+def test_item_knn_scores_as_the_dense_formula_says(settings, seed, num_users, num_items):
+    matrix = random_matrix(seed, num_users, num_items)
+    items = weights_by_hand(matrix.T, matrix.T, settings)
+    similarity = similarities_by_hand(items, items, settings)
+    np.fill_diagonal(similarity, 0)
+    assume(sure(similarity if settings.neighbours_of == "target" else similarity.T, settings.k))
+    np.testing.assert_allclose(scores(settings, matrix, matrix), item_knn(matrix, matrix, settings),
+                               rtol=1e-4, atol=1e-6)
+
+
+@given(settings=settings_of(UserKnn), known=st.booleans(), **sizes)
+def test_user_knn_scores_as_the_dense_formula_says(settings, known, seed, num_users, num_items):
+    matrix = random_matrix(seed, num_users, num_items)
+    user = list(range(num_users)) if known else [-1] * num_users
+    rows = weights_by_hand(matrix, matrix, settings)
+    similarity = similarities_by_hand(rows, rows, settings)
+    if known:
+        np.fill_diagonal(similarity, 0)
+    assume(sure(similarity, settings.k))
+    np.testing.assert_allclose(scores(settings, matrix, matrix, user), user_knn(matrix, matrix, user, settings),
+                               rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [ItemKnn(k=5), ItemKnn(k=5, neighbours_of="history"), UserKnn(k=5)])
+@pytest.mark.parametrize(("cells", "share"), [(1, 2.0), (100, 0.1), (2**22, 0.0)])
+def test_blocks_and_dense_features_change_no_score(monkeypatch, settings, cells, share):
+    matrix = random_matrix(3, 40, 30)
+    before = scores(settings, matrix, matrix)
+    monkeypatch.setattr(sparse_products, "BLOCK_CELLS", cells)
+    monkeypatch.setattr(sparse_products, "DENSE_SHARE", share)
+    np.testing.assert_allclose(scores(settings, matrix, matrix), before, rtol=1e-5)
+
+
+@given(similarity=arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 9)),
+                         elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])), k=st.integers(1, 10))
+def test_of_equally_near_ones_the_first_are_kept_and_zeros_never(similarity, k):
+    found = np.where(_highest(similarity, k), similarity, 0)
+    np.testing.assert_array_equal(found, nearest_by_hand(similarity, k))
+
+
+@given(share=st.floats(0, 1), most=st.integers(0, 60), seed=st.integers(0, 10**6))
+def test_a_product_is_the_same_however_much_of_it_is_dense(share, most, seed):
+    rng = np.random.default_rng(seed)
+    left, right = (rng.random((7, 9)) * (rng.random((7, 9)) < 0.5) for _ in range(2))
+    right = right.T.astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse_products, "DENSE_SHARE", share)
+        patch.setattr(sparse_products, "DENSE_CELLS", most)
+        factor = RightFactor(sp.csr_array(right))
+    assert len(factor.dense_D) * 7 <= most
+    np.testing.assert_allclose(factor.product(sp.csr_array(left.astype(np.float32))), left @ right, rtol=1e-5)
+
+
+def test_the_share_of_the_target_in_the_norm_is_the_asymmetry():
+    # i0 has users {0, 1}, i1 {0, 1, 2}: two in common. Scored is i1, from a history of i0.
+    for asymmetry in (0.0, 0.15, 0.5, 1.0):
+        found = scores(ItemKnn(shrinkage=0, asymmetry=asymmetry), MATRIX, np.array([[1, 0, 0, 0]]))
+        np.testing.assert_allclose(found[0, 1], 2 / (3**asymmetry * 2**(1 - asymmetry)), rtol=1e-6)
+
+
+def test_the_share_of_the_user_who_asks_is_the_asymmetry():
+    # User 1 {0, 1, 2} asks; user 0 {0, 1} has 2 in common and no item that user 1 lacks; i0 has user 0 alone beside.
+    found = scores(UserKnn(shrinkage=0, asymmetry=0.3), MATRIX, MATRIX[[1]], user=[1])
+    np.testing.assert_allclose(found[0, 0], 2 / (3**0.3 * 2**0.7), rtol=1e-6)
+
+
+def test_without_normalisation_the_common_users_are_counted():
+    found = scores(ItemKnn(shrinkage=0, normalisation=0), MATRIX, np.array([[1, 0, 0, 0]]))
+    np.testing.assert_allclose(found, [[0, 2, 1, 0]], rtol=1e-6)
+
+
+def test_each_scored_item_takes_the_sum_over_its_own_neighbours():
+    # i0's nearest is i1, i2's is i1, and so a history of i1 alone gives to both, each being asked for its own nearest.
+    found = scores(ItemKnn(k=1, shrinkage=0, neighbours_of="target"), MATRIX, np.array([[0, 1, 0, 0]]))
+    near = 2 / np.sqrt(6)
+    np.testing.assert_allclose(found, [[near, 0, near, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    (ItemKnn(k=0), "k=0"), (UserKnn(shrinkage=-1), "shrinkage=-1"), (UserKnn(asymmetry=1.5), "asymmetry=1.5"),
+    (ItemKnn(neighbours_of="users"), "neighbours_of=users"), (ItemKnn(k1=2.0), "set weighting=bm25"),
+    (ItemKnn(weighting="bm25", b=2.0), "b=2.0"), (UserKnn(normalisation=0, asymmetry=0.2), "has no effect"),
+])
+def test_a_setting_out_of_range_or_without_effect_is_refused(settings, words):
+    problems = list(settings.problems())
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+def test_memory_is_told_from_shapes_and_grows_with_what_is_kept():
+    data = training(random_matrix(1, 60, 50))
+    few, many = (fit(ItemKnn(k=k), data).memory(data) for k in (2, 20))
+    assert fit(UserKnn(), data).memory(data) == 8 * len(data.interactions)
+    # 18 more neighbours of each of the items that have as many, 12 to 16 bytes each.
+    assert 0 <= many - few <= 16 * 18 * 50
 
 
 def test_tfidf_is_the_logarithm_of_one_over_the_share():
     # Of 4 rows, features 0 to 3 are in 2, 3, 2 and 1.
-    found = weighted(sp.csr_array(MATRIX[[1, 3]].astype(np.float32)), "tfidf", sp.csr_array(MATRIX)).toarray()
+    weighting = Weighting(sp.csr_array(MATRIX), UserKnn(weighting="tfidf"))
+    found = weighting(sp.csr_array(MATRIX[[1, 3]].astype(np.float32))).toarray()
     np.testing.assert_allclose(found, [[np.log(3), np.log(7 / 3), np.log(3), 0], [0, 0, 0, np.log(5)]], rtol=1e-6)
 
 
 def test_bm25_damps_long_rows_by_the_average_length_of_those_known():
     # Rows of 2, 3, 2 and 1 items: 2 on average. k1 = 1.2, b = 0.75.
-    found = weighted(sp.csr_array(MATRIX[[1]].astype(np.float32)), "bm25", sp.csr_array(MATRIX)).toarray()
+    weighting = Weighting(sp.csr_array(MATRIX), UserKnn(weighting="bm25"))
+    found = weighting(sp.csr_array(MATRIX[[1]].astype(np.float32))).toarray()
     damping = 2.2 / (1.2 * (0.25 + 0.75 * 3 / 2) + 1)
     idf = np.array([np.log(3), np.log(7 / 3), np.log(3), 0])
     np.testing.assert_allclose(found, [idf * damping], rtol=1e-6)
