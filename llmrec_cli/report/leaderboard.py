@@ -6,7 +6,7 @@ from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.tables import described, slice_name
 
-COLUMNS = ("ndcg", "recall", "hit", "auc", "coverage", "tail_share", "novelty")
+COLUMNS = ("ndcg", "recall", "hit", "auc", "coverage", "tail_share")
 NUM_STEPS = 9
 """Shades of the heat map, from the worst in a row to the best."""
 MOST_GROUPS = 25

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from llmrec_cli.report.content import Curve
 
@@ -129,7 +129,8 @@ def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -
                 axes.annotate(str(place), (x, values[ours]["mean"]), (7, 3), textcoords="offset points", color=INK,
                               fontweight="bold")
             axes.set_xlabel(label)
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_formatter(PercentFormatter(1))
             axes.margins(x=0.12, y=0.12)
             _open(axes)
             axes.grid(axis="x")
