@@ -65,8 +65,8 @@ def help_text(command: str, summary: str) -> str:
         lines += _setting(command, key, composed)
     if "seed" in keys:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
-    lines += ["", "any setting: run_dir=<folder>, experiment=<name> "
-                  f"({', '.join(choices('experiment')) or 'none yet'}), debug=true for a traceback",
+    lines += ["", "any setting: run_dir=<folder>, debug=true for a traceback, experiment=<name>, one of",
+              *textwrap.wrap(", ".join(choices("experiment")), 118, initial_indent="  ", subsequent_indent="  "),
               f"all settings with their values: llmrec {command} --cfg job", "", "examples:"]
     return "\n".join([*lines, *(f"  {example}" for example in examples)]) + "\n"
 

@@ -14,6 +14,7 @@ from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.help import ABOUT
 from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.head import HEADS
 from llmrec_cli.settings.stages import COMMANDS
 
 
@@ -56,7 +57,7 @@ def test_a_setting_in_the_help_is_shown_with_its_default_and_meaning(llmrec):
     out = llmrec("finetune", "--help").out
     assert "monitor=ndcg@10" in out
     assert "optim.learning_rate=0.001          Peak learning rate, above 0." in out
-    assert "choose one of ease, fusion, item_knn, popularity, two_tower, user_knn" in out
+    assert f"choose one of {', '.join(sorted(HEADS))}" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

@@ -106,7 +106,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_name_whatever_stands_before_
 @pytest.mark.parametrize(("command", "typed", "expected"), [
     ("finetune", "head=eas", "head=eas: no such head (did you mean 'ease'?); choose one of"),
     ("prepare", "split=leave_last", "split=leave_last: no such split (did you mean 'leave_last_out'?)"),
-    ("finetune", "experiment=movielens", "experiment=movielens: no such experiment (did you mean 'movielens_100k'?)"),
+    ("finetune", "experiment=movielens_100",
+     "experiment=movielens_100: no such experiment (did you mean 'movielens_100k'?)"),
     ("finetune", "monitor=ndgc@10", "monitor=ndgc@10: write <metric>@<k> with one of recall,"),
     ("finetune", "monitor=ndcg@²", "monitor=ndcg@²: write <metric>@<k>"),
     ("finetune", "monitor=ndcg", "monitor=ndcg: write <metric>@<k>"),
@@ -248,7 +249,7 @@ def test_weights_are_given_one_by_one_or_as_a_mapping():
 
 @pytest.mark.parametrize(("typed", "expected"), [
     ("head.members.ease.head=esae", "head.members.ease.head=esae: no such head (did you mean 'ease'?)"),
-    ("head.members.x.l2=5", "head.members.x.head: missing; set head.members.x.head=<ease|"),
+    ("head.members.x.l2=5", "head.members.x.head: missing; set head.members.x.head=<content|ease|"),
     ("head.members=5", "head.members=5: expected a mapping"),
     ("head.members.x=5", "head.members.x.head: missing"),
     ("head.members.tower.encoder=5", "head.members.tower.encoder=5: no such encoder"),

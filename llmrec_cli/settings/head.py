@@ -36,7 +36,7 @@ class Fusion(HeadSettings):
     long_weights: dict[str, float] = field(default_factory=dict)
     """With given weights: those of queries with at least `long_history` items in their history, where they differ."""
     long_history: int = 0
-    """Items that make a history long, at least 1 where there are long_weights."""
+    """Items from which on a history is long; 0 where there are no long_weights."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("normalise", among=("zscore", "rank", "raw"))

@@ -84,6 +84,7 @@ class FinetuneConfig(DeviceSettings, Recipe):
     refit: str = "train_valid"
     """none | train_valid | all: what the chosen settings are fitted on in the end."""
     tune: Tune = field(default_factory=Tune)
+    """Trying settings on validation; off with tune.trials=0."""
     seed: int = 1
     """Seed of everything random, 0 to 2^63 - 1."""
     resume: str = ""
@@ -98,7 +99,9 @@ class FinetuneConfig(DeviceSettings, Recipe):
             yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(RANKING_METRICS)}"
                    f"{nearest(name, set(RANKING_METRICS) - {name})}")
         yield from self.recipe.problems()
-        yield from search_problems(self.recipe)
+        # Without tuning nobody asks what the ranges are, and settings given by hand may lie outside them.
+        if self.tune.trials > 0:
+            yield from search_problems(self.recipe)
         yield from self._tuning_problems()
 
     def _tuning_problems(self) -> Iterator[str]:

@@ -91,10 +91,10 @@ def test_one_end_of_a_range_is_changed_and_a_range_is_taken_out_by_its_key():
 
 
 def test_a_range_is_added_whole_or_an_end_at_a_time_also_to_a_member():
-    added = search_of("head=item_knn", "head.search={}", "head.search.k={low: 10, high: 20}",
+    added = search_of("head=item_knn", "head.search={}", "head.search.k1={low: 1, high: 2}",
                       "head.search.weighting.choices=[none, bm25]", "head.search.shrinkage.low=1",
                       "head.search.shrinkage.high=5", "head.search.shrinkage.log=true")
-    assert added["k"] == Range(10, 20)
+    assert added["k1"] == Range(1, 2)
     assert added["weighting"] == Range(choices=["none", "bm25"])
     assert added["shrinkage"] == Range(1, 5, True)
     fusion = compose("finetune", ["tune.trials=2", "head.members.ease.search.features.text={low: 1, high: 9}"]).head
@@ -117,8 +117,8 @@ def test_a_range_is_added_whole_or_an_end_at_a_time_also_to_a_member():
     (["head.search.l2.choices=[1,x]"], "head.search.l2.choices=x: expected a number"),
     (["head=item_knn", "head.search.k={low: 1.5, high: 9}"], "head.search.k.low=1.5: expected a whole number"),
     (["head=item_knn", "head.search.k={low: 0, high: 9}"], "head.search.k.low=0: must be at least 1"),
-    (["head=item_knn", "head.search.weighting={low: 1, high: 2}"],
-     "head.search.weighting: is not a number; give choices=[...] instead of low and high"),
+    (["head=item_knn", "head.search.neighbours_of={low: 1, high: 2}"],
+     "head.search.neighbours_of: is not a number; give choices=[...] instead of low and high"),
     (["head=item_knn", "head.search.weighting.choices=[none,bm52]"],
      "head.search.weighting.choices=bm52: choose one of none, tfidf, bm25 (did you mean 'bm25'?)"),
     (["head=fusion", "head.search.l2={low: 1, high: 2}"],
