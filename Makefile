@@ -8,7 +8,7 @@ PUBLISH ?= published
 # Threads that wait by spinning would take the cores from those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test lint bench retrain clean
+.PHONY: help setup demo test lint bench table retrain clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,7 +36,11 @@ lint: setup ## style, types and the import contract
 
 bench: setup ## the figures of docs/experiments.md, measured on this machine (half an hour)
 	$(BIN)/llmrec prepare experiment=movielens_100k
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/evaluate.py benchmarks/prepare.py benchmarks/startup.py benchmarks/heads/run.py benchmarks/scaling.py; do \
+		echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+table: setup ## the table of an experiment, EXPERIMENT=movielens_1m; SET="dataset.links=<file>" for what prepare needs
+	$(BIN)/python benchmarks/table.py $(EXPERIMENT) $(SET)
 
 retrain: setup ## a scheduled run: prepare to recommend under a lock, publishing $(PUBLISH)/current at the end
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/retrain.sh $(PUBLISH) experiment=$(EXPERIMENT)

@@ -1,0 +1,119 @@
+"""What benchmarks/heads/run.py measures of llmrec, in CPU seconds of one thread; prints one JSON object.
+
+    python ours.py <prepared> <repeats>
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.data.queries import known_users
+from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.metrics.ranking import ranking_metrics
+from llmrec_cli.scoring.evaluation import Measures, measure
+from llmrec_cli.scoring.heldout import held_out
+from llmrec_cli.scoring.scorer import hits, recommend_lists
+from llmrec_cli.scoring.slicing import build_slices
+from llmrec_cli.scoring.topk import item_hash_ranks
+from llmrec_cli.scoring.validation import validation_of
+from llmrec_cli.settings.head import HEADS, Recipe
+
+CUTOFFS = [5, 10, 20, 50, 100]
+L2 = 1200.0
+ITERATIONS = (1, 2, 3, 4, 6, 8)
+
+
+def main() -> None:
+    """Measure every head and the evaluation."""
+    torch.set_num_threads(1)
+    data, repeats = read_prepared(sys.argv[1]), int(sys.argv[2])
+    warm_up(data)
+    found: dict[str, Any] = {"als": [], "knn_fit": [], "knn_recommend": [], "als_recommend": [], "ease_fit": [],
+                             "ease_inverse": [], "lists": [], "evaluate": []}
+    ease = made("ease", l2=L2)
+    for _ in range(repeats):
+        found["als"].append([als(data, number) for number in ITERATIONS])
+        knn, seconds = fitted(data, "item_knn", k=200, weighting="bm25")
+        found["knn_fit"].append(seconds)
+        found["knn_recommend"].append(everybody(data, knn))
+        model, _ = fitted(data, "ials", embedding_size=128)
+        found["als_recommend"].append(everybody(data, model))
+        ease, seconds = fitted(data, "ease", l2=L2)
+        found["ease_fit"].append(seconds)
+        found["ease_inverse"].append(inverse(data))
+    task = held_out(data, "test", data.users, data.items, data.part("train").matrix, True)
+    ranks = item_hash_ranks(data.items.ids)
+
+    def lists() -> dict[str, np.ndarray]:
+        ranked = recommend_lists(ease.score, task.queries, CUTOFFS[-1], ranks)
+        return ranking_metrics(hits(ranked.items_QK, task.relevant_QN), np.diff(task.relevant_QN.indptr), CUTOFFS)
+
+    def everything() -> Any:
+        asked = held_out(data, "test", data.users, data.items, data.part("train").matrix, True)
+        slices = build_slices([], data, data.users.find(asked.queries.ids), asked.counts_N, asked.lengths_Q)
+        how = Measures([5, 10, 20, 50], slices, data.items.attributes, 0.5, 1000, 1)
+        ranked = recommend_lists(ease.score, asked.queries, 50, ranks, relevant_QN=asked.relevant_QN)
+        done = measure(ranked, asked, how)
+        return done.summary(), done.slice_summary()
+
+    for _ in range(repeats):
+        found["lists"].append(timed(lists))
+        found["evaluate"].append(timed(everything))
+    print(json.dumps(found))
+
+
+def warm_up(data: PreparedData) -> None:
+    """Load what is loaded at first use, so that no head pays for it."""
+    for name in ("ials", "item_knn", "ease"):
+        fitted(data, name, **({"iterations": 1, "embedding_size": 8} if name == "ials" else {}))
+
+
+def made(name: str, **settings: Any) -> Head:
+    """Return a head that is not fitted."""
+    return build(Recipe(head=HEADS[name](**settings)))
+
+
+def fitted(data: PreparedData, name: str, **settings: Any) -> tuple[Head, float]:
+    """Return a head fitted on train, and the seconds it took."""
+    head, training = made(name, **settings), data.training("train")
+    return head, timed(lambda: head.fit(training, Context(torch.device("cpu"), seed=1)))
+
+
+def als(data: PreparedData, iterations: int) -> tuple[float, float]:
+    """Return the seconds of a fit of so many iterations, and its validation ndcg@10."""
+    head, seconds = fitted(data, "ials", embedding_size=128, iterations=iterations)
+    validation = validation_of(data, "ndcg@10")
+    assert validation is not None
+    return seconds, validation(head.score)
+
+
+def everybody(data: PreparedData, head: Head) -> float:
+    """Return the seconds of the 100 best items of every user."""
+    matrix, ranks = data.part("train").matrix, item_hash_ranks(data.items.ids)
+    queries = known_users(np.arange(len(data.users)), data.users.ids, matrix, matrix)
+    return timed(lambda: recommend_lists(head.score, queries, 100, ranks))
+
+
+def inverse(data: PreparedData) -> float:
+    """Return the seconds of EASE's own Cholesky factorisation and inverse alone."""
+    matrix = data.part("train").matrix
+    gram = torch.from_numpy((matrix.T @ matrix).toarray())
+    gram.diagonal().add_(L2)
+    return timed(lambda: torch.cholesky_inverse(torch.linalg.cholesky(gram)))
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Return the CPU seconds that `work` takes."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Heads and evaluation beside their peers on MovieLens-1M: CPU seconds of one thread, medians, and their ratios.
+
+    python benchmarks/heads/run.py [folder] [repeats]
+
+Makes an environment for each peer in `folder` (default .peers), prepares the data there, and lets ours and theirs take
+turns. All ratings are positives, each user's split 80/10/10 at random, fitted on train.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from environments import python_of
+
+HERE = Path(__file__).resolve().parent
+ONE = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+L2 = "1200"
+
+
+def main() -> None:
+    """Measure and print."""
+    folder = Path(sys.argv[1] if sys.argv[1:] else ".peers").resolve()
+    repeats = int(sys.argv[2]) if sys.argv[2:] else 3
+    folder.mkdir(parents=True, exist_ok=True)
+    pythons = {peer: str(python_of(peer, folder)) for peer in ("implicit", "lenskit", "recbole")}
+    prepared, exported = folder / "movielens_1m", folder / "movielens_1m.npz"
+    if not prepared.exists():
+        subprocess.run([Path(sys.executable).with_name("llmrec"), "prepare", "dataset=movielens_1m", "split=random",
+                        f"output={prepared}"], check=True, cwd=folder)
+    if not exported.exists():
+        told(sys.executable, "export.py", prepared, exported)
+    ours, implicit, lenskit, recbole = [], [], [], []
+    for _ in range(repeats):
+        implicit.append(told(pythons["implicit"], "peer_implicit.py", exported, 1))
+        ours.append(told(sys.executable, "ours.py", prepared, 1))
+        lenskit.append(told(pythons["lenskit"], "peer_lenskit.py", exported, L2, 1))
+        recbole.append(told(pythons["recbole"], "peer_recbole.py", exported, L2, 2))
+    report(ours, implicit, lenskit, recbole)
+
+
+def told(python: str, script: str, *arguments: Any) -> dict[str, Any]:
+    """Return what a script prints as JSON on its last line."""
+    done = subprocess.run([python, HERE / script, *map(str, arguments)], env=ONE, capture_output=True, text=True,
+                          check=False)
+    if done.returncode:
+        sys.exit(f"{script}: exit code {done.returncode}\n{done.stderr}")
+    lines = done.stdout.strip().splitlines()
+    return dict(json.loads(lines[-1])) if lines else {}
+
+
+def report(ours: list[dict[str, Any]], implicit: list[dict[str, Any]], lenskit: list[dict[str, Any]],
+           recbole: list[dict[str, Any]]) -> None:
+    """Print a line per comparison."""
+    target = statistics.median(run["als_ndcg"] for run in implicit)
+    reached = [reaching(run["als"][0], target) for run in ours]
+    print(f"iALS, 128 factors, to implicit's validation ndcg@10 of {target:.4f}: "
+          f"{[f'{seconds:.2f} s at {value:.4f}' for seconds, value in reached]}")
+    line("iALS to implicit's quality", [seconds for seconds, _ in reached], [run["als_fit"][0] for run in implicit],
+         "implicit ALS, 15 iterations", 1)
+    line("iALS, lists of 100", flat(ours, "als_recommend"), flat(implicit, "als_recommend"), "implicit", 1)
+    line("item-kNN fit, BM25", flat(ours, "knn_fit"), flat(implicit, "knn_fit"), "implicit", 1)
+    line("item-kNN, lists of 100", flat(ours, "knn_recommend"), flat(implicit, "knn_recommend"), "implicit", 1)
+    line("EASE fit", flat(ours, "ease_fit"), flat(ours, "ease_inverse"), "its Cholesky and inverse alone", 1.3)
+    line("EASE fit", flat(ours, "ease_fit"), flat(lenskit, "fit"), "LensKit", None)
+    line("EASE, lists of 100 and metrics", flat(ours, "lists"), flat(recbole, "evaluate"), "RecBole full sort", 0.5)
+    seconds = statistics.median(flat(ours, "evaluate"))
+    print(f"everything evaluate measures, 1,000 resamples: {seconds:.2f} s (asked: 2)")
+
+
+def reaching(runs: list[list[float]], target: float) -> tuple[float, float]:
+    """Return the seconds and value of the shortest fit that is at least as good as `target`, infinity where none is."""
+    return next(((seconds, value) for seconds, value in runs if value >= target), (float("inf"), runs[-1][1]))
+
+
+def flat(runs: list[dict[str, Any]], name: str) -> list[float]:
+    """Return all seconds of that name."""
+    return [float(seconds) for run in runs for seconds in run[name]]
+
+
+def line(what: str, ours: list[float], theirs: list[float], who: str, asked: float | None) -> None:
+    """Print medians and their ratio."""
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    print(f"{what:32} {mine:6.2f} s ({min(ours):.2f} to {max(ours):.2f}); {who} {other:.2f} s ({min(theirs):.2f} to "
+          f"{max(theirs):.2f}); ratio {mine / other:.2f}" + (f", asked {asked}" if asked else ""), flush=True)
+
+
+if __name__ == "__main__":
+    main()
