@@ -9,6 +9,8 @@ MANY_TIES, MANY_CONSTANT = 0.5, 0.01
 """From these shares of lists on, ties say more about the scores than the scores about the items, and scores that are
 all the same are more than an accident."""
 SAMPLED = "Sampled candidates: a few items per user were ranked"
+NAMES = {"item_knn": "item kNN", "user_knn": "user kNN", "ease": "EASE", "ials": "iALS", "mf": "MF"}
+"""Names of heads that are written otherwise than their settings."""
 KNOWN_ITEMS = ("item:head", "item:mid", "item:tail")
 """Slices of queries by the items to be found that are in training."""
 
@@ -86,19 +88,25 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
 
 
 def readable(name: str) -> str:
-    """Return the name of a head as it is written in a sentence."""
-    return {"item_knn": "item kNN", "user_knn": "user kNN", "ease": "EASE"}.get(name, name.replace("_", " "))
+    """Return the name of a recommender, a head's with what tells it apart, as it is written in a sentence."""
+    head, space, rest = name.partition(" ")
+    return NAMES.get(head, head.replace("_", " ")) + space + rest
+
+
+def _capital(name: str) -> str:
+    """Return the name as it begins a sentence: iALS stays as it is."""
+    return name[:1].upper() + name[1:] if name.partition(" ")[0].islower() else name
 
 
 def _winner(metrics: dict[str, Any]) -> str:
     """Return who is at the top, with all that cannot be told from it."""
     rows = metrics["leaderboard"]["rows"]
     top = [row["name"] for n, row in enumerate(rows) if n == 0 or set(row["letters"]) & set(rows[0]["letters"])]
-    name = readable(top[0])
-    name = name[:1].upper() + name[1:]
+    name = _capital(readable(top[0]))
     if len(top) == 1:
-        return f"{name} ranks best of {len(rows)}"
-    return f"{name} comes first of {len(rows)}, and cannot be told from {' and '.join(map(readable, top[1:]))}"
+        return f"{name} ranks best of {len(rows)} recommenders"
+    rivals = " and ".join(map(readable, top[1:]))
+    return f"{name} comes first of {len(rows)} recommenders, and cannot be told from {rivals}"
 
 
 def _standings(metrics: dict[str, Any]) -> list[str]:
@@ -112,8 +120,7 @@ def _standings(metrics: dict[str, Any]) -> list[str]:
 
 
 def _title(metrics: dict[str, Any], model: str, best: str | None, k: int) -> str:
-    name = readable(model)
-    name = name[:1].upper() + name[1:]
+    name = _capital(readable(model))
     if best is None:
         return f"{name} reaches an ndcg@{k} of {_of(metrics['metrics'], f'ndcg@{k}'):.3f}"
     low, high = metrics["comparisons"][best][f"ndcg@{k}"]["ci95"]
@@ -132,7 +139,7 @@ def _sentences(content: Content, best: str | None) -> list[str]:
              f"{readable(content.model)} puts at least one that the user went on to like on "
              f"{_of(ours, f'hit@{k}'):.0%} of the lists (95% interval {hit_low:.0%} to {hit_high:.0%})")
     if best is None:
-        return [f"{first}."]
+        return [f"{first}.", *_predictions(ours)]
     theirs, compared = metrics["baselines"][best], metrics["comparisons"][best][f"ndcg@{k}"]
     low, high = compared["ci95"]
     base = _of(theirs, f"ndcg@{k}")
@@ -140,7 +147,20 @@ def _sentences(content: Content, best: str | None) -> list[str]:
     sure = "an interval that excludes zero" if low > 0 or high < 0 else "an interval that includes zero"
     return [f"{first}; {readable(best)}, the strongest baseline, on {_of(theirs, f'hit@{k}'):.0%}.",
             f"Its ndcg@{k} is {_of(ours, f'ndcg@{k}'):.3f} against {base:.3f}{relative}. The difference of "
-            f"{compared['difference']:+.3f} has a 95% interval from {low:+.3f} to {high:+.3f}, {sure}."]
+            f"{compared['difference']:+.3f} has a 95% interval from {low:+.3f} to {high:+.3f}, {sure}.",
+            *_predictions(ours)]
+
+
+def _predictions(ours: dict[str, Any]) -> list[str]:
+    """Return how good scores are as predictions, where they are any."""
+    if "rmse" in ours:
+        return [f"Its scores predict values: of what was held out they are off by {_of(ours, 'rmse'):.3f} (rmse), "
+                f"{_of(ours, 'mae'):.3f} on average (mae)."]
+    if "logloss" in ours:
+        return [f"Its scores predict likes: of held-out likes and dislikes they tell {_of(ours, 'accuracy'):.0%} "
+                f"right (accuracy), with a logloss of {_of(ours, 'logloss'):.3f} and an AUC of "
+                f"{_of(ours, 'auc_pairs'):.3f} (auc_pairs)."]
+    return []
 
 
 def _card(label: str, note: str, metrics: dict[str, Any], name: str, style: str, times: float = 1) -> Card:

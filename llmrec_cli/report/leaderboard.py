@@ -6,7 +6,8 @@ from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.tables import described, slice_name
 
-COLUMNS = ("ndcg", "recall", "hit", "auc", "coverage", "tail_share")
+COLUMNS = ("ndcg", "recall", "hit", "coverage", "tail_share")
+WITHOUT_LENGTH = ("auc", "rmse", "mae", "logloss", "accuracy", "auc_pairs")
 NUM_STEPS = 9
 """Shades of the heat map, from the worst in a row to the best."""
 MOST_GROUPS = 25
@@ -16,12 +17,13 @@ def leaderboard(content: Content) -> Table:
     """Return a row per recommender, the best first: its group, then the means with their intervals."""
     metrics, k = content.metrics, content.cutoff
     everyone = everyone_of(content)
-    names = [name for name in (f"{name}@{k}" if name != "auc" else name for name in COLUMNS)
-             if all(name in values for values in everyone.values())]
+    models = [values for name, values in everyone.items() if name not in metrics["baselines"]]
+    names = [name for name in (*(f"{name}@{k}" for name in COLUMNS), *WITHOUT_LENGTH)
+             if all(name in values for values in models)]
     rows = []
     for place, entry in enumerate(metrics["leaderboard"]["rows"], 1):
         name = entry["name"]
-        about = ["baseline"] if entry["baseline"] else []
+        about = ["baseline"] if entry["baseline"] and not name.endswith("baseline") else []
         seeds = metrics.get("models", {}).get(name, {}).get("seeds", 1)
         about += [f"{seeds} seeds, sd {entry['sd']:.4f}"] if seeds > 1 else []
         cells = [Cell(entry["letters"], "", "letters"), *(described(everyone[name], metric) for metric in names)]

@@ -13,13 +13,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llmrec_cli.report.content import Curve
 
 INK, SOFT, RULE = "#010101", "#020202", "#030303"
-SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808")
-"""Colours that the page replaces: text, lesser text, lines, the model, and each baseline."""
+SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
+"""Colours that the page replaces: text, lesser text, lines, the model, and each of the others."""
+BASELINE = SERIES[4]
+"""Grey."""
+NEAR = 0.02
+"""Share of a picture within which two dots have one label."""
 VARIABLES = {INK: "--ink", SOFT: "--soft", RULE: "--rule",
              **{colour: f"--series-{n}" for n, colour in enumerate(SERIES)}}
 MOST_POINTS = 1500
@@ -50,7 +54,7 @@ def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> 
             axes.margins(x=0.18)
             axes.grid(axis="x")
             axes.tick_params(length=0)
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_locator(_ticks(4))
             axes.spines[["left"]].set_visible(False)
         return _svg(figure, "metrics", f"Means with 95% intervals of {', '.join(named)} for {', '.join(names)}")
 
@@ -59,7 +63,7 @@ def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: st
     """Return ndcg, recall and precision over the list length, intervals as bands."""
     named = {model: metrics["metrics"], **metrics["baselines"]}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.4, 3.2), layout="constrained")
+        figure = Figure(figsize=(10.4, 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, 3), ("ndcg", "recall", "precision"), strict=True):
             for row, (who, values) in enumerate(named.items()):
                 means = [values[f"{name}@{k}"]["mean"] for k in cutoffs]
@@ -70,7 +74,7 @@ def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: st
             axes.set_xticks(cutoffs)
             axes.set_xlabel("list length k")
             _open(axes)
-        figure.axes[0].legend(loc="best")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(named))
         return _svg(figure, "lengths", f"ndcg, recall and precision by list length for {', '.join(named)}")
 
 
@@ -95,11 +99,10 @@ def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
         items.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         items.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         drawn = _some(np.arange(len(order)))
-        for label, values, colour in [("training interactions", counts_N, INK),
-                                      *((who, shown, _colour(n)) for n, (who, shown) in enumerate(exposure.items()))]:
+        for n, (label, values) in enumerate({"training interactions": counts_N, **exposure}.items()):
             share = np.cumsum(values[order]) / max(1, values.sum())
-            shares.plot(np.r_[0, rank[drawn] / len(rank)], np.r_[0, share[drawn]], color=colour, label=label,
-                        linewidth=1.8)
+            shares.plot(np.r_[0, rank[drawn] / len(rank)], np.r_[0, share[drawn]], label=label, linewidth=1.8,
+                        color=_colour(n - 1) if n else INK, linestyle="-" if n <= len(SERIES) else "--")
         shares.set_title("Share that goes to the most popular")
         shares.set_xlabel("share of the catalogue, most popular first")
         for axis in (shares.xaxis, shares.yaxis):
@@ -118,19 +121,20 @@ def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 4.2), layout="constrained")
         for axes, (name, label) in zip(figure.subplots(1, 2, sharey=True), others, strict=True):
-            for place, entry in enumerate(board, 1):
-                values = everyone[entry["name"]]
-                if name not in values:
-                    continue
+            drawn = [(place, entry["baseline"], everyone[entry["name"]]) for place, entry in enumerate(board, 1)
+                     if name in everyone[entry["name"]]]
+            # Baselines first: where a model and a baseline are the same, the model is seen.
+            for _place, is_baseline, values in sorted(drawn, key=lambda one: not one[1]):
                 x, (low, high) = values[name]["mean"], values[ours]["ci95"]
-                colour = SERIES[4] if entry["baseline"] else SERIES[0]
+                colour = BASELINE if is_baseline else SERIES[0]
                 axes.plot([x, x], [low, high], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
                 axes.plot(x, values[ours]["mean"], "o", color=colour, markersize=6)
-                axes.annotate(str(place), (x, values[ours]["mean"]), (7, 3), textcoords="offset points", color=INK,
-                              fontweight="bold")
+            points = {place: (values[name]["mean"], values[ours]["mean"]) for place, _, values in drawn}
+            for places, point in _labels(points):
+                axes.annotate(places, point, (7, 3), textcoords="offset points", color=INK, fontweight="bold")
             axes.set_xlabel(label)
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-            axes.xaxis.set_major_formatter(PercentFormatter(1))
+            axes.xaxis.set_major_locator(_ticks(5))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
             axes.margins(x=0.12, y=0.12)
             _open(axes)
             axes.grid(axis="x")
@@ -156,13 +160,28 @@ def training(curves: Sequence[Curve]) -> str:
         return _svg(figure, "training", f"Training curves: {', '.join(names)}")
 
 
+def _labels(points: dict[int, tuple[float, float]]) -> list[tuple[str, tuple[float, float]]]:
+    """Return a label for each point, one for those that lie too near to each other to have their own."""
+    width, height = (max(np.ptp(axis), 1e-9) for axis in zip(*points.values(), strict=True)) if points else (1, 1)
+    groups: list[list[int]] = []
+    for place, (x, y) in points.items():
+        near = next((group for group in groups if abs(points[group[0]][0] - x) <= NEAR * width
+                     and abs(points[group[0]][1] - y) <= NEAR * height), None)
+        groups.append([place]) if near is None else near.append(place)
+    return [(", ".join(map(str, group)), points[group[0]]) for group in groups]
+
+
+def _ticks(number: int) -> MaxNLocator:
+    return MaxNLocator(number, steps=[1, 2, 2.5, 5, 10])
+
+
 def _some(places: np.ndarray) -> np.ndarray:
     """Return at most MOST_POINTS of `places`, evenly chosen, the first and the last among them."""
     return places[np.unique(np.linspace(0, len(places) - 1, MOST_POINTS).astype(int))] if len(places) else places
 
 
 def _colour(row: int) -> str:
-    return SERIES[min(row, len(SERIES) - 1)]
+    return SERIES[row % len(SERIES)]
 
 
 def _open(axes: Axes) -> None:

@@ -66,4 +66,4 @@ def _difference(comparison: dict[str, Any] | None, good: int) -> Cell:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 2 else f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:z.4f}" if abs(value) < 2 else f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"

@@ -52,12 +52,12 @@ def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
 
 
 def _value(metrics: dict[str, Any], name: str) -> str:
-    return f"{metrics[name]['mean']:.4f}" if name in metrics else "-"
+    return f"{metrics[name]['mean']:z.4f}" if name in metrics else "-"
 
 
 def _interval(metrics: dict[str, Any], name: str) -> str:
     limits = metrics.get(name, {}).get("ci95")
-    return f"{limits[0]:.3f}-{limits[1]:.3f}" if limits else ""
+    return f"{limits[0]:z.3f}-{limits[1]:z.3f}" if limits else ""
 
 
 def _p(comparison: dict[str, Any], name: str) -> str:

@@ -15,6 +15,7 @@ from llmrec_cli.metrics.slices import ITEM_SLICES, TAIL, item_slices
 from llmrec_cli.metrics.ties import expected_metrics
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.measured import Measured
+from llmrec_cli.scoring.protocols import kept_entries
 from llmrec_cli.scoring.scorer import Lists, graded, hits
 from llmrec_cli.scoring.slicing import Slices
 from llmrec_cli.scoring.ties import tie_groups
@@ -87,7 +88,7 @@ def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | N
         values |= predicted.values
         weights |= dict.fromkeys(predicted.values, predicted.num_pairs_Q.astype(np.float64))
         whole["auc_pairs"] = predicted.auc
-    slices = sliced_metrics(lists.items_QK, found_QK, task, cutoffs, values, how.slices)
+    slices = sliced_metrics(lists, found_QK, task, values, how)
     return Measured(lists, found_QK, values, weights, whole, slices, how.num_resamples, how.seed)
 
 
@@ -111,28 +112,48 @@ def _beyond(items_QK: np.ndarray, task: HeldOut, how: Measures) -> tuple[dict[st
     return values, whole
 
 
-def sliced_metrics(items_QK: np.ndarray, found_QK: np.ndarray, task: HeldOut, cutoffs: Sequence[int],
-                   values: Mapping[str, np.ndarray], slices: Slices) -> dict[str, dict[str, np.ndarray]]:
+def sliced_metrics(lists: Lists, found_QK: np.ndarray, task: HeldOut, values: Mapping[str, np.ndarray],
+                   how: Measures) -> dict[str, dict[str, np.ndarray]]:
     """Return the metrics of each slice per query.
 
     In an item slice only its items are relevant, hits keep their rank in the whole list, and queries without a
-    relevant item in it are not in the slice; gains are 1 and ties by hash. In a user slice the metrics are the ordinary
-    ones.
+    relevant item in it are not in the slice. In a user slice the metrics are the ordinary ones.
     """
     chosen = [name for name in values if name.partition("@")[0] in SLICED]
     # Hits are few beside places on lists, so they are counted one by one and not list by list.
     hit = np.nonzero(found_QK)
-    hit_items = items_QK[hit]
+    hit_items = lists.items_QK[hit]
+    plain = how.gains_QN is None and not how.expected_ties
     relevant = task.relevant_QN
     wanted = np.repeat(np.arange(len(found_QK)), np.diff(relevant.indptr))
     sliced = {}
-    for name, mask_N in slices.items.items():
+    for name, mask_N in how.slices.items.items():
         inside, wanted_inside = mask_N[hit_items], mask_N[relevant.indices]
-        metrics = _of_hits(hit[0][inside], hit[1][inside], wanted[wanted_inside], len(found_QK), cutoffs)
+        metrics = (_of_hits(hit[0][inside], hit[1][inside], wanted[wanted_inside], len(found_QK), how.cutoffs)
+                   if plain else _within(lists, found_QK, task, mask_N, how))
         sliced[name] = {metric: metrics[metric] for metric in chosen}
-    for name, members_Q in slices.queries.items():
+    for name, members_Q in how.slices.queries.items():
         sliced[name] = {metric: np.where(members_Q, values[metric], np.nan) for metric in chosen}
     return sliced
+
+
+def _within(lists: Lists, found_QK: np.ndarray, task: HeldOut, mask_N: np.ndarray,
+            how: Measures) -> dict[str, np.ndarray]:
+    """Return the ranking metrics where only the items of a slice are relevant, with gains or in expectation.
+
+    NaN for queries that want none of them.
+    """
+    relevant, inside = task.relevant_QN, mask_N[task.relevant_QN.indices]
+    num_wanted_Q = np.diff(kept_entries(relevant, inside).indptr)
+    worth = None if how.gains_QN is None else graded(lists.items_QK, kept_entries(how.gains_QN, inside))
+    with np.errstate(invalid="ignore"):  # An ideal list without gains divides by 0 where nothing is wanted.
+        if how.expected_ties:
+            metrics = expected_metrics(tie_groups(lists, relevant, how.gains_QN, mask_N), np.maximum(num_wanted_Q, 1),
+                                       how.cutoffs, worth)
+        else:
+            metrics = ranking_metrics(found_QK & mask_N[lists.items_QK], np.maximum(num_wanted_Q, 1), how.cutoffs,
+                                      worth)
+    return {name: np.where(num_wanted_Q > 0, values_Q, np.nan) for name, values_Q in metrics.items()}
 
 
 def _of_hits(query: np.ndarray, rank: np.ndarray, wanted: np.ndarray, num_queries: int,

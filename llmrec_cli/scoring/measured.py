@@ -116,19 +116,20 @@ class Measured:
         return described
 
     def comparison(self, other: "Measured") -> dict[str, Any]:
-        """Return `{metric@k: {difference, ci95, p}}` of what is tested, paired by query."""
-        difference_M, (low_M, high_M) = paired_difference(self._main, other._main)
-        p_M = paired_test(difference_M, self.influence, other.influence)
+        """Return `{metric@k: {difference, ci95, p}}` of what is tested and both have, paired by query."""
+        names = [name for name in self.values if name in other.values and name.partition("@")[0] in TESTED]
+        (ours, ours_QM), (theirs, theirs_QM) = self._of(names), other._of(names)
+        difference_M, (low_M, high_M) = paired_difference(ours, theirs)
+        p_M = paired_test(difference_M, ours_QM, theirs_QM)
         return {name: {"difference": float(difference_M[n]), "ci95": [float(low_M[n]), float(high_M[n])],
-                       "p": float(p_M[n])}
-                for n, name in enumerate(self.values)
-                if name.partition("@")[0] in TESTED and np.isfinite(difference_M[n])}
+                       "p": float(p_M[n])} for n, name in enumerate(names) if np.isfinite(difference_M[n])}
 
-    @property
-    def _main(self) -> Bootstrap:
-        """The bootstrap of `values` alone: slices may differ from recommender to recommender."""
-        size = len(self.values)
-        return Bootstrap(self.bootstrap.mean_M[:size], self.bootstrap.resampled_BM[:, :size])
+    def _of(self, names: Sequence[str]) -> tuple[Bootstrap, np.ndarray]:
+        """Return the bootstrap and the influence of some of `values`, in this order."""
+        place = {name: n for n, name in enumerate(self.values)}
+        columns = [place[name] for name in names]
+        return (Bootstrap(self.bootstrap.mean_M[columns], self.bootstrap.resampled_BM[:, columns]),
+                self.influence[:, columns])
 
     def _described(self, start: int, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
         mean_M, (low_M, high_M) = self.bootstrap.mean_M, self._interval

@@ -48,7 +48,7 @@ class Protocol:
         if self.allowed_M is not None:
             candidates_N = np.zeros(len(task.candidates_N), bool)
             candidates_N[item_of_M[self.allowed_M]] = True
-            relevant = _kept(relevant, candidates_N[relevant.indices])
+            relevant = kept_entries(relevant, candidates_N[relevant.indices])
         kept = np.diff(relevant.indptr) > 0
         if self.candidates_UM is not None:
             own = self.candidates_UM[user_Q]
@@ -65,11 +65,14 @@ class Protocol:
                        num_skipped=task.num_skipped + len(task.queries) - len(chosen))
 
 
-def cold_items(data: PreparedData) -> Protocol:
-    """Return the protocol that ranks the items without training interactions."""
-    cold_M = data.part("train").item_counts == 0
+def cold_items(data: PreparedData, split: str) -> Protocol:
+    """Return the protocol that ranks the items that nobody chose before the split that is measured.
+
+    For test that leaves out the validation split's items: a model refitted on train + validation knows them.
+    """
+    cold_M = data.part(*(("train",) if split == "valid" else ("train", "valid"))).item_counts == 0
     if not cold_M.any():
-        raise DataError(f"candidates=cold: {data.path}: every item has training interactions; prepare with "
+        raise DataError(f"candidates=cold: {data.path}: every item has interactions before split={split}; prepare with "
                         f"split=cold_items, or leave candidates out")
     return Protocol("cold", allowed_M=cold_M)
 
@@ -107,7 +110,7 @@ def sampled_candidates(data: PreparedData, split: str, number: int, seed: int) -
     return Protocol(f"sampled: {number} at random per user, and what was held out", candidates_UM=pairs)
 
 
-def _kept(matrix: sp.csr_array, which: np.ndarray) -> sp.csr_array:
+def kept_entries(matrix: sp.csr_array, which: np.ndarray) -> sp.csr_array:
     """Return the matrix with the chosen entries alone."""
     row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))[which]
     indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=matrix.shape[0]))])

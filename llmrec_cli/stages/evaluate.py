@@ -77,7 +77,7 @@ def protocol_of(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
     if cfg.candidates == "all":
         return Protocol()
     if cfg.candidates == "cold":
-        return cold_items(data)
+        return cold_items(data, cfg.split)
     if cfg.candidates.startswith("sampled:"):
         return sampled_candidates(data, cfg.split, int(cfg.candidates.partition(":")[2]), cfg.seed)
     rows = read_rows(cfg.candidates, "candidates", ("user_id", "item_id"))

@@ -19,8 +19,8 @@ from llmrec_cli.scoring.slicing import Masks
 from llmrec_cli.settings.stages import EvaluateConfig
 
 TIES = {"hash": "score descending, then a salted BLAKE2b hash of the item id",
-        "expected": "expectation over all orders of equal scores; lists, slices and what is beyond accuracy: a salted "
-                    "BLAKE2b hash of the item id"}
+        "expected": "expectation over all orders of equal scores; lists and what is beyond accuracy: a salted BLAKE2b "
+                    "hash of the item id"}
 
 
 @dataclass(frozen=True)

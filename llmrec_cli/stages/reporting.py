@@ -18,7 +18,7 @@ def report_content(outcome: Outcome, metrics: dict[str, Any], groups: Mapping[st
     """Return all that the report of an evaluation shows; `metrics` is the content of metrics.json."""
     task, cutoff = outcome.task, main_cutoff(cfg.k)
     shown = {name: exposure(one.lists.items_QK[:, :cutoff], len(data.items))[task.candidates_N]
-             for name, one in outcome.everyone.items()}
+             for name, one in (outcome.models if len(outcome.models) > 1 else outcome.everyone).items()}
     name, entrants = next(iter(groups.items()))
     rivals, fought = _duels(outcome, data, cutoff)
     return Content(name, _facts(entrants, outcome, data, cfg), metrics, cutoff, task.counts_N[task.candidates_N], shown,
@@ -52,7 +52,7 @@ def _facts(entrants: Sequence[Entrant], outcome: Outcome, data: PreparedData,
     facts = {
         "Data": [("Name", data.manifest["name"]), ("Users", f"{counts['users']:,}"), ("Items", f"{counts['items']:,}"),
                  ("Interactions", f"{counts['train']:,} train, {counts['valid']:,} valid, {counts['test']:,} test"),
-                 ("Split", ", ".join(f"{key} {value}" for key, value in split.items() if value is not None)),
+                 ("Split", ", ".join(f"{key} {value}" for key, value in split.items() if value not in (None, ""))),
                  ("Fingerprint", data.manifest["fingerprint"][:16])],
         "Model": [("Head", manifest["head"]), ("Fitted on", " + ".join(manifest["fitted_on"])),
                   ("Interactions", f"{recommender.history.nnz:,} of {recommender.history.shape[0]:,} users"),

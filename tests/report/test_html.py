@@ -98,7 +98,7 @@ def test_every_reference_within_a_plot_is_defined():
 
 
 def test_plots_take_their_colours_from_the_page():
-    assert not re.search(r"#0[1-8]0[1-8]0[1-8]", page())
+    assert not re.search(r"#0[1-9a-b]0[1-9a-b]0[1-9a-b]", page())
 
 
 def test_all_scripts_are_in_the_page_as_text():
