@@ -25,6 +25,7 @@ from llmrec_cli.heads.content_kernel import (
     scale_of,
     targets,
 )
+from llmrec_cli.heads.dense_products import ColumnBlocks
 from llmrec_cli.heads.features import ItemFeatures
 from llmrec_cli.settings.head import Content as Settings
 from llmrec_cli.settings.head import Recipe
@@ -49,7 +50,7 @@ class Content(Head):
         self.trained_T: np.ndarray = np.zeros(0, np.int64)
         self.dual_TT: np.ndarray = np.zeros((0, 0), np.float32)
         self.near_scale = 1.0
-        self.weights_TM: np.ndarray = np.zeros((0, 0), np.float32)
+        self.weights = ColumnBlocks(0)
 
     @property
     def answers_text(self) -> bool:
@@ -105,7 +106,8 @@ class Content(Head):
             near_TN = neighbour_weights(cosine_TN, self.settings.k, self.settings.exponent, own_N)
             self.near_scale = blend / scale_of(near_TN[:, trained])
             weights_TN += near_TN.mul_(self.near_scale)
-        self.dual_TT, self.weights_TM = dual_TT.cpu().numpy(), weights_TN.cpu().numpy()
+        self.dual_TT, self.weights = dual_TT.cpu().numpy(), ColumnBlocks(num)
+        self.weights.append(weights_TN.cpu().numpy())
 
     def _numbers(self) -> tuple[float, float, float, float]:
         denoise, gamma, l2, blend = (float(getattr(self.settings, key)) for key in TRIED)
@@ -113,13 +115,13 @@ class Content(Head):
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); items in a history that were not in training are passed over."""
-        return torch.from_numpy(queries.history[:, self.trained_T] @ self.weights_TM)
+        return self.weights.product(_columns(queries.history, self.trained_T))
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the similarity of the texts with the items' texts (T, M): cosines times the features' weights."""
         features, weights = self.features, self.settings.features
         assert features is not None
-        scores_TM = torch.zeros((len(texts), self.weights_TM.shape[1]))
+        scores_TM = torch.zeros((len(texts), self.weights.num_columns))
         if features.text is not None:
             scores_TM += weights.text**2 * features.text.similarities(texts)
         if weights.words > 0:
@@ -144,20 +146,31 @@ class Content(Head):
         if blend > 0 and num > 0:
             strangers = torch.full((len(items),), -1)
             new_TK += self.near_scale * neighbour_weights(cosine_TK, self.settings.k, self.settings.exponent, strangers)
-        self.weights_TM = np.concatenate([self.weights_TM, new_TK.numpy()], axis=1)
+        self.weights.append(new_TK.numpy())
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the weights and what new items and texts need."""
         assert self.features is not None
-        return {"weights": self.weights_TM, "dual": self.dual_TT, "trained": self.trained_T,
+        return {"weights": self.weights.flat(), "dual": self.dual_TT, "trained": self.trained_T,
                 "near_scale": np.array([self.near_scale])} | self.features.state()
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.weights_TM, self.dual_TT, self.trained_T = state["weights"], state["dual"], state["trained"]
+        self.dual_TT, self.trained_T = state["dual"], state["trained"]
+        self.weights = ColumnBlocks.of(state["weights"], len(self.trained_T), len(items))
         self.near_scale = float(state["near_scale"][0])
         self.features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
         self.features.load(state, items)
+
+
+def _columns(history_QM: sp.csr_array, chosen_T: np.ndarray) -> sp.csr_array:
+    """Return the chosen columns (Q, T), rows in the order of their entries."""
+    place_M = np.full(history_QM.shape[1], -1, np.int64)
+    place_M[chosen_T] = np.arange(len(chosen_T))
+    place = place_M[history_QM.indices]
+    kept = place >= 0
+    indptr = np.concatenate([[0], np.cumsum(kept)])[history_QM.indptr]
+    return sp.csr_array((history_QM.data[kept], place[kept], indptr), shape=(history_QM.shape[0], len(chosen_T)))
 
 
 def _require_memory(needed: int, num_items: int) -> None:

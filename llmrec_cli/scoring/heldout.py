@@ -54,7 +54,7 @@ def held_out(data: PreparedData, split: str, users: Entities, items: Entities, h
     assert (item_of_M >= 0).all()
     train, wanted = data.part("train"), data.part(split)
     before = data.part("train") if split == "valid" else data.part("train", "valid")
-    asked = np.unique(wanted.user)
+    asked = np.flatnonzero(np.bincount(wanted.user, minlength=len(data.users)))
     before_UN = _renumbered(before, item_of_M, len(items))
     histories = _histories(asked, user_of_U, history, before_UN)
     seen = _union(histories, before_UN[asked])
@@ -92,8 +92,11 @@ def _histories(asked: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array, da
     """Return the history of each user in `asked`: the recommender's own, for those it does not know the data's."""
     num_known, num_items = known.shape[0], data_UN.shape[1]
     wide = sp.csr_array((known.data, known.indices, known.indptr), shape=(num_known, num_items))
+    user = user_of_U[asked]
+    if (user >= 0).all():
+        return wide[user]
     both = sp.csr_array(sp.vstack([wide, data_UN], format="csr"))
-    return both[np.where(user_of_U[asked] >= 0, user_of_U[asked], num_known + asked)]
+    return both[np.where(user >= 0, user, num_known + asked)]
 
 
 def _pairs(matrix: sp.csr_array) -> np.ndarray:
@@ -103,22 +106,28 @@ def _pairs(matrix: sp.csr_array) -> np.ndarray:
 
 
 def _distinct(keys: np.ndarray) -> np.ndarray:
-    """Return the keys sorted, each once. np.unique hashes integers, at several times the cost of sorting these."""
-    keys = np.sort(keys, kind="stable")
+    """Return the keys sorted, each once. np.unique hashes integers, at many times the cost of sorting these."""
+    keys = np.sort(keys)
     return keys[np.r_[True, keys[1:] != keys[:-1]]] if len(keys) else keys
 
 
 def _from_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
-    row, column = np.divmod(pairs, shape[1])
+    row = pairs // shape[1]
+    column = pairs - row * shape[1]
     indptr = np.searchsorted(row, np.arange(shape[0] + 1))
     return sp.csr_array((np.ones(len(pairs), np.float32), column, indptr), shape=shape)
 
 
 def _union(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
+    if np.array_equal(one.indptr, other.indptr) and np.array_equal(one.indices, other.indices):
+        return one
     return _from_pairs(_distinct(np.concatenate([_pairs(one), _pairs(other)])), one.shape)
 
 
 def _minus(matrix: sp.csr_array, without: sp.csr_array | None) -> sp.csr_array:
     """Return the distinct entries of `matrix` that are not in `without`."""
     pairs = _pairs(matrix)
-    return _from_pairs(pairs if without is None else np.setdiff1d(pairs, _pairs(without), True), matrix.shape)
+    if without is not None and without.nnz:
+        known = _pairs(without)
+        pairs = pairs[known[np.minimum(np.searchsorted(known, pairs), len(known) - 1)] != pairs]
+    return _from_pairs(pairs, matrix.shape)
