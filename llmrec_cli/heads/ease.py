@@ -24,6 +24,9 @@ from llmrec_cli.settings.head import Recipe
 TEXT_SIZE = 384
 """Length of a text vector that memory is planned for: that of MiniLM."""
 
+L2_PER_INTERACTION = 5.0
+"""Ridge penalty for each interaction that the average item has, where none is given."""
+
 
 class Ease(Head):
     """Embarrassingly shallow autoencoder (Steck 2019, eq. 8) over interactions and features.
@@ -121,7 +124,7 @@ class Ease(Head):
         """Return users and features as weighted rows."""
         matrix_UN = interactions.matrix
         length_U = np.diff(matrix_UN.indptr)
-        weight_U = _relative(length_U) ** (-self.settings.user_exponent / 2)
+        weight_U = (np.maximum(length_U, 1) / _average(length_U))**(-self.settings.user_exponent / 2)
         users_UN = sp.csr_array((np.repeat(weight_U, length_U).astype(np.float32) * matrix_UN.data, matrix_UN.indices,
                                  matrix_UN.indptr), shape=matrix_UN.shape)
         if features.sparse_NF.shape[1]:
@@ -130,8 +133,10 @@ class Ease(Head):
 
     def _penalties(self, interactions: Interactions) -> np.ndarray:
         """Return each item's ridge penalty, float32 (N,)."""
-        relative_N = _relative(interactions.item_counts)
-        return (self.settings.l2 * relative_N**self.settings.l2_exponent).astype(np.float32)
+        average = _average(interactions.item_counts)
+        l2 = L2_PER_INTERACTION * average if self.settings.l2 is None else self.settings.l2
+        relative_N = np.maximum(interactions.item_counts, 1) / average
+        return (l2 * relative_N**self.settings.l2_exponent).astype(np.float32)
 
     def _primal(self, num_items: int, num_rows: int) -> bool:
         if self.settings.form == "auto":
@@ -147,7 +152,6 @@ class Ease(Head):
                                 f"head=item_knn, or prepare fewer items with dataset.min_item_interactions")
 
 
-def _relative(count: np.ndarray) -> np.ndarray:
-    """Return counts in terms of their average over those that are not 0; a 0 counts as 1."""
-    average = count.sum() / max(1, np.count_nonzero(count))
-    return np.maximum(count, 1) / max(average, 1)
+def _average(count: np.ndarray) -> float:
+    """Return the average of the counts that are not 0; 1 where all are."""
+    return float(count.sum() / max(1, np.count_nonzero(count))) or 1.0

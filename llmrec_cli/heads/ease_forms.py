@@ -15,7 +15,7 @@ import torch
 
 from llmrec_cli.heads.gram import add_gram, gram_memory, inverse_in_place, popular_first
 
-BLOCK_ITEMS = 1024
+BLOCK_ITEMS = 256
 """Items that are treated at a time where all of them would take too much memory."""
 
 
@@ -141,7 +141,8 @@ class Dual:
         order_R, num_popular = popular_first(length_R, num_items)
         block = 8 * min(num_items, BLOCK_ITEMS) * num_rows
         held = 8 * num_rows**2 + 8 * num_dense * num_items + 24 * num_entries
-        return held + max(2 * gram_memory(length_R[order_R], num_items, num_popular), 3 * block)
+        # A block of columns of Y, laid out twice, and what comes of it; of two blocks, one after the other.
+        return held + max(2 * gram_memory(length_R[order_R], num_items, num_popular), 6 * block)
 
     def _diagonal(self) -> np.ndarray:
         """Return diag(P), float64 (N,): (1 - y' M y) / l2 for each item's column y of Y."""

@@ -20,6 +20,9 @@ DENSE_CELLS = 2**24
 PARTS = 4
 """Parts in which rare columns meet; each needs only itself and those before it."""
 
+BLOCK_CELLS = 2**19
+"""Most cells of a product before it is added to the Gram matrix: 2 MB, which stay in the cache."""
+
 MIRRORED_AT_ONCE = 256
 """Rows that are copied at a time to the other side of the diagonal."""
 
@@ -35,23 +38,28 @@ def add_gram(gram_CC: np.ndarray, matrix_RC: sp.csr_array, num_popular: int) -> 
 
     The first `num_popular` columns are multiplied densely, a block of rows at a time, the others sparsely.
     """
-    entries = sp.coo_array(matrix_RC)
-    column = entries.coords[1]
-    few = column >= num_popular
-    rare_RC = sp.csr_array((entries.data[few], (entries.coords[0][few], column[few] - num_popular)),
-                           shape=(matrix_RC.shape[0], matrix_RC.shape[1] - num_popular))
+    num_rows, num_columns = matrix_RC.shape
+    row = np.repeat(np.arange(num_rows, dtype=np.int32), np.diff(matrix_RC.indptr))
+    column = matrix_RC.indices
+    popular = column < num_popular
+    few = ~popular
+    rare = (matrix_RC.data[few], (row[few], column[few] - num_popular))
+    rare_RC = sp.csr_array(rare, shape=(num_rows, num_columns - num_popular))
     if num_popular:
         size = max(1, DENSE_CELLS // num_popular)
-        for start in range(0, matrix_RC.shape[0], size):
-            block = slice(start, min(start + size, matrix_RC.shape[0]))
-            popular_RP = np.ascontiguousarray(matrix_RC[block][:, :num_popular].toarray())
+        for start in range(0, num_rows, size):
+            stop = min(start + size, num_rows)
+            block = slice(matrix_RC.indptr[start], matrix_RC.indptr[stop])
+            chosen = popular[block]
+            popular_RP = np.zeros((stop - start, num_popular), gram_CC.dtype)
+            popular_RP[row[block][chosen] - start, column[block][chosen]] = matrix_RC.data[block][chosen]
             gram_CC[:num_popular, :num_popular] += popular_RP.T @ popular_RP
-            _add_mixed(gram_CC[num_popular:, :num_popular], sp.csr_array(rare_RC[block].T), popular_RP)
+            _add_mixed(gram_CC[num_popular:, :num_popular], sp.csr_array(rare_RC[start:stop].T), popular_RP)
     _add_rare(gram_CC[num_popular:, num_popular:], rare_RC)
 
 
 def _add_mixed(out: np.ndarray, rare_CR: sp.csr_array, popular_RP: np.ndarray) -> None:
-    size = max(1, DENSE_CELLS // 4 // max(1, popular_RP.shape[1]))
+    size = max(1, BLOCK_CELLS // popular_RP.shape[1])
     for start in range(0, rare_CR.shape[0], size):
         out[start:start + size] += rare_CR[start:start + size] @ popular_RP
 
@@ -59,21 +67,22 @@ def _add_mixed(out: np.ndarray, rare_CR: sp.csr_array, popular_RP: np.ndarray) -
 def _add_rare(out_CC: np.ndarray, rare_RC: sp.csr_array) -> None:
     columns_CR = sp.csr_array(rare_RC.T)
     num_columns = columns_CR.shape[0]
-    size = max(1, -(-num_columns // PARTS))
-    for start in range(0, num_columns, size):
-        stop = min(start + size, num_columns)
-        met = sp.coo_array(columns_CR[start:stop] @ rare_RC[:, :stop])
-        out_CC[met.coords[0] + start, met.coords[1]] += met.data
+    part = max(1, -(-num_columns // PARTS))
+    for first in range(0, num_columns, part):
+        last = min(first + part, num_columns)
+        before_RC, size = rare_RC[:, :last], max(1, BLOCK_CELLS // last)
+        for start in range(first, last, size):
+            stop = min(start + size, last)
+            out_CC[start:stop, :last] += (columns_CR[start:stop] @ before_RC).toarray()
 
 
 def gram_memory(count_C: np.ndarray, num_rows: int, num_popular: int) -> int:
     """Return the bytes of `add_gram` beside the Gram matrix, for columns by falling number of entries `count_C`."""
-    num_columns, num_entries = len(count_C), int(count_C.sum())
-    rare = int(count_C[num_popular:].sum())
+    num_entries, num_rare = int(count_C.sum()), int(count_C[num_popular:].sum())
     dense = min(num_rows * num_popular, max(DENSE_CELLS, num_popular))
-    mixed = min((num_columns - num_popular) * num_popular, max(DENSE_CELLS // 4, num_popular))
-    # The matrix by entries (8 + 8 + 4 + 1 bytes), its rare part and the transposed of that.
-    return 21 * num_entries + 24 * rare + 4 * (dense + max(mixed, num_popular**2))
+    # Each entry with its columns in order (12 bytes), its row (4) and whether it is rare (2); the rare ones as entries,
+    # by rows, by columns and up to a column (16 bytes each). Of popular ones the dense block and the product of all.
+    return 18 * num_entries + 4 * 16 * num_rare + 4 * (dense + num_popular**2 + 2 * BLOCK_CELLS)
 
 
 def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
@@ -83,7 +92,8 @@ def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
         gram_CC[:] = torch.cholesky_inverse(factor).cpu().numpy()
         return gram_CC
     # LAPACK stores by columns: our lower triangle is its upper one.
-    factorise, invert = get_lapack_funcs(("potrf", "potri"), dtype=gram_CC.dtype)
+    functions: Any = get_lapack_funcs(("potrf", "potri"), dtype=gram_CC.dtype)
+    factorise, invert = functions
     factored: Any = factorise(gram_CC.T, lower=0, overwrite_a=1, clean=0)
     inverted: Any = invert(factored[0], lower=0, overwrite_c=1)
     assert factored[1] == 0, f"not positive definite: {factored[1]}"

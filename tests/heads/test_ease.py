@@ -1,5 +1,8 @@
 """EASE and collective EASE against each item's ridge regression on the others."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -76,12 +79,18 @@ def test_penalties_grow_with_popularity_and_weights_fall_with_the_length_of_a_hi
     np.testing.assert_allclose(found, MATRIX @ by_column(rows, l2_N), atol=1e-5)
 
 
+def test_the_penalty_grows_with_the_data_unless_it_is_given():
+    average = MATRIX.sum() / 12
+    np.testing.assert_array_equal(scores(Ease(), MATRIX, MATRIX), scores(Ease(l2=float(5 * average)), MATRIX, MATRIX))
+
+
 @every_form
 @pytest.mark.parametrize("share", [0.0, 0.3, 2.0], ids=["all dense", "both", "all sparse"])
 def test_what_goes_through_blas_and_in_what_blocks_changes_nothing(form, share, monkeypatch):
     wanted = MATRIX @ by_column(np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)]), 5)
     monkeypatch.setattr(gram, "POPULAR_SHARE", share)
     monkeypatch.setattr(gram, "DENSE_CELLS", 30)
+    monkeypatch.setattr(gram, "BLOCK_CELLS", 7)
     monkeypatch.setattr(gram, "MIRRORED_AT_ONCE", 5)
     monkeypatch.setattr(ease_forms, "BLOCK_ITEMS", 5)
     found = scores(Ease(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
@@ -164,10 +173,36 @@ def test_an_added_item_in_a_history_is_passed_over():
     assert torch.equal(head.score(queries(with_new))[:, :-1], plain)
 
 
+MEASURED = """
+import sys
+import numpy as np
+import llmrec_cli.heads.ease
+from llmrec_cli.heads.base import build
+from llmrec_cli.settings.head import Ease, Recipe
+from llmrec_cli.stages.memory import taken_by
+from tests.heads.by_hand import CONTEXT, fit, training
+
+form, num_users, num_items = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+fit(Ease(form=form), training(np.eye(8)))
+data = training(np.random.default_rng(2).random((num_users, num_items), np.float32) < 0.01)
+data.interactions.matrix
+head = build(Recipe(head=Ease(form=form)))
+print(head.memory(data), taken_by(lambda: head.fit(data, CONTEXT)))
+"""
+
+
+@pytest.mark.parametrize(("form", "num_users", "num_items"), [("primal", 3000, 4000), ("dual", 2000, 6000)])
+def test_the_memory_that_is_stated_is_what_is_taken(form, num_users, num_items):
+    done = subprocess.run([sys.executable, "-c", MEASURED, form, str(num_users), str(num_items)], check=True,
+                          capture_output=True, text=True)
+    stated, taken = map(int, done.stdout.split())
+    assert 0.8 < stated / taken < 1.25
+
+
 def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is_computed(monkeypatch):
     class Memory:
         available = 1000
 
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: Memory)
-    with pytest.raises(ResourceError, match=r"head=ease: 12 items and 40 users need .* choose head=item_knn, or prepare fewer"):
+    with pytest.raises(ResourceError, match=r"head=ease: 12 items and 40 users need .* choose head=item_knn, or"):
         fit(Ease(), training(MATRIX))

@@ -14,8 +14,9 @@ class Ease(HeadSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.heads.ease.Ease"
     kind: str = "ease"
-    l2: float = 200.0
-    """Ridge penalty of an item of average popularity, above 0; more for more interactions per item."""
+    l2: float | None = None
+    """Ridge penalty of an item of average popularity, above 0; null takes 5 times the average interactions of an item,
+    which is near the best of MovieLens-100K (200), MovieLens-1M (1000) and an Amazon category (20)."""
     l2_exponent: float = 0.0
     """How the penalty grows with an item's interactions, l2 * (count / average)^l2_exponent, 0 to 1; 0 gives all items
     the same, as the paper does, 0.25 to 0.5 lets rare items be explained by more."""
