@@ -6,10 +6,12 @@
 `prepare`, such as `dataset.links=<file>`. Everything runs through the command line, in `folder` (a temporary one by
 default), where what is there already is not run again. Each model is what its settings say, chosen on validation
 before; the test is read here. Intervals are over users: a user's differences are averaged over the splits first, since
-the same user in three splits is not three users.
+the same user in three splits is not three users. `table.evaluations`, {name: [evaluate settings]}, measures each model
+by several protocols.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,51 +30,62 @@ LLMREC = Path(sys.executable).with_name("llmrec")
 
 
 def main() -> None:
-    """Run every model on every split and print its means and its paired difference to the one it is held against."""
+    """Run every model on every split and print its means and its paired differences to the one it is held against."""
     experiment, rest = sys.argv[1], sys.argv[2:]
     given = [word for word in rest if "=" in word]
     folder = Path(next((word for word in rest if "=" not in word), tempfile.mkdtemp(prefix="llmrec-table-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    content = yaml.safe_load((configs_dir() / "experiment" / f"{experiment}.yaml").read_text("utf-8"))
-    table = content["table"]
+    table = yaml.safe_load((configs_dir() / "experiment" / f"{experiment}.yaml").read_text("utf-8"))["table"]
     metrics, splits, against = table["metrics"], table["splits"], table["against"]
+    evaluations = table.get("evaluations", {"": []})
     prepared = {seed: folder / f"prepared-{seed}" for seed in splits}
     for seed, output in prepared.items():
         if not output.exists():
             llmrec(folder, "prepare", f"experiment={experiment}", f"split.seed={seed}", f"output={output}", *given)
     print(f"{experiment}: test, mean over splits {splits}; difference to {against} in {metrics[0]} with its 95% "
-          f"interval over users\n{'':28}" + "".join(f"{metric:>20}" for metric in metrics))
-    values = {}
+          f"interval over users\n{'':28}" +
+          "".join(f"{evaluation + ' ' + metric:>22}" for evaluation in evaluations for metric in metrics))
+    values: dict[str, dict[str, dict[str, float]]] = {}
     for name, settings in table["models"].items():
         started = time.monotonic()
-        runs = [measured(folder, experiment, data, name, settings) for data in prepared.values()]
-        values[name] = per_user([run[0] for run in runs])
-        means = [np.mean([run[1][metric]["mean"] for run in runs]) for metric in metrics]
-        told = ""
-        if against in values and name != against:
-            users = sorted(values[name].keys() & values[against].keys())
-            gain = np.array([values[name][user] - values[against][user] for user in users])
-            low, high = bootstrap(gain[:, None], 10_000, seed=1).interval_2M[:, 0]
-            told = f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-        print(f"{name:28}" + "".join(f"{mean:20.4f}" for mean in means) +
-              f"   {told:28}   {time.monotonic() - started:.0f} s", flush=True)
+        values[name], shown, told = {}, "", ""
+        for evaluation, protocol in evaluations.items():
+            runs = [measured(folder, experiment, data, name, settings, evaluation, protocol, metrics[0])
+                    for data in prepared.values()]
+            values[name][evaluation] = per_user([run[0] for run in runs])
+            shown += "".join(f"{np.mean([run[1][metric]['mean'] for run in runs]):22.4f}" for metric in metrics)
+            if against in values and name != against:
+                told += f"{difference(values[name][evaluation], values[against][evaluation]):28}"
+        print(f"{name:28}{shown}   {told:{28 * len(evaluations)}}   {time.monotonic() - started:.0f} s", flush=True)
 
 
-def measured(folder: Path, experiment: str, prepared: Path, name: str,
-             settings: list[str]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Fit and evaluate a model, and return the first metric of each user and the content of metrics.json."""
+def measured(folder: Path, experiment: str, prepared: Path, name: str, settings: list[str], evaluation: str,
+             protocol: list[str], metric: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """Fit and evaluate a model, and return a metric of each user and the means of all, those of slices by their name.
+
+    `evaluation` names the protocol and its folder, `protocol` is its settings.
+    """
     run = folder / f"{prepared.name}-{''.join(c if c.isalnum() else '-' for c in name)}"
-    if not (run / "evaluation" / "manifest.json").exists():
+    if not (run / "manifest.json").exists():
+        shutil.rmtree(run, ignore_errors=True)  # What an interrupted run left.
         llmrec(folder, "finetune", f"experiment={experiment}", f"prepared={prepared}", f"run_dir={run}", *settings)
-        llmrec(folder, "evaluate", f"experiment={experiment}", f"model={run}", "baselines=[]",
-               f"run_dir={run / 'evaluation'}")
-    content = json.loads((run / "evaluation" / "metrics.json").read_text("utf-8"))
-    slices = {f"{part} {metric}": value for part, of in content["slices"].items() for metric, value in of.items()}
-    experiment_file = yaml.safe_load((configs_dir() / "experiment" / f"{experiment}.yaml").read_text("utf-8"))
-    metric = experiment_file["table"]["metrics"][0]
-    users = pq.read_table(run / "evaluation" / "per_user.parquet", columns=["query_id", metric])
+    report = run / "-".join(["evaluation", *filter(None, [evaluation])])
+    if not (report / "manifest.json").exists():
+        shutil.rmtree(report, ignore_errors=True)
+        llmrec(folder, "evaluate", f"experiment={experiment}", f"model={run}", "baselines=[]", f"run_dir={report}",
+               *protocol)
+    content = json.loads((report / "metrics.json").read_text("utf-8"))
+    slices = {f"{part} {name}": value for part, of in content["slices"].items() for name, value in of.items()}
+    users = pq.read_table(report / "per_user.parquet", columns=["query_id", metric])
     pairs = zip(users["query_id"].to_pylist(), users[metric].to_pylist(), strict=True)
     return dict(pairs), content["metrics"] | slices
+
+
+def difference(ours: dict[str, float], theirs: dict[str, float]) -> str:
+    """Return the mean difference over the users of both, with its 95% interval, as text."""
+    gain = np.array([ours[user] - theirs[user] for user in sorted(ours.keys() & theirs.keys())])
+    low, high = bootstrap(gain[:, None], 10_000, seed=1).interval_2M[:, 0]
+    return f"{gain.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def per_user(runs: list[dict[str, float]]) -> dict[str, float]:

@@ -56,10 +56,17 @@ class Ials(Head):
         return None if self.features is None or self.features.text is None else self.features.text.items_ND
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of the interactions by user and by item, all factors, and one side of them once more."""
+        """Return the bytes of the interactions by user and by item, all factors, and one side of them once more.
+
+        Before that the interactions are sorted, which takes more of them than training but no factors yet. A batch's
+        vectors are there with what is computed from them: three working sets.
+        """
         num_users, num_items = len(data.users), len(data.items)
         factors = 4 * self.settings.embedding_size * (num_users + num_items + max(num_users, num_items))
-        return 14 * len(data.interactions) + factors + 4 * BATCH_BYTES
+        # Sorting holds pairs of int32 and an int8, and their matrix; training the columns of two matrices, int32.
+        num = len(data.interactions)
+        cost = num_users * 24 * self.settings.embedding_size + 12 * num
+        return max(14 * num, 8 * num + factors + 3 * min(BATCH_BYTES, cost))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Alternate between user and item factors."""

@@ -149,14 +149,16 @@ def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_s
     """Return the bytes that training takes beside the data.
 
     `row_size` are the numbers of a user and an item together, `hidden_size` those of a pair's hidden layers. Parameters
-    are held five times: with their gradients, two moments and the best so far. A step's scores are held as the logits,
-    two masked or transformed copies, the gradients of these, and a bool for what is known.
+    are held five times: with their gradients, two moments and the best so far. A step's scores of items that
+    were ever chosen are held as the logits, two masked or transformed copies, the gradients of these, and a bool for
+    what is known.
     """
     num_rows = len(data.interactions) + (0 if data.negatives is None else len(data.negatives))
     parameters = 5 * 4 * row_size // 2 * (len(data.users) + len(data.items))
     batch = min(batch_size, max(1, num_rows))
     users = min(batch, math.ceil(batch * len(data.users) / max(1, num_rows)) + 1)
-    candidates = min(settings.candidates, len(data.items))
+    candidates = min(settings.candidates, int((data.interactions.item_counts > 0).sum()))
     scores = users * candidates * (6 * 4 + 1 + 3 * 4 * hidden_size)
-    # An epoch's order: each interaction's place, what is sorted, and the result, int64; and the matrix of 1s.
-    return parameters + scores + num_rows * (3 * 8 + 4) + 3 * 4 * row_size * batch
+    # Users and items, int64, and values once more. An epoch's order: each interaction's place, what is sorted, and the
+    # result, int64; and the matrix of 1s.
+    return parameters + scores + num_rows * (2 * 8 + 4 + 3 * 8 + 4) + 3 * 4 * row_size * batch

@@ -18,11 +18,11 @@ class Ials(HeadSettings):
     embedding_size: int = 64
     """Size of user and item factors, at least 1."""
     unobserved_weight: float = 0.3
-    """Weight of a user-item pair without an interaction beside 1 for one with it, above 0, at most 1; less for sparser
-    data."""
+    """Weight of a user-item pair without an interaction beside 1 for one with it, above 0, at most 1. About .3 suits
+    dense data (MovieLens); sparse data (a handful of interactions a user) want .02 to .1."""
     l2: float = 0.4
-    """Ridge penalty, above 0, in units of what noise in data as full as this needs, so that data of any size and
-    density has its best near the same number, .2 to .6."""
+    """Ridge penalty, above 0, in units of what noise in data as full as this needs, so that the best number differs
+    less between data sets than the penalty itself: .2 to .6 on those tried (docs/experiments.md)."""
     frequency_exponent: float = 1.0
     """How the penalty grows with the number of interactions, 0 to 1: 0 is the same for all, 1 in proportion to the
     weight of all pairs, observed or not. The mean penalty stays."""
