@@ -155,7 +155,7 @@ def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_s
     """
     num_rows = len(data.interactions) + (0 if data.negatives is None else len(data.negatives))
     parameters = 5 * 4 * row_size // 2 * (len(data.users) + len(data.items))
-    batch = min(batch_size, max(1, num_rows))
+    batch = math.ceil(num_rows / max(1, math.ceil(num_rows / batch_size)))  # Batches are of equal size.
     users = min(batch, math.ceil(batch * len(data.users) / max(1, num_rows)) + 1)
     candidates = min(settings.candidates, int((data.interactions.item_counts > 0).sum()))
     scores = users * candidates * (6 * 4 + 1 + 3 * 4 * hidden_size)
