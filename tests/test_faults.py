@@ -10,18 +10,30 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.sparse as sp
 import torch
 import yaml
 
+from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.manifest import sha256
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.data.queries import known_users
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.heads.artifact import load_recommender
-from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.artifact import load_recommender, save_recommender
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.pair_steps import ChoiceSteps
 from llmrec_cli.ingest import bombs
+from llmrec_cli.metrics.ranking import ranking_metrics
 from llmrec_cli.run_dir import lock
+from llmrec_cli.scoring.scorer import hits, recommend_lists
+from llmrec_cli.settings.head import Popularity, Recipe
+from llmrec_cli.settings.heads.mf import Mf
+from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.stages import evaluate
 from tests.tiny import write_tiny
 
 LLMREC = str(Path(sys.executable).parent / "llmrec")
@@ -559,6 +571,19 @@ def test_69_bombs_are_refused_before_they_fill_the_memory(llmrec, monkeypatch):
 
 # --- configuration and training
 
+@pytest.mark.parametrize(("command", "setting"), [
+    ("evaluate", "k=[0]"), ("evaluate", "k=[10,-1]"), ("evaluate", "k=[nan]"), ("evaluate", "propensity=nan"),
+    ("recommend", "k=0"), ("finetune", "optim.learning_rate=-1"), ("finetune", "optim.learning_rate=nan"),
+    ("finetune", "optim.batch_size=0"), ("finetune", "tune.trials=-1")])
+def test_51_a_number_out_of_range_ends_with_2_and_names_it(llmrec, tmp_path, command, setting):
+    done = llmrec(command, setting)
+    assert done.code == 2
+    name, _, value = setting.partition("=")
+    assert name in done.err
+    assert value.strip("[]").rpartition(",")[2] in done.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_52_a_gpu_that_is_not_there_is_refused_and_the_cpu_not_taken_instead(llmrec, tiny_prepared, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for device in ("cuda", "cuda:1"):
@@ -581,6 +606,53 @@ def test_53_a_loss_that_is_no_number_ends_with_6_and_publishes_nothing(llmrec, t
     assert "optim.learning_rate" in done.err
     assert not Path("run/model").exists()
     assert Path("runs/finetune/latest").resolve() == Path("before").resolve()
+
+
+def test_55_batches_are_the_same_however_many_threads_there_are():
+    """There are no data workers to have: batches are drawn in the process from its own generator and from nothing else.
+
+    A step takes rows of arrays that are in memory, so a process beside it would cost more than it does.
+    """
+    interactions = Interactions(np.arange(90) % 9, np.arange(90) % 10, np.ones(90, np.float32), np.arange(90), 9, 10)
+    steps = ChoiceSteps(None, Mf(embedding_size=4), Softmax(), interactions, 16, CONTEXT.device)
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 4, 8):
+            torch.set_num_threads(threads)
+            drawn = steps.batches(1, np.random.default_rng(1))
+            found.append([(rows.tolist(), seeds.tolist()) for rows, seeds in drawn])
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+    assert sorted(row for rows, _ in found[0] for row in rows) == list(range(90))
+
+
+@pytest.fixture
+def counting(tmp_path, tiny_prepared):
+    """Save a popularity model whose counts were changed, and return what it may know beside the data."""
+    def save(change):
+        data = read_prepared(tiny_prepared)
+        head = build(Recipe(head=Popularity()))
+        head.fit(data.training("train", "valid"), CONTEXT)
+        change(head.counts_N)
+        save_recommender(tmp_path / "changed", head, data, ("train", "valid"), {"refit": "train_valid", "seed": 1})
+        return data
+    return save
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_56_scores_that_are_no_numbers_end_with_6_and_nothing_is_published(llmrec, counting, value):
+    def spoil(counts_N):
+        counts_N[3] = value
+    counting(spoil)
+    for command in (["evaluate", "baselines=[]"], ["recommend", "queries=all", "output=lists.jsonl"]):
+        done = llmrec(*command, "model=changed", "run_dir=run")
+        assert done.code == 6
+        assert done.err.startswith("llmrec: diverged: ")
+        assert not Path("run/metrics.json").exists()
+        assert not Path("lists.jsonl").exists()
+        assert not Path(f"runs/{command[0]}/latest").exists()
+        shutil.rmtree("run", ignore_errors=True)
 
 
 def test_57_a_list_longer_than_the_catalogue_is_short_and_not_padded(llmrec, model):
@@ -705,6 +777,52 @@ def test_67_68_ids_and_titles_of_any_shape_are_data_and_come_back_as_they_were(l
 
 # --- evaluation
 
+def test_71_a_constant_scorer_scores_like_chance_and_its_ties_are_told(llmrec, counting, monkeypatch):
+    def forget(counts_N):
+        counts_N[:] = 0
+    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+    data = counting(forget)
+    for ties in ("hash", "expected"):
+        done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[10]", f"ties={ties}", f"run_dir={ties}")
+        assert done.code == 0
+        assert "warning: 100% of the lists have ties" in done.err
+    metrics = {ties: json.loads(Path(ties, "metrics.json").read_text()) for ties in ("hash", "expected")}
+    assert metrics["hash"]["tie_rate"] == 1
+    asked, test = np.unique(data.part("test").user), data.part("test").matrix
+    seen = np.diff(data.part("train", "valid").matrix.indptr)[asked]
+    chance_Q = 10 / (len(data.items) - seen)
+    assert metrics["expected"]["metrics"]["recall@10"]["mean"] == pytest.approx(chance_Q.mean())
+    spread = np.sqrt((chance_Q * (1 - chance_Q) / np.diff(test.indptr)[asked]).sum()) / len(asked)
+    assert abs(metrics["hash"]["metrics"]["recall@10"]["mean"] - chance_Q.mean()) < 4 * spread
+
+
+def test_72_the_whole_catalogue_is_ranked_unless_a_label_says_otherwise(llmrec, counting, monkeypatch):
+    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+    data = counting(lambda counts_N: None)
+    found = {}
+    for name, settings in (("all", []), ("sampled", ["candidates=sampled:5"])):
+        done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[10]", *settings, f"run_dir={name}")
+        assert done.code == 0
+        assert ("Sampled candidates" in done.err) == (name == "sampled")
+        found[name] = json.loads(Path(name, "metrics.json").read_text())["protocol"]
+    assert found["all"]["candidates"] == "all"
+    assert found["all"]["num_candidates"] == len(data.items)
+    assert found["sampled"]["candidates"] == "sampled: 5 at random per user, and what was held out"
+
+
+def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():
+    nobody = sp.csr_array((2, 3), dtype=np.float32)
+    own = sp.csr_array(np.array([[0, 0, 0], [1, 1, 1]], np.float32))
+    relevant = sp.csr_array(np.array([[1, 0, 0], [1, 0, 0]], np.float32))
+    asked = known_users(np.arange(2), np.array(["u", "v"], object), nobody, nobody)
+    lists = recommend_lists(lambda queries: torch.tensor([[3.0, 2, 1]] * len(queries)), asked, 2, np.arange(3),
+                            candidates_QN=own, relevant_QN=relevant)
+    assert lists.items_QK.tolist() == [[-1, -1], [0, 1]]
+    found = ranking_metrics(hits(lists.items_QK, relevant), np.array([1, 1]), [2])
+    assert all(values.tolist()[0] == 0 for values in found.values())
+    assert found["ndcg@2"].mean() == 0.5
+
+
 @pytest.mark.parametrize("head", ["ease", "user_knn", "two_tower"])
 def test_74_changing_what_comes_after_the_cutoff_leaves_the_weights_bitwise_as_they_were(
         llmrec, tmp_path, prepare_tiny, tiny_encoder, head):
@@ -738,3 +856,14 @@ def with_other_items(text, test, kept):
         lines = [line.replace(f"{user},{item},", f"{user},{other},") if line.startswith(f"{user},{item},") else line
                  for line in lines]
     return "\n".join(lines) + "\n"
+
+
+def test_75_k_beyond_the_relevant_items_caps_the_ideal_list_and_the_list_alike():
+    found_QK = np.array([[True, True, False, False, False]])
+    metrics = ranking_metrics(found_QK, np.array([2]), [1, 5])
+    assert metrics["ndcg@1"] == metrics["ndcg@5"] == metrics["recall@5"] == metrics["map@5"] == 1
+    assert all(0 <= value <= 1 for value in metrics.values())
+
+
+# 76, metrics beside pytrec_eval, ranx, scikit-learn and brute force on generated cases: metrics/test_ranking.py,
+# metrics/test_auc.py, metrics/test_rating.py, scoring/test_properties.py and scoring/test_ties.py.

@@ -81,9 +81,9 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         write_json(temporary / "manifest.json", manifest)
 
 
-def model_folder(chosen: str) -> Path:
+def model_folder(chosen: str, setting: str = "model") -> Path:
     """Return the model folder that `model=` means: itself, that of a run, or that of the newest run."""
-    path = latest("finetune", chosen, "model")
+    path = latest("finetune", chosen, setting)
     inside = RunDir(path).model
     return inside if inside.is_dir() else path
 

@@ -57,6 +57,11 @@ class Content(Head):
         """Whether item texts are among the features."""
         return self.settings.features.text > 0 or self.settings.features.words > 0
 
+    @property
+    def text_vectors(self) -> np.ndarray | None:
+        """Vectors of the items' texts (M, D) where text has a weight."""
+        return None if self.features is None or self.features.text is None else self.features.text.items_ND
+
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the larger of choosing and fitting, in float32.
 

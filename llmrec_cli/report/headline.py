@@ -83,7 +83,7 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
     if asked.isdisjoint(KNOWN_ITEMS) and _of(metrics["metrics"], f"hit@{k}") == 0:
         found.append("Nothing of what was to be found is in training, and nothing of it was found: a head that knows "
                      "items by interactions alone ranks such items last. Heads that read attributes or texts can find "
-                     "them: ease with head.features.attributes=3, two_tower.")
+                     "them: content, two_tower, ease with head.features.attributes=3.")
     return found
 
 

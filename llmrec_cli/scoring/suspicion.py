@@ -21,11 +21,12 @@ ROOM = 20
 """Candidates per place of a list from which on a nearly perfect list is no matter of course."""
 HIGH, TIMES_BASELINE = 0.5, 2.5
 """ndcg, and how many times the strongest baseline's, from which on both together are suspicious: on the sets in
-docs/experiments.md the best recommender has .32 at most, and twice popularity's."""
+docs/experiments.md the best recommenders stay well below the first, and within 1.3 times item_knn, the stronger of the
+default baselines there."""
 NEARLY_PERFECT = 0.9
 """ndcg from which on it is suspicious whatever the baselines reach."""
 COLD_FOUND = 0.8
-"""Recall of items without any training interaction that nothing but the answer gives."""
+"""Recall of items without any training interaction from which on the answer is more likely to be known than guessed."""
 TIMES_VALIDATION, ABOVE_VALIDATION = 1.5, 0.05
 """How many times the validation metric, and how far above it, the test metric is suspicious."""
 NAMED_MORE = 10

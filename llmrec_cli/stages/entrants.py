@@ -49,7 +49,7 @@ class Entrant:
 
 def load_entrants(models: Sequence[str], context: Context) -> list[Entrant]:
     """Return the models in the folders or runs that are named."""
-    folders = [model_folder(name) for name in models]
+    folders = [model_folder(name, f"models[{n}]" if len(models) > 1 else "model") for n, name in enumerate(models)]
     resolved = [folder.resolve() for folder in folders]
     for n, folder in enumerate(resolved):
         if folder in resolved[:n]:

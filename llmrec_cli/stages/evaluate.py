@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from glob import glob
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.device import choose_device
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.words import Words
@@ -80,6 +82,9 @@ def protocol_of(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
         return cold_items(data, cfg.split)
     if cfg.candidates.startswith("sampled:"):
         return sampled_candidates(data, cfg.split, int(cfg.candidates.partition(":")[2]), cfg.seed)
+    if not Path(cfg.candidates).exists() and not glob(cfg.candidates):
+        raise ConfigError(f"candidates={cfg.candidates}: no such file, and none of all, cold and sampled:<n>"
+                          f"{nearest(cfg.candidates, ('all', 'cold', 'sampled:99'))}")
     rows = read_rows(cfg.candidates, "candidates", ("user_id", "item_id"))
     for column in ("user_id", "item_id"):
         if column not in rows.columns:

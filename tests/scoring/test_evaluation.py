@@ -21,7 +21,7 @@ RELEVANT = np.array([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0]]
 SCORES = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]])
 
 
-def measured(scores=SCORES, cutoffs=(2, 4), attributes=None, candidates=None):
+def measured(scores=SCORES, cutoffs=(2, 4), attributes=None, candidates=None, gains=None, expected=False):
     history = sp.csr_array(np.array([[0, 0, 0, 0, 1, 0]] * 3, np.float32))
     queries = known_users(np.arange(3), np.array(["u", "v", "w"], object), history, history)
     task = HeldOut(queries, sp.csr_array(RELEVANT), COUNTS, np.array([1, 4, 9]),
@@ -31,7 +31,7 @@ def measured(scores=SCORES, cutoffs=(2, 4), attributes=None, candidates=None):
     groups, users = item_slices(COUNTS), user_slices(task.lengths_Q)
     slices = Slices({f"item:{name}": groups == n for n, name in enumerate(ITEM_SLICES)},
                     {f"user:{name}": mask for name, mask in users.items()})
-    return measure(lists, task, Measures(list(cutoffs), slices, attributes, 0.5, 200, 1))
+    return measure(lists, task, Measures(list(cutoffs), slices, attributes, 0.5, 200, 1, gains, expected))
 
 
 def mean(name, **kwargs):
@@ -68,6 +68,28 @@ def test_an_item_slice_counts_only_its_items_at_their_rank_in_the_whole_list():
     assert slices["item:tail"]["ndcg@2"]["mean"] == pytest.approx(1 / math.log2(3) / 3)
     assert slices["item:cold"]["recall@4"]["mean"] == 0
     assert slices["item:mid"] == {}
+
+
+def test_gains_of_one_and_scores_without_ties_leave_item_slices_as_they_are():
+    plain = measured().slice_summary()
+    assert measured(gains=sp.csr_array(RELEVANT.astype(np.float64))).slice_summary() == plain
+    for name, metrics in measured(expected=True).slice_summary().items():
+        assert {key: value["mean"] for key, value in metrics.items()} == pytest.approx(
+            {key: value["mean"] for key, value in plain[name].items()})
+
+
+def test_gains_within_an_item_slice_are_those_of_its_items():
+    # User u: the tail has item 3, worth 5, at rank 4; the head has item 0, worth 2, at rank 1.
+    gains = RELEVANT.astype(np.float64) * np.array([2, 1, 1, 5, 1, 1])
+    slices = measured(gains=sp.csr_array(gains)).slices
+    assert slices["item:tail"]["ndcg@4"][0] == pytest.approx(1 / math.log2(5))
+    assert slices["item:head"]["ndcg@4"].tolist() == pytest.approx([1, math.nan, math.nan], nan_ok=True)
+
+
+def test_ties_within_an_item_slice_are_in_expectation():
+    # All equal: the five unseen items are on each of the four places as likely; the tail has one relevant item each.
+    tail = measured(scores=torch.zeros(3, 6), expected=True).slices["item:tail"]
+    assert tail["recall@4"].tolist() == pytest.approx([4 / 5] * 3)
 
 
 def test_user_slices_are_means_over_their_users():

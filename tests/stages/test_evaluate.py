@@ -11,12 +11,15 @@ import torch
 
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.data.queries import known_users
 from llmrec_cli.errors import ConfigError, DataError, DivergedError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.loss import Bce, Mse
+from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 
@@ -346,6 +349,64 @@ def test_graded_and_expected_ties_change_what_they_should(tmp_path, prepared):
     constant = str(write_model(tmp_path / "constant", prepared, "popularity", change=forget))
     expected = run(tmp_path, "ties", model=constant, baselines=[], ties="expected")["metrics"]["recall@10"]
     assert expected["mean"] == pytest.approx(10 / 23)
+
+
+@pytest.mark.parametrize("target", ["value", "opinion"])
+def test_scores_that_predict_are_measured_beside_baselines_that_do_not(tmp_path, target):
+    """What rating metrics are of: every held-out pair of the users who were asked, likes and dislikes."""
+    from sklearn.metrics import (
+        accuracy_score,
+        log_loss,
+        mean_absolute_error,
+        roc_auc_score,
+        root_mean_squared_error,
+    )
+
+    made = write_prepared(tmp_path / "rated", rows())
+    with_values(made, target)
+    data = read_prepared(made)
+    loss = Mse() if target == "value" else Bce()
+    head = build(Recipe(head=HEADS["mf"](embedding_size=4, target=target), loss=loss, optim=AdamW(epochs=2)))
+    head.fit(data.training("train", "valid"), Context(torch.device("cpu"), 1))
+    save_recommender(tmp_path / "m", head, data, ("train", "valid"), {"refit": "train_valid", "seed": 1})
+    metrics = run(tmp_path, model=str(tmp_path / "m"))
+    assert metrics["comparisons"]["popularity"]["ndcg@10"]["p_holm"] <= 1
+
+    known = data.part("train", "valid").matrix
+    scores_UN = head.score(known_users(np.arange(NUM_USERS), data.users.ids, known, known)).numpy()
+    likes, dislikes, ours = data.part("test"), data.negatives("test"), metrics["metrics"]
+    score = scores_UN[likes.user, likes.item]
+    if target == "value":
+        assert len(set(likes.value)) > 1
+        assert ours["rmse"]["mean"] == pytest.approx(root_mean_squared_error(likes.value, score), abs=1e-6)
+        assert ours["mae"]["mean"] == pytest.approx(mean_absolute_error(likes.value, score), abs=1e-6)
+        return
+    score = np.concatenate([score, scores_UN[dislikes.user, dislikes.item]])
+    liked = np.arange(len(score)) < len(likes)
+    assert 0 < ours["logloss"]["mean"] == pytest.approx(log_loss(liked, 1 / (1 + np.exp(-score))), abs=1e-6)
+    assert ours["accuracy"]["mean"] == pytest.approx(accuracy_score(liked, score > 0))
+    assert ours["auc_pairs"]["mean"] == pytest.approx(roc_auc_score(liked, score))
+
+
+def with_values(made, target):
+    """Give interactions values of 1 to 5, or every user a dislike of each split."""
+    table = pq.read_table(made / "interactions.parquet")
+    if target == "value":
+        values = pa.array(1.0 + (table["item"].to_numpy() * 7 + table["user"].to_numpy()) % 5, pa.float32())
+        pq.write_table(table.set_column(table.schema.get_field_index("value"), "value", values),
+                       made / "interactions.parquet")
+    else:
+        known = {(row["user"], row["item"]) for row in table.to_pylist()}
+        size = 3 * NUM_USERS
+        pairs = [(user, item) for user in range(NUM_USERS) for item in
+                 [item for item in range(NUM_ITEMS) if (user, item) not in known][:3]]
+        columns = {"user": [user for user, _ in pairs], "item": [item for _, item in pairs],
+                   "value": pa.array([1.0] * size, pa.float32()), "timestamp": list(range(size)),
+                   "split": ["train", "valid", "test"] * NUM_USERS}
+        pq.write_table(pa.table(columns), made / "negatives.parquet")
+    manifest = json.loads((made / "manifest.json").read_text())
+    manifest["files"] = {file.name: sha256(file) for file in sorted(made.glob("*.parquet"))}
+    (made / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_planted_leak_is_suspicious_and_an_honest_model_is_not(tmp_path):
