@@ -16,8 +16,12 @@ import threading
 import time
 from pathlib import Path
 
-HEADS = ("item_knn", "user_knn", "ease", "ials", "mf")
+HEADS = ("item_knn", "user_knn", "ease", "ials", "mf", "content")
 BASE = (6_000, 2_000, 200_000)
+MOST_SECONDS = 600
+"""After which a fit is given up."""
+NUM_ATTRIBUTES = 50
+"""Made-up attributes that items have, of which each has three."""
 SIZES = {"base": BASE, "10 times the users": (60_000, 2_000, 200_000), "10 times the items": (6_000, 20_000, 200_000),
          "10 times the interactions": (6_000, 2_000, 2_000_000), "10 times all": (60_000, 20_000, 2_000_000)}
 
@@ -33,7 +37,8 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
     from llmrec_cli.heads.base import Context, build
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.settings.head import HEADS as TABLE
-    from llmrec_cli.settings.head import Recipe
+    from llmrec_cli.settings.head import Content, Recipe
+    from llmrec_cli.settings.heads.features import FeatureWeights
     from llmrec_cli.settings.loss import Softmax
     from llmrec_cli.settings.optim import AdamW
 
@@ -44,8 +49,13 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
     user, item = np.divmod(pairs, num_items)
     ones = np.ones(len(user), np.float32)
     rows = Interactions(user, item, ones, np.arange(len(user)), num_users, num_items)
-    data = TrainingData(nameless(num_users), nameless(num_items), rows)
-    built = build(Recipe(head=TABLE[head](), loss=Softmax(), optim=AdamW(epochs=1)))
+    data = TrainingData(nameless(num_users), nameless(num_items, NUM_ATTRIBUTES), rows)
+    settings = TABLE[head]()
+    if isinstance(settings, Content):
+        # Solving alone, without the dozens of settings that are tried for what is null.
+        settings = Content(features=FeatureWeights(text=0, attributes=1), gamma=1.0, l2=1.0, denoise=0.5,
+                           blend=0.5)
+    built = build(Recipe(head=settings, loss=Softmax(), optim=AdamW(epochs=1)))
     context = Context(torch.device("cpu"), seed=1)
     warm_up = torch.randn(256, 256)
     torch.linalg.cholesky(warm_up @ warm_up.T + 256 * torch.eye(256))
@@ -62,15 +72,20 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
                       "rows": len(rows)}))
 
 
-def nameless(size: int) -> object:
-    """Return users or items with nothing but ids."""
+def nameless(size: int, num_attributes: int = 0) -> object:
+    """Return users or items with nothing but ids, and three attributes each where there are any."""
     import numpy as np
     import scipy.sparse as sp
 
     from llmrec_cli.data.entities import Entities
 
     ids = np.arange(size).astype(str).astype(object)
-    return Entities(ids, ids, np.full(size, "", object), sp.csr_array((size, 0), dtype=np.float32), [])
+    each = 3 if num_attributes else 0
+    column = (np.random.default_rng(1).integers(0, max(1, num_attributes // 3), (size, each))
+              + np.arange(each) * (num_attributes // 3)).ravel()
+    attributes = sp.csr_array((np.ones(len(column), np.float32), column, np.arange(size + 1) * each),
+                              shape=(size, num_attributes))
+    return Entities(ids, ids, np.full(size, "", object), attributes, [f"a={n}" for n in range(num_attributes)])
 
 
 def resident() -> int:
@@ -103,8 +118,13 @@ def grow(heads: list[str]) -> None:
     print(f"{'head':10} {'size':26} {'fit s':>8} {'score s':>8} {'took MB':>8} {'stated MB':>9}")
     for head in heads:
         for name, size in SIZES.items():
-            done = subprocess.run([sys.executable, __file__, "one", head, *map(str, size)], capture_output=True,
-                                  text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+            try:
+                done = subprocess.run([sys.executable, __file__, "one", head, *map(str, size)], capture_output=True,
+                                      text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+                                      timeout=MOST_SECONDS)
+            except subprocess.TimeoutExpired:
+                print(f"{head:10} {name:26} more than {MOST_SECONDS} s", flush=True)
+                continue
             if done.returncode:
                 print(f"{head:10} {name:26} {done.stderr.strip().splitlines()[-1]}", flush=True)
                 continue

@@ -28,8 +28,9 @@ class ColumnBlocks:
         self.whole: np.ndarray | None = None
 
     @classmethod
-    def of(cls, flat: np.ndarray, num_rows: int, num_columns: int, device: torch.device | None = None) -> "ColumnBlocks":
-        """Return the matrix that lies in `flat` as in what `flat()` returns; on a CPU its memory is used, not copied."""
+    def of(cls, flat: np.ndarray, num_rows: int, num_columns: int,
+           device: torch.device | None = None) -> "ColumnBlocks":
+        """Return the matrix that lies in `flat` as in what `flat()` returns; on a CPU its memory is used."""
         assert flat.shape == (num_rows * num_columns,), (flat.shape, num_rows, num_columns)
         made = cls(num_rows, device)
         made.whole = flat

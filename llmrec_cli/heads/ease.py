@@ -16,6 +16,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.dense_products import ColumnBlocks
 from llmrec_cli.heads.ease_forms import Dual, Primal, Rows
 from llmrec_cli.heads.features import ItemFeatures
 from llmrec_cli.settings.head import Ease as Settings
@@ -45,7 +46,7 @@ class Ease(Head):
         self.settings = recipe.head
         self.form: Primal | Dual | None = None
         self.features: ItemFeatures | None = None
-        self.added_NK: np.ndarray = np.zeros((0, 0), np.float32)
+        self.added = ColumnBlocks(0)
 
     @property
     def answers_text(self) -> bool:
@@ -78,16 +79,14 @@ class Ease(Head):
         form = Primal if self._primal(num_items, num_rows) else Dual
         context.log("ease", form=form.__name__.lower(), items=num_items, rows=num_rows)
         self.form = form.fit(rows, self._penalties(data.interactions), context.device)
-        self.added_NK = np.zeros((num_items, 0), np.float32)
+        self.added = ColumnBlocks(num_items)
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); new items in a history have no weights yet and are passed over."""
         assert self.form is not None
-        history = queries.history[:, : len(self.added_NK)]
-        scores_QN = self.form.scores(history)
-        if self.added_NK.shape[1] == 0:
-            return torch.from_numpy(scores_QN)
-        return torch.from_numpy(np.concatenate([scores_QN, history @ self.added_NK], axis=1, dtype=np.float32))
+        history = queries.history[:, :self.added.num_rows]
+        scores_QN = torch.from_numpy(self.form.scores(history))
+        return torch.cat([scores_QN, self.added.product(history)], dim=1) if self.added.blocks else scores_QN
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the cosine of the texts with the items' texts (T, M)."""
@@ -99,24 +98,25 @@ class Ease(Head):
         """Append columns for items known by text and attributes; without features they score 0."""
         assert self.features is not None
         assert self.form is not None
-        num_items = len(self.added_NK)
+        num_items = self.added.num_rows
         known_ND, known_NF = self.features.dense_ND[:num_items], self.features.sparse_NF[:num_items]
         dense_KD, sparse_KF = self.features.add(items)
         alike_KN = dense_KD @ known_ND.T + (sparse_KF @ sp.csr_array(known_NF.T)).toarray()
         # The ridge regression of the new item's features on those of the others, P times how alike they are.
         columns_KN = (alike_KN - self.form.scores(alike_KN)) * self.form.inverse_diagonal_N
-        self.added_NK = np.concatenate([self.added_NK, columns_KN.T], axis=1, dtype=np.float32)
+        self.added.append(columns_KN.T)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the solved form, the features, and the columns of items added since."""
         assert self.form is not None
         assert self.features is not None
-        return self.form.state() | self.features.state() | {"added": self.added_NK}
+        return self.form.state() | self.features.state() | {"added": self.added.dense()}
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
         self.form = Primal.loaded(state) if "weights" in state else Dual.loaded(state, context.device)
-        self.added_NK = state["added"]
+        self.added = ColumnBlocks(len(state["added"]))
+        self.added.append(state["added"])
         self.features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
         self.features.load(state, items)
 

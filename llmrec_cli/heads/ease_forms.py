@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from llmrec_cli.heads.dense_products import ColumnBlocks, reorder_in_place, turned_in_place
 from llmrec_cli.heads.gram import add_gram, gram_memory, inverse_in_place, popular_first
 
 BLOCK_ITEMS = 256
@@ -34,22 +35,18 @@ class Rows:
 
 
 class Primal:
-    """P of N x N is made and turned into B. Items are kept by falling popularity, since BLAS takes the popular ones."""
+    """P of N x N is made and turned into B, which scores histories by `ColumnBlocks`."""
 
-    def __init__(self, weights_NN: np.ndarray, inverse_diagonal_N: np.ndarray, order_N: np.ndarray,
-                 num_popular: int) -> None:
-        self.weights_NN = weights_NN
+    def __init__(self, weights: ColumnBlocks, inverse_diagonal_N: np.ndarray) -> None:
+        self.weights = weights
         self.inverse_diagonal_N = inverse_diagonal_N
-        self.order_N = order_N
-        self.num_popular = num_popular
-        self.place_N = np.empty_like(order_N)
-        self.place_N[order_N] = np.arange(len(order_N))
 
     @classmethod
     def fit(cls, rows: Rows, l2_N: np.ndarray, device: torch.device) -> "Primal":
         """Solve for the weights."""
         num_rows, num_items = rows.sparse_RN.shape
         count_N = np.bincount(rows.sparse_RN.indices, minlength=num_items)
+        # By falling popularity, since BLAS takes the popular ones.
         order_N, num_popular = popular_first(count_N, num_rows)
         gram_NN = np.zeros((num_items, num_items), np.float32)
         add_gram(gram_NN, _columns(rows.sparse_RN, order_N), num_popular)
@@ -59,13 +56,13 @@ class Primal:
                 stop = min(start + BLOCK_ITEMS, num_items)
                 gram_NN[start:stop, :stop] += dense_ND[start:stop] @ dense_ND[:stop].T
         gram_NN.flat[::num_items + 1] += l2_N[order_N]
-        weights_NN = inverse_in_place(gram_NN, device)
-        diagonal_N = weights_NN.diagonal().copy()
-        weights_NN *= -1 / diagonal_N
-        weights_NN.flat[::num_items + 1] = 0
-        inverse_diagonal_N = np.empty_like(diagonal_N)
-        inverse_diagonal_N[order_N] = diagonal_N
-        return cls(weights_NN, inverse_diagonal_N, order_N, num_popular)
+        inverse_NN = inverse_in_place(gram_NN, device)
+        reorder_in_place(inverse_NN, np.argsort(order_N))
+        diagonal_N = inverse_NN.diagonal().copy()
+        # Rows are divided, not columns: as blocks the matrix is turned round.
+        inverse_NN *= (-1 / diagonal_N)[:, None]
+        inverse_NN.flat[::num_items + 1] = 0
+        return cls(ColumnBlocks.of(turned_in_place(inverse_NN), num_items, num_items), diagonal_N)
 
     @staticmethod
     def memory(count_N: np.ndarray, num_rows: int, num_dense: int) -> int:
@@ -77,24 +74,17 @@ class Primal:
 
     def scores(self, history_QN: Any) -> np.ndarray:
         """Return history x weights, float32 (Q, N)."""
-        history = _columns(sp.csr_array(history_QN), self.order_N)
-        popular = history.indices < self.num_popular
-        rare = _kept(history, ~popular)
-        scores_QN = np.asarray(rare @ self.weights_NN, np.float32)
-        if popular.any():
-            dense_QP = _kept(history, popular)[:, :self.num_popular].toarray()
-            scores_QN += dense_QP @ self.weights_NN[:self.num_popular]
-        return scores_QN[:, self.place_N]
+        return self.weights.product(sp.csr_array(history_QN)).numpy()
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all that scoring needs."""
-        return {"weights": self.weights_NN, "inverse_diagonal": self.inverse_diagonal_N, "order": self.order_N,
-                "num_popular": np.array([self.num_popular])}
+        return {"weights": self.weights.flat(), "inverse_diagonal": self.inverse_diagonal_N}
 
     @classmethod
     def loaded(cls, state: dict[str, np.ndarray]) -> "Primal":
         """Return the form that has this state."""
-        return cls(state["weights"], state["inverse_diagonal"], state["order"], int(state["num_popular"][0]))
+        diagonal_N = state["inverse_diagonal"]
+        return cls(ColumnBlocks.of(state["weights"], len(diagonal_N), len(diagonal_N)), diagonal_N)
 
 
 class Dual:
@@ -192,9 +182,3 @@ def _columns(matrix_RN: sp.csr_array, order_N: np.ndarray) -> sp.csr_array:
     place_N = np.empty(len(order_N), matrix_RN.indices.dtype)
     place_N[order_N] = np.arange(len(order_N))
     return sp.csr_array((matrix_RN.data, place_N[matrix_RN.indices], matrix_RN.indptr), shape=matrix_RN.shape)
-
-
-def _kept(matrix: sp.csr_array, where: np.ndarray) -> sp.csr_array:
-    """Return the matrix with only those entries for which `where` (nnz,) holds."""
-    indptr = np.concatenate([[0], np.cumsum(where)])[matrix.indptr]
-    return sp.csr_array((matrix.data[where], matrix.indices[where], indptr), shape=matrix.shape)
