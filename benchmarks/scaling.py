@@ -126,7 +126,8 @@ def grow(heads: list[str]) -> None:
                 print(f"{head:10} {name:26} more than {MOST_SECONDS} s", flush=True)
                 continue
             if done.returncode:
-                print(f"{head:10} {name:26} {done.stderr.strip().splitlines()[-1]}", flush=True)
+                told = done.stderr.strip().splitlines() or [f"ended by {done.returncode}"]
+                print(f"{head:10} {name:26} {told[-1]}", flush=True)
                 continue
             cost = json.loads(done.stdout)
             found.setdefault(head, {})[name] = cost
