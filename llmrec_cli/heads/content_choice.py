@@ -3,7 +3,6 @@
 Shapes: Q queries, N items, T items in training.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +22,8 @@ from llmrec_cli.heads.content_kernel import (
     scale_of,
     targets,
 )
-from llmrec_cli.scoring.scorer import validation_metric
 from llmrec_cli.scoring.topk import item_hash_ranks
+from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.heads.content import Content as Settings
 
 TRIED: dict[str, tuple[float, ...]] = {"denoise": (0.0, 0.5, 1.0), "gamma": (0.1, 0.25, 0.5, 1.0, 2.0, 4.0),
@@ -172,19 +171,7 @@ class _Trial:
         # Below every cold item, so that they are ranked among themselves.
         scores_QN = torch.full((len(task.queries), len(task.cold_N)), float(scores_QC.min()) - 1)
         scores_QN[:, torch.from_numpy(task.cold_N)] = scores_QC.cpu()
-        return validation_metric(_blocks(scores_QN), task.queries, task.relevant_QN, task.monitor, task.ranks_N)
-
-
-def _blocks(scores_QN: torch.Tensor) -> Callable[[Queries], torch.Tensor]:
-    """Return a scorer that hands out the rows in the order they are asked for, block by block."""
-    start = 0
-
-    def score(queries: Queries) -> torch.Tensor:
-        nonlocal start
-        start += len(queries)
-        return scores_QN[start - len(queries): start]
-
-    return score
+        return Validation(task.queries, task.relevant_QN, task.ranks_N, task.monitor).of(scores_QN)
 
 
 def _columns(matrix: sp.csr_array, kept_N: np.ndarray) -> sp.csr_array:

@@ -46,10 +46,9 @@ class Primal:
         """Solve for the weights."""
         num_rows, num_items = rows.sparse_RN.shape
         count_N = np.bincount(rows.sparse_RN.indices, minlength=num_items)
-        # By falling popularity, since BLAS takes the popular ones.
-        order_N, num_popular = popular_first(count_N, num_rows)
+        order_N = popular_first(count_N)
         gram_NN = np.zeros((num_items, num_items), np.float32)
-        add_gram(gram_NN, _columns(rows.sparse_RN, order_N), num_popular)
+        add_gram(gram_NN, _columns(rows.sparse_RN, order_N))
         if len(rows.dense_DN):
             dense_ND = np.ascontiguousarray(rows.dense_DN.T[order_N])
             for start in range(0, num_items, BLOCK_ITEMS):
@@ -68,9 +67,8 @@ class Primal:
     def memory(count_N: np.ndarray, num_rows: int, num_dense: int) -> int:
         """Return the bytes that `fit` takes at its peak, for items with these numbers of entries in the rows."""
         num_items = len(count_N)
-        order_N, num_popular = popular_first(count_N, num_rows)
         dense = 4 * num_items * (num_dense + min(num_items, BLOCK_ITEMS)) if num_dense else 0
-        return 4 * num_items**2 + max(gram_memory(count_N[order_N], num_rows, num_popular), dense)
+        return 4 * num_items**2 + max(gram_memory(int(count_N.sum()), num_rows, num_items), dense)
 
     def scores(self, history_QN: Any) -> np.ndarray:
         """Return history x weights, float32 (Q, N)."""
@@ -107,7 +105,7 @@ class Dual:
         """Solve for M and the diagonal of P."""
         sparse_RN = sp.csr_array(rows.sparse_RN)
         # By falling length, as add_gram wants its columns.
-        order_R, num_popular = popular_first(np.diff(sparse_RN.indptr), sparse_RN.shape[1])
+        order_R = popular_first(np.diff(sparse_RN.indptr))
         root_N = np.sqrt(l2_N.astype(np.float64))
         sparse_RN = sparse_RN[order_R]
         sparse_RN = sp.csr_array((sparse_RN.data / root_N[sparse_RN.indices], sparse_RN.indices, sparse_RN.indptr),
@@ -115,7 +113,7 @@ class Dual:
         dense_DN = rows.dense_DN / root_N
         num_sparse, num_rows = sparse_RN.shape[0], sparse_RN.shape[0] + len(dense_DN)
         gram_RR = np.zeros((num_rows, num_rows))
-        add_gram(gram_RR[:num_sparse, :num_sparse], sp.csr_array(sparse_RN.T), num_popular)
+        add_gram(gram_RR[:num_sparse, :num_sparse], sp.csr_array(sparse_RN.T))
         if len(dense_DN):
             gram_RR[num_sparse:, :num_sparse] = (sparse_RN @ dense_DN.T).T
             gram_RR[num_sparse:, num_sparse:] = dense_DN @ dense_DN.T
@@ -128,11 +126,10 @@ class Dual:
     def memory(length_R: np.ndarray, num_items: int, num_dense: int) -> int:
         """Return the bytes that `fit` takes at its peak, for sparse rows with these numbers of entries."""
         num_rows, num_entries = len(length_R) + num_dense, int(length_R.sum())
-        order_R, num_popular = popular_first(length_R, num_items)
         block = 8 * min(num_items, BLOCK_ITEMS) * num_rows
         held = 8 * num_rows**2 + 8 * num_dense * num_items + 24 * num_entries
         # A block of columns of Y, laid out twice, and what comes of it; of two blocks, one after the other.
-        return held + max(2 * gram_memory(length_R[order_R], num_items, num_popular), 6 * block)
+        return held + max(gram_memory(num_entries, num_items, len(length_R), 8), 6 * block)
 
     def _diagonal(self) -> np.ndarray:
         """Return diag(P), float64 (N,): (1 - y' M y) / l2 for each item's column y of Y."""

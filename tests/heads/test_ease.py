@@ -85,12 +85,10 @@ def test_the_penalty_grows_with_the_data_unless_it_is_given():
 
 
 @every_form
-@pytest.mark.parametrize("share", [0.0, 0.3, 2.0], ids=["all dense", "both", "all sparse"])
-def test_what_goes_through_blas_and_in_what_blocks_changes_nothing(form, share, monkeypatch):
+def test_the_size_of_the_blocks_changes_nothing(form, monkeypatch):
     wanted = MATRIX @ by_column(np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)]), 5)
-    monkeypatch.setattr(gram, "POPULAR_SHARE", share)
-    monkeypatch.setattr(gram, "DENSE_CELLS", 30)
-    monkeypatch.setattr(gram, "BLOCK_CELLS", 7)
+    monkeypatch.setattr(gram, "DENSE_BYTES", 1)
+    monkeypatch.setattr(gram, "FEWEST", 5)
     monkeypatch.setattr(gram, "MIRRORED_AT_ONCE", 5)
     monkeypatch.setattr(ease_forms, "BLOCK_ITEMS", 5)
     found = scores(Ease(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
