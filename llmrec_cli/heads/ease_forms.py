@@ -44,7 +44,7 @@ class Primal:
     @classmethod
     def fit(cls, rows: Rows, l2_N: np.ndarray, device: torch.device) -> "Primal":
         """Solve for the weights."""
-        num_rows, num_items = rows.sparse_RN.shape
+        num_items = rows.sparse_RN.shape[1]
         count_N = np.bincount(rows.sparse_RN.indices, minlength=num_items)
         order_N = popular_first(count_N)
         gram_NN = np.zeros((num_items, num_items), np.float32)

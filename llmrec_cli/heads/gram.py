@@ -49,7 +49,7 @@ def add_gram(gram_CC: np.ndarray, matrix_RC: sp.csr_array) -> None:
 
 def gram_memory(num_entries: int, num_rows: int, num_columns: int, itemsize: int = 4) -> int:
     """Return the bytes of `add_gram` beside the Gram matrix."""
-    # Each entry in the order given and by columns (value and index), its column and its index again, of 8 bytes, and its
+    # Each entry in the order given and by columns (value and index), its column, its index again of 8 bytes, and its
     # value again where it is not 1; the dense columns, and the sums of a block before they are added.
     width = _width(num_rows, itemsize)
     return (16 + 4 + 8 + itemsize) * num_entries + itemsize * width * (num_rows + 2 * num_columns)

@@ -47,7 +47,8 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
     done = llmrec(*settings, "head=item_knn", "run_dir=run", "seed=3")
     assert done.code == 0
     assert done.out.startswith("ndcg@10 on validation: 0.")
-    assert re.fullmatch(r"head=item_knn: fitting takes about [0-9.,]+ [KM]iB of memory\nfinetune: wrote run\n", done.err)
+    assert re.fullmatch(r"head=item_knn: fitting takes about [0-9.,]+ [KM]iB of memory\n"
+                        r"finetune: wrote run\n", done.err)
     assert Path("runs/finetune/latest").resolve() == Path("run").resolve()
     assert yaml.safe_load(Path("run/config.yaml").read_text("utf-8"))["head"]["kind"] == "item_knn"
     assert [e["event"] for e in events("run")] == ["started", "memory", "fitted", "chosen", "memory",
