@@ -13,7 +13,8 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.heads.fusion_weights import Scored, Weights, drawn, learn
+from llmrec_cli.heads.fusion_scored import Scored, drawn
+from llmrec_cli.heads.fusion_weights import Weights, learn
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion as Settings
 from llmrec_cli.settings.head import Recipe
@@ -29,11 +30,10 @@ RANK = 60
 class Fusion(Head):
     """Members' scores, scaled per query, times their weights.
 
-    Learned weights: coordinate ascent on the validation metric from the best member alone, on halves of the validation
-    queries, then averaged, since a maximum over few queries is in part chance. Weights of their own for long histories
-    and for cold items are kept where those learned on either half are better on the other. A member whose weights end
-    at 0 is left out, so where nothing helps the best member what remains is that member. At most MOST_QUERIES
-    validation queries, drawn at random, and as many as CELLS allows.
+    Learned weights: coordinate ascent on the validation metric from the best member alone. Weights of their own for
+    long histories and for cold items are kept where those learned on either half of the validation queries are better
+    on the other. A member whose weights end at 0 is left out, so where nothing helps the best member what remains is
+    that member. At most MOST_QUERIES validation queries, drawn at random, and as many as CELLS allows.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -51,14 +51,19 @@ class Fusion(Head):
         """Whether one of the members can be asked in words."""
         return any(member.answers_text for member in self.members.values())
 
-    def memory(self, data: TrainingData) -> int:
-        """Return the bytes of the member that takes most, or of the scores that weights are learned on.
+    @property
+    def text_vectors(self) -> np.ndarray | None:
+        """Those of the first member that has any."""
+        return next((m.text_vectors for m in self.members.values() if m.text_vectors is not None), None)
 
-        What the members fitted before it hold is not known before they are fitted, and not counted.
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of all members, and of the scores that weights are learned on.
+
+        A member fitted before keeps what it learned, for which what its fit takes is the bound that it states.
         """
         queries = min(MOST_QUERIES, len(data.users))
         cells = min(CELLS, queries * len(data.items) * len(self.members)) if self._learns() else 0
-        return max(4 * cells, *(member.memory(data) for member in self.members.values()))
+        return 4 * cells + sum(member.memory(data) for member in self.members.values())
 
     def _learns(self) -> bool:
         return self.settings.weights == "learned" and len(self.members) > 1
@@ -74,15 +79,9 @@ class Fusion(Head):
         self.cold_N = data.interactions.item_counts == 0
         if self._learns() and context.validation is not None:
             self.weights = self._learn(context.validation, context)
-            used = self.weights.used()
-            self.members = {name: member for name, member in self.members.items() if name in used}
-            self.weights = replace(self.weights, **{part: {name: weights[name] for name in self.members if weights}
-                                                    for part, weights in self._parts().items()})
+            self.members = {name: self.members[name] for name in self.weights.all}
         elif self.settings.weights == "learned":
             self.weights = Weights(dict.fromkeys(self.members, 1.0), {}, {}, 0)
-
-    def _parts(self) -> dict[str, dict[str, float]]:
-        return {"all": self.weights.all, "long": self.weights.long, "cold": self.weights.cold}
 
     def _learn(self, validation: Validation, context: Context) -> Weights:
         num = min(MOST_QUERIES, CELLS // (len(self.cold_N) * len(self.members)))
@@ -93,7 +92,7 @@ class Fusion(Head):
             weights, alone = learn(scored, context.seed)
             context.log("fusion", members=alone, weights=weights.all, long_weights=weights.long,
                         cold_weights=weights.cold, value=scored.value(weights), num_queries=len(chosen.queries))
-        return weights
+        return weights.used()
 
     def _scaled_blocks(self, member: Head, queries: Queries) -> torch.Tensor:
         """Return a member's scaled scores (Q, N), computed block by block."""
@@ -125,9 +124,9 @@ class Fusion(Head):
 
         Weighted by how much they count where they count most: one that is for cold items alone answers as well.
         """
-        parts = [part for part in self._parts().values() if part]
         scores = {name: self._scaled(m.score_text(texts).cpu()) for name, m in self.members.items() if m.answers_text}
-        return torch.stack([max(part[name] for part in parts) * s for name, s in scores.items()]).sum(dim=0)
+        most = {name: max(part[name] for part in self.weights.parts) for name in scores}
+        return torch.stack([most[name] * scaled for name, scaled in scores.items()]).sum(dim=0)
 
     def chosen(self) -> Recipe:
         """Return the recipe with the learned weights and what the members chose."""

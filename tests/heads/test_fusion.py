@@ -1,6 +1,7 @@
 """Fusion: weights learned on validation, never worse than the best member there."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.heads import fusion_weights
+from llmrec_cli.heads import fusion_scored, fusion_weights
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.fusion_weights import Scored, Weights, ascend, drawn, learn
+from llmrec_cli.heads.fusion_scored import Scored, drawn
+from llmrec_cli.heads.fusion_weights import Weights, ascend, learn
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, UserKnn
 from tests.heads.by_hand import queries as queries_of
@@ -94,7 +96,9 @@ def test_reciprocal_ranks_add_up_and_equal_scores_share_a_rank(shop):
 # --- weights of parts
 
 def scored(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", long_by="a"):
-    """Return two members: one knows what is liked among warm items, the other among cold ones."""
+    """Return two members, a and b: what is liked among cold items `cold_by` knows, among warm ones `long_by` for long
+    histories and the other for short ones; with long_by=None the one that does not know the cold items knows the warm.
+    """
     rng = np.random.default_rng(seed)
     cold = np.arange(num_items) >= num_items - num_cold
     relevant = (rng.random((size, num_items)) < 0.2) * 1.0
@@ -104,7 +108,8 @@ def scored(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", lon
     long = history.sum(axis=1) > 1
     scores = {}
     for name in ("a", "b"):
-        knows = np.where(cold[None, :], name == cold_by, (name == long_by) == long[:, None])
+        of_length = (name == long_by) == long[:, None] if long_by else np.full((size, 1), name != cold_by)
+        knows = np.where(cold[None, :], name == cold_by, of_length)
         scores[name] = torch.from_numpy((relevant * knows * noise + rng.normal(size=relevant.shape)).astype(np.float32))
     validation = Validation(queries_of(history, list(range(size))), sp.csr_array(relevant.astype(np.float32)),
                             np.arange(num_items), "ndcg@10")
@@ -117,7 +122,8 @@ def test_the_sum_takes_the_weights_of_long_histories_and_of_cold_items_where_the
     found = weights.sum(scores, torch.tensor([4, 5]), torch.tensor([False, False, True]))
     torch.testing.assert_close(found, torch.tensor([[1.0, 2.0, 33.0], [10.0, 20.0, 33.0]]))
     torch.testing.assert_close(scores["a"][0], torch.tensor([1.0, 2.0, 3.0]))
-    assert weights.used() == {"a", "b"}
+    assert weights.used() == weights
+    assert replace(weights, cold={}, long={}).used().all == {"a": 1.0}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -138,17 +144,50 @@ def test_long_and_short_histories_get_weights_of_their_own_where_the_members_dif
     assert weights.long_history == 2
 
 
-def test_noise_gives_no_part_weights_of_its_own(monkeypatch):
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_gives_no_part_weights_of_its_own(seed, monkeypatch):
     monkeypatch.setattr(fusion_weights, "ENOUGH", 20)
-    given = scored(2, size=200)
-    # The same members for everything: nothing is to be gained by parts.
+    given = scored(2, size=400)
+    # Members as good as each other for everything: what the halves find apart is chance, and is not kept.
     relevant = torch.from_numpy(given.validation.relevant.toarray())
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     same = {name: relevant + 0.7 * torch.randn(relevant.shape, generator=generator) for name in ("a", "b")}
     weights, _ = learn(Scored(same, given.validation, given.cold_N), 0)
-    assert weights.all["a"] == pytest.approx(weights.all["b"], rel=0.5)
-    kept = [part for part in (weights.long, weights.cold) if part]
-    assert all(part["a"] == pytest.approx(part["b"], rel=1.0) for part in kept)
+    assert (weights.long, weights.cold) == ({}, {})
+
+
+def test_cold_items_get_weights_of_their_own_where_another_member_knows_them():
+    weights, _ = learn(scored(3, size=500, noise=3.0, long_by=None), 0)
+    assert weights.cold["b"] > 2 * weights.cold["a"]
+    assert weights.all["a"] > 2 * weights.all["b"]
+    assert weights.long == {}
+
+
+def test_cold_items_get_none_where_too_few_of_them_were_liked(monkeypatch):
+    given = scored(3, size=500, noise=3.0, long_by=None)
+    monkeypatch.setattr(fusion_weights, "ENOUGH", given.num_cold() // 2 + 1)
+    assert learn(given, 0)[0].cold == {}
+
+
+# --- the metric of scores held whole
+
+@pytest.mark.parametrize("monitor", ["ndcg@10", "recall@3", "mrr@1", "map@49", "hit@50", "precision@70"])
+@pytest.mark.parametrize("spread", [0, 1, 4, 1e6])
+def test_the_metric_is_to_the_bit_that_of_the_scorer(monitor, spread, monkeypatch):
+    monkeypatch.setattr(fusion_scored, "CHUNK_CELLS", 700)
+    given = scored(4, noise=0.5)
+    validation = replace(given.validation, monitor=monitor)
+    # Rounded to few values, so that much is tied, up to a scorer that says nothing.
+    scores = {name: torch.round(s * spread) for name, s in given.scores.items()}
+    ours = Scored(scores, validation, given.cold_N)
+    weights = Weights({"a": 1.0, "b": 0.5}, {"a": 0.0, "b": 1.0}, {"a": 2.0, "b": 1.0}, 2)
+    rows = np.flatnonzero(np.random.default_rng(1).random(60) < 0.5)
+    for part, which in ((ours, np.arange(60)), (ours.rows(rows), rows), (ours.rows(rows).rows(np.arange(5)), rows[:5])):
+        queries, lengths = validation.queries.rows(which), torch.from_numpy(part.lengths_Q)
+        sums = weights.sum({name: s[torch.from_numpy(which)] for name, s in scores.items()}, lengths, given.cold_N)
+        expected = replace(validation, queries=queries, relevant=validation.relevant[which]).of(sums)
+        assert part.value(weights) == expected
+        assert len(part) == len(which)
 
 
 def test_with_few_queries_nothing_is_learned_for_parts():
@@ -173,12 +212,26 @@ def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop)
     torch.testing.assert_close(found[:, cold], (ease + near)[:, cold])
 
 
-def test_at_most_so_many_queries_are_looked_at():
+def test_at_most_so_many_queries_are_looked_at_and_only_those_who_went_on_to_like_something():
     validation = scored(1).validation
     assert drawn(validation, 60, 0) is validation
     some = drawn(validation, 7, 0)
     assert len(some.queries) == some.relevant.shape[0] == 7
     np.testing.assert_array_equal(some.relevant.toarray(), validation.relevant.toarray()[some.queries.user])
+    liked = validation.relevant.toarray()
+    liked[:5] = 0
+    np.testing.assert_array_equal(drawn(replace(validation, relevant=sp.csr_array(liked)), 60, 0).queries.user,
+                                  np.arange(5, 60))
+
+
+def test_memory_is_that_of_all_members_and_of_their_scores(shop):
+    data = shop.data.training("train")
+    alone = {name: build(shop.recipe(settings)).memory(data)
+             for name, settings in {"ease": Ease(), "near": UserKnn(k=5)}.items()}
+    assert build(fusion(shop, weights=dict.fromkeys(alone, 1.0), ease=Ease(), near=UserKnn(k=5))).memory(
+        data) == sum(alone.values())
+    assert build(fusion(shop, ease=Ease(), near=UserKnn(k=5))).memory(
+        data) == sum(alone.values()) + 4 * 2 * len(data.users) * len(data.items)
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
