@@ -69,7 +69,7 @@ class TwoTower(Head):
                                        context.memo)
         self.towers = Towers(len(data.users), len(data.items), self.texts.size, self.settings, recipe.loss).to(device)
         step = _Step(self, data.interactions, device)
-        rates: list[tuple[torch.nn.Module, float]] = [(self.towers, recipe.optim.learning_rate)]
+        rates: list[tuple[torch.nn.Module, float]] = [(self.towers, recipe.optim.rate())]
         if self.texts.trained:
             rates.append((self.texts, recipe.optim.encoder_learning_rate))
         length = Length(self.stop_after or recipe.optim.epochs, step.num_batches, recipe.optim.epochs)

@@ -38,12 +38,12 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
 
     epochs = cfg.optim.epochs
     # Random weights have nothing to lose, so they are all trained at the rate of the head.
-    encoder_rate = cfg.optim.learning_rate if isinstance(cfg.encoder, Scratch) else cfg.optim.encoder_learning_rate
+    encoder_rate = cfg.optim.rate() if isinstance(cfg.encoder, Scratch) else cfg.optim.encoder_learning_rate
     same = {f"{group}.{key}": value for group in ("objective", "encoder")
             for key, value in to_plain(getattr(cfg, group)).items()}
     trained = train(
         model, lambda epoch, generator: texts.batches(cfg.optim.batch_size, generator), texts.loss,
-        [(model.encoder, encoder_rate), (model, cfg.optim.learning_rate)], cfg.optim,
+        [(model.encoder, encoder_rate), (model, cfg.optim.rate())], cfg.optim,
         Length(epochs, texts.num_batches(cfg.optim.batch_size), epochs),
         Surroundings(device, cfg.seed, run_dir.log, run_dir.checkpoints, run_dir.checkpoints if cfg.resume else None,
                      run_dir.tensorboard, "pretrain", same),

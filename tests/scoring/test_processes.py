@@ -47,9 +47,9 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_figures_of_one_two_and_three_processes_are_the_same_bits(model, tmp_path):
+def test_the_figures_of_one_and_of_three_processes_are_the_same_bits(model, tmp_path):
     found, printed = {}, {}
-    for number in (0, 1, 2, 3):
+    for number in (0, 3):
         folder = tmp_path / str(number)
         folder.mkdir()
         done = start(number, "evaluate", f"model={model}", "block_size=7", "num_bootstrap=200", "device=cpu",
@@ -65,16 +65,16 @@ def test_the_figures_of_one_two_and_three_processes_are_the_same_bits(model, tmp
     assert printed[0].count("ndcg@") >= 1
 
 
-def test_lists_of_two_and_three_processes_are_the_same_bytes(model, tmp_path):
+def test_lists_of_one_and_of_two_processes_are_the_same_bytes(model, tmp_path):
     found = []
-    for number in (0, 2, 3):
+    for number in (0, 2):
         output = tmp_path / f"{number}.jsonl"
         done = start(number, "recommend", f"model={model}", "k=5", "block_size=7", "device=cpu", "queries=all",
                      f"output={output}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("lists made") == 1
         found.append(output.read_bytes())
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     ids = [json.loads(line)["query_id"] for line in found[0].decode().splitlines()]
     assert len(ids) == len(set(ids)) * 5 > 0
 
@@ -89,12 +89,6 @@ def test_a_wrong_setting_is_told_once_and_ends_all_with_its_code(model, tmp_path
     assert done.stderr.count("configuration error") == 1
     assert 2 in exit_codes(done.stderr)
     assert not list(tmp_path.glob("runs/evaluate/*/metrics.json"))
-
-
-def test_training_is_refused_in_several_processes(tiny_prepared, tmp_path):
-    done = start(2, "finetune", f"prepared={tiny_prepared}", "head=popularity", cwd=tmp_path)
-    assert done.stderr.count("start it without torchrun") == 1
-    assert not (tmp_path / "runs").exists()
 
 
 # A worker of its own: a scorer that fails in one block, so in one process.
