@@ -866,4 +866,4 @@ def test_75_k_beyond_the_relevant_items_caps_the_ideal_list_and_the_list_alike()
 
 
 # 76, metrics beside pytrec_eval, ranx, scikit-learn and brute force on generated cases: metrics/test_ranking.py,
-# metrics/test_auc.py, metrics/test_rating.py, scoring/test_properties.py and scoring/test_ties.py.
+# metrics/test_auc.py, metrics/test_rating.py, scoring/test_generated.py and scoring/test_ties.py.
