@@ -90,18 +90,21 @@ class Trained:
 
 def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterable[Batch]],
           loss: Callable[[Batch], torch.Tensor], rates: Rates, settings: AdamW, length: Length,
-          surroundings: Surroundings, validate: Callable[[], float] | None = None) -> Trained:
+          surroundings: Surroundings, validate: Callable[[], float] | None = None,
+          after_step: Callable[[int], None] | None = None) -> Trained:
     """Train `model` in place and leave it in eval mode, with validation at the weights of its best epoch.
 
     `rates` are modules inside `model` with their peak learning rate, together all that is trained. `batches(epoch,
     generator)` gives the `steps_per_epoch` batches of an epoch; they may depend on nothing but its arguments and should
     be light (row numbers), since a resumed run draws those behind it again and drops them. `loss(batch)` is a scalar;
     torch's random stream in it is seeded and restored. `validate()` is called after each epoch in eval mode, higher is
-    better; training stops after `settings.patience` epochs without a new best. Raises DivergedError before a NaN or
-    infinite loss or gradient reaches a weight.
+    better; training stops after `settings.patience` epochs without a new best. `after_step` is called with the number of
+    steps taken, behind each step of the optimiser and while its gradients are still there; what it changes beside
+    parameters must be in persistent buffers, which are part of checkpoints. Raises DivergedError before a NaN or infinite
+    loss or gradient reaches a weight.
     """
     optimizer = build_optimizer(rates, settings)
-    loop = _Loop(model, optimizer, settings, length, surroundings)
+    loop = _Loop(model, optimizer, settings, length, surroundings, after_step)
     with _own_randomness(surroundings), _tensorboard(surroundings.tensorboard) as board:
         if surroundings.resume_from is not None:
             loop.progress, loop.best = load_checkpoint(surroundings.resume_from, model, optimizer, loop.plan)
@@ -119,7 +122,8 @@ class _Loop:
     """The state of one call of `train`."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.AdamW, settings: AdamW, length: Length,
-                 surroundings: Surroundings) -> None:
+                 surroundings: Surroundings, after_step: Callable[[int], None] | None) -> None:
+        self.after_step = after_step
         self.model = model
         self.optimizer = optimizer
         self.settings = settings
@@ -174,6 +178,8 @@ class _Loop:
         self.optimizer.step()
         progress.step, progress.position = progress.step + 1, progress.position + 1
         progress.epoch_loss += loss_value
+        if self.after_step is not None:
+            self.after_step(progress.step)
         self._tell("step", {"step": progress.step}, loss=loss_value, learning_rate=rate)
         if self.surroundings.checkpoints is not None and progress.step % settings.checkpoint_every == 0:
             save_checkpoint(self.surroundings.checkpoints, self.model, self.optimizer, self.best, progress, self.plan)

@@ -247,3 +247,30 @@ def test_every_epoch_has_its_own_batches_and_a_resumed_one_starts_behind_those_i
     assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert rows_seen(resume_from=tmp_path) == seen[18:]
+
+
+def test_what_is_done_after_a_step_sees_its_gradients_and_survives_a_kill(tmp_path):
+    def counted(**where):
+        model = Model()
+        model.register_buffer("total", torch.zeros(3))
+
+        def after_step(step):
+            model.total += model.body[0].weight.grad.abs().sum(0) / step
+            with torch.no_grad():
+                model.body[0].weight[step % 16] *= 0.9  # As AdaLoRA takes rank away.
+
+        log = where.pop("log", lambda event, **values: None)
+        train(model, batches, model, [(model, 0.01)], settings(), Length(4, 5, 4), Surroundings(CPU, 1, log, **where),
+              after_step=after_step)
+        return model
+
+    def killed(event, **values):
+        if values["step"] == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        counted(log=killed, checkpoints=tmp_path)
+    whole, resumed = counted(), counted(resume_from=tmp_path)
+    assert (whole.total > 0).all()
+    assert torch.equal(whole.total, resumed.total)
+    assert same(weights(whole), weights(resumed))
