@@ -73,3 +73,24 @@ class Between:
 
     def below(self) -> list[nn.Module]:
         return [self.layers.model.embeddings, *self.layers.layers[:self.first]]
+
+
+@dataclass(frozen=True)
+class BelowVirtualTokens:
+    """The cut above the token embeddings of a model that peft has wrapped to see virtual tokens first.
+
+    `num_shown` of them come out before the text's own tokens; with prefix tuning none do.
+    """
+
+    wrapped: Any
+    num_shown: int
+
+    def lower(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        return self.wrapped.get_base_model().get_input_embeddings()(ids_RT)
+
+    def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        output = self.wrapped(inputs_embeds=hidden_RTD, attention_mask=mask_RT.long()).last_hidden_state
+        return output[:, self.num_shown:]
+
+    def below(self) -> list[nn.Module]:
+        return []

@@ -33,21 +33,20 @@ class Layers:
             hidden_RTD = layer(hidden_RTD, mask)
         return hidden_RTD
 
+    def check_apart(self, peft: str) -> None:
+        """Raise ConfigError when the layers cannot be run apart from the model."""
+        if self.model.config.model_type not in LAYERED:
+            raise ConfigError(f"peft={peft}: trains the top layers of the encoder apart from the rest, which works for "
+                              f"{', '.join(LAYERED)} and not for '{self.model.config.model_type}'; choose peft=frozen "
+                              f"or peft=none, or for adapters in all layers set peft.num_layers=null")
+
 
 def find_layers(model: Any, peft: str) -> Layers:
-    """Return the model's layers, or raise ConfigError when they cannot be run apart."""
-    if model.config.model_type not in LAYERED:
-        raise ConfigError(f"peft={peft}: trains the top layers of the encoder apart from the rest, which works for "
-                          f"{', '.join(LAYERED)} and not for '{model.config.model_type}'; choose peft=frozen or "
-                          f"peft=none")
+    """Return the model's layers, or raise ConfigError when there is no one list of them."""
     depth = model.config.num_hidden_layers
     found = [(name, module) for name, module in model.named_modules()
              if isinstance(module, nn.ModuleList) and len(module) == depth]
-    assert len(found) == 1, f"{model.config.model_type}: {len(found)} lists of {depth} layers"
+    if len(found) != 1:
+        raise ConfigError(f"peft={peft}: '{model.config.model_type}' has {len(found)} lists of {depth} layers, so it "
+                          f"is not known which to adapt; choose peft=lora with peft.num_layers=null, or peft=frozen")
     return Layers(model, *found[0])
-
-
-def check_depth(num_layers: int, depth: int) -> None:
-    """Raise ConfigError when more layers are to be trained than there are."""
-    if num_layers > depth:
-        raise ConfigError(f"peft.num_layers={num_layers}: the encoder has {depth} layers; choose at most {depth}")

@@ -7,6 +7,7 @@ are not normalised: for all-MiniLM-L6-v2 they are sentence-transformers' before 
 Shapes: R texts of a batch, T tokens of the longest of them, D = `embedding_size`.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from llmrec_cli.encoders.adapt import adapt
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
@@ -21,12 +23,13 @@ from llmrec_cli.encoders.locate import locate
 from llmrec_cli.encoders.packed import PackedTokens, buckets
 from llmrec_cli.encoders.pooling import POOLINGS
 from llmrec_cli.encoders.saving import save_encoder
-from llmrec_cli.errors import ArtifactError
-from llmrec_cli.settings.encoder import EncoderSettings
+from llmrec_cli.errors import ArtifactError, ConfigError
+from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.peft import Frozen, NoPeft, PeftSettings
 
 CHARACTERS_PER_TOKEN = 100
 TOKENIZED_AT_ONCE = 4096
+KEPT_BUCKETS = 8
 
 
 class TextEncoder(nn.Module):
@@ -35,21 +38,23 @@ class TextEncoder(nn.Module):
     Attributes
     ----------
     embedding_size : length of a vector
-    identity : SHA-256 that changes with the base weights; what was trained since is not in it
+    base_identity : SHA-256 that changes with the base weights; what was trained since is not in it
+    is_costly : true: its vectors are worth keeping across runs
     lower_is_frozen : whether `lower` gives the same for ever, so that it may be kept
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: EncoderSettings, peft: PeftSettings, pooling: str = "mean",
-                 identity: str = "", seed: int = 0) -> None:
+    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, peft: PeftSettings,
+                 pooling: str = "mean", identity: str = "", seed: int = 0) -> None:
         super().__init__()
         self.embedding_size: int = model.config.hidden_size
-        self.identity = identity
+        self.base_identity = identity
+        self.is_costly = True
         self.lower_is_frozen = not isinstance(peft, NoPeft)
         self.settings = settings
         self.pooling = pooling
         self.tokenizer = tokenizer
-        self.cut = adapt(model, peft, seed)
-        self.model = model
+        adapted = adapt(model, peft, seed)
+        self.cut, self.model, self.budget = adapted.cut, adapted.model, adapted.budget
         self.train(False)
 
     @property
@@ -62,6 +67,14 @@ class TextEncoder(nn.Module):
         """The token that fills the rest of a row; masked, so any will do where the tokenizer has none."""
         padding = self.tokenizer.pad_token_id
         return 0 if padding is None else int(padding)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over all that decides on a text's vector: base weights, what was trained since, pooling, tokens."""
+        whole = hashlib.sha256(f"{self.base_identity} {self.pooling} {self.settings.max_length}".encode())
+        for name, array in sorted(self.trained_state().items()):
+            whole.update(f"\n{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+        return whole.hexdigest()
 
     def train(self, mode: bool = True) -> "TextEncoder":
         """Switch dropout on or off in what is trained; frozen layers never have any, since their output is kept."""
@@ -118,15 +131,21 @@ class TextEncoder(nn.Module):
 
         A large batch is run in buckets of texts of similar length, without the padding that only longer texts need:
         film titles in a step of 1,024 are two thirds padding, and buckets that fit into the cache run faster still.
+        More than KEPT_BUCKETS of them keep nothing for the backward pass and are run again there, so that one step can
+        see a whole catalogue: gradient caching (Gao et al. 2021), with autograd's own means.
         """
         if mask_RT.numel() <= self.settings.batch_tokens:
             return self._upper(hidden_RTD, mask_RT)
         lengths = mask_RT.sum(1).cpu().numpy()
         parts = list(buckets(lengths, self.settings.batch_tokens))
-        longest = [int(lengths[rows[0]]) for rows in parts]
-        vectors = [self._upper(hidden_RTD[torch.from_numpy(rows).to(mask_RT.device), :length],
-                               mask_RT[torch.from_numpy(rows).to(mask_RT.device), :length])
-                   for rows, length in zip(parts, longest, strict=True)]
+        # What a few buckets keep for the backward pass fits; of many it would not, so they are run again there.
+        again = torch.is_grad_enabled() and len(parts) > KEPT_BUCKETS
+        vectors = []
+        for rows in parts:
+            part_R, longest = torch.from_numpy(rows).to(mask_RT.device), int(lengths[rows[0]])
+            hidden, mask = hidden_RTD[part_R, :longest], mask_RT[part_R, :longest]
+            vectors.append(checkpoint(self._upper, hidden, mask, use_reentrant=False) if again
+                           else self._upper(hidden, mask))
         back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(mask_RT.device)
         return torch.cat(vectors)[back]
 
@@ -152,6 +171,17 @@ class TextEncoder(nn.Module):
         for name, parameter in own.items():
             parameter.copy_(torch.from_numpy(state[name]))
 
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn nothing: a pretrained encoder knows what it knows, and is trained by the loop."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return `trained_state`."""
+        return self.trained_state()
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `state` returned."""
+        self.load_trained_state(state)
+
     def save_pretrained(self, folder: Path) -> None:
         """Write a folder that AutoModel and sentence-transformers load to the same vectors; adapters are merged."""
         save_encoder(folder, self.model, self.tokenizer, self.pooling, self.settings.max_length)
@@ -164,6 +194,9 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
     `folder`, when given, is where the encoder's files were copied to; `seed` starts new adapters. Raises ConfigError
     for what cannot be loaded or trained, ArtifactError for files that cannot be used.
     """
+    if not isinstance(settings, TransformerSettings):
+        raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be run apart or trained; "
+                          f"choose encoder=minilm, hf or pretrained")
     source = locate(settings, folder)
     model, tokenizer = load_model(source.folder), load_tokenizer(source.folder)
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)

@@ -1,4 +1,4 @@
-"""Which of the encoder's parameters are trained."""
+"""Which of the encoder's parameters are trained, and what is added to be trained in their place."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,13 +15,6 @@ class PeftSettings(Settings):
 
 
 @dataclass
-class NoPeft(PeftSettings):
-    """Every parameter of the encoder is trained."""
-
-    kind: str = "none"
-
-
-@dataclass
 class Frozen(PeftSettings):
     """No parameter of the encoder is trained; its vectors are computed once."""
 
@@ -29,20 +22,57 @@ class Frozen(PeftSettings):
 
 
 @dataclass
-class TopLayers(PeftSettings):
-    """The top layers are trained; the hidden states below them are computed once and cached."""
+class TrainedPeft(PeftSettings):
+    """What every choice has that trains something."""
 
-    kind: str = "top_layers"
-    num_layers: int = 2
-    """Top transformer layers that are trained, at least 1."""
-
-    def problems(self) -> Iterator[str]:
-        yield from self.check("num_layers", least=1)
+    adapter: str = ""
+    """Weights to start from: the `adapter` folder of an earlier run with the same encoder and the same `peft`; empty to
+    start anew."""
+    merge: bool = False
+    """Also write `encoder/` in the run directory: the encoder with what was trained in it, for AutoModel and
+    sentence-transformers."""
 
 
 @dataclass
-class Lora(PeftSettings):
-    """Low-rank adaptation (Hu et al. 2022) of the linear layers of the top layers."""
+class NoPeft(TrainedPeft):
+    """Every parameter of the encoder is trained."""
+
+    kind: str = "none"
+
+
+@dataclass
+class LayerPeft(TrainedPeft):
+    """What trains the top layers only: the hidden states below them are computed once and kept."""
+
+    num_layers: int | None = 2
+    """Top layers that are trained or get an adapter, at least 1; null for all layers (slower: nothing can be kept)."""
+    sampled_tokens: int | None = None
+    """Tokens of each text, at least 2, drawn anew each time, that go through the trained layers while training; null
+    for all of them. 16 of 64 are about three times as fast."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("num_layers", least=1)
+        yield from self.check("sampled_tokens", least=2)
+        if self.sampled_tokens is not None and self.num_layers is None:
+            yield (f"sampled_tokens={self.sampled_tokens}: tokens are drawn from the kept hidden states, and with "
+                   f"num_layers=null none are kept; set num_layers, or leave it out")
+
+
+@dataclass
+class TopLayers(LayerPeft):
+    """The top layers themselves are trained."""
+
+    kind: str = "top_layers"
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        if self.num_layers is None:
+            yield "num_layers=null: all layers are trained by peft=none"
+
+
+@dataclass
+class Lora(LayerPeft):
+    """Low-rank adaptation (Hu et al. 2022) of the linear layers."""
 
     kind: str = "lora"
     rank: int = 8
@@ -51,13 +81,109 @@ class Lora(PeftSettings):
     """Scale: the update is multiplied by alpha / rank; above 0."""
     dropout: float = 0.0
     """Dropout on the input of the update, 0 to 1."""
-    num_layers: int | None = 2
-    """Top layers that get an adapter, those below are cached; null for all layers (slower on a CPU)."""
 
     def problems(self) -> Iterator[str]:
-        yield from self.check("rank", "num_layers", least=1)
+        yield from super().problems()
+        yield from self.check("rank", least=1)
         yield from self.check("alpha", above=0)
         yield from self.check("dropout", least=0, most=0.99)
 
 
-PEFTS = {"none": NoPeft, "frozen": Frozen, "top_layers": TopLayers, "lora": Lora}
+@dataclass
+class Dora(Lora):
+    """Weight-decomposed low-rank adaptation (Liu et al. 2024): LoRA on the direction, a length of its own."""
+
+    kind: str = "dora"
+
+
+@dataclass
+class AdaLora(Lora):
+    """Adaptive budget (Zhang et al. 2023): LoRA as a singular value decomposition, pruned to the ranks that matter."""
+
+    kind: str = "adalora"
+    target_rank: int = 4
+    """Mean rank that is left in the end, at least 1 and below `rank`."""
+    warmup_share: float = 0.1
+    """Share of the steps before pruning begins, 0 to 1."""
+    final_share: float = 0.3
+    """Share of the steps after pruning has ended, 0 to 1; together with `warmup_share` below 1."""
+    orthogonality: float = 0.5
+    """Weight of the penalty that keeps the singular vectors orthogonal, at least 0."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("target_rank", least=1, most=self.rank - 1)
+        yield from self.check("warmup_share", "final_share", "orthogonality", least=0)
+        if self.warmup_share + self.final_share >= 1:
+            yield f"final_share={self.final_share}: together with warmup_share={self.warmup_share} must be below 1"
+
+
+@dataclass
+class Ia3(LayerPeft):
+    """Infused adapters (Liu et al. 2022): a factor for each key, value and feed-forward activation."""
+
+    kind: str = "ia3"
+
+
+@dataclass
+class Bottleneck(LayerPeft):
+    """Bottleneck adapters (Houlsby et al. 2019; one behind each layer, as in Pfeiffer et al. 2021)."""
+
+    kind: str = "bottleneck"
+    size: int = 32
+    """Width of the bottleneck, at least 1."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("size", least=1)
+        if self.merge:
+            yield "merge=true: a bottleneck is a layer of its own and cannot be merged into the encoder's"
+
+
+@dataclass
+class VirtualTokens(TrainedPeft):
+    """What puts trained vectors before the text; every layer runs in every step, since all of them see these."""
+
+    num_virtual_tokens: int = 8
+    """Vectors put before each text, at least 1."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("num_virtual_tokens", least=1)
+        if self.merge:
+            yield "merge=true: virtual tokens are no weights of the encoder and cannot be merged into it"
+
+
+@dataclass
+class Prefix(VirtualTokens):
+    """Prefix tuning (Li and Liang 2021): trained keys and values in every layer."""
+
+    kind: str = "prefix"
+
+
+@dataclass
+class Prompt(VirtualTokens):
+    """Prompt tuning (Lester et al. 2021): trained token embeddings before the text."""
+
+    kind: str = "prompt"
+
+
+@dataclass
+class EmbeddingAdapter(TrainedPeft):
+    """A residual low-rank map on the frozen, centred vectors: z = norm(x + dropout(x) A B). Works with any encoder."""
+
+    kind: str = "embedding_adapter"
+    rank: int = 128
+    """Rank of the map, at least 1."""
+    dropout: float = 0.1
+    """Dropout on what goes into the map, 0 to 1."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("rank", least=1)
+        yield from self.check("dropout", least=0, most=0.99)
+        if self.merge:
+            yield "merge=true: the map works on finished vectors and is no part of the encoder"
+
+
+PEFTS = {"none": NoPeft, "frozen": Frozen, "top_layers": TopLayers, "lora": Lora, "dora": Dora, "adalora": AdaLora,
+         "ia3": Ia3, "prefix": Prefix, "prompt": Prompt, "bottleneck": Bottleneck,
+         "embedding_adapter": EmbeddingAdapter}

@@ -1,0 +1,83 @@
+"""AdaLoRA's pruning while training, in a form that a checkpoint can hold."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmrec_cli.settings.peft import AdaLora
+
+PRUNINGS = 50
+"""About how often ranks are taken away between the warm-up and the end."""
+
+
+class RankBudget(nn.Module):
+    """Takes ranks away by their importance (Zhang et al. 2023, eq. 8 to 13); the computing is peft's RankAllocator.
+
+    Its running means and the ranks that are left are buffers here, since peft keeps them in plain dicts and in its
+    config, where a resumed run would have lost them.
+    """
+
+    def __init__(self, model: Any, allocator: Any, settings: AdaLora) -> None:
+        super().__init__()
+        self.allocator, self.settings = allocator, settings
+        self.total_steps = 0
+        # In a tuple, or the model would be a part of this part of it.
+        self._model = (model,)
+        self.names = [name for name, _ in model.named_parameters() if "lora_" in name and "ranknum" not in name]
+        for n, name in enumerate(self.names):
+            like = model.get_parameter(name)
+            self.register_buffer(f"importance_{n}", torch.zeros_like(like))
+            self.register_buffer(f"uncertainty_{n}", torch.zeros_like(like))
+            if "lora_E" in name:
+                self.register_buffer(f"kept_{n}", torch.ones_like(like, dtype=torch.bool))
+        self._share_buffers()
+
+    def plan(self, total_steps: int) -> None:
+        """Set the schedule for this many optimiser steps."""
+        config, settings = self.allocator.peft_config, self.settings
+        self.total_steps = total_steps
+        config.total_step = total_steps
+        config.tinit, config.tfinal = int(settings.warmup_share * total_steps), int(settings.final_share * total_steps)
+        config.deltaT = max(1, (total_steps - config.tinit - config.tfinal) // PRUNINGS)
+
+    def after_step(self, step: int) -> None:
+        """Update the importance and take ranks away; call after each optimiser step, gradients still there."""
+        assert self.total_steps, "plan() first"
+        model, allocator = self._model[0], self.allocator
+        last = self.total_steps - allocator.peft_config.tfinal
+        if step <= last:
+            # peft updates no importance in the step that prunes last; its means are those of the step before.
+            self._share_buffers()
+            _, pattern = allocator.update_and_allocate(model, step, force_mask=step == last)
+            self._take_back(pattern)
+        with torch.no_grad():
+            for n, name in enumerate(self.names):
+                if "lora_E" in name:
+                    model.get_parameter(name).masked_fill_(~self.get_buffer(f"kept_{n}"), 0.0)
+
+    def penalty(self) -> torch.Tensor:
+        """Return the mean distance of the singular vectors' products from the identity (eq. 4), times its weight."""
+        distances = []
+        for name in self.names:
+            weight = self._model[0].get_parameter(name)
+            if "lora_E" not in name:
+                product = weight @ weight.T if "lora_A" in name else weight.T @ weight
+                distances.append(torch.norm(product - torch.eye(len(product), device=weight.device)))
+        return self.settings.orthogonality * torch.stack(distances).mean()
+
+    def _share_buffers(self) -> None:
+        """Let the allocator work on the buffers, which a checkpoint may have filled."""
+        for n, name in enumerate(self.names):
+            self.allocator.ipt[name] = self.get_buffer(f"importance_{n}")
+            self.allocator.exp_avg_ipt[name] = self.get_buffer(f"importance_{n}")
+            self.allocator.exp_avg_unc[name] = self.get_buffer(f"uncertainty_{n}")
+
+    @torch.no_grad()
+    def _take_back(self, pattern: dict[str, list[bool]] | None) -> None:
+        for n, name in enumerate(self.names):
+            self.get_buffer(f"importance_{n}").copy_(self.allocator.exp_avg_ipt[name])
+            self.get_buffer(f"uncertainty_{n}").copy_(self.allocator.exp_avg_unc[name])
+            if pattern is not None and name in pattern:
+                kept = self.get_buffer(f"kept_{n}")
+                kept.copy_(torch.tensor(pattern[name], device=kept.device)[:, None])

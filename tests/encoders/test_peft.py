@@ -1,0 +1,156 @@
+"""Every way of training an encoder starts where it should, moves only what it says, and comes back."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.encoders import text_encoder
+from llmrec_cli.encoders.adapt import merged
+from llmrec_cli.encoders.text_bank import TextBank
+from llmrec_cli.encoders.text_encoder import load_encoder
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.settings.encoder import HuggingFace
+from llmrec_cli.settings.peft import (
+    AdaLora,
+    Bottleneck,
+    Dora,
+    Ia3,
+    Lora,
+    NoPeft,
+    Prefix,
+    Prompt,
+    TopLayers,
+)
+from tests.tiny_models import SENTENCES, save_tiny
+
+CPU = torch.device("cpu")
+TEXTS = list(SENTENCES)
+ADAPTERS = [Lora(), Lora(num_layers=None), Dora(), AdaLora(), Ia3(), Ia3(num_layers=None), Bottleneck(),
+            Bottleneck(num_layers=None)]
+EVERYTHING = [NoPeft(), TopLayers(), *ADAPTERS, Prefix(), Prompt()]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {name: save_tiny(root / name, name) for name in ("bert", "distilbert", "gpt2")}
+
+
+def load(folder, peft, seed=1):
+    return load_encoder(HuggingFace(path=str(folder), max_length=12, batch_tokens=32), peft, CPU, seed=seed)
+
+
+def trained(encoder, steps=6, rate=0.01):
+    """Train the encoder's vectors towards 0 and return it."""
+    bank = TextBank(encoder, TEXTS, CPU)
+    optimizer = torch.optim.AdamW([p for p in encoder.parameters() if p.requires_grad], rate)
+    if encoder.budget is not None:
+        encoder.budget.plan(steps)
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss = encoder.upper(*bank.batch(torch.arange(len(TEXTS)))).square().sum()
+        if encoder.budget is not None:
+            loss = loss + encoder.budget.penalty()
+        loss.backward()
+        assert [n for n, p in encoder.named_parameters() if p.requires_grad and p.grad is None] == []
+        optimizer.step()
+        if encoder.budget is not None:
+            encoder.budget.after_step(step + 1)
+    return encoder
+
+
+@pytest.mark.parametrize("peft", ADAPTERS, ids=lambda p: f"{p.kind}-{p.num_layers}")
+def test_an_adapter_changes_nothing_before_it_is_trained(folders, peft):
+    for architecture in ("bert", "distilbert"):
+        expected = load(folders[architecture], None).encode(TEXTS)
+        np.testing.assert_allclose(load(folders[architecture], peft).encode(TEXTS), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("peft", EVERYTHING, ids=lambda p: p.kind + str(getattr(p, "num_layers", "")))
+def test_what_was_trained_comes_back_in_another_encoder_of_the_same_base(folders, peft):
+    before = load(folders["bert"], peft).encode(TEXTS)
+    encoder = trained(load(folders["bert"], peft))
+    after = encoder.encode(TEXTS)
+    assert abs(after - before).max() > 1e-4
+    other = load(folders["bert"], peft, seed=2)
+    other.load_trained_state(encoder.trained_state())
+    np.testing.assert_array_equal(other.encode(TEXTS), after)
+
+
+@pytest.mark.parametrize("peft", [Lora(num_layers=None), Dora(num_layers=None), Ia3(num_layers=None),
+                                  Bottleneck(num_layers=None), Prefix(), Prompt()], ids=lambda p: p.kind)
+def test_a_decoder_takes_adapters_in_all_layers_and_virtual_tokens(folders, peft):
+    encoder = load(folders["gpt2"], peft)
+    before = encoder.encode(TEXTS)
+    assert abs(trained(encoder).encode(TEXTS) - before).max() > 1e-4
+
+
+@pytest.mark.parametrize("peft", [Lora(), Dora(), AdaLora(), Ia3()], ids=lambda p: p.kind)
+def test_a_merged_encoder_is_a_plain_one_with_the_same_vectors(folders, peft):
+    encoder = trained(load(folders["bert"], peft))
+    plain = merged(encoder.model)
+    assert plain.state_dict().keys() == load(folders["bert"], None).model.state_dict().keys()
+    tokens = encoder.tokenize(TEXTS[:1])
+    ids = torch.from_numpy(tokens[0])[None]
+    hidden = plain.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    np.testing.assert_allclose(hidden.mean(1).detach().numpy(), encoder.encode(TEXTS[:1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("peft", [Bottleneck(), Prompt(), Prefix()], ids=lambda p: p.kind)
+def test_what_has_no_place_in_the_weights_is_not_merged(folders, peft):
+    with pytest.raises(ConfigError, match="cannot be merged"):
+        merged(load(folders["bert"], peft).model)
+
+
+def test_prefixes_are_refused_where_a_model_takes_none(folders):
+    with pytest.raises(ConfigError, match=r"peft=prefix: 'distilbert'.*peft=prompt"):
+        load(folders["distilbert"], Prefix())
+
+
+def test_adalora_leaves_the_mean_rank_that_was_asked_for(folders):
+    encoder = trained(load(folders["bert"], AdaLora(rank=8, target_rank=3)), steps=10)
+    ranks = [parameter for name, parameter in encoder.named_parameters() if "lora_E" in name]
+    assert len(ranks) == 12
+    assert sum(int((rank != 0).sum()) for rank in ranks) == 3 * 12
+
+
+def test_adalora_goes_on_from_its_buffers_as_if_it_had_never_stopped(folders):
+    def run(encoder, start, stop):
+        encoder.budget.plan(10)
+        bank = TextBank(encoder, TEXTS, CPU)
+        parameters = [p for p in encoder.parameters() if p.requires_grad]
+        for step in range(start, stop):
+            for p in parameters:
+                p.grad = None
+            encoder.upper(*bank.batch(torch.arange(len(TEXTS)))).square().sum().backward()
+            with torch.no_grad():
+                for p in parameters:
+                    p -= 0.01 * p.grad
+            encoder.budget.after_step(step + 1)
+        return encoder
+
+    whole = run(load(folders["bert"], AdaLora()), 0, 10)
+    for stop in (4, 8):  # while ranks are taken away, and after
+        first = run(load(folders["bert"], AdaLora()), 0, stop)
+        second = load(folders["bert"], AdaLora())
+        second.load_trained_state(first.trained_state())
+        second.budget.load_state_dict(first.budget.state_dict())
+        run(second, stop, 10)
+        for name, array in whole.trained_state().items():
+            np.testing.assert_array_equal(second.trained_state()[name], array, err_msg=name)
+
+
+def test_gradient_caching_gives_the_gradients_of_one_large_batch(folders, monkeypatch):
+    texts = [f"{a} {b}" for a in TEXTS for b in TEXTS]
+
+    def gradients(batch_tokens, kept_buckets):
+        monkeypatch.setattr(text_encoder, "KEPT_BUCKETS", kept_buckets)
+        encoder = load_encoder(HuggingFace(path=str(folders["bert"]), max_length=12, batch_tokens=batch_tokens),
+                               TopLayers(), CPU)
+        bank = TextBank(encoder, texts, CPU)
+        vectors = torch.nn.functional.normalize(encoder.upper(*bank.batch(torch.arange(len(texts)))), dim=1)
+        (vectors @ vectors.T * 5).logsumexp(1).sum().backward()
+        return [p.grad for p in encoder.parameters() if p.requires_grad]
+
+    for cached, whole in zip(gradients(32, 0), gradients(10_000, 8), strict=True):
+        torch.testing.assert_close(cached, whole, rtol=1e-4, atol=1e-5)
