@@ -61,7 +61,9 @@ def _find(settings: EncoderSettings) -> Path:
     if isinstance(settings, Pretrained):
         run = run_dir.latest("pretrain", settings.path, "encoder.path")
         return run if (run / "config.json").is_file() else run_dir.RunDir(run).encoder
-    assert isinstance(settings, Scratch)
+    if not isinstance(settings, Scratch):
+        raise ConfigError(f"encoder={settings.kind}: has no transformer that could be trained; choose encoder=minilm, "
+                          f"hf or pretrained")
     raise ConfigError("encoder=scratch: has random weights, which only `llmrec pretrain` can make use of; run "
                       "`llmrec pretrain encoder=scratch` and then choose encoder=pretrained")
 

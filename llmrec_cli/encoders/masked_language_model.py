@@ -19,7 +19,7 @@ from llmrec_cli.encoders.locate import locate
 from llmrec_cli.encoders.scratch import new_masked_language_model
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.settings.encoder import EncoderSettings, Scratch
+from llmrec_cli.settings.encoder import Scratch, TransformerSettings
 from llmrec_cli.settings.peft import NoPeft
 
 Head = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -52,7 +52,8 @@ class MaskedLanguageModel(nn.Module):
     head_is_new : whether the head began with random weights
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: EncoderSettings, pooling: str, head_is_new: bool) -> None:
+    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, pooling: str,
+                 head_is_new: bool) -> None:
         super().__init__()
         self.model = model
         self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), pooling)
@@ -65,7 +66,7 @@ class MaskedLanguageModel(nn.Module):
         return self.head(self.model, hidden_RTD[chosen_RT])
 
 
-def load(settings: EncoderSettings, texts: list[str], seed: int, device: torch.device) -> MaskedLanguageModel:
+def load(settings: TransformerSettings, texts: list[str], seed: int, device: torch.device) -> MaskedLanguageModel:
     """Return the encoder that `settings` names with its head, or with encoder=scratch a new one for `texts`.
 
     Raises ConfigError for encoders that have no masked tokens.

@@ -2,25 +2,66 @@
 
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from llmrec_cli.encoders.locate import locate
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, MiniLM
+from llmrec_cli.settings.encoder import (
+    Concat,
+    EncoderSettings,
+    HuggingFace,
+    MiniLM,
+    Pretrained,
+    Scratch,
+    Static,
+    TransformerSettings,
+)
 
 INSIDE = re.compile(r"encoders/[0-9a-f]{16}")
 NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "1_Pooling")
 
 
-def bundle(settings: EncoderSettings, folder: Path) -> tuple[EncoderSettings, str]:
-    """Copy an encoder into the model folder and return settings that name it there, and its identity.
+def bundle(settings: EncoderSettings, folder: Path) -> tuple[EncoderSettings, dict[str, str]]:
+    """Copy an encoder's files into the model folder; return settings that name them there, and what each hashes to.
 
-    MiniLM is a package with a known hash and stays where it is.
+    MiniLM is a package with a known hash and stays where it is. What lsa and tfidf learned is with the head.
     """
+    if isinstance(settings, Concat):
+        moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}
+        parts = {name: replace(part, encoder=encoder) for name, (part, encoder, _) in moved.items()}
+        return replace(settings, parts=parts), {key: value for *_, found in moved.values()
+                                                for key, value in found.items()}
+    if isinstance(settings, MiniLM) or (isinstance(settings, Static) and not settings.path):
+        return settings, {"minilm": locate(MiniLM()).identity}
+    if isinstance(settings, Static):
+        place, identity = _copied(HuggingFace(path=settings.path), folder)
+        return replace(settings, path=place), {place: identity}
+    if isinstance(settings, TransformerSettings):
+        place, identity = _copied(settings, folder)
+        shared: dict[str, Any] = {item.name: getattr(settings, item.name) for item in fields(TransformerSettings)}
+        return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: identity}
+    return settings, {}
+
+
+def resolved(settings: EncoderSettings, folder: Path) -> EncoderSettings:
+    """Return the settings of a saved model with the encoder's path in the model folder, and nowhere else."""
+    if isinstance(settings, Concat):
+        return replace(settings, parts={name: replace(part, encoder=resolved(part.encoder, folder))
+                                        for name, part in settings.parts.items()})
+    if isinstance(settings, (Pretrained, Scratch)):
+        raise _strange(folder, f"kind={settings.kind}")
+    if isinstance(settings, HuggingFace) or (isinstance(settings, Static) and settings.path):
+        if not INSIDE.fullmatch(settings.path) or (isinstance(settings, HuggingFace) and settings.allow_download):
+            raise _strange(folder, f"path={settings.path}")
+        return replace(settings, path=str(folder / settings.path))
+    return settings
+
+
+def _copied(settings: TransformerSettings, folder: Path) -> tuple[str, str]:
+    """Copy the encoder's folder, unless it is there, and return its place in the model folder and its identity."""
     source = locate(settings)
-    if isinstance(settings, MiniLM):
-        return settings, source.identity
     place = f"encoders/{source.identity[:16]}"
     if not (folder / place).exists():
         (folder / place).mkdir(parents=True)
@@ -28,15 +69,9 @@ def bundle(settings: EncoderSettings, folder: Path) -> tuple[EncoderSettings, st
             for file in source.folder.glob(pattern):
                 copy = shutil.copytree if file.is_dir() else shutil.copy2
                 copy(file, folder / place / file.name)
-    moved = HuggingFace(path=place, max_length=settings.max_length, batch_tokens=settings.batch_tokens)
-    return moved, source.identity
+    return place, source.identity
 
 
-def resolved(settings: EncoderSettings, folder: Path) -> EncoderSettings:
-    """Return the settings of a saved model with the encoder's path in the model folder, and nowhere else."""
-    if not isinstance(settings, HuggingFace):
-        return settings
-    if not INSIDE.fullmatch(settings.path) or settings.allow_download:
-        raise ArtifactError(f"{folder / 'config.yaml'}: encoder.path={settings.path}: a model's encoder is inside its "
-                            f"own folder, encoders/<hash>; the file was edited, train the model again")
-    return replace(settings, path=str(folder / settings.path))
+def _strange(folder: Path, what: str) -> ArtifactError:
+    return ArtifactError(f"{folder / 'config.yaml'}: encoder.{what}: a model's encoder is inside its own folder, "
+                         f"encoders/<hash>; the file was edited, train the model again")

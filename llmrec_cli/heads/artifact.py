@@ -134,8 +134,8 @@ def _portable(recipe: Recipe, folder: Path) -> tuple[Recipe, dict[str, str]]:
     identities: dict[str, str] = {}
 
     def one(encoder: Any) -> Any:
-        moved, identity = bundle(encoder, folder)
-        identities[getattr(moved, "path", "") or moved.kind] = identity
+        moved, found = bundle(encoder, folder)
+        identities.update(found)
         return moved
 
     return _mapped(recipe, one), identities

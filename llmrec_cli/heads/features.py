@@ -13,7 +13,7 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.text_vectors import TextVectors
-from llmrec_cli.heads.words import Words
+from llmrec_cli.encoders.words import Words
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.heads.features import FeatureWeights
 

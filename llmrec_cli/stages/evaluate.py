@@ -17,7 +17,7 @@ from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.words import Words
+from llmrec_cli.encoders.words import Words
 from llmrec_cli.ingest.beside import read_rows
 from llmrec_cli.metrics.beyond_accuracy import Vectors
 from llmrec_cli.report.content import main_cutoff

@@ -26,14 +26,16 @@ class Words:
         self.index: dict[str, int] = {}
         self.idf_V: np.ndarray = np.zeros(0, np.float32)
 
-    def fit(self, texts: Iterable[str]) -> None:
-        """Learn which words at least two texts have, and how rare each is."""
+    def fit(self, texts: Iterable[str], most: int | None = None) -> None:
+        """Learn which words at least two texts have, and how rare each is; of these the `most` that most texts have."""
         num_texts, frequency = 0, dict[str, int]()
         for text in texts:
             num_texts += 1
             for word in set(split_words(text)):
                 frequency[word] = frequency.get(word, 0) + 1
         kept = sorted(word for word, number in frequency.items() if number >= 2)
+        if most is not None:
+            kept = sorted(sorted(kept, key=lambda word: -frequency[word])[:most])
         self.index = {word: n for n, word in enumerate(kept)}
         counts = np.array([frequency[word] for word in kept], np.float32)
         self.idf_V = (np.log((1 + num_texts) / (1 + counts)) + 1).astype(np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from llmrec_cli.heads.words import Words, split_words
+from llmrec_cli.encoders.words import Words, split_words
 
 
 @pytest.mark.parametrize(("text", "words"), [

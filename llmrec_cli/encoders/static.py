@@ -1,0 +1,89 @@
+"""Static vectors: the mean of a transformer's token embeddings, without its layers.
+
+Shapes: T texts, V tokens of the vocabulary, D dimensions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.encoders.base import identity_of
+from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
+from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.text_encoder import CHARACTERS_PER_TOKEN
+from llmrec_cli.errors import ArtifactError
+from llmrec_cli.settings.encoder import HuggingFace, MiniLM, Static
+
+
+class StaticEncoder:
+    """The weighted mean of the embeddings of a text's tokens; zeros for a text without any.
+
+    A token's weight is its inverse document frequency among the items, log((1 + texts) / (1 + texts with it)) + 1, as
+    frequent tokens say little (Arora et al. 2017 weigh by a / (a + frequency) to the same end); or all weigh the same.
+    Special tokens are left out: every text has them.
+    """
+
+    is_costly = False
+
+    def __init__(self, settings: Static) -> None:
+        self.settings = settings
+        source = locate(HuggingFace(path=settings.path) if settings.path else MiniLM())
+        model = load_model(source.folder)
+        self.tokenizer = load_tokenizer(source.folder)
+        check_tokenizer(source.folder, self.tokenizer, model.config, 1)
+        self.base_identity = source.identity
+        self.embeddings_VD: np.ndarray = model.get_input_embeddings().weight.detach().numpy().copy()
+        self.weights_V: np.ndarray = np.ones(len(self.embeddings_VD), np.float32)
+
+    @property
+    def embedding_size(self) -> int:
+        """D."""
+        return self.embeddings_VD.shape[1]
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over the embeddings' model, the weights and the number of tokens kept."""
+        return identity_of(f"static {self.base_identity} {self.settings.max_length}", self.state())
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn how rare each token is."""
+        if self.settings.weighting == "idf":
+            counts_TV = self._counts(texts)
+            frequency_V = np.bincount(counts_TV.indices, minlength=len(self.weights_V))
+            self.weights_V = (np.log((1 + len(texts)) / (1 + frequency_V)) + 1).astype(np.float32)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float32 vectors (num_texts, D)."""
+        counts_TV = self._counts(texts)
+        row = np.repeat(np.arange(len(texts)), np.diff(counts_TV.indptr))
+        weights = counts_TV.data * self.weights_V[counts_TV.indices]
+        totals_T = np.bincount(row, weights, minlength=len(texts))
+        weights = (weights / totals_T[row]).astype(np.float32)
+        shares_TV = sp.csr_array((weights, counts_TV.indices, counts_TV.indptr), shape=counts_TV.shape)
+        return np.asarray(shares_TV @ self.embeddings_VD, np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the tokens' weights, where they were learned."""
+        return {"weights": self.weights_V} if self.settings.weighting == "idf" else {}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `state` returned."""
+        if self.settings.weighting == "idf":
+            if state["weights"].shape != self.weights_V.shape:
+                raise ArtifactError(f"encoder=static: weights of {len(state['weights'])} tokens for the embeddings of "
+                                    f"{len(self.weights_V)}; load them with the model they were learned with")
+            self.weights_V = state["weights"]
+
+    def _counts(self, texts: Sequence[str]) -> sp.csr_array:
+        """Return how often each text has each token, CSR float32 (T, V)."""
+        longest = CHARACTERS_PER_TOKEN * self.settings.max_length
+        tokens = self.tokenizer([str(text)[:longest] for text in texts], truncation=True,
+                                max_length=self.settings.max_length, add_special_tokens=False,
+                                return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
+        indptr = np.cumsum([0, *map(len, tokens)])
+        indices = np.array([token for text in tokens for token in text], np.int64)
+        counts = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr),
+                              shape=(len(texts), len(self.embeddings_VD)))
+        counts.sum_duplicates()
+        return counts
