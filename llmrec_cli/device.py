@@ -1,12 +1,19 @@
 """Which device to compute on; never another than the one asked for."""
 
+import os
+
 import torch
 
 from llmrec_cli.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means; raise ConfigError if it is not there."""
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means; raise ConfigError if it is not there.
+
+    Of several processes that torchrun started on a machine, each has a GPU of its own.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and name != "cpu" and torch.cuda.is_available():
+        return _own_gpu(name, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda"):
@@ -17,3 +24,15 @@ def choose_device(name: str) -> torch.device:
         if number >= torch.cuda.device_count():
             raise ConfigError(f"device={name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
     return torch.device(name)
+
+
+def _own_gpu(name: str, local_rank: int, num_processes: int) -> torch.device:
+    if name.startswith("cuda:") and num_processes > 1:
+        raise ConfigError(f"device={name}: is one GPU, and each of the {num_processes} processes needs its own; choose "
+                          f"device=cuda")
+    if num_processes > torch.cuda.device_count():
+        raise ConfigError(f"device={name}: {num_processes} processes and {torch.cuda.device_count()} GPUs; start as "
+                          f"many processes as there are GPUs (torchrun --nproc_per_node), or choose device=cpu")
+    device = torch.device(name if name.startswith("cuda:") else f"cuda:{local_rank}")
+    torch.cuda.set_device(device)
+    return device

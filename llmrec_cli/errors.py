@@ -65,3 +65,10 @@ class LockedError(LlmrecError):
 
     exit_code = 75
     kind = "locked"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's and numpy's error, a GPU's, or what torch's allocator on the CPU says."""
+    # By name, since torch is not to be loaded for it.
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))

@@ -130,6 +130,15 @@ def _in_need_of_room(path: Path) -> Iterator[None]:
                             f"space or choose another place than {path}") from error
 
 
+def require_room(folder: Path, num_bytes: int, what: str) -> None:
+    """Raise ResourceError where the disk that `folder` is on, or will be on, has fewer bytes free."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < num_bytes:
+        raise ResourceError(f"{existing}: {free / 2**20:,.0f} MiB are free, and {what} takes {num_bytes / 2**20:,.0f} "
+                            f"MiB; free space or choose another place with run_dir=<folder>")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
     with writing(path), whole_file(path) as temporary:

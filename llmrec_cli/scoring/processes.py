@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmrec_cli.errors import ConfigError, LlmrecError
 
-SHARED = ("evaluate", "recommend")
+if TYPE_CHECKING:
+    import torch
+
+SHARED = ("pretrain", "finetune", "evaluate", "recommend")
 """Commands whose work is shared; the others run in one process."""
 STORE_SECONDS = 5
 
@@ -33,9 +36,14 @@ def count() -> int:
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return int(os.environ["RANK"]) if count() > 1 else 0
+
+
 def is_first() -> bool:
     """Return whether this is the process that writes and prints."""
-    return count() == 1 or os.environ["RANK"] == "0"
+    return rank() == 0
 
 
 def join(command: str) -> None:
@@ -45,10 +53,11 @@ def join(command: str) -> None:
     if command not in SHARED:
         raise ConfigError(f"{command}: runs in one process; start it without torchrun ({' and '.join(SHARED)} share "
                           f"their work)")
+    import torch
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        dist.init_process_group("gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 def leave_to_first() -> None:
@@ -79,6 +88,39 @@ def dealt(work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Res
             if isinstance(one, LlmrecError):
                 raise one
         yield from results[:len(tasks) - start]
+
+
+def summed(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Return the sum of a tensor over all processes, the same bits in each; `tensor` itself is overwritten."""
+    if count() > 1:
+        import torch.distributed as dist
+
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def largest(numbers: list[int]) -> list[int]:
+    """Return the largest of each of the numbers, at least 0, among all processes."""
+    if count() == 1:
+        return [int(number) for number in numbers]
+    import torch
+    import torch.distributed as dist
+
+    found = torch.tensor(numbers, dtype=torch.int64)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return found.tolist()
+
+
+def of_first(number: float) -> float:
+    """Return the number that the first process has."""
+    if count() == 1:
+        return number
+    import torch
+    import torch.distributed as dist
+
+    told = torch.tensor([number], dtype=torch.float64)
+    dist.broadcast(told, 0)
+    return float(told)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from llmrec_cli.settings.base import Settings
 
 @dataclass
 class AdamW(Settings):
-    """AdamW (Loshchilov and Hutter 2019) with linear warm-up and linear decay to zero."""
+    """AdamW (Loshchilov and Hutter 2019) with warm-up and a schedule."""
 
     kind: str = "adamw"
     """The option's name; choose with optim=<name>."""
@@ -23,8 +23,20 @@ class AdamW(Settings):
     """Most passes over the training interactions, at least 1."""
     batch_size: int = 1024
     """Most interactions (finetune) or texts (pretrain) a step, at least 1."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one step, at least 1: a larger batch in no more memory."""
+    schedule: str = "linear"
+    """linear | cosine | constant: how the learning rate falls to 0 after the warm-up, or that it does not."""
     warmup_share: float = 0.1
     """Share of all steps in which the learning rate rises, 0 to 1."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each layer of the text encoder to the one below, above 0, at most 1; 1 for the
+    same rate in all."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, 0 to below 1, which is what is validated and kept; 0 for the weights
+    themselves."""
+    precision: str = "float32"
+    """float32 | bfloat16: of the matrix products in training; weights, gradients and moments are float32 always."""
     max_gradient_norm: float = 1.0
     """Gradients are clipped to this norm, above 0."""
     patience: int = 3
@@ -39,8 +51,14 @@ class AdamW(Settings):
     def problems(self) -> Iterator[str]:
         yield from self.check("learning_rate", "encoder_learning_rate", "max_gradient_norm", above=0)
         yield from self.check("weight_decay", least=0)
-        yield from self.check("epochs", "batch_size", "patience", "checkpoint_every", least=1)
+        yield from self.check("epochs", "batch_size", "accumulate", "patience", "checkpoint_every", least=1)
         yield from self.check("warmup_share", least=0, most=1)
+        yield from self.check("layer_decay", above=0, most=1)
+        yield from self.check("ema", least=0)
+        if self.ema >= 1:
+            yield f"ema={self.ema}: must be below 1, at which the first weights would stay for ever"
+        yield from self.check("schedule", among=("linear", "cosine", "constant"))
+        yield from self.check("precision", among=("float32", "bfloat16"))
 
 
 OPTIMS = {"adamw": AdamW}

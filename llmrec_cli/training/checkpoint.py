@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from llmrec_cli.data.manifest import check_files, sha256
-from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.run_dir import whole_folder, write_json
+from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
+from llmrec_cli.run_dir import clear_leftovers, whole_folder, write_json, writing
 
-FORMAT = 1
+FORMAT = 2
+ADDED = {1: {"optim.accumulate": 1, "optim.schedule": "linear", "optim.layer_decay": 1.0, "optim.ema": 0.0,
+             "optim.precision": "float32"}}
+"""What plans of earlier formats did not say, and what held for them."""
 KEPT = 2
 STATE, PROGRESS, MANIFEST = "state.safetensors", "progress.json", "manifest.json"
 
@@ -38,6 +42,8 @@ class Progress:
     epoch_loss : sum of the losses of those batches
     losses, values : mean training loss and validation value of each finished epoch
     best_epoch : epochs trained when the validation value was best; 0 before the first validation
+    parts : parts that a step is computed in, more than 1 after memory ran out
+    shrunk : times that the model was made to hold less at a time
     """
 
     step: int = 0
@@ -47,9 +53,22 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     best_epoch: int = 0
+    parts: int = 1
+    shrunk: int = 0
 
 
-Best = dict[str, torch.Tensor]
+@dataclass
+class Weights:
+    """Copies of the trained parameters, by name, that training holds beside them.
+
+    Attributes
+    ----------
+    best : those of the best epoch, none before the first validation
+    average : their moving average, none where none is kept
+    """
+
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -63,8 +82,14 @@ def kept_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in model.named_buffers() if name in persistent}
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: Best, progress: Progress,
-                    plan: dict[str, Any]) -> None:
+def size_of(model: nn.Module, num_copies: int) -> int:
+    """Return the bytes of a checkpoint: parameters, two moments of each, copies of them, and buffers."""
+    parameters = sum(p.numel() * p.element_size() for p in trained_parameters(model).values())
+    return (3 + num_copies) * parameters + sum(b.numel() * b.element_size() for b in kept_buffers(model).values())
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Weights,
+                    progress: Progress, plan: dict[str, Any]) -> None:
     """Write a checkpoint under `folder` and remove all but the newest ones.
 
     `plan` is what must be the same when training goes on: settings, seed, lengths.
@@ -72,60 +97,79 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     parameters = trained_parameters(model)
     tensors = {f"model/{name}": p.detach() for name, p in parameters.items()}
     tensors |= {f"buffer/{name}": t for name, t in kept_buffers(model).items()}
-    tensors |= {f"best/{name}": t for name, t in best.items()}
+    tensors |= {f"best/{name}": t for name, t in weights.best.items()}
+    tensors |= {f"average/{name}": t for name, t in weights.average.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value
-    tensors |= _random_states(next(iter(parameters.values())).device)
+    tensors |= random_states(next(iter(parameters.values())).device)
     with whole_folder(folder / f"step-{progress.step:06d}") as temporary:
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary / STATE)
+        try:
+            save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary / STATE)
+        except SafetensorError as error:
+            raise ResourceError(f"{folder}: a checkpoint cannot be written ({error}); free space or choose another "
+                                f"place") from error
         write_json(temporary / PROGRESS, {"progress": asdict(progress), "plan": plan})
         write_json(temporary / MANIFEST, {
             "format": FORMAT, "files": {name: sha256(temporary / name) for name in (STATE, PROGRESS)}})
     for old in checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
+        _remove(old)
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
-                    plan: dict[str, Any]) -> tuple[Progress, Best]:
-    """Put model, optimiser and random states back to the newest complete checkpoint under `folder`.
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, weights: Weights,
+                    plan: dict[str, Any]) -> Progress:
+    """Put model, optimiser, `weights` and random states back to the newest complete checkpoint under `folder`.
 
     Returns a fresh Progress when there is none: the run was interrupted before its first. Raises ArtifactError when the
     newest is damaged or belongs to another model, ConfigError when it was made under another plan.
     """
     found = checkpoints(folder)
     if not found:
-        return Progress(), {}
+        return Progress()
     path = found[-1]
     remedy = f"remove {path} to go on from the one before, or start anew without resume="
-    check_files(path, _files(path / MANIFEST, remedy), remedy)
+    written, files = _manifest(path / MANIFEST, remedy)
+    check_files(path, files, remedy)
+    if extra := sorted({file.name for file in path.iterdir()} - {STATE, PROGRESS, MANIFEST}):
+        raise ArtifactError(f"{path}: {', '.join(extra)} is no file of a checkpoint; {remedy}")
     content = _read(path / PROGRESS)
-    _check_plan(path, content["plan"], plan)
+    _check_plan(path, ADDED.get(written, {}) | content["plan"], plan)
     tensors = load_file(path / STATE)
     parameters = trained_parameters(model)
     buffers = kept_buffers(model)
     _check_names(path, {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(("model/", "buffer/"))},
                  {**parameters, **buffers})
-    best: Best = {}
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"model/{name}"])
-            if f"best/{name}" in tensors:
-                best[name] = tensors[f"best/{name}"].to(parameter.device)
+            for key, copies in (("best", weights.best), ("average", weights.average)):
+                if f"{key}/{name}" in tensors:
+                    copies[name] = tensors[f"{key}/{name}"].to(parameter.device)
             state = {key: tensors[f"optimizer/{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
                      if f"optimizer/{key}/{name}" in tensors}
             if state:
                 optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in state.items()}
         for name, buffer in buffers.items():
             buffer.copy_(tensors[f"buffer/{name}"])
-    _set_random_states(tensors, next(iter(parameters.values())).device)
-    return Progress(**content["progress"]), best
+    set_random_states(tensors, next(iter(parameters.values())).device)
+    return Progress(**content["progress"])
 
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove all checkpoints under `folder`: those of another run, or of one that has ended."""
-    for path in folder.glob("step-*"):
-        shutil.rmtree(path)
+    for path in sorted(folder.glob("step-*")):
+        _remove(path)
+
+
+def clear_away(folder: Path) -> None:
+    """Remove what a run that was killed left half written or half removed under `folder`."""
+    whole = checkpoints(folder)
+    # A name of ours, or that of a checkpoint that was about to be there: .step-000012.abcdefgh.new.
+    names = {re.match(r"\.?(step-\d+)", path.name) for path in folder.glob("*step-*")}
+    for name in sorted({match[1] for match in names if match}):
+        clear_leftovers(folder / name)
+        if folder / name not in whole:
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -135,28 +179,39 @@ def checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def _random_states(device: torch.device) -> dict[str, torch.Tensor]:
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; one that is half removed is none, since its manifest goes first."""
+    with writing(path):
+        (path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(path)
+
+
+def random_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the states of torch's random streams, by name."""
     states = {"random/cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["random/cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def _set_random_states(tensors: dict[str, torch.Tensor], device: torch.device) -> None:
+def set_random_states(tensors: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Set torch's random streams to what `random_states` returned."""
     torch.set_rng_state(tensors["random/cpu"])
     if device.type == "cuda" and "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
 
 
-def _files(manifest: Path, remedy: str) -> dict[str, str]:
+def _manifest(manifest: Path, remedy: str) -> tuple[int, dict[str, str]]:
+    """Return the format of a checkpoint, and the SHA-256 of its files by name."""
     content = _read(manifest)
-    if not isinstance(content, dict) or set(content.get("files", ())) != {STATE, PROGRESS}:
+    if not isinstance(content, dict) or not isinstance(content.get("files"), dict) or \
+            set(content["files"]) != {STATE, PROGRESS}:
         raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {remedy}")
-    if content.get("format") != FORMAT:
-        raise ArtifactError(f"{manifest}: format {content.get('format')} is not {FORMAT}, the one this llmrec reads; "
-                            f"upgrade llmrec, or {remedy}")
-    files: dict[str, str] = content["files"]
-    return files
+    written = content.get("format")
+    if not isinstance(written, int) or written not in {FORMAT, *ADDED}:
+        raise ArtifactError(f"{manifest}: format {written} is not one that this llmrec reads, {FORMAT} or an earlier "
+                            f"one; upgrade llmrec, or {remedy}")
+    return written, content["files"]
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,118 +1,73 @@
 """The one training loop. It is given a model, a loss, batches and perhaps a validation, and never names a head."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from llmrec_cli.errors import DivergedError
+from llmrec_cli.run_dir import require_room
+from llmrec_cli.scoring import processes
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.training.checkpoint import (
-    Best,
     Progress,
+    Weights,
+    clear_away,
     load_checkpoint,
+    random_states,
     remove_checkpoints,
     save_checkpoint,
+    set_random_states,
+    size_of,
     trained_parameters,
 )
+from llmrec_cli.training.curves import Curves
+from llmrec_cli.training.ema import Ema
+from llmrec_cli.training.interrupts import Interrupts, Stopped
 from llmrec_cli.training.optim import Rates, build_optimizer, learning_rate_share, set_learning_rate
-from llmrec_cli.training.progress import display
+from llmrec_cli.training.progress import Display, display
+from llmrec_cli.training.step import Gradients, Loss, Shrink, Split
+from llmrec_cli.training.terms import Length, Surroundings, Trained
 
 Batch = TypeVar("Batch")
 
 
-@dataclass(frozen=True)
-class Length:
-    """How long training lasts.
-
-    Attributes
-    ----------
-    num_epochs : epochs to run, fewer when validation stops it
-    steps_per_epoch : batches of every epoch
-    schedule_epochs : epochs after which the learning rate would be 0; a refit of 3 epochs out of 20 keeps 20 here
-    """
-
-    num_epochs: int
-    steps_per_epoch: int
-    schedule_epochs: int
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Where training takes place and whom it tells.
-
-    Attributes
-    ----------
-    device : where the model is
-    seed : of batches and dropout
-    log : called with an event and its values
-    checkpoints : folder for checkpoints; None to write none
-    resume_from : folder whose newest checkpoint is gone on from; None to start anew
-    tensorboard : folder for TensorBoard events; None to write none
-    title : what the progress is headed with
-    same : what else must be the same when training is gone on with, by the key to name when it is not
-    """
-
-    device: torch.device
-    seed: int
-    log: Callable[..., None] = field(default=lambda event, **values: None)
-    checkpoints: Path | None = None
-    resume_from: Path | None = None
-    tensorboard: Path | None = None
-    title: str = "training"
-    same: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What came of it.
-
-    Attributes
-    ----------
-    best_epoch : epochs trained for the weights that the model has now
-    best_value : their validation value, None without validation
-    losses, values : mean training loss and validation value of each epoch
-    """
-
-    best_epoch: int
-    best_value: float | None
-    losses: list[float]
-    values: list[float]
-
-
 def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterable[Batch]],
-          loss: Callable[[Batch], torch.Tensor], rates: Rates, settings: AdamW, length: Length,
+          loss: Loss, rates: Rates, settings: AdamW, length: Length,
           surroundings: Surroundings, validate: Callable[[], float] | None = None,
-          after_step: Callable[[int], None] | None = None) -> Trained:
+          after_step: Callable[[int], None] | None = None, split: Split | None = None,
+          shrink: Shrink | None = None) -> Trained:
     """Train `model` in place and leave it in eval mode, with validation at the weights of its best epoch.
 
     `rates` are modules inside `model` with their peak learning rate, together all that is trained. `batches(epoch,
     generator)` gives the `steps_per_epoch` batches of an epoch; they may depend on nothing but its arguments and should
     be light (row numbers), since a resumed run draws those behind it again and drops them. `loss(batch)` is a scalar;
     torch's random stream in it is seeded and restored. `validate()` is called after each epoch in eval mode, higher is
-    better; training stops after `settings.patience` epochs without a new best. `after_step` is called with the number of
-    steps taken, behind each step of the optimiser and while its gradients are still there; what it changes beside
-    parameters must be in persistent buffers, which are part of checkpoints. Raises DivergedError before a NaN or infinite
-    loss or gradient reaches a weight.
+    better; training stops after `settings.patience` epochs without a new best. `after_step` is called with the number
+    of steps taken, behind each step of the optimiser and while its gradients are still there; what it changes beside
+    parameters must be in persistent buffers, which are part of checkpoints. Where memory runs out, `shrink` or `split`
+    makes the step smaller; `split` also shares a step between processes (see `Gradients`).
+
+    A signal ends training behind the step that it comes in, with a checkpoint. Raises DivergedError before a NaN or
+    infinite loss or gradient reaches a weight, ResourceError where there is no memory or no room for checkpoints.
     """
+    if not processes.is_first():
+        surroundings = replace(surroundings, checkpoints=None, tensorboard=None, log=lambda event, **values: None)
     optimizer = build_optimizer(rates, settings)
-    loop = _Loop(model, optimizer, settings, length, surroundings, after_step)
-    with _own_randomness(surroundings), _tensorboard(surroundings.tensorboard) as board:
-        if surroundings.resume_from is not None:
-            loop.progress, loop.best = load_checkpoint(surroundings.resume_from, model, optimizer, loop.plan)
-            surroundings.log("resume", step=loop.progress.step, epoch=loop.progress.epoch)
-        elif surroundings.checkpoints is not None:
-            remove_checkpoints(surroundings.checkpoints)
-        loop.board = board
-        loop.run(batches, loss, validate)
+    gradients = Gradients([p for group in optimizer.param_groups for p in group["params"]], loss, split, shrink,
+                          surroundings.device, surroundings.seed, settings.precision, surroundings.title,
+                          surroundings.log)
+    loop = _Loop(model, optimizer, gradients, settings, length, surroundings, after_step)
+    with _own_randomness(surroundings), loop.curves, loop.interrupts.heeded():
+        loop.begin(validates=validate is not None)
+        loop.run(batches, validate)
     progress = loop.progress
     best_value = progress.values[progress.best_epoch - 1] if progress.values else None
     return Trained(progress.best_epoch if validate else progress.epoch, best_value, progress.losses, progress.values)
@@ -121,111 +76,158 @@ def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterab
 class _Loop:
     """The state of one call of `train`."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.AdamW, settings: AdamW, length: Length,
-                 surroundings: Surroundings, after_step: Callable[[int], None] | None) -> None:
-        self.after_step = after_step
+    def __init__(self, model: nn.Module, optimizer: torch.optim.AdamW, gradients: Gradients, settings: AdamW,
+                 length: Length, surroundings: Surroundings, after_step: Callable[[int], None] | None) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.gradients = gradients
         self.settings = settings
         self.length = length
         self.surroundings = surroundings
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        known = {id(p) for p in trained_parameters(model).values()}
-        assert {id(p) for p in self.parameters} == known, "rates and model have different trained parameters"
+        self.after_step = after_step
+        self.parameters = trained_parameters(model)
+        assert {id(p) for p in gradients.parameters} == {id(p) for p in self.parameters.values()}, \
+            "rates and model have different trained parameters"
+        self.ema = Ema(self.parameters, settings.ema)
+        self.weights = Weights(average=self.ema.average)
+        self.interrupts = Interrupts()
         self.progress = Progress()
-        self.best: Best = {}
-        self.board: Any = None
+        self.saved_step = -1
+        self.curves = Curves(surroundings.tensorboard)
         # The interval of checkpoints changes nothing about the result.
         self.plan = {f"optim.{key}": value for key, value in to_plain(settings).items() if key != "checkpoint_every"}
         self.plan |= {"seed": surroundings.seed, **to_plain(length), **surroundings.same}
+        if processes.count() > 1:
+            self.plan["torchrun --nproc_per_node"] = processes.count()
 
-    def run(self, batches: Callable[[int, np.random.Generator], Iterable[Any]], loss: Callable[[Any], torch.Tensor],
+    def begin(self, validates: bool) -> None:
+        """Go on from the newest checkpoint, or start anew where others are in the way."""
+        folder = self.surroundings.checkpoints
+        if folder is not None:
+            clear_away(folder)
+            num_copies = int(validates) + int(self.settings.ema > 0)
+            require_room(folder, 2 * size_of(self.model, num_copies), "twice a checkpoint")
+        if self.surroundings.resume_from is not None:
+            self.progress = load_checkpoint(self.surroundings.resume_from, self.model, self.optimizer, self.weights,
+                                            self.plan)
+            self.gradients.restore(self.progress)
+            self.surroundings.log("resume", step=self.progress.step, epoch=self.progress.epoch)
+        elif folder is not None:
+            remove_checkpoints(folder)
+
+    def run(self, batches: Callable[[int, np.random.Generator], Iterable[Any]],
             validate: Callable[[], float] | None) -> None:
         """Run the epochs that are left."""
-        progress, total = self.progress, self.length.num_epochs * self.length.steps_per_epoch
+        progress, total = self.progress, self.length.num_epochs * self.length.steps(self.settings.accumulate)
         with display(self.surroundings.title, self.length.num_epochs, total, progress.step) as shown:
             while progress.epoch < self.length.num_epochs and not self._exhausted():
-                self.model.train()
-                generator = np.random.default_rng([self.surroundings.seed, progress.epoch])
-                for batch in islice(batches(progress.epoch, generator), progress.position, None):
-                    shown.step(progress.epoch, self._step(batch, loss))
-                assert progress.position == self.length.steps_per_epoch, "batches() broke its promise"
-                self.model.eval()
+                self._epoch(batches, shown)
                 value = None if validate is None else self._validate(validate)
                 progress.losses.append(progress.epoch_loss / progress.position)
                 shown.epoch(progress.epoch, progress.losses[-1], value)
                 progress.epoch, progress.position, progress.epoch_loss = progress.epoch + 1, 0, 0.0
+        if self.interrupts.asked():
+            self._stop()
         self.model.eval()
-        with torch.no_grad():
-            for name, parameter in trained_parameters(self.model).items() if self.best else ():
-                parameter.copy_(self.best[name])
+        self.ema.put(self.weights.best or self.ema.average)
 
-    def _step(self, batch: Any, loss: Callable[[Any], torch.Tensor]) -> float:
+    def _epoch(self, batches: Callable[[int, np.random.Generator], Iterable[Any]], shown: Display) -> None:
+        """Take the steps that are left of an epoch."""
+        progress = self.progress
+        self.model.train()
+        generator = np.random.default_rng([self.surroundings.seed, progress.epoch])
+        for group in _groups(islice(batches(progress.epoch, generator), progress.position, None),
+                             self.settings.accumulate):
+            shown.step(progress.epoch, self._step(group))
+            if self.interrupts.asked():
+                self._stop()
+        assert progress.position == self.length.steps_per_epoch, "batches() broke its promise"
+        self.model.eval()
+
+    def _step(self, batches: list[Any]) -> float:
         """Take one step of the optimiser and return the loss before it."""
         progress, settings = self.progress, self.settings
-        total = self.length.schedule_epochs * self.length.steps_per_epoch
-        rate = set_learning_rate(self.optimizer, learning_rate_share(progress.step, total, settings.warmup_share))
-        self.optimizer.zero_grad(set_to_none=True)
-        value = loss(batch)
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, settings.max_gradient_norm)
-        loss_value, gradient_norm = torch.stack([value.detach().float(), norm.float()]).tolist()
+        total = self.length.schedule_epochs * self.length.steps(settings.accumulate)
+        rate = set_learning_rate(self.optimizer, learning_rate_share(progress.step, total, settings.warmup_share,
+                                                                     settings.schedule))
+        value = self.gradients.leave(batches, progress)
+        norm = nn.utils.clip_grad_norm_(self.gradients.parameters, settings.max_gradient_norm)
+        loss_value, gradient_norm = torch.stack([value, norm.float()]).tolist()
         for what, number in (("loss", loss_value), ("gradient's norm", gradient_norm)):
             if not math.isfinite(number):
                 raise DivergedError(f"{self.surroundings.title}: the {what} is {number} at step {progress.step + 1}; "
                                     f"lower optim.learning_rate={settings.learning_rate} (and "
                                     f"optim.encoder_learning_rate) or raise optim.warmup_share. Nothing was published")
         self.optimizer.step()
-        progress.step, progress.position = progress.step + 1, progress.position + 1
-        progress.epoch_loss += loss_value
+        progress.step, progress.position = progress.step + 1, progress.position + len(batches)
+        progress.epoch_loss += loss_value * len(batches)
         if self.after_step is not None:
             self.after_step(progress.step)
+        self.ema.update(progress.step)
         self._tell("step", {"step": progress.step}, loss=loss_value, learning_rate=rate)
-        if self.surroundings.checkpoints is not None and progress.step % settings.checkpoint_every == 0:
-            save_checkpoint(self.surroundings.checkpoints, self.model, self.optimizer, self.best, progress, self.plan)
+        if progress.step % settings.checkpoint_every == 0:
+            self._save()
         return loss_value
 
     def _validate(self, validate: Callable[[], float]) -> float:
         """Return the validation value after an epoch, and keep the weights if it is the best so far."""
+        states = random_states(self.surroundings.device)
+        try:
+            with self.ema.in_place():
+                with self.interrupts.at_once():
+                    value = processes.of_first(validate())
+                self._judge(value)
+        except Stopped:
+            # As if validation had never begun: a resumed run does it again.
+            set_random_states(states, self.surroundings.device)
+            self._stop()
+        self._tell("validation", {"epoch": self.progress.epoch + 1}, value=value)
+        return value
+
+    def _judge(self, value: float) -> None:
+        """Keep the weights if they are the best so far."""
         progress = self.progress
-        value = validate()
         if not math.isfinite(value):
             raise DivergedError(f"{self.surroundings.title}: the validation value is {value} after epoch "
                                 f"{progress.epoch + 1}; lower optim.learning_rate={self.settings.learning_rate}. "
                                 f"Nothing was published")
         if not progress.values or value > progress.values[progress.best_epoch - 1]:
             progress.best_epoch = progress.epoch + 1
-            self.best = {name: p.detach().clone() for name, p in trained_parameters(self.model).items()}
+            self.weights.best = {name: p.detach().clone() for name, p in self.parameters.items()}
         progress.values.append(value)
-        self._tell("validation", {"epoch": progress.epoch + 1}, value=value)
-        return value
 
     def _exhausted(self) -> bool:
         """Return whether the last `patience` validations brought nothing."""
         return len(self.progress.values) - self.progress.best_epoch >= self.settings.patience
 
+    def _save(self) -> None:
+        """Write a checkpoint, if there is where to and none of this step yet."""
+        folder = self.surroundings.checkpoints
+        if folder is not None and self.saved_step != self.progress.step:
+            save_checkpoint(folder, self.model, self.optimizer, self.weights, self.progress, self.plan)
+            self.saved_step = self.progress.step
+
+    def _stop(self) -> NoReturn:
+        """End the run as a signal asked to."""
+        self._save()
+        self.surroundings.log("interrupted", step=self.progress.step, signal=self.interrupts.number)
+        self.interrupts.go()
+
     def _tell(self, event: str, when: dict[str, int], **values: float) -> None:
         self.surroundings.log(event, **when, **values)
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(f"{event}/{name}", value, self.progress.step)
+        self.curves.add(event, values, self.progress.step)
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield lists of `size` batches, the last perhaps of fewer."""
+    while group := list(islice(batches, size)):
+        yield group
 
 
 @contextmanager
-def _own_randomness(surroundings: Surroundings) -> Any:
+def _own_randomness(surroundings: Surroundings) -> Iterator[None]:
     """Seed torch's streams for this training alone."""
     devices = [surroundings.device] if surroundings.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(surroundings.seed)
         yield
-
-
-@contextmanager
-def _tensorboard(folder: Path | None) -> Any:
-    if folder is None:
-        yield None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(folder) as writer:
-        yield writer

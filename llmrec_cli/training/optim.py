@@ -1,5 +1,6 @@
 """The optimiser and its schedule."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,15 +30,33 @@ def build_optimizer(rates: Rates, settings: AdamW) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, fused=True)
 
 
-def learning_rate_share(step: int, total_steps: int, warmup_share: float) -> float:
-    """Return the share of the peak learning rate at `step` (from 0): a linear rise to 1, then a linear fall to 0.
+def layered(encoder: nn.Module, embeddings: nn.Module, layers: Sequence[nn.Module], rate: float,
+            decay: float) -> list[tuple[nn.Module, float]]:
+    """Return learning rates of an encoder that fall by `decay` from each layer to the one below (Clark et al. 2020).
 
-    Neither the first nor the last of `total_steps` is wasted at 0; the step behind the last would be at 0.
+    `layers` are the lowest first. The embeddings count as the layer below them, and what is above them has `rate`, as
+    the topmost has.
+    """
+    if decay == 1:
+        return [(encoder, rate)]
+    falling = [(layer, rate * decay**n) for n, layer in enumerate(reversed(layers))]
+    return [*falling, (embeddings, rate * decay**len(layers)), (encoder, rate)]
+
+
+def learning_rate_share(step: int, total_steps: int, warmup_share: float, schedule: str = "linear") -> float:
+    """Return the share of the peak learning rate at `step` (from 0): a linear rise to 1, then what `schedule` says.
+
+    Neither the first nor the last of `total_steps` is wasted at 0; the step behind the last would be at 0, unless the
+    schedule is `constant`.
     """
     warmup = round(total_steps * warmup_share)
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    return max(0.0, (total_steps - step) / max(1, total_steps - warmup))
+    if schedule == "constant":
+        return 1.0
+    left = max(0.0, (total_steps - step) / max(1, total_steps - warmup))
+    # Half a period of the cosine (Loshchilov and Hutter 2017, eq. 5).
+    return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, share: float) -> float:

@@ -1,0 +1,71 @@
+"""What training is told and what it tells: how long, where, and what came of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long training lasts.
+
+    Attributes
+    ----------
+    num_epochs : epochs to run, fewer when validation stops it
+    steps_per_epoch : batches of every epoch, each a step unless settings.accumulate is more than 1
+    schedule_epochs : epochs after which the learning rate would be 0; a refit of 3 epochs out of 20 keeps 20 here
+    """
+
+    num_epochs: int
+    steps_per_epoch: int
+    schedule_epochs: int
+
+    def steps(self, accumulate: int) -> int:
+        """Return the steps of the optimiser in an epoch, each on so many batches, the last perhaps on fewer."""
+        return -(-self.steps_per_epoch // accumulate)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where training takes place and whom it tells.
+
+    Attributes
+    ----------
+    device : where the model is
+    seed : of batches and dropout
+    log : called with an event and its values
+    checkpoints : folder for checkpoints; None to write none
+    resume_from : folder whose newest checkpoint is gone on from; None to start anew
+    tensorboard : folder for TensorBoard events; None to write none
+    title : what the progress is headed with
+    same : what else must be the same when training is gone on with, by the key to name when it is not
+    """
+
+    device: torch.device
+    seed: int
+    log: Callable[..., None] = field(default=lambda event, **values: None)
+    checkpoints: Path | None = None
+    resume_from: Path | None = None
+    tensorboard: Path | None = None
+    title: str = "training"
+    same: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it.
+
+    Attributes
+    ----------
+    best_epoch : epochs trained for the weights that the model has now
+    best_value : their validation value, None without validation
+    losses, values : mean training loss and validation value of each epoch
+    """
+
+    best_epoch: int
+    best_value: float | None
+    losses: list[float]
+    values: list[float]
