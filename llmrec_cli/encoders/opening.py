@@ -17,7 +17,7 @@ def open_encoder(settings: EncoderSettings, device: torch.device, cache: Path | 
     if isinstance(settings, Concat):
         from llmrec_cli.encoders.concat import ConcatEncoder
 
-        return ConcatEncoder({name: (open_encoder(part.encoder, device), part.weight)
+        return ConcatEncoder({name: (open_encoder(part.encoder, device), part.encoder, part.weight)
                               for name, part in sorted(settings.parts.items()) if part.weight > 0}, cache)
     if isinstance(settings, Static):
         from llmrec_cli.encoders.static import StaticEncoder

@@ -100,6 +100,23 @@ class TextEncoder(nn.Module):
             tokens += [np.array(i or [self.padding_id], np.int64) for i in ids]
         return tokens
 
+    def tokenize_pairs(self, first: Sequence[str], second: Sequence[str]) -> list[np.ndarray]:
+        """Return int64 token ids of pairs of texts as the tokenizer joins them, at most `settings.max_length` each.
+
+        The longer of the two is cut first. Which of the texts a token is of is told by the separator between them
+        alone: segment ids (token types) are not carried, so that BERT sees both as its first segment.
+        """
+        longest = CHARACTERS_PER_TOKEN * self.settings.max_length
+        tokens: list[np.ndarray] = []
+        for start in range(0, len(first), TOKENIZED_AT_ONCE):
+            cut = [[str(text)[:longest] for text in texts[start:start + TOKENIZED_AT_ONCE]]
+                   for texts in (first, second)]
+            ids = self.tokenizer(*cut, truncation="longest_first", max_length=self.settings.max_length,
+                                 add_special_tokens=True, return_attention_mask=False,
+                                 return_token_type_ids=False)["input_ids"]
+            tokens += [np.array(i or [self.padding_id], np.int64) for i in ids]
+        return tokens
+
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 vectors (num_texts, D), without gradients; each distinct text is encoded once."""

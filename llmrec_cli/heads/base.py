@@ -38,6 +38,7 @@ class Context:
     tensorboard : where curves are written; None to write none
     log : called with an event and its values
     memo : raw vectors of texts that a frozen encoder has encoded in this run, by the encoder's settings
+    cache : folder where vectors of texts are kept across runs (`encoders.vector_cache`); None for none
     """
 
     device: "torch.device"
@@ -48,6 +49,7 @@ class Context:
     tensorboard: Path | None = None
     log: Callable[..., None] = field(default=lambda event, **values: None)
     memo: dict[str, np.ndarray] = field(default_factory=dict)
+    cache: Path | None = None
 
     def inside(self, name: str) -> "Context":
         """Return the context of a part of what is fitted, with places of its own and its name in the log."""

@@ -13,6 +13,15 @@ class EncoderSettings(Settings):
 
     kind: str = ""
     """The option's name; choose with encoder=<name>."""
+    whitening: float = 0.0
+    """0 to 1: how far directions in which the items' vectors differ much are evened out, learned from the items in
+    training; 0 not at all, 1 wholly. Vectors are centred in any case."""
+    projection: int | None = None
+    """Principal components of the items' vectors that are kept, at least 1; null keeps the vectors as they are."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("whitening", least=0, most=1)
+        yield from self.check("projection", least=1)
 
 
 @dataclass
@@ -26,6 +35,7 @@ class TransformerSettings(EncoderSettings):
     wants 16384 or more."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("max_length", least=4, most=8192)
         yield from self.check("batch_tokens", least=self.max_length)
 
@@ -107,6 +117,7 @@ class Static(EncoderSettings):
     all alike."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("max_length", least=4, most=8192)
         yield from self.check("weighting", among=("idf", "none"))
 
@@ -122,6 +133,7 @@ class TfIdf(EncoderSettings):
     """Characters read of a text, at least 100; longer texts are truncated."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("embedding_size", least=1)
         yield from self.check("max_characters", least=100)
 
@@ -137,6 +149,7 @@ class Lsa(EncoderSettings):
     """Characters read of a text, at least 100; longer texts are truncated."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("embedding_size", least=1)
         yield from self.check("max_characters", least=100)
 
@@ -166,6 +179,7 @@ class Concat(EncoderSettings):
     """The encoders by a name of your choice."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         used = [part for part in self.parts.values() if part.weight > 0]
         if len(used) < 2:
             yield f"parts: {len(used)} of them with a weight above 0; give at least two, or choose that encoder alone"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from llmrec_cli.settings.base import Settings, nearest, option
@@ -34,6 +35,19 @@ class DeviceSettings(StageSettings):
     def problems(self) -> Iterator[str]:
         if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", self.device):
             yield f"device={self.device}: choose one of auto, cpu, cuda, cuda:N"
+
+
+@dataclass
+class CacheSettings(DeviceSettings):
+    """What every command that encodes texts for a recommender has."""
+
+    cache: str = "data/cache"
+    """Folder where vectors of texts are kept across runs, so that only new texts are encoded; empty for none."""
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder, if there is to be one."""
+        return Path(self.cache) if self.cache else None
 
 
 @dataclass
@@ -74,7 +88,7 @@ class PretrainConfig(DeviceSettings):
 
 
 @dataclass
-class FinetuneConfig(DeviceSettings, Recipe):
+class FinetuneConfig(CacheSettings, Recipe):
     """Training of a recommender."""
 
     prepared: str = ""
@@ -124,7 +138,7 @@ class FinetuneConfig(DeviceSettings, Recipe):
 
 
 @dataclass
-class EvaluateConfig(DeviceSettings):
+class EvaluateConfig(CacheSettings):
     """Measuring a recommender."""
 
     model: str = ""
@@ -202,7 +216,7 @@ class QuerySettings(Settings):
 
 
 @dataclass
-class RecommendConfig(DeviceSettings):
+class RecommendConfig(CacheSettings):
     """Lists for queries."""
 
     model: str = ""

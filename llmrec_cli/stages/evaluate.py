@@ -43,7 +43,7 @@ Groups = Mapping[str, Sequence[Entrant]]
 
 def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     """Load, hold out, measure models and baselines alike, write."""
-    context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log)
+    context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
     baselines = {name: baseline(name) for name in cfg.baselines}
     groups = grouped(load_entrants(cfg.models or [cfg.model], context))
     data = read_prepared(cfg.prepared or next(iter(groups.values()))[0].recommender.manifest["data"]["path"])

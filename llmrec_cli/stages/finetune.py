@@ -30,7 +30,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     validation = validation_of(data, cfg.monitor)
     context = Context(device, cfg.seed, validation, run_dir.checkpoints, bool(cfg.resume), run_dir.tensorboard,
-                      run_dir.log)
+                      run_dir.log, cache=cfg.cache_folder)
     started = time.monotonic()
 
     recipe, tuning = _tuned(cfg, data, context, run_dir)

@@ -64,7 +64,8 @@ class Tally:
 def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     """Load the model, gather the queries, add what is new, score, write or print."""
     folder = model_folder(cfg.model)
-    recommender = load_recommender(folder, Context(choose_device(cfg.device), seed=1, log=run_dir.log))
+    recommender = load_recommender(folder, Context(choose_device(cfg.device), seed=1, log=run_dir.log,
+                                                   cache=cfg.cache_folder))
     known = add_newcomers(cfg, recommender)
     queries = gather(cfg, known)
     tally = Tally()
