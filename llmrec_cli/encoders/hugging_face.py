@@ -28,18 +28,19 @@ def load_model(folder: Path) -> Any:
     return model
 
 
-def load_masked_language_model(folder: Path, seed: int) -> tuple[Any, bool]:
-    """Return the model in `folder` with its head for masked tokens, and whether that head is new.
+def load_language_model(folder: Path, seed: int, kind: str) -> tuple[Any, bool]:
+    """Return the model in `folder` with a head for tokens, and whether that head is new.
 
-    A folder without the head, like MiniLM's, gets one with random weights from `seed`, its decoder tied to the token
-    embeddings. The encoder's own weights must all be there.
+    `kind` is a class of transformers: AutoModelForMaskedLM or AutoModelForCausalLM. A folder without the head, like
+    MiniLM's, gets one with random weights from `seed`, its decoder tied to the token embeddings. The encoder's own
+    weights must all be there.
     """
-    from transformers import AutoModelForMaskedLM
+    import transformers
 
     config = load_config(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, missing, other_shapes = _from_pretrained(AutoModelForMaskedLM, folder, config)
+        model, missing, other_shapes = _from_pretrained(getattr(transformers, kind), folder, config)
     body = f"{model.base_model_prefix}."
     _refuse_strangers(folder, [key for key in missing if key.startswith(body)], other_shapes)
     return model, bool(missing)

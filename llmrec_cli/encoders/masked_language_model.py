@@ -12,7 +12,7 @@ from torch import nn
 from llmrec_cli.encoders.hugging_face import (
     check_tokenizer,
     load_config,
-    load_masked_language_model,
+    load_language_model,
     load_tokenizer,
 )
 from llmrec_cli.encoders.locate import locate
@@ -80,6 +80,6 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
     if kind not in HEADS or tokenizer.mask_token_id is None:
         raise ConfigError(f"objective=mlm: '{kind}' in {source.folder} has no masked tokens to predict; choose one of "
                           f"{', '.join(HEADS)}, or encoder=scratch")
-    model, head_is_new = load_masked_language_model(source.folder, seed)
+    model, head_is_new = load_language_model(source.folder, seed, "AutoModelForMaskedLM")
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
     return MaskedLanguageModel(model, tokenizer, settings, source.pooling, head_is_new).to(device)

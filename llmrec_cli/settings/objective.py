@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from llmrec_cli.settings.base import Settings
 
+VIEWS = ("dropout", "history", "knowledge")
+
 
 @dataclass
 class ObjectiveSettings(Settings):
@@ -14,29 +16,92 @@ class ObjectiveSettings(Settings):
     """The option's name; choose with objective=<name>."""
     holdout_share: float = 0.1
     """Share of the corpus held out to measure, above 0 and at most 0.5."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("holdout_share", above=0, most=0.5)
+
+
+@dataclass
+class LanguageSettings(ObjectiveSettings):
+    """What the objectives that predict tokens have."""
+
     histories: bool = True
     """Also train on the users' training histories written as text."""
     history_length: int = 10
     """Most items of a history in one text, at least 1."""
     max_histories: int = 200
     """Most texts made of histories, drawn at random, at least 1; they are what takes the time."""
+    knowledge: bool = False
+    """Also train on what the knowledge graph says of each item, written as text; needs data with one."""
 
     def problems(self) -> Iterator[str]:
-        yield from self.check("holdout_share", above=0, most=0.5)
+        yield from super().problems()
         yield from self.check("history_length", "max_histories", least=1)
 
 
 @dataclass
-class MaskedLanguageModel(ObjectiveSettings):
+class MaskedLanguageModel(LanguageSettings):
     """Masked language model (Devlin et al. 2019): predict masked tokens from both sides."""
 
     kind: str = "mlm"
     mask_share: float = 0.15
     """Share of the tokens to predict, above 0 and at most 0.5."""
+    whole_words: bool | None = None
+    """Mask all pieces of a word together, so that none is guessed from the others; null where the tokenizer knows
+    words. In scripts without spaces, such as Chinese, each character or piece of several is a word."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("mask_share", above=0, most=0.5)
 
 
-OBJECTIVES = {"mlm": MaskedLanguageModel}
+@dataclass
+class CausalLanguageModel(LanguageSettings):
+    """Causal language model (Radford et al. 2018): predict each next token; for decoders (GPT-2, Qwen, Llama)."""
+
+    kind: str = "clm"
+
+
+@dataclass
+class NextSentence(ObjectiveSettings):
+    """Next-sentence prediction (Devlin et al. 2019) of items: does this item follow this history?"""
+
+    kind: str = "nsp"
+    history_length: int = 10
+    """Most items of a history, the newest, at least 1."""
+    max_histories: int = 1000
+    """Most histories to train on, drawn at random, at least 1; they are what takes the time."""
+    num_negatives: int = 1
+    """Items that do not follow, for each that does, at least 1."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("history_length", "max_histories", "num_negatives", least=1)
+
+
+@dataclass
+class Contrastive(ObjectiveSettings):
+    """Two views of the same should have similar vectors, and unlike those of the rest of the batch (InfoNCE)."""
+
+    kind: str = "contrastive"
+    views: str = "history"
+    """dropout | history | knowledge: an item's text twice, with other dropout (SimCSE, Gao et al. 2021); an item's
+    text and the history of a user who went on to it; an item's text and what the knowledge graph says of the item."""
+    temperature: float = 0.05
+    """Softmax temperature, above 0; lower is sharper."""
+    history_length: int | None = None
+    """With views=history: most items of a history, the newest, at least 1; null for 10."""
+    max_histories: int | None = None
+    """With views=history: most histories to train on, drawn at random, at least 1; null for 1,000."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("views", among=VIEWS)
+        yield from self.check("temperature", above=0)
+        yield from self.check("history_length", "max_histories", least=1)
+        if self.views != "history":
+            yield from (f"{key}={getattr(self, key)}: has no effect with views={self.views}; leave it out"
+                        for key in ("history_length", "max_histories") if getattr(self, key) is not None)
+
+
+OBJECTIVES = {"mlm": MaskedLanguageModel, "clm": CausalLanguageModel, "nsp": NextSentence, "contrastive": Contrastive}

@@ -1,15 +1,16 @@
-"""What an encoder is pretrained on: the items' texts, and users' training histories as text."""
+"""What an encoder is pretrained on: texts of items, users' training histories, and what a knowledge graph says."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
-from llmrec_cli.settings.objective import ObjectiveSettings
+from llmrec_cli.settings.objective import LanguageSettings
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,21 @@ class Corpus:
     held_out: list[str]
 
 
-def build_corpus(data: TrainingData, settings: ObjectiveSettings, seed: int) -> Corpus:
+def build_corpus(data: TrainingData, settings: LanguageSettings, seed: int) -> Corpus:
     """Return the corpus; what is held out is decided by a hash of each text, so it stays where it is as data grows.
 
     Histories are the titles of a user's training items, oldest first, `history_length` to a text; the title of an item
-    whose own text is held out is left out of those that are trained on. `seed` draws the histories.
+    whose own text is held out is left out of those that are trained on. `seed` draws the histories. What the knowledge
+    says of an item goes with the item's text.
     """
     texts = [str(text) for text in data.items.texts]
     item_is_held_out = held_out(texts, settings.holdout_share)
+    documents = [f"{title}. {facts}" if facts else "" for title, facts
+                 in zip(data.items.titles, knowledge_documents(data), strict=True)] if settings.knowledge else []
     train = [t for t, out in zip(texts, item_is_held_out, strict=True) if not out]
     measured = [t for t, out in zip(texts, item_is_held_out, strict=True) if out]
+    for document, out in zip(documents, item_is_held_out, strict=bool(documents)):
+        (measured if out else train).append(document)
     if settings.histories:
         chunks = history_chunks(data.interactions.matrix, settings.history_length, settings.max_histories, seed)
         whole = [as_text(data.items.titles[items]) for items in chunks]
@@ -65,6 +71,30 @@ def history_chunks(matrix: sp.csr_array, length: int, most: int, seed: int) -> l
         drawn = np.sort(np.random.default_rng(seed).choice(len(starts), most, replace=False))
         starts, stops = starts[drawn], stops[drawn]
     return [matrix.indices[start:stop] for start, stop in zip(starts, stops, strict=True)]
+
+
+def knowledge_documents(data: TrainingData) -> list[str]:
+    """Return what the knowledge graph says of each item as text, "" where it says nothing; the title is not in it.
+
+    Relations with what they lead to, "film director: Ridley Scott; film genre: Horror, Space". A neighbour is named as
+    in the triples, and only when at least two items have it (data/knowledge.py).
+    """
+    if data.knowledge is None:
+        raise DataError("the prepared data has no knowledge graph to make texts of; prepare it with "
+                        "dataset.knowledge=<file> (and dataset.links), or choose objective.knowledge=false and other "
+                        "objective.views")
+    features, names = data.knowledge.features, data.knowledge.names
+    return [_facts([names[n] for n in features.indices[start:stop]])
+            for start, stop in pairwise(features.indptr.tolist())]
+
+
+def _facts(names: Sequence[str]) -> str:
+    """Return relations and neighbours, `relation>neighbour` or `relation<neighbour` each, as text."""
+    said: dict[str, list[str]] = {}
+    for name in names:
+        relation, _, neighbour = name.replace("<", ">", 1).partition(">")
+        said.setdefault(relation.replace("_", " ").replace(".", " "), []).append(neighbour.replace("_", " "))
+    return "; ".join(f"{relation}: {', '.join(neighbours)}" for relation, neighbours in said.items())
 
 
 def as_text(titles: np.ndarray) -> str:

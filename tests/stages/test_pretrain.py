@@ -77,7 +77,7 @@ def test_an_encoder_from_scratch_learns_and_what_it_learned_is_told(prepared, tm
     run_dir = pretrained(prepared, tmp_path / "run", optim=AdamW(epochs=8, batch_size=16, learning_rate=3e-3))
     metrics = read(run_dir.file("metrics.json"))
     assert metrics["after"]["loss"] < metrics["before"]["loss"] - 0.3
-    assert metrics["after"]["num_tokens"] == metrics["before"]["num_tokens"] > 20
+    assert metrics["after"]["num_scored"] == metrics["before"]["num_scored"] > 20
     assert read(run_dir.file("manifest.json"))["after"] == metrics["after"]
     out = capsys.readouterr().out
     assert f"{metrics['before']['loss']:.3f}" in out
@@ -191,4 +191,4 @@ def test_a_learning_rate_that_diverges_publishes_nothing(prepared, tmp_path, mon
 def test_only_safetensors_json_and_text_are_written(prepared, tmp_path):
     run_dir = pretrained(prepared, tmp_path / "run")
     kinds = {p.suffix for p in run_dir.path.rglob("*") if p.is_file() and p.parent != run_dir.tensorboard}
-    assert kinds <= {".safetensors", ".json", ".jsonl", ".txt"}
+    assert kinds <= {".safetensors", ".json", ".jsonl", ".txt", ".html"}

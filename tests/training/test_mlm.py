@@ -34,7 +34,7 @@ def test_an_epoch_has_each_text_once_in_batches_of_similar_length_in_another_ord
 def test_the_measure_masks_the_same_tokens_however_many_are_run_at_a_time():
     one, other = masked_texts(batch_tokens=32).measure(3), masked_texts(batch_tokens=4096).measure(3)
     assert one.loss == pytest.approx(other.loss, abs=1e-5)
-    assert (one.accuracy, one.num_tokens) == (other.accuracy, other.num_tokens)
+    assert (one.accuracy, one.num_scored) == (other.accuracy, other.num_scored)
 
 
 def test_an_untrained_head_is_as_good_as_guessing():

@@ -1,0 +1,77 @@
+"""A decoder with its head for the next token.
+
+Shapes: R texts of a batch, T tokens of the longest of them, M scored tokens, V tokens of the vocabulary, D dimensions.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmrec_cli.encoders.hugging_face import check_tokenizer, load_config, load_language_model, load_tokenizer
+from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.scratch import POSITIONS, train_tokenizer
+from llmrec_cli.encoders.text_encoder import TextEncoder
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.settings.encoder import Scratch, TransformerSettings
+from llmrec_cli.settings.peft import NoPeft
+
+DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""Those whose logits are a linear map of the last hidden states, with nothing done to them afterwards."""
+
+
+class CausalLanguageModel(nn.Module):
+    """A transformers `...ForCausalLM`, whose head runs on the scored tokens alone.
+
+    Attributes
+    ----------
+    encoder : the same weights as a text encoder, to tokenise with and to save
+    head_is_new : whether the head began with random weights
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, pooling: str,
+                 head_is_new: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), pooling)
+        self.head_is_new = head_is_new
+
+    def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, before_RT: torch.Tensor) -> torch.Tensor:
+        """Return the logits (M, V) of the tokens behind those that `before_RT` marks, row by row."""
+        hidden_RTD = self.model.base_model(input_ids=ids_RT, attention_mask=mask_RT.long()).last_hidden_state
+        return self.model.get_output_embeddings()(hidden_RTD[before_RT])
+
+
+def load(settings: TransformerSettings, texts: list[str], seed: int, device: torch.device) -> CausalLanguageModel:
+    """Return the decoder that `settings` names with its head, or with encoder=scratch a small GPT-2 for `texts`.
+
+    Raises ConfigError for encoders that see both sides of a token.
+    """
+    if isinstance(settings, Scratch):
+        model, tokenizer = new_causal_language_model(settings, texts, seed)
+        return CausalLanguageModel(model, tokenizer, settings, "mean", head_is_new=True).to(device)
+    source = locate(settings)
+    kind = load_config(source.folder).model_type
+    if kind not in DECODERS:
+        raise ConfigError(f"objective=clm: '{kind}' in {source.folder} sees both sides of a token, so that the next is "
+                          f"nothing to predict; choose objective=mlm, a decoder ({', '.join(DECODERS)}), or "
+                          f"encoder=scratch")
+    tokenizer = load_tokenizer(source.folder)
+    model, head_is_new = load_language_model(source.folder, seed, "AutoModelForCausalLM")
+    check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
+    return CausalLanguageModel(model, tokenizer, settings, source.pooling, head_is_new).to(device)
+
+
+def new_causal_language_model(settings: Scratch, texts: list[str], seed: int) -> tuple[Any, Any]:
+    """Return a GPT-2 with random weights from `seed` and a tokenizer trained on the texts."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    positions = max(POSITIONS, settings.max_length)
+    tokenizer = train_tokenizer(texts, settings.vocabulary_size, positions)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=settings.hidden_size, n_layer=settings.num_layers,
+        n_head=settings.num_attention_heads, n_positions=positions, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id, eos_token_id=tokenizer.sep_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config), tokenizer

@@ -1,0 +1,90 @@
+"""Causal language modelling: each token of a text is predicted from those before it.
+
+Shapes: R texts of a batch, T tokens of the longest of them, M scored tokens, V tokens of the vocabulary.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.encoders.causal_language_model import CausalLanguageModel, load
+from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.errors import DataError
+from llmrec_cli.settings import objective as settings
+from llmrec_cli.settings.encoder import TransformerSettings
+from llmrec_cli.training.corpus import build_corpus
+from llmrec_cli.training.objective import Measure, Task, batches_by_length
+
+
+def causal_language_modelling(chosen: settings.CausalLanguageModel, encoder: TransformerSettings, data: TrainingData,
+                              seed: int, device: torch.device) -> Task:
+    """Return the decoder with its head, and the corpus to train and to measure it with."""
+    corpus = build_corpus(data, chosen, seed)
+    model = load(encoder, corpus.train, seed, device)
+    train, held_out = (NextTokens(model, texts, device) for texts in (corpus.train, corpus.held_out))
+    return Task(model, model.encoder, model.head_is_new, train, held_out)
+
+
+class NextTokens:
+    """Texts to train or to measure a causal language model with; those of fewer than two tokens are left out.
+
+    Scored are all tokens but the first of a text and unknown ones; padding never is.
+    """
+
+    scored = "tokens"
+
+    def __init__(self, model: CausalLanguageModel, texts: list[str], device: torch.device) -> None:
+        encoder = model.encoder
+        self.model = model
+        self.batch_tokens = encoder.settings.batch_tokens
+        unknown = encoder.tokenizer.unk_token_id
+        # GPT-2 names its end of text as its unknown token too; it has no text with either.
+        self.unknown = -1 if unknown is None else int(unknown)
+        tokens = encoder.tokenize(texts)
+        kept = [n for n, ids in enumerate(tokens) if (ids[1:] != self.unknown).any()]
+        if not kept:
+            raise DataError(f"none of {len(texts)} texts has two tokens that the encoder knows, '{texts[0][:40]}' for "
+                            f"one; choose an encoder for this language, or encoder=scratch")
+        self.texts = [texts[n] for n in kept]
+        self.tokens = PackedTokens([tokens[n] for n in kept], encoder.padding_id, device)
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def num_batches(self, batch_size: int) -> int:
+        """Return the batches of an epoch."""
+        return -(-len(self) // batch_size)
+
+    def batches(self, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield each text once, in batches of similar length and random order, rows (R,)."""
+        yield from batches_by_length(self.tokens.ragged.host_lengths, batch_size, generator)
+
+    def loss(self, batch: np.ndarray) -> torch.Tensor:
+        """Return the mean cross-entropy of the next tokens."""
+        logits_MV, truth_M = self._predicted(batch)
+        return functional.cross_entropy(logits_MV, truth_M)
+
+    @torch.no_grad()
+    def measure(self, seed: int) -> Measure:
+        """Return how well the tokens of all texts are predicted; nothing in it is drawn, so `seed` changes nothing."""
+        mode = self.model.training
+        self.model.eval()
+        loss, right, count = 0.0, 0, 0
+        for rows in buckets(self.tokens.ragged.host_lengths, self.batch_tokens):
+            logits_MV, truth_M = self._predicted(rows)
+            loss += float(functional.cross_entropy(logits_MV, truth_M, reduction="sum"))
+            right += int((logits_MV.argmax(1) == truth_M).sum())
+            count += len(truth_M)
+        self.model.train(mode)
+        return Measure(loss / count, right / count, count)
+
+    def _predicted(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits (M, V) of the scored tokens, each from the tokens before it, and the tokens (M,)."""
+        ids_RT, mask_RT = self.tokens.batch(torch.from_numpy(rows).to(self.device))
+        scored_RT = mask_RT[:, 1:] & (ids_RT[:, 1:] != self.unknown)
+        before_RT = functional.pad(scored_RT, (0, 1))
+        return self.model(ids_RT, mask_RT, before_RT), ids_RT[:, 1:][scored_RT]

@@ -1,0 +1,158 @@
+"""Contrastive pretraining: two views of the same are near to each other and far from the rest of the batch.
+
+InfoNCE (van den Oord et al. 2018, eq. 4) of cosines over a temperature, both ways as in CLIP (Radford et al. 2021,
+figure 3), with the other examples of the batch as negatives. Those with the same text, and items that the user of a
+history is known to have chosen, are no negatives.
+
+Shapes: P examples, R of a batch, D dimensions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.encoders.packed import PackedTokens
+from llmrec_cli.encoders.text_encoder import TextEncoder
+from llmrec_cli.encoders.trainable import load_trainable
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.settings import objective as settings
+from llmrec_cli.settings.encoder import TransformerSettings
+from llmrec_cli.training.corpus import held_out, knowledge_documents
+from llmrec_cli.training.following import Known, followers
+from llmrec_cli.training.losses import softmax_loss
+from llmrec_cli.training.objective import Measure, Task
+
+MEASURED_AT_ONCE = 64
+"""Examples that are told apart in a measure, whatever the batch is when training."""
+HISTORY_LENGTH, MAX_HISTORIES = 10, 1000
+
+
+@dataclass(frozen=True)
+class Views:
+    """Two texts of each example; `user` and `item` (int64 (P,)) where the first is a user's history, else None."""
+
+    first: list[str]
+    second: list[str]
+    user: np.ndarray | None = None
+    item: np.ndarray | None = None
+
+
+def contrastive(chosen: settings.Contrastive, encoder: TransformerSettings, data: TrainingData, seed: int,
+                device: torch.device) -> Task:
+    """Return the encoder, and the pairs of views to train and to measure it with."""
+    parts = _views(chosen, data, seed)
+    trained = load_trainable(encoder, [*parts[0].first, *parts[0].second], seed, device)
+    if chosen.views == "dropout" and not any(m.p > 0 for m in trained.modules() if isinstance(m, nn.Dropout)):
+        raise ConfigError("objective.views=dropout: this encoder has no dropout, so both views of a text would be the "
+                          "same; choose objective.views=history, or another objective")
+    train, held = (TwoViews(trained, views, Known(data), chosen, device) for views in parts)
+    return Task(trained, trained, False, train, held)
+
+
+def _views(chosen: settings.Contrastive, data: TrainingData, seed: int) -> tuple[Views, Views]:
+    """Return the views to train and to measure with: of other items."""
+    texts = [str(text) for text in data.items.texts]
+    if chosen.views == "history":
+        parts = followers(data, chosen.history_length or HISTORY_LENGTH, chosen.max_histories or MAX_HISTORIES,
+                          chosen.holdout_share, seed)
+        train, measured = (Views(part.histories, [texts[n] for n in part.item], part.user, part.item)
+                           for part in parts)
+    else:
+        others = knowledge_documents(data) if chosen.views == "knowledge" else texts
+        # Distinct examples, by what is said of an item: a copy would be its own negative.
+        distinct = dict.fromkeys((one, other) for one, other in zip(texts, others, strict=True)
+                                 if one.strip() and other.strip())
+        out = held_out([one for one, _ in distinct], chosen.holdout_share)
+        train, measured = (Views([one for (one, _), is_out in zip(distinct, out, strict=True) if is_out == wanted],
+                                 [other for (_, other), is_out in zip(distinct, out, strict=True) if is_out == wanted])
+                           for wanted in (False, True))
+    if min(len(train.first), len(measured.first)) < 2:
+        raise DataError(f"objective.views={chosen.views}: {len(train.first)} examples to train on and "
+                        f"{len(measured.first)} held out, and two of each are needed; prepare more items with texts "
+                        f"(dataset.item_text), or raise objective.holdout_share={chosen.holdout_share}")
+    return train, measured
+
+
+class TwoViews:
+    """Pairs of views to train or to measure an encoder with."""
+
+    scored = "views to be found among those of other items"
+
+    def __init__(self, encoder: TextEncoder, views: Views, known: Known, chosen: settings.Contrastive,
+                 device: torch.device) -> None:
+        first, second = encoder.tokenize(views.first), encoder.tokenize(views.second)
+        self.encoder = encoder
+        self.texts = views.second if views.first == views.second else [
+            f"{one} | {other}" for one, other in zip(views.first, views.second, strict=True)]
+        self.views = views
+        self.known = known
+        self.temperature = chosen.temperature
+        self.dropout = chosen.views == "dropout"
+        self.first = PackedTokens(first, encoder.padding_id, device)
+        self.second = PackedTokens(second, encoder.padding_id, device)
+        # By tokens: texts that differ only in what was cut off are the same to the encoder.
+        places: dict[bytes, int] = {}
+        self.same_P = np.array([places.setdefault(ids.tobytes(), len(places)) for ids in second])
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.views.first)
+
+    def num_batches(self, batch_size: int) -> int:
+        """Return the batches of an epoch."""
+        return -(-len(self) // batch_size)
+
+    def batches(self, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield each example once, in batches of about the same size drawn at random, rows (R,)."""
+        yield from np.array_split(generator.permutation(len(self)), self.num_batches(batch_size))
+
+    def loss(self, batch: np.ndarray) -> torch.Tensor:
+        """Return the mean cross-entropy of finding the second view by the first and the first by the second."""
+        logits_RR, excluded_RR = self._compared(batch)
+        return _both_ways(logits_RR, excluded_RR)
+
+    @torch.no_grad()
+    def measure(self, seed: int) -> Measure:
+        """Return how well views are found among MEASURED_AT_ONCE; `seed` draws who is among them, and the dropout."""
+        mode = self.encoder.training
+        self.encoder.train(self.dropout)
+        order = np.random.default_rng(seed).permutation(len(self))
+        blocks = np.array_split(order, -(-len(self) // MEASURED_AT_ONCE))
+        loss, right, chance = 0.0, 0, 0.0
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            for rows in blocks:
+                logits_RR, excluded_RR = self._compared(rows)
+                target_R = torch.arange(len(rows), device=self.device)
+                loss += float(_both_ways(logits_RR, excluded_RR)) * len(rows)
+                best_R = logits_RR.masked_fill(excluded_RR, float("-inf")).argmax(1)
+                right += int((best_R == target_R).sum())
+                chance += float((1 / (~excluded_RR).sum(1)).sum())
+        self.encoder.train(mode)
+        return Measure(loss / len(self), right / len(self), len(self), chance / len(self))
+
+    def _compared(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the cosines over the temperature of first and second views (R, R), and what is no negative."""
+        place_R = torch.from_numpy(rows).to(self.device)
+        first_RD, second_RD = (functional.normalize(self.encoder(*tokens.batch(place_R)), dim=1)
+                               for tokens in (self.first, self.second))
+        return first_RD @ second_RD.T / self.temperature, torch.from_numpy(self.excluded(rows)).to(self.device)
+
+    def excluded(self, rows: np.ndarray) -> np.ndarray:
+        """Return bool (R, R): whether the second view of the column is no negative of the first view of the row."""
+        excluded_RR = self.same_P[rows][:, None] == self.same_P[rows]
+        if self.views.user is not None and self.views.item is not None:
+            excluded_RR |= self.known(self.views.user[rows][:, None], self.views.item[rows])
+        np.fill_diagonal(excluded_RR, False)
+        return excluded_RR
+
+
+def _both_ways(logits_RR: torch.Tensor, excluded_RR: torch.Tensor) -> torch.Tensor:
+    target_R = torch.arange(len(logits_RR), device=logits_RR.device)
+    return (softmax_loss(logits_RR, target_R, excluded_BC=excluded_RR)
+            + softmax_loss(logits_RR.T, target_R, excluded_BC=excluded_RR.T)) / 2

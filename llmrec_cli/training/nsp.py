@@ -1,0 +1,120 @@
+"""Next-sentence prediction (Devlin et al. 2019, section 3.1) of items: does this item follow this history?
+
+History and item are read together, as the two sentences of a pair, and a linear head answers from the pooled vector.
+The answer is never part of the text. Differs: what does not follow is an item that followed somebody else's history,
+so that popularity gives nothing away.
+
+Shapes: P examples, R of a batch, K negatives of an example, D dimensions.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.text_encoder import TextEncoder
+from llmrec_cli.encoders.trainable import load_trainable
+from llmrec_cli.settings import objective as settings
+from llmrec_cli.settings.encoder import TransformerSettings
+from llmrec_cli.training.following import Following, Known, followers
+from llmrec_cli.training.losses import bce_loss
+from llmrec_cli.training.objective import Measure, Task, batches_by_length
+
+TRIES = 20
+
+
+def next_sentence_prediction(chosen: settings.NextSentence, encoder: TransformerSettings, data: TrainingData, seed: int,
+                             device: torch.device) -> Task:
+    """Return the encoder with a head that answers yes or no, and the pairs to train and to measure it with."""
+    parts = followers(data, chosen.history_length, chosen.max_histories, chosen.holdout_share, seed)
+    texts = np.array([str(text) for text in data.items.texts] + [None], object)[:-1]
+    words = [*parts[0].histories, *texts[parts[0].item]]
+    model = FollowsModel(load_trainable(encoder, words, seed, device), seed).to(device)
+    train, held_out = (Pairs(model, part, texts, negatives(part, texts, Known(data), chosen.num_negatives, seed),
+                             device) for part in parts)
+    return Task(model, model.encoder, True, train, held_out)
+
+
+class FollowsModel(nn.Module):
+    """An encoder of pairs and a linear head on its pooled vector, which starts at 0: every answer is one half."""
+
+    def __init__(self, encoder: TextEncoder, seed: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Linear(encoder.embedding_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
+        """Return the logit of "follows" of each pair, (R,)."""
+        return self.head(self.encoder(ids_RT, mask_RT)).squeeze(1)
+
+
+def negatives(part: Following, texts: np.ndarray, known: Known, num_negatives: int, seed: int) -> np.ndarray:
+    """Return items that do not follow each history, int64 (P, K): drawn from what followed the others'.
+
+    None is an item that the user is known to have chosen, or has the text of one that follows; -1 where twenty tries
+    found none.
+    """
+    generator = np.random.default_rng([seed, len(part)])
+    found_PK = np.full((len(part), num_negatives), -1)
+    for _ in range(TRIES):
+        drawn_PK = part.item[generator.integers(len(part), size=found_PK.shape)]
+        bad_PK = known(part.user[:, None], drawn_PK) | (texts[drawn_PK] == texts[part.item][:, None])
+        found_PK = np.where((found_PK < 0) & ~bad_PK, drawn_PK, found_PK)
+    return found_PK
+
+
+class Pairs:
+    """Histories with an item each, of which some follow and others do not."""
+
+    scored = "pairs of a history and an item"
+
+    def __init__(self, model: FollowsModel, part: Following, texts: np.ndarray, negatives_PK: np.ndarray,
+                 device: torch.device) -> None:
+        encoder = model.encoder
+        row, column = np.nonzero(negatives_PK >= 0)
+        history = np.concatenate([np.arange(len(part)), row])
+        item = np.concatenate([part.item, negatives_PK[row, column]])
+        first, second = [part.histories[n] for n in history], [str(text) for text in texts[item]]
+        self.texts = [f"{one} | {other}" for one, other in zip(first, second, strict=True)]
+        self.model = model
+        self.batch_tokens = encoder.settings.batch_tokens
+        self.tokens = PackedTokens(encoder.tokenize_pairs(first, second), encoder.padding_id, device)
+        self.follows = torch.from_numpy((np.arange(len(item)) < len(part)).astype(np.float32)).to(device)
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def num_batches(self, batch_size: int) -> int:
+        """Return the batches of an epoch."""
+        return -(-len(self) // batch_size)
+
+    def batches(self, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield each pair once, in batches of similar length and random order, rows (R,)."""
+        yield from batches_by_length(self.tokens.ragged.host_lengths, batch_size, generator)
+
+    def loss(self, batch: np.ndarray) -> torch.Tensor:
+        """Return the mean cross-entropy of the answers."""
+        rows = torch.from_numpy(batch).to(self.device)
+        return bce_loss(self.model(*self.tokens.batch(rows)), self.follows[rows])
+
+    @torch.no_grad()
+    def measure(self, seed: int) -> Measure:
+        """Return how well all pairs are told apart; nothing in it is drawn, so `seed` changes nothing."""
+        mode = self.model.training
+        self.model.eval()
+        logits = torch.empty(len(self), device=self.device)
+        for rows in buckets(self.tokens.ragged.host_lengths, self.batch_tokens):
+            part = torch.from_numpy(rows).to(self.device)
+            logits[part] = self.model(*self.tokens.batch(part)).float()
+        self.model.train(mode)
+        share = float(self.follows.mean())
+        right = float(((logits > 0) == (self.follows > 0)).float().mean())
+        return Measure(float(bce_loss(logits, self.follows)), right, len(self), max(share, 1 - share))
