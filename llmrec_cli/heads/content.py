@@ -15,7 +15,8 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.content_choice import MOST_QUERIES, TRIED, cold_task, defaults, learned
+from llmrec_cli.heads.cold_task import MOST_QUERIES, cold_task
+from llmrec_cli.heads.content_choice import TRIED, defaults, learned
 from llmrec_cli.heads.content_kernel import (
     UnitFeatures,
     denoiser,
@@ -60,7 +61,7 @@ class Content(Head):
     @property
     def text_vectors(self) -> np.ndarray | None:
         """Vectors of the items' texts (M, D) where text has a weight."""
-        return None if self.features is None or self.features.text is None else self.features.text.items_ND
+        return None if self.features is None else self.features.text_vectors
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the larger of choosing and fitting, in float32.
@@ -76,8 +77,8 @@ class Content(Head):
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is to be learned, then solve for the weights of all items."""
         _require_memory(self.memory(data), len(data.items))
-        features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
-        features.fit(data, context.memo)
+        features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        features.fit(data, context)
         self.features = features
         unit = UnitFeatures.of(features.dense_ND, features.sparse_NF)
         if self._to_learn():
@@ -128,7 +129,7 @@ class Content(Head):
         assert features is not None
         scores_TM = torch.zeros((len(texts), self.weights.num_columns))
         if features.text is not None:
-            scores_TM += weights.text**2 * features.text.similarities(texts)
+            scores_TM += weights.text**2 * features.text.similarities(list(texts)).detach().cpu()
         if weights.words > 0:
             asked = UnitFeatures.of(np.zeros((len(texts), 0), np.float32), features.words.matrix(texts)).sparse_NF
             # Words are the first of the sparse features.
@@ -138,7 +139,8 @@ class Content(Head):
 
     def chosen(self) -> Recipe:
         """Return the recipe with numbers for all that was learned."""
-        return replace(self.recipe, head=self.settings)
+        features = self.settings.features if self.features is None else self.features.chosen()
+        return replace(self.recipe, head=replace(self.settings, features=features))
 
     def add_items(self, items: Entities) -> None:
         """Append items known by their texts and attributes."""
@@ -164,7 +166,7 @@ class Content(Head):
         self.dual_TT, self.trained_T = state["dual"], state["trained"]
         self.weights = ColumnBlocks.of(state["weights"], len(self.trained_T), len(items))
         self.near_scale = float(state["near_scale"][0])
-        self.features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
+        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
         self.features.load(state, items)
 
 

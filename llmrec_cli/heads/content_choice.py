@@ -3,16 +3,15 @@
 Shapes: Q queries, N items, T items in training.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.cold_task import ColdTask
 from llmrec_cli.heads.content_kernel import (
     UnitFeatures,
     denoiser,
@@ -22,8 +21,6 @@ from llmrec_cli.heads.content_kernel import (
     scale_of,
     targets,
 )
-from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.heads.content import Content as Settings
 
 TRIED: dict[str, tuple[float, ...]] = {"denoise": (0.0, 0.5, 1.0), "gamma": (0.1, 0.25, 0.5, 1.0, 2.0, 4.0),
@@ -33,67 +30,6 @@ START = {"denoise": 1.0, "gamma": 0.5, "l2": 1.0, "blend": 0.0}
 """Where the choice begins, and what stands where there is nothing to choose on."""
 ROUNDS = 2
 """Most rounds over the settings."""
-ENOUGH = 300
-"""Fewest held-out interactions with cold items in validation that settings are chosen on."""
-MOST_QUERIES = 2000
-"""Most users that a choice looks at, drawn at random."""
-HIDDEN = 0.2
-"""Share of the items in training that are hidden where validation has too few cold ones."""
-MONITOR = "ndcg@10"
-"""What is looked at without validation."""
-
-
-@dataclass(frozen=True)
-class ColdTask:
-    """Users, the items that may be learned from, and cold items to be found among cold items.
-
-    Attributes
-    ----------
-    queries : at most MOST_QUERIES
-    relevant_QN : CSR of 1s, cold items only
-    matrix_UN : CSR, the interactions that may be learned from
-    trained_T : int64, the items that have any
-    cold_N : bool, the candidates
-    """
-
-    queries: Queries
-    relevant_QN: sp.csr_array
-    matrix_UN: sp.csr_array
-    trained_T: np.ndarray
-    cold_N: np.ndarray
-    ranks_N: np.ndarray
-    monitor: str
-
-
-def cold_task(data: TrainingData, context: Context) -> ColdTask | None:
-    """Return cold items to choose on: those of validation or, where they are too few, some hidden from training.
-
-    None where there is nothing to hide or nobody who would miss it.
-    """
-    validation, matrix = context.validation, data.interactions.matrix
-    rng = np.random.default_rng(context.seed)
-    cold_N = data.interactions.item_counts == 0
-    if validation is not None:
-        relevant = _columns(validation.relevant, cold_N)
-        if relevant.nnz >= ENOUGH:
-            rows = _drawn(relevant, rng)
-            return ColdTask(validation.queries.rows(rows), relevant[rows], matrix, np.flatnonzero(~cold_N), cold_N,
-                            validation.ranks, validation.monitor)
-    trained = np.flatnonzero(~cold_N)
-    hidden_N = np.zeros(len(cold_N), bool)
-    hidden_N[rng.permutation(trained)[: int(HIDDEN * len(trained))]] = True
-    relevant, kept = _columns(matrix, hidden_N), _columns(matrix, ~hidden_N)
-    relevant = sp.csr_array(relevant.multiply((np.diff(kept.indptr) > 0)[:, None]))
-    relevant.eliminate_zeros()
-    if relevant.nnz == 0:
-        return None
-    rows = _drawn(relevant, rng)
-    ids, history = data.users.ids[rows], kept[rows]
-    queries = Queries(ids, ids, rows, history, history, np.full(len(rows), "", object))
-    monitor, ranks = (MONITOR, item_hash_ranks(data.items.ids)) if validation is None else (
-        validation.monitor, validation.ranks)
-    return ColdTask(queries, relevant[rows], kept, np.flatnonzero(np.bincount(kept.indices, minlength=len(cold_N))),
-                    hidden_N, ranks, monitor)
 
 
 def learned(settings: Settings, features: UnitFeatures, task: ColdTask, context: Context) -> Settings:
@@ -151,7 +87,7 @@ class _Trial:
             denoise, gamma, l2, blend = key
             near = blend * self.near_QC
             scores_QC = near if blend == 1 else (1 - blend) * self._ridge(denoise, gamma, l2) + near
-            self.values[key] = self._value(scores_QC)
+            self.values[key] = self.task.value(scores_QC)
         return self.values[key]
 
     def _ridge(self, denoise: float, gamma: float, l2: float) -> torch.Tensor:
@@ -165,23 +101,3 @@ class _Trial:
             # Only the newest is kept: blends are tried last.
             self.ridge = {key: scores_QC / scale_of(weights_TT)}
         return self.ridge[key]
-
-    def _value(self, scores_QC: torch.Tensor) -> float:
-        task = self.task
-        # Below every cold item, so that they are ranked among themselves.
-        scores_QN = torch.full((len(task.queries), len(task.cold_N)), float(scores_QC.min()) - 1)
-        scores_QN[:, torch.from_numpy(task.cold_N)] = scores_QC.cpu()
-        return Validation(task.queries, task.relevant_QN, task.ranks_N, task.monitor).of(scores_QN)
-
-
-def _columns(matrix: sp.csr_array, kept_N: np.ndarray) -> sp.csr_array:
-    """Return the matrix with the entries of the other columns left out."""
-    kept = kept_N[matrix.indices]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return sp.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
-
-
-def _drawn(relevant_QN: sp.csr_array, rng: np.random.Generator) -> np.ndarray:
-    """Return the rows with something to find, ascending, at most MOST_QUERIES of them."""
-    rows = np.flatnonzero(np.diff(relevant_QN.indptr))
-    return rows if len(rows) <= MOST_QUERIES else np.sort(rng.choice(rows, MOST_QUERIES, replace=False))

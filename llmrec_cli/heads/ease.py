@@ -56,12 +56,13 @@ class Ease(Head):
     @property
     def text_vectors(self) -> np.ndarray | None:
         """Vectors of the items' texts (M, D) where text has a weight."""
-        return None if self.features is None or self.features.text is None else self.features.text.items_ND
+        return None if self.features is None else self.features.text_vectors
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the form that will be chosen, for texts of `TEXT_SIZE`; the encoder's own apart."""
-        features = ItemFeatures(replace(self.settings.features, text=0), None, torch.device("cpu"))
-        features.fit(data, {})
+        without = replace(self.settings.features, text=0, tuned=False, stop_after=None)
+        features = ItemFeatures(without, self.recipe, torch.device("cpu"))
+        features.fit(data, Context(torch.device("cpu"), seed=0))
         sparse_RN = self._rows(data.interactions, features).sparse_RN
         num_dense = TEXT_SIZE if self.settings.features.text > 0 else 0
         num_rows, num_items = sparse_RN.shape
@@ -72,8 +73,8 @@ class Ease(Head):
     def fit(self, data: TrainingData, context: Context) -> None:
         """Solve for the item-item weights."""
         self._require_memory(data)
-        self.features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
-        self.features.fit(data, context.memo)
+        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        self.features.fit(data, context)
         rows = self._rows(data.interactions, self.features)
         num_rows, num_items = rows.sparse_RN.shape[0] + len(rows.dense_DN), len(data.items)
         form = Primal if self._primal(num_items, num_rows) else Dual
@@ -92,7 +93,12 @@ class Ease(Head):
         """Return the cosine of the texts with the items' texts (T, M)."""
         assert self.features is not None
         assert self.features.text is not None
-        return self.features.text.similarities(texts)
+        return self.features.text.similarities(list(texts)).detach().cpu()
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the epochs that validation chose for the texts, where they are trained."""
+        features = self.settings.features if self.features is None else self.features.chosen()
+        return replace(self.recipe, head=replace(self.settings, features=features))
 
     def add_items(self, items: Entities) -> None:
         """Append columns for items known by text and attributes; without features they score 0."""
@@ -117,7 +123,7 @@ class Ease(Head):
         self.form = Primal.loaded(state) if "weights" in state else Dual.loaded(state, context.device)
         self.added = ColumnBlocks(len(state["added"]))
         self.added.append(state["added"])
-        self.features = ItemFeatures(self.settings.features, self.recipe.encoder, context.device)
+        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
         self.features.load(state, items)
 
     def _rows(self, interactions: Interactions, features: ItemFeatures) -> Rows:

@@ -3,6 +3,7 @@
 Shapes: N items, D dimensions of a text vector, F sparse features.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.heads.text_vectors import TextVectors
 from llmrec_cli.encoders.words import Words
-from llmrec_cli.settings.encoder import EncoderSettings
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.heads.item_tuning import tune
+from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.peft import Frozen, PeftSettings
 
 
 class ItemFeatures:
@@ -31,33 +35,51 @@ class ItemFeatures:
     sparse_NF : CSR float32 (N, F), words, attributes and knowledge side by side
     """
 
-    def __init__(self, weights: FeatureWeights, encoder: EncoderSettings | None, device: torch.device) -> None:
-        if weights.text > 0 and encoder is None:
+    def __init__(self, weights: FeatureWeights, recipe: Recipe, device: torch.device) -> None:
+        if weights.text > 0 and recipe.encoder is None:
             raise ConfigError(f"features.text={weights.text}: needs a text encoder; choose encoder=minilm")
-        self.weights = weights
-        self.text = TextVectors(encoder, device) if weights.text > 0 and encoder is not None else None
+        self.weights, self.recipe, self.device = weights, recipe, device
+        self.peft: PeftSettings = recipe.peft if weights.tuned and recipe.peft is not None else Frozen()
+        self.text: ItemTexts | None = None
         self.words = Words()
         self.attribute_names: list[str] = []
         self.dense_ND: np.ndarray = np.zeros((0, 0), np.float32)
         self.sparse_NF: Any = sp.csr_array((0, 0), dtype=np.float32)
 
-    def fit(self, data: TrainingData, memo: dict[str, np.ndarray]) -> None:
-        """Make the features of the items in `data`. `memo` keeps raw text vectors between the fits of one run."""
-        items = data.items
-        if self.weights.knowledge > 0 and data.knowledge is None:
-            raise DataError(f"features.knowledge={self.weights.knowledge}: the prepared data has no knowledge graph; "
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Make the features of the items in `data`."""
+        items, weights = data.items, self.weights
+        if weights.knowledge > 0 and data.knowledge is None:
+            raise DataError(f"features.knowledge={weights.knowledge}: the prepared data has no knowledge graph; "
                             f"prepare with dataset.knowledge=<file> and dataset.links=<file>, or set it to 0")
         self.attribute_names = items.attribute_names
-        if self.text is not None:
-            self.text.fit(items.texts, memo)
-        if self.weights.words > 0:
+        if weights.text > 0:
+            self._fit_texts(data, context)
+        if weights.words > 0:
             self.words.fit(items.texts)
-        self.dense_ND = self._dense(len(items), None if self.text is None else self.text.items_ND)
+        self.dense_ND = self._dense(len(items), self.text_vectors)
         self.sparse_NF = self._sparse(items, None if data.knowledge is None else data.knowledge.features)
+
+    def _fit_texts(self, data: TrainingData, context: Context) -> None:
+        self.text = ItemTexts.encoded(self.recipe.encoder, self.peft, data.items.texts, self.device, context.seed,
+                                      context.memo, data.interactions.item_counts > 0, context.cache)
+        if self.text.trained:
+            stop_after = tune(self.text, data, self.recipe, self.weights.stop_after, context)
+            self.weights = replace(self.weights, stop_after=stop_after)
+
+    @property
+    def text_vectors(self) -> np.ndarray | None:
+        """The items' text vectors, float32 (N, D), where text has a weight."""
+        return None if self.text is None else self.text.table.detach().cpu().numpy()
+
+    def chosen(self) -> FeatureWeights:
+        """Return the weights with the epochs that validation chose, where the texts are trained."""
+        return self.weights
 
     def add(self, items: Entities) -> tuple[np.ndarray, sp.csr_array]:
         """Append new items and return their features, float32 (num_new, D) and CSR float32 (num_new, F)."""
-        dense = self._dense(len(items), None if self.text is None else self.text.add(items.texts))
+        vectors = None if self.text is None else self.text.add(list(items.texts)).detach().cpu().numpy()
+        dense = self._dense(len(items), vectors)
         width = self.sparse_NF.shape[1]
         sparse = self._sparse(items, None)
         # What the graph says comes last, and it says nothing of new items.
@@ -73,7 +95,7 @@ class ItemFeatures:
             "features.indptr": sparse.indptr.astype(np.int64), "features.indices": sparse.indices.astype(np.int64),
             "features.values": sparse.data.astype(np.float32), "features.num": np.array([sparse.shape[1]])}
         if self.text is not None:
-            state |= {"features.text_mean": self.text.mean_D, "features.text": self.text.items_ND}
+            state |= {f"features.{name}": array for name, array in self.text.state().items()}
         return state | self.words.state()
 
     def load(self, state: dict[str, np.ndarray], items: Entities) -> None:
@@ -81,9 +103,10 @@ class ItemFeatures:
         self.attribute_names = items.attribute_names
         arrays = (state["features.values"], state["features.indices"], state["features.indptr"])
         self.sparse_NF = sp.csr_array(arrays, shape=(len(items), int(state["features.num"][0])))
-        if self.text is not None:
-            self.text.mean_D, self.text.items_ND = state["features.text_mean"], state["features.text"]
-        self.dense_ND = self._dense(len(items), None if self.text is None else self.text.items_ND)
+        if self.weights.text > 0:
+            own = {name.removeprefix("features."): array for name, array in state.items()}
+            self.text = ItemTexts.loaded(self.recipe.encoder, self.peft, own, self.device)
+        self.dense_ND = self._dense(len(items), self.text_vectors)
         self.words.load(state)
 
     def _dense(self, num_items: int, vectors_ND: np.ndarray | None) -> np.ndarray:

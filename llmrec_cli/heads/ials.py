@@ -3,6 +3,8 @@
 Shapes: Q queries, U users and N items that somebody interacted with, M items now, D dimensions.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -53,7 +55,7 @@ class Ials(Head):
     @property
     def text_vectors(self) -> np.ndarray | None:
         """Vectors of the items' texts."""
-        return None if self.features is None or self.features.text is None else self.features.text.items_ND
+        return None if self.features is None else self.features.text_vectors
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by user and by item, all factors, and one side of them once more.
@@ -75,7 +77,7 @@ class Ials(Head):
             raise DataError("head=ials: there is no interaction to learn from; prepare with a larger training split")
         self.features = self._build_features(context.device)
         if self.features is not None:
-            self.features.fit(data, context.memo)
+            self.features.fit(data, context)
         with torch.inference_mode():
             warm_N = np.flatnonzero(interactions.item_counts)
             # The most popular first: rows of similar length together, and the factors asked for most often too.
@@ -153,7 +155,12 @@ class Ials(Head):
         """Return the cosine of the texts with the items' texts (T, M)."""
         assert self.features is not None
         assert self.features.text is not None
-        return self.features.text.similarities(texts)
+        return self.features.text.similarities(list(texts)).detach().cpu()
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the epochs that validation chose for the texts, where they are trained."""
+        features = self.settings.features if self.features is None else self.features.chosen()
+        return replace(self.recipe, head=replace(self.settings, features=features))
 
     def add_items(self, items: Entities) -> None:
         """Append items with the factors that their features say, 0 without features."""
@@ -187,7 +194,7 @@ class Ials(Head):
     def _build_features(self, device: torch.device) -> ItemFeatures | None:
         weights = self.settings.features
         used = max(weights.text, weights.words, weights.attributes, weights.knowledge) > 0
-        return ItemFeatures(weights, self.recipe.encoder, device) if used else None
+        return ItemFeatures(weights, self.recipe, device) if used else None
 
     def _prior(self, order_N: np.ndarray, device: torch.device) -> LinearPrior | None:
         if self.features is None:

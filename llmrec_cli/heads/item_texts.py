@@ -1,77 +1,147 @@
-"""The text vectors of a catalogue while the encoder that makes them is trained.
+"""The text vectors of a catalogue, and what is trained of them.
 
 Shapes: N items, L items encoded in a step, R items of a step, S tokens of a text, D hidden size, T size of a vector.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from llmrec_cli.encoders.base import Encoder
+from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
-from llmrec_cli.settings.encoder import EncoderSettings
-from llmrec_cli.settings.peft import Frozen, PeftSettings
+from llmrec_cli.encoders.vector_cache import encode_cached
+from llmrec_cli.encoders.whitening import fit_whitening
+from llmrec_cli.heads.vector_map import VectorMap
+from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, PeftSettings
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
+BUFFERS = ("raw_table", "mean", "matrix", "said")
 
 
 class ItemTexts(nn.Module):
     """A table of item text vectors, centred and normalised, kept as fresh as the training can afford.
 
-    `raw_table` (N, T) is what the encoder said last of each text; it is part of checkpoints, so that a resumed run
-    sees the same vectors. `mean` is fixed at the start. A loaded model scores from the table and loads the encoder when
-    a new text comes.
+    Centring removes what all texts of a catalogue have in common and, with the norm, gained most of what text brings
+    (docs/experiments.md). An empty text has zeros: two items of which nothing is said are not alike. `raw_table` (N, T)
+    is what the encoder said last of each text; it is part of checkpoints, so that a resumed run sees the same vectors.
+    `mean`, and `matrix` where the encoder's settings ask for whitening or a projection, are fixed at the start. A loaded model scores from the table and opens the encoder when a new text comes.
+
+    Attributes
+    ----------
+    trained : whether anything of the vectors is trained
+    bank : the texts, ready for the trained layers; None where no layer is trained
+    map : what peft=embedding_adapter trains; None elsewhere
     """
 
     raw_table: torch.Tensor
     mean: torch.Tensor
+    matrix: torch.Tensor
+    said: torch.Tensor
 
-    def __init__(self, settings: EncoderSettings, peft: PeftSettings, device: torch.device, raw_NT: torch.Tensor,
-                 mean_T: torch.Tensor, bank: TextBank | None = None,
-                 trained_arrays: dict[str, np.ndarray] | None = None) -> None:
+    def __init__(self, settings: EncoderSettings, peft: PeftSettings, device: torch.device, seed: int = 0) -> None:
         super().__init__()
         self.settings, self.peft, self.device = settings, peft, device
         self.trained = not isinstance(peft, Frozen)
-        self.bank = bank
-        self.encoder: TextEncoder | None = None if bank is None else bank.encoder
-        self.trained_arrays = trained_arrays or {}
-        self.register_buffer("raw_table", raw_NT)
-        self.register_buffer("mean", mean_T)
+        self.bank: TextBank | None = None
+        self.encoder: Any = None
+        self.map: VectorMap | None = None
+        self.seed = seed
+        self.learned: dict[str, np.ndarray] = {}
+        for name in BUFFERS:
+            self.register_buffer(name, torch.zeros(0))
 
     @classmethod
     def encoded(cls, settings: EncoderSettings, peft: PeftSettings, texts: np.ndarray, device: torch.device, seed: int,
-                memo: dict[str, np.ndarray]) -> "ItemTexts":
-        """Return the vectors of texts (N,), ready to be trained. `memo` keeps those of frozen encoders in a run."""
-        if isinstance(peft, Frozen):
-            key = str(settings)
-            if key not in memo:
-                memo[key] = load_encoder(settings, peft, device).encode(list(texts))
-            raw_NT = torch.from_numpy(memo[key]).to(device, copy=True)
-            return cls(settings, peft, device, raw_NT, raw_NT.mean(dim=0))
-        bank = TextBank(load_encoder(settings, peft, device, seed=seed), list(texts), device)
-        raw_NT = bank.vectors()
-        return cls(settings, peft, device, raw_NT, raw_NT.mean(dim=0), bank)
+                memo: dict[str, np.ndarray], trained_on: np.ndarray | None = None,
+                cache: Path | None = None) -> "ItemTexts":
+        """Return the vectors of texts (N,), ready to be trained.
+
+        `trained_on` (bool, N) marks the items in training: what the vectors are centred by, and what an encoder that
+        learns from texts learns from. `memo` keeps those of frozen encoders in a run, the folder `cache` across runs.
+        """
+        new = cls(settings, peft, device, seed)
+        new.said = torch.from_numpy(_said(texts)).to(device)
+        known = new.said.cpu().numpy() & (np.ones(len(texts), bool) if trained_on is None else trained_on)
+        if isinstance(peft, Frozen | EmbeddingAdapter):
+            raw_NT = new._frozen(texts, known, memo, cache)
+        else:
+            encoder = load_encoder(settings, peft, device, seed=seed)
+            new.encoder, new.bank = encoder, TextBank(encoder, list(texts), device)
+            raw_NT = new.bank.vectors()
+        new.raw_table = raw_NT
+        whitening = fit_whitening(settings, raw_NT.cpu().numpy(), known)
+        new.mean = torch.from_numpy(whitening.mean_D).to(device)
+        if whitening.matrix_DK is not None:
+            new.matrix = torch.from_numpy(whitening.matrix_DK).to(device)
+        new._add_map()
+        return new
+
+    def _frozen(self, texts: np.ndarray, known: np.ndarray, memo: dict[str, np.ndarray],
+                cache: Path | None) -> torch.Tensor:
+        key = str(self.settings)
+        # An encoder that learns from texts may learn something else in the next fit.
+        keeps = isinstance(self.settings, TransformerSettings)
+        if not keeps or key not in memo:
+            self.encoder = open_encoder(self.settings, self.device, cache)
+            self.encoder.fit([str(text) for text in texts[known]])
+            self.learned = self.encoder.state()
+            vectors = encode_cached(self.encoder, list(texts), cache)
+            if not keeps:
+                return torch.from_numpy(vectors).to(self.device)
+            memo[key] = vectors
+        return torch.from_numpy(memo[key]).to(self.device, copy=True)
 
     @classmethod
     def loaded(cls, settings: EncoderSettings, peft: PeftSettings, state: dict[str, np.ndarray],
                device: torch.device) -> "ItemTexts":
         """Return the vectors of a saved model; the encoder waits until it is needed."""
-        trained = {name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")}
-        return cls(settings, peft, device, torch.from_numpy(state["texts.raw_table"]).to(device),
-                   torch.from_numpy(state["texts.mean"]).to(device), trained_arrays=trained)
+        new = cls(settings, peft, device)
+        new.raw_table, new.mean, new.matrix, new.said = (torch.from_numpy(state[f"texts.{name}"]).to(device)
+                                                         for name in BUFFERS)
+        new.learned = {name.removeprefix("encoder."): a for name, a in state.items() if name.startswith("encoder.")}
+        new._add_map()
+        if new.map is not None:
+            new.map.load_state_dict({name.removeprefix("texts.map."): torch.from_numpy(array)
+                                     for name, array in state.items() if name.startswith("texts.map.")})
+        return new.eval()
+
+    def _add_map(self) -> None:
+        if isinstance(self.peft, EmbeddingAdapter):
+            self.map = VectorMap(self.size, self.peft, self.seed).to(self.device)
 
     @property
     def size(self) -> int:
         """T."""
-        return self.raw_table.shape[1]
+        return self.matrix.shape[1] if len(self.matrix) else self.raw_table.shape[1]
 
     @property
     def table(self) -> torch.Tensor:
         """The finished vectors (N, T)."""
-        return self._finish(self.raw_table)
+        return self._finish(self.raw_table, self.said)
+
+    def rates(self, optim: AdamW) -> list[tuple[nn.Module, float]]:
+        """Return what is trained here with its peak learning rate."""
+        if not self.trained:
+            return []
+        return [(self, optim.encoder_learning_rate if self.map is None else optim.rate(usual=4e-3))]
+
+    def plan(self, total_steps: int) -> None:
+        """Tell what prunes while training how many steps there will be."""
+        if self.bank is not None and self.bank.encoder.budget is not None:
+            self.bank.encoder.budget.plan(total_steps)
+
+    def after_step(self, step: int) -> None:
+        """Prune, where something is to be pruned; call after each step of the optimiser, gradients still there."""
+        if self.bank is not None and self.bank.encoder.budget is not None:
+            self.bank.encoder.budget.after_step(step)
 
     def refresh(self) -> None:
         """Encode every text at the encoder's present weights."""
@@ -79,47 +149,94 @@ class ItemTexts(nn.Module):
             self.raw_table.copy_(self.bank.vectors())
 
     def loss_with(self, live_L: torch.Tensor, rows_R: torch.Tensor, of: Loss, adversarial: Any,
-                  attacked: Callable[[Loss, torch.Tensor, Any], torch.Tensor]) -> torch.Tensor:
+                  attacked: Callable[[Loss, torch.Tensor, Any, Loss | None], torch.Tensor],
+                  logits: Loss | None = None) -> torch.Tensor:
         """Return the loss `of` the table, with gradients to the encoder through the texts `live_L`.
 
         The adversary perturbs the input of the lowest trained layer: the kept hidden states under the encoder's trained
-        layers, or with a frozen encoder the vectors of the step's items `rows_R`.
+        layers, or with a frozen encoder the vectors of the step's items `rows_R`. `logits` of the table are what
+        adversarial=virtual compares.
         """
         if self.bank is None:
-            table_NT = self.table
-            return attacked(lambda rows_RT: of(table_NT.index_copy(0, rows_R, rows_RT)), table_NT[rows_R], adversarial)
+            return self._loss_of_vectors(rows_R, of, adversarial, attacked, logits)
         hidden_LSD, mask_LS = self.bank.batch(live_L)
         encoder, passes = self.bank.encoder, []
 
-        def through_encoder(hidden: torch.Tensor) -> torch.Tensor:
+        def through_encoder(hidden: torch.Tensor, what: Loss = of) -> torch.Tensor:
             passes.append(encoder.upper(hidden, mask_LS))
-            return of(self._finish(self.raw_table.index_copy(0, live_L, passes[-1])))
+            return what(self._finish(self.raw_table.index_copy(0, live_L, passes[-1].float()), self.said))
 
-        value = attacked(through_encoder, hidden_LSD, adversarial)
+        value = attacked(through_encoder, hidden_LSD, adversarial,
+                         None if logits is None else lambda hidden: through_encoder(hidden, logits))
         # The first pass is the clean one, before the attack: that is the vector to remember.
-        self.raw_table[live_L] = passes[0].detach()
-        return value
+        self.raw_table[live_L] = passes[0].detach().float()
+        return value if encoder.budget is None else value + encoder.budget.penalty()
 
-    def vectors(self, texts: list[str]) -> torch.Tensor:
+    def _loss_of_vectors(self, rows_R: torch.Tensor, of: Loss, adversarial: Any,
+                         attacked: Callable[[Loss, torch.Tensor, Any, Loss | None], torch.Tensor],
+                         logits: Loss | None) -> torch.Tensor:
+        centred_NT = self._centred(self.raw_table, self.said)
+
+        def of_rows(what: Loss) -> Loss:
+            # The map runs inside, so that each pass of an adversary has a graph of its own.
+            return lambda rows_RT: what(self._mapped(centred_NT.index_copy(0, rows_R, rows_RT)))
+
+        return attacked(of_rows(of), centred_NT[rows_R], adversarial, logits and of_rows(logits))
+
+    def vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the finished vectors of new texts (num_texts, T)."""
-        return self._finish(self._raw(texts))
+        said = torch.from_numpy(_said(texts)).to(self.device)
+        return self._finish(self._raw(texts), said)
 
-    def add(self, texts: list[str]) -> None:
-        """Append the texts of new items."""
-        self.raw_table = torch.cat([self.raw_table, self._raw(texts)])
+    def similarities(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the cosine of each text with each item (num_texts, N), -1 to 1."""
+        return self.vectors(texts) @ self.table.T
 
-    def _raw(self, texts: list[str]) -> torch.Tensor:
+    def add(self, texts: Sequence[str]) -> torch.Tensor:
+        """Append the texts of new items and return their finished vectors (num_new, T)."""
+        raw_KT, said_K = self._raw(texts), torch.from_numpy(_said(texts)).to(self.device)
+        self.raw_table = torch.cat([self.raw_table, raw_KT])
+        self.said = torch.cat([self.said, said_K])
+        return self._finish(raw_KT, said_K)
+
+    def _raw(self, texts: Sequence[str]) -> torch.Tensor:
         if self.encoder is None:
-            self.encoder = load_encoder(self.settings, self.peft, self.device)
-            if self.trained:
-                self.encoder.load_trained_state(self.trained_arrays)
-        return torch.from_numpy(self.encoder.encode(texts)).to(self.device)
+            self.encoder = self._opened()
+        return torch.from_numpy(self.encoder.encode([str(text) for text in texts])).to(self.device)
+
+    def _opened(self) -> Encoder:
+        if not isinstance(self.peft, Frozen | EmbeddingAdapter):
+            encoder = load_encoder(self.settings, self.peft, self.device)
+            encoder.load_trained_state(self.learned)
+            return encoder
+        opened = open_encoder(self.settings, self.device)
+        opened.load(self.learned)
+        return opened
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the table, the mean and what was trained of the encoder."""
-        arrays = self.trained_arrays if self.encoder is None else self.encoder.trained_state() if self.trained else {}
-        return {"texts.raw_table": self.raw_table.cpu().numpy(), "texts.mean": self.mean.cpu().numpy(),
-                **{f"encoder.{name}": value for name, value in arrays.items()}}
+        """Return the table, the mean, the map and what was learned of the encoder."""
+        learned = self.encoder.trained_state() if self.bank is not None else self.learned
+        mapped = {} if self.map is None else self.map.state_dict()
+        return {**{f"texts.{name}": getattr(self, name).cpu().numpy() for name in BUFFERS},
+                **{f"texts.map.{name}": tensor.cpu().numpy() for name, tensor in mapped.items()},
+                **{f"encoder.{name}": value for name, value in learned.items()}}
 
-    def _finish(self, raw_NT: torch.Tensor) -> torch.Tensor:
-        return nn.functional.normalize(raw_NT - self.mean, dim=1)
+    def _finish(self, raw_NT: torch.Tensor, said_N: torch.Tensor) -> torch.Tensor:
+        return self._mapped(self._centred(raw_NT, said_N))
+
+    def _centred(self, raw_NT: torch.Tensor, said_N: torch.Tensor) -> torch.Tensor:
+        centred_NT = (raw_NT - self.mean) * said_N[:, None]
+        return nn.functional.normalize(centred_NT @ self.matrix if len(self.matrix) else centred_NT, dim=1)
+
+    def _mapped(self, centred_NT: torch.Tensor) -> torch.Tensor:
+        return centred_NT if self.map is None else self.map(centred_NT)
+
+    @property
+    def trained_encoder(self) -> TextEncoder | None:
+        """The encoder, where layers of it are trained here."""
+        return None if self.bank is None else self.bank.encoder
+
+
+def _said(texts: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Return bool (num_texts,): whether a text says anything."""
+    return np.fromiter((bool(str(text).strip()) for text in texts), bool, len(texts))

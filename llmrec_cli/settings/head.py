@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import Settings, option
+from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.heads.base import HeadSettings, Popularity
 from llmrec_cli.settings.heads.content import Content
 from llmrec_cli.settings.heads.ease import Ease
@@ -71,6 +72,11 @@ class Fusion(HeadSettings):
     def uses(self) -> set[str]:
         return set().union(*(member.head.uses() for member in self.members.values()))
 
+    def has_adversary(self) -> bool:
+        """Return whether one of the members is trained against an adversary."""
+        return any(member.adversarial is not None and member.adversarial.kind != "none"
+                   and "adversarial" in member.head.uses() for member in self.members.values())
+
 
 @dataclass
 class Recipe(Settings):
@@ -84,8 +90,23 @@ class Recipe(Settings):
     optim: Any = option("optim", optional=True)
 
     def problems(self) -> Iterator[str]:
-        if isinstance(self.head, HeadSettings) and self.loss is not None and "loss" in self.head.uses():
-            yield from self.head.problems_with(self.loss)
+        if not isinstance(self.head, HeadSettings) or isinstance(self.head, Fusion):
+            return
+        uses = self.head.uses()
+        if self.loss is not None and "loss" in uses:
+            if self.loss.kind in self.head.losses:
+                yield from self.head.problems_with(self.loss)
+            else:
+                yield (f"loss={self.loss.kind}: head={self.head.kind} cannot be trained by it; choose one of "
+                       f"{', '.join(self.head.losses)}")
+        layers = self.peft is not None and self.peft.kind not in ("frozen", "embedding_adapter")
+        if "peft" in uses and layers and not isinstance(self.encoder, TransformerSettings):
+            yield (f"peft={self.peft.kind}: encoder={getattr(self.encoder, 'kind', None)} has no layers that could be "
+                   f"trained; choose peft=frozen, peft=embedding_adapter or another encoder")
+        if (self.adversarial is not None and "adversarial" in uses
+                and self.adversarial.kind not in self.head.adversaries):
+            yield (f"adversarial={self.adversarial.kind}: head={self.head.kind} has no use for it; choose one of "
+                   f"{', '.join(self.head.adversaries)}")
 
 
 HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,

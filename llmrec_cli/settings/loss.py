@@ -80,4 +80,29 @@ class Bpr(LossSettings):
         yield from self.check("scale", above=0)
 
 
-LOSSES = {"softmax": Softmax, "bpr": Bpr, "bce": Bce, "mse": Mse}
+@dataclass
+class Distillation(Settings):
+    """Which items are chosen together, as soft targets for the similarities of their texts (Hinton et al. 2015).
+
+    For heads that read text vectors (ease, ials, content, item_similarity) with features.tuned=true.
+    """
+
+    kind: str = "distillation"
+    targets: str = "cooccurrence"
+    """cooccurrence | ease: how often two items are in one history, or the weights of EASE where they are positive."""
+    l2: float = 200.0
+    """Ridge penalty of that EASE, above 0."""
+    temperature: float = 0.1
+    """Divides the cosines, above 0; where training starts, since it is learned."""
+    popularity: float = 1.0
+    """Share of the items' log popularity that is added to the logits, 0 to 1: what the vectors need not explain."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("targets", among=("cooccurrence", "ease"))
+        yield from self.check("l2", "temperature", above=0)
+        yield from self.check("popularity", least=0, most=1)
+        if self.targets != "ease" and self.l2 != Distillation.l2:
+            yield f"l2={self.l2}: has no effect with targets={self.targets}"
+
+
+LOSSES = {"softmax": Softmax, "bpr": Bpr, "bce": Bce, "mse": Mse, "distillation": Distillation}

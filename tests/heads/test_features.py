@@ -10,11 +10,14 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import Knowledge
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.settings.head import Content, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
 from tests.heads.by_hand import training
 
 CPU = torch.device("cpu")
+CONTEXT = Context(CPU, seed=1)
 ATTRIBUTES = np.array([[1, 1], [1, 0], [0, 0]])
 TEXTS = ["red tea", "red cup", ""]
 KNOWLEDGE = Knowledge(sp.csr_array(np.array([[1, 1.0], [1, 0], [0, 1]], np.float32)), ["by>a", "by>b"])
@@ -26,8 +29,8 @@ def shelf():
 
 
 def fitted(data=None, **weights) -> ItemFeatures:
-    features = ItemFeatures(FeatureWeights(**weights), None, CPU)
-    features.fit(data or shelf(), {})
+    features = ItemFeatures(FeatureWeights(**weights), Recipe(head=Content()), CPU)
+    features.fit(data or shelf(), CONTEXT)
     return features
 
 
@@ -76,47 +79,49 @@ def test_nothing_asked_for_is_no_columns():
 
 @pytest.mark.parametrize("weights", [{}, {"words": 1.0, "attributes": 2.0, "knowledge": 3.0}])
 def test_what_is_saved_is_what_was_learned(weights):
-    found, again = fitted(**weights), ItemFeatures(FeatureWeights(**weights), None, CPU)
+    found, again = fitted(**weights), ItemFeatures(FeatureWeights(**weights), Recipe(head=Content()), CPU)
     again.load(found.state(), shelf().items)
     assert (again.sparse_NF != found.sparse_NF).nnz == 0
     one, other = found.add(newcomer("red"))[1], again.add(newcomer("red"))[1]
     assert (one != other).nnz == 0
 
 
-def test_text_vectors_are_centred_on_the_items_that_say_something(shop):
+def test_text_vectors_are_centred_on_the_items_in_training_that_say_something(shop):
     items = shop.data.items
     texts = np.array([*items.texts[:-1], "  "], object)
     data = replace(shop.data.training("train"), items=replace(items, texts=texts))
-    found = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
+    found = ItemFeatures(FeatureWeights(text=2.0), Recipe(head=Content(), encoder=shop.encoder), CPU)
     memo = {}
-    found.fit(data, memo)
+    found.fit(data, Context(CPU, seed=1, memo=memo))
     raw = next(iter(memo.values()))[:-1]
-    centred = raw - raw.mean(axis=0)
+    in_training = (data.interactions.item_counts[:-1] > 0) & np.array([bool(text.strip()) for text in texts[:-1]])
+    assert 0 < in_training.sum() < len(in_training)
+    centred = raw - raw[in_training].mean(axis=0)
     np.testing.assert_allclose(found.dense_ND[:-1], 2 * centred / np.linalg.norm(centred, axis=1, keepdims=True),
                                rtol=1e-3, atol=1e-4)
     assert not found.dense_ND[-1].any()
     dense, _ = found.add(newcomer(str(items.texts[0])))
     np.testing.assert_allclose(dense[0], found.dense_ND[0], atol=1e-3)
-    again = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
+    again = ItemFeatures(FeatureWeights(text=2.0), Recipe(head=Content(), encoder=shop.encoder), CPU)
     again.load(fitted_state(shop, data), data.items)
     np.testing.assert_array_equal(again.dense_ND, found.dense_ND[:-1])
 
 
 def fitted_state(shop, data):
-    features = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
-    features.fit(data, {})
+    features = ItemFeatures(FeatureWeights(text=2.0), Recipe(head=Content(), encoder=shop.encoder), CPU)
+    features.fit(data, CONTEXT)
     return features.state()
 
 
 def test_a_second_fit_takes_the_vectors_from_the_memo(shop, monkeypatch):
-    from llmrec_cli.heads import text_vectors
+    from llmrec_cli.heads import item_texts
 
     memo = {}
-    first = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
-    first.fit(shop.data.training("train"), memo)
-    monkeypatch.setattr(text_vectors, "load_encoder", lambda *_: pytest.fail("encoded again"))
-    second = ItemFeatures(FeatureWeights(text=2.0), shop.encoder, CPU)
-    second.fit(shop.data.training("train"), memo)
+    first = ItemFeatures(FeatureWeights(text=2.0), Recipe(head=Content(), encoder=shop.encoder), CPU)
+    first.fit(shop.data.training("train"), Context(CPU, seed=1, memo=memo))
+    monkeypatch.setattr(item_texts, "open_encoder", lambda *_: pytest.fail("encoded again"))
+    second = ItemFeatures(FeatureWeights(text=2.0), Recipe(head=Content(), encoder=shop.encoder), CPU)
+    second.fit(shop.data.training("train"), Context(CPU, seed=1, memo=memo))
     np.testing.assert_array_equal(second.dense_ND, first.dense_ND)
 
 
@@ -127,4 +132,4 @@ def test_knowledge_that_the_data_does_not_have_is_refused():
 
 def test_text_without_an_encoder_is_refused():
     with pytest.raises(ConfigError, match=r"features.text=5.0: needs a text encoder; choose encoder=minilm"):
-        ItemFeatures(FeatureWeights(text=5.0), None, CPU)
+        ItemFeatures(FeatureWeights(text=5.0), Recipe(head=Content()), CPU)

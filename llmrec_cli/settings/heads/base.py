@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from llmrec_cli.settings.adversarial import OF_TEXTS
 from llmrec_cli.settings.base import Settings
+
+OF_GRADIENTS = ("softmax", "bpr", "bce", "mse")
+"""Losses of heads that are trained by gradients themselves."""
+OF_TUNING = ("distillation",)
+"""Losses of heads whose text vectors are trained before they are read."""
 
 
 @dataclass
@@ -39,6 +45,8 @@ class HeadSettings(Settings):
     """What every head has."""
 
     implementation: ClassVar[str] = ""
+    adversaries: ClassVar[tuple[str, ...]] = OF_TEXTS
+    losses: ClassVar[tuple[str, ...]] = OF_GRADIENTS
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, Range] = field(default_factory=dict)

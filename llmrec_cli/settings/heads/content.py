@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.base import OF_TUNING, HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeights
 
 
@@ -17,6 +17,7 @@ class Content(HeadSettings):
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.content.Content"
+    losses: ClassVar[tuple[str, ...]] = OF_TUNING
     kind: str = "content"
     features: FeatureWeights = field(default_factory=lambda: FeatureWeights(text=1.0, attributes=0.7))
     """Only their ratios matter: what is known of an item is normalised to length 1 together."""
@@ -46,4 +47,4 @@ class Content(HeadSettings):
             yield "features: all weights are 0, so nothing is known of items; set features.text=1"
 
     def uses(self) -> set[str]:
-        return {"encoder"} if self.features.text > 0 else set()
+        return self.features.uses()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.base import OF_TUNING, HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeights
 
 
@@ -13,6 +13,7 @@ class Ease(HeadSettings):
     """EASE (Steck 2019), collective when features have a weight (Jeunen et al. 2020)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.ease.Ease"
+    losses: ClassVar[tuple[str, ...]] = OF_TUNING
     kind: str = "ease"
     l2: float | None = None
     """Ridge penalty of an item of average popularity, above 0; null takes 5 times the average interactions of an item,
@@ -34,4 +35,4 @@ class Ease(HeadSettings):
         yield from self.check("form", among=("auto", "primal", "dual"))
 
     def uses(self) -> set[str]:
-        return {"encoder"} if self.features.text > 0 else set()
+        return self.features.uses()

@@ -18,6 +18,21 @@ class FeatureWeights(Settings):
     """Weight of the normalised item attributes, at least 0; about 6 is usual for EASE."""
     knowledge: float = 0.0
     """Weight of the normalised IDF of an item's neighbours in the knowledge graph, at least 0; 8 to 14 is usual."""
+    tuned: bool = False
+    """Train the text vectors first, as `peft` says, on which items are chosen together; needs loss=distillation."""
+    stop_after: int | None = None
+    """Epochs of that training, at least 1; null lets validation choose."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("text", "words", "attributes", "knowledge", least=0)
+        yield from self.check("stop_after", least=1)
+        if self.tuned and self.text <= 0:
+            yield f"tuned=true: has no effect with text={self.text}; give text a weight"
+        if self.stop_after is not None and not self.tuned:
+            yield f"stop_after={self.stop_after}: has no effect without tuned=true"
+
+    def uses(self) -> set[str]:
+        """Return the config groups that these features depend on."""
+        if self.text <= 0:
+            return set()
+        return {"encoder", "peft", "adversarial", "loss", "optim"} if self.tuned else {"encoder"}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.base import OF_TUNING, HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeights
 
 
@@ -14,6 +14,7 @@ class Ials(HeadSettings):
     weight."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.ials.Ials"
+    losses: ClassVar[tuple[str, ...]] = OF_TUNING
     kind: str = "ials"
     embedding_size: int = 64
     """Size of user and item factors, at least 1."""
@@ -38,4 +39,4 @@ class Ials(HeadSettings):
         yield from self.check("frequency_exponent", least=0, most=1)
 
     def uses(self) -> set[str]:
-        return {"encoder"} if self.features.text > 0 else set()
+        return self.features.uses()

@@ -1,0 +1,102 @@
+"""Training the text vectors of items on which items are chosen together, before a head reads them.
+
+Shapes: U users, N items, T items in training, B items of a step.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.cold_task import ColdTask, cold_task
+from llmrec_cli.heads.content_kernel import neighbour_weights
+from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.settings.base import to_plain
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.loss import Distillation
+from llmrec_cli.training.adversary import adversarial_loss
+from llmrec_cli.training.distillation import Similarity, SoftTargets, distillation_loss
+from llmrec_cli.training.loop import Length, Surroundings, train
+
+NEIGHBOURS, EXPONENT = 20, 3.0
+"""Of the neighbours by text that validation looks at; what `content` takes too."""
+
+
+def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int | None, context: Context) -> int:
+    """Train the vectors in place and return after how many epochs they were best.
+
+    An epoch sees each item in training once as the item whose company is to be foretold, `optim.batch_size` of them a
+    step, among all items in training. The encoder runs for the items of a step; of the others it is what it said last.
+    Validation ranks cold items by their nearest neighbours; those hidden for it are hidden from the training too.
+    """
+    task = None if stop_after is not None else cold_task(data, context)
+    matrix_UN = data.interactions.matrix if task is None else task.matrix_UN
+    step = _Step(texts, matrix_UN, recipe)
+    optim = recipe.optim
+    epochs = stop_after or optim.epochs
+    length = Length(epochs, step.num_batches, optim.epochs)
+    inside = context.inside("texts")
+    surroundings = Surroundings(context.device, context.seed, inside.log, inside.folder,
+                                inside.folder if context.resumed else None, inside.tensorboard, "texts", {
+                                    f"{group}.{key}": value for group, settings in to_plain(recipe).items()
+                                    for key, value in settings.items() if group not in ("head", "optim")})
+    model = torch.nn.ModuleDict({"texts": texts, "similarity": step.similarity})
+    texts.plan(length.schedule_epochs * length.steps_per_epoch)
+    trained = train(model, step.batches, step.loss, [*texts.rates(optim), (step.similarity, optim.rate())], optim,
+                    length, surroundings, None if task is None else lambda: _value(texts, task),
+                    after_step=texts.after_step)
+    texts.refresh()
+    return trained.best_epoch
+
+
+@torch.no_grad()
+def _value(texts: ItemTexts, task: ColdTask) -> float:
+    """Return how well cold items are ranked by their neighbours among the items in training."""
+    texts.refresh()
+    table_ND = texts.table
+    trained, cold = (torch.from_numpy(which).to(table_ND.device)
+                     for which in (task.trained_T, np.flatnonzero(task.cold_N)))
+    nobody = torch.full((len(cold),), -1, device=table_ND.device)
+    near_TC = neighbour_weights(table_ND[trained] @ table_ND[cold].T, NEIGHBOURS, EXPONENT, nobody)
+    history_QT = torch.from_numpy(task.queries.history[:, task.trained_T].toarray()).to(table_ND.device)
+    return task.value(history_QT @ near_TC)
+
+
+class _Step:
+    """The batches of an epoch and the loss of a batch."""
+
+    def __init__(self, texts: ItemTexts, matrix_UN: sp.csr_array, recipe: Recipe) -> None:
+        assert isinstance(recipe.loss, Distillation)
+        self.texts, self.recipe = texts, recipe
+        self.trained_T = np.flatnonzero(np.bincount(matrix_UN.indices, minlength=matrix_UN.shape[1]))
+        self.targets = SoftTargets(sp.csr_array(matrix_UN[:, self.trained_T]), recipe.loss, texts.device)
+        if len(self.targets.rows) == 0:
+            raise DataError("features.tuned=true: no two items are ever chosen by one user, so there is nothing to "
+                            "train texts on; leave it out, or prepare users with more interactions")
+        self.similarity = Similarity(recipe.loss).to(texts.device)
+        self.num_batches = -(-len(self.targets.rows) // recipe.optim.batch_size)
+        self.trained = torch.from_numpy(self.trained_T).to(texts.device)
+
+    def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield places among the items in training (B,), each item once."""
+        yield from np.array_split(generator.permutation(self.targets.rows), self.num_batches)
+
+    def loss(self, places_B: np.ndarray) -> torch.Tensor:
+        """Return the loss of the items of a step, under attack too where there is an adversary."""
+        items_B = torch.from_numpy(places_B).to(self.texts.device)
+        targets_BT = self.targets.of(places_B)
+
+        def logits(table_ND: torch.Tensor) -> torch.Tensor:
+            return self.similarity(table_ND[self.trained], items_B, self.targets.log_popularity_T)
+
+        def of(table_ND: torch.Tensor) -> torch.Tensor:
+            return distillation_loss(logits(table_ND), targets_BT)
+
+        live_B = self.trained[items_B]
+        adversarial: Any = self.recipe.adversarial
+        return self.texts.loss_with(live_B, live_B, of, adversarial, adversarial_loss, logits)

@@ -1,0 +1,78 @@
+"""Collaborative filtering distilled into texts: what items are chosen together, as targets for their vectors.
+
+Shapes: U users, T items in training, B items of a step.
+"""
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+from llmrec_cli.settings.loss import Distillation
+
+
+class SoftTargets:
+    """For each item the distribution of the items that are chosen with it.
+
+    Attributes
+    ----------
+    rows : int64, the items that have a target, of those in training
+    log_popularity_T : float32 (T,), log of each item's share of all targets
+    """
+
+    def __init__(self, matrix_UT: sp.csr_array, settings: Distillation, device: torch.device) -> None:
+        """Take 0/1 interactions with the items in training."""
+        if settings.targets == "ease":
+            weights = sp.csr_array(_ease(matrix_UT, settings.l2).clip(min=0))
+        else:
+            length_U = np.maximum(np.diff(matrix_UT.indptr), 2)
+            # Each user tells as much of an item, however long the history is: a pair in a long one means less.
+            scaled = sp.csr_array((matrix_UT.data / np.repeat(np.sqrt(length_U - 1), np.diff(matrix_UT.indptr)),
+                                   matrix_UT.indices, matrix_UT.indptr), shape=matrix_UT.shape)
+            weights = sp.csr_array(scaled.T @ scaled)
+        weights.setdiag(0)
+        weights.eliminate_zeros()
+        sums_T = np.asarray(weights.sum(axis=1)).ravel()
+        self.rows = np.flatnonzero(sums_T > 0)
+        self.device = device
+        row = np.repeat(np.arange(len(sums_T)), np.diff(weights.indptr))
+        self.weights = sp.csr_array((weights.data / sums_T[row], weights.indices, weights.indptr), shape=weights.shape)
+        share_T = np.bincount(self.weights.indices, self.weights.data, minlength=len(sums_T)) / max(1, len(self.rows))
+        self.log_popularity_T = torch.from_numpy(np.log(share_T + 1 / len(share_T)).astype(np.float32)).to(device)
+
+    def of(self, items_B: np.ndarray) -> torch.Tensor:
+        """Return the targets of items, float32 (B, T), rows of sum 1."""
+        return torch.from_numpy(self.weights[items_B].toarray().astype(np.float32)).to(self.device)
+
+
+class Similarity(nn.Module):
+    """Logits of item-to-item distributions: cosine over a learned temperature, plus the items' popularity."""
+
+    def __init__(self, settings: Distillation) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(-float(np.log(settings.temperature))))
+        self.popularity = settings.popularity
+
+    def forward(self, vectors_TD: torch.Tensor, items_B: torch.Tensor, log_popularity_T: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, T) of the items given by number, an item's own at minus 1e9.
+
+        The popularity is a given, so that the vectors need not say which items are chosen much.
+        """
+        logits_BT = self.log_scale.exp() * (vectors_TD[items_B] @ vectors_TD.T) + self.popularity * log_popularity_T
+        return logits_BT.scatter(1, items_B[:, None], -1e9)
+
+
+def distillation_loss(logits_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of the logits with target distributions (Hinton et al. 2015, section 2)."""
+    return -(targets_BT * logits_BT.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def _ease(matrix_UT: sp.csr_array, l2: float) -> np.ndarray:
+    """Return EASE's weights (T, T) (Steck 2019, eq. 8)."""
+    gram_TT = (matrix_UT.T @ matrix_UT).toarray().astype(np.float32)
+    gram_TT[np.diag_indices_from(gram_TT)] += l2
+    factor = torch.linalg.cholesky(torch.from_numpy(gram_TT))
+    inverse_TT = torch.cholesky_inverse(factor).numpy()
+    weights_TT = -inverse_TT / np.diag(inverse_TT)
+    np.fill_diagonal(weights_TT, 0)
+    return weights_TT
