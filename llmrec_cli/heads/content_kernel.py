@@ -28,7 +28,8 @@ class UnitFeatures:
     def of(cls, dense_ND: np.ndarray, sparse_NF: Any) -> "UnitFeatures":
         """Return features normalised per item."""
         row = np.repeat(np.arange(len(dense_ND)), np.diff(sparse_NF.indptr))
-        squares_N = np.bincount(row, sparse_NF.data.astype(np.float64)**2, minlength=len(dense_ND))
+        # Of no rows at all, bincount's sums are whole numbers.
+        squares_N = np.bincount(row, sparse_NF.data.astype(np.float64)**2, minlength=len(dense_ND)).astype(np.float64)
         squares_N += np.einsum("nd,nd->n", dense_ND, dense_ND, dtype=np.float64)
         scale_N = (1 / np.sqrt(np.where(squares_N > 0, squares_N, 1))).astype(np.float32)
         sparse = sp.csr_array((sparse_NF.data * scale_N[row], sparse_NF.indices, sparse_NF.indptr), sparse_NF.shape)
