@@ -20,7 +20,7 @@ from torch import nn
 
 from llmrec_cli.data.manifest import check_files, sha256
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
-from llmrec_cli.run_dir import clear_leftovers, whole_folder, write_json, writing
+from llmrec_cli.run_dir import clear_leftovers, whole_folder, writing
 
 FORMAT = 2
 ADDED = {1: {"optim.accumulate": 1, "optim.schedule": "linear", "optim.layer_decay": 1.0, "optim.ema": 0.0,
@@ -109,8 +109,8 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         except SafetensorError as error:
             raise ResourceError(f"{folder}: a checkpoint cannot be written ({error}); free space or choose another "
                                 f"place") from error
-        write_json(temporary / PROGRESS, {"progress": asdict(progress), "plan": plan})
-        write_json(temporary / MANIFEST, {
+        _write(temporary / PROGRESS, {"progress": asdict(progress), "plan": plan})
+        _write(temporary / MANIFEST, {
             "format": FORMAT, "files": {name: sha256(temporary / name) for name in (STATE, PROGRESS)}})
     for old in checkpoints(folder)[:-KEPT]:
         _remove(old)
@@ -199,6 +199,11 @@ def set_random_states(tensors: dict[str, torch.Tensor], device: torch.device) ->
     torch.set_rng_state(tensors["random/cpu"])
     if device.type == "cuda" and "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    """Write a file of a folder that is flushed and named as a whole."""
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
 def _manifest(manifest: Path, remedy: str) -> tuple[int, dict[str, str]]:
