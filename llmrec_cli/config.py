@@ -24,7 +24,7 @@ from llmrec_cli.overrides import (
 )
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import HeadSettings
+from llmrec_cli.settings.head import Fusion, HeadSettings
 from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
 
@@ -164,6 +164,12 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
             recipe[group] = _merged(_option(builder, group, str(given["kind"]), where), given)
         else:
             recipe[group] = _merged(top.get(group) or {}, given)
+    inherited = (top.get("adversarial") or {}).get("kind", "none")
+    if member.get("adversarial") is None and member["head"] in GROUPS["head"]:
+        head: Any = GROUPS["head"][member["head"]]
+        # As a group that a head does not use: an adversary of texts is for those members that read texts.
+        if inherited not in head.adversaries:
+            recipe["adversarial"] = _option(builder, "adversarial", "none", where)
     return recipe
 
 
@@ -194,7 +200,8 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
         return []
     unused = [group for group in RECIPE_GROUPS if group in chosen and chosen[group] != "none"]
     return [f"{group}={chosen[group]}: has no effect, since head={head.kind} does not use it; leave it out or choose "
-            f"another head" for group in unused if group not in head.uses()]
+            f"another head" for group in unused if group not in head.uses()
+            or (isinstance(head, Fusion) and group == "adversarial" and not head.has_adversary())]
 
 
 def _refuse_environment(name: str, *_: str) -> str:

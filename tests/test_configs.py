@@ -14,7 +14,7 @@ from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.stages import COMMANDS
 
 # What an option needs beside its name.
-NEEDED = {"files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"],
+NEEDED = {"apr": ["head=mf"], "files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"],
           **{name: ["dataset.path=x"] for name in ("amazon_reviews", "mind", "mafengwo", "camra2011")}}
 OPTIONS = [(group, name) for group in GROUPS for name in choices(group)]
 

@@ -74,7 +74,9 @@ class PairHead(Head):
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the model with gradients and moments, a step's scores and the order of an epoch."""
-        return memory_of(self.settings, self.recipe.optim.batch_size, data, self.row_size(), self.hidden_size())
+        attacked = self.recipe.adversarial is not None and self.recipe.adversarial.kind != "none"
+        return memory_of(self.settings, self.recipe.optim.batch_size, data, self.row_size(), self.hidden_size(),
+                         attacked)
 
     @abstractmethod
     def row_size(self) -> int:
@@ -98,10 +100,12 @@ class PairHead(Head):
         self.added_RL = []
         shared = self.model, self.settings, self.recipe.loss
         steps: Any  # Each has batches of its own kind, which its own loss takes.
-        steps = (ChoiceSteps(*shared, data.interactions, optim.batch_size, device) if target == "choice"
-                 else ValueSteps(*shared, data, optim.batch_size, device))
+        where = optim.batch_size, device, self.recipe.adversarial
+        steps = (ChoiceSteps(*shared, data.interactions, *where) if target == "choice"
+                 else ValueSteps(*shared, data, *where))
         length = Length(self.settings.stop_after or optim.epochs, steps.num_batches, optim.epochs)
-        same = {f"{group}.{key}": entry for group, settings in (("head", self.settings), ("loss", self.recipe.loss))
+        parts = {"head": self.settings, "loss": self.recipe.loss, "adversarial": self.recipe.adversarial}
+        same = {f"{group}.{key}": entry for group, settings in parts.items() if settings is not None
                 for key, entry in to_plain(settings).items()}
         surroundings = Surroundings(device, context.seed, context.log, context.folder,
                                     context.folder if context.resumed else None, context.tensorboard,

@@ -4,7 +4,7 @@ Shapes: B interactions of a step, S distinct users of them, C candidates of a st
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,8 +14,10 @@ from torch.nn import functional
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.pair_model import PairModel
+from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import Bpr, LossSettings, Mse, Softmax
+from llmrec_cli.training.adversary import adversarial_loss_of_all
 from llmrec_cli.training.losses import bce_loss, bpr_loss, mse_loss, softmax_of_rows_loss
 
 COMPARED = 32
@@ -33,8 +35,9 @@ class ChoiceSteps:
     """
 
     def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, interactions: Interactions,
-                 batch_size: int, device: torch.device) -> None:
+                 batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None) -> None:
         self.model, self.settings, self.kind, self.device = model, settings, loss, device
+        self.adversarial = adversarial
         self.user, self.item, self.matrix = interactions.user, interactions.item, interactions.matrix
         self.warm_items = np.flatnonzero(interactions.item_counts)
         self.num_batches = max(1, math.ceil(len(interactions) / batch_size))
@@ -58,24 +61,30 @@ class ChoiceSteps:
         known_SC = self._tensor(known_among(self.matrix, users, candidates))
         user_B, user_rows = self._tensor(place), self.model.users(self._tensor(users))
         item_rows = self.model.items(self._tensor(candidates))
-        block_SC = self.model.block(user_rows.rows, item_rows.rows)
+        learned, compared_BC = [user_rows.rows, item_rows.rows], self._compared(len(rows), len(candidates), generator)
         if self.whole:
             place_B = self._tensor(np.searchsorted(candidates, self.item[rows]))
-            positive_B = block_SC.flatten().index_select(0, user_B * len(candidates) + place_B)
             squares_B = item_rows.squares.index_select(0, place_B)
         else:
             own = self.model.items(self._tensor(self.item[rows]))
-            positive_B, squares_B = self.model.pairs(user_rows.rows.index_select(0, user_B), own.rows), own.squares
-        value = self._of_scores(positive_B, block_SC, known_SC, user_B, generator)
+            learned, squares_B = [*learned, own.rows], own.squares
+
+        def of_rows(learned: Sequence[torch.Tensor]) -> torch.Tensor:
+            users_SK, items_CL, *own_BL = learned
+            block_SC = self.model.block(users_SK, items_CL)
+            positive_B = (self.model.pairs(users_SK.index_select(0, user_B), own_BL[0]) if own_BL else
+                          block_SC.flatten().index_select(0, user_B * len(candidates) + place_B))
+            return self._of_scores(positive_B, block_SC, known_SC, user_B, compared_BC)
+
+        value = adversarial_loss_of_all(of_rows, learned, self.adversarial)
         return value + penalty(user_rows.squares.index_select(0, user_B), squares_B, self.settings.l2)
 
     def _of_scores(self, positive_B: torch.Tensor, block_SC: torch.Tensor, known_SC: torch.Tensor,
-                   user_B: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+                   user_B: torch.Tensor, compared_BC: torch.Tensor | None) -> torch.Tensor:
         if isinstance(self.kind, Softmax):
             return softmax_of_rows_loss(positive_B, block_SC, known_SC, user_B, self.log_weight)
-        if isinstance(self.kind, Bpr):
-            drawn_BC = self._tensor(generator.integers(block_SC.shape[1], size=(len(positive_B), COMPARED)))
-            place_BC = drawn_BC + user_B[:, None] * block_SC.shape[1]
+        if compared_BC is not None:
+            place_BC = compared_BC + user_B[:, None] * block_SC.shape[1]
             return bpr_loss(positive_B, block_SC.flatten()[place_BC], known_SC.flatten()[place_BC])
         # Positives count as much as their negatives together, as in two_tower.
         squared = isinstance(self.kind, Mse)
@@ -83,6 +92,12 @@ class ChoiceSteps:
         of_negatives = losses_SC.masked_fill(known_SC, 0.0).sum() / (~known_SC).sum().clamp_min(1)
         measure = mse_loss if squared else bce_loss
         return measure(positive_B, torch.ones_like(positive_B)) + of_negatives
+
+    def _compared(self, num_rows: int, num_candidates: int, generator: np.random.Generator) -> torch.Tensor | None:
+        """Return the candidates that loss=bpr compares each interaction with; the same under attack."""
+        if not isinstance(self.kind, Bpr):
+            return None
+        return self._tensor(generator.integers(num_candidates, size=(num_rows, COMPARED)))
 
     def _candidates(self, generator: np.random.Generator) -> np.ndarray:
         if self.whole:
@@ -97,8 +112,8 @@ class ValueSteps:
     """A number for each interaction: its value, or 1 for a like and 0 for a dislike."""
 
     def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, data: TrainingData,
-                 batch_size: int, device: torch.device) -> None:
-        self.model, self.settings, self.device = model, settings, device
+                 batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None) -> None:
+        self.model, self.settings, self.device, self.adversarial = model, settings, device, adversarial
         self.measure = mse_loss if isinstance(loss, Mse) else bce_loss
         self.user, self.item, self.value = known_values(data, settings.target)
         self.num_batches = max(1, math.ceil(len(self.user) / batch_size))
@@ -112,8 +127,9 @@ class ValueSteps:
         users, items = (which(torch.from_numpy(ids[rows]).to(self.device)) for which, ids in
                         ((self.model.users, self.user), (self.model.items, self.item)))
         value_B = torch.from_numpy(self.value[rows]).to(self.device)
-        return self.measure(self.model.pairs(users.rows, items.rows), value_B) + penalty(
-            users.squares, items.squares, self.settings.l2)
+        value = adversarial_loss_of_all(lambda learned: self.measure(self.model.pairs(learned[0], learned[1]), value_B),
+                                        [users.rows, items.rows], self.adversarial)
+        return value + penalty(users.squares, items.squares, self.settings.l2)
 
 
 def known_values(data: TrainingData, target: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -145,16 +161,18 @@ def known_among(matrix: sp.csr_array, users: np.ndarray, candidates: np.ndarray)
     return known_SC
 
 
-def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_size: int, hidden_size: int = 0) -> int:
+def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_size: int, hidden_size: int = 0,
+              attacked: bool = False) -> int:
     """Return the bytes that training takes beside the data.
 
     `row_size` are the numbers of a user and an item together, `hidden_size` those of a pair's hidden layers. Parameters
     are held five times: with their gradients, two moments and the best so far. A step's scores of items that
     were ever chosen are held as the logits, two masked or transformed copies, the gradients of these, and a bool for
-    what is known.
+    what is known. Under attack the parameters' gradients of the clean loss are held as well; the scores of that are
+    gone by then.
     """
     num_rows = len(data.interactions) + (0 if data.negatives is None else len(data.negatives))
-    parameters = 5 * 4 * row_size // 2 * (len(data.users) + len(data.items))
+    parameters = (6 if attacked else 5) * 4 * row_size // 2 * (len(data.users) + len(data.items))
     batch = math.ceil(num_rows / max(1, math.ceil(num_rows / batch_size)))  # Batches are of equal size.
     users = min(batch, math.ceil(batch * len(data.users) / max(1, num_rows)) + 1)
     candidates = min(settings.candidates, int((data.interactions.item_counts > 0).sum()))

@@ -187,7 +187,7 @@ class _Step:
         rows_R = torch.from_numpy(items_R).to(self.device)
         live_L = rows_R[torch.from_numpy(self._encoded(generator, items_R)).to(self.device)]
 
-        def of(text_NT: torch.Tensor) -> torch.Tensor:
+        def logits(text_NT: torch.Tensor) -> torch.Tensor:
             items_NE = self.towers.items(text_NT, keep_N)
             sums_BE, lengths_B = history(items_NE)
             own_BE = items_NE[rows_R[target_B]]
@@ -195,10 +195,12 @@ class _Step:
             ids_BE = self.towers.user_ids(torch.from_numpy(user_B).to(self.device)) * keep_B[:, None]
             users_BE = self.towers.users(history_BE, ids_BE)
             bias_R = (self.towers.bias_N * keep_N)[rows_R]
-            logits_BR = self.towers.logits(users_BE, items_NE[rows_R], bias_R)
-            return self._of_logits(logits_BR, target_B, is_known_BR, rows_R)
+            return self.towers.logits(users_BE, items_NE[rows_R], bias_R)
 
-        return self.texts.loss_with(live_L, rows_R, of, self.recipe.adversarial, adversarial_loss)
+        def of(text_NT: torch.Tensor) -> torch.Tensor:
+            return self._of_logits(logits(text_NT), target_B, is_known_BR, rows_R)
+
+        return self.texts.loss_with(live_L, rows_R, of, self.recipe.adversarial, adversarial_loss, logits)
 
     def _of_logits(self, logits_BR: torch.Tensor, target_B: torch.Tensor, is_known_BR: torch.Tensor,
                    rows_R: torch.Tensor) -> torch.Tensor:

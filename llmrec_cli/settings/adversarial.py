@@ -1,9 +1,15 @@
-"""Adversarial training: a worst-case perturbation of the input of the lowest trained layer."""
+"""Adversarial training: a worst-case perturbation of the input of the lowest trained layer, or of learned rows.
+
+Sizes are shares of what is perturbed, so that they mean the same for every layer, encoder and head: with `norm=l2` of
+the norm of each vector (of a token, an item or a user), with `norm=linf` of its root mean square, for each number.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmrec_cli.settings.base import Settings
+
+NORMS = ("l2", "linf")
 
 
 @dataclass
@@ -23,16 +29,108 @@ class NoAdversary(AdversarialSettings):
 
 @dataclass
 class Fgm(AdversarialSettings):
-    """Fast gradient method (Miyato et al. 2017, eq. 5): one step of norm epsilon along the gradient."""
+    """Fast gradient method (Miyato et al. 2017, eq. 5): one step of size epsilon along the gradient."""
 
     kind: str = "fgm"
     epsilon: float = 0.05
-    """Norm of the perturbation as a share of the norm of what it perturbs, per token or vector; above 0."""
+    """Size of the perturbation, above 0: a share of the norm of what it perturbs, per token or vector."""
     weight: float = 1.0
     """Weight of the loss under perturbation beside the clean loss; above 0."""
+    norm: str = "l2"
+    """l2 | linf: along the gradient, or by the same amount in every number, with the gradient's signs."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("epsilon", "weight", above=0)
+        yield from self.check("norm", among=NORMS)
 
 
-ADVERSARIES = {"none": NoAdversary, "fgm": Fgm}
+@dataclass
+class Pgd(Fgm):
+    """Projected gradient descent (Madry et al. 2018): several steps, each put back into a ball of size epsilon."""
+
+    kind: str = "pgd"
+    steps: int = 3
+    """Ascent steps, at least 1; each costs a forward and a backward pass."""
+    step_size: float = 0.025
+    """Size of a step, above 0, in the same unit as epsilon."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from _problems_of_steps(self, self.steps)
+
+
+@dataclass
+class FreeLb(AdversarialSettings):
+    """FreeLB (Zhu et al. 2020): the gradients of all ascent steps are trained with, each counting the same.
+
+    The first step is the clean one, so there is no weight beside it.
+    """
+
+    kind: str = "freelb"
+    epsilon: float = 0.05
+    """Largest size of the perturbation, above 0: a share of the norm of what it perturbs, per token or vector."""
+    norm: str = "l2"
+    """l2 | linf: along the gradient, or by the same amount in every number, with the gradient's signs."""
+    steps: int = 3
+    """Passes, at least 2, the clean one counted; each costs a forward and a backward pass."""
+    step_size: float = 0.025
+    """Size of a step, above 0, in the same unit as epsilon."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("epsilon", above=0)
+        yield from self.check("norm", among=NORMS)
+        yield from self.check("steps", least=2)
+        yield from _problems_of_steps(self, self.steps - 1)
+
+
+@dataclass
+class Virtual(AdversarialSettings):
+    """Virtual adversarial training (Miyato et al. 2018): what is said must not change under perturbation; no labels."""
+
+    kind: str = "virtual"
+    epsilon: float = 0.05
+    """Size of the perturbation, above 0: a share of the norm of what it perturbs, per token or vector."""
+    weight: float = 1.0
+    """Weight of the divergence beside the loss; above 0."""
+    steps: int = 1
+    """Power iterations to find the direction, at least 1; each costs a forward and a backward pass."""
+    probe: float = 0.01
+    """Size of the step that the direction is found with (the paper's xi), above 0 and at most epsilon."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("epsilon", "weight", "probe", above=0)
+        yield from self.check("probe", most=self.epsilon)
+        yield from self.check("steps", least=1)
+
+
+@dataclass
+class Apr(AdversarialSettings):
+    """Adversarial personalised ranking (He et al. 2018): the rows of users and items that a step learns, perturbed."""
+
+    kind: str = "apr"
+    epsilon: float = 0.1
+    """Size of the perturbation, above 0: a share of the norm of each user's and item's row."""
+    weight: float = 1.0
+    """Weight of the loss under perturbation beside the clean loss; above 0."""
+    norm: str = "l2"
+    """l2 | linf: along the gradient, or by the same amount in every number, with the gradient's signs."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("epsilon", "weight", above=0)
+        yield from self.check("norm", among=NORMS)
+
+
+def _problems_of_steps(settings: Pgd | FreeLb, num_ascents: int) -> Iterator[str]:
+    yield from settings.check("steps", least=1)
+    yield from settings.check("step_size", above=0)
+    reached = num_ascents * settings.step_size
+    if 0 < reached < settings.epsilon * (1 - 1e-9):
+        yield (f"epsilon={settings.epsilon}: has no effect, since {num_ascents} ascents of step_size="
+               f"{settings.step_size} reach {reached:g} at most; raise steps or step_size, or lower epsilon")
+
+
+OF_TEXTS = ("none", "fgm", "pgd", "freelb", "virtual")
+"""What heads that read texts heed: they perturb hidden states or vectors of texts."""
+OF_ROWS = ("none", "apr")
+"""What heads heed that learn a row of numbers for each user and item."""
+ADVERSARIES = {"none": NoAdversary, "fgm": Fgm, "pgd": Pgd, "freelb": FreeLb, "virtual": Virtual, "apr": Apr}

@@ -1,42 +1,190 @@
-"""Adversarial training: the loss under the worst small perturbation of what the lowest trained layer is given."""
+"""Adversarial training: the loss under the worst small perturbation of what the lowest trained layer is given.
 
-from collections.abc import Callable
+Sizes are shares of the norm of each vector that is perturbed, so that a strength means the same for every layer and
+encoder; the papers' are of embeddings of unit variance. A vector without a gradient, such as padding, is not moved.
+What is returned is an ordinary scalar: `backward()` on it, scaled or not, gives the gradients of the whole.
+
+Shapes: (..., D) any number of vectors of D numbers; B rows, C candidates.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from torch.nn import functional
 
-from llmrec_cli.settings.adversarial import AdversarialSettings, Fgm, NoAdversary
+from llmrec_cli.settings.adversarial import AdversarialSettings, Apr, Fgm, FreeLb, NoAdversary, Pgd, Virtual
+
+Loss = Callable[[torch.Tensor], torch.Tensor]
+LossOfAll = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 
 
-def fgm(hidden: torch.Tensor, gradient: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Return the perturbation of `hidden` (..., D) along the loss's gradient (Miyato et al. 2017, eq. 5).
+def adversarial_loss(loss: Loss, hidden: torch.Tensor, settings: AdversarialSettings | None,
+                     outputs: Loss | None = None) -> torch.Tensor:
+    """Return `loss(hidden)` together with what the adversary adds to it.
 
-    Differs: the paper normalises the gradient over a whole sequence of embeddings of unit variance; here each vector is
-    moved by `epsilon` times its own norm, so that the strength means the same for every layer and encoder. A vector
-    without a gradient, such as padding, is not moved.
+    `hidden` (..., D) is the input of the lowest trained layer, kept or with a graph of its own; the first call of
+    `loss` is the clean one. `outputs(hidden)` are the logits (B, C) that the loss is made of, which adversarial=virtual
+    compares: a softmax over the candidates, or [0, logit] where each row is a like or not.
     """
+    if isinstance(settings, Virtual):
+        assert outputs is not None, "virtual compares outputs"
+        return loss(hidden) + settings.weight * virtual(outputs, hidden, settings)
+    return adversarial_loss_of_all(lambda tensors: loss(tensors[0]), [hidden], settings)
+
+
+def adversarial_loss_of_all(loss: LossOfAll, tensors: Sequence[torch.Tensor],
+                            settings: AdversarialSettings | None) -> torch.Tensor:
+    """Return `loss(tensors)`, plus with an adversary what it costs where all of `tensors` are perturbed against it."""
+    if settings is None or isinstance(settings, NoAdversary):
+        return loss(tensors)
+    if isinstance(settings, FreeLb):
+        return freelb(loss, tensors, settings)
+    assert isinstance(settings, Fgm | Apr)
+    value, gradients = _spent(loss, tensors, None)
+    deltas = [fgm(t.detach(), g, settings.epsilon, settings.norm) for t, g in zip(tensors, gradients, strict=True)]
+    if isinstance(settings, Pgd):
+        deltas = pgd(loss, tensors, gradients, settings)
+    return value + settings.weight * loss([t + delta for t, delta in zip(tensors, deltas, strict=True)])
+
+
+def fgm(hidden: torch.Tensor, gradient: torch.Tensor, size: float, norm: str = "l2") -> torch.Tensor:
+    """Return a perturbation of `hidden` (..., D) uphill (Miyato et al. 2017, eq. 5; linf: Goodfellow et al. 2015).
+
+    Differs: the papers normalise the gradient over a whole sequence; here each vector is moved by `size` times its own
+    norm, with linf every number of it by `size` times its root mean square.
+    """
+    if norm == "linf":
+        return size * _root_mean_square(hidden) * gradient.sign()
     length = gradient.norm(dim=-1, keepdim=True)
     direction = torch.where(length > 0, gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny), 0.0)
-    return epsilon * hidden.norm(dim=-1, keepdim=True) * direction
+    return size * hidden.norm(dim=-1, keepdim=True) * direction
 
 
-def adversarial_loss(loss: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor,
-                     settings: AdversarialSettings) -> torch.Tensor:
-    """Return `loss(hidden)`, plus with an adversary the weighted loss where `hidden` is perturbed against it.
+def projected(delta: torch.Tensor, hidden: torch.Tensor, size: float, norm: str = "l2") -> torch.Tensor:
+    """Return the perturbation (..., D) nearest to `delta` that is no larger than `size` of `hidden`."""
+    if norm == "linf":
+        limit = size * _root_mean_square(hidden)
+        return torch.maximum(torch.minimum(delta, limit), -limit)
+    limit = size * hidden.norm(dim=-1, keepdim=True)
+    return delta * (limit / delta.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1.0)
 
-    `hidden` (..., D) is the input of the lowest trained layer, kept or with a graph of its own. With an adversary the
-    gradients of the clean loss are added to the parameters here, since the same backward pass also finds the attack:
-    call `backward()` on what is returned, once. Costs two forward and two backward passes.
+
+def pgd(loss: LossOfAll, tensors: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor],
+        settings: Pgd) -> list[torch.Tensor]:
+    """Return the perturbations after all steps (Madry et al. 2018, eq. 2.2 on). `gradients` are those without any.
+
+    Differs: it starts at the clean point instead of a random one near it, so that the clean pass pays for a step.
     """
-    if isinstance(settings, NoAdversary):
-        return loss(hidden)
-    assert isinstance(settings, Fgm)
-    leaf = hidden.detach().requires_grad_(True)
-    clean = loss(leaf)
-    clean.backward()
-    assert leaf.grad is not None
-    value = clean.detach() + settings.weight * loss(hidden + fgm(leaf.detach(), leaf.grad, settings.epsilon))
-    if hidden.requires_grad:
-        # Worth 0, but its gradient carries that of the clean loss on to what lies below.
-        below = (hidden * leaf.grad).sum()
-        value = value + below - below.detach()
-    return value
+    fixed = [t.detach() for t in tensors]
+    deltas = [torch.zeros_like(t) for t in fixed]
+    for step in range(settings.steps):
+        if step:
+            leaves = [(t + d).requires_grad_(True) for t, d in zip(fixed, deltas, strict=True)]
+            gradients = torch.autograd.grad(loss(leaves), leaves)
+        deltas = _stepped(fixed, deltas, gradients, settings)
+    return deltas
+
+
+def freelb(loss: LossOfAll, tensors: Sequence[torch.Tensor], settings: FreeLb) -> torch.Tensor:
+    """Return the mean loss of the clean point and of the points of each ascent from it (Zhu et al. 2020, alg. 1).
+
+    Differs: it starts at the clean point instead of a random one near it.
+    """
+    fixed = [t.detach() for t in tensors]
+    deltas = [torch.zeros_like(t) for t in fixed]
+    values = []
+    for _ in range(settings.steps - 1):
+        value, gradients = _spent(loss, tensors, deltas)
+        values.append(value)
+        deltas = _stepped(fixed, deltas, gradients, settings)
+    values.append(loss([t + delta for t, delta in zip(tensors, deltas, strict=True)]))
+    return torch.stack(values).mean()
+
+
+def virtual(outputs: Loss, hidden: torch.Tensor, settings: Virtual) -> torch.Tensor:
+    """Return how far the outputs go where they change fastest (Miyato et al. 2018, eq. 5 to 8 and alg. 1).
+
+    The direction is found from a random one by power iteration on the divergence's second derivative. All passes drop
+    the same units out, or it is those that would be compared.
+    """
+    fixed, direction = hidden.detach(), torch.randn_like(hidden)
+    with torch.no_grad(), _same_randomness(hidden.device):
+        clean_BC = outputs(fixed)
+    for _ in range(settings.steps):
+        probe = fgm(fixed, direction, settings.probe).requires_grad_(True)
+        with _same_randomness(hidden.device):
+            distance = divergence(clean_BC, outputs(fixed + probe))
+        direction = torch.autograd.grad(distance, probe)[0]
+    with _same_randomness(hidden.device):
+        return divergence(clean_BC, outputs(hidden + fgm(fixed, direction, settings.epsilon)))
+
+
+def divergence(clean_BC: torch.Tensor, perturbed_BC: torch.Tensor) -> torch.Tensor:
+    """Return the mean over rows of the Kullback-Leibler divergence of the softmax of logits, in nats."""
+    clean_BC, perturbed_BC = (logits.float().log_softmax(dim=1) for logits in (clean_BC, perturbed_BC))
+    return functional.kl_div(perturbed_BC, clean_BC, reduction="batchmean", log_target=True)
+
+
+def _stepped(fixed: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor],
+             settings: Pgd | FreeLb) -> list[torch.Tensor]:
+    """Return the perturbations one step further uphill, put back into the ball."""
+    return [projected(d + fgm(t, g, settings.step_size, settings.norm), t, settings.epsilon, settings.norm)
+            for t, d, g in zip(fixed, deltas, gradients, strict=True)]
+
+
+def _spent(loss: LossOfAll, tensors: Sequence[torch.Tensor],
+           deltas: Sequence[torch.Tensor] | None) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+    """Return the loss where `tensors` are moved by `deltas`, and its gradients with respect to them.
+
+    One backward pass finds both those gradients and the parameters'; the returned loss holds the latter in place of its
+    graph, so that they are not computed again.
+    """
+    leaves = [t.detach().clone() if deltas is None else t.detach() + deltas[n] for n, t in enumerate(tensors)]
+    for leaf in leaves:
+        leaf.requires_grad_(True)
+    value = loss(leaves)
+    parameters = [p for p in _parameters(value) if all(p is not leaf for leaf in leaves)]
+    gradients = torch.autograd.grad(value, [*leaves, *parameters], materialize_grads=True)
+    own = gradients[:len(leaves)]
+    below = [(t, g) for t, g in zip(tensors, own, strict=True) if t.requires_grad]
+    held = [*below, *zip(parameters, gradients[len(leaves):], strict=True)]
+    carried: torch.Tensor = _Spent.apply(value.detach(), [g for _, g in held], *(t for t, _ in held))
+    return carried, own
+
+
+class _Spent(torch.autograd.Function):
+    """A number whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, gradients: list[torch.Tensor], *_: torch.Tensor) -> torch.Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
+        return (None, None, *(upstream[0].to(g.dtype) * g for g in ctx.gradients))
+
+
+def _parameters(value: torch.Tensor) -> list[torch.Tensor]:
+    """Return the leaves that a value's graph ends in, in an order that the graph alone decides."""
+    found: dict[int, torch.Tensor] = {}
+    seen, waiting = set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):  # AccumulateGrad, which torch has no public name for.
+            found[id(node.variable)] = node.variable
+        waiting += [following for following, _ in node.next_functions]
+    return list(found.values())
+
+
+def _root_mean_square(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden.square().mean(dim=-1, keepdim=True).sqrt()
+
+
+def _same_randomness(device: torch.device) -> Any:
+    """Let what is inside draw what comes next in torch's streams, and put these back after it."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

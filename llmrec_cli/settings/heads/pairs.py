@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from llmrec_cli.settings.adversarial import OF_ROWS
 from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.loss import Bce, LossSettings, Mse, Softmax
 
@@ -14,6 +15,7 @@ TARGETS = ("auto", "choice", "value", "opinion")
 class PairSettings(HeadSettings):
     """Vectors of users and items, trained with any loss."""
 
+    adversaries: ClassVar[tuple[str, ...]] = OF_ROWS
     embedding_size: int = 128
     """Size of user and item vectors, at least 1."""
     l2: float = 0.05
@@ -35,7 +37,7 @@ class PairSettings(HeadSettings):
         yield from self.check("target", among=TARGETS)
 
     def uses(self) -> set[str]:
-        return {"loss", "optim"}
+        return {"adversarial", "loss", "optim"}
 
     def compares_by_cosine(self, loss: LossSettings) -> bool:
         """Return whether a user's vector meets an item's by their cosine."""

@@ -1,0 +1,78 @@
+"""What adversaries do to the heads that are trained against them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.heads.base import Context
+from llmrec_cli.settings.adversarial import Apr, FreeLb, NoAdversary, Pgd, Virtual
+from llmrec_cli.settings.head import FactorizationMachine, Mf, NeuralCf, TwoTower
+from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import Frozen, Lora
+from tests.heads.by_hand import CONTEXT
+from tests.heads.test_pairs import every_head, fitted, rated, small
+
+RATINGS = np.array([[5, 1, 0, 4], [0, 2, 5, 5], [1, 5, 4, 0], [4, 0, 1, 5]])
+
+
+def pair_head(settings, adversarial, loss, data=None, context=CONTEXT):
+    from llmrec_cli.heads.base import build
+    from llmrec_cli.settings.head import Recipe
+
+    head = build(Recipe(head=settings, loss=loss, adversarial=adversarial,
+                        optim=AdamW(epochs=3, batch_size=7, learning_rate=0.02, checkpoint_every=1)))
+    head.fit(data or small(), context)
+    return head
+
+
+def same(one, other):
+    return all(np.array_equal(value, other.state()[name]) for name, value in one.state().items())
+
+
+@every_head
+@pytest.mark.parametrize("loss", [Bpr(), Softmax(), Bce(), Mse()], ids=lambda loss: loss.kind)
+def test_apr_changes_what_is_learned_and_learns_the_same_twice(settings, loss):
+    settings = replace(settings, target="choice")
+    attacked = pair_head(settings, Apr(epsilon=0.5), loss)
+    assert same(attacked, pair_head(settings, Apr(epsilon=0.5), loss))
+    assert not same(attacked, pair_head(settings, NoAdversary(), loss))
+
+
+@pytest.mark.parametrize("settings", [Mf(embedding_size=4, target="value", candidates=3),
+                                      NeuralCf(embedding_size=4, target="value"),
+                                      FactorizationMachine(embedding_size=4, target="value")], ids=lambda h: h.kind)
+def test_apr_attacks_predicted_values_too(settings):
+    data = rated(RATINGS)
+    assert not same(pair_head(settings, Apr(), Mse(), data), pair_head(settings, NoAdversary(), Mse(), data))
+
+
+def test_without_an_adversary_a_head_learns_what_it_learned_before_there_were_any():
+    assert same(pair_head(Mf(embedding_size=4), NoAdversary(), Bpr()), fitted(Mf(embedding_size=4), loss=Bpr()))
+
+
+def test_apr_raises_the_loss_of_few_candidates_and_of_all_of_them():
+    """The value under attack, twice the clean one if the attack were no worse, is more than that."""
+    for candidates in (3, 100):
+        first = {}
+        for name, adversarial in {"plain": NoAdversary(), "apr": Apr(epsilon=0.5)}.items():
+            events = []
+            context = Context(torch.device("cpu"), 1, log=lambda event, seen=events, **values: seen.append(
+                values.get("loss") if event == "step" else None))
+            pair_head(Mf(embedding_size=4, candidates=candidates, l2=0.0), adversarial, Bpr(), context=context)
+            first[name] = next(value for value in events if value is not None)
+        assert first["apr"] > 2 * first["plain"]
+
+
+@pytest.mark.parametrize("peft", [Frozen(), Lora(rank=2, num_layers=1)], ids=lambda peft: peft.kind)
+@pytest.mark.parametrize("adversarial", [Pgd(), FreeLb(), Virtual()], ids=lambda a: a.kind)
+def test_two_towers_learn_against_every_adversary(shop, peft, adversarial):
+    recipe = shop.recipe(TwoTower(embedding_size=16, dropout=0.1, encoded_items=16), peft=peft,
+                         adversarial=adversarial)
+    head = shop.fit(recipe)
+    popularity = np.diff(shop.data.part("train").matrix.tocsc().indptr).astype(np.float32)
+    validation = shop.context().validation
+    usual = validation(lambda queries: torch.from_numpy(popularity).expand(len(queries), -1).clone())
+    assert validation(head.score) > 1.2 * usual

@@ -1,0 +1,53 @@
+"""Which heads heed which adversary, refused when composing."""
+
+import pytest
+
+from llmrec_cli.config import compose
+from llmrec_cli.errors import ConfigError
+
+
+def problems(*typed):
+    with pytest.raises(ConfigError) as caught:
+        compose("finetune", typed)
+    return caught.value.problems
+
+
+def member(settings, name):
+    return settings.head.members[name].adversarial.kind
+
+
+@pytest.mark.parametrize("kind", ["none", "fgm", "pgd", "freelb", "virtual"])
+def test_a_head_that_reads_texts_takes_every_adversary_of_texts(kind):
+    assert compose("finetune", ["head=two_tower", f"adversarial={kind}"]).adversarial.kind == kind
+
+
+@pytest.mark.parametrize("head", ["mf", "neural_cf", "factorization_machine"])
+def test_a_head_that_learns_rows_takes_apr(head):
+    settings = compose("finetune", [f"head={head}", "loss=bpr", "adversarial=apr", "adversarial.epsilon=0.3"])
+    assert settings.adversarial.epsilon == 0.3
+
+
+def test_an_adversary_that_a_head_cannot_heed_is_refused_with_those_it_can():
+    assert problems("head=two_tower", "adversarial=apr") == [
+        "adversarial=apr: head=two_tower has no use for it; choose one of none, fgm, pgd, freelb, virtual"]
+    assert problems("head=mf", "adversarial=fgm") == [
+        "adversarial=fgm: head=mf has no use for it; choose one of none, apr"]
+    assert problems("head=popularity", "adversarial=fgm")[0].startswith("adversarial=fgm: has no effect")
+
+
+def test_the_adversary_at_the_top_is_for_the_members_that_heed_it():
+    typed = ["head=fusion", "head.members.mf={head: mf}", "adversarial=freelb"]
+    settings = compose("finetune", typed)
+    assert (member(settings, "tower"), member(settings, "mf")) == ("freelb", "none")
+    settings = compose("finetune", [*typed[:2], "adversarial=apr"])
+    assert (member(settings, "tower"), member(settings, "mf")) == ("none", "apr")
+
+
+def test_an_adversary_that_no_member_heeds_is_refused():
+    found = problems("head=fusion", "head.members.tower=null", "adversarial=fgm", "head.members.mf={head: mf}")
+    assert found[0].startswith("adversarial=fgm: has no effect, since head=fusion does not use it")
+
+
+def test_a_member_that_is_given_an_adversary_it_cannot_heed_is_refused_by_its_name():
+    found = problems("head=fusion", "head.members.mf={head: mf, adversarial: fgm}")
+    assert found == ["head.members.mf.adversarial=fgm: head=mf has no use for it; choose one of none, apr"]
