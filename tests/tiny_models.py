@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 SENTENCES = ("the robot and the moon", "a love letter from Paris", "a sheriff rides the desert", "clowns laugh and run",
              "太空 机器人 爱情", "café at night, 1994")
@@ -19,6 +19,25 @@ ARCHITECTURES = {
     "distilbert": (transformers.DistilBertConfig, {"dim": 16, "n_layers": 4, "n_heads": 2, "hidden_dim": 24,
                                                    "max_position_embeddings": 48}),
 }
+
+
+GROUPED = {**SHAPE, "num_key_value_heads": 1}
+MORE = {
+    "llama": (transformers.LlamaConfig, GROUPED), "qwen2": (transformers.Qwen2Config, GROUPED),
+    "modernbert": (transformers.ModernBertConfig, SHAPE),
+    "t5": (transformers.T5Config, {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}),
+}
+"""Those whose layers cannot be run apart."""
+
+
+def byte_tokenizer():
+    """Return a tokenizer like GPT-2's before it learned any merge: one token for each byte, none added, no padding."""
+    pieces = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({piece: n for n, piece in enumerate(pieces)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=48,
+                                                bos_token="<|endoftext|>", eos_token="<|endoftext|>")
 
 
 def tiny_tokenizer(family: str = "bert"):
@@ -41,11 +60,12 @@ def tiny_tokenizer(family: str = "bert"):
         **dict(zip(("cls_token", "sep_token", "pad_token", "unk_token", "mask_token"), special, strict=True)))
 
 
-def save_tiny(folder: Path, architecture: str = "bert") -> Path:
+def save_tiny(folder: Path, architecture: str = "bert", tokenizer=None) -> Path:
     """Write a tiny model of the architecture with its tokenizer to `folder` and return it."""
-    tokenizer = tiny_tokenizer("roberta" if "roberta" in architecture else "bert")
-    config_class, shape = ARCHITECTURES[architecture]
+    tokenizer = tokenizer or tiny_tokenizer("roberta" if "roberta" in architecture else "bert")
+    config_class, shape = (ARCHITECTURES | MORE)[architecture]
     config = config_class(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **shape)
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     with torch.random.fork_rng():
         torch.manual_seed(5)
         model = transformers.AutoModel.from_config(config)

@@ -31,8 +31,12 @@ class Encoder(Protocol):
     def fit(self, texts: Sequence[str]) -> None:
         """Learn from the texts of the items in training; an encoder that was pretrained learns nothing."""
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float32 vectors (num_texts, D); each is the same whatever texts come with it."""
+    def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
+        """Return float32 vectors (num_texts, D): of items, or of what users say in words with `entity` query.
+
+        The two differ where a transformer is given prompts. A text's vector is the same, up to the last bits of a
+        transformer's, whatever texts come with it.
+        """
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all that was learned, by name; nothing where all is in the encoder's own files."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_config, load_language_model, load_tokenizer
-from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.locate import Source, locate
 from llmrec_cli.encoders.scratch import POSITIONS, train_tokenizer
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
@@ -29,11 +29,11 @@ class CausalLanguageModel(nn.Module):
     head_is_new : whether the head began with random weights
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, pooling: str,
+    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, source: Source | None,
                  head_is_new: bool) -> None:
         super().__init__()
         self.model = model
-        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), pooling)
+        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), source)
         self.head_is_new = head_is_new
 
     def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, before_RT: torch.Tensor) -> torch.Tensor:
@@ -47,19 +47,26 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
 
     Raises ConfigError for encoders that see both sides of a token.
     """
+    if settings.bidirectional:
+        raise ConfigError("encoder.bidirectional=true: lets a token see the next one, which objective=clm would have "
+                          "it predict; leave one of them out")
     if isinstance(settings, Scratch):
         model, tokenizer = new_causal_language_model(settings, texts, seed)
-        return CausalLanguageModel(model, tokenizer, settings, "mean", head_is_new=True).to(device)
+        return CausalLanguageModel(model, tokenizer, settings, None, head_is_new=True).to(device)
     source = locate(settings)
-    kind = load_config(source.folder).model_type
+    config = load_config(source.folder)
+    kind = config.model_type
     if kind not in DECODERS:
         raise ConfigError(f"objective=clm: '{kind}' in {source.folder} sees both sides of a token, so that the next is "
                           f"nothing to predict; choose objective=mlm, a decoder ({', '.join(DECODERS)}), or "
                           f"encoder=scratch")
+    if not getattr(config, "is_causal", True):
+        raise ConfigError(f"objective=clm: the decoder in {source.folder} was saved with encoder.bidirectional=true "
+                          f"and sees the next token; choose objective=contrastive, or the decoder that it came from")
     tokenizer = load_tokenizer(source.folder)
     model, head_is_new = load_language_model(source.folder, seed, "AutoModelForCausalLM")
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
-    return CausalLanguageModel(model, tokenizer, settings, source.pooling, head_is_new).to(device)
+    return CausalLanguageModel(model, tokenizer, settings, source, head_is_new).to(device)
 
 
 def new_causal_language_model(settings: Scratch, texts: list[str], seed: int) -> tuple[Any, Any]:

@@ -51,13 +51,16 @@ class ConcatEncoder:
             self.maps[name] = fit_whitening(settings, raw[rows_T], _said(texts, raw[rows_T]))
         self._fitted = distinct
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
         """Return float32 vectors (num_texts, D)."""
         row = {text: n for n, text in enumerate(dict.fromkeys(map(str, texts)))}
         rows_T = np.fromiter((row[str(text)] for text in texts), np.int64, len(texts))
         blocks = []
         for name, (encoder, _, weight) in self.parts.items():
-            raw = self._fitted_raw[name] if row == self._fitted else encode_cached(encoder, list(row), self.cache)
+            if entity == "item":
+                raw = self._fitted_raw[name] if row == self._fitted else encode_cached(encoder, list(row), self.cache)
+            else:
+                raw = encoder.encode(list(row), entity)
             said_T1 = _said(texts, raw[rows_T])[:, None]
             finished_TK = np.where(said_T1, self.maps[name].apply(raw[rows_T]), 0)
             norms_T1 = np.linalg.norm(finished_TK, axis=1, keepdims=True)

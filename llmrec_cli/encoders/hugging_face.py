@@ -11,21 +11,52 @@ from safetensors import SafetensorError
 
 from llmrec_cli.errors import ArtifactError, ConfigError
 
+ENCODERS_OF_TWO = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
+"""The encoders of architectures that have a decoder too."""
+FEWEST_TOKENS = 0.9
 
-def load_model(folder: Path) -> Any:
-    """Return the model in `folder` in float32.
+
+def load_model(folder: Path, bidirectional: bool = False) -> Any:
+    """Return the model in `folder` in float32; of an encoder-decoder its encoder.
+
+    With `bidirectional` a decoder's tokens see those after them too (BehnamGhader et al. 2024, LLM2Vec, without its
+    training for that); a folder that says so itself needs no telling.
 
     Raises ArtifactError when the weights are damaged or are not those of the configuration; parameters are never
     left at random values.
     """
-    from transformers import AutoModel
+    import transformers
 
     config = load_config(folder)
+    if bidirectional:
+        if not is_decoder(config):
+            raise ConfigError(f"encoder.bidirectional=true: has no effect, since '{config.model_type}' sees both sides "
+                              f"of a token already; leave it out")
+        config.is_causal = False
+    causal = getattr(config, "is_causal", True)
+    if config.model_type in ENCODERS_OF_TWO:
+        kind: Any = getattr(transformers, ENCODERS_OF_TWO[config.model_type])
+    else:
+        kind = transformers.AutoModel
     # LoRA on all linear layers would wrap the pooler, which has no gradient since nothing here uses it.
-    extra = {"add_pooling_layer": False} if _takes_pooler(config) else {}
-    model, missing, other_shapes = _from_pretrained(AutoModel, folder, config, **extra)
+    extra: dict[str, Any] = {"add_pooling_layer": False} if _takes_pooler(config) else {}
+    # Attention without a mask, as a batch without padding has, looks back only, unless it is eager.
+    extra |= {} if causal else {"attn_implementation": "eager"}
+    model, missing, other_shapes = _from_pretrained(kind, folder, config, **extra)
     _refuse_strangers(folder, missing, other_shapes)
+    if not causal:
+        _check_bidirectional(model)
     return model
+
+
+@torch.no_grad()
+def _check_bidirectional(model: Any) -> None:
+    """Raise ConfigError unless the first token's state changes with the last token."""
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
+    first = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
+    if torch.allclose(first[0], first[1], atol=1e-6):
+        raise ConfigError(f"encoder.bidirectional=true: '{model.config.model_type}' cannot be told to see both sides "
+                          f"of a token; leave it out, or choose a Llama, Qwen2, Mistral or GPT-2")
 
 
 def load_language_model(folder: Path, seed: int, kind: str) -> tuple[Any, bool]:
@@ -47,15 +78,30 @@ def load_language_model(folder: Path, seed: int, kind: str) -> tuple[Any, bool]:
 
 
 def load_config(folder: Path) -> Any:
-    """Return the model's configuration; refuse architectures with a decoder beside the encoder."""
+    """Return the model's configuration; refuse what is no text model, and decoders without which an encoder is not."""
     from transformers import AutoConfig
 
     with quiet(), readable(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if config.is_encoder_decoder:
+    if config.is_encoder_decoder and config.model_type not in ENCODERS_OF_TWO:
         raise ConfigError(f"{folder}: '{config.model_type}' has an encoder and a decoder, which is not supported; "
-                          f"choose a model with an encoder alone (BERT, RoBERTa, XLM-R, DistilBERT)")
+                          f"choose T5's, or a model with an encoder alone (BERT, RoBERTa, XLM-R, DistilBERT)")
+    if not isinstance(getattr(config, "hidden_size", None), int) or not isinstance(
+            getattr(config, "vocab_size", None), int):
+        raise ConfigError(f"{folder}: '{config.model_type}' is no text model, since it has no hidden size or "
+                          f"vocabulary of its own; choose one that reads text alone")
     return config
+
+
+def is_decoder(config: Any) -> bool:
+    """Return whether a token of the model sees those before it alone, by its architecture."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = config.model_type
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def _from_pretrained(kind: Any, folder: Path, config: Any, **extra: Any) -> tuple[Any, list[str], list[str]]:
@@ -92,10 +138,21 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def check_tokenizer(folder: Path, tokenizer: Any, config: Any, max_length: int) -> None:
-    """Raise unless the tokenizer's ids are in the model's vocabulary and `max_length` tokens have positions."""
-    if len(tokenizer) > config.vocab_size:
-        raise ArtifactError(f"{folder}: the tokenizer knows {len(tokenizer)} tokens and the model "
-                            f"{config.vocab_size}, so they do not belong together; copy the whole model folder again")
+    """Raise unless the tokenizer is the model's, as far as can be seen, and `max_length` tokens have positions.
+
+    The model may have room for a few tokens more, since vocabularies are padded, but not for fewer; and both must pad
+    with the same token. Ends and beginnings are not compared: good embedding models differ there on purpose.
+    """
+    ids = tokenizer.get_vocab().values()
+    if not ids or max(ids) >= config.vocab_size or len(ids) < FEWEST_TOKENS * config.vocab_size:
+        raise ArtifactError(f"{folder}: the tokenizer knows {len(ids)} tokens, the last {max(ids, default=0)}, and the "
+                            f"model {config.vocab_size}, so they do not belong together; copy the whole model folder "
+                            f"again")
+    padding = getattr(config, "pad_token_id", None)
+    if None not in (padding, tokenizer.pad_token_id) and padding != tokenizer.pad_token_id:
+        raise ArtifactError(f"{folder}: the tokenizer pads with token {tokenizer.pad_token_id} "
+                            f"('{tokenizer.pad_token}') and the model with {padding}, so they do not belong together; "
+                            f"copy the whole model folder again")
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= config.pad_token_id + 1  # their positions count from there

@@ -38,7 +38,7 @@ class TfIdfEncoder:
         self.words.fit((_cut(text, self.settings) for text in texts), self.settings.embedding_size)
         _refuse_no_words(self.words, self.settings)
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
         """Return float32 vectors (num_texts, D)."""
         return _unit_matrix(self.words, texts, self.settings).toarray()
 
@@ -87,7 +87,7 @@ class LsaEncoder:
         found = TruncatedSVD(size, random_state=0).fit(matrix_TV)
         self.components_VD = np.ascontiguousarray(found.components_.T, np.float32)
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
         """Return float32 vectors (num_texts, D)."""
         return np.asarray(_unit_matrix(self.words, texts, self.settings) @ self.components_VD, np.float32)
 

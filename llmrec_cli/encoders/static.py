@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from llmrec_cli.encoders.base import identity_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
-from llmrec_cli.encoders.text_encoder import CHARACTERS_PER_TOKEN
+from llmrec_cli.encoders.tokens import CHARACTERS_PER_TOKEN
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import HuggingFace, MiniLM, Static
 
@@ -53,7 +53,7 @@ class StaticEncoder:
             frequency_V = np.bincount(counts_TV.indices, minlength=len(self.weights_V))
             self.weights_V = (np.log((1 + len(texts)) / (1 + frequency_V)) + 1).astype(np.float32)
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
         """Return float32 vectors (num_texts, D)."""
         counts_TV = self._counts(texts)
         row = np.repeat(np.arange(len(texts)), np.diff(counts_TV.indptr))

@@ -62,7 +62,7 @@ class TextBank:
     @torch.no_grad()
     def _run_lower(self, dtype: torch.dtype) -> torch.Tensor:
         """Return the output of `lower` for all tokens, (num_tokens + 1, D); the last row is padding, all 0."""
-        kept = torch.zeros(self.tokens.ragged.size + 1, self.encoder.embedding_size, dtype=dtype, device=self.device)
+        kept = torch.zeros(self.tokens.ragged.size + 1, self.encoder.hidden_size, dtype=dtype, device=self.device)
         for rows in self._buckets():
             ids_RT, mask_RT = self.tokens.batch(rows)
             places_RT, _ = self.tokens.ragged.places(rows)

@@ -7,7 +7,6 @@ are not normalised: for all-MiniLM-L6-v2 they are sentence-transformers' before 
 Shapes: R texts of a batch, T tokens of the longest of them, D = `embedding_size`.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,43 +17,53 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from llmrec_cli.encoders.adapt import adapt
-from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
-from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.base import identity_of
+from llmrec_cli.encoders.hugging_face import check_tokenizer, is_decoder, load_model, load_tokenizer
+from llmrec_cli.encoders.locate import Source, locate
+from llmrec_cli.encoders.model_card import Training
+from llmrec_cli.encoders.modules import Modules
 from llmrec_cli.encoders.packed import PackedTokens, buckets
-from llmrec_cli.encoders.pooling import POOLINGS
+from llmrec_cli.encoders.pooling import Pooler
 from llmrec_cli.encoders.saving import save_encoder
+from llmrec_cli.encoders.tokens import padding_id, tokenize, tokenize_pairs
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
-from llmrec_cli.settings.peft import Frozen, NoPeft, PeftSettings
+from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, NoPeft, PeftSettings
 
-CHARACTERS_PER_TOKEN = 100
-TOKENIZED_AT_ONCE = 4096
 KEPT_BUCKETS = 8
 
 
 class TextEncoder(nn.Module):
-    """A transformer, its tokenizer and its pooling.
+    """A transformer, its tokenizer, and what makes one vector of a text's last hidden states.
 
     Attributes
     ----------
     embedding_size : length of a vector
+    hidden_size : length of a hidden state; the same, unless a linear map comes last
+    prompts : what is put before a text, by its entity: item, query
+    source : where it was loaded from; None of one that began at random
     base_identity : SHA-256 that changes with the base weights; what was trained since is not in it
     is_costly : true: its vectors are worth keeping across runs
     lower_is_frozen : whether `lower` gives the same for ever, so that it may be kept
     """
 
     def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, peft: PeftSettings,
-                 pooling: str = "mean", identity: str = "", seed: int = 0) -> None:
+                 source: Source | None = None, seed: int = 0) -> None:
         super().__init__()
-        self.embedding_size: int = model.config.hidden_size
-        self.base_identity = identity
+        self.hidden_size: int = model.config.hidden_size
+        self.source = source
+        self.base_identity = "" if source is None else source.identity
         self.is_costly = True
         self.lower_is_frozen = not isinstance(peft, NoPeft)
         self.settings = settings
-        self.pooling = pooling
         self.tokenizer = tokenizer
+        modules = (Modules(pooling="") if source is None else source.modules).chosen(settings, is_decoder(model.config))
+        self.prompts = dict(modules.prompts)
+        self.pooler = Pooler(modules, self.hidden_size)
+        self.embedding_size = self.pooler.size
         adapted = adapt(model, peft, seed)
         self.cut, self.model, self.budget = adapted.cut, adapted.model, adapted.budget
+        _mark_trained(self.pooler, peft, learned=modules.query_D is not None)
         self.train(False)
 
     @property
@@ -65,16 +74,14 @@ class TextEncoder(nn.Module):
     @property
     def padding_id(self) -> int:
         """The token that fills the rest of a row; masked, so any will do where the tokenizer has none."""
-        padding = self.tokenizer.pad_token_id
-        return 0 if padding is None else int(padding)
+        return padding_id(self.tokenizer)
 
     @property
     def identity(self) -> str:
         """SHA-256 over all that decides on a text's vector: base weights, what was trained since, pooling, tokens."""
-        whole = hashlib.sha256(f"{self.base_identity} {self.pooling} {self.settings.max_length}".encode())
-        for name, array in sorted(self.trained_state().items()):
-            whole.update(f"\n{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
-        return whole.hexdigest()
+        facts = (f"{self.base_identity} {self.pooler.pooling} {getattr(self.model.config, 'is_causal', True)} "
+                 f"{self.settings.max_length} {self.prompts.get('item')}")
+        return identity_of(facts, self.trained_state())
 
     def train(self, mode: bool = True) -> "TextEncoder":
         """Switch dropout on or off in what is trained; frozen layers never have any, since their output is kept."""
@@ -84,46 +91,24 @@ class TextEncoder(nn.Module):
                 module.eval()
         return self
 
-    def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return int64 token ids of each text with its special tokens, at most `settings.max_length`.
-
-        Of a very long text only 100 characters per token kept are read, so that its length costs no memory. An empty
-        text is its special tokens alone, and so has a vector like any other. `[MASK]` and the like written in a text
-        are letters, not commands.
-        """
-        longest = CHARACTERS_PER_TOKEN * self.settings.max_length
-        tokens: list[np.ndarray] = []
-        for start in range(0, len(texts), TOKENIZED_AT_ONCE):
-            cut = [str(text)[:longest] for text in texts[start:start + TOKENIZED_AT_ONCE]]
-            ids = self.tokenizer(cut, truncation=True, max_length=self.settings.max_length, add_special_tokens=True,
-                                 return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-            tokens += [np.array(i or [self.padding_id], np.int64) for i in ids]
-        return tokens
+    def tokenize(self, texts: Sequence[str], entity: str = "item") -> list[np.ndarray]:
+        """Return int64 token ids of each text, the prompt of its `entity` (item | query) before it (`tokens`)."""
+        return tokenize(self.tokenizer, texts, self.settings.max_length, self.prompts.get(entity, ""))
 
     def tokenize_pairs(self, first: Sequence[str], second: Sequence[str]) -> list[np.ndarray]:
-        """Return int64 token ids of pairs of texts as the tokenizer joins them, at most `settings.max_length` each.
-
-        The longer of the two is cut first. Which of the texts a token is of is told by the separator between them
-        alone: segment ids (token types) are not carried, so that BERT sees both as its first segment.
-        """
-        longest = CHARACTERS_PER_TOKEN * self.settings.max_length
-        tokens: list[np.ndarray] = []
-        for start in range(0, len(first), TOKENIZED_AT_ONCE):
-            cut = [[str(text)[:longest] for text in texts[start:start + TOKENIZED_AT_ONCE]]
-                   for texts in (first, second)]
-            ids = self.tokenizer(*cut, truncation="longest_first", max_length=self.settings.max_length,
-                                 add_special_tokens=True, return_attention_mask=False,
-                                 return_token_type_ids=False)["input_ids"]
-            tokens += [np.array(i or [self.padding_id], np.int64) for i in ids]
-        return tokens
+        """Return int64 token ids of pairs of texts as the tokenizer joins them, without segment ids (`tokens`)."""
+        return tokenize_pairs(self.tokenizer, first, second, self.settings.max_length)
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float32 vectors (num_texts, D), without gradients; each distinct text is encoded once."""
-        distinct = {str(text): n for n, text in enumerate(dict.fromkeys(texts))}
+    def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
+        """Return float32 vectors (num_texts, D), without gradients; each distinct text is encoded once.
+
+        `entity` (item | query) says whose prompt is put before the texts.
+        """
+        distinct = {text: n for n, text in enumerate(dict.fromkeys(map(str, texts)))}
         vectors = np.empty((len(distinct), self.embedding_size), np.float32)
         if distinct:
-            packed = PackedTokens(self.tokenize(list(distinct)), self.padding_id, self.device)
+            packed = PackedTokens(self.tokenize(list(distinct), entity), self.padding_id, self.device)
             mode = self.training
             self.train(False)
             for rows in buckets(packed.ragged.host_lengths, self.settings.batch_tokens):
@@ -167,17 +152,16 @@ class TextEncoder(nn.Module):
         return torch.cat(vectors)[back]
 
     def _upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
-        return POOLINGS[self.pooling](self.cut.upper(hidden_RTD, mask_RT), mask_RT)
+        return self.pooler(self.cut.upper(hidden_RTD, mask_RT), mask_RT)
 
     def trained_state(self) -> dict[str, np.ndarray]:
         """Return what is trained, by name: adapters, top layers, or everything; nothing when frozen."""
-        return {name: parameter.detach().cpu().numpy().copy()
-                for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        return {name: parameter.detach().cpu().numpy().copy() for name, parameter in self._trained().items()}
 
     @torch.no_grad()
     def load_trained_state(self, state: dict[str, np.ndarray]) -> None:
         """Take what `trained_state` returned; raise ArtifactError naming the keys that do not fit."""
-        own = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        own = self._trained()
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         other_shapes = sorted(f"{n} {state[n].shape} for {tuple(own[n].shape)}" for n in own.keys() & state.keys()
                               if state[n].shape != tuple(own[n].shape))
@@ -187,6 +171,10 @@ class TextEncoder(nn.Module):
                                 f"encoder and the peft settings they were trained with")
         for name, parameter in own.items():
             parameter.copy_(torch.from_numpy(state[name]))
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        named = [*self.model.named_parameters(), *self.pooler.named_parameters(prefix="pooler")]
+        return {name: parameter for name, parameter in named if parameter.requires_grad}
 
     def fit(self, texts: Sequence[str]) -> None:
         """Learn nothing: a pretrained encoder knows what it knows, and is trained by the loop."""
@@ -199,9 +187,24 @@ class TextEncoder(nn.Module):
         """Take what `state` returned."""
         self.load_trained_state(state)
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write a folder that AutoModel and sentence-transformers load to the same vectors; adapters are merged."""
-        save_encoder(folder, self.model, self.tokenizer, self.pooling, self.settings.max_length)
+    def save_pretrained(self, folder: Path, training: Training | None = None) -> None:
+        """Write a folder that AutoModel and sentence-transformers load to the same vectors; adapters are merged.
+
+        `training` is told in its model card.
+        """
+        save_encoder(folder, self.model, self.tokenizer, self.pooler.modules_now(self.prompts),
+                     self.settings.max_length, self.source, training or Training())
+
+
+def _mark_trained(pooler: Pooler, peft: PeftSettings, learned: bool) -> None:
+    """Let the query of attention pooling be trained with whatever is, and linear maps with all the rest."""
+    frozen = isinstance(peft, Frozen | EmbeddingAdapter)
+    pooler.requires_grad_(isinstance(peft, NoPeft))
+    if pooler.pooling == "attention":
+        pooler.query.requires_grad_(not frozen)
+        if frozen and not learned:
+            raise ConfigError(f"encoder.pooling=attention: its query has to be learned, and with peft={peft.kind} "
+                              f"nothing is; choose peft=lora, or encoder.pooling=mean")
 
 
 def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: torch.device,
@@ -215,6 +218,7 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
         raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be run apart or trained; "
                           f"choose encoder=minilm, hf or pretrained")
     source = locate(settings, folder)
-    model, tokenizer = load_model(source.folder), load_tokenizer(source.folder)
+    model = load_model(source.folder, bidirectional=settings.bidirectional)
+    tokenizer = load_tokenizer(source.folder)
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
-    return TextEncoder(model, tokenizer, settings, peft or Frozen(), source.pooling, source.identity, seed).to(device)
+    return TextEncoder(model, tokenizer, settings, peft or Frozen(), source, seed).to(device)

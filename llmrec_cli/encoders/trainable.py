@@ -14,5 +14,5 @@ def load_trainable(settings: TransformerSettings, texts: Sequence[str], seed: in
     """Return the encoder that `settings` names, or with encoder=scratch a new one whose tokenizer knows `texts`."""
     if isinstance(settings, Scratch):
         model, tokenizer = new_masked_language_model(settings, texts, seed)
-        return TextEncoder(model.base_model, tokenizer, settings, NoPeft(), "mean").to(device)
+        return TextEncoder(model.base_model, tokenizer, settings, NoPeft()).to(device)
     return load_encoder(settings, NoPeft(), device, seed=seed)

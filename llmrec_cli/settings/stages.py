@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.settings.base import Settings, nearest, option
+from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.search import search_problems, tuned_parts
 from llmrec_cli.settings.tune import Tune
@@ -85,6 +86,26 @@ class PretrainConfig(DeviceSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("seed", least=0, most=LARGEST_SEED)
+        yield from self._problems_of_encoder()
+
+    def _problems_of_encoder(self) -> Iterator[str]:
+        """Yield what of the encoder would have no effect here, or would be in the way."""
+        if not isinstance(self.encoder, TransformerSettings):
+            if isinstance(self.encoder, EncoderSettings):
+                yield (f"encoder={self.encoder.kind}: has no transformer that could be trained; choose minilm, hf, "
+                       f"pretrained or scratch")
+            return
+        for key, usual in (("whitening", 0), ("projection", None)):
+            if getattr(self.encoder, key) != usual:
+                yield (f"encoder.{key}={getattr(self.encoder, key)}: has no effect on pretraining, since it is learned "
+                       f"from the vectors of items; leave it to `llmrec finetune`")
+        predicts = getattr(self.objective, "kind", "") in ("mlm", "clm")
+        if predicts and self.encoder.pooling == "attention":
+            yield (f"encoder.pooling=attention: has no effect with objective={self.objective.kind}, which learns from "
+                   f"tokens and makes no vectors; leave it out")
+        if predicts and self.encoder.bidirectional:
+            yield (f"encoder.bidirectional=true: cannot be combined with objective={self.objective.kind}; leave it "
+                   f"out, or choose objective=contrastive")
 
 
 @dataclass

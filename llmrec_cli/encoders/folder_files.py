@@ -1,0 +1,94 @@
+"""What is in a model's folder, and whether it may be trusted.
+
+Nothing is executed and nothing is unpickled: safetensors and JSON only, and no code from the folder.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from llmrec_cli.data.manifest import sha256
+from llmrec_cli.errors import ArtifactError
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf", ".onnx")
+AGAIN = "copy the whole model folder again"
+DECIDING = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*", "vocab.*", "merges.txt",
+            "*.model", "special_tokens_map.json", "modules.json", "[0-9]*_*/config.json", "[0-9]*_*/*.safetensors")
+"""The files that decide on a vector."""
+
+
+def check(folder: Path) -> None:
+    """Raise ArtifactError unless `folder` holds a whole model in safetensors that needs no code of its own."""
+    if not (folder / "config.json").is_file():
+        raise ArtifactError(f"{folder}: no config.json, so this is not the folder of a Hugging Face model"
+                            f"{_other_format(folder)}")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            refuse_code(folder / name, read_json(folder / name))
+    _check_weights(folder)
+
+
+def _check_weights(folder: Path) -> None:
+    """Raise ArtifactError unless the weights are one file, or exactly the shards that an index names."""
+    present = {file.name for file in folder.glob("model*.safetensors")}
+    if not (folder / INDEX).is_file():
+        if present == {WHOLE}:
+            return
+        if present:
+            raise ArtifactError(f"{folder}: {', '.join(sorted(present - {WHOLE}))} "
+                                f"{'beside ' + WHOLE if WHOLE in present else 'without ' + INDEX}, so it is not known "
+                                f"which weights are meant; {AGAIN}")
+        if any(folder.glob("adapter_*.safetensors")):
+            raise ArtifactError(f"{folder}: holds an adapter and not the model it adapts; name that model's folder")
+        raise ArtifactError(f"{folder}: no {WHOLE}, so there are no weights to load{_other_format(folder)}")
+    content = read_json(folder / INDEX)
+    named = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(named, dict) or not all(isinstance(name, str) and name == Path(name).name
+                                              for name in named.values()):
+        raise ArtifactError(f"{folder / INDEX}: does not say in which file of the folder each weight is; {AGAIN}")
+    shards = set(named.values())
+    if missing := sorted(name for name in shards if not (folder / name).is_file()):
+        raise ArtifactError(f"{folder}: {', '.join(missing)} missing, which {INDEX} names; {AGAIN}")
+    if extra := sorted(present - shards):
+        raise ArtifactError(f"{folder}: {', '.join(extra)} is not named in {INDEX}, so files of two models are mixed; "
+                            f"{AGAIN}")
+
+
+def _other_format(folder: Path) -> str:
+    """Return what to add to an error about a folder whose weights are in a format that is not read."""
+    others = sorted(file.name for file in folder.iterdir() if file.suffix in OTHER_WEIGHTS)
+    if not others:
+        return ""
+    return (f"; of {folder / others[0]}: only safetensors are read, since other formats can run code or hold rounded "
+            f"weights. Where you trust it, convert it with transformers: AutoModel.from_pretrained('{folder}')"
+            f".save_pretrained('<new folder>')")
+
+
+def refuse_code(file: Path, content: Any) -> None:
+    """Raise ArtifactError when a model's configuration, at any depth, names code to run."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key in ("auto_map", "custom_pipelines", "trust_remote_code") and value:
+                raise ArtifactError(f"{file}: '{key}' asks for code from the model's folder, which is never run; use a "
+                                    f"model of an architecture that transformers itself has")
+            refuse_code(file, value)
+    if isinstance(content, list):
+        for value in content:
+            refuse_code(file, value)
+
+
+def read_json(file: Path) -> Any:
+    """Return the content of a JSON file."""
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{file}: not readable as JSON ({error}); copy the model again") from error
+
+
+def identity(folder: Path) -> str:
+    """Return the SHA-256 over the names and contents of the files that decide on a vector."""
+    names = sorted({file for pattern in DECIDING for file in folder.glob(pattern)})
+    lines = [f"{file.relative_to(folder).as_posix()} {sha256(file)}" for file in names]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,161 @@
+"""What an encoder's folder holds beside the transformer, in sentence-transformers' layout: pooling, maps and prompts.
+
+    modules.json                            which modules there are: Transformer, Pooling, then Dense and Normalize
+    1_Pooling/config.json                   mean, cls or last token
+    1_Attention/model.safetensors           our own attention pooling, which sentence-transformers refuses to load
+    2_Dense/config.json, model.safetensors  a linear map of the vector, with an activation
+    config_sentence_transformers.json       prompts
+
+Vectors are not normalised here: the heads do that, so that `Normalize` changes nothing.
+
+Shapes: D hidden size, K size of a vector.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from llmrec_cli.encoders.folder_files import read_json
+from llmrec_cli.errors import ArtifactError
+from llmrec_cli.settings.encoder import TransformerSettings
+
+POOLINGS = ("mean", "cls", "last", "attention")
+SENTENCE_TRANSFORMERS_NAMES = {"mean": "mean", "cls": "cls", "lasttoken": "last", "attention": "attention"}
+LEGACY_NAMES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+ACTIVATIONS = {"torch.nn.modules.linear.Identity": "identity", "torch.nn.modules.activation.Tanh": "tanh",
+               "torch.nn.modules.activation.ReLU": "relu", "torch.nn.modules.activation.GELU": "gelu"}
+PROMPT_NAMES = {"item": ("item", "document", "passage"), "query": ("query",)}
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear map of the pooled vector.
+
+    Attributes
+    ----------
+    weight_KD : float32
+    bias_K : float32, or None
+    activation : identity | tanh | relu | gelu
+    """
+
+    weight_KD: np.ndarray
+    bias_K: np.ndarray | None
+    activation: str
+
+
+@dataclass(frozen=True)
+class Modules:
+    """What makes a vector of the last hidden states, and what is put before a text.
+
+    Attributes
+    ----------
+    pooling : mean | cls | last | attention; empty where the folder says nothing
+    query_D : the learned query of attention pooling, or None where it has not been learned
+    dense : linear maps, one after the other
+    prompts : what is put before texts, by their kind: item, query
+    """
+
+    pooling: str = "mean"
+    query_D: np.ndarray | None = None
+    dense: tuple[Dense, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+
+    def chosen(self, settings: TransformerSettings, is_decoder: bool) -> "Modules":
+        """Return the modules with what the settings say in place of what the folder says."""
+        pooling = settings.pooling if settings.pooling != "auto" else self.pooling or ("last" if is_decoder else "mean")
+        given = {"item": settings.item_prompt, "query": settings.query_prompt}
+        prompts = {kind: text if text is not None else self.prompts.get(kind, "") for kind, text in given.items()}
+        return replace(self, pooling=pooling, prompts={kind: text for kind, text in prompts.items() if text},
+                       query_D=self.query_D if pooling == "attention" else None)
+
+
+def read_modules(folder: Path) -> Modules:
+    """Return what the folder of an encoder says; raise ArtifactError for what we would not do the same way."""
+    places = _places(folder)
+    pooling, query_D, dense = "", None, []
+    for kind, place in places:
+        if kind == "Pooling":
+            pooling = _pooling(place / "config.json")
+        elif kind == "AttentionPooling":
+            pooling, query_D = "attention", _tensors(place / "model.safetensors", "query")["query"]
+        elif kind == "Dense":
+            dense.append(_dense(place))
+    return Modules(pooling, query_D, tuple(dense), _prompts(folder / "config_sentence_transformers.json"))
+
+
+def _places(folder: Path) -> list[tuple[str, Path]]:
+    """Return kind and folder of the modules behind the transformer."""
+    file = folder / "modules.json"
+    if not file.is_file():
+        pooling = folder / "1_Pooling"
+        return [("Pooling", pooling)] if (pooling / "config.json").is_file() else []
+    content = read_json(file)
+    try:
+        named = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in content]
+    except (TypeError, KeyError) as error:
+        raise ArtifactError(f"{file}: is no list of modules with type and path; copy the model again") from error
+    kinds = [kind for kind, _ in named]
+    known = ("Transformer", "Pooling", "AttentionPooling", "Dense", "Normalize")
+    if strange := [kind for kind in kinds if kind not in known]:
+        raise ArtifactError(f"{file}: the module {strange[0]} is not supported; choose a model with {', '.join(known)}")
+    pooled = [kind for kind in kinds if kind not in ("Dense", "Normalize")]
+    if kinds[:1] != ["Transformer"] or len(pooled) != 2 or kinds[1] != pooled[1]:
+        raise ArtifactError(f"{file}: {' + '.join(kinds) or 'nothing'} is not supported; choose a model with a "
+                            f"Transformer, then one Pooling")
+    if outside := [place for _, place in named if place and ("/" in place or "\\" in place or place.startswith("."))]:
+        raise ArtifactError(f"{file}: the path '{outside[0]}' is no folder directly inside the model's; copy it again")
+    return [(kind, folder / place) for kind, place in named[1:] if kind != "Normalize"]
+
+
+def _pooling(file: Path) -> str:
+    content = read_json(file)
+    if "pooling_mode" in content:
+        given = content["pooling_mode"]
+        modes = [given] if isinstance(given, str) else list(given)
+        chosen = [SENTENCE_TRANSFORMERS_NAMES.get(mode, mode) for mode in modes]
+    else:
+        chosen = [LEGACY_NAMES.get(key, key) for key, value in content.items()
+                  if key.startswith("pooling_mode_") and value]
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise ArtifactError(f"{file}: pooling {' + '.join(map(str, chosen)) or 'none'} is not supported; choose a "
+                            f"model with one of {', '.join(POOLINGS)}")
+    return str(chosen[0])
+
+
+def _dense(place: Path) -> Dense:
+    content = read_json(place / "config.json")
+    activation = content.get("activation_function")
+    unusual = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding",
+               "use_residual": False}
+    strange = [f"{key}={content[key]}" for key, usual in unusual.items()
+               if content.get(key, usual) not in (usual, None)]
+    if activation not in ACTIVATIONS or strange:
+        raise ArtifactError(f"{place / 'config.json'}: {strange[0] if strange else f'activation {activation}'} is not "
+                            f"supported; choose a model with one of {', '.join(sorted(ACTIVATIONS.values()))}")
+    tensors = _tensors(place / "model.safetensors", "linear.weight")
+    return Dense(tensors["linear.weight"], tensors.get("linear.bias"), ACTIVATIONS[activation])
+
+
+def _prompts(file: Path) -> dict[str, str]:
+    content = read_json(file).get("prompts") or {} if file.is_file() else {}
+    found: dict[str, str] = {}
+    for kind, names in PROMPT_NAMES.items():
+        given = [content[name] for name in names if content.get(name)]
+        if given:
+            found[kind] = str(given[0])
+    return found
+
+
+def _tensors(file: Path, needed: str) -> dict[str, Any]:
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{file}: not readable ({error}); copy the model again") from error
+    if needed not in tensors:
+        raise ArtifactError(f"{file}: no tensor '{needed}'; copy the model again")
+    return {name: array.astype(np.float32) for name, array in tensors.items()}
