@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli import __version__
-from llmrec_cli.errors import ConfigError, LlmrecError
+from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, is_out_of_memory
 from llmrec_cli.scoring import processes
 
 SUMMARIES = {
@@ -67,10 +67,21 @@ def main() -> None:
             print("interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
     except LlmrecError as error:
-        if processes.is_first_to_tell():
-            print_error(error, debug="debug=true" in arguments)
-        code = error.exit_code
+        code = told(error, arguments)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        what = " ".join(str(error).split())[:200] or type(error).__name__
+        code = told(ResourceError(f"{arguments[0]}: out of memory ({what}); choose smaller settings, smaller data, or "
+                                  f"a machine with more memory"), arguments)
     sys.exit(code)
+
+
+def told(error: LlmrecError, arguments: Sequence[str]) -> int:
+    """Print an error, unless another process has, and return its exit code."""
+    if processes.is_first_to_tell():
+        print_error(error, debug="debug=true" in arguments)
+    return error.exit_code
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -188,11 +199,11 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> None:
 
     signal.signal(signal.SIGTERM, _terminated)
     processes.join(command)
+    resume = getattr(settings, "resume", "")
     if not processes.is_first():
         with suppress(processes.LeftToFirst):
-            import_module(f"llmrec_cli.stages.{command}").run(settings, NoRunDir())
+            import_module(f"llmrec_cli.stages.{command}").run(settings, NoRunDir(Path(resume or os.devnull)))
         return
-    resume = getattr(settings, "resume", "")
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
     with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):
         # Where the run is, is not its business: the folder may be moved, and is then gone on with from there.

@@ -99,10 +99,13 @@ class RunDir:
 
 
 class NoRunDir(RunDir):
-    """What a process has that leaves the run directory to another: nothing is logged, and there is no file."""
+    """What a process has that leaves the run directory to another: nothing is logged, and there is no file.
 
-    def __init__(self) -> None:
-        super().__init__(Path(os.devnull))
+    `path` is that of a run that is gone on with, whose files it may read.
+    """
+
+    def __init__(self, path: Path = Path(os.devnull)) -> None:
+        super().__init__(path)
 
     def log(self, event: str, **values: Any) -> None:
         """Leave the log to the other."""

@@ -112,7 +112,7 @@ class PairHead(Head):
                                     self.settings.kind, same)
         context.log("target", target=target)
         trained = train(self.model, steps.batches, steps.loss, [(self.model, optim.rate(USUAL_RATE))], optim, length,
-                        surroundings, self._validation(data, context))
+                        surroundings, self._validation(data, context), split=steps.split)
         self._solve_fold_in(data.interactions.matrix)
         self.settings = replace(self.settings, stop_after=trained.best_epoch)
 

@@ -5,6 +5,7 @@ Shapes: B interactions of a step, S distinct users of them, C candidates of a st
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,17 +15,36 @@ from torch.nn import functional
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.pair_model import PairModel
-from llmrec_cli.settings.adversarial import AdversarialSettings
+from llmrec_cli.settings.adversarial import AdversarialSettings, NoAdversary
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import Bpr, LossSettings, Mse, Softmax
 from llmrec_cli.training.adversary import adversarial_loss_of_all
 from llmrec_cli.training.losses import bce_loss, bpr_loss, mse_loss, softmax_of_rows_loss
+from llmrec_cli.training.step import Split
 
 COMPARED = 32
 """Candidates that each interaction is compared with by loss=bpr."""
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Rows of the interactions (B,), and the seed of what is drawn for them."""
+
+
+class Part(NamedTuple):
+    """A part of a batch: the interactions of some of its users, against the candidates of all.
+
+    Attributes
+    ----------
+    rows, seeds : the batch
+    places : int64, which of its interactions are meant
+    share : of the batch's interactions
+    of_negatives : share of the batch's negatives
+    """
+
+    rows: np.ndarray
+    seeds: np.ndarray
+    places: np.ndarray
+    share: float
+    of_negatives: float
 
 
 class ChoiceSteps:
@@ -52,16 +72,41 @@ class ChoiceSteps:
         seeds = generator.integers(2**62, size=(self.num_batches, 2))
         yield from zip(np.array_split(order, self.num_batches), seeds, strict=True)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Return the loss of a batch and the penalty on what it is made of."""
+    @property
+    def split(self) -> Split | None:
+        """What parts a batch; None under attack, as what is worst for an item's row depends on the whole batch."""
+        return self._parts if self.adversarial is None or isinstance(self.adversarial, NoAdversary) else None
+
+    def _parts(self, batch: Batch, parts: int) -> list[tuple[Part, float]]:
+        """Return parts of a batch, of different users; the shares are in them."""
         rows, seeds = batch
-        generator = np.random.default_rng(seeds)
-        users, place = np.unique(self.user[rows], return_inverse=True)
+        user_B, generator = self.user[rows], np.random.default_rng(seeds)
         candidates = self._candidates(generator)
+        compared_BC = self._compared(len(rows), len(candidates), generator)
+        groups = [users for users in np.array_split(np.unique(user_B), parts) if len(users)]
+        places = [np.flatnonzero(np.isin(user_B, users)) for users in groups]
+        if compared_BC is None:
+            counts = [int((~known_among(self.matrix, users, candidates)).sum()) for users in groups]
+        else:
+            known_BC = np.take_along_axis(known_among(self.matrix, user_B, candidates), compared_BC, 1)
+            counts = [int((~known_BC[place]).sum()) for place in places]
+        total = max(1, sum(counts))
+        return [(Part(rows, seeds, place, len(place) / len(rows), count / total), 1.0)
+                for place, count in zip(places, counts, strict=True)]
+
+    def loss(self, batch: Batch | Part) -> torch.Tensor:
+        """Return the loss of a batch and the penalty on what it is made of, or a part's share of them."""
+        part = batch if isinstance(batch, Part) else Part(*batch, np.arange(len(batch[0])), 1.0, 1.0)
+        generator = np.random.default_rng(part.seeds)
+        candidates = self._candidates(generator)
+        compared_BC = self._compared(len(part.rows), len(candidates), generator)
+        rows = part.rows[part.places]
+        users, place = np.unique(self.user[rows], return_inverse=True)
         known_SC = self._tensor(known_among(self.matrix, users, candidates))
         user_B, user_rows = self._tensor(place), self.model.users(self._tensor(users))
         item_rows = self.model.items(self._tensor(candidates))
-        learned, compared_BC = [user_rows.rows, item_rows.rows], self._compared(len(rows), len(candidates), generator)
+        learned = [user_rows.rows, item_rows.rows]
+        drawn_BC = None if compared_BC is None else self._tensor(compared_BC[part.places])
         if self.whole:
             place_B = self._tensor(np.searchsorted(candidates, self.item[rows]))
             squares_B = item_rows.squares.index_select(0, place_B)
@@ -74,30 +119,30 @@ class ChoiceSteps:
             block_SC = self.model.block(users_SK, items_CL)
             positive_B = (self.model.pairs(users_SK.index_select(0, user_B), own_BL[0]) if own_BL else
                           block_SC.flatten().index_select(0, user_B * len(candidates) + place_B))
-            return self._of_scores(positive_B, block_SC, known_SC, user_B, compared_BC)
+            return self._of_scores(positive_B, block_SC, known_SC, user_B, drawn_BC, part)
 
         value = adversarial_loss_of_all(of_rows, learned, self.adversarial)
-        return value + penalty(user_rows.squares.index_select(0, user_B), squares_B, self.settings.l2)
+        return value + part.share * penalty(user_rows.squares.index_select(0, user_B), squares_B, self.settings.l2)
 
     def _of_scores(self, positive_B: torch.Tensor, block_SC: torch.Tensor, known_SC: torch.Tensor,
-                   user_B: torch.Tensor, compared_BC: torch.Tensor | None) -> torch.Tensor:
+                   user_B: torch.Tensor, drawn_BC: torch.Tensor | None, part: Part) -> torch.Tensor:
         if isinstance(self.kind, Softmax):
-            return softmax_of_rows_loss(positive_B, block_SC, known_SC, user_B, self.log_weight)
-        if compared_BC is not None:
-            place_BC = compared_BC + user_B[:, None] * block_SC.shape[1]
-            return bpr_loss(positive_B, block_SC.flatten()[place_BC], known_SC.flatten()[place_BC])
+            return part.share * softmax_of_rows_loss(positive_B, block_SC, known_SC, user_B, self.log_weight)
+        if drawn_BC is not None:
+            place_BC = drawn_BC + user_B[:, None] * block_SC.shape[1]
+            return part.of_negatives * bpr_loss(positive_B, block_SC.flatten()[place_BC], known_SC.flatten()[place_BC])
         # Positives count as much as their negatives together, as in two_tower.
         squared = isinstance(self.kind, Mse)
         losses_SC = block_SC.square() if squared else functional.softplus(block_SC)
         of_negatives = losses_SC.masked_fill(known_SC, 0.0).sum() / (~known_SC).sum().clamp_min(1)
         measure = mse_loss if squared else bce_loss
-        return measure(positive_B, torch.ones_like(positive_B)) + of_negatives
+        return part.share * measure(positive_B, torch.ones_like(positive_B)) + part.of_negatives * of_negatives
 
-    def _compared(self, num_rows: int, num_candidates: int, generator: np.random.Generator) -> torch.Tensor | None:
+    def _compared(self, num_rows: int, num_candidates: int, generator: np.random.Generator) -> np.ndarray | None:
         """Return the candidates that loss=bpr compares each interaction with; the same under attack."""
         if not isinstance(self.kind, Bpr):
             return None
-        return self._tensor(generator.integers(num_candidates, size=(num_rows, COMPARED)))
+        return generator.integers(num_candidates, size=(num_rows, COMPARED))
 
     def _candidates(self, generator: np.random.Generator) -> np.ndarray:
         if self.whole:
@@ -121,6 +166,10 @@ class ValueSteps:
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield rows of the interactions (B,) in parts of equal size."""
         yield from np.array_split(generator.permutation(len(self.user)), self.num_batches)
+
+    def split(self, rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
+        """Return parts of a batch with their shares of it; each pair is attacked, if at all, by itself."""
+        return [(part, len(part) / len(rows)) for part in np.array_split(rows, parts) if len(part)]
 
     def loss(self, rows: np.ndarray) -> torch.Tensor:
         """Return the loss of a batch and the penalty on what it is made of."""

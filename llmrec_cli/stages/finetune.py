@@ -7,10 +7,11 @@ from typing import Any
 
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.device import choose_device
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.run_dir import PREPARED, RunDir
+from llmrec_cli.scoring import processes
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.search import without_search
@@ -23,6 +24,7 @@ REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "tes
 
 def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     """Tune if asked to, fit on train, choose on validation, fit the choice again on more, save."""
+    _check_processes(cfg)
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     same_data(run_dir, data, resumed=bool(cfg.resume))
@@ -44,6 +46,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         head = fit(head.chosen(), data.training(*fitted_on), replace(context.inside("refit"), validation=None),
                    quiet=True)
 
+    processes.leave_to_first()
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit} | tuning
     save_recommender(run_dir.model, head, data, fitted_on, facts)
     run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
@@ -51,6 +54,18 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
+
+
+def _check_processes(cfg: FinetuneConfig) -> None:
+    """Raise ConfigError where several processes would each do the same."""
+    if processes.count() == 1:
+        return
+    if "optim" not in cfg.head.uses():
+        raise ConfigError(f"head={cfg.head.kind}: is not trained by gradients, so {processes.count()} processes have "
+                          f"nothing to share; start it without torchrun")
+    if cfg.tune.trials > 0:
+        raise ConfigError(f"tune.trials={cfg.tune.trials}: one process tunes; start it without torchrun, then train "
+                          f"what it chose in several")
 
 
 def _tuned(cfg: FinetuneConfig, data: PreparedData, context: Context,

@@ -7,6 +7,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import PREPARED, RunDir, write_json
+from llmrec_cli.scoring import processes
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import Scratch, TransformerSettings
 from llmrec_cli.settings.stages import PretrainConfig
@@ -52,7 +53,8 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
         Length(epochs, task.train.num_batches(cfg.optim.batch_size), epochs),
         Surroundings(device, cfg.seed, run_dir.log, run_dir.checkpoints, run_dir.checkpoints if cfg.resume else None,
                      run_dir.tensorboard, "pretrain", same),
-        validate=lambda: -task.held_out.measure(cfg.seed).loss)
+        validate=lambda: -task.held_out.measure(cfg.seed).loss, split=task.train.split)
+    processes.leave_to_first()
 
     after, asked_after = task.held_out.measure(cfg.seed), ask(probe, task.encoder) if probe else None
     outcome = Outcome(task, trained, before, after, probe, asked_before, asked_after)

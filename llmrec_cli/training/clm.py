@@ -12,11 +12,12 @@ from torch.nn import functional
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.causal_language_model import CausalLanguageModel, load
 from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.tokens import tokenize
 from llmrec_cli.errors import DataError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.training.corpus import build_corpus
-from llmrec_cli.training.objective import Measure, Task, batches_by_length
+from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
 
 def causal_language_modelling(chosen: settings.CausalLanguageModel, encoder: TransformerSettings, data: TrainingData,
@@ -43,7 +44,7 @@ class NextTokens:
         unknown = encoder.tokenizer.unk_token_id
         # GPT-2 names its end of text as its unknown token too; it has no text with either.
         self.unknown = -1 if unknown is None else int(unknown)
-        tokens = encoder.tokenize(texts)
+        tokens = tokenize(encoder.tokenizer, texts, encoder.settings.max_length)
         kept = [n for n, ids in enumerate(tokens) if (ids[1:] != self.unknown).any()]
         if not kept:
             raise DataError(f"none of {len(texts)} texts has two tokens that the encoder knows, '{texts[0][:40]}' for "
@@ -68,6 +69,11 @@ class NextTokens:
         logits_MV, truth_M = self._predicted(batch)
         return functional.cross_entropy(logits_MV, truth_M)
 
+    def split(self, batch: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
+        """Return parts of a batch, weighted by their scored tokens."""
+        rows = [part for part in np.array_split(batch, parts) if len(part)]
+        return weighted(rows, [int(self._scored(part)[2].sum()) for part in rows])
+
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:
         """Return how well the tokens of all texts are predicted; nothing in it is drawn, so `seed` changes nothing."""
@@ -84,7 +90,11 @@ class NextTokens:
 
     def _predicted(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits (M, V) of the scored tokens, each from the tokens before it, and the tokens (M,)."""
-        ids_RT, mask_RT = self.tokens.batch(torch.from_numpy(rows).to(self.device))
-        scored_RT = mask_RT[:, 1:] & (ids_RT[:, 1:] != self.unknown)
+        ids_RT, mask_RT, scored_RT = self._scored(rows)
         before_RT = functional.pad(scored_RT, (0, 1))
         return self.model(ids_RT, mask_RT, before_RT), ids_RT[:, 1:][scored_RT]
+
+    def _scored(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return ids_RT, mask_RT, and which tokens but the first are scored, (R, T - 1)."""
+        ids_RT, mask_RT = self.tokens.batch(torch.from_numpy(rows).to(self.device))
+        return ids_RT, mask_RT, mask_RT[:, 1:] & (ids_RT[:, 1:] != self.unknown)

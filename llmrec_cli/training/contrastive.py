@@ -82,10 +82,13 @@ class TwoViews:
     """Pairs of views to train or to measure an encoder with."""
 
     scored = "views to be found among those of other items"
+    split = None
 
     def __init__(self, encoder: TextEncoder, views: Views, known: Known, chosen: settings.Contrastive,
                  device: torch.device) -> None:
-        first, second = encoder.tokenize(views.first), encoder.tokenize(views.second)
+        # A history is what a user would be asked about, so it has the prompt of a query.
+        first = encoder.tokenize(views.first, "item" if views.user is None else "query")
+        second = encoder.tokenize(views.second)
         self.encoder = encoder
         self.texts = views.second if views.first == views.second else [
             f"{one} | {other}" for one, other in zip(views.first, views.second, strict=True)]

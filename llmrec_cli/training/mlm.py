@@ -12,19 +12,22 @@ from torch.nn import functional
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.masked_language_model import MaskedLanguageModel, load
 from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.tokens import tokenize
 from llmrec_cli.encoders.whole_words import knows_words, tokenize_words
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.training.corpus import build_corpus
 from llmrec_cli.training.masking import Vocabulary, mask_tokens
-from llmrec_cli.training.objective import Measure, Task, batches_by_length
+from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
 MASKED_AT_ONCE = 1024
 """Texts of a measure that are masked together, whatever number of them is run at a time."""
 
 Batch = tuple[np.ndarray, int]
 """Rows of the texts (R,), and the seed of their masks."""
+Part = tuple[np.ndarray, int, np.ndarray]
+"""A batch, and which of its texts are meant."""
 
 
 def masked_language_modelling(chosen: settings.MaskedLanguageModel, encoder: TransformerSettings, data: TrainingData,
@@ -57,7 +60,7 @@ class MaskedTexts:
         if whole_words:
             tokens, firsts = tokenize_words(encoder, texts)
         else:
-            tokens = encoder.tokenize(texts)
+            tokens = tokenize(encoder.tokenizer, texts, encoder.settings.max_length)
             firsts = [np.arange(len(ids)) for ids in tokens]
         kept = [n for n, ids in enumerate(tokens) if not np.isin(ids, special).all()]
         if not kept:
@@ -80,11 +83,17 @@ class MaskedTexts:
         for rows in batches_by_length(self.tokens.ragged.host_lengths, batch_size, generator):
             yield rows, int(generator.integers(2 ** 62))
 
-    def loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: Batch | Part) -> torch.Tensor:
         """Return the mean cross-entropy of the masked tokens."""
-        rows, seed = batch
-        ids_RT, mask_RT, shown_RT, chosen_RT = self._masked(torch.from_numpy(rows).to(self.device), seed)
+        ids_RT, mask_RT, shown_RT, chosen_RT = self._of_batch(batch)
         return functional.cross_entropy(self.model(shown_RT, mask_RT, chosen_RT), ids_RT[chosen_RT])
+
+    def split(self, batch: Batch, parts: int) -> list[tuple[Part, float]]:
+        """Return parts of a batch, masked as the whole is, weighted by their masked tokens."""
+        rows, seed = batch
+        places = [part for part in np.array_split(np.arange(len(rows)), parts) if len(part)]
+        count_R = self._of_batch(batch)[3].sum(1).cpu().numpy()
+        return weighted([(rows, seed, part) for part in places], [int(count_R[part].sum()) for part in places])
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:
@@ -105,6 +114,16 @@ class MaskedTexts:
                 count += len(truth_M)
         self.model.train(mode)
         return Measure(loss / count, right / count, count)
+
+    def _of_batch(self, batch: Batch | Part) -> tuple[torch.Tensor, ...]:
+        """Return what `_masked` does, of the texts that are meant and no wider than they are long."""
+        rows, seed, *meant = batch
+        whole = self._masked(torch.from_numpy(rows).to(self.device), seed)
+        if not meant:
+            return whole
+        part = torch.from_numpy(meant[0]).to(self.device)
+        longest = self.tokens.ragged.host_lengths[rows[meant[0]]].max()
+        return tuple(tensor[part, :longest] for tensor in whole)
 
     def _masked(self, rows: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return ids_RT, mask_RT, what is shown in place of the ids, and which of them are to be predicted."""

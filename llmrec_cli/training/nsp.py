@@ -17,11 +17,12 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.packed import PackedTokens, buckets
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.encoders.trainable import load_trainable
+from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.training.following import Following, Known, followers
 from llmrec_cli.training.losses import bce_loss
-from llmrec_cli.training.objective import Measure, Task, batches_by_length
+from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
 TRIES = 20
 
@@ -32,7 +33,11 @@ def next_sentence_prediction(chosen: settings.NextSentence, encoder: Transformer
     parts = followers(data, chosen.history_length, chosen.max_histories, chosen.holdout_share, seed)
     texts = np.array([str(text) for text in data.items.texts] + [None], object)[:-1]
     words = [*parts[0].histories, *texts[parts[0].item]]
-    model = FollowsModel(load_trainable(encoder, words, seed, device), seed).to(device)
+    trained = load_trainable(encoder, words, seed, device)
+    if trained.tokenizer.num_special_tokens_to_add(pair=True) <= trained.tokenizer.num_special_tokens_to_add():
+        raise ConfigError("objective=nsp: this encoder's tokenizer puts nothing between two texts, so that nobody "
+                          "could tell where the history ends; choose an encoder like BERT, or objective=contrastive")
+    model = FollowsModel(trained, seed).to(device)
     train, held_out = (Pairs(model, part, texts, negatives(part, texts, Known(data), chosen.num_negatives, seed),
                              device) for part in parts)
     return Task(model, model.encoder, True, train, held_out)
@@ -104,6 +109,11 @@ class Pairs:
         """Return the mean cross-entropy of the answers."""
         rows = torch.from_numpy(batch).to(self.device)
         return bce_loss(self.model(*self.tokens.batch(rows)), self.follows[rows])
+
+    def split(self, batch: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
+        """Return parts of a batch, weighted by their pairs."""
+        rows = np.array_split(batch, parts)
+        return weighted(rows, [len(part) for part in rows])
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from llmrec_cli.encoders.text_encoder import TextEncoder
+from llmrec_cli.training.step import Split
 
 WINDOW = 16
 """Batches whose texts are sorted by length together: little padding, yet another mix in every epoch."""
@@ -57,6 +58,10 @@ class Objective(Protocol):
     def loss(self, batch: Any) -> torch.Tensor:
         """Return the mean loss of a batch."""
 
+    @property
+    def split(self) -> Split | None:
+        """What parts a batch, None where each example is compared with the others of its batch."""
+
     def measure(self, seed: int) -> Measure:
         """Return how good the model is now; the same seed asks the same questions."""
 
@@ -78,6 +83,11 @@ class Task:
     head_is_new: bool
     train: Objective
     held_out: Objective
+
+
+def weighted(parts: list[Any], counts: list[int]) -> list[tuple[Any, float]]:
+    """Return the parts that have something to score, each with its share of all that is."""
+    return [(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True) if count > 0]
 
 
 def batches_by_length(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

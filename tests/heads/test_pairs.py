@@ -14,6 +14,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.factorization_machine import FactorizationMachine as Machine
 from llmrec_cli.heads.neural_cf import NeuMf
 from llmrec_cli.heads.pair_steps import ChoiceSteps, known_among
+from llmrec_cli.settings.adversarial import Apr
 from llmrec_cli.settings.head import FactorizationMachine, Mf, NeuralCf, Recipe
 from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
@@ -195,3 +196,34 @@ def test_memory_grows_with_what_it_is_made_of():
 
     assert needed(MATRIX, embedding_size=8) > needed(MATRIX, embedding_size=4)
     assert needed(np.tile(MATRIX, (10, 1))) > 4 * needed(MATRIX)
+
+
+@every_head
+@pytest.mark.parametrize("loss", [Softmax(), Bpr(), Bce(), Mse()], ids=lambda loss: loss.kind)
+@pytest.mark.parametrize("candidates", [5, 100])
+def test_54_parts_of_a_batch_sum_to_its_loss_and_its_gradients(settings, loss, candidates):
+    data, chosen = small(), replace(settings, candidates=candidates, l2=0.3, target="choice")
+    model = fitted(settings).model.eval()
+    steps = ChoiceSteps(model, chosen, loss, data.interactions, 20, CONTEXT.device)
+    batch = next(iter(steps.batches(0, np.random.default_rng(4))))
+
+    def gradients(parts):
+        model.zero_grad()
+        values = [steps.loss(part) * weight for part, weight in parts]
+        sum(values).backward()
+        return sum(values).item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    expected, of_whole = gradients([(batch, 1.0)])
+    assert expected > 0.1
+    for number in (2, 3, 50):
+        parts = steps.split(batch, number)
+        assert len(parts) == min(number, len(np.unique(data.interactions.user[batch[0]])))
+        found, of_parts = gradients(parts)
+        assert found == pytest.approx(expected, rel=1e-5)
+        torch.testing.assert_close(of_parts, of_whole, rtol=1e-4, atol=1e-6)
+
+
+def test_under_attack_a_batch_has_no_parts():
+    steps = ChoiceSteps(fitted(HEADS[0]).model, replace(HEADS[0], target="choice"), Softmax(), small().interactions,
+                        20, CONTEXT.device, Apr())
+    assert steps.split is None

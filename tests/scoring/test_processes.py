@@ -143,9 +143,9 @@ def test_only_the_first_process_goes_on_prints_and_logs(second_of_two, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_training_is_refused_before_anyone_is_met(second_of_two):
+def test_preparing_is_refused_before_anyone_is_met(second_of_two):
     with pytest.raises(ConfigError, match="without torchrun"):
-        join("finetune")
+        join("prepare")
 
 
 def test_one_process_works_on_all_in_order():

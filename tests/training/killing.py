@@ -85,17 +85,21 @@ class Noted:
     renames: list[tuple[int, str, str]]
 
 
-def forked(folder: Path, resumed: bool, kill_at: int = 0) -> int:
-    """Run in a process of its own, killed at that operation if it comes so far, and return how it ended."""
+def forked(folder: Path, resumed: bool, kill_at: int = 0, kill_after: float | None = None) -> int:
+    """Run in a process of its own, killed at an operation or after some seconds, and return how it ended."""
+    note = os.open(folder / "notes", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     if (child := os.fork()) == 0:
         code = 1
         try:
-            note = os.open(folder / "notes", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             watch(note, kill_at)
             run(folder, resumed, lambda event, **values: sys.audit("llmrec.log", event))
             code = 0
         finally:
             os._exit(code)
+    os.close(note)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -179,7 +183,7 @@ def attempt(folder: Path, seed: int, expected: dict[str, bytes], num_operations:
         if chance.random() < 0.7:
             code = forked(folder, resumed, chance.randint(1, num_operations))
         else:
-            code = killed_in(folder, resumed, chance.random() * seconds)
+            code = forked(folder, resumed, kill_after=chance.random() * seconds)
         if code not in (0, KILLED):
             return killed, f"a run ended with {code}"
         killed += code == KILLED
@@ -194,22 +198,6 @@ def attempt(folder: Path, seed: int, expected: dict[str, bytes], num_operations:
     found = outcome(folder)
     other = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     return killed, f"{other} differ" if other else ""
-
-
-def killed_in(folder: Path, resumed: bool, seconds: float) -> int:
-    """Run in a process of its own, killed after so many seconds wherever it is, and return how it ended."""
-    if (child := os.fork()) == 0:
-        code = 1
-        try:
-            note = os.open(folder / "notes", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            watch(note, 0)
-            run(folder, resumed)
-            code = 0
-        finally:
-            os._exit(code)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def whole_run(folder: Path) -> tuple[dict[str, bytes], int, float]:
