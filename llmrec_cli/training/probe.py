@@ -115,7 +115,8 @@ def _probe(kind: str, items: Entities, questions: list[str], asked: np.ndarray, 
 
 def ask(probe: Probe, encoder: TextEncoder) -> Answers:
     """Return what the encoder answers as it is now. A rank is the expected one where titles are equally near."""
-    titles_ND, questions_QD = (_centred(encoder.encode(texts)) for texts in (probe.titles, probe.questions))
+    titles_ND = _centred(encoder.encode(probe.titles))
+    questions_QD = _centred(encoder.encode(probe.questions, "query" if probe.kind == "history" else "item"))
     cosine_QN = questions_QD @ titles_ND.T
     for row, ruled_out in zip(cosine_QN, probe.ruled_out, strict=True):
         row[ruled_out] = -np.inf

@@ -11,8 +11,8 @@ import transformers
 from llmrec_cli.encoders.text_encoder import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError, DivergedError
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.encoder import HuggingFace, Pretrained, Scratch
-from llmrec_cli.settings.objective import MaskedLanguageModel
+from llmrec_cli.settings.encoder import HuggingFace, Pretrained, Scratch, TfIdf
+from llmrec_cli.settings.objective import CausalLanguageModel, Contrastive, MaskedLanguageModel, NextSentence
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import PrepareConfig, PretrainConfig
 from llmrec_cli.stages import prepare, pretrain
@@ -151,9 +151,24 @@ def killed_at(step, run_dir, cfg):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+OBJECTIVES = {"clm": CausalLanguageModel(holdout_share=0.2), "nsp": NextSentence(holdout_share=0.2, max_histories=60),
+              "history": Contrastive(holdout_share=0.2, max_histories=100),
+              "dropout": Contrastive(holdout_share=0.2, views="dropout"),
+              "pieces": MaskedLanguageModel(holdout_share=0.2, whole_words=False, mask_share=0.3)}
+
+
+def num_steps(run_dir):
+    return sum(json.loads(line)["event"] == "step" for line in run_dir.file("log.jsonl").read_text().splitlines())
+
+
+def same(one, other):
+    mine, others = weights(one), weights(other)
+    return mine.keys() == others.keys() and all(np.array_equal(mine[name], others[name]) for name in mine)
+
+
 def test_a_killed_run_leaves_nothing_published_and_goes_on_to_the_same_bits(prepared, tmp_path):
     whole = pretrained(prepared, tmp_path / "whole")
-    steps = sum(json.loads(line)["event"] == "step" for line in whole.file("log.jsonl").read_text().splitlines())
+    steps = num_steps(whole)
     assert steps >= 8
     (tmp_path / "runs" / "pretrain" / "latest").unlink()
 
@@ -165,11 +180,34 @@ def test_a_killed_run_leaves_nothing_published_and_goes_on_to_the_same_bits(prep
         pretrain.run(config(prepared, objective=MaskedLanguageModel(holdout_share=0.2, mask_share=0.3),
                             resume=str(killed.path)), killed)
     pretrain.run(config(prepared, resume=str(killed.path)), killed)
-    assert all(np.array_equal(weight, weights(killed)[name]) for name, weight in weights(whole).items())
+    assert same(whole, killed)
     assert read(killed.file("metrics.json")) == read(whole.file("metrics.json"))
     assert not list(killed.checkpoints.glob("step-*"))
     with pytest.raises(ConfigError, match="this run has finished"):
         pretrain.run(config(prepared, resume=str(killed.path)), killed)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_objective_lowers_its_loss_and_goes_on_to_the_same_bits_after_a_kill(prepared, tmp_path, name):
+    chosen = {"objective": OBJECTIVES[name],
+              "optim": AdamW(epochs=3, batch_size=16, learning_rate=3e-3, checkpoint_every=2)}
+    whole = pretrained(prepared, tmp_path / "whole", **chosen)
+    killed = RunDir.create("pretrain", str(tmp_path / "killed"))
+    killed_at(num_steps(whole) // 2 + 1, killed, config(prepared, **chosen))
+    pretrain.run(config(prepared, resume=str(killed.path), **chosen), killed)
+    assert same(whole, killed)
+    metrics = read(whole.file("metrics.json"))
+    assert metrics == read(killed.file("metrics.json"))
+    assert metrics["after"]["loss"] < metrics["before"]["loss"]
+    assert len(metrics["epochs"]) == 3
+    found = load_encoder(Pretrained(path=str(whole.path), max_length=32), None, torch.device("cpu")).encode(TEXTS)
+    assert np.isfinite(found).all()
+    assert whole.file("report.html").stat().st_size > 10_000
+
+
+def test_an_encoder_without_a_transformer_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match="encoder=tfidf: has no transformer to pretrain"):
+        pretrained(tmp_path / "nothing", tmp_path / "run", encoder=TfIdf())
 
 
 def test_going_on_with_other_data_is_refused(prepared, tmp_path):
@@ -191,4 +229,4 @@ def test_a_learning_rate_that_diverges_publishes_nothing(prepared, tmp_path, mon
 def test_only_safetensors_json_and_text_are_written(prepared, tmp_path):
     run_dir = pretrained(prepared, tmp_path / "run")
     kinds = {p.suffix for p in run_dir.path.rglob("*") if p.is_file() and p.parent != run_dir.tensorboard}
-    assert kinds <= {".safetensors", ".json", ".jsonl", ".txt", ".html"}
+    assert kinds <= {".safetensors", ".json", ".jsonl", ".txt", ".html", ".md"}

@@ -1,32 +1,11 @@
 """What an encoder is pretrained on."""
 
-import numpy as np
 import pytest
-import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.interactions import Interactions
-from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.settings.objective import MaskedLanguageModel
-from llmrec_cli.training.corpus import build_corpus, held_out, history_chunks
-
-
-def entities(texts):
-    ids = np.array([f"e{n}" for n in range(len(texts))], object)
-    titles = np.array([text.split(".")[0] for text in texts], object)
-    return Entities(ids, titles, np.array(texts, object), sp.csr_array((len(texts), 0), dtype=np.float32), [])
-
-
-def data(texts, histories):
-    user = np.repeat(np.arange(len(histories)), [len(h) for h in histories])
-    item = np.array([i for history in histories for i in history], np.int64)
-    interactions = Interactions(user, item, np.ones(len(item), np.float32), np.arange(len(item)), len(histories),
-                                len(texts))
-    return TrainingData(entities([""] * len(histories)), entities(texts), interactions)
-
-
-TEXTS = [f"Film {n}. A story about {n}" for n in range(200)]
+from llmrec_cli.training.corpus import build_corpus, held_out, history_chunks, knowledge_documents
+from tests.training.corpora import TEXTS, data, knowledge
 
 
 def test_the_share_held_out_is_about_what_was_asked_for_and_stays_as_texts_are_added():
@@ -62,3 +41,23 @@ def test_without_histories_the_corpus_is_the_items_each_distinct_text_once():
 def test_items_without_texts_are_an_error_that_says_so():
     with pytest.raises(DataError, match=r"prepare items with texts \(dataset.item_text\)"):
         build_corpus(data(["", ""], []), MaskedLanguageModel(histories=False), seed=1)
+
+
+FACTS = [["film.director>Ridley Scott", "film.genre>Horror", "film.genre>Deep_space", "sequel_of<Alien 3"], [], ["a>b"]]
+
+
+def test_what_the_graph_says_of_an_item_becomes_a_text_without_its_title():
+    documents = knowledge_documents(data(TEXTS[:3], [], knowledge(FACTS)))
+    assert documents == ["film director: Ridley Scott; film genre: Deep space, Horror; sequel of: Alien 3", "", "a: b"]
+
+
+def test_knowledge_joins_the_corpus_with_the_title_and_stays_out_with_its_item():
+    graph = knowledge([[f"made by>Studio {n}"] for n in range(200)])
+    chosen = MaskedLanguageModel(histories=False, knowledge=True, holdout_share=0.2)
+    corpus = build_corpus(data(TEXTS, [], graph), chosen, seed=1)
+    out = held_out(TEXTS, 0.2)
+    for n, is_out in enumerate(out):
+        for text in (TEXTS[n], f"Film {n}. made by: Studio {n}"):
+            assert text in (corpus.held_out if is_out else corpus.train)
+    with pytest.raises(DataError, match=r"no knowledge graph .* dataset.knowledge=<file>"):
+        build_corpus(data(TEXTS, []), chosen, seed=1)

@@ -52,3 +52,27 @@ def test_the_vocabulary_of_a_tokenizer_is_divided_into_special_and_ordinary():
     assert vocabulary.special.tolist() == [0, 1, 2, 3, 4]
     assert vocabulary.ordinary.tolist() == list(range(5, len(tokenizer)))
     assert vocabulary.mask == tokenizer.convert_tokens_to_ids("[MASK]")
+
+
+def test_pieces_of_a_word_are_chosen_masked_and_left_alone_together():
+    row, first = [CLS, 10, 11, 12, 13, 14, SEP, PAD], [0, 1, 1, 1, 4, 4, 6, 0]  # words: 10 11 12 | 13 14
+    ids = torch.tensor([row] * 2000)
+    shown, chosen = mask_tokens(ids, ids != PAD, 0.3, VOCABULARY, 1, torch.tensor([first] * 2000))
+    for word in (slice(1, 4), slice(4, 6)):
+        assert (chosen[:, word] == chosen[:, word][:, :1]).all()
+        masked_ones = shown[:, word] == MASK
+        assert (masked_ones == masked_ones[:, :1]).all()
+    one, other = chosen[:, 1], chosen[:, 4]
+    # Each with chance .3, and in the .49 of rows where chance chose neither, one of them.
+    assert (one ^ other).float().mean().item() == pytest.approx(0.42 + 0.49, abs=0.03)
+    assert (one & other).float().mean().item() == pytest.approx(0.09, abs=0.02)
+    assert not chosen[:, [0, 6, 7]].any()
+    assert torch.equal(shown[:, [0, 6, 7]], ids[:, [0, 6, 7]])
+
+
+def test_words_of_one_piece_are_masked_as_if_nobody_spoke_of_words():
+    ids = torch.tensor([[CLS, *range(FIRST, 25), SEP]] * 50)
+    first = torch.arange(ids.shape[1]).expand_as(ids)
+    plain = mask_tokens(ids, ids != PAD, 0.15, VOCABULARY, 1)
+    for one, other in zip(mask_tokens(ids, ids != PAD, 0.15, VOCABULARY, 1, first), plain, strict=True):
+        assert torch.equal(one, other)

@@ -1,0 +1,81 @@
+"""Next-sentence prediction: does this item follow this history?"""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.settings.encoder import HuggingFace, Scratch
+from llmrec_cli.settings.objective import NextSentence
+from llmrec_cli.training.nsp import next_sentence_prediction
+from tests.tiny_models import save_tiny
+from tests.training.corpora import TEXTS, data
+
+CPU = torch.device("cpu")
+SETTINGS = Scratch(vocabulary_size=300, hidden_size=16, num_layers=1, num_attention_heads=2, max_length=48)
+HISTORIES = [list(range(n, n + 12)) for n in range(0, 180, 6)]
+CHOSEN = NextSentence(holdout_share=0.2, max_histories=40, history_length=3, num_negatives=2)
+
+
+@pytest.fixture
+def task():
+    return next_sentence_prediction(CHOSEN, SETTINGS, data(TEXTS, HISTORIES), 1, CPU)
+
+
+def test_each_history_is_asked_about_once_with_what_followed_and_else_with_what_did_not(task):
+    pairs = task.train
+    assert pairs.follows.sum() == 40
+    assert len(pairs) == 120
+    followed = {text for text, follows in zip(pairs.texts, pairs.follows, strict=True) if follows}
+    others = {text for text, follows in zip(pairs.texts, pairs.follows, strict=True) if not follows}
+    assert not followed & others
+
+
+def test_the_answer_is_not_in_the_text(task):
+    """What the model is given of a pair that follows and one that does not are a history and an item, in tokens."""
+    encoder = task.encoder
+    for pairs in (task.train, task.held_out):
+        for n, text in enumerate(pairs.texts):
+            history, _, item = text.partition(" | ")
+            own = pairs.tokens.batch(torch.tensor([n]))[0][0]
+            assert own.tolist() == encoder.tokenizer(history, item, truncation="longest_first",
+                                                     max_length=48)["input_ids"]
+            films = [f"Film {n}" for n in range(200)]
+            assert all(title in films for title in history.split("; "))
+            assert item in TEXTS
+    assert set(task.train.follows.tolist()) == {0.0, 1.0}
+
+
+def test_swapping_the_answers_leaves_every_input_as_it_is(task):
+    rows = torch.arange(10)
+    before = task.train.tokens.batch(rows)[0].clone()
+    task.train.follows = 1 - task.train.follows
+    assert torch.equal(task.train.tokens.batch(rows)[0], before)
+
+
+def test_a_new_head_says_one_half_and_the_loss_is_that_of_a_coin(task):
+    assert float(task.train.loss(np.arange(8)).detach()) == pytest.approx(np.log(2))
+    measured = task.held_out.measure(1)
+    assert measured.loss == pytest.approx(np.log(2), abs=1e-6)
+    assert measured.chance == pytest.approx(2 / 3)
+    assert measured.num_scored == len(task.held_out)
+
+
+def test_padding_changes_no_answer(task):
+    model, pairs = task.model.eval(), task.train
+    torch.nn.init.normal_(model.head.weight)
+    lengths = pairs.tokens.ragged.host_lengths
+    rows = torch.tensor([int(lengths.argmin()), int(lengths.argmax())])
+    with torch.no_grad():
+        together = model(*pairs.tokens.batch(rows))
+        apart = torch.cat([model(*pairs.tokens.batch(row[None])) for row in rows])
+        expected = functional.binary_cross_entropy_with_logits(apart, pairs.follows[rows])
+    assert torch.allclose(together, apart, atol=1e-5)
+    assert float(pairs.loss(rows.numpy()).detach()) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_an_encoder_that_puts_nothing_between_two_texts_is_refused(tmp_path):
+    gpt2 = HuggingFace(path=str(save_tiny(tmp_path / "gpt2", "gpt2")), max_length=24)
+    with pytest.raises(ConfigError, match="puts nothing between two texts"):
+        next_sentence_prediction(CHOSEN, gpt2, data(TEXTS, HISTORIES), 1, CPU)
