@@ -10,9 +10,11 @@ from typing import Any
 
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.run_dir import write_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf", ".onnx")
+HASHES, FORMAT = "llmrec_hashes.json", 1
 AGAIN = "copy the whole model folder again"
 DECIDING = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*", "vocab.*", "merges.txt",
             "*.model", "special_tokens_map.json", "modules.json", "[0-9]*_*/config.json", "[0-9]*_*/*.safetensors")
@@ -24,9 +26,14 @@ def check(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: no config.json, so this is not the folder of a Hugging Face model"
                             f"{_other_format(folder)}")
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
         if (folder / name).is_file():
-            refuse_code(folder / name, read_json(folder / name))
+            content = read_json(folder / name)
+            if not isinstance(content, dict):
+                raise ArtifactError(f"{folder / name}: holds no settings by name, so it is of something else; {AGAIN}")
+            if name != "tokenizer.json":
+                refuse_code(folder / name, content)
+    _check_hashes(folder)
     _check_weights(folder)
 
 
@@ -64,6 +71,30 @@ def _other_format(folder: Path) -> str:
     return (f"; of {folder / others[0]}: only safetensors are read, since other formats can run code or hold rounded "
             f"weights. Where you trust it, convert it with transformers: AutoModel.from_pretrained('{folder}')"
             f".save_pretrained('<new folder>')")
+
+
+def write_hashes(folder: Path) -> None:
+    """Write the SHA-256 of each file of an encoder that we saved, so that damage is seen when it is loaded."""
+    files = {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    write_json(folder / HASHES, {"format": FORMAT, "files": files})
+
+
+def _check_hashes(folder: Path) -> None:
+    """Raise ArtifactError unless the files are those that `write_hashes` found, where it has been."""
+    file = folder / HASHES
+    if not file.is_file():
+        return
+    content = read_json(file)
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not isinstance(content.get("format"), int):
+        raise ArtifactError(f"{file}: is not what llmrec writes there; {AGAIN}")
+    if content["format"] > FORMAT:
+        raise ArtifactError(f"{file}: format {content['format']} is newer than {FORMAT}, the newest this llmrec reads; "
+                            f"upgrade llmrec")
+    for name, expected in files.items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise ArtifactError(f"{folder / name}: missing, damaged or edited, since its SHA-256 is not the one in "
+                                f"{HASHES}; {AGAIN}")
 
 
 def refuse_code(file: Path, content: Any) -> None:

@@ -1,8 +1,10 @@
 """Loading a Hugging Face model and its tokenizer from a checked folder, offline and without any code of its own."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,8 @@ def load_model(folder: Path, bidirectional: bool = False) -> Any:
     extra: dict[str, Any] = {"add_pooling_layer": False} if _takes_pooler(config) else {}
     # Attention without a mask, as a batch without padding has, looks back only, unless it is eager.
     extra |= {} if causal else {"attn_implementation": "eager"}
-    model, missing, other_shapes = _from_pretrained(kind, folder, config, **extra)
-    _refuse_strangers(folder, missing, other_shapes)
+    model, strangers = _from_pretrained(kind, folder, config, **extra)
+    strangers.refuse(folder)
     if not causal:
         _check_bidirectional(model)
     return model
@@ -71,10 +73,10 @@ def load_language_model(folder: Path, seed: int, kind: str) -> tuple[Any, bool]:
     config = load_config(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, missing, other_shapes = _from_pretrained(getattr(transformers, kind), folder, config)
+        model, strangers = _from_pretrained(getattr(transformers, kind), folder, config)
     body = f"{model.base_model_prefix}."
-    _refuse_strangers(folder, [key for key in missing if key.startswith(body)], other_shapes)
-    return model, bool(missing)
+    replace(strangers, missing=[key for key in strangers.missing if key.startswith(body)]).refuse(folder)
+    return model, bool(strangers.missing)
 
 
 def load_config(folder: Path) -> Any:
@@ -104,19 +106,48 @@ def is_decoder(config: Any) -> bool:
     return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
-def _from_pretrained(kind: Any, folder: Path, config: Any, **extra: Any) -> tuple[Any, list[str], list[str]]:
-    """Return the model and the names of the parameters that are missing and that have another shape."""
+@dataclass(frozen=True)
+class Strangers:
+    """The names of parameters in which a folder's weights and its configuration differ.
+
+    Attributes
+    ----------
+    missing : the model's, without weights
+    left_over : weights of layers that are like the model's but that it does not have; heads and decoders that are not
+        asked for are no strangers
+    other_shapes : those of another shape
+    """
+
+    missing: list[str]
+    left_over: list[str]
+    other_shapes: list[str]
+
+    def refuse(self, folder: Path) -> None:
+        """Raise ArtifactError unless there are none."""
+        if self.missing or self.left_over or self.other_shapes:
+            raise ArtifactError(f"{folder}: the weights are not those of config.json; missing: "
+                                f"{_some(self.missing)}; of layers there are none of: {_some(self.left_over)}; of "
+                                f"another shape: {_some(self.other_shapes)}; copy the whole model folder again")
+
+
+def _from_pretrained(kind: Any, folder: Path, config: Any, **extra: Any) -> tuple[Any, Strangers]:
     with quiet(), readable(folder):
         model, report = kind.from_pretrained(
             folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
             dtype=torch.float32, output_loading_info=True, **extra)
-    return model, sorted(report["missing_keys"]), sorted(str(key) for key in report["mismatched_keys"])
+    prefix = f"{model.base_model_prefix}."
+
+    def place(key: str) -> str:
+        return re.sub("[0-9]+", "#", key.removeprefix(prefix))
+
+    own = {place(key) for key in model.state_dict()}
+    left_over = sorted(key for key in report["unexpected_keys"] if place(key) in own)
+    return model, Strangers(sorted(report["missing_keys"]), left_over, sorted(map(str, report["mismatched_keys"])))
 
 
-def _refuse_strangers(folder: Path, missing: list[str], other_shapes: list[str]) -> None:
-    if missing or other_shapes:
-        raise ArtifactError(f"{folder}: the weights are not those of config.json; missing: {missing or 'none'}; of "
-                            f"another shape: {other_shapes or 'none'}; copy the whole model folder again")
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:8])
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown or "none"
 
 
 def _takes_pooler(config: Any) -> bool:
@@ -166,7 +197,11 @@ def readable(folder: Path) -> Iterator[None]:
     """Turn what transformers says about files it cannot use into an ArtifactError that names the folder."""
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+    except Exception as error:
+        # tokenizers raises nothing more particular than Exception; all else that is none of these is a mistake of ours.
+        known = (OSError, ValueError, KeyError, SafetensorError, RuntimeError)
+        if not isinstance(error, known) and type(error) is not Exception:
+            raise
         raise ArtifactError(f"{folder}: cannot be loaded as a Hugging Face model ({error}); copy the whole "
                             f"folder again, or choose another encoder") from error
 

@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from llmrec_cli.encoders.adapt import merged
+from llmrec_cli.encoders.folder_files import write_hashes
 from llmrec_cli.encoders.hugging_face import quiet
 from llmrec_cli.encoders.locate import Source
 from llmrec_cli.encoders.model_card import Training, card
@@ -42,6 +43,7 @@ def save_encoder(folder: Path, model: Any, tokenizer: Any, modules: Modules, max
             write_json(temporary / "config_sentence_transformers.json",
                        {"prompts": {"item": "", "query": "", **modules.prompts}, "default_prompt_name": default})
         base, licence = (source.name, source.licence) if source is not None else ("none, it began at random", "")
+        write_hashes(temporary)
         write_bytes(temporary / "README.md", card(plain.config, modules, base, licence, training, max_length).encode())
 
 

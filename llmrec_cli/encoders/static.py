@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from llmrec_cli.encoders.base import identity_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
-from llmrec_cli.encoders.tokens import CHARACTERS_PER_TOKEN
+from llmrec_cli.encoders.tokens import tokenize
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import HuggingFace, MiniLM, Static
 
@@ -77,12 +77,9 @@ class StaticEncoder:
 
     def _counts(self, texts: Sequence[str]) -> sp.csr_array:
         """Return how often each text has each token, CSR float32 (T, V)."""
-        longest = CHARACTERS_PER_TOKEN * self.settings.max_length
-        tokens = self.tokenizer([str(text)[:longest] for text in texts], truncation=True,
-                                max_length=self.settings.max_length, add_special_tokens=False,
-                                return_attention_mask=False, return_token_type_ids=False)["input_ids"] if texts else []
+        tokens = tokenize(self.tokenizer, texts, self.settings.max_length, special=False)
         indptr = np.cumsum([0, *map(len, tokens)])
-        indices = np.array([token for text in tokens for token in text], np.int64)
+        indices = np.concatenate([*tokens, np.zeros(0, np.int64)])
         counts = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr),
                               shape=(len(texts), len(self.embeddings_VD)))
         counts.sum_duplicates()

@@ -9,15 +9,17 @@ CHARACTERS_PER_TOKEN = 100
 TOKENIZED_AT_ONCE = 4096
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int, prompt: str = "") -> list[np.ndarray]:
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int, prompt: str = "",
+             special: bool = True) -> list[np.ndarray]:
     """Return int64 token ids of each text, `prompt` before it, with its special tokens, at most `max_length`.
 
     Of a very long text only 100 characters per token kept are read, so that its length costs no memory. An empty
     text is its special tokens alone, or one where the tokenizer adds none, and so has a vector like any other. `[MASK]`
-    and the like written in a text are letters, not commands.
+    and the like written in a text are letters, not commands. With `special=False` there are the text's own tokens
+    alone, of an empty text none.
     """
-    cut = [prompt + str(text)[:CHARACTERS_PER_TOKEN * max_length] for text in texts]
-    return _ids(tokenizer, (cut,), truncation=True, max_length=max_length)
+    cut = [prompt + _cut(text, max_length) for text in texts]
+    return _ids(tokenizer, (cut,), special, truncation=True, max_length=max_length)
 
 
 def tokenize_pairs(tokenizer: Any, first: Sequence[str], second: Sequence[str], max_length: int) -> list[np.ndarray]:
@@ -26,8 +28,8 @@ def tokenize_pairs(tokenizer: Any, first: Sequence[str], second: Sequence[str], 
     The longer of the two is cut first. Which of the texts a token is of is told by the separator between them alone:
     segment ids (token types) are not carried, so that BERT sees both as its first segment.
     """
-    cut = [[str(text)[:CHARACTERS_PER_TOKEN * max_length] for text in texts] for texts in (first, second)]
-    return _ids(tokenizer, cut, truncation="longest_first", max_length=max_length)
+    cut = [[_cut(text, max_length) for text in texts] for texts in (first, second)]
+    return _ids(tokenizer, cut, True, truncation="longest_first", max_length=max_length)
 
 
 def padding_id(tokenizer: Any) -> int:
@@ -36,13 +38,19 @@ def padding_id(tokenizer: Any) -> int:
     return 0 if padding is None else int(padding)
 
 
-def _ids(tokenizer: Any, texts: Sequence[Sequence[str]], **how: Any) -> list[np.ndarray]:
+def _cut(text: str, max_length: int) -> str:
+    """Return what is read of a text. Halves of characters, as a broken command line has them, become question marks."""
+    return str(text)[:CHARACTERS_PER_TOKEN * max_length].encode("utf-8", "replace").decode("utf-8")
+
+
+def _ids(tokenizer: Any, texts: Sequence[Sequence[str]], special: bool, **how: Any) -> list[np.ndarray]:
     tokens: list[np.ndarray] = []
     for start in range(0, len(texts[0]), TOKENIZED_AT_ONCE):
         parts = [side[start:start + TOKENIZED_AT_ONCE] for side in texts]
-        ids = tokenizer(*parts, add_special_tokens=True, return_attention_mask=False, return_token_type_ids=False,
+        ids = tokenizer(*parts, add_special_tokens=special, return_attention_mask=False, return_token_type_ids=False,
                         **how)["input_ids"]
-        tokens += [np.array(i or [_something(tokenizer)], np.int64) for i in ids]
+        nothing = [_something(tokenizer)] if special else []
+        tokens += [np.array(i or nothing, np.int64) for i in ids]
     return tokens
 
 

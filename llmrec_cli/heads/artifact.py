@@ -104,6 +104,7 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     if missing := sorted((FACTS - manifest.keys()) | (FILES - manifest["files"].keys())):
         raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
     check_files(folder, manifest["files"], REMEDY)
+    _refuse_others(folder, manifest["files"])
     users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
     histories = _tensors(folder / "histories.safetensors")
     head = build(_read_recipe(folder))
@@ -114,6 +115,16 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
                             f"{REMEDY}") from error
     shape = (len(users), len(items))
     return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest)
+
+
+def _refuse_others(folder: Path, files: dict[str, str]) -> None:
+    """Raise ArtifactError for a file that the manifest does not name: a copy onto another model leaves such."""
+    present = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() or file.is_symlink()}
+    # What begins with a dot is the desktop's or the file system's, and nothing that is read.
+    others = sorted(name for name in present - files.keys() - {"manifest.json"} if not Path(name).name.startswith("."))
+    if others:
+        raise ArtifactError(f"{folder / others[0]}: is not in manifest.json, so files of two models may be mixed; "
+                            f"remove it, or {REMEDY}")
 
 
 def _read_recipe(folder: Path) -> Recipe:

@@ -121,7 +121,7 @@ def test_truncated_weights_are_refused(folder, share):
 
 def test_weights_that_are_not_those_of_the_configuration_are_refused(folder):
     edit(folder / "config.json", num_hidden_layers=5)
-    with pytest.raises(ArtifactError, match=r"missing: \['encoder.layer.4"):
+    with pytest.raises(ArtifactError, match=r"missing: encoder\.layer\.4.* and 8 more"):
         load(folder)
     edit(folder / "config.json", num_hidden_layers=4, intermediate_size=25)
     with pytest.raises(ArtifactError, match=r"of another shape: .*intermediate|cannot be loaded"):
