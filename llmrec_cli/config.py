@@ -101,6 +101,8 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
         members = {name: _member(builder, name, member, plain)
                    for name, member in head["members"].items() if member is not None}
         head["members"] = {name: member for name, member in members.items() if member is not None}
+    for recipe in (plain, *_recipes(head)):
+        _complete_parts(recipe.get("encoder"))
     for each in _heads(head):
         if isinstance(each.get("search"), dict):
             each["search"] = flat_search(each["search"])
@@ -111,6 +113,20 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _recipes(head: Any) -> Iterator[dict[str, Any]]:
+    """Yield the recipes of a composed fusion's members."""
+    members = head.get("members") if isinstance(head, dict) else None
+    yield from members.values() if isinstance(members, dict) else ()
+
+
+def _complete_parts(encoder: Any) -> None:
+    """Let a part of encoder=concat be named by its option alone: encoder.parts.words.encoder=tfidf."""
+    parts = encoder.get("parts") if isinstance(encoder, dict) else None
+    for part in parts.values() if isinstance(parts, dict) else ():
+        if isinstance(part, dict) and isinstance(part.get("encoder"), str):
+            part["encoder"] = {"kind": part["encoder"]}
 
 
 def _heads(head: Any) -> Iterator[dict[str, Any]]:
