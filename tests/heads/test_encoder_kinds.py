@@ -1,0 +1,74 @@
+"""Every kind of encoder under a head: fitted, saved with all it needs, loaded elsewhere, asked in words."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from llmrec_cli.errors import ArtifactError
+from llmrec_cli.heads.artifact import load_recommender, save_recommender
+from llmrec_cli.settings.encoder import Concat, HuggingFace, Lsa, Part, Static, TfIdf
+from llmrec_cli.settings.head import Ease
+from llmrec_cli.settings.heads.features import FeatureWeights
+from tests.heads.test_conformance import newcomers
+
+KINDS = ("static", "tfidf", "lsa", "concat", "whitened", "projected")
+
+
+def settings(kind, path):
+    model = HuggingFace(path=path, max_length=24)
+    return {"static": Static(path=path), "tfidf": TfIdf(), "lsa": Lsa(embedding_size=8),
+            "concat": Concat(parts={"text": Part(encoder=model),
+                                    "lsa": Part(encoder=Lsa(embedding_size=8), weight=0.7)}),
+            "whitened": HuggingFace(path=path, max_length=24, whitening=0.5),
+            "projected": HuggingFace(path=path, max_length=24, projection=4)}[kind]
+
+
+@pytest.fixture(params=KINDS)
+def saved(request, shop, tmp_path):
+    """A head with each kind of encoder, its folder moved to where nothing else is, and the encoder's folder gone."""
+    origin = shutil.copytree(shop.encoder.path, tmp_path / "origin")
+    recipe = shop.recipe(Ease(l2=20, features=FeatureWeights(text=3.0)), encoder=settings(request.param, str(origin)))
+    head = shop.fit(recipe)
+    save_recommender(tmp_path / "here", head, shop.data, ("train",), {})
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    shutil.rmtree(origin)
+    return head, tmp_path / "there"
+
+
+def test_a_saved_model_scores_words_and_new_items_like_the_fitted_one(saved, shop):
+    head, folder = saved
+    again = load_recommender(folder, shop.context()).head
+    texts = np.array(["a robot in the galaxy", "", "爱情 情书"], object)
+    assert torch.equal(again.score(shop.known()), head.score(shop.known()))
+    head.add_items(newcomers(shop.data.items))
+    again.add_items(newcomers(shop.data.items))
+    torch.testing.assert_close(again.score(shop.known(num_added=3)), head.score(shop.known(num_added=3)))
+    scores = head.score_text(texts)
+    torch.testing.assert_close(again.score_text(texts), scores)
+    assert scores[0].std() > 0
+    assert not any(name.endswith(".pkl") for name in map(str, folder.rglob("*")))
+    assert load_file(folder / "model.safetensors")
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused_and_the_desktops_is_not(saved, shop):
+    _, folder = saved
+    (folder / ".DS_Store").write_bytes(b"x")
+    load_recommender(folder, shop.context())
+    (folder / "model-00002-of-00002.safetensors").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match=r"model-00002-of-00002\.safetensors: is not in manifest\.json"):
+        load_recommender(folder, shop.context())
+
+
+def test_a_second_fit_with_the_cache_encodes_nothing_and_gives_the_same_bits(shop, tmp_path):
+    head = Ease(l2=20, features=FeatureWeights(text=3.0))
+    for kind in ("whitened", "concat"):
+        recipe = shop.recipe(head, encoder=settings(kind, shop.encoder.path))
+        first = shop.fit(recipe, cache=tmp_path / kind)
+        shards = sorted(path.name for path in (tmp_path / kind).rglob("*.safetensors"))
+        again = shop.fit(recipe, cache=tmp_path / kind)
+        assert shards
+        assert sorted(path.name for path in (tmp_path / kind).rglob("*.safetensors")) == shards
+        assert torch.equal(first.score(shop.known()), again.score(shop.known()))
