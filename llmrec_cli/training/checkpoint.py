@@ -162,8 +162,10 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def clear_away(folder: Path) -> None:
-    """Remove what a run that was killed left half written or half removed under `folder`."""
+    """Remove what a run that was killed left half written, half removed or not yet removed under `folder`."""
     whole = checkpoints(folder)
+    for old in whole[:-KEPT]:
+        _remove(old)
     # A name of ours, or that of a checkpoint that was about to be there: .step-000012.abcdefgh.new.
     names = {re.match(r"\.?(step-\d+)", path.name) for path in folder.glob("*step-*")}
     for name in sorted({match[1] for match in names if match}):

@@ -172,6 +172,16 @@ def test_only_the_two_newest_checkpoints_stay_counted_by_step(tmp_path):
         "manifest.json", "progress.json", "state.safetensors"]
 
 
+def test_what_a_kill_left_is_cleared_away(tmp_path):
+    interrupted(tmp_path)
+    for name in ("step-000001", "step-000003/more", ".step-000009.abcdefgh.new", "step-000012"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-000001" / "manifest.json").write_text("{}")  # Was to be removed next.
+    (tmp_path / "step-000012" / "progress.json").write_text("{}")  # Was being removed.
+    run(Model(), Surroundings(CPU, 1, checkpoints=tmp_path, resume_from=tmp_path), epochs=4)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000015", "step-000018"]
+
+
 def test_frozen_parameters_are_not_in_a_checkpoint_and_nothing_of_it_is_a_pickle(tmp_path):
     from safetensors.numpy import load_file
     run(Model(), Surroundings(CPU, 1, checkpoints=tmp_path))
