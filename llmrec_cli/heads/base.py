@@ -70,6 +70,15 @@ class Head(ABC):
         return False
 
     @property
+    def rereads(self) -> bool:
+        """Whether `reread` changes what is said of all items, and not only of those that `add_items` brings."""
+        return False
+
+    def reread(self, texts: np.ndarray) -> None:
+        """Take other texts for the items of the catalogue (N,), as they would be read on being asked."""
+        raise NotImplementedError(f"{type(self).__name__} reads no text of a known item on being asked")
+
+    @property
     def predicts(self) -> str | None:
         """What a score estimates beside an order: the `value` of an interaction, the `logit` of a like, or nothing."""
         return None

@@ -56,6 +56,18 @@ class Fusion(Head):
         """Those of the first member that has any."""
         return next((m.text_vectors for m in self.members.values() if m.text_vectors is not None), None)
 
+    @property
+    def rereads(self) -> bool:
+        """Whether all members do that know texts."""
+        reading = [member for member in self.members.values() if member.answers_text]
+        return bool(reading) and all(member.rereads for member in reading)
+
+    def reread(self, texts: np.ndarray) -> None:
+        """Let the members that know texts take other texts (N,)."""
+        for member in self.members.values():
+            if member.rereads:
+                member.reread(texts)
+
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of all members, and of the scores that weights are learned on.
 

@@ -199,6 +199,10 @@ class ItemTexts(nn.Module):
         self.said = torch.cat([self.said, said_K])
         return self._finish(raw_KT, said_K)
 
+    def reread(self, texts: Sequence[str] | np.ndarray) -> None:
+        """Put other texts (N,) in place of all that there are."""
+        self.raw_table, self.said = self._raw(list(texts)), torch.from_numpy(_said(texts)).to(self.device)
+
     def _raw(self, texts: Sequence[str]) -> torch.Tensor:
         if self.encoder is None:
             self.encoder = self._opened()

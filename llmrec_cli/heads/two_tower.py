@@ -55,6 +55,15 @@ class TwoTower(Head):
         """What the encoder says of each item's text."""
         return None if self.texts is None else self.texts.table.cpu().numpy()
 
+    @property
+    def rereads(self) -> bool:
+        """Always: every item's vector is its text's, and its id's."""
+        return True
+
+    def reread(self, texts: np.ndarray) -> None:
+        """Make the vectors of all items from other texts (N,)."""
+        self._fitted()[1].reread(texts)
+
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of ids, their gradients and moments, and the scores of a step; the encoder's own apart."""
         ids = 4 * 4 * self.settings.embedding_size * (len(data.users) + len(data.items))

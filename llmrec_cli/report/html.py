@@ -11,6 +11,7 @@ from llmrec_cli.report import plots
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.headline import headline
 from llmrec_cli.report.leaderboard import everyone_of, exposure_tables, heat_map, leaderboard
+from llmrec_cli.report.robustness import robustness_table
 from llmrec_cli.report.tables import metrics_table, slices_table
 
 FOLDER = Path(__file__).parent
@@ -31,6 +32,8 @@ def render(content: Content) -> str:
     values: dict[str, Any] = {"content": content, "headline": headline(content), "metrics": metrics_table(content),
                               "slices": slices_table(content), "exposure": exposure_tables(content),
                               "leaderboard": leaderboard(content) if several else None,
+                              "robustness": (robustness_table(content.metrics["robustness"], content.cutoff)
+                                             if "robustness" in content.metrics else None),
                               "heat": heat_map(content) if several else None, "version": __version__,
                               # Ours, not the data's: what goes in as markup is only what matplotlib and we wrote.
                               "plots": {name: Markup(svg) for name, svg in pictures.items()},

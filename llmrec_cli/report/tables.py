@@ -25,7 +25,7 @@ def metrics_table(content: Content) -> Table:
     named = [metrics["metrics"], *metrics["baselines"].values()]
     rows = []
     for name in (name for name in (*(f"{name}@{k}" for name in METRICS), *WHOLE) if name in metrics["metrics"]):
-        differences = [_difference(compared.get(name), -1 if name in ERRORS else 1)
+        differences = [difference_cell(compared.get(name), -1 if name in ERRORS else 1)
                        for who, compared in metrics["comparisons"].items() if who in metrics["baselines"]]
         rows.append(Row(name, [*(described(values, name) for values in named), *differences]))
     return Table([content.model, *metrics["baselines"], *(f"gain over {who}" for who in metrics["baselines"])], rows)
@@ -54,13 +54,14 @@ def described(metrics: dict[str, Any], name: str) -> Cell:
     return Cell(_number(metrics[name]["mean"]), f"{_number(limits[0])} to {_number(limits[1])}" if limits else "")
 
 
-def _difference(comparison: dict[str, Any] | None, good: int) -> Cell:
+def difference_cell(comparison: dict[str, Any] | None, good: int) -> Cell:
+    """Return a paired difference over its interval; `good` is 1 where more is better, -1 where less is."""
     if comparison is None:
         return Cell("", "")
     low, high = comparison["ci95"]
     sign = good if low > 0 else -good if high < 0 else 0
     kind = {1: "better", -1: "worse", 0: ""}[sign]
-    p = comparison["p_holm"]
+    p = comparison.get("p_holm", comparison["p"])
     return Cell(f"{comparison['difference']:+.4f}",
                 f"{low:+.4f} to {high:+.4f}; p {'< .001' if p < 0.001 else f'{p:.3f}'}", kind)
 

@@ -9,6 +9,7 @@ from typing import Any
 from llmrec_cli.settings.base import Settings, nearest, option
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.robustness import Robustness
 from llmrec_cli.settings.search import search_problems, tuned_parts
 from llmrec_cli.settings.tune import Tune
 
@@ -193,6 +194,8 @@ class EvaluateConfig(CacheSettings):
     """Leave out what the query is known to have interacted with."""
     baselines: list[str] = field(default_factory=lambda: ["popularity", "item_knn"])
     """Heads fitted on the same data to compare with."""
+    robustness: Robustness = field(default_factory=Robustness)
+    """Measure with disturbed item texts as well: robustness=true."""
     num_bootstrap: int = 1000
     """Resamples of the queries behind each interval, at least 100."""
     seed: int = 1

@@ -14,22 +14,23 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.device import choose_device
+from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.encoders.words import Words
 from llmrec_cli.ingest.beside import read_rows
 from llmrec_cli.metrics.beyond_accuracy import Vectors
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import warnings
 from llmrec_cli.report.html import render
+from llmrec_cli.report.robustness import robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
 from llmrec_cli.run_dir import RunDir, write_bytes, write_json
 from llmrec_cli.scoring.evaluation import Measures, measure
 from llmrec_cli.scoring.measured import averaged, ranking
 from llmrec_cli.scoring.processes import leave_to_first
 from llmrec_cli.scoring.protocols import Protocol, cold_items, given_candidates, sampled_candidates
-from llmrec_cli.scoring.slicing import Masks, build_slices, values_of
+from llmrec_cli.scoring.slicing import Masks, Slices, build_slices, values_of
 from llmrec_cli.scoring.suspicion import named_users, suspicious
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
@@ -37,6 +38,7 @@ from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants
 from llmrec_cli.stages.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
 from llmrec_cli.stages.ranking import Ranked, common, gains, rank
 from llmrec_cli.stages.reporting import report_content
+from llmrec_cli.stages.robustness import robustness, robustness_content
 
 Groups = Mapping[str, Sequence[Entrant]]
 
@@ -55,10 +57,14 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
 
     protocol = protocol_of(cfg, data)
     ranked = rank_all(groups, baselines, data, protocol, cfg, context)
+    disturbed = robustness(groups, data, protocol, cfg, context) if cfg.robustness.on else None
     leave_to_first()
     outcome = measure_all(ranked, groups, data, protocol, cfg, groups_of)
 
     content, cutoff = metrics_content(outcome, cfg), main_cutoff(cfg.k)
+    if disturbed is not None:
+        how = Measures(sorted(set(cfg.k)), Slices({}, {}), None, cfg.propensity, cfg.num_bootstrap, cfg.seed)
+        content["robustness"] = robustness_content(disturbed, groups, data, how, cfg)
     write_json(run_dir.file("metrics.json"), content)
     write_bytes(run_dir.file("per_user.parquet"), per_user(outcome.models, outcome.task))
     write_bytes(run_dir.file("recommendations.parquet"), recommendations(outcome.models, outcome.task, data.items))
@@ -71,6 +77,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     run_dir.finish("evaluate", {"model": str(first.folder), "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {"test" if cfg.split == "test" else "valid": headline}})
     print(headline_table(next(iter(groups)), content, cutoff))
+    if disturbed is not None:
+        print(robustness_lines(content["robustness"], cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
 
 
