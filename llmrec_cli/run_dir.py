@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +27,7 @@ from llmrec_cli.folders import beside, make_beside, restore, take_the_place
 
 RUNS = Path("runs")
 PREPARED = Path("data/prepared")
-MODEL, ENCODER, CHECKPOINTS, LATEST = "model", "encoder", "checkpoints", "latest"
+MODEL, ENCODER, ADAPTER, CHECKPOINTS, LATEST = "model", "encoder", "adapter", "checkpoints", "latest"
 CONFIG, LOCK = "config.yaml", ".lock"
 
 
@@ -36,6 +36,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.listeners: list[Callable[..., None]] = []
 
     @classmethod
     def create(cls, command: str, chosen: str = "", job: int | None = None) -> "RunDir":
@@ -73,6 +74,11 @@ class RunDir:
         return self.path / ENCODER
 
     @property
+    def adapter(self) -> Path:
+        """Folder of what fine-tuning changed of the encoder, alone."""
+        return self.path / ADAPTER
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the training checkpoints."""
         return self.path / CHECKPOINTS
@@ -87,10 +93,12 @@ class RunDir:
         return self.path / name
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one line to log.jsonl."""
+        """Append one line to log.jsonl, and tell whoever listens."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, ensure_ascii=False)
         with writing(self.path), self.file("log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+        for listener in self.listeners:
+            listener(event, **values)
 
     def finish(self, command: str, manifest: dict[str, Any]) -> None:
         """Write the manifest and point runs/<command>/latest here."""

@@ -1,13 +1,16 @@
 """The texts of a catalogue, ready for training: tokenised once, and run through the frozen layers once.
 
-Shapes: R texts of a batch, T tokens of the longest of them, D = the encoder's embedding_size.
+Shapes: R texts of a batch, T tokens of the longest of them, S tokens drawn of a text, D = the encoder's embedding_size.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from llmrec_cli.encoders.cuts import Between
+from llmrec_cli.encoders.hidden_cache import cached_hidden
 from llmrec_cli.encoders.packed import PackedTokens, buckets
 from llmrec_cli.encoders.text_encoder import TextEncoder
 
@@ -17,19 +20,25 @@ class TextBank:
 
     While `encoder.lower` is frozen its output is kept, packed without padding, identical texts once: 4 bytes per number
     (float32), or 2 with `dtype=torch.bfloat16`, which rounds to 8 bits of mantissa. 1,682 film titles of 12 tokens at
-    384 dimensions take 31 MB. What `batch` returns is float32 either way.
+    384 dimensions take 31 MB. What `batch` returns is float32 either way. With a folder `cache` the output of frozen
+    layers is kept there across runs and only mapped into memory.
+
+    With `sampled_tokens` a batch in training has at most so many tokens of each text, drawn anew each time: what the
+    frozen layers made of them has seen the whole text.
     """
 
     def __init__(self, encoder: TextEncoder, texts: Sequence[str], device: torch.device,
-                 dtype: torch.dtype = torch.float32) -> None:
+                 dtype: torch.dtype = torch.float32, cache: Path | None = None,
+                 sampled_tokens: int | None = None) -> None:
         self.encoder = encoder
         self.device = device
+        self.sampled_tokens = sampled_tokens
         distinct = {text: n for n, text in enumerate(dict.fromkeys(texts))}
         self.num_distinct = len(distinct)
         places = np.fromiter((distinct[text] for text in texts), np.int64, len(texts))
         self.distinct_of = torch.from_numpy(places).to(device)
         self.tokens = PackedTokens(encoder.tokenize(list(distinct)), encoder.padding_id, device)
-        self.kept = self._run_lower(dtype) if encoder.lower_is_frozen else None
+        self.kept = self._kept(dtype, cache) if encoder.lower_is_frozen else None
 
     def __len__(self) -> int:
         return len(self.distinct_of)
@@ -57,18 +66,39 @@ class TextBank:
             ids_RT, mask_RT = self.tokens.batch(rows)
             return self.encoder.lower(ids_RT, mask_RT), mask_RT
         places_RT, mask_RT = self.tokens.ragged.places(rows)
-        return self.kept[places_RT].float(), mask_RT
+        if self.sampled_tokens is not None and self.encoder.training and places_RT.shape[1] > self.sampled_tokens:
+            places_RT, mask_RT = _drawn(places_RT, mask_RT, self.sampled_tokens)
+        kept = self.kept[places_RT.cpu()].to(self.device) if self.kept.device != self.device else self.kept[places_RT]
+        return kept.float(), mask_RT
+
+    def _kept(self, dtype: torch.dtype, cache: Path | None) -> torch.Tensor:
+        """Return the output of `lower` for all tokens, (num_tokens + 1, D); the last row is padding, all 0."""
+        cut = self.encoder.cut
+        if cache is None or not isinstance(cut, Between):
+            return self._run_lower(dtype)  # Token embeddings are looked up as fast as they are read.
+        facts = f"{self.encoder.base_identity} {cut.first} {self.encoder.settings.max_length}"
+        arrays = (self.tokens.ids.cpu().numpy(), self.tokens.ragged.host_lengths)
+        return cached_hidden(cache, facts, arrays, dtype, lambda: self._run_lower(dtype))
 
     @torch.no_grad()
     def _run_lower(self, dtype: torch.dtype) -> torch.Tensor:
-        """Return the output of `lower` for all tokens, (num_tokens + 1, D); the last row is padding, all 0."""
         kept = torch.zeros(self.tokens.ragged.size + 1, self.encoder.hidden_size, dtype=dtype, device=self.device)
         for rows in self._buckets():
             ids_RT, mask_RT = self.tokens.batch(rows)
             places_RT, _ = self.tokens.ragged.places(rows)
-            kept[places_RT[mask_RT]] = self.encoder.lower(ids_RT, mask_RT)[mask_RT].to(dtype)
+            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                kept[places_RT[mask_RT]] = self.encoder.lower(ids_RT, mask_RT)[mask_RT].to(dtype)
         return kept
 
     def _buckets(self) -> list[torch.Tensor]:
         lengths, limit = self.tokens.ragged.host_lengths, self.encoder.settings.batch_tokens
         return [torch.from_numpy(rows).to(self.device) for rows in buckets(lengths, limit)]
+
+
+def _drawn(places_RT: torch.Tensor, mask_RT: torch.Tensor, num: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the places and the mask of at most `num` tokens of each text (R, S), drawn without replacement."""
+    # On the CPU, whose stream a checkpoint keeps for every device.
+    chance_RT = torch.rand(mask_RT.shape).to(mask_RT.device).masked_fill(~mask_RT, -1)
+    chosen_RS = chance_RT.topk(num, dim=1).indices.sort(dim=1).values
+    # Padding comes last in a row, so that what is left of it does too.
+    return places_RT.gather(1, chosen_RS), mask_RT.gather(1, chosen_RS)

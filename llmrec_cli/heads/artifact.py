@@ -33,6 +33,7 @@ from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.peft import TrainedPeft
 
 FORMAT = 1
 FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
@@ -159,7 +160,11 @@ def _mapped(recipe: Recipe, change: Any) -> Recipe:
         members = {name: _mapped(member, change) for name, member in head.members.items()}
         return replace(recipe, head=replace(head, members=members), encoder=None)
     used = "encoder" in head.uses() and recipe.encoder is not None
-    return replace(recipe, encoder=change(recipe.encoder) if used else None)
+    peft = recipe.peft
+    if isinstance(peft, TrainedPeft):
+        # The weights are in the model; where they started, and what else was written, is no part of it.
+        peft = replace(peft, adapter="", merge=False)
+    return replace(recipe, encoder=change(recipe.encoder) if used else None, peft=peft)
 
 
 def _yaml(recipe: Recipe) -> bytes:

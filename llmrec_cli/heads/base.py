@@ -20,6 +20,7 @@ from llmrec_cli.settings.head import Recipe
 if TYPE_CHECKING:
     import torch
 
+    from llmrec_cli.heads.item_texts import ItemTexts
     from llmrec_cli.scoring.validation import Validation
 
 
@@ -84,9 +85,14 @@ class Head(ABC):
         return None
 
     @property
+    def item_texts(self) -> "ItemTexts | None":
+        """The items' texts as this head reads them, where it does and is fitted."""
+        return None
+
+    @property
     def text_vectors(self) -> np.ndarray | None:
         """Vectors of the items' texts, float32 (N, D), where the head has an encoder and is fitted."""
-        return None
+        return None if self.item_texts is None else self.item_texts.table.detach().cpu().numpy()
 
     @abstractmethod
     def memory(self, data: TrainingData) -> int:

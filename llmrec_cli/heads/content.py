@@ -28,6 +28,7 @@ from llmrec_cli.heads.content_kernel import (
 )
 from llmrec_cli.heads.dense_products import ColumnBlocks
 from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.settings.head import Content as Settings
 from llmrec_cli.settings.head import Recipe
 
@@ -59,9 +60,9 @@ class Content(Head):
         return self.settings.features.text > 0 or self.settings.features.words > 0
 
     @property
-    def text_vectors(self) -> np.ndarray | None:
-        """Vectors of the items' texts (M, D) where text has a weight."""
-        return None if self.features is None else self.features.text_vectors
+    def item_texts(self) -> ItemTexts | None:
+        """The items' texts where text has a weight."""
+        return None if self.features is None else self.features.text
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the larger of choosing and fitting, in float32.

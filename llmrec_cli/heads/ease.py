@@ -19,6 +19,7 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.dense_products import ColumnBlocks
 from llmrec_cli.heads.ease_forms import Dual, Primal, Rows
 from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.settings.head import Ease as Settings
 from llmrec_cli.settings.head import Recipe
 
@@ -54,9 +55,9 @@ class Ease(Head):
         return self.features is not None and self.features.text is not None
 
     @property
-    def text_vectors(self) -> np.ndarray | None:
-        """Vectors of the items' texts (M, D) where text has a weight."""
-        return None if self.features is None else self.features.text_vectors
+    def item_texts(self) -> ItemTexts | None:
+        """The items' texts where text has a weight."""
+        return None if self.features is None else self.features.text
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the form that will be chosen, for texts of `TEXT_SIZE`; the encoder's own apart."""

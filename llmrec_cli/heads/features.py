@@ -62,7 +62,8 @@ class ItemFeatures:
 
     def _fit_texts(self, data: TrainingData, context: Context) -> None:
         self.text = ItemTexts.encoded(self.recipe.encoder, self.peft, data.items.texts, self.device, context.seed,
-                                      context.memo, data.interactions.item_counts > 0, context.cache)
+                                      context.memo, data.interactions.item_counts > 0, context.cache,
+                                      self.recipe.optim.precision if self.weights.tuned else "float32")
         if self.text.trained:
             stop_after = tune(self.text, data, self.recipe, self.weights.stop_after, context)
             self.weights = replace(self.weights, stop_after=stop_after)

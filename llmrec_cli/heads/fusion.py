@@ -15,6 +15,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.fusion_scored import Scored, drawn
 from llmrec_cli.heads.fusion_weights import Weights, learn
+from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion as Settings
 from llmrec_cli.settings.head import Recipe
@@ -52,9 +53,9 @@ class Fusion(Head):
         return any(member.answers_text for member in self.members.values())
 
     @property
-    def text_vectors(self) -> np.ndarray | None:
+    def item_texts(self) -> ItemTexts | None:
         """Those of the first member that has any."""
-        return next((m.text_vectors for m in self.members.values() if m.text_vectors is not None), None)
+        return next((m.item_texts for m in self.members.values() if m.item_texts is not None), None)
 
     @property
     def rereads(self) -> bool:

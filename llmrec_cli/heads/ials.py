@@ -17,6 +17,7 @@ from llmrec_cli.errors import DataError, DivergedError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.features import ItemFeatures
 from llmrec_cli.heads.item_prior import LinearPrior
+from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.least_squares import BATCH_BYTES, Observed, Penalty, Ridge
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.ials import Ials as Settings
@@ -53,9 +54,9 @@ class Ials(Head):
         return self.features is not None and self.features.text is not None
 
     @property
-    def text_vectors(self) -> np.ndarray | None:
-        """Vectors of the items' texts."""
-        return None if self.features is None else self.features.text_vectors
+    def item_texts(self) -> ItemTexts | None:
+        """The items' texts where text has a weight."""
+        return None if self.features is None else self.features.text
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by user and by item, all factors, and one side of them once more.

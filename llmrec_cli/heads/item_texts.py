@@ -4,6 +4,7 @@ Shapes: N items, L items encoded in a step, R items of a step, S tokens of a tex
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,21 @@ import numpy as np
 import torch
 from torch import nn
 
+from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
 from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.encoders.text_bank import TextBank
-from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
+from llmrec_cli.encoders.text_encoder import load_encoder
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import fit_whitening
 from llmrec_cli.heads.vector_map import VectorMap
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, PeftSettings
+from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, LayerPeft, PeftSettings, TrainedPeft
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 BUFFERS = ("raw_table", "mean", "matrix", "said")
+CENTRING = ("centring.mean", "centring.matrix")
 
 
 class ItemTexts(nn.Module):
@@ -32,7 +35,8 @@ class ItemTexts(nn.Module):
     Centring removes what all texts of a catalogue have in common and, with the norm, gained most of what text brings
     (docs/experiments.md). An empty text has zeros: two items of which nothing is said are not alike. `raw_table` (N, T)
     is what the encoder said last of each text; it is part of checkpoints, so that a resumed run sees the same vectors.
-    `mean`, and `matrix` where the encoder's settings ask for whitening or a projection, are fixed at the start. A loaded model scores from the table and opens the encoder when a new text comes.
+    `mean`, and `matrix` where the encoder's settings ask for whitening or a projection, are fixed at the start. A
+    loaded model scores from the table and opens the encoder when a new text comes.
 
     Attributes
     ----------
@@ -60,29 +64,47 @@ class ItemTexts(nn.Module):
 
     @classmethod
     def encoded(cls, settings: EncoderSettings, peft: PeftSettings, texts: np.ndarray, device: torch.device, seed: int,
-                memo: dict[str, np.ndarray], trained_on: np.ndarray | None = None,
-                cache: Path | None = None) -> "ItemTexts":
+                memo: dict[str, np.ndarray], trained_on: np.ndarray | None = None, cache: Path | None = None,
+                precision: str = "float32") -> "ItemTexts":
         """Return the vectors of texts (N,), ready to be trained.
 
         `trained_on` (bool, N) marks the items in training: what the vectors are centred by, and what an encoder that
         learns from texts learns from. `memo` keeps those of frozen encoders in a run, the folder `cache` across runs.
+        `precision` is that of the hidden states of frozen layers that are kept for the trained ones.
         """
         new = cls(settings, peft, device, seed)
         new.said = torch.from_numpy(_said(texts)).to(device)
         known = new.said.cpu().numpy() & (np.ones(len(texts), bool) if trained_on is None else trained_on)
         if isinstance(peft, Frozen | EmbeddingAdapter):
-            raw_NT = new._frozen(texts, known, memo, cache)
+            new.raw_table = new._frozen(texts, known, memo, cache)
         else:
-            encoder = load_encoder(settings, peft, device, seed=seed)
-            new.encoder, new.bank = encoder, TextBank(encoder, list(texts), device)
-            raw_NT = new.bank.vectors()
-        new.raw_table = raw_NT
-        whitening = fit_whitening(settings, raw_NT.cpu().numpy(), known)
-        new.mean = torch.from_numpy(whitening.mean_D).to(device)
-        if whitening.matrix_DK is not None:
-            new.matrix = torch.from_numpy(whitening.matrix_DK).to(device)
-        new._add_map()
-        return new
+            dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+            sampled = peft.sampled_tokens if isinstance(peft, LayerPeft) else None
+            new.encoder = load_encoder(settings, peft, device, seed=seed)
+            new.bank = TextBank(new.encoder, list(texts), device, dtype, cache, sampled)
+        new._start(known)
+        return new.eval()
+
+    def _start(self, known: np.ndarray) -> None:
+        """Set weights, table, mean and map to where training begins: anew, or where an adapter was left."""
+        started = {}
+        if isinstance(self.peft, TrainedPeft) and self.peft.adapter:
+            started = load_adapter(self.peft, self.base_identity)
+        weights = {name: array for name, array in started.items() if name not in CENTRING}
+        if self.bank is not None:
+            if started:
+                self.encoder.load_trained_state(weights)
+            self.raw_table = self.bank.vectors()
+        if started:
+            self.mean, self.matrix = (torch.from_numpy(started[name]).to(self.device) for name in CENTRING)
+        else:
+            whitening = fit_whitening(self.settings, self.raw_table.cpu().numpy(), known)
+            self.mean = torch.from_numpy(whitening.mean_D).to(self.device)
+            if whitening.matrix_DK is not None:
+                self.matrix = torch.from_numpy(whitening.matrix_DK).to(self.device)
+        self._add_map()
+        if self.map is not None and started:
+            self.map.load_arrays(weights)
 
     def _frozen(self, texts: np.ndarray, known: np.ndarray, memo: dict[str, np.ndarray],
                 cache: Path | None) -> torch.Tensor:
@@ -109,8 +131,8 @@ class ItemTexts(nn.Module):
         new.learned = {name.removeprefix("encoder."): a for name, a in state.items() if name.startswith("encoder.")}
         new._add_map()
         if new.map is not None:
-            new.map.load_state_dict({name.removeprefix("texts.map."): torch.from_numpy(array)
-                                     for name, array in state.items() if name.startswith("texts.map.")})
+            new.map.load_arrays({name.removeprefix("texts.map."): array for name, array in state.items()
+                                 if name.startswith("texts.map.")})
         return new.eval()
 
     def _add_map(self) -> None:
@@ -142,6 +164,16 @@ class ItemTexts(nn.Module):
         """Prune, where something is to be pruned; call after each step of the optimiser, gradients still there."""
         if self.bank is not None and self.bank.encoder.budget is not None:
             self.bank.encoder.budget.after_step(step)
+
+    def shrink(self) -> bool:
+        """Let the encoder run half as many tokens at a time, and return whether it could: out of memory."""
+        if self.bank is None:
+            return False
+        settings = self.bank.encoder.settings
+        if settings.batch_tokens <= settings.max_length:
+            return False
+        self.bank.encoder.settings = replace(settings, batch_tokens=settings.batch_tokens // 2)
+        return True
 
     def refresh(self) -> None:
         """Encode every text at the encoder's present weights."""
@@ -184,9 +216,9 @@ class ItemTexts(nn.Module):
         return attacked(of_rows(of), centred_NT[rows_R], adversarial, logits and of_rows(logits))
 
     def vectors(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return the finished vectors of new texts (num_texts, T)."""
+        """Return the finished vectors (num_texts, T) of what users say in words."""
         said = torch.from_numpy(_said(texts)).to(self.device)
-        return self._finish(self._raw(texts), said)
+        return self._finish(self._raw(texts, "query"), said)
 
     def similarities(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the cosine of each text with each item (num_texts, N), -1 to 1."""
@@ -194,19 +226,19 @@ class ItemTexts(nn.Module):
 
     def add(self, texts: Sequence[str]) -> torch.Tensor:
         """Append the texts of new items and return their finished vectors (num_new, T)."""
-        raw_KT, said_K = self._raw(texts), torch.from_numpy(_said(texts)).to(self.device)
+        raw_KT, said_K = self._raw(texts, "item"), torch.from_numpy(_said(texts)).to(self.device)
         self.raw_table = torch.cat([self.raw_table, raw_KT])
         self.said = torch.cat([self.said, said_K])
         return self._finish(raw_KT, said_K)
 
     def reread(self, texts: Sequence[str] | np.ndarray) -> None:
         """Put other texts (N,) in place of all that there are."""
-        self.raw_table, self.said = self._raw(list(texts)), torch.from_numpy(_said(texts)).to(self.device)
+        self.raw_table, self.said = self._raw(list(texts), "item"), torch.from_numpy(_said(texts)).to(self.device)
 
-    def _raw(self, texts: Sequence[str]) -> torch.Tensor:
+    def _raw(self, texts: Sequence[str], entity: str) -> torch.Tensor:
         if self.encoder is None:
             self.encoder = self._opened()
-        return torch.from_numpy(self.encoder.encode([str(text) for text in texts])).to(self.device)
+        return torch.from_numpy(self.encoder.encode([str(text) for text in texts], entity)).to(self.device)
 
     def _opened(self) -> Encoder:
         if not isinstance(self.peft, Frozen | EmbeddingAdapter):
@@ -220,9 +252,9 @@ class ItemTexts(nn.Module):
     def state(self) -> dict[str, np.ndarray]:
         """Return the table, the mean, the map and what was learned of the encoder."""
         learned = self.encoder.trained_state() if self.bank is not None else self.learned
-        mapped = {} if self.map is None else self.map.state_dict()
+        mapped = {} if self.map is None else self.map.arrays()
         return {**{f"texts.{name}": getattr(self, name).cpu().numpy() for name in BUFFERS},
-                **{f"texts.map.{name}": tensor.cpu().numpy() for name, tensor in mapped.items()},
+                **{f"texts.map.{name}": array for name, array in mapped.items()},
                 **{f"encoder.{name}": value for name, value in learned.items()}}
 
     def _finish(self, raw_NT: torch.Tensor, said_N: torch.Tensor) -> torch.Tensor:
@@ -236,9 +268,25 @@ class ItemTexts(nn.Module):
         return centred_NT if self.map is None else self.map(centred_NT)
 
     @property
-    def trained_encoder(self) -> TextEncoder | None:
-        """The encoder, where layers of it are trained here."""
-        return None if self.bank is None else self.bank.encoder
+    def base_identity(self) -> str:
+        """What the trained weights are trained on top of."""
+        if self.encoder is None:
+            self.encoder = self._opened()
+        return str(self.encoder.identity if self.bank is None else self.encoder.base_identity)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write what was trained here, on its own."""
+        assert self.trained
+        weights = self.map.arrays() if self.map is not None else self.encoder.trained_state()
+        # Vectors move while they are trained: those of the next run are centred as these were.
+        centring = {name: buffer.cpu().numpy() for name, buffer in zip(CENTRING, (self.mean, self.matrix), strict=True)}
+        save_adapter(folder, weights | centring, self.peft, self.base_identity)
+
+    def save_encoder(self, folder: Path) -> None:
+        """Write the encoder with what was trained in it, for AutoModel and sentence-transformers."""
+        if self.encoder is None:
+            self.encoder = self._opened()
+        self.encoder.save_pretrained(folder)
 
 
 def _said(texts: Sequence[str] | np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.loss import Distillation
 from llmrec_cli.training.adversary import adversarial_loss
+from llmrec_cli.training.checkpoint import trained_parameters
 from llmrec_cli.training.distillation import Similarity, SoftTargets, distillation_loss
 from llmrec_cli.training.loop import Length, Surroundings, train
 
@@ -28,12 +29,15 @@ NEIGHBOURS, EXPONENT = 20, 3.0
 
 
 def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int | None, context: Context) -> int:
-    """Train the vectors in place and return after how many epochs they were best.
+    """Train the vectors in place and return after how many epochs they were best, 0 where that was at the start.
 
     An epoch sees each item in training once as the item whose company is to be foretold, `optim.batch_size` of them a
     step, among all items in training. The encoder runs for the items of a step; of the others it is what it said last.
-    Validation ranks cold items by their nearest neighbours; those hidden for it are hidden from the training too.
+    Validation ranks cold items by their nearest neighbours; those hidden for it are hidden from the training too. Where
+    no epoch beats the vectors as they came, these are kept.
     """
+    if stop_after == 0:
+        return 0
     task = None if stop_after is not None else cold_task(data, context)
     matrix_UN = data.interactions.matrix if task is None else task.matrix_UN
     step = _Step(texts, matrix_UN, recipe)
@@ -46,12 +50,21 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
                                     f"{group}.{key}": value for group, settings in to_plain(recipe).items()
                                     for key, value in settings.items() if group not in ("head", "optim")})
     model = torch.nn.ModuleDict({"texts": texts, "similarity": step.similarity})
-    texts.plan(length.schedule_epochs * length.steps_per_epoch)
+    before = None if task is None else _value(texts, task)
+    start = {name: parameter.detach().clone() for name, parameter in trained_parameters(texts).items()}
+    texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
     trained = train(model, step.batches, step.loss, [*texts.rates(optim), (step.similarity, optim.rate())], optim,
                     length, surroundings, None if task is None else lambda: _value(texts, task),
-                    after_step=texts.after_step)
+                    after_step=texts.after_step, shrink=texts.shrink)
+    kept = before is None or trained.best_value is None or trained.best_value > before
+    context.log("texts", monitor="" if task is None else task.monitor, before=before, after=trained.best_value,
+                kept=kept)
+    if not kept:
+        with torch.no_grad():
+            for name, parameter in trained_parameters(texts).items():
+                parameter.copy_(start[name])
     texts.refresh()
-    return trained.best_epoch
+    return trained.best_epoch if kept else 0
 
 
 @torch.no_grad()

@@ -51,9 +51,9 @@ class TwoTower(Head):
         return True
 
     @property
-    def text_vectors(self) -> np.ndarray | None:
-        """What the encoder says of each item's text."""
-        return None if self.texts is None else self.texts.table.cpu().numpy()
+    def item_texts(self) -> ItemTexts | None:
+        """The items' texts, trained with the towers."""
+        return self.texts
 
     @property
     def rereads(self) -> bool:
@@ -75,12 +75,11 @@ class TwoTower(Head):
         recipe, device = self.recipe, context.device
         torch.manual_seed(context.seed)
         self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
-                                       context.memo)
+                                       context.memo, data.interactions.item_counts > 0, context.cache,
+                                       recipe.optim.precision)
         self.towers = Towers(len(data.users), len(data.items), self.texts.size, self.settings, recipe.loss).to(device)
         step = _Step(self, data.interactions, device)
-        rates: list[tuple[torch.nn.Module, float]] = [(self.towers, recipe.optim.rate())]
-        if self.texts.trained:
-            rates.append((self.texts, recipe.optim.encoder_learning_rate))
+        rates = [(self.towers, recipe.optim.rate()), *self.texts.rates(recipe.optim)]
         length = Length(self.stop_after or recipe.optim.epochs, step.num_batches, recipe.optim.epochs)
         resume_from = context.folder if context.resumed else None
         surroundings = Surroundings(device, context.seed, context.log, context.folder, resume_from,
@@ -89,7 +88,9 @@ class TwoTower(Head):
                                         for key, value in settings.items() if group != "optim"})
         model = torch.nn.ModuleDict({"towers": self.towers, "texts": self.texts})
         validate = None if context.validation is None else lambda: self._validate(context)
-        trained = train(model, step.batches, step.loss, rates, recipe.optim, length, surroundings, validate)
+        self.texts.plan(length.schedule_epochs * length.steps(recipe.optim.accumulate))
+        trained = train(model, step.batches, step.loss, rates, recipe.optim, length, surroundings, validate,
+                        after_step=self.texts.after_step, shrink=self.texts.shrink)
         self.texts.refresh()
         self.stop_after = trained.best_epoch
 

@@ -1,8 +1,10 @@
 """What peft=embedding_adapter trains: a residual low-rank map on frozen vectors."""
 
+import numpy as np
 import torch
 from torch import nn
 
+from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.peft import EmbeddingAdapter
 
 
@@ -23,3 +25,17 @@ class VectorMap(nn.Module):
         """Return the mapped vectors (num, T), of length 1."""
         seen = nn.functional.dropout(vectors_NT, self.dropout, self.training)
         return nn.functional.normalize(vectors_NT + seen @ self.down @ self.up, dim=1)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the weights by name."""
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.named_parameters()}
+
+    @torch.no_grad()
+    def load_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take what `arrays` returned; raise ArtifactError where it does not fit."""
+        own = {name: tuple(tensor.shape) for name, tensor in self.named_parameters()}
+        if own != {name: array.shape for name, array in arrays.items()}:
+            raise ArtifactError(f"the weights of peft=embedding_adapter do not fit: "
+                                f"{ {n: a.shape for n, a in arrays.items()} } for {own}; train the model again")
+        for name, parameter in self.named_parameters():
+            parameter.copy_(torch.from_numpy(arrays[name]))

@@ -11,6 +11,7 @@ from llmrec_cli.settings.heads.content import Content
 from llmrec_cli.settings.heads.ease import Ease
 from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
 from llmrec_cli.settings.heads.ials import Ials
+from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neighbours import ItemKnn, UserKnn
 from llmrec_cli.settings.heads.neural_cf import NeuralCf
@@ -111,4 +112,4 @@ class Recipe(Settings):
 
 HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
          "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
-         "content": Content, "fusion": Fusion}
+         "content": Content, "item_similarity": ItemSimilarity, "fusion": Fusion}

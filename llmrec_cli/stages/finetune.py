@@ -9,11 +9,13 @@ from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import save_recommender
-from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.fusion import Fusion
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring import processes
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.peft import TrainedPeft
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.fitting import fit
@@ -49,11 +51,23 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     processes.leave_to_first()
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit} | tuning
     save_recommender(run_dir.model, head, data, fitted_on, facts)
+    _save_trained_encoders(head, run_dir)
     run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
     # What was for going on after an interruption is of no use after the end.
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
+
+
+def _save_trained_encoders(head: Head, run_dir: RunDir) -> None:
+    """Write what was trained of each encoder on its own, and where asked the encoder with it."""
+    members = head.members if isinstance(head, Fusion) else {"": head}
+    for name, member in members.items():
+        texts = member.item_texts
+        if texts is not None and texts.trained:
+            texts.save_adapter(run_dir.adapter / name)
+            if isinstance(texts.peft, TrainedPeft) and texts.peft.merge:
+                texts.save_encoder(run_dir.encoder / name)
 
 
 def _check_processes(cfg: FinetuneConfig) -> None:

@@ -8,7 +8,7 @@ from llmrec_cli.encoders.packed import PackedTokens, buckets
 from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.encoders.text_encoder import load_encoder
 from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.peft import Lora, NoPeft
+from llmrec_cli.settings.peft import Lora, NoPeft, TopLayers
 from tests.tiny_models import save_tiny
 
 CPU = torch.device("cpu")
@@ -95,3 +95,43 @@ def test_a_perturbation_of_the_batch_reaches_the_vectors_and_leaves_the_bank_alo
     hidden += 0.5 * torch.randn_like(hidden)
     assert not torch.allclose(clean, encoder.upper(hidden, mask))
     assert torch.allclose(clean, bank.vectors(), atol=1e-5)
+
+
+def test_hidden_states_kept_on_disk_serve_the_next_run_and_are_made_anew_when_damaged(folder, tmp_path, capsys):
+    encoder = load(folder, TopLayers())
+    first = TextBank(encoder, TEXTS, CPU, cache=tmp_path)
+    file = next(tmp_path.glob("hidden/*/hidden.bin"))
+    encoder.lower = lambda *_: pytest.fail("run again")
+    again = TextBank(encoder, TEXTS, CPU, cache=tmp_path)
+    assert torch.equal(again.kept, first.kept)
+    del encoder.lower
+    other = load(folder, TopLayers(num_layers=1))
+    assert not torch.equal(TextBank(other, TEXTS, CPU, cache=tmp_path).kept, first.kept)
+    content = bytearray(file.read_bytes())
+    content[40] ^= 1
+    file.write_bytes(content)
+    assert torch.equal(TextBank(encoder, TEXTS, CPU, cache=tmp_path).kept, first.kept)
+    assert "damaged, so it is removed and made again" in capsys.readouterr().err
+
+
+def test_hidden_states_in_bfloat16_take_half_and_come_back_the_same(folder, tmp_path):
+    encoder = load(folder, TopLayers())
+    first = TextBank(encoder, TEXTS, CPU, torch.bfloat16, tmp_path)
+    assert next(tmp_path.glob("hidden/*/hidden.bin")).stat().st_size == first.kept.numel() * 2
+    assert torch.equal(TextBank(encoder, TEXTS, CPU, torch.bfloat16, tmp_path).kept, first.kept)
+
+
+def test_sampled_tokens_are_tokens_of_the_text_in_their_order_and_only_while_training(folder):
+    encoder = load(folder, TopLayers())
+    whole, bank = TextBank(encoder, TEXTS, CPU), TextBank(encoder, TEXTS, CPU, sampled_tokens=3)
+    rows = torch.arange(len(TEXTS))
+    assert bank.batch(rows)[0].shape == whole.batch(rows)[0].shape
+    encoder.train()
+    full_RTD, full_RT = whole.batch(rows)
+    hidden_RSD, mask_RS = bank.batch(rows)
+    assert mask_RS.sum(1).tolist() == full_RT.sum(1).clamp_max(3).tolist()
+    for row in range(len(TEXTS)):
+        places = [int((full_RTD[row] == token).all(1).nonzero()[0]) for token in hidden_RSD[row][mask_RS[row]]]
+        assert places == sorted(places)
+        assert all(full_RT[row, place] for place in places)
+    assert not torch.equal(bank.batch(rows)[0], hidden_RSD)

@@ -18,11 +18,12 @@ from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.head import Content, Ease, Fusion, Ials, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
 from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
 from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neural_cf import NeuralCf
-from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
+from llmrec_cli.settings.loss import Bce, Bpr, Distillation, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen, Lora
+from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, Lora
 from llmrec_cli.stages.recommend import widened
 
 CPU = torch.device("cpu")
@@ -102,6 +103,10 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
         "two_tower_lora": shop.recipe(TwoTower(embedding_size=16, dropout=0.1, encoded_items=16),
                                       peft=Lora(rank=2, num_layers=1), adversarial=Fgm()),
         "content": shop.recipe(Content(features=features)),
+        "content_tuned": shop.recipe(Content(features=FeatureWeights(text=1.0, tuned=True)), loss=Distillation(),
+                                     peft=EmbeddingAdapter(rank=4)),
+        "item_similarity": shop.recipe(ItemSimilarity(features=features, recency=0.9)),
+        "two_tower_adapter": shop.recipe(TwoTower(embedding_size=16, dropout=0.1), peft=EmbeddingAdapter(rank=4)),
         "fusion": shop.recipe(Fusion(members=members)),
         "fusion_raw": shop.recipe(Fusion(members=members, normalise="raw",
                                          weights={"ease": 1.0, "near": 0.5, "tower": 0.1})),
@@ -109,7 +114,8 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
 
 
 NAMES = ("ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf",
-         "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora", "content", "fusion",
+         "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora",
+         "content", "content_tuned", "item_similarity", "two_tower_adapter", "fusion",
          "mf", "mf_bpr", "mf_cosine", "mf_mse", "neural_cf", "factorization_machine",
          "fusion_raw")
 

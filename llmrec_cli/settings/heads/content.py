@@ -42,9 +42,7 @@ class Content(HeadSettings):
         yield from self.check("denoise", "blend", least=0, most=1)
         yield from self.check("k", least=1)
         yield from self.check("exponent", "denoise_l2", above=0)
-        weights = self.features
-        if max(weights.text, weights.words, weights.attributes, weights.knowledge) <= 0:
-            yield "features: all weights are 0, so nothing is known of items; set features.text=1"
+        yield from self.features.problems_of_all()
 
     def uses(self) -> set[str]:
         return self.features.uses()

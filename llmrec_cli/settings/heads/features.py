@@ -21,15 +21,21 @@ class FeatureWeights(Settings):
     tuned: bool = False
     """Train the text vectors first, as `peft` says, on which items are chosen together; needs loss=distillation."""
     stop_after: int | None = None
-    """Epochs of that training, at least 1; null lets validation choose."""
+    """Epochs of that training, at least 0 (validation preferred the vectors as they came); null lets validation
+    choose."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("text", "words", "attributes", "knowledge", least=0)
-        yield from self.check("stop_after", least=1)
+        yield from self.check("stop_after", least=0)
         if self.tuned and self.text <= 0:
             yield f"tuned=true: has no effect with text={self.text}; give text a weight"
         if self.stop_after is not None and not self.tuned:
             yield f"stop_after={self.stop_after}: has no effect without tuned=true"
+
+    def problems_of_all(self) -> Iterator[str]:
+        """Yield a problem where nothing else is known of items and all weights are 0."""
+        if max(self.text, self.words, self.attributes, self.knowledge) <= 0:
+            yield "features: all weights are 0, so nothing is known of items; set features.text=1"
 
     def uses(self) -> set[str]:
         """Return the config groups that these features depend on."""

@@ -1,0 +1,100 @@
+"""Items like those in the history, by what is said of them.
+
+Shapes: Q queries, M items now, L items in the histories of a block.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.content_kernel import UnitFeatures
+from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.settings.head import ItemSimilarity as Settings
+from llmrec_cli.settings.head import Recipe
+
+
+class ItemSimilarity(Head):
+    """score(u, j) = sum over the history's items i of recency^age(i) max(cosine(i, j), 0)^exponent.
+
+    The content-based neighbourhood of Lops et al. 2011 (section 3.3.1) with all items as neighbours. Nothing depends
+    on interactions, so cold items stand beside the others, and users on what they chose alone.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, Settings)
+        self.settings = recipe.head
+        self.features: ItemFeatures | None = None
+        self.unit = UnitFeatures.of(np.zeros((0, 0), np.float32), sp.csr_array((0, 0), dtype=np.float32))
+
+    @property
+    def answers_text(self) -> bool:
+        """Whether item texts are among the features."""
+        return self.settings.features.text > 0
+
+    @property
+    def item_texts(self) -> ItemTexts | None:
+        """The items' texts where text has a weight."""
+        return None if self.features is None else self.features.text
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the items' vectors, for texts of 384 dimensions; an encoder's own apart."""
+        return 2 * 4 * 384 * len(data.items)
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Make the items' features, trained first where that is asked for."""
+        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        self.features.fit(data, context)
+        self._unify()
+
+    def score(self, queries: Queries) -> torch.Tensor:
+        """Return the summed similarities (Q, M)."""
+        history = queries.history
+        chosen, place = np.unique(history.indices, return_inverse=True)
+        cosine_LM = self.unit.rows(chosen).cosine(self.unit, torch.device("cpu"))
+        weights_QL = sp.csr_array((self._recency(history), place, history.indptr), (history.shape[0], len(chosen)))
+        return torch.from_numpy(weights_QL @ (cosine_LM.clamp_min_(0) ** self.settings.exponent).numpy())
+
+    def _recency(self, history: sp.csr_array) -> np.ndarray:
+        """Return the weight of each entry: recency to the power of how many came after it in its row."""
+        ends = np.repeat(history.indptr[1:], np.diff(history.indptr))
+        age = ends - 1 - np.arange(len(ends))
+        return (self.settings.recency ** age).astype(np.float32)
+
+    def score_text(self, texts: np.ndarray) -> torch.Tensor:
+        """Return the cosine of the texts with the items' texts (T, M)."""
+        assert self.item_texts is not None
+        return self.item_texts.similarities(list(texts)).detach().cpu()
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the epochs that validation chose for the texts, where they are trained."""
+        features = self.settings.features if self.features is None else self.features.chosen()
+        return replace(self.recipe, head=replace(self.settings, features=features))
+
+    def add_items(self, items: Entities) -> None:
+        """Append items known by their texts and attributes."""
+        assert self.features is not None
+        self.features.add(items)
+        self._unify()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the features."""
+        assert self.features is not None
+        return self.features.state()
+
+    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned."""
+        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        self.features.load(state, items)
+        self._unify()
+
+    def _unify(self) -> None:
+        assert self.features is not None
+        self.unit = UnitFeatures.of(self.features.dense_ND, self.features.sparse_NF)

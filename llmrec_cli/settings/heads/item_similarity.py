@@ -1,0 +1,31 @@
+"""Items like those in the history."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from llmrec_cli.settings.heads.base import OF_TUNING, HeadSettings
+from llmrec_cli.settings.heads.features import FeatureWeights
+
+
+@dataclass
+class ItemSimilarity(HeadSettings):
+    """What is most like the items of a history, by what is said of them; nothing is learned but, where tuned, texts."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.item_similarity.ItemSimilarity"
+    losses: ClassVar[tuple[str, ...]] = OF_TUNING
+    kind: str = "item_similarity"
+    features: FeatureWeights = field(default_factory=lambda: FeatureWeights(text=1.0))
+    """Only their ratios matter: what is known of an item is normalised to length 1 together."""
+    exponent: float = 3.0
+    """Power the cosines are raised to, above 0; higher trusts near items more."""
+    recency: float = 1.0
+    """Weight of an item of the history beside the one that came after it, above 0, at most 1; 1 weighs all alike."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("exponent", above=0)
+        yield from self.check("recency", above=0, most=1)
+        yield from self.features.problems_of_all()
+
+    def uses(self) -> set[str]:
+        return self.features.uses()

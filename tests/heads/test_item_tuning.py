@@ -1,0 +1,130 @@
+"""Texts trained on what is chosen together, before a head reads them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.errors import ArtifactError, ConfigError
+from llmrec_cli.heads import item_tuning
+from llmrec_cli.settings.encoder import HuggingFace, TfIdf
+from llmrec_cli.settings.head import Content, Ease, Recipe
+from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.loss import Distillation
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import AdaLora, EmbeddingAdapter, Lora, Prompt, TopLayers
+from tests.tiny_models import save_tiny
+
+TUNED = FeatureWeights(text=1.0, tuned=True)
+
+
+def tuned(shop, peft, head=None, **changed):
+    return shop.recipe(head or Content(features=TUNED), peft=peft, loss=Distillation(),
+                       **({"optim": AdamW(epochs=3, batch_size=16, encoder_learning_rate=1e-3)} | changed))
+
+
+@pytest.mark.parametrize("peft", [EmbeddingAdapter(rank=4), Lora(rank=2, num_layers=1), TopLayers(num_layers=1),
+                                  AdaLora(rank=4, target_rank=3, num_layers=1, orthogonality=0.0), Prompt()],
+                         ids=lambda p: p.kind)
+def test_the_loss_falls_whatever_is_trained(shop, peft):
+    losses = []
+
+    def log(event, **values):
+        if event == "step":
+            losses.append(values["loss"])
+
+    shop.fit(tuned(shop, peft, optim=AdamW(epochs=16, batch_size=64, patience=16, learning_rate=0.01,
+                                           encoder_learning_rate=1e-2)), log=log)
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+
+
+def test_vectors_that_no_epoch_improves_stay_as_they_came(shop, monkeypatch):
+    values = iter([0.5, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(item_tuning, "_value", lambda texts, task: next(values))
+    head = shop.fit(tuned(shop, Lora(rank=2, num_layers=1)))
+    plain = shop.fit(shop.recipe(Content(features=FeatureWeights(text=1.0))))
+    np.testing.assert_allclose(head.text_vectors, plain.text_vectors, atol=1e-6)
+    assert head.chosen().head.features.stop_after == 0
+
+
+def test_a_refit_trains_for_as_long_as_validation_chose_and_asks_it_no_more(shop, monkeypatch):
+    values = iter([0.1, 0.2, 0.5, 0.4])
+    monkeypatch.setattr(item_tuning, "_value", lambda texts, task: next(values))
+    first = shop.fit(tuned(shop, EmbeddingAdapter(rank=4)))
+    assert first.chosen().head.features.stop_after == 2
+    monkeypatch.setattr(item_tuning, "_value", lambda *_: pytest.fail("asked validation"))
+    epochs = []
+    shop.fit(first.chosen(), validation=None, log=lambda event, **v: epochs.append(v) if event == "step" else None)
+    assert len(epochs) == 2 * 3
+
+
+def test_items_hidden_to_choose_on_are_hidden_from_the_training_too(shop, monkeypatch):
+    seen = []
+    original = item_tuning.SoftTargets
+
+    def spy(matrix, *rest):
+        seen.append(matrix)
+        return original(matrix, *rest)
+
+    monkeypatch.setattr(item_tuning, "SoftTargets", spy)
+    tasks = []
+    task_of = item_tuning.cold_task
+    monkeypatch.setattr(item_tuning, "cold_task", lambda *args: tasks.append(task_of(*args)) or tasks[-1])
+    shop.fit(tuned(shop, EmbeddingAdapter(rank=4)))
+    hidden = tasks[0].cold_N.sum()
+    assert hidden > 0
+    assert seen[0].shape[1] == len(tasks[0].trained_T) <= len(shop.data.items) - hidden
+
+
+def test_ease_reads_tuned_texts_too(shop):
+    plain = shop.fit(shop.recipe(Ease(l2=20, features=FeatureWeights(text=3.0))))
+    head = shop.fit(tuned(shop, EmbeddingAdapter(rank=4), Ease(l2=20, features=FeatureWeights(
+        text=3.0, tuned=True, stop_after=3)), optim=AdamW(epochs=3, batch_size=16, learning_rate=0.05)))
+    assert not torch.equal(head.score(shop.known()), plain.score(shop.known()))
+
+
+def test_an_adapter_saved_alone_is_where_another_run_starts(shop, tmp_path):
+    for peft in (Lora(rank=2, num_layers=1), EmbeddingAdapter(rank=4)):
+        stop = Content(features=replace(TUNED, stop_after=3), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
+        first = shop.fit(tuned(shop, peft, stop))
+        folder = tmp_path / peft.kind
+        first.item_texts.save_adapter(folder)
+        assert {file.name for file in folder.iterdir()} == {"adapter.safetensors", "adapter.json"}
+        none = replace(stop, features=replace(TUNED, stop_after=0))
+        again = shop.fit(tuned(shop, replace(peft, adapter=str(folder)), none))
+        np.testing.assert_allclose(again.text_vectors, first.text_vectors, atol=1e-6)
+
+
+def test_an_adapter_of_another_base_or_of_other_settings_or_damaged_is_refused(shop, tmp_path):
+    stop = Content(features=replace(TUNED, stop_after=1), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
+    folder = tmp_path / "adapter"
+    peft = Lora(rank=2, num_layers=1)
+    shop.fit(tuned(shop, peft, stop)).item_texts.save_adapter(folder)
+    other = HuggingFace(path=str(save_tiny(tmp_path / "other", "roberta")), max_length=24)
+    started = replace(peft, adapter=str(folder))
+    with pytest.raises(ArtifactError, match="was trained on another encoder"):
+        shop.fit(tuned(shop, started, stop, encoder=other))
+    with pytest.raises(ArtifactError, match=r"peft.rank=4 \(the adapter: 2\)"):
+        shop.fit(tuned(shop, replace(started, rank=4), stop))
+    weights = folder / "adapter.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ArtifactError, match="its SHA-256 is not the one"):
+        shop.fit(tuned(shop, started, stop))
+    with pytest.raises(ConfigError, match="name the `adapter` folder"):
+        shop.fit(tuned(shop, replace(peft, adapter=str(tmp_path / "nowhere")), stop))
+
+
+def test_what_cannot_work_is_refused_before_anything_runs(shop):
+    def problems(**changed):
+        usual = {"head": Content(features=TUNED), "encoder": shop.encoder, "peft": Lora(), "loss": Distillation()}
+        return " ".join(Recipe(**(usual | changed)).problems())
+
+    assert problems() == ""
+    assert "encoder=tfidf has no layers" in problems(encoder=TfIdf())
+    assert problems(encoder=TfIdf(), peft=EmbeddingAdapter()) == ""
+    assert "loss=softmax: head=content cannot be trained by it; choose one of distillation" in problems(
+        loss=shop.recipe(Content()).loss)
+    assert "has no effect with text=0" in " ".join(FeatureWeights(tuned=True).problems())
