@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -212,9 +212,20 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> None:
         write_bytes(run_dir.file(CONFIG), saved.encode())
         write_json(run_dir.file("environment.json"), environment())
         run_dir.log("started", command=command)
-        import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
+        with tracked(settings, run_dir):
+            import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
         run_dir.log("finished", command=command)
     print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
+
+
+def tracked(settings: Any, run_dir: Any) -> AbstractContextManager[None]:
+    """Return what tells a tracker of the run while it lasts, where the command has one."""
+    tracker = getattr(settings, "tracker", None)
+    if tracker is None:
+        return nullcontext()
+    from llmrec_cli.stages import tracking
+
+    return tracking.tracked(tracker, run_dir, settings)
 
 
 def print_error(error: LlmrecError, debug: bool) -> None:

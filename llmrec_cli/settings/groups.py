@@ -13,7 +13,9 @@ from llmrec_cli.settings.optim import OPTIMS
 from llmrec_cli.settings.peft import PEFTS
 from llmrec_cli.settings.presets import DATASETS
 from llmrec_cli.settings.split import SPLITS
+from llmrec_cli.settings.tracker import TRACKERS
 
 GROUPS: Mapping[str, Mapping[str, type[Settings]]] = {
     "dataset": DATASETS, "split": SPLITS, "engine": ENGINES, "encoder": ENCODERS, "objective": OBJECTIVES,
-    "head": HEADS, "peft": PEFTS, "adversarial": ADVERSARIES, "loss": LOSSES, "optim": OPTIMS}
+    "head": HEADS, "peft": PEFTS, "adversarial": ADVERSARIES, "loss": LOSSES, "optim": OPTIMS,
+    "tracker": TRACKERS}

@@ -79,6 +79,7 @@ class PretrainConfig(DeviceSettings):
     encoder: Any = option("encoder", "minilm")
     objective: Any = option("objective", "mlm")
     optim: Any = option("optim", "adamw")
+    tracker: Any = option("tracker", "none")
     seed: int = 1
     """Seed of everything random, 0 to 2^63 - 1."""
     resume: str = ""
@@ -121,6 +122,7 @@ class FinetuneConfig(CacheSettings, Recipe):
     """none | train_valid | all: what the chosen settings are fitted on in the end."""
     tune: Tune = field(default_factory=Tune)
     """Trying settings on validation; off with tune.trials=0."""
+    tracker: Any = option("tracker", "none")
     seed: int = 1
     """Seed of everything random, 0 to 2^63 - 1."""
     resume: str = ""

@@ -1,0 +1,59 @@
+"""Who is told of a run's curves beside TensorBoard, which always is. Nothing leaves the machine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llmrec_cli.settings.base import Settings
+
+
+@dataclass
+class TrackerSettings(Settings):
+    """What every tracker has."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    kind: str = ""
+    """The option's name; choose with tracker=<name>."""
+
+
+@dataclass
+class NoTracker(TrackerSettings):
+    """TensorBoard alone."""
+
+    kind: str = "none"
+
+
+@dataclass
+class Wandb(TrackerSettings):
+    """Weights & Biases, offline: the run is written to <run directory>/wandb, for `wandb sync` to send."""
+
+    packages: ClassVar[tuple[str, ...]] = ("wandb",)
+    kind: str = "wandb"
+    project: str = "llmrec"
+    """The project that the run belongs to."""
+
+    def problems(self) -> Iterator[str]:
+        if not self.project:
+            yield "project: empty; name one"
+
+
+@dataclass
+class Mlflow(TrackerSettings):
+    """MLflow with a database in a file."""
+
+    packages: ClassVar[tuple[str, ...]] = ("mlflow", "sqlalchemy", "alembic")
+    kind: str = "mlflow"
+    experiment: str = "llmrec"
+    """The experiment that the run belongs to."""
+    database: str = ""
+    """sqlite:///<file>; empty for mlflow.db in the run directory. One file for many runs compares them."""
+
+    def problems(self) -> Iterator[str]:
+        if not self.experiment:
+            yield "experiment: empty; name one"
+        if self.database and not self.database.startswith("sqlite:///"):
+            yield (f"database={self.database}: write sqlite:///<file>; MLflow keeps no runs in plain folders any more, "
+                   f"and nothing is sent to servers")
+
+
+TRACKERS = {"none": NoTracker, "wandb": Wandb, "mlflow": Mlflow}
