@@ -14,6 +14,7 @@ from torch import nn
 
 from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
 from llmrec_cli.encoders.base import Encoder
+from llmrec_cli.encoders.layers import find_layers
 from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.encoders.text_encoder import load_encoder
@@ -23,6 +24,7 @@ from llmrec_cli.heads.vector_map import VectorMap
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, LayerPeft, PeftSettings, TrainedPeft
+from llmrec_cli.training.optim import layered
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 BUFFERS = ("raw_table", "mean", "matrix", "said")
@@ -153,7 +155,12 @@ class ItemTexts(nn.Module):
         """Return what is trained here with its peak learning rate."""
         if not self.trained:
             return []
-        return [(self, optim.encoder_learning_rate if self.map is None else optim.rate(usual=4e-3))]
+        if self.map is not None:
+            return [(self, optim.rate(usual=4e-3))]
+        if optim.layer_decay == 1 or self.bank is None:
+            return [(self, optim.encoder_learning_rate)]
+        layers = find_layers(self.bank.encoder.model, self.peft.kind).layers
+        return layered(self, list(layers), optim.encoder_learning_rate, optim.layer_decay)
 
     def plan(self, total_steps: int) -> None:
         """Tell what prunes while training how many steps there will be."""

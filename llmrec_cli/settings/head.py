@@ -104,6 +104,11 @@ class Recipe(Settings):
         if "peft" in uses and layers and not isinstance(self.encoder, TransformerSettings):
             yield (f"peft={self.peft.kind}: encoder={getattr(self.encoder, 'kind', None)} has no layers that could be "
                    f"trained; choose peft=frozen, peft=embedding_adapter or another encoder")
+        decay = 1.0 if self.optim is None or "optim" not in uses else self.optim.layer_decay
+        num_trained = getattr(self.peft, "num_layers", None)
+        if decay != 1 and (not layers or "peft" not in uses or num_trained == 1):
+            yield (f"optim.layer_decay={decay}: has no effect, since fewer than two layers of an encoder are trained; "
+                   f"leave it out, or choose peft.num_layers=2 or more")
         if (self.adversarial is not None and "adversarial" in uses
                 and self.adversarial.kind not in self.head.adversaries):
             yield (f"adversarial={self.adversarial.kind}: head={self.head.kind} has no use for it; choose one of "

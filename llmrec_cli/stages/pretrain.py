@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
+from llmrec_cli.encoders.layers import find_layers
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import PREPARED, RunDir, write_json
 from llmrec_cli.scoring import processes
@@ -20,6 +21,7 @@ from llmrec_cli.training.loop import Length, Surroundings, train
 from llmrec_cli.training.mlm import masked_language_modelling
 from llmrec_cli.training.nsp import next_sentence_prediction
 from llmrec_cli.training.objective import Task
+from llmrec_cli.training.optim import layered
 from llmrec_cli.training.probe import ask, build_probe
 
 OBJECTIVES: dict[str, Callable[..., Task]] = {
@@ -45,11 +47,13 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     epochs = cfg.optim.epochs
     # Random weights have nothing to lose, so they are all trained at the rate of the head.
     encoder_rate = cfg.optim.rate() if isinstance(cfg.encoder, Scratch) else cfg.optim.encoder_learning_rate
+    layers = [] if cfg.optim.layer_decay == 1 else list(find_layers(task.encoder.model, "none").layers)
     same = {f"{group}.{key}": value for group in ("objective", "encoder")
             for key, value in to_plain(getattr(cfg, group)).items()}
     trained = train(
         task.model, lambda epoch, generator: task.train.batches(cfg.optim.batch_size, generator), task.train.loss,
-        [(task.encoder, encoder_rate), (task.model, cfg.optim.rate())], cfg.optim,
+        [*layered(task.encoder, layers, encoder_rate, cfg.optim.layer_decay), (task.model, cfg.optim.rate())],
+        cfg.optim,
         Length(epochs, task.train.num_batches(cfg.optim.batch_size), epochs),
         Surroundings(device, cfg.seed, run_dir.log, run_dir.checkpoints, run_dir.checkpoints if cfg.resume else None,
                      run_dir.tensorboard, "pretrain", same),

@@ -30,17 +30,14 @@ def build_optimizer(rates: Rates, settings: AdamW) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, fused=True)
 
 
-def layered(encoder: nn.Module, embeddings: nn.Module, layers: Sequence[nn.Module], rate: float,
+def layered(encoder: nn.Module, layers: Sequence[nn.Module], rate: float,
             decay: float) -> list[tuple[nn.Module, float]]:
     """Return learning rates of an encoder that fall by `decay` from each layer to the one below (Clark et al. 2020).
 
-    `layers` are the lowest first. The embeddings count as the layer below them, and what is above them has `rate`, as
-    the topmost has.
+    `layers` are the lowest first. What is in none of them, which is mostly embeddings, is the layer below all.
     """
-    if decay == 1:
-        return [(encoder, rate)]
     falling = [(layer, rate * decay**n) for n, layer in enumerate(reversed(layers))]
-    return [*falling, (embeddings, rate * decay**len(layers)), (encoder, rate)]
+    return [*falling, (encoder, rate * decay**len(layers))]
 
 
 def learning_rate_share(step: int, total_steps: int, warmup_share: float, schedule: str = "linear") -> float:

@@ -5,7 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from llmrec_cli.settings.encoder import HuggingFace
+from llmrec_cli.settings.head import Mf, Recipe, TwoTower
+from llmrec_cli.settings.loss import Softmax
 from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, Lora, NoPeft
 from llmrec_cli.training.ema import Ema
 from llmrec_cli.training.loop import Length, Surroundings, train
 from llmrec_cli.training.optim import build_optimizer, layered, learning_rate_share
@@ -47,13 +51,12 @@ def test_a_cosine_falls_through_the_half_at_half_of_its_way_and_a_constant_stays
 def test_each_layer_learns_at_a_share_of_the_rate_of_the_one_above():
     encoder = nn.ModuleDict({"words": nn.Embedding(5, 2), "layers": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)]),
                              "norm": nn.LayerNorm(2)})
-    rates = layered(encoder, encoder["words"], list(encoder["layers"]), 0.8, 0.5)
+    rates = layered(encoder, list(encoder["layers"]), 0.8, 0.5)
     peaks = {id(p): group["peak"] for group in build_optimizer(rates, AdamW()).param_groups for p in group["params"]}
     found = {name: peaks[id(p)] for name, p in encoder.named_parameters()}
     assert {name: value for name, value in found.items() if name.endswith("weight")} == {
         "layers.2.weight": 0.8, "layers.1.weight": 0.4, "layers.0.weight": 0.2, "words.weight": 0.1,
-        "norm.weight": 0.8}
-    assert layered(encoder, encoder["words"], list(encoder["layers"]), 0.8, 1.0) == [(encoder, 0.8)]
+        "norm.weight": 0.1}
 
 
 def test_the_average_follows_the_weights_soon_at_first_and_slowly_later():
@@ -139,3 +142,11 @@ def test_bfloat16_is_of_the_products_alone_and_changes_little():
     ({"precision": "float16"}, "precision=float16: choose one of float32, bfloat16")])
 def test_a_setting_out_of_range_is_named(changed, problem):
     assert [found[:len(problem)] for found in AdamW(**changed).problems()] == [problem]
+
+
+@pytest.mark.parametrize(("head", "peft", "is_problem"), [
+    (TwoTower(), NoPeft(), False), (TwoTower(), Lora(num_layers=2), False), (TwoTower(), Lora(num_layers=1), True),
+    (TwoTower(), Frozen(), True), (TwoTower(), EmbeddingAdapter(), True), (Mf(), NoPeft(), True)])
+def test_rates_by_layer_are_refused_where_fewer_than_two_layers_are_trained(head, peft, is_problem):
+    recipe = Recipe(head=head, encoder=HuggingFace(path="x"), peft=peft, loss=Softmax(), optim=AdamW(layer_decay=0.5))
+    assert any("optim.layer_decay=0.5: has no effect" in problem for problem in recipe.problems()) == is_problem
