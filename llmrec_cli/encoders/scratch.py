@@ -11,6 +11,8 @@ from llmrec_cli.settings.encoder import Scratch
 
 PADDING, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 POSITIONS = 512
+LONGEST_WORD = 100
+"""Characters of a word that WordPiece reads; a longer one is unknown to it, and learning a megabyte takes hours."""
 
 
 def new_masked_language_model(settings: Scratch, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
@@ -39,7 +41,8 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int, positions: int) 
     normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=True)])
     splitter = pre_tokenizers.BertPreTokenizer()
-    words = [[word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))] for text in texts]
+    words = [[word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+              if len(word) <= LONGEST_WORD] for text in texts]
     # A character counts apart where it begins a word and where it goes on ("##a"), as it does in the vocabulary.
     pieces = Counter(("##" if n else "") + c for text in words for word in text for n, c in enumerate(word))
     kept = sorted(sorted(pieces), key=pieces.__getitem__, reverse=True)[:vocabulary_size // 2]

@@ -20,7 +20,7 @@ from llmrec_cli.metrics.significance import bootstrap, paired_difference
 from llmrec_cli.training.corpus import held_out
 from llmrec_cli.training.following import held_out_followers
 
-MOST_QUESTIONS, MOST_TITLES = 500, 5000
+MOST_QUESTIONS, MOST_TITLES = 300, 2000
 FEWEST_QUESTIONS = 5
 LEAST_DESCRIPTION = 8
 """Words (Chinese characters count as words) that a description has at least; less cannot tell items apart."""

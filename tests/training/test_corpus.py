@@ -61,3 +61,12 @@ def test_knowledge_joins_the_corpus_with_the_title_and_stays_out_with_its_item()
             assert text in (corpus.held_out if is_out else corpus.train)
     with pytest.raises(DataError, match=r"no knowledge graph .* dataset.knowledge=<file>"):
         build_corpus(data(TEXTS, []), chosen, seed=1)
+
+
+def test_texts_in_any_script_are_in_the_corpus_as_they_are_and_empty_ones_are_not():
+    odd = ["", " ", "🚀. 🚀", "שלום. עולם", "مرحبا. بالعالم", "太空. 机器人", "\u202eevil", "e\u0301", "é", "\ud800"]
+    chosen = MaskedLanguageModel(holdout_share=0.5, history_length=2)
+    corpus = build_corpus(data(odd * 2, [[2, 3, 4, 5]]), chosen, seed=1)
+    assert set(odd[2:]) <= set(corpus.train) | set(corpus.held_out)
+    assert not {"", " "} & {*corpus.train, *corpus.held_out}
+    assert len(corpus.train) == len(set(corpus.train))

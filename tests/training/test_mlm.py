@@ -47,3 +47,21 @@ def test_texts_of_unknown_tokens_alone_are_left_out_and_nothing_else_is_an_error
     assert len(masked_texts([TEXTS[0], "☃", "\u200b"])) == 1
     with pytest.raises(DataError, match="none of 1 texts has a token that the encoder knows"):
         masked_texts(["☃"])
+
+
+ODD = ["", " ", "🚀🚀🚀", "👩‍🚀 in space", "שלום עולם", "مرحبا بالعالم", "太空机器人", "爱情love", "\u202eevil", "é é",
+       "x" * 1_000_000, "[MASK] [PAD]", "\x00\x1b[31m", "ภาษาไทย"]
+
+
+@pytest.mark.parametrize("whole_words", [True, False])
+def test_texts_in_any_script_are_masked_and_only_what_can_be_predicted_is(whole_words):
+    settings = Scratch(vocabulary_size=300, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=32)
+    texts = MaskedTexts(load(settings, [*TEXTS, *ODD], 1, CPU), ODD, 0.15, CPU, whole_words)
+    assert set(texts.texts) <= set(ODD) - {"", " "}
+    assert {"太空机器人", "שלום עולם", "مرحبا بالعالم", "爱情love"} <= set(texts.texts)
+    for rows, seed in texts.batches(4, np.random.default_rng(1)):
+        ids, mask, _, chosen = texts._masked(torch.from_numpy(rows), seed)
+        assert chosen.any(1).all()
+        assert not chosen[~mask].any()
+        assert not torch.isin(ids[chosen], texts.vocabulary.special).any()
+        assert torch.isfinite(texts.loss((rows, seed)))
