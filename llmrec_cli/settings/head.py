@@ -15,6 +15,7 @@ from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neighbours import ItemKnn, UserKnn
 from llmrec_cli.settings.heads.neural_cf import NeuralCf
+from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.heads.two_tower import TwoTower
 
 
@@ -117,4 +118,4 @@ class Recipe(Settings):
 
 HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
          "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
-         "content": Content, "item_similarity": ItemSimilarity, "fusion": Fusion}
+         "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "fusion": Fusion}

@@ -1,9 +1,32 @@
 """Losses of the heads trained by gradients."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings
+
+
+@dataclass
+class HardNegatives(Settings):
+    """Items that another model ranks high for a user who does not know them, drawn as negatives."""
+
+    shorthand: ClassVar[str] = "model"
+    model: str | None = None
+    """Folder of the recommender that ranks them, such as runs/finetune/<run>; null mines none. It must have been fitted
+    without what is held out (refit=none), or it makes negatives of the answers."""
+    num: int = 4
+    """Drawn for each user of a step, for the whole step, at least 1."""
+    from_rank: int = 11
+    """First rank that is drawn from, at least 1; the very best are often liked, only not yet."""
+    to_rank: int = 100
+    """Last rank that is drawn from, at least from_rank."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("num", "from_rank", least=1)
+        yield from self.check("to_rank", least=self.from_rank)
+        if self.model is None and self != HardNegatives():
+            yield "model=null: the other settings have no effect without it; give the folder of a recommender"
 
 
 @dataclass
@@ -14,70 +37,97 @@ class LossSettings(Settings):
     """The option's name; choose with loss=<name>."""
     similarity: str = "auto"
     """auto | cosine | dot: how a user vector meets an item vector; auto takes cosine for two_tower, dot elsewhere."""
+    hard_negatives: HardNegatives = field(default_factory=HardNegatives)
+    """Negatives mined once a fit from what another model recommends."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("similarity", among=("auto", "cosine", "dot"))
 
+    def unheeded(self, reasons: Mapping[str, str]) -> Iterator[str]:
+        """Yield a problem for each of our settings that is not at its default: those that `reasons` tell about.
+
+        A reason says why the setting has no effect and what to do instead.
+        """
+        usual = type(self)()
+        for name, reason in reasons.items():
+            value = getattr(self, name, None)
+            if value != getattr(usual, name, None):
+                # Of a group of settings the one that was given stands for all.
+                key, value = (f"{name}.model", value.model) if isinstance(value, HardNegatives) else (name, value)
+                yield f"loss.{key}={value}: {reason}"
+
 
 @dataclass
 class Softmax(LossSettings):
-    """In-batch softmax with popularity correction (Yi et al. 2019, eq. 3)."""
+    """Softmax over the items of a step, with popularity correction (Yi et al. 2019, eq. 3), or over all items.
+
+    With similarity=cosine and a learned temperature this is what InfoNCE names (van den Oord et al. 2018, eq. 4).
+    """
 
     kind: str = "softmax"
     temperature: float = 0.1
-    """Divides the similarities, above 0; lower is sharper."""
+    """Divides cosines, above 0; lower is sharper. Dot products are taken as they are."""
+    learn_temperature: bool | None = None
+    """Whether `temperature` is only where training starts; null learns it where the head can."""
+    num_negatives: int | None = None
+    """Items drawn evenly as negatives of a whole step, beside those its other users like, at least 1. null: all items
+    in head=sequential, none in head=two_tower."""
     popularity_correction: float = 1.0
     """Share of log q(item) subtracted from the logits, 0 to 1; q is the item's chance of being in a step."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread evenly over all candidates, 0 to 1 (Szegedy et al. 2016, section 7)."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("temperature", above=0)
+        yield from self.check("num_negatives", least=1)
         yield from self.check("popularity_correction", least=0, most=1)
+        yield from self.check("label_smoothing", least=0, most=0.99)
 
 
 @dataclass
-class Bce(LossSettings):
+class SampledSettings(LossSettings):
+    """What the losses have that compare with drawn negatives."""
+
+    num_negatives: int = 16
+    """Items drawn evenly as negatives of a whole step, beside those its other users like, at least 1."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("num_negatives", least=1)
+
+
+@dataclass
+class LogitSettings(SampledSettings):
+    """What the losses have that take logits."""
+
+    scale: float = 10.0
+    """Multiplies a cosine to make a logit, above 0; dot products are taken as they are."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("scale", above=0)
+
+
+@dataclass
+class Bce(LogitSettings):
     """Binary cross-entropy on logits against sampled negatives."""
 
     kind: str = "bce"
-    num_negatives: int = 16
-    """Items drawn as negatives of a whole step, beside those its other users like, at least 1."""
-    scale: float = 10.0
-    """Multiplies a cosine to make a logit, above 0; dot products are taken as they are."""
-
-    def problems(self) -> Iterator[str]:
-        yield from super().problems()
-        yield from self.check("num_negatives", least=1)
-        yield from self.check("scale", above=0)
 
 
 @dataclass
-class Mse(LossSettings):
+class Mse(SampledSettings):
     """Squared error of the similarity to 1 for positives and 0 for sampled negatives."""
 
     kind: str = "mse"
-    num_negatives: int = 16
-    """Items drawn as negatives of a whole step, beside those its other users like, at least 1."""
-
-    def problems(self) -> Iterator[str]:
-        yield from super().problems()
-        yield from self.check("num_negatives", least=1)
 
 
 @dataclass
-class Bpr(LossSettings):
+class Bpr(LogitSettings):
     """Bayesian personalised ranking: each positive against sampled negatives (Rendle et al. 2009, eq. 4)."""
 
     kind: str = "bpr"
-    num_negatives: int = 16
-    """Items drawn as negatives of a whole step, beside those its other users like, at least 1."""
-    scale: float = 10.0
-    """Multiplies a cosine to make a logit, above 0; dot products are taken as they are."""
-
-    def problems(self) -> Iterator[str]:
-        yield from super().problems()
-        yield from self.check("num_negatives", least=1)
-        yield from self.check("scale", above=0)
 
 
 @dataclass

@@ -3,26 +3,35 @@
 Shapes: B rows (queries or interactions) of a step, C candidates, S users that the interactions of a step are of.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional
 
 
 def softmax_loss(logits_BC: torch.Tensor, target_B: torch.Tensor, log_q_C: torch.Tensor | None = None,
-                 excluded_BC: torch.Tensor | None = None) -> torch.Tensor:
+                 excluded_BC: torch.Tensor | None = None, label_smoothing: float = 0.0) -> torch.Tensor:
     """Return the mean cross-entropy of a softmax over the candidates of the step (Yi et al. 2019, eq. 3 and 4).
 
     `target_B` (int64) is each row's candidate; `log_q_C` the logarithm of each candidate's chance of being in the step,
     subtracted so that popular items are not punished for turning up often as negatives; `excluded_BC` (bool) marks
     candidates that are no negatives of a row, such as another copy of its target or another item it is known to like.
-    The target itself is never excluded.
+    The target itself is never excluded. `label_smoothing` is the share of the target that is spread evenly over what is
+    left (Szegedy et al. 2016, section 7).
     """
     if log_q_C is not None:
         logits_BC = logits_BC - log_q_C
+    hidden_BC = torch.zeros_like(logits_BC, dtype=torch.bool)
     if excluded_BC is not None:
         columns_C = torch.arange(logits_BC.shape[1], device=logits_BC.device)
         hidden_BC = excluded_BC & (columns_C != target_B[:, None])
         logits_BC = logits_BC.masked_fill(hidden_BC, float("-inf"))
-    return functional.cross_entropy(logits_BC, target_B)
+    value = functional.cross_entropy(logits_BC, target_B)
+    if label_smoothing == 0:
+        return value
+    mean_B = logits_BC.masked_fill(hidden_BC, 0.0).sum(dim=1) / (~hidden_BC).sum(dim=1)
+    evenly = (logits_BC.logsumexp(dim=1) - mean_B).mean()
+    return (1 - label_smoothing) * value + label_smoothing * evenly
 
 
 def softmax_of_rows_loss(positive_B: torch.Tensor, logits_SC: torch.Tensor, known_SC: torch.Tensor,
@@ -49,6 +58,19 @@ def bpr_loss(positive_B: torch.Tensor, negative_BC: torch.Tensor,
     if excluded_BC is None:
         return losses_BC.mean()
     return losses_BC.masked_fill(excluded_BC, 0.0).sum() / (~excluded_BC).sum().clamp_min(1)
+
+
+def against_negatives(measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], positive_B: torch.Tensor,
+                      negative_BC: torch.Tensor, excluded_BC: torch.Tensor) -> torch.Tensor:
+    """Return the mean of `measure` (bce_loss, mse_loss) of positives to 1, plus that of negatives to 0.
+
+    Positives count as much as their negatives together, so that more negatives do not drown them. `excluded_BC` (bool)
+    marks candidates that are no negatives of a row; where nothing is left the positives stand alone.
+    """
+    of_positives = measure(positive_B, torch.ones_like(positive_B))
+    negative = negative_BC[~excluded_BC]
+    # The mean of nothing is NaN: a last batch of one user who knows every item that was drawn.
+    return of_positives + measure(negative, torch.zeros_like(negative)) if len(negative) else of_positives
 
 
 def bce_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Heads on the tiny shop: how each is set up, and each fitted once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neural_cf import NeuralCf
+from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.loss import Bce, Bpr, Distillation, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, Lora
@@ -102,6 +103,13 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
         "two_tower_frozen": shop.recipe(TwoTower(embedding_size=16, dropout=0.1), adversarial=Fgm()),
         "two_tower_lora": shop.recipe(TwoTower(embedding_size=16, dropout=0.1, encoded_items=16),
                                       peft=Lora(rank=2, num_layers=1), adversarial=Fgm()),
+        "sequential": shop.recipe(Sequential(embedding_size=16, num_layers=1, max_length=12, dropout=0.1),
+                                  optim=longer),
+        "sequential_ids": shop.recipe(Sequential(embedding_size=16, num_layers=1, text_scale=0.0, id_dropout=0.0),
+                                      loss=Softmax(num_negatives=20), optim=longer),
+        "sequential_lora": shop.recipe(Sequential(embedding_size=16, num_layers=1, dropout=0.1, encoded_items=16),
+                                       loss=Softmax(similarity="cosine", temperature=0.2), adversarial=Fgm(),
+                                       peft=Lora(rank=2, num_layers=1), optim=replace(longer, patience=30)),
         "content": shop.recipe(Content(features=features)),
         "content_tuned": shop.recipe(Content(features=FeatureWeights(text=1.0, tuned=True)), loss=Distillation(),
                                      peft=EmbeddingAdapter(rank=4)),
@@ -114,7 +122,8 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
 
 
 NAMES = ("ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf",
-         "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora",
+         "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora", "sequential",
+         "sequential_ids", "sequential_lora",
          "content", "content_tuned", "item_similarity", "two_tower_adapter", "fusion",
          "mf", "mf_bpr", "mf_cosine", "mf_mse", "neural_cf", "factorization_machine",
          "fusion_raw")

@@ -14,11 +14,11 @@ from tests.heads.conftest import NAMES, recipes
 
 # Heads that see nothing of a known user but the history, the user's own row in the data apart.
 BY_HISTORY_ALONE = ("content", "content_tuned", "item_similarity", "ials", "ials_features", "popularity", "item_knn",
-                    "item_knn_bm25", "ease", "ease_features")
+                    "item_knn_bm25", "ease", "ease_features", "sequential", "sequential_ids", "sequential_lora")
 BY_TEXT = ("content", "content_tuned", "item_similarity", "two_tower_adapter", "ials_features", "ease_features",
-           "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw")
+           "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw", "sequential", "sequential_lora")
 # Heads whose scores have no natural 0: what they know nothing of is put at the end of the list, not at 0.
-NEVER_AHEAD = ("mf", "mf_bpr", "mf_cosine", "mf_mse", "neural_cf")
+NEVER_AHEAD = ("mf", "mf_bpr", "mf_cosine", "mf_mse", "neural_cf", "sequential_ids")
 BY_ATTRIBUTES = ("factorization_machine",)
 
 every_head = pytest.mark.parametrize("name", NAMES)

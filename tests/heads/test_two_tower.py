@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.towers import Towers, history_sums, history_vectors
-from llmrec_cli.heads.two_tower import _Step
+from llmrec_cli.heads.towers import Pooling, Towers, age_bucket, ages, history_sums, history_vectors, weight_sums
+from llmrec_cli.heads.two_tower_steps import TowerSteps
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
@@ -20,6 +21,7 @@ from llmrec_cli.settings.peft import Frozen, Lora, NoPeft, TopLayers
 from tests.heads.by_hand import training
 
 SMALL = TwoTower(embedding_size=16, dropout=0.1)
+LONGER = AdamW(epochs=20, batch_size=128, learning_rate=0.02, patience=20)
 
 
 def losses_of(shop, recipe):
@@ -103,10 +105,9 @@ def test_early_stopping_chooses_an_epoch_and_a_refit_runs_exactly_as_long(shop):
 def test_a_batch_of_a_user_who_knows_every_item_has_no_negatives_and_is_no_accident():
     recipe = Recipe(head=SMALL, encoder=None, peft=Frozen(), adversarial=NoAdversary(), loss=Bce(),
                     optim=AdamW(epochs=1, batch_size=2))
-    head = build(recipe)
-    head.towers = Towers(3, 4, 8, SMALL, recipe.loss)
-    head.texts = Plain(4)
-    step = _Step(head, training(np.ones((3, 4))).interactions, torch.device("cpu"))
+    nothing = np.empty((3, 0), np.int64)
+    step = TowerSteps(Towers(3, 4, 8, SMALL, recipe.loss), Plain(4), recipe, training(np.ones((3, 4))).interactions,
+                      None, nothing, torch.device("cpu"))
     for batch in step.batches(0, np.random.default_rng(0)):
         assert torch.isfinite(step.loss(batch))
 
@@ -123,7 +124,8 @@ class Plain:
 
 def test_the_batches_of_an_epoch_depend_on_epoch_and_seed_alone(shop):
     head = shop.fit(shop.recipe(SMALL, optim=AdamW(epochs=1, batch_size=100)))
-    step = _Step(head, shop.data.part("train"), torch.device("cpu"))
+    nothing = np.empty((60, 0), np.int64)
+    step = TowerSteps(head.towers, head.texts, head.recipe, shop.data.part("train"), None, nothing, torch.device("cpu"))
 
     def rows(seed):
         return [rows.tolist() for rows, _ in step.batches(0, np.random.default_rng(seed))]
@@ -140,3 +142,97 @@ def test_a_history_is_its_items_sum_over_the_root_of_their_number():
     assert sums.tolist() == [[4, 5], [0, 0], [3, 3]]
     vectors = history_vectors(sums, torch.tensor([3, 0, 1]))
     torch.testing.assert_close(vectors, torch.tensor([[4 / 3**0.5, 5 / 3**0.5], [0, 0], [3, 3]]))
+
+
+def test_attention_weighs_a_history_by_hand():
+    """Items (1, 0), (0, 2), (3, 3); q . v / sqrt(2) = 0, 2, 3 under the bound's tanh; a history of all three."""
+    items, indices, indptr = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]), torch.tensor([0, 1, 2]), [0, 3]
+    indptr = torch.tensor(indptr)
+    pooling = Pooling(2, recency=True)
+    with torch.no_grad():
+        pooling.query_E.copy_(torch.tensor([0.0, 2**0.5]))
+        pooling.ages[0], pooling.ages[1] = -3.0, -2.0
+    # Ages 2, 1, 0 of the oldest to the newest, the first two in one bucket: logits 0 - 2, 2 - 2, 3 - 3.
+    assert ages(indptr).tolist() == [2, 1, 0]
+    weights = pooling(items, indices, ages(indptr))
+    np.testing.assert_allclose(weights.detach(), [np.exp(4 * np.tanh(-0.5)), 1, 1], rtol=1e-6)
+    with torch.no_grad():
+        pooling.ages.zero_()
+    weights = pooling(items, indices, ages(indptr))
+    bounded = [np.exp(4 * np.tanh(logit / 4)) for logit in (0, 2, 3)]
+    np.testing.assert_allclose(weights.detach(), bounded, rtol=1e-6)
+    vector = history_vectors(history_sums(items, indices, indptr, weights), indptr.diff(), weight_sums(weights, indptr))
+    by_hand = sum(w * np.array(v) for w, v in zip(bounded, items.tolist(), strict=True)) / sum(bounded) * 3**0.5
+    np.testing.assert_allclose(vector.detach()[0], by_hand, rtol=1e-6)
+
+
+def test_attention_at_its_start_is_the_plain_sum_and_an_empty_history_is_nothing():
+    items, indices = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 3, 4, 1])
+    indptr = torch.tensor([0, 3, 3, 4])
+    weights = Pooling(4, recency=True)(items, indices, ages(indptr))
+    sums = history_sums(items, indices, indptr, weights)
+    attended = history_vectors(sums, indptr.diff(), weight_sums(weights, indptr))
+    torch.testing.assert_close(attended, history_vectors(history_sums(items, indices, indptr), indptr.diff()))
+    assert attended[1].tolist() == [0.0] * 4
+
+
+def test_ages_are_in_buckets_that_double():
+    assert age_bucket(torch.tensor([0, 1, 2, 3, 6, 7, 14, 15, 100_000])).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 11]
+
+
+def test_a_training_step_leaves_the_target_out_of_the_attention(shop):
+    """The history of a row is that of the user as if the target had never been, ages of the others apart."""
+    settings = replace(SMALL, history="attention")
+    recipe = shop.recipe(settings, optim=AdamW(epochs=1, batch_size=100))
+    part = shop.data.part("train")
+    towers = Towers(60, 44, 8, settings, recipe.loss)
+    with torch.no_grad():
+        towers.pooling.query_E.normal_(generator=torch.Generator().manual_seed(1))
+    steps = TowerSteps(towers, Plain(44), recipe, part, None, np.empty((60, 0), np.int64), torch.device("cpu"))
+    items = torch.randn(44, 16, generator=torch.Generator().manual_seed(2))
+    rows = np.array([3, 200, 11])
+    got = steps._history(rows, part.user[rows])(items, items[torch.from_numpy(part.item[rows])])
+    for row, vector in zip(rows, got, strict=True):
+        mine = part.matrix.indices[part.matrix.indptr[part.user[row]]:part.matrix.indptr[part.user[row] + 1]]
+        others = torch.from_numpy(mine[mine != part.item[row]].astype(np.int64))
+        indptr = torch.tensor([0, len(others)])
+        weights = towers.pooling(items, others, ages(indptr))
+        alone = history_vectors(history_sums(items, others, indptr, weights), indptr.diff(),
+                                weight_sums(weights, indptr))
+        torch.testing.assert_close(vector, alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_every_part_of_the_user_tower_learns_far_more_than_popularity(shop):
+    value = shop.context().validation
+    popularity = value(shop.fit(shop.recipe(Popularity())).score)
+    for settings in (replace(SMALL, history="attention", recency=True), replace(SMALL, layers=[32])):
+        assert value(shop.fit(shop.recipe(settings, optim=LONGER)).score) > popularity + 0.1
+
+
+def with_profiles(shop):
+    """Return the shop's training data with a text of each user that says the genre they love."""
+    data = shop.data.training("train")
+    words = np.array([" ".join(str(data.items.texts[user % 4]).split()[:6]) for user in range(60)], object)
+    return replace(data, users=replace(data.users, texts=words))
+
+
+def test_a_new_user_is_answered_by_a_profile_as_known_users_with_it_are(shop):
+    head = build(shop.recipe(replace(SMALL, profile=True, dropout=0.6, id_dropout=0.5), optim=LONGER))
+    data = with_profiles(shop)
+    head.fit(data, shop.context())
+    assert np.abs(head.state()["towers.profile.weight"]).max() > 0.01
+    scores = head.score_text(data.users.texts[:4])
+    genre = np.array([int(key[1:]) % 4 for key in data.items.ids])
+    own = [float(scores[n][torch.from_numpy(genre == n)].mean() - scores[n].mean()) for n in range(4)]
+    assert min(own) > 0
+    again = build(head.chosen())
+    again.load(head.state(), data.users, data.items, shop.context())
+    torch.testing.assert_close(again.score_text(data.users.texts[:4]), scores, rtol=1e-4, atol=1e-4)
+    assert torch.equal(again.score(shop.known()), head.score(shop.known()))
+
+
+def test_profiles_without_a_text_of_any_user_are_refused(shop):
+    data = shop.data.training("train")
+    silent = replace(data, users=replace(data.users, texts=np.full(60, "", object)))
+    with pytest.raises(DataError, match=r"head\.profile=true: no user has a text"):
+        build(shop.recipe(replace(SMALL, profile=True))).fit(silent, shop.context())

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from llmrec_cli.settings.adversarial import OF_ROWS
 from llmrec_cli.settings.heads.base import HeadSettings
-from llmrec_cli.settings.loss import Bce, LossSettings, Mse, Softmax
+from llmrec_cli.settings.loss import Bce, LossSettings, Mse
 
 TARGETS = ("auto", "choice", "value", "opinion")
 
@@ -51,14 +51,10 @@ class PairSettings(HeadSettings):
         cosine = self.compares_by_cosine(loss)
         if loss.similarity == "cosine" and not cosine:
             yield f"loss.similarity=cosine: {without}, where no two vectors are compared; leave it at auto"
-        if isinstance(loss, Softmax):
-            if loss.popularity_correction != Softmax.popularity_correction:
-                yield (f"loss.popularity_correction={loss.popularity_correction}: {without}, which draws all items "
-                       f"evenly; leave it out")
-            if loss.temperature != Softmax.temperature and not cosine:
-                yield f"loss.temperature={loss.temperature}: {without} without loss.similarity=cosine; leave it out"
-            return
-        if loss.num_negatives != type(loss).num_negatives:
-            yield f"loss.num_negatives={loss.num_negatives}: {without}; set head.candidates instead"
-        if getattr(loss, "scale", None) != getattr(type(loss), "scale", None) and not cosine:
-            yield f"loss.scale={loss.scale}: {without} without loss.similarity=cosine; leave it out"
+        of_cosines = f"{without} without loss.similarity=cosine; leave it out"
+        yield from loss.unheeded({
+            "popularity_correction": f"{without}, which draws all items evenly; leave it out",
+            "num_negatives": f"{without}; set head.candidates instead",
+            "hard_negatives": f"{without}; leave it out or take head=two_tower",
+            "label_smoothing": f"{without}; leave it out", "learn_temperature": f"{without}; leave it out",
+            **({} if cosine else {"temperature": of_cosines, "scale": of_cosines})})

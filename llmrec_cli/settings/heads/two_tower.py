@@ -1,8 +1,8 @@
 """Two towers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
 
@@ -26,11 +26,30 @@ class TwoTower(HeadSettings):
     """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
     id_scale: float = 1.0
     """Weight of the id embeddings beside the text, at least 0; 0 leaves text alone."""
+    history: str = "sum"
+    """sum | attention: how a history's items become one vector; attention learns what counts more."""
+    recency: bool = False
+    """Whether the attention weighs items by how many places they are behind the newest too."""
+    profile: bool = False
+    """Whether a user's own text (dataset.user_text) is read by the frozen encoder; new users can be asked by theirs."""
+    layers: list[int] = field(default_factory=list)
+    """Sizes of fully connected layers with ReLU between what is known of a user and the user's vector, each at least
+    1; an empty list has none."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("embedding_size", "encoded_items", "stop_after", least=1)
         yield from self.check("id_dropout", "dropout", least=0, most=0.99)
         yield from self.check("id_scale", least=0)
+        yield from self.check("history", among=("sum", "attention"))
+        if self.recency and self.history != "attention":
+            yield f"recency=true: has no effect with history={self.history}; set history=attention"
+        if any(size < 1 for size in self.layers):
+            yield f"layers={self.layers}: sizes must be at least 1"
+
+    def problems_with(self, loss: Any) -> Iterator[str]:
+        if loss.similarity == "dot":
+            reason = "has no effect on head=two_tower with loss.similarity=dot; leave it out"
+            yield from loss.unheeded({"temperature": reason, "learn_temperature": reason, "scale": reason})
 
     def uses(self) -> set[str]:
         return {"encoder", "peft", "adversarial", "loss", "optim"}

@@ -1,0 +1,64 @@
+"""A causal transformer over histories."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.loss import Softmax
+
+
+@dataclass
+class Sequential(HeadSettings):
+    """What comes next in a history, by a causal transformer (SASRec): item = text vector and id embedding."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.sequential.Sequential"
+    kind: str = "sequential"
+    embedding_size: int = 64
+    """Size of item vectors and of the transformer, at least 1, a multiple of num_attention_heads."""
+    num_layers: int = 2
+    """Transformer layers, at least 1."""
+    num_attention_heads: int = 2
+    """Heads of each layer's attention, at least 1."""
+    max_length: int = 50
+    """Items of a history that are read, the newest, at least 1. Time and memory grow with it."""
+    dropout: float = 0.2
+    """Dropout on the input and behind each layer's two halves, 0 to 1."""
+    id_dropout: float = 0.1
+    """Chance that a training step hides an item's id, 0 to 1; above 0 makes it work for items without one."""
+    text_scale: float = 1.0
+    """Weight of the text beside the ids, at least 0; 0 leaves ids alone and needs no encoder."""
+    id_scale: float = 1.0
+    """Weight of the id embeddings beside the text, at least 0; 0 leaves text alone."""
+    encoded_items: int | None = 128
+    """Most texts that go through the trained layers of the encoder in a step, at least 1; the other items keep the
+    vectors of when they were last encoded. null encodes every item of the step."""
+    stop_after: int | None = None
+    """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("embedding_size", "num_layers", "num_attention_heads", "max_length", "encoded_items",
+                              "stop_after", least=1)
+        yield from self.check("dropout", "id_dropout", least=0, most=0.99)
+        yield from self.check("text_scale", "id_scale", least=0)
+        if self.num_attention_heads > 0 and self.embedding_size % self.num_attention_heads:
+            yield (f"embedding_size={self.embedding_size}: must be a multiple of num_attention_heads="
+                   f"{self.num_attention_heads}")
+        if self.text_scale == 0 and self.id_scale == 0:
+            yield "text_scale=0, id_scale=0: one of them must be above 0, or all items are alike"
+        if self.text_scale == 0 and self.id_dropout != 0:
+            yield (f"id_dropout={self.id_dropout}: with text_scale=0 an item without its id is nothing; "
+                   f"set id_dropout=0")
+
+    def problems_with(self, loss: Any) -> Iterator[str]:
+        without = "has no effect on head=sequential"
+        of_cosines = f"{without} without loss.similarity=cosine; leave it out"
+        of_sampling = f"{without} where all items are candidates; give loss.num_negatives too, or leave it out"
+        whole = isinstance(loss, Softmax) and loss.num_negatives is None
+        cosine = loss.similarity == "cosine"
+        yield from loss.unheeded({
+            **({} if cosine else {"temperature": of_cosines, "learn_temperature": of_cosines, "scale": of_cosines}),
+            **({"popularity_correction": of_sampling, "hard_negatives": of_sampling} if whole else {})})
+
+    def uses(self) -> set[str]:
+        return {"loss", "optim"} | ({"encoder", "peft", "adversarial"} if self.text_scale else set())

@@ -1,0 +1,212 @@
+"""The causal transformer: what it may see, what it is trained on, and what it learns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.artifact import save_recommender
+from llmrec_cli.heads.base import build
+from llmrec_cli.heads.causal_transformer import CausalTransformer
+from llmrec_cli.heads.hard_negatives import mine
+from llmrec_cli.heads.sequential_model import SequenceModel
+from llmrec_cli.heads.sequential_steps import START, SequenceSteps, sequences
+from llmrec_cli.settings.head import Ease, Popularity
+from llmrec_cli.settings.heads.sequential import Sequential
+from llmrec_cli.settings.heads.two_tower import TwoTower
+from llmrec_cli.settings.loss import Bce, Bpr, HardNegatives, Mse, Softmax
+from llmrec_cli.settings.optim import AdamW
+
+CPU = torch.device("cpu")
+SMALL = Sequential(embedding_size=16, num_layers=1, max_length=12, dropout=0.1)
+IDS = replace(SMALL, text_scale=0.0, id_dropout=0.0)
+LONGER = AdamW(epochs=25, batch_size=128, learning_rate=0.02, patience=25)
+
+
+def histories(rows: list[list[int]], num_items: int) -> Interactions:
+    """Return interactions with these items of each user, oldest first."""
+    user = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    item = np.array([item for row in rows for item in row])
+    return Interactions(user, item, np.ones(len(item), np.float32), np.arange(len(item)), len(rows), num_items)
+
+
+def steps_of(rows, num_items, settings=IDS, loss=None, batch_size=8):
+    """Return the steps of an untrained model of ids on these histories."""
+    recipe = recipe_of(settings, loss or Softmax(), batch_size)
+    part = histories(rows, num_items)
+    torch.manual_seed(0)
+    model = SequenceModel(part.item_counts > 0, 0, settings, recipe.loss)
+    return SequenceSteps(model, None, recipe, part, np.empty((len(rows), 0), np.int64), CPU)
+
+
+def recipe_of(settings, loss, batch_size):
+    from llmrec_cli.settings.head import Recipe
+
+    return Recipe(head=settings, loss=loss, optim=AdamW(batch_size=batch_size))
+
+
+def test_places_are_the_start_and_then_the_items_and_the_next_item_is_the_target_by_hand():
+    part = histories([[5, 6, 7, 8], [4]], 9)
+    # Of user 0 the places 2 and 3: after 6 comes 7, after 7 comes 8. Of user 1 place 0: after the start comes 4.
+    laid = sequences(part.matrix, np.array([0, 1]), np.array([2, 0]), np.array([2, 1]))
+    assert laid.inputs.tolist() == [6, 7, START]
+    assert part.matrix.indices[laid.next].tolist() == [7, 8, 4]
+    assert laid.flat.tolist() == [0, 1, 2]  # Two rows of two places, of which the last is padding.
+
+
+@pytest.mark.parametrize("changed", [1, 4, 9])
+def test_a_later_item_never_changes_what_an_earlier_place_says(changed):
+    torch.manual_seed(0)
+    transformer = CausalTransformer(8, 2, 2, 10, 0.0).eval()
+    items, lengths = torch.randn(3, 10, 8), torch.tensor([10, 10, 10])
+    other = items.clone()
+    other[:, changed] = torch.randn(3, 8)
+    before, after = transformer(items, lengths), transformer(other, lengths)
+    assert torch.equal(before[:, :changed], after[:, :changed])
+    assert (before[:, changed:] != after[:, changed:]).any(dim=2).all()
+
+
+def test_what_is_behind_the_end_of_a_history_does_not_matter():
+    torch.manual_seed(0)
+    transformer = CausalTransformer(8, 2, 2, 10, 0.0).eval()
+    items, lengths = torch.randn(2, 10, 8), torch.tensor([4, 10])
+    alone = transformer(items[:1, :4], lengths[:1])
+    torch.testing.assert_close(transformer(items, lengths)[:1, :4], alone)
+
+
+def test_an_epoch_shows_every_new_interaction_once_in_batches_without_padding_to_speak_of():
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation(40)[:size].tolist() for size in rng.integers(1, 31, size=300)]
+    steps = steps_of(rows, 40, batch_size=64)
+    batches = list(steps.batches(0, np.random.default_rng(1)))
+    assert len(batches) == steps.num_batches
+    assert sorted(np.concatenate([windows for windows, _ in batches]).tolist()) == list(range(300))
+    lengths = [steps.lengths_W[windows] for windows, _ in batches]
+    assert max(length.max() for length in lengths) == 12
+    total = sum(length.sum() for length in lengths)
+    assert total == sum(min(len(row), 12) for row in rows)
+    assert sum(len(length) * length.max() for length in lengths) < 1.1 * total
+
+
+def test_one_long_history_among_short_ones_leaves_no_batch_empty():
+    steps = steps_of([list(range(12)), [1], [2], [3]], 12, batch_size=2)
+    batches = list(steps.batches(0, np.random.default_rng(0)))
+    assert len(batches) == steps.num_batches == 1
+    assert torch.isfinite(steps.loss(batches[0]))
+
+
+def test_the_sampled_softmax_is_the_full_one_where_all_items_are_drawn_but_one_corrected_for_its_chance():
+    rows = [[0, 1, 2, 3], [3, 2, 5], [4, 0, 5, 1]]
+    full, all_drawn = (steps_of(rows, 6, loss=loss) for loss in (Softmax(), Softmax(num_negatives=6)))
+    batch = next(iter(full.batches(0, np.random.default_rng(0))))
+    values = []
+    for steps in (full, all_drawn):
+        torch.manual_seed(0)
+        values.append(steps.loss(batch))
+    assert values[0].item() == values[1].item()
+    some = steps_of(rows, 6, loss=Softmax(num_negatives=2))
+    torch.manual_seed(0)
+    assert some.loss(batch).item() != values[0].item()
+
+
+@pytest.mark.parametrize("loss", [Softmax(num_negatives=10), Softmax(similarity="cosine", temperature=0.2),
+                                  Softmax(label_smoothing=0.1), Bce(), Bpr(), Mse(similarity="cosine")],
+                         ids=lambda loss: f"{loss.kind}-{loss.similarity}")
+def test_every_loss_learns_more_than_popularity(shop, loss):
+    value = shop.context().validation
+    popularity = value(shop.fit(shop.recipe(Popularity())).score)
+    assert value(shop.fit(shop.recipe(SMALL, loss=loss, optim=LONGER)).score) > popularity + 0.05
+
+
+def test_order_is_learned(shop):
+    """Everybody goes on from item n to n + 1: after a history the next is foretold, which no bag of items can."""
+    rng = np.random.default_rng(0)
+    rows = [[(start + n) % 20 for n in range(6)] for start in rng.integers(20, size=200)]
+    data = shop.data.training("train")
+    part = histories(rows, len(data.items))
+    users = replace(data.users, ids=np.array([f"u{n}" for n in range(200)], object))
+    head = build(shop.recipe(IDS, optim=AdamW(epochs=30, batch_size=256, learning_rate=0.02)))
+    head.fit(replace(data, users=users, interactions=part), shop.context(validation=None))
+    queries = shop.new([[str(data.items.ids[n]) for n in (3, 4, 5)], [str(data.items.ids[n]) for n in (5, 4, 3)]])
+    scores = head.score(queries)
+    assert scores[0].argmax().item() == 6
+    assert scores[1].argmax().item() == 4
+
+
+def test_a_cold_item_is_found_by_its_text(shop):
+    """Items c0 to c3 are in no history; users who love a genre are to be shown the one of that genre."""
+    head = shop.fit(shop.recipe(replace(SMALL, id_dropout=0.5), optim=LONGER))
+    cold = np.flatnonzero([key.startswith("c") for key in shop.data.items.ids])
+    assert np.abs(head.state()["model.item_ids.weight"][cold]).max() == 0
+    queries = shop.new([[f"i{n}" for n in range(genre, 40, 4)][:8] for genre in range(4)])
+    scores = head.score(queries)[:, torch.from_numpy(cold)]
+    ranks = [(scores[genre] > scores[genre, genre]).sum().item() for genre in range(4)]
+    assert np.mean(ranks) < 1.0  # Chance is 1.5.
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits(shop, tmp_path):
+    optim = AdamW(epochs=2, batch_size=64, learning_rate=0.01, checkpoint_every=3)
+    recipe = shop.recipe(SMALL, loss=Softmax(num_negatives=10), optim=optim)
+    whole = shop.fit(recipe, folder=tmp_path / "whole").state()
+
+    def stopping(event, **values):
+        if event == "step" and values["step"] == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shop.fit(recipe, folder=tmp_path / "stopped", log=stopping)
+    again = shop.fit(recipe, folder=tmp_path / "stopped", resumed=True).state()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
+
+
+def test_hard_negatives_are_never_items_that_the_user_knows(shop, tmp_path):
+    save_recommender(tmp_path / "model", shop.fit(shop.recipe(Ease(l2=20))), shop.data, ("train",), {"metrics": {}})
+    settings = HardNegatives(model=str(tmp_path / "model"), num=3, from_rank=2, to_rank=9)
+    data = shop.data.training("train")
+    mined = mine(settings, data, shop.context())
+    assert mined.shape == (60, 8)
+    assert (mined >= 0).mean() > 0.9
+    known = data.interactions.matrix.toarray()
+    assert not any(known[user, item] for user in range(60) for item in mined[user] if item >= 0)
+    for head in (SMALL, TwoTower(embedding_size=16)):
+        recipe = shop.recipe(head, loss=Softmax(num_negatives=5, hard_negatives=settings), optim=AdamW(epochs=1))
+        with_hard, without = (shop.fit(r).state() for r in (recipe, replace(recipe, loss=Softmax(num_negatives=5))))
+        assert any((with_hard[name] != without[name]).any() for name in without)
+
+
+def test_hard_negatives_of_a_model_of_other_data_or_of_the_answers_are_refused(shop, tmp_path):
+    head = shop.fit(shop.recipe(Popularity()))
+    save_recommender(tmp_path / "taught", head, shop.data, ("train", "valid"), {"metrics": {}})
+    data = shop.data.training("train")
+    with pytest.raises(ConfigError, match="fitted on valid too"):
+        mine(HardNegatives(model=str(tmp_path / "taught")), data, shop.context())
+    renamed = replace(data, items=replace(data.items, ids=data.items.ids[::-1]))
+    with pytest.raises(DataError, match="has other items than this data"):
+        mine(HardNegatives(model=str(tmp_path / "taught")), renamed, shop.context())
+    assert mine(HardNegatives(), data, shop.context()).shape == (60, 0)
+
+
+@pytest.mark.parametrize(("head", "loss", "said"), [
+    (SMALL, Softmax(temperature=0.2), "loss.temperature=0.2: has no effect on head=sequential without"),
+    (SMALL, Softmax(popularity_correction=0.5), "loss.popularity_correction=0.5"),
+    (SMALL, Softmax(hard_negatives=HardNegatives(model="m")), "loss.hard_negatives.model=m: has no effect"),
+    (SMALL, Bce(scale=3.0), "loss.scale=3.0"),
+    (TwoTower(), Softmax(similarity="dot", learn_temperature=False), "loss.learn_temperature=False: has no effect"),
+    (SMALL, Softmax(num_negatives=9, hard_negatives=HardNegatives(model="m")), None),
+    (TwoTower(), Softmax(label_smoothing=0.1, num_negatives=4, learn_temperature=False), None)])
+def test_a_setting_of_the_loss_without_effect_is_named(head, loss, said):
+    problems = list(head.problems_with(loss))
+    assert len(problems) == (said is not None)
+    assert all(said in problem for problem in problems)
+
+
+def test_a_sparse_history_of_a_query_is_read_newest_last():
+    part = histories([[3, 1, 2]], 5)
+    assert isinstance(part.matrix, sp.csr_array)
+    laid = sequences(part.matrix, np.array([0]), np.array([1]), np.array([3]))
+    assert laid.inputs.tolist() == [3, 1, 2]
