@@ -156,7 +156,7 @@ class _Loop:
         for what, number in (("loss", loss_value), ("gradient's norm", gradient_norm)):
             if not math.isfinite(number):
                 raise DivergedError(f"{self.surroundings.title}: the {what} is {number} at step {progress.step + 1}; "
-                                    f"lower optim.learning_rate={settings.learning_rate} (and "
+                                    f"lower optim.learning_rate={self._peak()} (and "
                                     f"optim.encoder_learning_rate) or raise optim.warmup_share. Nothing was published")
         self.optimizer.step()
         progress.step, progress.position = progress.step + 1, progress.position + len(batches)
@@ -189,12 +189,17 @@ class _Loop:
         progress = self.progress
         if not math.isfinite(value):
             raise DivergedError(f"{self.surroundings.title}: the validation value is {value} after epoch "
-                                f"{progress.epoch + 1}; lower optim.learning_rate={self.settings.learning_rate}. "
+                                f"{progress.epoch + 1}; lower optim.learning_rate={self._peak()}. "
                                 f"Nothing was published")
         if not progress.values or value > progress.values[progress.best_epoch - 1]:
             progress.best_epoch = progress.epoch + 1
             self.weights.best = {name: p.detach().clone() for name, p in self.parameters.items()}
         progress.values.append(value)
+
+    def _peak(self) -> float:
+        """Return the learning rate that was given, or the highest of those that usually suit."""
+        given = self.settings.learning_rate
+        return max(group["peak"] for group in self.optimizer.param_groups) if given is None else given
 
     def _exhausted(self) -> bool:
         """Return whether the last `patience` validations brought nothing."""
