@@ -8,6 +8,7 @@ TORCH = "torch==2.13.0"
 PEERS = {
     "implicit": [["implicit==0.7.3", "numpy==2.4.*", "scipy==1.17.*"]],
     "lenskit": [[TORCH], ["lenskit==2025.8.1"]],
+    "rectools": [[TORCH], ["rectools==0.19.0", "pytorch-lightning==2.6.6"]],
     # RecBole pins what no longer installs, so it comes without its dependencies and these are given.
     "recbole": [[TORCH], ["numpy==1.26.4", "pandas==2.1.4", "scipy==1.12.0", "pyyaml", "colorama", "colorlog",
                           "tabulate", "tqdm", "scikit-learn", "psutil", "tensorboard", "thop", "texttable", "plotly"],

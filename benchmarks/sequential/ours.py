@@ -1,0 +1,48 @@
+"""What benchmarks/sequential/run.py measures of llmrec, in CPU seconds of one thread; prints one JSON object.
+
+    python ours.py <prepared> <epochs> <embedding size> <length>
+
+Fitted on train and valid together, as the peer is, with ids alone; the test items are read once, after the last epoch.
+"""
+
+import json
+import sys
+import time
+
+import torch
+
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.metrics.ranking import ranking_metrics
+from llmrec_cli.scoring.heldout import held_out
+from llmrec_cli.scoring.scorer import hits, recommend_lists
+from llmrec_cli.scoring.topk import item_hash_ranks
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.sequential import Sequential
+from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.optim import AdamW
+
+
+def main() -> None:
+    """Fit, recommend, measure."""
+    torch.set_num_threads(1)
+    data, epochs, size, length = read_prepared(sys.argv[1]), *map(int, sys.argv[2:5])
+    settings = Sequential(embedding_size=size, max_length=length, text_scale=0.0, id_dropout=0.0)
+    # The batch size and the learning rate were chosen on validation.
+    optim = AdamW(epochs=epochs, batch_size=1024, learning_rate=0.002)
+    head = build(Recipe(head=settings, loss=Softmax(), optim=optim))
+    started = time.process_time()
+    head.fit(data.training("train", "valid"), Context(torch.device("cpu"), seed=1))
+    fitted = time.process_time() - started
+    known = data.part("train", "valid").matrix
+    task = held_out(data, "test", data.users, data.items, known, True)
+    started = time.process_time()
+    lists = recommend_lists(head.score, task.queries, 10, item_hash_ranks(data.items.ids))
+    recommended = time.process_time() - started
+    found = ranking_metrics(hits(lists.items_QK, task.relevant_QN), task.relevant_QN.indptr[1:]
+                            - task.relevant_QN.indptr[:-1], [10])
+    print(json.dumps({"epoch": fitted / epochs, "recommend": recommended, "ndcg@10": float(found["ndcg@10"].mean())}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The sequential head beside RecTools' SASRec on MovieLens-1M, leave-last-out: CPU seconds of one thread, and ndcg@10.
+
+    python benchmarks/sequential/run.py [folder] [epochs]
+
+Makes RecTools' environment in `folder` (default .peers), prepares the data there, and runs ours and theirs in turn:
+two layers, two heads, 64 numbers, the newest 50 items, no text, fitted on train and valid, every item ranked.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "heads"))
+
+from environments import python_of  # noqa: E402
+
+ONE = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+SHAPE = ("64", "50")
+
+
+def main() -> None:
+    """Measure and print."""
+    folder = Path(sys.argv[1] if sys.argv[1:] else ".peers").resolve()
+    epochs = sys.argv[2] if sys.argv[2:] else "8"
+    folder.mkdir(parents=True, exist_ok=True)
+    theirs = str(python_of("rectools", folder))
+    prepared, exported = folder / "movielens_1m_last", folder / "movielens_1m_last.npz"
+    if not prepared.exists():
+        subprocess.run([Path(sys.executable).with_name("llmrec"), "prepare", "experiment=movielens_1m_last",
+                        f"output={prepared}"], check=True, cwd=folder)
+    if not exported.exists():
+        subprocess.run([sys.executable, HERE.parent / "heads" / "export.py", prepared, exported], check=True)
+    mine = told(sys.executable, "ours.py", prepared, epochs)
+    peer = told(theirs, "peer_rectools.py", exported, epochs)
+    for who, found in (("sequential", mine), ("RecTools SASRec", peer)):
+        print(f"{who:16} {found['epoch']:6.2f} s an epoch, lists of 10 {found['recommend']:.2f} s, after {epochs} "
+              f"epochs ndcg@10 {found['ndcg@10']:.4f}")
+    print(f"an epoch, ratio {mine['epoch'] / peer['epoch']:.2f}, asked 0.5")
+
+
+def told(python: str, script: str, data: Path, epochs: str) -> dict[str, Any]:
+    """Return what a script prints as JSON on its last line."""
+    done = subprocess.run([python, HERE / script, data, epochs, *SHAPE], env=ONE, capture_output=True, text=True,
+                          check=False)
+    if done.returncode:
+        sys.exit(f"{script}: exit code {done.returncode}\n{done.stderr}")
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    main()
