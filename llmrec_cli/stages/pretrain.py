@@ -7,14 +7,14 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.layers import find_layers
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.run_dir import PREPARED, RunDir, write_json
+from llmrec_cli.run_dir import PREPARED, RunDir, require_room, write_json
 from llmrec_cli.scoring import processes
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import Scratch, TransformerSettings
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.stages.pretrained import Outcome, metrics_of, show, write_report
 from llmrec_cli.stages.resuming import same_data
-from llmrec_cli.training.checkpoint import remove_checkpoints
+from llmrec_cli.training.checkpoint import remove_checkpoints, size_of
 from llmrec_cli.training.clm import causal_language_modelling
 from llmrec_cli.training.contrastive import contrastive
 from llmrec_cli.training.loop import Length, Surroundings, train
@@ -41,6 +41,8 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
 
     training = data.training("train")
     task = OBJECTIVES[cfg.objective.kind](cfg.objective, cfg.encoder, training, cfg.seed, device)
+    # Before anything that takes minutes.
+    require_room(run_dir.checkpoints, 2 * size_of(task.model, 1 + int(cfg.optim.ema > 0)), "twice a checkpoint")
     probe = build_probe(training, cfg.objective.holdout_share, cfg.seed)
     before, asked_before = task.held_out.measure(cfg.seed), ask(probe, task.encoder) if probe else None
 

@@ -1,0 +1,46 @@
+"""A head whose encoder runs out of memory lets it run fewer texts at a time; its steps stay as they were (54)."""
+
+import pytest
+import torch
+
+from llmrec_cli.encoders.text_encoder import TextEncoder
+from llmrec_cli.errors import ResourceError
+from llmrec_cli.heads.base import build
+from llmrec_cli.settings.head import TwoTower
+from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import Lora
+
+UPPER = TextEncoder._upper
+
+
+def fit(shop, monkeypatch, most_tokens):
+    """Return the losses and the log of a fit whose encoder has room for so many tokens at a time when training."""
+    def short(self, hidden, mask):
+        if torch.is_grad_enabled() and mask.numel() > most_tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return UPPER(self, hidden, mask)
+
+    monkeypatch.setattr(TextEncoder, "_upper", short)
+    events = []
+    recipe = shop.recipe(TwoTower(embedding_size=8, dropout=0.0), peft=Lora(rank=2, num_layers=1, dropout=0.0),
+                         loss=Softmax(), optim=AdamW(epochs=2, batch_size=128, learning_rate=0.02))
+    head = build(recipe)
+    # Dropout draws for each bucket of texts anew.
+    monkeypatch.setattr(TextEncoder, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+    head.fit(shop.data.training("train"), shop.context(
+        validation=None, log=lambda event, **values: events.append((event, values))))
+    return [values["loss"] for event, values in events if event == "step"], dict(events)
+
+
+def test_54_the_encoder_of_a_head_runs_fewer_texts_at_a_time_and_the_losses_stay(shop, monkeypatch):
+    expected, told = fit(shop, monkeypatch, 10**9)
+    assert "out_of_memory" not in told
+    found, told = fit(shop, monkeypatch, 100)
+    assert told["out_of_memory"]["shrunk"] >= 3
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_54_where_not_one_text_fits_the_fit_ends_with_a_resource_error(shop, monkeypatch):
+    with pytest.raises(ResourceError, match="two_tower: out of memory at step 1"):
+        fit(shop, monkeypatch, 1)
