@@ -82,7 +82,7 @@ def _wandb(settings: Wandb, run_dir: RunDir) -> Any:
     from accelerate.tracking import WandBTracker
 
     # What is written beside the curves says nothing of the machine, its user or the repository.
-    quiet = wandb.Settings(mode="offline", console="off", silent=True, disable_git=True, save_code=False,
+    quiet = wandb.Settings(mode="offline", console="off", silent=True, disable_git=True, save_code=False, host="-",
                            x_disable_meta=True, x_disable_machine_info=True, x_disable_stats=True)
     return WandBTracker(settings.project, dir=str(run_dir.path), name=run_dir.path.name, settings=quiet)
 

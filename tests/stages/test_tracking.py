@@ -67,14 +67,16 @@ def test_mlflow_has_the_curves_of_a_run_in_its_own_directory(llmrec, tiny_prepar
     assert sorted(os.listdir()) == ["run", "runs"]
 
 
-def test_wandb_writes_its_run_offline_and_says_nothing_of_the_machine(llmrec, tiny_prepared):
-    pytest.importorskip("wandb")
+def test_wandb_writes_its_run_offline_and_says_nothing_of_the_machine(llmrec, tiny_prepared, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setattr("socket.gethostname", lambda: "name-of-the-machine")
     done = llmrec("finetune", f"prepared={tiny_prepared}", *TRAINED, "tracker=wandb", "run_dir=run")
     assert done.code == 0, done.err
+    wandb.teardown()  # What a process does at its end: the file is whole then.
     (written,) = [os.path.join(folder, name) for folder, _, names in os.walk("run/wandb") for name in names
                   if name.endswith(".wandb")]
     with open(written, "rb") as stream:
         content = stream.read()
     assert b"validation/value" in content
-    assert os.uname().nodename.encode() not in content
+    assert b"name-of-the-machine" not in content
     assert sorted(os.listdir()) == ["run", "runs"]
