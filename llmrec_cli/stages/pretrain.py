@@ -6,6 +6,7 @@ from collections.abc import Callable
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.layers import find_layers
+from llmrec_cli.encoders.model_card import Training
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import PREPARED, RunDir, require_room, write_json
 from llmrec_cli.scoring import processes
@@ -64,7 +65,8 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
 
     after, asked_after = task.held_out.measure(cfg.seed), ask(probe, task.encoder) if probe else None
     outcome = Outcome(task, trained, before, after, probe, asked_before, asked_after)
-    task.encoder.save_pretrained(run_dir.encoder)
+    told = f"the texts of {data.manifest['name']}, {len(data.items):,} items"
+    task.encoder.save_pretrained(run_dir.encoder, Training(cfg.objective.kind, told))
     metrics = metrics_of(outcome, cfg)
     write_json(run_dir.file("metrics.json"), metrics)
     seconds = round(time.monotonic() - started, 1)
