@@ -15,6 +15,7 @@ from llmrec_cli.settings.encoder import HuggingFace, Pretrained, Scratch, TfIdf
 from llmrec_cli.settings.objective import CausalLanguageModel, Contrastive, MaskedLanguageModel, NextSentence
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import PrepareConfig, PretrainConfig
+from llmrec_cli.settings.tracker import NoTracker
 from llmrec_cli.stages import prepare, pretrain
 from tests.tiny import write_tiny
 from tests.tiny_models import save_tiny
@@ -55,7 +56,7 @@ def config(prepared, encoder=SCRATCH, optim=None, **changed):
     optim = optim or AdamW(epochs=2, batch_size=16, learning_rate=3e-3, checkpoint_every=2)
     objective = changed.pop("objective", MaskedLanguageModel(holdout_share=0.2))
     return PretrainConfig(prepared=str(prepared), encoder=encoder, objective=objective, optim=optim,
-                          **{"device": "cpu", **changed})
+                          **{"tracker": NoTracker(), "device": "cpu", **changed})
 
 
 def pretrained(prepared, folder, **changed):

@@ -7,12 +7,13 @@ from llmrec_cli.settings.encoder import Scratch
 from llmrec_cli.settings.objective import MaskedLanguageModel
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import PretrainConfig
+from llmrec_cli.settings.tracker import NoTracker
 from llmrec_cli.stages.pretrained import Outcome, metrics_of, show
 from llmrec_cli.training.loop import Trained
 from llmrec_cli.training.objective import Measure, Task
 from llmrec_cli.training.probe import Answers, Probe
 
-CONFIG = PretrainConfig(encoder=Scratch(), objective=MaskedLanguageModel(), optim=AdamW())
+CONFIG = PretrainConfig(encoder=Scratch(), objective=MaskedLanguageModel(), optim=AdamW(), tracker=NoTracker())
 PROBE = Probe("description", ["q"] * 40, ["a", "b"], np.zeros(40, np.int64), [np.zeros(0, np.int64)] * 40)
 
 
