@@ -172,10 +172,11 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
             # What is missing from a configuration is best seen in it: it is printed first.
             incomplete = error
     config.register_schemas()
+    runs: list[Path] = []
 
     def job(composed: Any) -> None:
         try:
-            run_stage(command, config.to_settings(command, composed, chosen), HydraConfig.get().job.num)
+            runs.append(run_stage(command, config.to_settings(command, composed, chosen), HydraConfig.get().job.num))
         except LlmrecError as error:
             print_error(error, debug="debug=true" in typed)
             # Hydra would swallow the exception's kind; SystemExit goes through it.
@@ -187,11 +188,15 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
     if incomplete is not None:
         sys.stdout.flush()
         raise incomplete
+    if command == "finetune" and len(runs) > 1 and processes.is_first():
+        from llmrec_cli.stages.comparison import print_comparison
+
+        print_comparison(runs)
     return 0
 
 
-def run_stage(command: str, settings: Any, job: int | None = None) -> None:
-    """Run a stage in a new run directory, which only the first of several processes has."""
+def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
+    """Run a stage in a new run directory, which only the first of several processes has, and return it."""
     import yaml
 
     from llmrec_cli.run_dir import CONFIG, LOCK, NoRunDir, RunDir, environment, lock, write_bytes, write_json
@@ -203,7 +208,7 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> None:
     if not processes.is_first():
         with suppress(processes.LeftToFirst):
             import_module(f"llmrec_cli.stages.{command}").run(settings, NoRunDir(Path(resume or os.devnull)))
-        return
+        return Path(os.devnull)
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
     with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):
         # Where the run is, is not its business: the folder may be moved, and is then gone on with from there.
@@ -216,6 +221,7 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> None:
             import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
         run_dir.log("finished", command=command)
     print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
+    return run_dir.path
 
 
 def tracked(settings: Any, run_dir: Any) -> AbstractContextManager[None]:

@@ -161,7 +161,8 @@ def _check_grammar(text: str, override: str) -> None:
 
 
 def unknown(group: str, choice: str, known: Sequence[str]) -> str:
-    return f"{group}={choice}: no such {group}{nearest(choice, known)}; choose one of {', '.join(known)}"
+    several = "; to run each of several values add --multirun" if "," in choice else ""
+    return f"{group}={choice}: no such {group}{nearest(choice, known)}; choose one of {', '.join(known)}{several}"
 
 
 def _literal(hints: Sequence[Any], value: str) -> str:

@@ -19,5 +19,11 @@ def fit(recipe: Recipe, data: TrainingData, context: Context, quiet: bool = Fals
     started = time.monotonic()
     taken = taken_by(lambda: head.fit(data, context))
     context.log("fitted", head=recipe.head.kind, seconds=round(time.monotonic() - started, 3), memory_stated=needed,
-                memory_taken=taken)
+                memory_taken=taken, trained_of_encoder=_trained_of_encoder(head))
     return head
+
+
+def _trained_of_encoder(head: Head) -> int:
+    """Return how many numbers were trained in the head's text encoder, or of the map behind it."""
+    texts = head.item_texts
+    return 0 if texts is None or not texts.trained else sum(p.numel() for p in texts.parameters() if p.requires_grad)

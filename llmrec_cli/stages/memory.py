@@ -40,12 +40,22 @@ def available_memory(device: torch.device) -> int:
 def taken_by(work: Callable[[], None]) -> int | None:
     """Do the work and return the bytes of memory that the process took for it at most, beyond what it held before.
 
-    None where an earlier peak of the process hides it.
+    None where an earlier peak of the process hides it: Linux forgets the peak when asked to, other systems do not.
     """
+    forgotten = _forget_peak()
     held, before = psutil.Process().memory_info().rss, _peak()
     work()
     after = _peak()
-    return after - held if after > before else None
+    return max(0, after - held) if forgotten or after > before else None
+
+
+def _forget_peak() -> bool:
+    """Let the peak be what is held now, and return whether the system can (proc(5), clear_refs)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
+    except OSError:
+        return False
+    return True
 
 
 def in_words(num_bytes: int) -> str:

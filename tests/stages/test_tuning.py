@@ -406,13 +406,13 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
 
 
 def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
-    """In a process of its own, where no earlier peak hides it: 64 MiB are taken and given back."""
+    """64 MiB are taken and given back, then next to nothing, behind the higher peak. Linux counts pages to within 1%."""
     code = ("import numpy as np; from llmrec_cli.stages.memory import taken_by; "
             "print(taken_by(lambda: np.ones(2**23).sum()), taken_by(lambda: np.ones(2**10).sum()))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = done.stdout.split()
-    assert 0.9 * 2**26 <= int(first) <= 1.3 * 2**26
-    assert second == "None"
+    assert 0.99 * 2**26 <= int(first) <= 1.05 * 2**26
+    assert int(second) < 2**20
     assert memory.available_memory(choose_device("cpu")) > 0
 
 

@@ -1,0 +1,41 @@
+"""two_tower, text alone, trained by the one loop; steps timed from its log."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from common import tell
+
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.settings.adversarial import NoAdversary
+from llmrec_cli.settings.encoder import MiniLM
+from llmrec_cli.settings.head import Recipe, TwoTower
+from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import PEFTS
+
+data = read_prepared(Path(sys.argv[1])).training("train")
+seconds, chosen = float(sys.argv[2]), json.loads(sys.argv[3])
+size = chosen["batch_size"] or len(data.interactions)
+extra = {"sampled_tokens": chosen["sampled_tokens"]} if "sampled_tokens" in chosen else {}
+peft = PEFTS[chosen["peft"]](**extra)
+recipe = Recipe(head=TwoTower(encoded_items=None, id_dropout=0.0), encoder=MiniLM(), peft=peft,
+                adversarial=NoAdversary(), loss=Softmax(),
+                optim=AdamW(batch_size=size, epochs=1000, precision=chosen.get("precision", "float32")))
+per_step = len(data.interactions) / -(-len(data.interactions) // size)
+times: list[float] = []
+
+
+def log(event: str, **values: object) -> None:
+    if event == "step":
+        times.append(time.process_time())
+        # The first step allocates; at least one more is measured.
+        if len(times) > 1 and times[-1] - times[0] > seconds:
+            tell(per_step * (len(times) - 1) / (times[-1] - times[0]), times[0])
+            sys.exit()
+
+
+build(recipe).fit(data, Context(torch.device("cpu"), 1, log=log))
