@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.scoring.rating import pair_scores
 from llmrec_cli.settings.head import Recipe
 
 if TYPE_CHECKING:
@@ -112,6 +114,10 @@ class Head(ABC):
     def score_text(self, texts: np.ndarray) -> "torch.Tensor":
         """Return float32 scores (num_texts, N) of all items for what is said in words."""
         raise NotImplementedError(f"{type(self).__name__} has no text encoder")
+
+    def score_pairs(self, queries: Queries, pairs_QN: sp.csr_array, block_size: int = 1024) -> np.ndarray:
+        """Return what `predicts` says of every entry of `pairs_QN`, in its order, float32 (num_pairs,)."""
+        return pair_scores(self.score, queries, pairs_QN, block_size=block_size)
 
     def chosen(self) -> Recipe:
         """Return the recipe with what validation chose filled in; fitting it needs no validation."""

@@ -27,6 +27,15 @@ def accuracy(logits_P: np.ndarray, liked_P: np.ndarray) -> float:
     return float(np.mean(correct(logits_P, liked_P)))
 
 
+def detected(logits_P: np.ndarray, liked_P: np.ndarray) -> dict[str, float]:
+    """Return precision, recall and F1 of the likes, where a logit above 0 foretells one; 0 where none is foretold."""
+    foretold, liked = logits_P > 0, liked_P.astype(bool)
+    right = float((foretold & liked).sum())
+    precision, recall = right / max(1, foretold.sum()), right / max(1, liked.sum())
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+    return {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
+
+
 def squared_errors(predicted_P: np.ndarray, values_P: np.ndarray) -> np.ndarray:
     """Return the squared error of each pair, float64 (P,)."""
     return (predicted_P.astype(np.float64) - values_P) ** 2

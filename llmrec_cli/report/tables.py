@@ -7,9 +7,10 @@ from llmrec_cli.report.content import Content
 
 METRICS = ("ndcg", "recall", "precision", "f1", "hit", "map", "mrr", "stratified_recall", "ips_recall", "coverage",
            "novelty", "tail_share", "diversity", "gini", "arp")
-WHOLE = ("auc", "gauc", "rmse", "mae", "logloss", "accuracy", "auc_pairs")
+WHOLE = ("auc", "gauc", "rmse", "mse", "mae", "logloss", "accuracy", "auc_pairs",
+         "precision_pairs", "recall_pairs", "f1_pairs", "likes_share")
 """Metrics without a list length."""
-ERRORS = ("rmse", "mae", "logloss")
+ERRORS = ("rmse", "mse", "mae", "logloss")
 """Metrics of which less is better."""
 SLICED = ("ndcg", "recall", "hit", "mrr")
 SLICES = {"item:head": "Items: most popular 5%", "item:mid": "Items: next 15%", "item:tail": "Items: other 80%",

@@ -4,7 +4,7 @@ Shapes: Q queries, K ranks, N items, A dimensions of an item's vector, C cutoffs
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
@@ -57,11 +57,13 @@ class Predicted:
     values : metric to its mean over the held-out pairs of each query, (Q,); of rmse the mean of the squares
     num_pairs_Q : how many pairs these are, which weigh the queries
     auc : AUC of all likes against all dislikes, NaN without
+    whole : what else belongs to all pairs together
     """
 
     values: dict[str, np.ndarray]
     num_pairs_Q: np.ndarray
     auc: float
+    whole: dict[str, float] = field(default_factory=dict)
 
 
 def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | None = None) -> Measured:
@@ -87,7 +89,7 @@ def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | N
     if predicted is not None:
         values |= predicted.values
         weights |= dict.fromkeys(predicted.values, predicted.num_pairs_Q.astype(np.float64))
-        whole["auc_pairs"] = predicted.auc
+        whole |= {"auc_pairs": predicted.auc, **predicted.whole}
     slices = sliced_metrics(lists, found_QK, task, values, how)
     return Measured(lists, found_QK, values, weights, whole, slices, how.num_resamples, how.seed)
 

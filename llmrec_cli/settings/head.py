@@ -11,6 +11,7 @@ from llmrec_cli.settings.heads.content import Content
 from llmrec_cli.settings.heads.ease import Ease
 from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
 from llmrec_cli.settings.heads.ials import Ials
+from llmrec_cli.settings.heads.interest import Interest
 from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neighbours import ItemKnn, UserKnn
@@ -118,4 +119,5 @@ class Recipe(Settings):
 
 HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
          "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
-         "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "fusion": Fusion}
+         "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "interest": Interest,
+         "fusion": Fusion}

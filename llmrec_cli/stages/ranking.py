@@ -18,11 +18,10 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Head
 from llmrec_cli.metrics.auc import binary_auc
-from llmrec_cli.metrics.rating import absolute_errors, correct, log_losses, squared_errors
+from llmrec_cli.metrics.rating import absolute_errors, correct, detected, log_losses, squared_errors
 from llmrec_cli.scoring.evaluation import Predicted
 from llmrec_cli.scoring.heldout import HeldOut, held_out
 from llmrec_cli.scoring.protocols import Protocol
-from llmrec_cli.scoring.rating import pair_scores
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.stages import EvaluateConfig
@@ -52,7 +51,7 @@ class Ranked:
         told = self.predicted
         if told is not None:
             told = Predicted({name: values[which] for name, values in told.values.items()}, told.num_pairs_Q[which],
-                             told.auc)
+                             told.auc, told.whole)
         return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed), predicted=told)
 
 
@@ -133,16 +132,21 @@ def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData,
     indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(queries)))])
     pairs = sp.csr_array((np.ones(len(order), np.float32), item_of_M[item[order]], indptr),
                          shape=(len(queries), queries.history.shape[1]))
-    scores_P = pair_scores(head.score, queries, pairs, block_size=cfg.block_size)
+    scores_P = head.score_pairs(queries, pairs, cfg.block_size)
     if head.predicts == "value":
-        off = {"rmse": squared_errors(scores_P, truth_P), "mae": absolute_errors(scores_P, truth_P)}
+        off = {"rmse": squared_errors(scores_P, truth_P), "mse": squared_errors(scores_P, truth_P),
+               "mae": absolute_errors(scores_P, truth_P)}
     else:
         off = {"logloss": log_losses(scores_P, truth_P > 0), "accuracy": correct(scores_P, truth_P > 0)}
     num_Q = np.diff(indptr)
     means = {name: np.divide(np.bincount(row, values, minlength=len(queries)), num_Q,
                              out=np.full(len(queries), np.nan), where=num_Q > 0) for name, values in off.items()}
     auc = binary_auc(scores_P, truth_P > 0) if dislikes is not None else float("nan")
-    return replace(ranked, predicted=Predicted(means, num_Q, auc))
+    whole = {}
+    if dislikes is not None:
+        found = detected(scores_P, truth_P > 0)
+        whole = {f"{name}_pairs": value for name, value in found.items()} | {"likes_share": float((truth_P > 0).mean())}
+    return replace(ranked, predicted=Predicted(means, num_Q, auc, whole))
 
 
 def gains(task: HeldOut, held: Interactions, user_Q: np.ndarray) -> sp.csr_array:

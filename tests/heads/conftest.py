@@ -18,13 +18,14 @@ from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.head import Content, Ease, Fusion, Ials, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
 from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
 from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.heads.interest import Interest
 from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neural_cf import NeuralCf
 from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.loss import Bce, Bpr, Distillation, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, Lora
+from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, Lora, TopLayers
 from llmrec_cli.stages.recommend import widened
 
 CPU = torch.device("cpu")
@@ -115,13 +116,15 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
                                      peft=EmbeddingAdapter(rank=4)),
         "item_similarity": shop.recipe(ItemSimilarity(features=features, recency=0.9)),
         "two_tower_adapter": shop.recipe(TwoTower(embedding_size=16, dropout=0.1), peft=EmbeddingAdapter(rank=4)),
+        "interest": shop.recipe(Interest(candidates="ease", rerank=50, history_items=3), loss=Bce(),
+                                peft=TopLayers(num_layers=1), optim=AdamW(epochs=1, batch_size=64)),
         "fusion": shop.recipe(Fusion(members=members)),
         "fusion_raw": shop.recipe(Fusion(members=members, normalise="raw",
                                          weights={"ease": 1.0, "near": 0.5, "tower": 0.1})),
     }
 
 
-NAMES = ("ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf",
+NAMES = ("interest", "ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf",
          "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora", "sequential",
          "sequential_ids", "sequential_lora",
          "content", "content_tuned", "item_similarity", "two_tower_adapter", "fusion",

@@ -1,0 +1,46 @@
+"""Interest: a user's text and an item's text, read together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.loss import Bce, Mse
+
+CANDIDATES = ("popularity", "item_knn", "user_knn", "ease")
+
+
+@dataclass
+class Interest(HeadSettings):
+    """A pair of texts through the encoder to the probability of a like, or with loss=mse to a value.
+
+    Learned are likes against dislikes where the data has them (dataset.feedback=explicit), else interactions against
+    items drawn at random; with loss=mse the values, where they differ.
+    """
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.interest.Interest"
+    losses: ClassVar[tuple[str, ...]] = ("bce", "mse")
+    kind: str = "interest"
+    candidates: str = "item_knn"
+    """popularity | item_knn | user_knn | ease: whose lists are put in a new order; reading all pairs would cost too
+    much. A query in words is answered from all items."""
+    rerank: int = 50
+    """Items at the top of a list that are read and put in a new order, at least 1; the others stay below them."""
+    history_items: int = 8
+    """Newest items of a history whose titles are read as the user's text, at least 1."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("candidates", among=CANDIDATES)
+        yield from self.check("rerank", "history_items", least=1)
+
+    def uses(self) -> set[str]:
+        return {"encoder", "peft", "adversarial", "loss", "optim"}
+
+    def problems_with(self, loss: Any) -> Iterator[str]:
+        without = "has no effect on head=interest, which reads pairs of texts; leave it out"
+        if loss.similarity != "auto":
+            yield f"loss.similarity={loss.similarity}: {without}"
+        if isinstance(loss, Bce | Mse) and loss.num_negatives != type(loss).num_negatives:
+            yield f"loss.num_negatives={loss.num_negatives}: {without}; one item is drawn for each interaction"
+        if isinstance(loss, Bce) and loss.scale != Bce.scale:
+            yield f"loss.scale={loss.scale}: {without}"

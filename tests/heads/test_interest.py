@@ -1,0 +1,119 @@
+"""Interest: what is read of a pair of texts, what is learned of it, and how it puts candidates in a new order."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn import metrics as oracle
+
+from llmrec_cli.config import compose
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.interest_pairs import Pairs
+from llmrec_cli.metrics.rating import detected
+from llmrec_cli.settings.adversarial import Fgm, NoAdversary
+from llmrec_cli.settings.encoder import HuggingFace
+from llmrec_cli.settings.head import Interest, Recipe
+from llmrec_cli.settings.loss import Bce, Mse
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import Frozen
+from tests.heads.by_hand import entities, queries
+
+WORDS = ("robot moon", "love letter", "robot desert", "love Paris", "robot 1994", "love night")
+
+
+def opinions(values=None):
+    """Return data of 12 users who like what is about robots (even items) and dislike love."""
+    user, item = np.repeat(np.arange(12), 6), np.tile(np.arange(6), 12)
+    value = np.where(item % 2 == 0, 5, 1).astype(np.float32) if values is None else values
+    everything = Interactions(user, item, value, np.arange(len(user)), 12, 6)
+    named = np.array(WORDS, object)
+    items = Entities(np.array([f"i{n}" for n in range(6)], object), named, named, sp.csr_array((6, 0)), [])
+    likes = item % 2 == 0
+    return TrainingData(entities(12, kind="u"), items, everything.rows(likes), everything.rows(~likes))
+
+
+def fitted(tiny_encoder, data, loss, **recipe):
+    usual = {"encoder": HuggingFace(path=str(tiny_encoder), max_length=24), "peft": Frozen(),
+             "adversarial": NoAdversary(), "optim": AdamW(epochs=40, batch_size=24, learning_rate=0.1)}
+    head = build(Recipe(head=Interest(candidates="popularity", rerank=3, history_items=2), loss=loss,
+                        **(usual | recipe)))
+    head.fit(data, Context(torch.device("cpu"), 1))
+    return head
+
+
+EVERYTHING = sp.csr_array(np.ones((1, 6), np.float32))
+
+
+def test_likes_are_told_from_dislikes_by_what_the_item_says(tiny_encoder):
+    head = fitted(tiny_encoder, opinions(), Bce())
+    assert head.predicts == "logit"
+    logits = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
+    assert logits[::2].min() > 0 > logits[1::2].mean()
+    probabilities = head.score_text(np.array(["robot"], object))
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    assert probabilities.shape == (1, 6)
+
+
+def test_values_are_predicted_in_their_own_units(tiny_encoder):
+    head = fitted(tiny_encoder, opinions(), Mse())
+    assert head.predicts == "value"
+    values = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
+    assert values[::2].mean() > values[1::2].mean() + 1.5
+
+
+def test_the_candidates_at_the_top_are_reordered_and_the_rest_stay_below_in_their_order(tiny_encoder):
+    head = fitted(tiny_encoder, opinions(), Bce(), adversarial=Fgm())
+    asked = queries(np.array([[1, 0, 0, 0, 0, 0]]))
+    scores, below = head.score(asked)[0], head.candidates.score(asked)[0]
+    read = torch.from_numpy(head.score_pairs(asked, EVERYTHING)).sigmoid()
+    top = scores >= 0
+    assert top.sum() == 3
+    assert not top[0]  # What the history names is not read.
+    torch.testing.assert_close(scores[top], read[top])
+    assert (scores[~top] < -1).all()
+    assert torch.equal(scores[~top].argsort(stable=True), below[~top].argsort(stable=True))
+
+
+def test_the_item_that_is_asked_about_and_its_label_are_in_no_users_text(tiny_encoder):
+    head = fitted(tiny_encoder, opinions(), Bce(), optim=AdamW(epochs=1, batch_size=24))
+    history = sp.csr_array(opinions().interactions.matrix)
+    assert head._user_text(history, 0) == "robot 1994; robot desert"
+    assert head._user_text(history, 0, without=4) == "robot desert; robot moon"
+
+
+def test_where_nobody_dislikes_as_many_items_are_drawn_that_a_user_does_not_know():
+    data = opinions()
+    pairs = Pairs(TrainingData(data.users, data.items, data.interactions), "choice", 10)
+    matrix = data.interactions.matrix.toarray() > 0
+    batches = list(pairs.batches(0, np.random.default_rng(0)))
+    assert len(batches) == pairs.num_batches == 4
+    for batch in batches:
+        assert (matrix[batch.user, batch.item] == (batch.target > 0)).all()
+    assert sum((batch.target > 0).sum() for batch in batches) == 36
+    part = Pairs.parts(batches[0], 3)
+    assert sum(weight for _, weight in part) == pytest.approx(1)
+    assert np.array_equal(np.concatenate([one.item for one, _ in part]), batches[0].item)
+
+
+def test_precision_recall_and_f1_are_those_of_scikit_learn():
+    generator = np.random.default_rng(0)
+    logits, liked = generator.normal(size=200), generator.random(200) < 0.4
+    found = detected(logits, liked)
+    for name, of in (("precision", oracle.precision_score), ("recall", oracle.recall_score), ("f1", oracle.f1_score)):
+        assert found[name] == pytest.approx(of(liked, logits > 0))
+    assert detected(-np.ones(3), np.array([True, False, True])) == {"precision": 0, "recall": 0, "f1": 0}
+
+
+@pytest.mark.parametrize(("typed", "about"), [
+    (["loss=softmax"], "loss=softmax: head=interest cannot be trained by it"),
+    (["loss=bce", "loss.num_negatives=3"], "loss.num_negatives=3: has no effect"),
+    (["loss=bce", "head.rerank=0"], "head.rerank=0: must be at least 1"),
+    (["loss=bce", "head.candidates=mf"], "head.candidates=mf: choose one of")])
+def test_what_it_cannot_heed_is_refused(typed, about):
+    with pytest.raises(ConfigError) as caught:
+        compose("finetune", ["head=interest", *typed])
+    assert any(problem.startswith(about) for problem in caught.value.problems)
