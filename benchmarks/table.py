@@ -5,7 +5,8 @@
 `table` in configs/experiment/<experiment>.yaml says which models, splits and metrics; a further setting goes to every
 `prepare`, such as `dataset.links=<file>`. Everything runs through the command line, in `folder` (a temporary one by
 default), where what is there already is not run again. Each model is what its settings say, chosen on validation
-before; the test is read here. Intervals are over users: a user's differences are averaged over the splits first, since
+before; the test is read here. `table.against` names the model that the others are held against, or for each model its
+own. Intervals are over users: a user's differences are averaged over the splits first, since
 the same user in three splits is not three users. `table.evaluations`, {name: [evaluate settings]}, measures each model
 by several protocols.
 """
@@ -42,8 +43,8 @@ def main() -> None:
     for seed, output in prepared.items():
         if not output.exists():
             llmrec(folder, "prepare", f"experiment={experiment}", f"split.seed={seed}", f"output={output}", *given)
-    print(f"{experiment}: test, mean over splits {splits}; difference to {against} in {metrics[0]} with its 95% "
-          f"interval over users\n{'':28}" +
+    print(f"{experiment}: test, mean over splits {splits}; difference to {told_of(against)} in {metrics[0]} with its "
+          f"95% interval over users\n{'':28}" +
           "".join(f"{evaluation + ' ' + metric:>22}" for evaluation in evaluations for metric in metrics))
     values: dict[str, dict[str, dict[str, float]]] = {}
     for name, settings in table["models"].items():
@@ -54,9 +55,15 @@ def main() -> None:
                     for data in prepared.values()]
             values[name][evaluation] = per_user([run[0] for run in runs])
             shown += "".join(f"{np.mean([run[1][metric]['mean'] for run in runs]):22.4f}" for metric in metrics)
-            if against in values and name != against:
-                told += f"{difference(values[name][evaluation], values[against][evaluation]):28}"
+            rival = against if isinstance(against, str) else against.get(name, name)
+            if rival in values and name != rival:
+                told += f"{difference(values[name][evaluation], values[rival][evaluation]):28}"
         print(f"{name:28}{shown}   {told:{28 * len(evaluations)}}   {time.monotonic() - started:.0f} s", flush=True)
+
+
+def told_of(against: str | dict[str, str]) -> str:
+    """Return what models are held against, in words."""
+    return against if isinstance(against, str) else ", ".join(f"{theirs} ({ours})" for ours, theirs in against.items())
 
 
 def measured(folder: Path, experiment: str, prepared: Path, name: str, settings: list[str], evaluation: str,

@@ -101,6 +101,8 @@ def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
         members = {name: _member(builder, name, member, plain)
                    for name, member in head["members"].items() if member is not None}
         head["members"] = {name: member for name, member in members.items() if member is not None}
+    elif isinstance(head, dict) and "loss" not in chosen:
+        plain["loss"] = _fitting_loss(builder, str(head.get("kind")), plain.get("loss"), untouched_only=True)
     for recipe in (plain, *_recipes(head)):
         _complete_parts(recipe.get("encoder"))
     for each in _heads(head):
@@ -180,6 +182,8 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
             recipe[group] = _merged(_option(builder, group, str(given["kind"]), where), given)
         else:
             recipe[group] = _merged(top.get(group) or {}, given)
+    if member.get("loss") is None:
+        recipe["loss"] = _fitting_loss(builder, member["head"], recipe["loss"])
     inherited = (top.get("adversarial") or {}).get("kind", "none")
     if member.get("adversarial") is None and member["head"] in GROUPS["head"]:
         head: Any = GROUPS["head"][member["head"]]
@@ -187,6 +191,19 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
         if inherited not in head.adversaries:
             recipe["adversarial"] = _option(builder, "adversarial", "none", where)
     return recipe
+
+
+def _fitting_loss(builder: Builder, head: str, loss: Any, untouched_only: bool = False) -> Any:
+    """Return the loss that was not chosen for this head: as it is where it fits, else the head's usual one.
+
+    With `untouched_only` a loss with settings of its own stays, since somebody meant it.
+    """
+    losses: tuple[str, ...] = getattr(GROUPS["head"].get(head), "losses", ())
+    if not isinstance(loss, Mapping) or not losses or loss.get("kind") in losses:
+        return loss
+    if untouched_only and dict(loss) != _option(builder, "loss", str(loss.get("kind")), "loss"):
+        return loss
+    return _option(builder, "loss", losses[0], "loss")
 
 
 def _option(builder: Builder, group: str, name: str, where: str) -> dict[str, Any]:

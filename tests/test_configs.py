@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from llmrec_cli.config import compose
+from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Head, build
 from llmrec_cli.overrides import choices, configs_dir, groups_of
 from llmrec_cli.settings.base import to_plain
@@ -13,8 +14,12 @@ from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.stages import COMMANDS
 
+# Encoders that `pretrain`, the first command that has encoders, cannot train.
+WITHOUT_LAYERS = ("static", "tfidf", "lsa", "concat")
 # What an option needs beside its name.
-NEEDED = {"apr": ["head=mf"], "files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"],
+NEEDED = {"apr": ["head=mf"], "distillation": ["head=content", "head.features.tuned=true"],
+          **{name: ["head=item_similarity"] for name in WITHOUT_LAYERS},
+          "files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"],
           **{name: ["dataset.path=x"] for name in ("amazon_reviews", "mind", "mafengwo", "camra2011")}}
 OPTIONS = [(group, name) for group in GROUPS for name in choices(group)]
 
@@ -56,9 +61,9 @@ def test_every_command_composes_with_its_defaults(command):
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_to_its_dataclass_with_the_dataclass_defaults(group, name):
-    command = commands_of(group)[0]
+    command = "finetune" if name in WITHOUT_LAYERS else commands_of(group)[0]
     alone = [] if group == "head" else {"encoder": ["head=two_tower"], "peft": ["head=two_tower"]}.get(group, [])
-    typed = [f"{group}={name}", *NEEDED.get(name, []), *(alone if command == "finetune" else [])]
+    typed = [f"{group}={name}", *NEEDED.get(name, []), *(alone if command == "finetune" and name not in NEEDED else [])]
     built = getattr(compose(command, typed if command != "prepare" or group == "dataset" else
                             [*typed, *NEEDED["files"]]), group)
     content, schema = content_of(configs_dir() / group / f"{name}.yaml")
@@ -93,7 +98,22 @@ def test_every_experiment_composes_for_every_command(name):
     for command in COMMANDS:
         own = [text.partition("=")[0] for text in content.get(command, [])]
         more = [text for text in typed_for(command) if command != "prepare" or "dataset" not in own]
-        assert isinstance(compose(command, [f"experiment={name}", *more]), COMMANDS[command])
+        # Of several values, for --multirun, each is composed.
+        several = [text.partition("=") for text in content.get(command, []) if "," in text and "[" not in text]
+        each = [f"{key}={value}" for key, _, values in several if key in GROUPS for value in values.split(",")]
+        for one in [[typed] for typed in each] or [[]]:
+            assert isinstance(compose(command, [f"experiment={name}", *more, *one]), COMMANDS[command])
+
+
+def test_a_loss_that_nobody_chose_is_one_that_the_head_can_be_trained_by():
+    assert compose("finetune", ["head=interest"]).loss.kind == "bce"
+    assert compose("finetune", ["head=content", "head.features.tuned=true"]).loss.kind == "distillation"
+    fusion = compose("finetune", ["head.members.content={head: content, features: {tuned: true}}"])
+    assert fusion.head.members["content"].loss.kind == "distillation"
+    assert fusion.head.members["tower"].loss.kind == "softmax"
+    for typed in (["loss=bpr"], ["loss.temperature=0.2"]):
+        with pytest.raises(ConfigError, match="head=interest cannot be trained by it; choose one of bce, mse"):
+            compose("finetune", ["head=interest", *typed])
 
 
 TABLES = [(name, model, settings) for name in choices("experiment")

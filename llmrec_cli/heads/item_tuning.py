@@ -14,10 +14,11 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.cold_task import ColdTask, cold_task
-from llmrec_cli.heads.content_kernel import neighbour_weights
+from llmrec_cli.heads.content_choice import START
+from llmrec_cli.heads.content_kernel import kernel, neighbour_weights, ridge_factor
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.settings.base import to_plain
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import Content, Recipe
 from llmrec_cli.settings.loss import Distillation
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.checkpoint import trained_parameters
@@ -33,8 +34,8 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
 
     An epoch sees each item in training once as the item whose company is to be foretold, `optim.batch_size` of them a
     step, among all items in training. The encoder runs for the items of a step; of the others it is what it said last.
-    Validation ranks cold items by their nearest neighbours; those hidden for it are hidden from the training too. Where
-    no epoch beats the vectors as they came, these are kept.
+    Validation ranks cold items by their nearest neighbours, or by kernel ridge where the head does; those hidden for it
+    are hidden from the training too. Where no epoch beats the vectors as they came, these are kept.
     """
     if stop_after == 0:
         return 0
@@ -50,11 +51,13 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
                                     f"{group}.{key}": value for group, settings in to_plain(recipe).items()
                                     for key, value in settings.items() if group not in ("head", "optim")})
     model = torch.nn.ModuleDict({"texts": texts, "similarity": step.similarity})
-    before = None if task is None else _value(texts, task)
+    # What head=content is made of; the others look at near items.
+    by_kernel = isinstance(recipe.head, Content) and recipe.head.blend != 1
+    before = None if task is None else _value(texts, task, by_kernel)
     start = {name: parameter.detach().clone() for name, parameter in trained_parameters(texts).items()}
     texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
     trained = train(model, step.batches, step.loss, [*texts.rates(optim), (step.similarity, optim.rate())], optim,
-                    length, surroundings, None if task is None else lambda: _value(texts, task),
+                    length, surroundings, None if task is None else lambda: _value(texts, task, by_kernel),
                     after_step=texts.after_step, shrink=texts.shrink)
     kept = before is None or trained.best_value is None or trained.best_value > before
     context.log("texts", monitor="" if task is None else task.monitor, before=before, after=trained.best_value,
@@ -68,16 +71,19 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
 
 
 @torch.no_grad()
-def _value(texts: ItemTexts, task: ColdTask) -> float:
-    """Return how well cold items are ranked by their neighbours among the items in training."""
+def _value(texts: ItemTexts, task: ColdTask, by_kernel: bool) -> float:
+    """Return how well cold items are ranked by their neighbours among the items in training, or by kernel ridge."""
     texts.refresh()
     table_ND = texts.table
     trained, cold = (torch.from_numpy(which).to(table_ND.device)
                      for which in (task.trained_T, np.flatnonzero(task.cold_N)))
-    nobody = torch.full((len(cold),), -1, device=table_ND.device)
-    near_TC = neighbour_weights(table_ND[trained] @ table_ND[cold].T, NEIGHBOURS, EXPONENT, nobody)
+    cosine_TC = table_ND[trained] @ table_ND[cold].T
     history_QT = torch.from_numpy(task.queries.history[:, task.trained_T].toarray()).to(table_ND.device)
-    return task.value(history_QT @ near_TC)
+    if by_kernel:
+        factor_TT = ridge_factor(table_ND[trained] @ table_ND[trained].T, START["gamma"], START["l2"])
+        return task.value(torch.cholesky_solve(history_QT.T, factor_TT).T @ kernel(cosine_TC, START["gamma"]))
+    nobody = torch.full((len(cold),), -1, device=table_ND.device)
+    return task.value(history_QT @ neighbour_weights(cosine_TC, NEIGHBOURS, EXPONENT, nobody))
 
 
 class _Step:

@@ -41,7 +41,7 @@ def test_the_loss_falls_whatever_is_trained(shop, peft):
 
 def test_vectors_that_no_epoch_improves_stay_as_they_came(shop, monkeypatch):
     values = iter([0.5, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(item_tuning, "_value", lambda texts, task: next(values))
+    monkeypatch.setattr(item_tuning, "_value", lambda *_: next(values))
     head = shop.fit(tuned(shop, Lora(rank=2, num_layers=1)))
     plain = shop.fit(shop.recipe(Content(features=FeatureWeights(text=1.0))))
     np.testing.assert_allclose(head.text_vectors, plain.text_vectors, atol=1e-6)
@@ -50,7 +50,7 @@ def test_vectors_that_no_epoch_improves_stay_as_they_came(shop, monkeypatch):
 
 def test_a_refit_trains_for_as_long_as_validation_chose_and_asks_it_no_more(shop, monkeypatch):
     values = iter([0.1, 0.2, 0.5, 0.4])
-    monkeypatch.setattr(item_tuning, "_value", lambda texts, task: next(values))
+    monkeypatch.setattr(item_tuning, "_value", lambda *_: next(values))
     first = shop.fit(tuned(shop, EmbeddingAdapter(rank=4)))
     assert first.chosen().head.features.stop_after == 2
     monkeypatch.setattr(item_tuning, "_value", lambda *_: pytest.fail("asked validation"))

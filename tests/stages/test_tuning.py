@@ -406,7 +406,7 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
 
 
 def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
-    """64 MiB are taken and given back, then next to nothing, behind the higher peak. Linux counts pages to within 1%."""
+    """64 MiB are taken and given back, then next to nothing behind the higher peak; Linux counts to within 1%."""
     code = ("import numpy as np; from llmrec_cli.stages.memory import taken_by; "
             "print(taken_by(lambda: np.ones(2**23).sum()), taken_by(lambda: np.ones(2**10).sum()))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
