@@ -89,6 +89,16 @@ class ItemFeatures:
         self.sparse_NF = sp.csr_array(sp.vstack([self.sparse_NF, sparse], format="csr"))
         return dense, sparse
 
+    def reread(self, texts: np.ndarray) -> None:
+        """Take other texts (N,) for the items: their vectors and words change, what else is known stays."""
+        if self.text is not None:
+            self.text.reread(texts)
+            self.dense_ND = self._dense(len(texts), self.text_vectors)
+        if self.weights.words > 0:
+            words = _unit(self.words.matrix(texts)) * np.float32(self.weights.words)
+            rest = self.sparse_NF[:, words.shape[1]:]
+            self.sparse_NF = sp.csr_array(sp.hstack([words, rest], format="csr", dtype=np.float32))
+
     def state(self) -> dict[str, np.ndarray]:
         """Return all that was learned, by name."""
         sparse = self.sparse_NF

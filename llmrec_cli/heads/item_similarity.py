@@ -40,6 +40,17 @@ class ItemSimilarity(Head):
         return self.settings.features.text > 0
 
     @property
+    def rereads(self) -> bool:
+        """Always: nothing but what is said of items is known of them."""
+        return True
+
+    def reread(self, texts: np.ndarray) -> None:
+        """Make the vectors of all items from other texts (N,)."""
+        assert self.features is not None
+        self.features.reread(texts)
+        self._unify()
+
+    @property
     def item_texts(self) -> ItemTexts | None:
         """The items' texts where text has a weight."""
         return None if self.features is None else self.features.text

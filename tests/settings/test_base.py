@@ -71,7 +71,7 @@ def test_every_problem_is_collected_under_its_path():
     assert found == [
         "head.droput: unknown key (did you mean 'dropout'?)", "head.embedding_size=x: expected a whole number",
         "head.dropout=2.0: must be at most 0.99", "optim.epochs=0: must be at least 1",
-        "loss.kind=softmx: no such loss (did you mean 'softmax'?); choose one of softmax, bpr, bce, mse",
+        "loss.kind=softmx: no such loss (did you mean 'softmax'?); choose one of softmax, bpr, bce, mse, distillation",
         "peft=3: expected one option of the group 'peft' with its kind", "x: unknown key"]
 
 
@@ -111,7 +111,8 @@ def test_what_is_missing_says_how_to_give_it():
 
 def test_defaults_are_plain_and_leave_groups_out():
     assert defaults(TwoTower)["encoded_items"] == 128
-    assert defaults(Ease)["features"] == {"text": 0.0, "words": 0.0, "attributes": 0.0, "knowledge": 0.0}
+    assert defaults(Ease)["features"] == {"text": 0.0, "words": 0.0, "attributes": 0.0, "knowledge": 0.0,
+                                          "tuned": False, "stop_after": None}
     assert "head" not in defaults(FinetuneConfig)
 
 

@@ -1,0 +1,53 @@
+"""Items like those in the history."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llmrec_cli.settings.head import ItemSimilarity
+from llmrec_cli.settings.heads.features import FeatureWeights
+from tests.heads.by_hand import fit, queries, training
+
+# Items: (a, b), (a), (b), none. Cosines of the first with the others: .7071, .7071, 0; of the second and third 0.
+ATTRIBUTES = np.array([[1, 1], [1, 0], [0, 1], [0, 0]])
+
+
+def head_of(**changed):
+    return fit(ItemSimilarity(**({"features": FeatureWeights(attributes=1.0)} | changed)),
+               training(np.ones((2, 4)), ATTRIBUTES))
+
+
+def test_scores_are_sums_of_cosines_to_the_power():
+    half = 0.5**0.5
+    scores = head_of(exponent=2.0).score(queries(np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]])))
+    np.testing.assert_allclose(scores, [[1, 0.5, 0.5, 0], [1, 1, 1, 0], [0, 0, 0, 0]], atol=1e-6)
+    linear = head_of(exponent=1.0).score(queries(np.array([[0, 1, 1, 0]])))
+    np.testing.assert_allclose(linear, [[2 * half, 1, 1, 0]], atol=1e-6)
+
+
+def test_what_came_last_counts_most():
+    asked = queries(np.array([[0, 1, 1, 0]]))  # item 1, then item 2
+    scores = head_of(exponent=1.0, recency=0.5).score(asked)[0]
+    np.testing.assert_allclose(scores[1:3], [0.5, 1.0], atol=1e-6)
+    asked.history.indices[:] = [2, 1]
+    np.testing.assert_allclose(head_of(exponent=1.0, recency=0.5).score(asked)[0][1:3], [1.0, 0.5], atol=1e-6)
+
+
+def test_other_texts_change_words_and_leave_what_else_is_known():
+    data = training(np.ones((2, 3)), np.array([[1, 0], [1, 0], [0, 1]]))
+    texts = np.array(["red tea", "red tea", "blue cup blue cup red"], object)
+    data = replace(data, items=replace(data.items, texts=texts))
+    head = fit(ItemSimilarity(features=FeatureWeights(words=1.0, attributes=1.0), exponent=1.0), data)
+    asked = queries(np.array([[1, 0, 0]]))
+    before = head.score(asked)[0]
+    assert before[1] == pytest.approx(1)
+    head.reread(texts)
+    np.testing.assert_allclose(head.score(asked)[0], before, atol=1e-6)
+    head.reread(np.array(["red tea", "", "blue cup blue cup red"], object))
+    # Only the attribute is left of the second item: the cosine of (words, attribute) with (attribute).
+    assert head.score(asked)[0][1] == pytest.approx(0.5**0.5, abs=1e-6)
+
+
+def test_all_weights_of_zero_are_refused():
+    assert "set features.text=1" in " ".join(ItemSimilarity(features=FeatureWeights()).problems())
