@@ -147,9 +147,15 @@ def _pairs(tokenizer):
         special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")])
 
 
+def saved(folder, place):
+    """Save the encoder in `folder` as a folder of somebody else's, without the hashes that would tell it was edited."""
+    load(folder).save_pretrained(place)
+    (place / "llmrec_hashes.json").unlink()
+
+
 def with_dense(folder, place, activation="torch.nn.modules.activation.Tanh", shape=(6, 16), **more):
     """Save the encoder in `folder` to `place` with a linear map behind its pooling."""
-    load(folder).save_pretrained(place)
+    saved(folder, place)
     modules = json.loads((place / "modules.json").read_text())
     modules += [{"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
                 {"idx": 3, "name": "3", "path": "3_Normalize", "type": "sentence_transformers.models.Normalize"}]
@@ -235,7 +241,7 @@ def test_a_linear_map_that_is_not_understood_is_refused(folders, tmp_path, chang
     (["Transformer", "Pooling", "LSTM"], "the module LSTM is not supported"), (["Transformer"], "then one Pooling"),
     (["Pooling", "Transformer"], "then one Pooling"), (["Transformer", "Pooling", "Pooling"], "then one Pooling")])
 def test_modules_that_are_not_understood_are_refused(folders, tmp_path, types, message):
-    load(folders["bert"]).save_pretrained(tmp_path / "saved")
+    saved(folders["bert"], tmp_path / "saved")
     (tmp_path / "saved" / "modules.json").write_text(json.dumps(
         [{"idx": n, "name": str(n), "path": "", "type": f"sentence_transformers.models.{t}"}
          for n, t in enumerate(types)]))
@@ -244,7 +250,7 @@ def test_modules_that_are_not_understood_are_refused(folders, tmp_path, types, m
 
 
 def test_modules_outside_the_folder_are_refused(folders, tmp_path):
-    load(folders["bert"]).save_pretrained(tmp_path / "saved")
+    saved(folders["bert"], tmp_path / "saved")
     file = tmp_path / "saved" / "modules.json"
     file.write_text(file.read_text().replace("1_Pooling", "../1_Pooling"))
     with pytest.raises(ArtifactError, match=r"'\.\./1_Pooling' is no folder directly inside"):
