@@ -127,7 +127,8 @@ class Dual:
         """Return the bytes that `fit` takes at its peak, for sparse rows with these numbers of entries."""
         num_rows, num_entries = len(length_R) + num_dense, int(length_R.sum())
         block = 8 * min(num_items, BLOCK_ITEMS) * num_rows
-        held = 8 * num_rows**2 + 8 * num_dense * num_items + 24 * num_entries
+        # Entries: as they came, weighted in float32 and in float64, and by item.
+        held = 8 * num_rows**2 + 8 * num_dense * num_items + 48 * num_entries
         # A block of columns of Y, laid out twice, and what comes of it; of two blocks, one after the other.
         return held + max(gram_memory(num_entries, num_items, len(length_R), 8), 6 * block)
 
