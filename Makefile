@@ -8,7 +8,7 @@ PUBLISH ?= published
 # Threads that wait by spinning would take the cores from those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-faults lint bench table retrain clean
+.PHONY: help setup demo test test-slow test-faults lint bench table retrain clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ demo: setup ## the five stages on MovieLens-100K, ending with a report and recom
 
 test: lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: setup ## what takes long to start: Spark, torchrun (a few minutes)
+	$(BIN)/python -m pytest -m slow
 
 test-faults: setup ## a thousand kills and power cuts of a training run (a quarter of an hour)
 	$(BIN)/python -m pytest -m faults

@@ -89,6 +89,7 @@ CASES: list[tuple[SplitSettings, dict[str, Any]]] = [
     (ColdItems(valid=0.2, test=0.2), {"duplicates": "max", "event_weights": {"view": 0.1, "buy": 5.0, "skip": 0.0}})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "options"), CASES, ids=lambda case: getattr(case, "kind", ""))
 def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, BaseBackend], tmp_path: Path,
                                                        split: SplitSettings, options: dict[str, Any]) -> None:
@@ -100,6 +101,7 @@ def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, Ba
     assert found["duckdb"][2], "something must be rejected"
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_be_had_is_a_mistake_in_the_settings(connections: dict[str, BaseBackend],
                                                                     tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"engine=spark: this process runs a Spark session already"), \

@@ -24,6 +24,7 @@ def different(one: Prepared, other: Prepared, name: str) -> list[int]:
     return [duckdb.connect().execute(query.format(*pair)).fetchall()[0][0] for pair in (files, files[::-1])]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_the_same_on_both(tmp_path: Path) -> None:
     rng = random.Random(5)
     lines = [f"u{int(rng.paretovariate(1)) % 3000},i{int(rng.paretovariate(0.7)) % 900},{rng.randrange(1, 6)},"

@@ -47,6 +47,7 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_figures_of_one_and_of_three_processes_are_the_same_bits(model, tmp_path):
     found, printed = {}, {}
     for number in (0, 3):
@@ -65,6 +66,7 @@ def test_the_figures_of_one_and_of_three_processes_are_the_same_bits(model, tmp_
     assert printed[0].count("ndcg@") >= 1
 
 
+@pytest.mark.slow
 def test_lists_of_one_and_of_two_processes_are_the_same_bytes(model, tmp_path):
     found = []
     for number in (0, 2):

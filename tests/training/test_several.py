@@ -22,6 +22,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one_and_only_the_first_writes(tiny_prepared, tiny_encoder, tmp_path):
     done = subprocess.run([*TORCHRUN, "-m", "tests.training.worker", str(tiny_prepared), str(tiny_encoder),
                            str(tmp_path)], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=240,
@@ -56,6 +57,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_9_a_signal_to_one_of_two_processes_ends_both_behind_the_same_step_with_a_checkpoint(tiny_prepared, tmp_path):
     (tmp_path / "stopped.py").write_text(STOPPED)
     done = subprocess.run([*TORCHRUN, "stopped.py", "finetune", f"prepared={tiny_prepared}", "head=mf", "device=cpu",
