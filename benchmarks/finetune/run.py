@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 ONE = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
        "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
 OURS = {
-    "all layers": {"peft": "none", "batch_size": 256},
+    "all layers": {"peft": "none", "batch_size": 64},
     "top two layers, kept states": {"peft": "top_layers", "batch_size": 1024},
     "LoRA on the top two, kept states": {"peft": "lora", "batch_size": 1024},
     "LoRA, whole catalogue a step": {"peft": "lora", "batch_size": None},

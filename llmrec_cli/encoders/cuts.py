@@ -22,6 +22,10 @@ class Cut(Protocol):
     def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         """Return the model's last hidden states, (R, T, D)."""
 
+    @property
+    def depth(self) -> int:
+        """Transformer layers in `upper`."""
+
     def below(self) -> list[nn.Module]:
         """Return the modules that belong to `lower` alone and draw no dropout when it is frozen."""
 
@@ -37,6 +41,10 @@ class BelowAll:
 
     def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         return self.model(inputs_embeds=hidden_RTD, attention_mask=mask_RT.long()).last_hidden_state
+
+    @property
+    def depth(self) -> int:
+        return int(self.model.config.num_hidden_layers)
 
     def below(self) -> list[nn.Module]:
         return []
@@ -54,6 +62,10 @@ class AboveAll:
     def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         return hidden_RTD
 
+    @property
+    def depth(self) -> int:
+        return 0
+
     def below(self) -> list[nn.Module]:
         return [self.model]
 
@@ -70,6 +82,10 @@ class Between:
 
     def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         return self.layers.run(hidden_RTD, mask_RT, self.first, len(self.layers.layers))
+
+    @property
+    def depth(self) -> int:
+        return len(self.layers.layers) - self.first
 
     def below(self) -> list[nn.Module]:
         return [self.layers.model.embeddings, *self.layers.layers[:self.first]]
@@ -91,6 +107,10 @@ class BelowVirtualTokens:
     def upper(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         output = self.wrapped(inputs_embeds=hidden_RTD, attention_mask=mask_RT.long()).last_hidden_state
         return output[:, self.num_shown:]
+
+    @property
+    def depth(self) -> int:
+        return int(self.wrapped.get_base_model().config.num_hidden_layers)
 
     def below(self) -> list[nn.Module]:
         return []
