@@ -38,4 +38,5 @@ def log(event: str, **values: object) -> None:
             sys.exit()
 
 
-build(recipe).fit(data, Context(torch.device("cpu"), 1, log=log))
+# The folder keeps what frozen layers and encoders made of the texts, as `cache=` does from one run to the next.
+build(recipe).fit(data, Context(torch.device("cpu"), 1, log=log, cache=Path(sys.argv[4])))

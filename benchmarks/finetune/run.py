@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ONE = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
        "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
 OURS = {
-    "all layers": {"peft": "none", "batch_size": 64},
+    "all layers": {"peft": "none", "batch_size": 4096},
     "top two layers, kept states": {"peft": "top_layers", "batch_size": 1024},
     "LoRA on the top two, kept states": {"peft": "lora", "batch_size": 1024},
     "LoRA, whole catalogue a step": {"peft": "lora", "batch_size": None},
@@ -38,9 +39,10 @@ def main() -> None:
     for peft in ("full", "lora"):
         found[f"sentence-transformers, batch 64, {peft}"] = told("peer_sentence_transformers.py", prepared, seconds,
                                                                  peft)
+    cache = tempfile.mkdtemp(prefix="llmrec-finetune-")
     for name, settings in OURS.items():
         precise = {"precision": precision} if settings["peft"] != "none" else {}
-        found[f"ours, {name}"] = told("ours.py", prepared, seconds, json.dumps(settings | precise))
+        found[f"ours, {name}"] = told("ours.py", prepared, seconds, json.dumps(settings | precise), cache)
     seeds, st_full, st_lora = list(found.values())[:3]
     print(f"\n{'':58}{'a second':>10}{'seeds x':>9}{'ST full x':>11}{'ST LoRA x':>11}{'peak GB':>9}{'set-up s':>10}")
     for name, told_ in found.items():
