@@ -25,6 +25,7 @@ from llmrec_cli.overrides import (
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, HeadSettings
+from llmrec_cli.settings.heads.base import OF_TUNING
 from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
 
@@ -232,8 +233,10 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
     if not isinstance(head, HeadSettings):
         return []
     unused = [group for group in RECIPE_GROUPS if group in chosen and chosen[group] != "none"]
-    return [f"{group}={chosen[group]}: has no effect, since head={head.kind} does not use it; leave it out or choose "
-            f"another head" for group in unused if group not in head.uses()
+    # Heads that read text vectors use what trains them once that is asked for.
+    tuned = "set head.features.tuned=true with head.features.text above 0, " if head.losses == OF_TUNING else ""
+    return [f"{group}={chosen[group]}: has no effect, since head={head.kind} does not use it; leave it out, "
+            f"{tuned}or choose another head" for group in unused if group not in head.uses()
             or (isinstance(head, Fusion) and group == "adversarial" and not head.has_adversary())]
 
 

@@ -157,7 +157,8 @@ def test_nothing_in_a_config_is_instantiated(typed):
 
 def test_a_group_without_effect_is_refused_when_it_was_chosen_on_purpose():
     assert problems("finetune", "head=ease", "peft=lora") == [
-        "peft=lora: has no effect, since head=ease does not use it; leave it out or choose another head"]
+        "peft=lora: has no effect, since head=ease does not use it; leave it out, set "
+        "head.features.tuned=true with head.features.text above 0, or choose another head"]
     assert compose("finetune", ["head=ease", "peft=none"]).head.kind == "ease"
     assert compose("finetune", ["head=ease", "head.features.text=6", "encoder=minilm"]).head.features.text == 6
 

@@ -135,7 +135,7 @@ class TextEncoder(nn.Module):
         A large batch is run in buckets of texts of similar length, without the padding that only longer texts need:
         film titles in a step of 1,024 are two thirds padding, and buckets that fit into the cache run faster still.
         More than KEPT_BUCKETS of them, times the trained layers, keep nothing for the backward pass and are run again
-        there, so that one step can see a whole catalogue: gradient caching (Gao et al. 2021), with autograd's own means.
+        there, so that a step can see a whole catalogue: gradient caching (Gao et al. 2021), with autograd's own means.
         """
         if mask_RT.numel() <= self.settings.batch_tokens:
             return self._upper(hidden_RTD, mask_RT)
