@@ -122,7 +122,7 @@ class Scratch(TransformerSettings):
 
 @dataclass
 class Static(EncoderSettings):
-    """The mean of a transformer's token embeddings, without its layers: a thousand times as fast, word order lost."""
+    """The mean of a transformer's token embeddings, without its layers: some forty times as fast, word order lost."""
 
     kind: str = "static"
     path: str = ""
