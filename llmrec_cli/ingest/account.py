@@ -85,6 +85,7 @@ _ROWS = (("read", "read", ""), ("prepared before", "earlier", "sound rows that w
          ("  ignored", "ignored_events", "events whose weight is 0; dataset.event_weights"),
          ("  too low", "below_min_value", "value below dataset.min_value"),
          ("  too few", "below_core", "user or item with fewer than dataset.min_*_interactions"),
+         ("  leaked", "leaks", "held out, and in an earlier split too; split.leaks"),
          ("negative", "negatives", "dislikes; apart, in negatives.parquet"),
          ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for choosing"),
          ("  test", "test", "to be read once"))

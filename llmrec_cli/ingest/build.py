@@ -1,8 +1,10 @@
 """All of `prepare` between finding the files and describing what was written: a recipe from raw rows to tables."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ibis
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
@@ -12,12 +14,23 @@ from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.checks import reading
 from llmrec_cli.ingest.columns import refuse_unused
 from llmrec_cli.ingest.earlier import Earlier
-from llmrec_cli.ingest.engine import engine
+from llmrec_cli.ingest.engine import engine, size
 from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules
-from llmrec_cli.ingest.groups import Groups, divide_groups, read_groups, write_groups
+from llmrec_cli.ingest.given import LEAKED, refuse_contradictions
+from llmrec_cli.ingest.group_splits import divide_groups
+from llmrec_cli.ingest.group_tables import write_groups
+from llmrec_cli.ingest.groups import Groups, read_groups
 from llmrec_cli.ingest.histories import training_titles
 from llmrec_cli.ingest.interaction_files import write_filtered, write_rows
-from llmrec_cli.ingest.interactions import Kept, check_columns, keep, known_dislikes, read_raw, stage_interactions
+from llmrec_cli.ingest.interactions import (
+    Kept,
+    check_columns,
+    keep,
+    known_dislikes,
+    read_raw,
+    stage_interactions,
+    union,
+)
 from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
 from llmrec_cli.ingest.links import counterparts
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
@@ -34,6 +47,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
           account: Account) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write all tables into `folder`; return the manifest, but for the hashes of files, and the audit."""
     settings = cfg.dataset
+    refuse_contradictions(sources, cfg.split)
     if earlier is not None:
         sources = earlier.sources(sources, scratch)
     staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights))
@@ -57,8 +71,11 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
             refuse_rejects(part, settings.max_reject_share)
         divided = divide(kept.coded, cfg.split, kept.unit, settings.timestamp_unit)
         if groups is not None and groups.rows is not None:
-            groups = groups.divided(divide_groups(groups.rows, cfg.split, groups.unit, divided.cutoff,
-                                                  chosen_unit=settings.timestamp_unit, users_unit=kept.unit))
+            rows, account.counts["group_leaks"] = divide_groups(
+                groups.rows, cfg.split, groups.unit, divided.cutoff, chosen_unit=settings.timestamp_unit,
+                users_unit=kept.unit, items=_parts_of_items(divided, kept) if cfg.split.kind == "cold_items" else None)
+            groups = groups.divided(rows)
+        kept = without_leaks(kept, divided, account)
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
@@ -108,6 +125,20 @@ def catalogues(connection: BaseBackend, cfg: PrepareConfig, kept: Kept, divided:
     before = {kind: earlier.catalogue(connection, kind) if earlier else None for kind in described}
     return (number(rows, kept.coded.users, "user", told["user"], before["user"]),
             number(rows, kept.coded.items, "item", told["item"], before["item"]))
+
+
+def _parts_of_items(divided: Divided, kept: Kept) -> Table:
+    """Return item_id and split of each item, where a split is one of items."""
+    return divided.rows.select("item", "split").distinct().inner_join(kept.coded.items, "item").drop("item")
+
+
+def without_leaks(kept: Kept, divided: Divided, account: Account) -> Kept:
+    """Return the same with the rows that split.leaks left out among those that are filtered."""
+    if divided.leaks is None:
+        return kept
+    account.counts["leaks"] = size(divided.leaks)
+    leaks = divided.leaks.mutate(reason=ibis.literal(LEAKED))
+    return replace(kept, filtered=union([kept.filtered, leaks]))
 
 
 def write_bad_rows(folder: Path, files: list[Staged], earlier: Earlier | None, scratch: Path) -> None:

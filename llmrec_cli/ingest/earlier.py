@@ -24,7 +24,7 @@ from llmrec_cli.ingest.engine import read_staged
 from llmrec_cli.ingest.rejects import Rejects
 from llmrec_cli.ingest.sources import Source, Sources
 from llmrec_cli.ingest.writing import left_out_schema
-from llmrec_cli.settings.base import to_plain
+from llmrec_cli.settings.base import defaults, to_plain
 from llmrec_cli.settings.stages import PrepareConfig
 
 # What says where rows come from and how they are written may change from one delivery to the next; what is made of
@@ -49,9 +49,18 @@ class Earlier:
         if not (self.folder / f"{name}.parquet").is_file():
             return None
         table = read_staged(connection, self.folder / f"{name}.parquet")
-        split = ibis.cases(*((table.split == s, ibis.literal(n, "int8")) for n, s in enumerate(SPLITS)))
+        # What was taken from training for validation is taken again, of what was there and what comes together.
+        named = {"valid": "train"} if self._carved(key) else {}
+        split = ibis.cases(*((table.split == s, ibis.literal(SPLITS.index(named.get(s, s)), "int8")) for s in SPLITS))
         event = ["event"] if "event" in table.columns else []
         return table.mutate(split=split).select(key, "item_id", "value", "timestamp", "split", *event)
+
+    def _carved(self, key: str) -> bool:
+        """Return whether split=given took validation from the training of users, or groups (`key`)."""
+        split = self.manifest["inputs"]["split"]
+        of_users = split.get("valid", 0) if split["kind"] == "given" else 0
+        of_groups = split.get("group_valid")
+        return bool(of_users if key == "user_id" or of_groups is None else of_groups)
 
     def catalogue(self, connection: BaseBackend, kind: str) -> Table | None:
         """Return <kind> and <kind>_id of all items, users or groups (`kind`: item | user | group), each once."""
@@ -138,7 +147,8 @@ def _of_rows(inputs: dict[str, Any]) -> list[dict[str, Any]]:
 def _refuse_other_settings(cfg: PrepareConfig, earlier: Earlier) -> None:
     problems = []
     for part, settings in (("dataset", cfg.dataset), ("split", cfg.split)):
-        before, now = earlier.manifest["inputs"][part], to_plain(settings)
+        # A setting that did not exist then was what it is by default now.
+        before, now = defaults(type(settings)) | earlier.manifest["inputs"][part], to_plain(settings)
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key) and not (part == "dataset" and key in READING):
                 problems.append(f"mode=append: {part}.{key}={now.get(key)}, but {earlier.folder} was made with "

@@ -12,6 +12,8 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.coding import Coded
 from llmrec_cli.ingest.engine import collect, materialised, scalar, size
+from llmrec_cli.ingest.given import carved, earliest_alone
+from llmrec_cli.ingest.hashing import end_of, of_pair, salted, start_of
 from llmrec_cli.settings.split import (
     ColdItems,
     ColdUsers,
@@ -32,10 +34,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Divided:
-    """Interactions whose `split` says what they are for, and the first moment of valid and test of a temporal split."""
+    """Interactions whose `split` says what they are for.
+
+    Attributes
+    ----------
+    cutoff : the first moment of valid and test of a temporal split
+    leaks : rows that were left out since an earlier split has their pair; None unless split.leaks=drop
+    """
 
     rows: Table
     cutoff: dict[str, int] = field(default_factory=dict)
+    leaks: Table | None = None
 
 
 def divide(coded: Coded, settings: SplitSettings, unit: str, chosen_unit: str) -> Divided:
@@ -62,7 +71,8 @@ def divide(coded: Coded, settings: SplitSettings, unit: str, chosen_unit: str) -
     if isinstance(settings, NoSplit):
         return Divided(rows.mutate(split=ibis.literal(TRAIN, "int8")))
     assert isinstance(settings, Given)
-    return Divided(rows)
+    rows, leaks = earliest_alone(rows) if settings.leaks == "drop" else (rows, None)
+    return Divided(carved(coded.with_rows(rows), settings.valid, settings.seed), leaks=leaks)
 
 
 def needs_time(settings: SplitSettings) -> str:
@@ -77,7 +87,7 @@ def _random(coded: Coded, settings: Random) -> Table:
     test first, as long as one is left to train on. Which ones: those whose salted hash of user and item is lowest.
     """
     rows = coded.rows.inner_join(coded.users, "user").inner_join(coded.items, "item")
-    hashed = rows.mutate(hash=_salted(settings, rows.user_id + "\x1f" + rows.item_id)).drop("user_id", "item_id")
+    hashed = rows.mutate(hash=of_pair(settings.seed, rows)).drop("user_id", "item_id")
     place = ibis.row_number().over(group_by="user", order_by=[hashed.hash, hashed.item])
     placed = hashed.mutate(place=place, size=hashed.count().over(group_by="user"))
     test, valid = _share(placed["size"], settings.test), _share(placed["size"], settings.valid)
@@ -88,10 +98,6 @@ def _random(coded: Coded, settings: Random) -> Table:
     if settings.valid > 0:
         valid = valid + ((valid == 0) & (train > 1)).ifelse(1, 0)
     return _held_out(placed, placed.place, test, valid).drop("place", "size", "hash")
-
-
-def _salted(settings: HashSplit, text: ibis.expr.types.StringValue) -> ibis.expr.types.StringValue:
-    return (ibis.literal(f"{settings.seed}\x1f") + text).hexdigest("md5")
 
 
 def _share(size: IntegerColumn, share: float) -> IntegerColumn:
@@ -111,7 +117,7 @@ def _cold(coded: Coded, kind: str, settings: HashSplit) -> Table:
     """Return <kind> and its split: the shares with the lowest salted hashes of their ids are held out entirely."""
     ids = coded.users if kind == "user" else coded.items
     present = ids.semi_join(coded.rows, kind)
-    place = ibis.row_number().over(order_by=[_salted(settings, present[f"{kind}_id"]), present[f"{kind}_id"]])
+    place = ibis.row_number().over(order_by=[salted(settings.seed, present[f"{kind}_id"]), present[f"{kind}_id"]])
     number = size(present)
     test, valid = (max(int(number * share + _ROUNDING), int(share > 0)) for share in (settings.test, settings.valid))
     if test + valid >= number:
@@ -213,16 +219,14 @@ def divide_negatives(negatives: Table, coded: Coded, divided: Divided, settings:
         return _since_own(known, rows)
     if isinstance(settings, Random):
         named = known.inner_join(coded.users, "user").inner_join(coded.items, "item")
-        place = _salted(settings, named.user_id + "\x1f" + named.item_id).left(8)
-        ends = [f"{int(share * 16 ** 8):08x}" if share < 1 else "g" for share in
-                (settings.test, settings.test + settings.valid)]
-        return _held_out_text(named, place, ends).select(*known.columns)
+        ends = [end_of(share) for share in (settings.test, settings.test + settings.valid)]
+        return _held_out_text(named, start_of(of_pair(settings.seed, named)), ends).select(*known.columns)
     return known.mutate(split=ibis.literal(TRAIN, "int8")) if isinstance(settings, NoSplit) else known
 
 
-def _held_out_text(rows: Table, place: ibis.expr.types.StringColumn, ends: list[str]) -> Table:
-    return rows.mutate(split=ibis.cases((place < ends[0], ibis.literal(TEST, "int8")),
-                                        (place < ends[1], ibis.literal(VALID, "int8")),
+def _held_out_text(rows: Table, at: ibis.expr.types.StringValue, ends: list[str]) -> Table:
+    return rows.mutate(split=ibis.cases((at < ends[0], ibis.literal(TEST, "int8")),
+                                        (at < ends[1], ibis.literal(VALID, "int8")),
                                         else_=ibis.literal(TRAIN, "int8")))
 
 

@@ -8,7 +8,8 @@ from llmrec_cli.report.cells import Cell, Row, Table
 _SPLITS = ("train", "valid", "test", "all")
 _FILTERED = {"below_min_value": "value below dataset.min_value",
              "below_core": "user or item with fewer than dataset.min_*_interactions",
-             "event_without_weight": "event whose weight is 0"}
+             "event_without_weight": "event whose weight is 0",
+             "in_earlier_split": "held out, and in an earlier split too; split.leaks"}
 
 
 def rows_table(audit: Mapping[str, Any]) -> Table:

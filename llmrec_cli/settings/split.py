@@ -17,11 +17,20 @@ class SplitSettings(Settings):
     group: str = ""
     """random | leave_last_out | temporal | given | none: how dataset.group_interactions are divided, with the fractions
     and the cutoff of the split where it has them, else a tenth each for validation and test; empty for the split's own
-    rule (random where that is about items or users), and `given` where the files say it."""
+    rule (with cold_items the same items are held out, with cold_users groups are), and `given` where the files say
+    it."""
+    group_valid: float | None = None
+    """Share of the groups' interactions for validation where they are divided at random or by files, 0 to 0.9; null for
+    what `valid` says of the users', and for none where only the groups' files are divided."""
+    leaks: str = "keep"
+    """keep | drop: what becomes of pairs that files have in several splits: counted and warned of, or left in the
+    earliest split only, so that nothing held out has been trained on."""
 
     def problems(self) -> Iterator[str]:
         if self.group:
             yield from self.check("group", among=GROUP_RULES)
+        yield from self.check("group_valid", least=0, most=0.9)
+        yield from self.check("leaks", among=("keep", "drop"))
 
 
 @dataclass
@@ -103,9 +112,23 @@ class LeaveLastOut(SplitSettings):
 
 @dataclass
 class Given(SplitSettings):
-    """The files say it: dataset.train, dataset.valid, dataset.test."""
+    """The files say it: dataset.train, dataset.valid, dataset.test.
+
+    Where there is no file for validation, `valid` takes a share of the training for it.
+    """
 
     kind: str = "given"
+    valid: float = 0.0
+    """Share of dataset.train that becomes validation, 0 to 0.9, by a salted hash of user and item; of each user, and of
+    each group of dataset.group_train, one interaction stays at least. 0 for what the files say."""
+    seed: int = 42
+    """Salt of the hash."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("valid", least=0, most=0.9)
+        if self.seed != 42 and not self.valid and not self.group_valid:
+            yield f"seed={self.seed}: has an effect only with split.valid or split.group_valid above 0"
 
 
 @dataclass

@@ -15,7 +15,9 @@ from ibis.expr.types import Table
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import collect, engine
-from llmrec_cli.ingest.groups import Groups, divide_groups, read_groups, write_groups
+from llmrec_cli.ingest.group_splits import divide_groups
+from llmrec_cli.ingest.group_tables import write_groups
+from llmrec_cli.ingest.groups import Groups, read_groups
 from llmrec_cli.ingest.sources import file_sources
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import DuckDb
@@ -38,7 +40,7 @@ class Read:
                 **units: str) -> dict[tuple[str, str], str]:
         """Return (group_id, item_id) -> split."""
         assert self.groups.rows is not None
-        rows = divide_groups(self.groups.rows, settings, self.groups.unit, cutoff or {}, **units)
+        rows, _ = divide_groups(self.groups.rows, settings, self.groups.unit, cutoff or {}, **units)
         return {(r["group_id"], r["item_id"]): r["split"] for r in collect(rows).to_pylist()}
 
     def written(self, users: str = "uv", items: str = "abcdef", split: SplitSettings | None = None,
@@ -47,7 +49,7 @@ class Read:
         self.folder.mkdir(exist_ok=True)
         groups = self.groups
         if groups.rows is not None:
-            groups = replace(groups, rows=divide_groups(groups.rows, split or NoSplit(), groups.unit, {}))
+            groups = replace(groups, rows=divide_groups(groups.rows, split or NoSplit(), groups.unit, {})[0])
         tables = [self.table({kind: range(len(ids)), f"{kind}_id": list(ids)})
                   for kind, ids in (("user", users), ("item", items))]
         known = None if before is None else self.table(before)
@@ -206,7 +208,8 @@ def test_groups_that_training_names_come_first_and_others_are_counted(connection
     assert [counts[k] for k in ("group_train", "group_test", "groups_cold", "groups_without_interactions")] == \
         [2, 2, 1, 1]
     assert found.account.warnings == ["1 pairs of a group and an item are in its validation or test and in its "
-                                      "training too; a model that leaves seen items out cannot find them"]
+                                      "training too; a model that leaves seen items out cannot find them; "
+                                      "split.leaks=drop leaves them out of what is held out"]
 
 
 def test_groups_that_were_there_before_keep_their_numbers(connection: BaseBackend, tmp_path: Path) -> None:

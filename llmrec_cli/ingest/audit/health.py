@@ -32,7 +32,8 @@ def warnings(audit: dict[str, Any], split: SplitSettings) -> list[str]:
 def _empty_parts(audit: dict[str, Any], split: SplitSettings) -> list[str]:
     """Return valid and test where they should have rows and have none."""
     wanted = [part for part in ("valid", "test") if getattr(split, part, 0) > 0] if isinstance(split, FractionSplit) \
-        else ["valid", "test"] if isinstance(split, LeaveLastOut) else ["test"] if isinstance(split, Given) else []
+        else ["valid", "test"] if isinstance(split, LeaveLastOut) else \
+        ["test", *(["valid"] if split.valid > 0 else [])] if isinstance(split, Given) else []
     return [part for part in wanted if not audit["rows"][part]]
 
 

@@ -160,9 +160,9 @@ def warnings(checks: Sequence[dict[str, Any]]) -> list[str]:
 
 _SENTENCES = {
     PAIRS: "{count:,} pairs of validation or test ({share:.2%}) are in training too; a model that leaves seen items "
-           "out cannot find them",
+           "out cannot find them; split.leaks=drop leaves them out of what is held out",
     CHOSEN: "{count:,} pairs of validation are in the test too ({share:.2%} of it); what is chosen by one is chosen by "
-            "the other",
+            "the other; split.leaks=drop leaves them out of the test",
     "training_after_cutoff": "{count:,} interactions of training or validation are at or after the first one that is "
                              "held out after them; split.test_from and split.valid_from set one cutoff",
     "items_described_after_cutoff": "{count:,} items of training were described at or after the first held-out "

@@ -30,7 +30,7 @@ def test_a_held_out_pair_that_is_in_training_is_found(tmp_path: Path) -> None:
                                 {"user_id": "v", "item_id": "a", "title": "Alien", "split": "test"}]
     assert account.counts["held_out_also_in_train"] == 2
     assert account.warnings == ["2 pairs of validation or test (50.00%) are in training too; a model that leaves seen "
-                                "items out cannot find them"]
+                                "items out cannot find them; split.leaks=drop leaves them out of what is held out"]
 
 
 def test_a_validation_pair_that_is_in_the_test_is_found(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Writing groups: their numbers, tables and texts, and what is counted and said of them."""
+
+from pathlib import Path
+
+import ibis
+import pyarrow as pa
+from ibis.expr.types import Table
+
+from llmrec_cli.data.prepared import SPLITS
+from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.engine import collect, materialised, size
+from llmrec_cli.ingest.group_splits import coded_groups
+from llmrec_cli.ingest.groups import Groups
+from llmrec_cli.ingest.numbering import UNNAMED, number
+from llmrec_cli.ingest.writing import typed, write_table
+
+MEMBERS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("user", pa.int64()), ("user_id", pa.string())])
+INTERACTIONS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("item", pa.int64()),
+                          ("item_id", pa.string()), ("value", pa.float64()), ("timestamp", pa.int64()),
+                          ("split", pa.string())])
+
+
+def write_groups(folder: Path, groups: Groups, users: Table, items: Table, account: Account,
+                 before: Table | None = None) -> list[str]:
+    """Write groups.parquet and, where there are such rows, group_interactions.parquet; return the content hashes.
+
+    `users` and `items` are the catalogues (user, user_id and item, item_id); rows of `groups` have their split. Members
+    that the users do not have, and rows whose item or group is unknown, are left out and counted. Groups of `before`
+    (group, group_id) keep their numbers.
+    """
+    members = materialised(groups.members.inner_join(users.select("user_id", "user"), "user_id"))
+    account.counts["group_members_unknown"] = size(groups.members) - size(members)
+    rows = None if groups.rows is None else _known(groups.rows, members, items, account)
+    numbers = _numbers(members, rows, before)
+    _count(members, rows, numbers, account)
+    account.notes += notes(account.counts)
+    account.warnings += warnings(account.counts)
+    by_group = (members.inner_join(numbers, "group_id").order_by("group", "user")
+                .select("group", "group_id", "user", "user_id"))
+    content = [write_table(folder / "groups.parquet", MEMBERS, typed(MEMBERS, by_group))]
+    if rows is not None:
+        numbered = (rows.inner_join(numbers, "group_id").order_by("group", "timestamp", "item", "split", "value")
+                    .select(*INTERACTIONS.names))
+        content.append(write_table(folder / "group_interactions.parquet", INTERACTIONS, typed(INTERACTIONS, numbered)))
+    return content
+
+
+def _known(rows: Table, members: Table, items: Table, account: Account) -> Table:
+    """Return the rows whose group has members and whose item is in the catalogue, with `item`."""
+    of_groups = rows.semi_join(members, "group_id")
+    strangers = rows.anti_join(members, "group_id")
+    known = materialised(of_groups.inner_join(items.select("item_id", "item"), "item_id"))
+    account.counts |= {"groups_without_members": size(strangers.select("group_id").distinct()),
+                       "group_interactions_without_members": size(strangers),
+                       "group_interactions_unknown_item": size(of_groups) - size(known)}
+    return known
+
+
+def _numbers(members: Table, rows: Table | None, before: Table | None) -> Table:
+    """Return group (int64), group_id and rank: numbered like users, groups without an interaction last."""
+    if rows is None:
+        rows = members.limit(0).select("group_id", item_id="user_id", value=ibis.literal(1.0),
+                                       timestamp=ibis.literal(0, "int64"), split=ibis.literal(""))
+    coded = coded_groups(rows)
+    codes = coded.users.rename(group="user", group_id="user_id")
+    return number(coded.rows.rename(group="user"), codes, "group", [members], before)
+
+
+def _count(members: Table, rows: Table | None, numbers: Table, account: Account) -> None:
+    sizes = members.group_by("group_id").agg(size=members.count())
+    ranks = {row["rank"]: row["size"] for row in collect(_sizes(numbers, "rank")).to_pylist()}
+    counts = account.counts
+    counts |= {"groups": sum(ranks.values()), "group_members": size(members),
+               "group_users": size(members.select("user_id").distinct()),
+               "groups_of_one": size(sizes.filter(sizes["size"] == 1))}
+    if rows is None:
+        return
+    splits = {row["split"]: row["size"] for row in collect(_sizes(rows, "split")).to_pylist()}
+    pairs = [rows.filter(test).select("group_id", "item_id") for test in (rows.split == "train", rows.split != "train")]
+    counts |= {f"group_{split}": splits.get(split, 0) for split in SPLITS}
+    counts |= {"groups_cold": sum(n for rank, n in ranks.items() if 0 < rank < UNNAMED),
+               "groups_without_interactions": ranks.get(UNNAMED, 0),
+               "group_held_out_also_in_train": size(pairs[1].semi_join(pairs[0], ["group_id", "item_id"]))}
+
+
+def _sizes(table: Table, key: str) -> Table:
+    return table.group_by(key).agg(size=table.count())
+
+
+_NOTES = (("group_members_rejected", "rows of dataset.groups are bad; rejects.parquet lists them"),
+          ("group_members_repeated", "rows of dataset.groups name a member of a group again; each counts once"),
+          ("group_members_unknown", "members of groups are not among the users; they are left out"),
+          ("groups_of_one", "groups have one member"),
+          ("groups_cold", "groups are in validation or test only, so they are cold"),
+          ("groups_without_interactions", "groups without a kept interaction"),
+          ("group_interactions_rejected", "rows of group interactions are bad; rejects.parquet lists them"),
+          ("group_duplicates", "rows of group interactions repeat a group and an item; dataset.duplicates merged them"),
+          ("group_below_min_value", "rows of group interactions are below dataset.min_value"),
+          ("group_interactions_unknown_item", "rows of group interactions name an item that is not among the items; "
+                                              "they are left out"))
+
+
+def notes(counts: dict[str, int]) -> list[str]:
+    """Return what a person should know of the counts, one sentence each."""
+    told = (f"{counts['groups']:,} groups with {counts['group_members']:,} memberships of {counts['group_users']:,} "
+            f"users")
+    if "group_train" in counts:
+        told += (f"; their interactions: {counts['group_train']:,} train, {counts['group_valid']:,} valid, "
+                 f"{counts['group_test']:,} test")
+    return [told, *(f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key))]
+
+
+def warnings(counts: dict[str, int]) -> list[str]:
+    """Return what is likely to be wrong."""
+    found = []
+    if counts.get("groups_without_members"):
+        found.append(f"{counts['groups_without_members']:,} groups have interactions "
+                     f"({counts['group_interactions_without_members']:,} rows, left out) but no members in "
+                     f"dataset.groups; is it the file of another data set?")
+    if counts.get("group_held_out_also_in_train"):
+        found.append(f"{counts['group_held_out_also_in_train']:,} pairs of a group and an item are in its validation "
+                     f"or test and in its training too; a model that leaves seen items out cannot find them; "
+                     f"split.leaks=drop leaves them out of what is held out")
+    return found

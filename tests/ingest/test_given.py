@@ -1,0 +1,212 @@
+"""split=given: validation carved from training, and pairs that files have in several splits."""
+
+import hashlib
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.presets import Camra2011
+from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, Random, SplitSettings
+from tests.ingest.preparing import Prepared, prepare_with, write
+
+MEMBERS = "group_id,user_id\nduo,u0\nduo,u1\nsolo,u2\ntrio,u3\ntrio,u4\ntrio,u5\n"
+
+
+def pairs_of(num_users: int, num_items: int, each: int, who: str = "u") -> list[tuple[str, str]]:
+    rng = random.Random(7)
+    return [(f"{who}{n}", f"i{item}") for n in range(num_users) for item in rng.sample(range(num_items), each)]
+
+
+def csv_of(pairs: list[tuple[str, str]], who: str = "user_id") -> str:
+    return f"{who},item_id\n" + "".join(f"{one},{item}\n" for one, item in pairs)
+
+
+def prepared_of(folder: Path, train: list[tuple[str, str]], test: list[tuple[str, str]], split: SplitSettings,
+                **more: str) -> Prepared:
+    files: dict[str, Any] = {"train": csv_of(train), "test": csv_of(test), **more}
+    paths = {key: str(write(folder, text, f"{key}.csv")) for key, text in files.items()}
+    return prepare_with(folder, Files(name="x", **paths), split)
+
+
+def carved_by_hand(pairs: list[tuple[str, str]], share: float, seed: int) -> set[tuple[str, str]]:
+    """Return the pairs whose MD5, as a number, is below the share, but for the highest of each user."""
+    number = {p: int(hashlib.md5(f"{seed}\x1f{p[0]}\x1f{p[1]}".encode()).hexdigest(), 16) for p in pairs}
+    last = {user: max(number[p] for p in pairs if p[0] == user) for user, _ in pairs}
+    return {p for p in pairs if number[p] < share * 2**128 and number[p] < last[p[0]]}
+
+
+def in_split(prepared: Prepared, split: str) -> set[tuple[str, str]]:
+    return {(row["group_id"], row["item_id"]) for row in prepared.rows("group_interactions") if row["split"] == split}
+
+
+@pytest.mark.parametrize(("share", "seed"), [(0.2, 42), (0.9, 3)])
+def test_validation_is_what_of_training_has_the_lowest_hashes_and_something_stays(tmp_path: Path, share: float,
+                                                                                  seed: int) -> None:
+    train, test = [*pairs_of(30, 40, 6), ("once", "i1")], [("u0", "i39"), ("u1", "x")]
+    prepared = prepared_of(tmp_path, train, test, Given(valid=share, seed=seed))
+    assert prepared.in_split("valid") == carved_by_hand(train, share, seed) != set()
+    assert prepared.in_split("train") == set(train) - prepared.in_split("valid")
+    assert {user for user, _ in prepared.in_split("train")} == {user for user, _ in train}
+    assert prepared.in_split("test") == set(test)
+    again = prepared_of(tmp_path / "2", train[::-1], test, Given(valid=share, seed=seed))
+    assert again.manifest["fingerprint"] == prepared.manifest["fingerprint"]
+
+
+def test_groups_are_carved_alike_with_a_share_of_their_own_and_groups_of_one_pair_stay(tmp_path: Path) -> None:
+    train = pairs_of(6, 10, 4)
+    together = pairs_of(20, 12, 5, "g") + [(f"h{n}", "i1") for n in range(40)]
+    members = "group_id,user_id\n" + "".join(f"{g},u{n % 6}\n" for n, g in enumerate(dict(together)))
+    files = {"groups": members, "group_train": csv_of(together, "group_id"),
+             "group_test": csv_of([("g0", "zz")], "group_id")}
+    prepared = prepared_of(tmp_path, train, [("u1", "i11")], Given(valid=0.1, group_valid=0.5), **files)
+    assert in_split(prepared, "valid") == carved_by_hand(together, 0.5, 42)
+    assert {group for group, _ in in_split(prepared, "train")} == set(dict(together))
+    assert 30 < prepared.counts["group_valid"] < 70
+    assert prepared.in_split("valid") == carved_by_hand(train, 0.1, 42)
+    prepared = prepared_of(tmp_path / "2", train, [("u1", "i11")], Given(valid=0.3), **files)
+    assert in_split(prepared, "valid") == carved_by_hand(together, 0.3, 42)
+    prepared = prepared_of(tmp_path / "3", train, [("u1", "i11")], Given(valid=0.3, group_valid=0), **files)
+    assert prepared.counts["group_valid"] == 0
+
+
+def test_groups_divided_by_files_beside_users_divided_at_random_are_carved_only_when_it_is_said(tmp_path: Path) -> None:
+    together = pairs_of(20, 12, 5, "g")
+    members = "group_id,user_id\n" + "".join(f"{g},u{n % 6}\n" for n, g in enumerate(dict(together)))
+    files = {"interactions": csv_of(pairs_of(6, 10, 4)), "groups": members,
+             "group_train": csv_of(together, "group_id"), "group_test": csv_of([("g0", "zz")], "group_id")}
+    paths = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in files.items()}
+    assert prepare_with(tmp_path / "1", Files(**paths), Random(valid=0.3)).counts["group_valid"] == 0
+    prepared = prepare_with(tmp_path / "2", Files(**paths), Random(group_valid=0.4, seed=5))
+    assert in_split(prepared, "valid") == carved_by_hand(together, 0.4, 5)
+    whole = {**{key: paths[key] for key in ("interactions", "groups")}, "group_interactions": paths["group_train"]}
+    prepared = prepare_with(tmp_path / "3", Files(**whole), Random(test=0.1, group_valid=0.4))
+    assert (prepared.counts["group_valid"], prepared.counts["valid"]) == (40, 6)
+
+
+def test_groups_divided_at_random_beside_given_users_keep_the_usual_shares(tmp_path: Path) -> None:
+    together = pairs_of(2, 12, 10, "g")
+    files = {"groups": "group_id,user_id\ng0,u0\ng1,u1\n", "group_interactions": csv_of(together, "group_id")}
+    for split, num in ((Given(group="random"), 2), (Given(group="random", valid=0.4), 8)):
+        prepared = prepared_of(tmp_path / str(num), pairs_of(6, 10, 4), [("u1", "i11")], split, **files)
+        assert (prepared.counts["group_valid"], prepared.counts["group_test"]) == (num, 2)
+
+
+def test_items_that_are_cold_for_users_are_cold_for_groups(tmp_path: Path) -> None:
+    """Each has items that the other has not, so that dividing them apart would put the cut at another hash."""
+    files = {"interactions": csv_of(pairs_of(6, 30, 8)), "groups": "group_id,user_id\ng0,u0\ng1,u1\n",
+             "group_interactions": csv_of([("g0", f"i{n}") for n in range(10, 60)], "group_id")}
+    paths = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in files.items()}
+    prepared = prepare_with(tmp_path, Files(**paths), ColdItems(valid=0.2, test=0.3))
+    of_users = {row["item_id"]: row["split"] for row in prepared.rows("interactions")}
+    found = {row["item_id"]: row["split"] for row in prepared.rows("group_interactions")}
+    assert found == {item: of_users.get(item, "train") for item in found}
+    assert len(found) == 50
+    assert set(found.values()) == {"train", "valid", "test"}
+
+
+@pytest.mark.parametrize(("split", "extra", "message"), [
+    (Given(valid=0.1), {"valid": "user_id,item_id\nu,b\n"}, r"split\.valid=0\.1: takes validation from training, but "),
+    (Given(valid=0.1), {"group_valid": "group_id,item_id\nduo,b\n"}, r"split\.valid=0\.1: takes the groups' valid"),
+    (Given(group_valid=0.2), {"group_valid": "group_id,item_id\nduo,b\n"}, r"split\.group_valid=0\.2: takes the grou"),
+    (Given(group_valid=0.2), {"groups": ""}, r"split\.group_valid=0\.2: has no effect without interactions of groups"),
+    (Random(leaks="drop"), {"groups": ""}, r"split\.leaks=drop: has an effect only where files are divided already"),
+    (LeaveLastOut(group="given", group_valid=0.1), {"group_valid": "group_id,item_id\nduo,b\n"},
+     r"split\.group_valid=0\.1: takes the groups'")])
+def test_settings_that_files_make_senseless_are_refused(tmp_path: Path, split: SplitSettings, extra: dict[str, str],
+                                                        message: str) -> None:
+    files = {"train": "user_id,item_id,timestamp\nu,a,1\nu,b,2\n", "test": "user_id,item_id,timestamp\nu,c,3\n",
+             "groups": MEMBERS, "group_train": "group_id,item_id\nduo,a\n", **extra}
+    if not isinstance(split, Given):
+        files["interactions"] = files.pop("train")
+        del files["test"]
+    if files["groups"] == "":
+        del files["groups"], files["group_train"]
+    paths = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in files.items()}
+    with pytest.raises(ConfigError, match=message):
+        prepare_with(tmp_path, Files(**paths), split)  # type: ignore[arg-type]
+
+
+def test_shares_and_a_seed_without_effect_are_refused() -> None:
+    assert list(Given(valid=0.95).problems()) == ["valid=0.95: must be at most 0.9"]
+    assert list(Given(seed=7).problems()) == [
+        "seed=7: has an effect only with split.valid or split.group_valid above 0"]
+    assert list(Given(leaks="lose").problems()) == ["leaks=lose: choose one of keep, drop"]
+    assert list(Given(valid=0.1, seed=7).problems()) == []
+
+
+def test_validation_that_chance_left_empty_is_warned_of(tmp_path: Path) -> None:
+    prepared = prepared_of(tmp_path, [("u", "a"), ("v", "b")], [("u", "b")], Given(valid=0.5))
+    assert any("the split 'valid' has no rows" in warning for warning in prepared.manifest["warnings"])
+
+
+def test_files_added_later_are_carved_with_those_before(tmp_path: Path) -> None:
+    """Also a pair that validation took comes again, and a user whose only interaction had to stay gets another."""
+    train = pairs_of(20, 30, 5)
+    first, second = [*train[::2], ("once", "i1")], [*train[1::2], *train[:10], ("once", "i2"), ("once", "i3")]
+    for n, part in enumerate((first, second)):
+        write(tmp_path, csv_of(part), f"train{n}.csv")
+        write(tmp_path, csv_of([(f"u{n}", "t")]), f"test{n}.csv")
+    split = Given(valid=0.4)
+    for n, mode in enumerate(("new", "append")):
+        appended = prepare_with(tmp_path / "step", Files(name="x", train=str(tmp_path / f"train{n}.csv"),
+                                                         test=str(tmp_path / f"test{n}.csv")), split, mode=mode)
+    whole = prepare_with(tmp_path / "whole", Files(name="x", train=str(tmp_path / "train?.csv"),
+                                                   test=str(tmp_path / "test?.csv")), split)
+    for part in ("train", "valid", "test"):
+        assert appended.in_split(part) == whole.in_split(part) != set()
+
+
+# A household's films as CAMRa2011 has them: what group 1 and user 12 tried in the test is in their training too.
+CAMRA = {"groupMember.txt": "1 11,12\n2 13\n3 14\n",
+         "groupRatingTrain.txt": "1 501 80\n1 502 70\n2 501 90\n3 504 60\n",
+         "groupRatingTest.txt": "1 502 70\n1 503 60\n2 503 100\n3 504 60\n",
+         "userRatingTrain.txt": "11 501 100\n11 503 90\n12 502 70\n13 501 60\n14 504 90\n",
+         "userRatingTest.txt": "12 502 70\n11 502 45\n13 503 70\n"}
+
+
+@pytest.fixture
+def camra(tmp_path: Path) -> Camra2011:
+    for name, content in CAMRA.items():
+        write(tmp_path / "camra", content, name)
+    return Camra2011(path=str(tmp_path / "camra"))
+
+
+def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: Path, camra: Camra2011) -> None:
+    prepared = prepare_with(tmp_path, camra, Given())
+    assert (prepared.counts["held_out_also_in_train"], prepared.counts["group_held_out_also_in_train"]) == (1, 2)
+    assert (prepared.counts["test"], prepared.counts["group_test"], prepared.counts["group_leaks"]) == (3, 4, 0)
+    assert len([w for w in prepared.manifest["warnings"] if "split.leaks=drop" in w]) == 2
+
+
+def test_pairs_that_leak_can_be_left_out_of_what_is_held_out(tmp_path: Path, camra: Camra2011) -> None:
+    prepared = prepare_with(tmp_path, camra, Given(leaks="drop"))
+    assert prepared.in_split("test") == {("11", "502"), ("13", "503")}
+    assert len(prepared.in_split("train")) == 5
+    assert in_split(prepared, "test") == {("1", "503"), ("2", "503")}
+    assert len(in_split(prepared, "train")) == 4
+    assert (prepared.counts["leaks"], prepared.counts["group_leaks"]) == (1, 2)
+    assert [(r["user_id"], r["item_id"], r["split"], r["reason"]) for r in prepared.rows("filtered")] == [
+        ("12", "502", "test", "in_earlier_split")]
+    assert prepared.counts["held_out_also_in_train"] == prepared.counts["group_held_out_also_in_train"] == 0
+    assert not any("unaccounted" in w or "in training too" in w for w in prepared.manifest["warnings"])
+
+
+def test_leaks_are_left_out_before_validation_is_carved_so_that_no_pair_is_in_two_splits(tmp_path: Path) -> None:
+    train = pairs_of(12, 20, 8)
+    prepared = prepared_of(tmp_path, train, [*train[::3], ("u0", "zz")], Given(valid=0.5, leaks="drop"))
+    assert prepared.in_split("test") == {("u0", "zz")}
+    assert prepared.counts["leaks"] == len(train[::3])
+    assert prepared.in_split("valid") == carved_by_hand(train, 0.5, 42)
+
+
+def test_of_three_splits_the_earliest_keeps_a_pair(tmp_path: Path) -> None:
+    valid = csv_of([("u", "a"), ("u", "b")])
+    prepared = prepared_of(tmp_path, [("u", "a")], [("u", "a"), ("u", "b"), ("u", "c")], Given(leaks="drop"),
+                           valid=valid)
+    assert [prepared.in_split(part) for part in ("train", "valid", "test")] == [
+        {("u", "a")}, {("u", "b")}, {("u", "c")}]
+    assert prepared.counts["leaks"] == 3
