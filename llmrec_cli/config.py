@@ -168,8 +168,8 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
     if not isinstance(member, Mapping) or not isinstance(member.get("head"), str):
         builder.found.append(f"{where}.head: missing; set {where}.head=<{'|'.join(choices('head'))}>")
         return None
-    if member["head"] == "fusion":
-        builder.found.append(f"{where}.head=fusion: a fusion cannot be a member of a fusion")
+    if issubclass(GROUPS["head"].get(member["head"], HeadSettings), Fusion):
+        builder.found.append(f"{where}.head={member['head']}: a fusion cannot be a member of a fusion")
         return None
     own = {key: value for key, value in member.items() if key not in (*RECIPE_GROUPS, "head")}
     recipe: dict[str, Any] = {"head": _merged(_option(builder, "head", member["head"], where), own)}

@@ -12,7 +12,7 @@ A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
   then the file's own columns as strings; one that has a name of ours gets a '_', so `title_` is the title as it came
 - `users.parquet`: user, user_id, title, text, attributes, then the file's own columns
 - `groups.parquet`: group, group_id, user, user_id; `group_interactions.parquet`: group, group_id, item, item_id, value,
-  timestamp, split
+  timestamp, split; `group_texts.parquet`: of groups what items.parquet says of items
 - `triples.parquet`: head, relation, tail; `links.parquet`: item, item_id, entity_id
 - `items_left_out.parquet`, `users_left_out.parquet`: what files say of those that have too few interactions
 - `rejects.parquet`: file, line, column, reason
@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
 from llmrec_cli.data.manifest import read_manifest
@@ -68,9 +69,19 @@ class PreparedData:
         dislikes, split = _read_interactions(file, len(self.users), len(self.items))
         return dislikes.rows(_among(split, splits))
 
+    def groups(self, *splits: str) -> Groups | None:
+        """Return the groups with their interactions of the named splits, None where the data has no groups."""
+        groups = self._groups
+        return None if groups is None else groups.rows(_among(groups.split, splits))
+
+    @cached_property
+    def _groups(self) -> Groups | None:
+        return read_groups(self.path, self.manifest, self.users, self.items)
+
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
-        return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge)
+        return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge,
+                            self.groups(*splits))
 
 
 def read_prepared(folder: str | Path) -> PreparedData:
@@ -85,8 +96,27 @@ def read_prepared(folder: str | Path) -> PreparedData:
     return PreparedData(path, manifest, users, items, interactions, split)
 
 
+def read_groups(folder: Path, manifest: dict[str, Any], users: Entities, items: Entities) -> Groups | None:
+    """Return the groups of prepared data with all their interactions, None where it has none."""
+    if not (folder / "groups.parquet").is_file():
+        return None
+    ids, members = read_members(pq.read_table(folder / "groups.parquet", columns=["group", "group_id", "user"]),
+                                len(users))
+    texts = folder / "group_texts.parquet"
+    entities = read_entities(texts, "group") if texts.is_file() else without_texts(ids)
+    told = manifest.get("groups") or {}
+    file = folder / "group_interactions.parquet"
+    if file.is_file():
+        together, split = _read_interactions(file, len(ids), len(items), "group")
+    else:
+        nothing: np.ndarray = np.zeros(0, np.int64)
+        together = Interactions(nothing, nothing, nothing.astype(np.float32), nothing, len(ids), len(items))
+        split = nothing.astype(np.int8)
+    return Groups(entities, members, together, split, str(told.get("synthetic") or ""))
+
+
 def read_entities(file: Path, kind: str) -> Entities:
-    """Return the users or items (`kind`: user | item) in a Parquet file."""
+    """Return the users, items or groups (`kind`: user | item | group) in a Parquet file."""
     table = pq.read_table(file, columns=[f"{kind}_id", "title", "text", "attributes"])
     return Entities(_strings(table[f"{kind}_id"]), _strings(table["title"]), _strings(table["text"]),
                     *attribute_matrix(table["attributes"]))
@@ -119,11 +149,12 @@ def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return np.array(column.to_pylist(), object)
 
 
-def _read_interactions(file: Path, num_users: int, num_items: int) -> tuple[Interactions, np.ndarray]:
+def _read_interactions(file: Path, num_users: int, num_items: int,
+                       who: str = "user") -> tuple[Interactions, np.ndarray]:
     """Return the rows of a file of interactions, and the split of each, its place in SPLITS, int8."""
-    table = pq.read_table(file, columns=["user", "item", "value", "timestamp", "split"])
+    table = pq.read_table(file, columns=[who, "item", "value", "timestamp", "split"])
     value = table["value"].to_numpy().astype(np.float32)
-    interactions = Interactions(table["user"].to_numpy(), table["item"].to_numpy(), value,
+    interactions = Interactions(table[who].to_numpy(), table["item"].to_numpy(), value,
                                 table["timestamp"].to_numpy(), num_users, num_items)
     names = table["split"].combine_chunks().dictionary_encode()
     codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)

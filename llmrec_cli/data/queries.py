@@ -5,10 +5,38 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from llmrec_cli.data.entities import Entities
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Who asks together.
+
+    Attributes
+    ----------
+    group : int64 (num_queries,), the group's integer in the model, -1 for a list of members that has no group, and for
+        a user's query
+    members : the num_members distinct members of all the queries, each as the query that the user alone would be
+    rows : CSR (num_queries, num_members) of 1s; an empty row for a user's query
+    is_group : bool (num_queries,), whether a query is a group's
+    """
+
+    group: np.ndarray
+    members: "Queries"
+    rows: sp.csr_array
+    is_group: np.ndarray
+
+    def chosen(self, which: slice | np.ndarray) -> "Membership":
+        """Return the chosen queries, with their members alone."""
+        rows = self.rows[which]
+        used, place = np.unique(rows.indices, return_inverse=True)
+        rows = sp.csr_array((rows.data, place.astype(np.int64), rows.indptr), shape=(rows.shape[0], len(used)))
+        return Membership(self.group[which], self.members.rows(used), rows, self.is_group[which])
+
 
 @dataclass(frozen=True)
 class Queries:
-    """Known users, new users with a history, new users with only a text: all of them rows of the same columns.
+    """Users and groups, known and new, with a history or with only a text: all of them rows of the same columns.
 
     Attributes
     ----------
@@ -18,6 +46,9 @@ class Queries:
     history : CSR (num_queries, num_items) of 1s, oldest first in each row: what scores are made from
     seen : CSR (num_queries, num_items) of 1s: what is left out of the list; includes `history`
     texts : object array (num_queries,) of str, "" where there is none
+    groups : who asks together, where a query is a group's; `history` is then what the group did together
+    attributes : CSR (num_queries, num_attributes) of 0/1, those of the users; None where nobody's are known
+    profiles : object array (num_queries,) of str, the users' own texts, whatever the query says; None likewise
     """
 
     ids: np.ndarray
@@ -26,6 +57,9 @@ class Queries:
     history: sp.csr_array
     seen: sp.csr_array
     texts: np.ndarray
+    groups: Membership | None = None
+    attributes: sp.csr_array | None = None
+    profiles: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -33,14 +67,33 @@ class Queries:
     def rows(self, which: slice | np.ndarray) -> "Queries":
         """Return the chosen queries."""
         return Queries(self.ids[which], self.user_ids[which], self.user[which], self.history[which],
-                       self.seen[which], self.texts[which])
+                       self.seen[which], self.texts[which],
+                       None if self.groups is None else self.groups.chosen(which),
+                       None if self.attributes is None else self.attributes[which],
+                       None if self.profiles is None else self.profiles[which])
 
 
-def known_users(user: np.ndarray, ids: np.ndarray, history: sp.csr_array, seen: sp.csr_array) -> Queries:
+def known_users(user: np.ndarray, ids: np.ndarray, history: sp.csr_array, seen: sp.csr_array,
+                users: Entities | None = None) -> Queries:
     """Return one query per known user.
 
     `user` (num_queries,) are integers into `ids` (num_users,) and the rows of `history` and `seen`
-    (num_users, num_items).
+    (num_users, num_items), and into `users`, whose attributes and texts heads may look at.
     """
     names = ids[user]
-    return Queries(names, names, user, history[user], seen[user], np.full(len(user), "", object))
+    return Queries(names, names, user, history[user], seen[user], np.full(len(user), "", object),
+                   attributes=None if users is None else users.attributes[user],
+                   profiles=None if users is None else users.texts[user])
+
+
+def known_groups(group: np.ndarray, entities: Entities, members: sp.csr_array, together: sp.csr_array,
+                 seen: sp.csr_array, users: Queries) -> Queries:
+    """Return one query per known group.
+
+    `group` (num_queries,) are integers into `entities` and the rows of `members` (num_groups, num_users), `together`
+    and `seen` (num_groups, num_items). `users` are the queries of all users, those whom `members` counts.
+    """
+    ids = entities.ids[group]
+    nobody, size = np.full(len(group), -1, np.int64), len(group)
+    asked = Membership(group, users, members[group], np.ones(size, bool)).chosen(slice(None))
+    return Queries(ids, np.full(size, "", object), nobody, together[group], seen[group], entities.texts[group], asked)

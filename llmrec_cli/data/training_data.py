@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge
 
@@ -15,6 +16,7 @@ class TrainingData:
     ----------
     negatives : what users said they do not like, where feedback is explicit; of the same splits as `interactions`
     knowledge : what a knowledge graph says of the items
+    groups : groups of the users, with what they did together in the same splits as `interactions`
     """
 
     users: Entities
@@ -22,3 +24,4 @@ class TrainingData:
     interactions: Interactions
     negatives: Interactions | None = None
     knowledge: Knowledge | None = None
+    groups: Groups | None = None

@@ -4,6 +4,7 @@
     manifest.json       format, head, data fingerprint and cutoff, encoders, metrics, SHA-256 of every file
     model.safetensors   what the head learned
     histories.safetensors, users.parquet, items.parquet
+    groups.parquet, group_members.parquet, where the data has groups
     encoders/<hash>/    encoders that are not a named package
 
 Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make us run anything.
@@ -23,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.manifest import check_files, sha256
 from llmrec_cli.data.prepared import PreparedData, read_entities
@@ -41,12 +43,31 @@ FACTS = {"head", "data_fingerprint", "data_cutoff", "data", "texts", "fitted_on"
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
 
+@dataclass(frozen=True)
+class KnownGroups:
+    """The groups that a recommender knows.
+
+    Attributes
+    ----------
+    members : CSR (num_groups, num_users) of 1s
+    history, seen : CSR (num_groups, num_items), as those of users
+    synthetic : how the groups were made, "" for groups that somebody observed
+    """
+
+    entities: Entities
+    members: sp.csr_array
+    history: sp.csr_array
+    seen: sp.csr_array
+    synthetic: str = ""
+
+
 @dataclass
 class Recommender:
     """A fitted head with the users, items and histories it knows.
 
     Attributes
     ----------
+    groups : the groups it knows, None where its data had none
     history : CSR (num_users, num_items), the interactions that the head was fitted on
     seen : CSR (num_users, num_items), training and validation interactions and what else the head was fitted on: what
         is left out of lists
@@ -58,6 +79,7 @@ class Recommender:
     history: sp.csr_array
     seen: sp.csr_array
     manifest: dict[str, Any]
+    groups: KnownGroups | None = None
 
 
 def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tuple[str, ...],
@@ -70,6 +92,15 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         write_bytes(temporary / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in
                                                            head.state().items()}))
         histories = _csr_arrays("history", data.part(*fitted_on)) | _csr_arrays("seen", data.part(*seen))
+        groups = data.groups(*fitted_on)
+        if groups is not None:
+            known = data.groups(*seen)
+            assert known is not None
+            histories |= (_csr_arrays("group_history", groups.interactions)
+                          | _csr_arrays("group_seen", known.interactions))
+            _write_entities(temporary / "groups.parquet", groups.entities, "group")
+            write_members(temporary / "group_members.parquet", groups)
+            facts = facts | {"synthetic_groups": groups.synthetic}
         write_bytes(temporary / "histories.safetensors", save(histories))
         _write_entities(temporary / "users.parquet", data.users, "user")
         _write_entities(temporary / "items.parquet", data.items, "item")
@@ -115,7 +146,19 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
         raise ArtifactError(f"{folder / 'model.safetensors'}: no tensor {error}, which config.yaml's head needs; "
                             f"{REMEDY}") from error
     shape = (len(users), len(items))
-    return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest)
+    return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
+                       _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", ""))))
+
+
+def _known_groups(folder: Path, histories: dict[str, np.ndarray], shape: tuple[int, int],
+                  synthetic: str) -> KnownGroups | None:
+    if not (folder / "groups.parquet").is_file():
+        return None
+    entities = read_entities(folder / "groups.parquet", "group")
+    _, members = read_members(pq.read_table(folder / "group_members.parquet"), shape[0])
+    size = (len(entities), shape[1])
+    return KnownGroups(entities, members, _csr(histories, "group_history", size), _csr(histories, "group_seen", size),
+                       synthetic)
 
 
 def _refuse_others(folder: Path, files: dict[str, str]) -> None:

@@ -16,6 +16,8 @@ import scipy.sparse as sp
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.scoring.group_strategies import average
+from llmrec_cli.scoring.groups import by_members
 from llmrec_cli.scoring.rating import pair_scores
 from llmrec_cli.settings.head import Recipe
 
@@ -73,6 +75,11 @@ class Head(ABC):
         return False
 
     @property
+    def reads_profiles(self) -> bool:
+        """Whether `score_users` makes something of a user's attributes or own text, also where there is no history."""
+        return False
+
+    @property
     def rereads(self) -> bool:
         """Whether `reread` changes what is said of all items, and not only of those that `add_items` brings."""
         return False
@@ -104,12 +111,28 @@ class Head(ABC):
     def fit(self, data: TrainingData, context: Context) -> None:
         """Learn from the interactions of `data`; what validation chooses is kept in `chosen()`."""
 
-    @abstractmethod
     def score(self, queries: Queries) -> "torch.Tensor":
-        """Return float32 scores (Q, N) of all items, made from the queries' histories; higher is better.
+        """Return float32 scores (Q, N) of all items; higher is better. Finite for every query, of users and groups."""
+        asked = queries.groups
+        if asked is None:
+            return self.score_users(queries)
+        if asked.is_group.all():
+            return self.score_groups(queries)
+        users, groups = np.flatnonzero(~asked.is_group), np.flatnonzero(asked.is_group)
+        of_users = self.score_users(replace(queries.rows(users), groups=None))
+        if not len(groups):
+            return of_users
+        scores_QN = of_users.new_empty((len(queries), of_users.shape[1]))
+        scores_QN[users], scores_QN[groups] = of_users, self.score_groups(queries.rows(groups)).to(of_users.dtype)
+        return scores_QN
 
-        Finite for every query, also one with an empty history.
-        """
+    @abstractmethod
+    def score_users(self, queries: Queries) -> "torch.Tensor":
+        """Return the scores (Q, N) of users, made from their histories; finite also for an empty one."""
+
+    def score_groups(self, queries: Queries) -> "torch.Tensor":
+        """Return the scores (Q, N) of groups: the mean of what their members score, and of what they did together."""
+        return by_members(self.score_users, queries, average)
 
     def score_text(self, texts: np.ndarray) -> "torch.Tensor":
         """Return float32 scores (num_texts, N) of all items for what is said in words."""

@@ -120,7 +120,7 @@ class Content(Head):
         denoise, gamma, l2, blend = (float(getattr(self.settings, key)) for key in TRIED)
         return denoise, gamma, l2, blend
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); items in a history that were not in training are passed over."""
         return self.weights.product(_columns(queries.history, self.trained_T))
 

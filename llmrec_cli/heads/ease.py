@@ -83,7 +83,7 @@ class Ease(Head):
         self.form = form.fit(rows, self._penalties(data.interactions), context.device)
         self.added = ColumnBlocks(num_items)
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); new items in a history have no weights yet and are passed over."""
         assert self.form is not None
         history = queries.history[:, :self.added.num_rows]

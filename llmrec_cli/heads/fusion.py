@@ -112,7 +112,7 @@ class Fusion(Head):
         scaled_QN = torch.empty((len(queries), len(self.cold_N)))
         for start in range(0, len(queries), 1024):
             rows = slice(start, start + 1024)
-            scaled_QN[rows] = self._scaled(member.score(queries.rows(rows)).cpu())
+            scaled_QN[rows] = self._scaled(self._asked(member, queries.rows(rows)).cpu())
         return scaled_QN
 
     def _scaled(self, scores_QN: torch.Tensor) -> torch.Tensor:
@@ -126,9 +126,17 @@ class Fusion(Head):
         deviation_Q1 = scores_QN.std(dim=1, keepdim=True, correction=0)
         return (scores_QN - scores_QN.mean(dim=1, keepdim=True)) / deviation_Q1.clamp_min(1e-9)
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def _asked(self, member: Head, queries: Queries) -> torch.Tensor:
+        """Return a member's scores (Q, N) of users or groups."""
+        return member.score(queries)
+
+    def score_groups(self, queries: Queries) -> torch.Tensor:
+        """Return the weighted sum of what the members score groups (Q, N)."""
+        return self.score_users(queries)
+
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the weighted sum of the members' scores (Q, N)."""
-        scores = {name: self._scaled(member.score(queries).cpu()) for name, member in self.members.items()}
+        scores = {name: self._scaled(self._asked(member, queries).cpu()) for name, member in self.members.items()}
         lengths_Q = torch.from_numpy(np.diff(queries.history.indptr))
         return self.weights.sum(scores, lengths_Q, torch.from_numpy(self.cold_N))
 

@@ -130,7 +130,7 @@ class Ials(Head):
         return Penalty.of(counts, settings.unobserved_weight * num_others, settings.l2 * noise,
                           settings.frequency_exponent)
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return user factors x item factors (Q, M), the former solved for the histories.
 
         Items without interactions count in a history where features gave them factors.

@@ -196,7 +196,7 @@ class Interest(Head):
                 found[start + rows] = scores_R.cpu().numpy()
         return found
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return scores (Q, M): of the candidates at the top what was read, 0 to 1 or a value, of the others less.
 
         What a history names is passed over in choosing whom to read. The others keep the order of the candidates' head.

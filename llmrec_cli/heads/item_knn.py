@@ -42,7 +42,7 @@ class ItemKnn(Head):
                                            np.arange(items_NU.shape[0]))
         self._keep(sp.csr_array(similarity_NN.T) if self.settings.neighbours_of == "target" else similarity_NN)
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return history x similarity (Q, N)."""
         if self.factor is None:
             self.factor = RightFactor(self.similarity_NN)

@@ -65,7 +65,7 @@ class ItemSimilarity(Head):
         self.features.fit(data, context)
         self._unify()
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the summed similarities (Q, M)."""
         history = queries.history
         chosen, place = np.unique(history.indices, return_inverse=True)

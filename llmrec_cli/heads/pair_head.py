@@ -151,7 +151,7 @@ class PairHead(Head):
         return history_vectors(history_sums(items_NL, indices, indptr), indptr.diff())
 
     @torch.no_grad()
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the scores (Q, M) of known users by what was learned of them, of others by their histories."""
         model = self._fitted()
         items_ML = torch.cat([model.items(self._ids(np.arange(len(self.trained_N)))).rows, *self.added_RL])

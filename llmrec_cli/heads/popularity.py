@@ -25,7 +25,7 @@ class Popularity(Head):
         """Count."""
         self.counts_N = data.interactions.item_counts.astype(np.float32)
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the counts, once per query (Q, N)."""
         return torch.from_numpy(self.counts_N).expand(len(queries), -1)
 

@@ -87,7 +87,7 @@ class Sequential(Head):
         self.stop_after = train_with_texts(self.model, self.texts, steps, recipe, self.stop_after, context, self.score)
 
     @torch.no_grad()
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return logits (Q, M) of the histories."""
         model = self._fitted()
         items_ME = self._items()

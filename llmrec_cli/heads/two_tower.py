@@ -93,7 +93,7 @@ class TwoTower(Head):
                                  cache=context.cache)
 
     @torch.no_grad()
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return logits (Q, M) of the histories and, for known users, their ids."""
         towers, texts = self._fitted()
         device = towers.bias_N.device

@@ -36,7 +36,7 @@ class UserKnn(Head):
         """Keep the interactions; neighbours are found when asked for."""
         self._keep(compact(data.interactions.matrix))
 
-    def score(self, queries: Queries) -> torch.Tensor:
+    def score_users(self, queries: Queries) -> torch.Tensor:
         """Return neighbours' similarities x their interactions (Q, N)."""
         if self.known is None:
             self.known = _Known(self.matrix_UN, self.settings)

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.data.queries import Queries, known_users
+from llmrec_cli.data.queries import Queries, known_groups, known_users
 from llmrec_cli.scoring.scorer import Score, validation_metric
 from llmrec_cli.scoring.topk import item_hash_ranks
 
@@ -18,7 +18,7 @@ class Validation:
 
     Attributes
     ----------
-    queries : the users with validation interactions, their history the training interactions
+    queries : the users or groups with validation interactions, their history the training interactions
     relevant : CSR (num_queries, num_items) of 1s
     ranks : int64 (num_items,), `item_hash_ranks` of the catalogue
     monitor : `<metric>@<k>`
@@ -35,17 +35,44 @@ class Validation:
 
     def of(self, scores_QN: torch.Tensor) -> float:
         """Return the mean metric of scores that were computed for all queries at once."""
-        place = np.full(self.queries.user.max() + 1, -1, np.int64)
-        place[self.queries.user] = np.arange(len(self.queries))
-        return self(lambda block: scores_QN[torch.from_numpy(place[block.user])])
+        whom = _number(self.queries)
+        place = np.full(whom.max() + 1, -1, np.int64)
+        place[whom] = np.arange(len(self.queries))
+        return self(lambda block: scores_QN[torch.from_numpy(place[_number(block)])])
 
 
-def validation_of(data: PreparedData, monitor: str) -> Validation | None:
-    """Return the validation of prepared data, None where nothing is held out for it."""
+def _number(queries: Queries) -> np.ndarray:
+    """Return the integer of each query's user or group; a validation is about one or the other."""
+    return queries.user if queries.groups is None else queries.groups.group
+
+
+def validation_of(data: PreparedData, monitor: str, audience: str = "users") -> Validation | None:
+    """Return the validation of prepared data, None where nothing is held out for it.
+
+    `audience` is users or groups: whose held-out interactions are looked at.
+    """
+    if audience == "groups":
+        return _validation_of_groups(data, monitor)
     train, valid = data.part("train"), data.part("valid")
     known = np.diff(train.matrix.indptr)[valid.user] > 0
     users = np.unique(valid.user[known])
     if len(users) == 0:
         return None
-    queries = known_users(users, data.users.ids, train.matrix, train.matrix)
+    queries = known_users(users, data.users.ids, train.matrix, train.matrix, data.users)
     return Validation(queries, valid.matrix[users], item_hash_ranks(data.items.ids), monitor)
+
+
+def _validation_of_groups(data: PreparedData, monitor: str) -> Validation | None:
+    """Return the groups with validation interactions of which something is known: a history, or a member's."""
+    train, together, wanted = data.part("train").matrix, data.groups("train"), data.groups("valid")
+    if together is None or wanted is None:
+        return None
+    history = together.interactions.matrix
+    known = (np.diff(history.indptr) > 0) | (together.members @ (np.diff(train.indptr) > 0) > 0)
+    asked = np.bincount(wanted.interactions.user, minlength=len(wanted)) > 0
+    chosen = np.flatnonzero(known & asked)
+    if len(chosen) == 0:
+        return None
+    users = known_users(np.arange(len(data.users)), data.users.ids, train, train, data.users)
+    queries = known_groups(chosen, together.entities, together.members, history, history, users)
+    return Validation(queries, wanted.interactions.matrix[chosen], item_hash_ranks(data.items.ids), monitor)

@@ -48,7 +48,7 @@ class Fusion(HeadSettings):
             yield "members: empty; name at least one, head.members.<name>.head=<head>"
         for name, member in self.members.items():
             if isinstance(member.head, Fusion):
-                yield f"members.{name}.head=fusion: a fusion cannot be a member of a fusion"
+                yield f"members.{name}.head={member.head.kind}: a fusion cannot be a member of a fusion"
             if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
                 yield f"members.{name}: a member's name is made of letters, digits, '_' and '-'"
         if isinstance(self.weights, str):
@@ -79,6 +79,37 @@ class Fusion(HeadSettings):
         """Return whether one of the members is trained against an adversary."""
         return any(member.adversarial is not None and member.adversarial.kind != "none"
                    and "adversarial" in member.head.uses() for member in self.members.values())
+
+
+@dataclass
+class GroupAggregate(Fusion):
+    """Groups by what their members score: no training beyond that of the heads that score the members.
+
+    A fusion whose members are asked for everybody in the group; a single user gets what the fusion would say.
+    """
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.group_aggregate.GroupAggregate"
+    audience: ClassVar[str] = "groups"
+    kind: str = "group_aggregate"
+    strategy: str = "average"
+    """average | weighted | least_misery | most_pleasure | borda | approval | fair_greedy | fair_proportional."""
+    depth: int = 50
+    """Items that a member approves of (approval), or that are picked one after the other (fair_*), at least 1."""
+    own_history: bool = True
+    """Whether what the group did together speaks like one more member."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("strategy", among=STRATEGIES)
+        yield from self.check("depth", least=1)
+        if self.depth != 50 and self.strategy not in OF_DEPTH:
+            yield (f"depth={self.depth}: has no effect with strategy={self.strategy}; leave it out, or choose one of "
+                   f"{', '.join(OF_DEPTH)}")
+
+
+STRATEGIES = ("average", "weighted", "least_misery", "most_pleasure", "borda", "approval", "fair_greedy",
+              "fair_proportional")
+OF_DEPTH = ("approval", "fair_greedy", "fair_proportional")
 
 
 @dataclass
@@ -120,4 +151,4 @@ class Recipe(Settings):
 HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
          "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
          "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "interest": Interest,
-         "fusion": Fusion}
+         "fusion": Fusion, "group_aggregate": GroupAggregate}

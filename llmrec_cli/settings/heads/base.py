@@ -47,6 +47,8 @@ class HeadSettings(Settings):
     implementation: ClassVar[str] = ""
     adversaries: ClassVar[tuple[str, ...]] = OF_TEXTS
     losses: ClassVar[tuple[str, ...]] = OF_GRADIENTS
+    audience: ClassVar[str] = "users"
+    """Whom audience=auto looks at: users | groups."""
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, Range] = field(default_factory=dict)

@@ -1,0 +1,79 @@
+"""Groups of users: who is in them, what is said of them, and what they did together.
+
+Shapes: G groups, U users, N items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups as columns; row n of everything is the group with the integer n.
+
+    Attributes
+    ----------
+    entities : ids, titles, texts and attributes of the G groups
+    members : CSR (G, U) of 1s
+    interactions : what groups did together; `user` is the group's integer, num_users is G
+    split : int8 (num_interactions,), the split of each of them, its place in `prepared.SPLITS`
+    synthetic : how the groups were made, "" for groups that somebody observed
+    """
+
+    entities: Entities
+    members: sp.csr_array
+    interactions: Interactions
+    split: np.ndarray
+    synthetic: str = ""
+
+    def __len__(self) -> int:
+        return len(self.entities)
+
+    def rows(self, kept: np.ndarray) -> "Groups":
+        """Return the same groups with those of their interactions where `kept` (num_interactions,) holds."""
+        return replace(self, interactions=self.interactions.rows(kept), split=self.split[kept])
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Number of members of each group, int64 (G,)."""
+        return np.diff(self.members.indptr).astype(np.int64)
+
+
+def read_members(table: pa.Table, num_users: int) -> tuple[list[str], sp.csr_array]:
+    """Return the ids of the groups and who is in them, CSR (G, U), from rows of group, group_id and user.
+
+    A group without members that are users has no row, and an empty one in the matrix.
+    """
+    group, user = table["group"].to_numpy(), table["user"].to_numpy()
+    num_groups = int(group.max(initial=-1)) + 1
+    ids = np.full(num_groups, "", object)
+    ids[group] = np.array([*table["group_id"].to_pylist(), None], object)[:-1]
+    order = np.lexsort((user, group))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=num_groups))])
+    return list(ids), sp.csr_array((np.ones(len(user), np.float32), user[order], indptr), shape=(num_groups, num_users))
+
+
+def without_texts(ids: Sequence[str]) -> Entities:
+    """Return groups of which nothing but the id is known."""
+    names = np.array([*ids, None], object)[:-1]
+    nothing = sp.csr_array((np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(len(names) + 1, np.int64)),
+                           shape=(len(names), 0))
+    return Entities(names, names, np.full(len(names), "", object), nothing, [])
+
+
+def write_members(file: Path, groups: Groups) -> None:
+    """Write the members as `read_members` reads them."""
+    group = np.repeat(np.arange(len(groups)), groups.sizes)
+    pq.write_table(pa.table({"group": pa.array(group, pa.int64()),
+                             "group_id": pa.array(list(groups.entities.ids[group]), pa.string()),
+                             "user": pa.array(groups.members.indices.astype(np.int64), pa.int64())}), file)
