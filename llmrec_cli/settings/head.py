@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from llmrec_cli.settings.base import Settings, option
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.heads.base import HeadSettings, Popularity
+from llmrec_cli.settings.heads.clusters import Clusters
 from llmrec_cli.settings.heads.content import Content
 from llmrec_cli.settings.heads.ease import Ease
 from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
@@ -74,6 +75,10 @@ class Fusion(HeadSettings):
 
     def uses(self) -> set[str]:
         return set().union(*(member.head.uses() for member in self.members.values()))
+
+    def usual_audience(self) -> str:
+        among = {member.head.usual_audience() for member in self.members.values()}
+        return "groups" if "groups" in among else self.audience
 
     def has_adversary(self) -> bool:
         """Return whether one of the members is trained against an adversary."""
@@ -151,4 +156,5 @@ class Recipe(Settings):
 HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
          "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
          "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "interest": Interest,
+         "clusters": Clusters,
          "fusion": Fusion, "group_aggregate": GroupAggregate}

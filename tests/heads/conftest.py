@@ -16,6 +16,7 @@ from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.head import Content, Ease, Fusion, Ials, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
+from llmrec_cli.settings.heads.clusters import Clusters
 from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
 from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.heads.interest import Interest
@@ -118,6 +119,8 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
         "two_tower_adapter": shop.recipe(TwoTower(embedding_size=16, dropout=0.1), peft=EmbeddingAdapter(rank=4)),
         "interest": shop.recipe(Interest(candidates="ease", rerank=50, history_items=3), loss=Bce(),
                                 peft=TopLayers(num_layers=1), optim=AdamW(epochs=1, batch_size=64)),
+        "clusters": shop.recipe(Clusters(num_clusters=4, first_clicks=2, click_weight=0.6, click_smoothing=5)),
+        "clusters_text": shop.recipe(Clusters(text=0.5, click_smoothing=5)),
         "fusion": shop.recipe(Fusion(members=members)),
         "fusion_raw": shop.recipe(Fusion(members=members, normalise="raw",
                                          weights={"ease": 1.0, "near": 0.5, "tower": 0.1})),
@@ -127,6 +130,7 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
 NAMES = ("interest", "ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf",
          "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora", "sequential",
          "sequential_ids", "sequential_lora",
+         "clusters", "clusters_text",
          "content", "content_tuned", "item_similarity", "two_tower_adapter", "fusion",
          "mf", "mf_bpr", "mf_cosine", "mf_mse", "neural_cf", "factorization_machine",
          "fusion_raw")

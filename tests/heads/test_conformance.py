@@ -18,6 +18,8 @@ BY_HISTORY_ALONE = ("content", "content_tuned", "item_similarity", "ials", "ials
 BY_TEXT = ("interest", "content", "content_tuned", "item_similarity", "two_tower_adapter", "ials_features",
            "ease_features", "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw", "sequential",
            "sequential_lora")
+# Heads that read texts to see who asks, and not what an item is.
+OF_USERS = ("clusters_text",)
 # Heads whose scores have no natural 0: what they know nothing of is put at the end of the list, not at 0.
 NEVER_AHEAD = ("mf", "mf_bpr", "mf_cosine", "mf_mse", "neural_cf", "sequential_ids")
 BY_ATTRIBUTES = ("factorization_machine",)
@@ -145,7 +147,7 @@ def test_an_added_item_is_scored_by_its_text(fitted, shop, name):
     assert (head.score(shop.known(num_added=3))[:, 44:].std(dim=0) > 0).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {*BY_TEXT, *NEVER_AHEAD, *BY_ATTRIBUTES}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {*BY_TEXT, *OF_USERS, *NEVER_AHEAD, *BY_ATTRIBUTES}))
 def test_an_added_item_of_a_head_without_text_is_not_liked_more_than_a_known_one(fitted, shop, name):
     head = deepcopy(fitted(name))
     assert not head.answers_text
@@ -172,7 +174,7 @@ def test_an_added_item_is_scored_by_its_attributes(fitted, shop, name):
     assert (new[:, 0] != new[:, 1]).any()
 
 
-@pytest.mark.parametrize("name", BY_TEXT)
+@pytest.mark.parametrize("name", (*BY_TEXT, *OF_USERS))
 def test_a_text_is_answered_with_scores_of_its_own(fitted, shop, name):
     head, items = fitted(name), shop.data.items
     texts = np.array([*items.texts[:10], "", items.texts[0]], object)

@@ -1,0 +1,149 @@
+"""Choosing the number of clusters, and how users are placed, on users hidden from training.
+
+Shapes: V users with interactions, H users of a fold that is hidden, N items, C clusters.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.cluster_fit import Behaviour, behaviour_vectors, cluster, posterior
+from llmrec_cli.heads.user_profiles import Placement
+from llmrec_cli.scoring.first_clicks import divided
+from llmrec_cli.scoring.scorer import validation_metric
+from llmrec_cli.settings.heads.clusters import Clusters as Settings
+
+ASKED = (0, 1, 3, 5)
+"""Interactions of a hidden user that are told; what comes after the last of them is to be found, however few are told.
+"""
+NUM_FOLDS = 3
+MOST_USERS = 10_000
+"""Most users that a choice looks at, drawn at random."""
+FEWEST = 20
+"""Fewest hidden users with something left to find that anything is chosen on."""
+MONITOR = "ndcg@10"
+"""What is looked at without validation."""
+TRIED: dict[str, tuple[int | float, ...]] = {
+    "first_clicks": (0, 5), "num_clusters": (4, 8, 16, 32, 64), "click_weight": (0.3, 0.6, 1.0)}
+"""What is tried for each setting that is to be chosen; of equals the first stays."""
+USUAL: dict[str, int | float] = {"first_clicks": 0, "num_clusters": 8, "click_weight": 0.6}
+"""What stands where there is nobody to choose on."""
+
+Values = dict[tuple[int | float, ...], float]
+"""The metric of each combination of what is tried, in the order of TRIED."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Users in training.
+
+    Attributes
+    ----------
+    matrix_VN : what they did, rows oldest first
+    profile_VF : features that place them
+    beside_VG : what is clustered beside behaviour, times its weight
+    """
+
+    matrix_VN: sp.csr_array
+    profile_VF: np.ndarray
+    beside_VG: np.ndarray
+
+    def rows(self, which: np.ndarray) -> "Known":
+        """Return the chosen users."""
+        return Known(self.matrix_VN[which], self.profile_VF[which], self.beside_VG[which])
+
+    def vectors(self, settings: Settings, seed: int) -> np.ndarray:
+        """Return what is clustered, (V, D + G)."""
+        return np.hstack([behaviour_vectors(self.matrix_VN, settings.vector_size, seed), self.beside_VG])
+
+
+def to_choose(settings: Settings) -> list[str]:
+    """Return the settings that are null."""
+    return [key for key in TRIED if getattr(settings, key) is None]
+
+
+def chosen(settings: Settings, known: Known, ranks_N: np.ndarray, context: Context) -> Settings:
+    """Return the settings with a number for everything that is null: the best of all combinations."""
+    free = to_choose(settings)
+    monitor = MONITOR if context.validation is None else context.validation.monitor
+    tried: dict[str, tuple[int | float, ...]] = {
+        key: TRIED[key] if key in free else (getattr(settings, key),) for key in TRIED}
+    folds = _folds(known, context.seed)
+    fewest_known = known.matrix_VN.shape[0] - max(len(fold) for fold in folds)
+    # A cluster of fewer than four on average would be of single users.
+    sizes = [size for size in tried["num_clusters"] if "num_clusters" not in free or 4 * size <= fewest_known]
+    measurable = sum(int((np.diff(known.matrix_VN.indptr)[fold] > max(ASKED)).sum()) for fold in folds)
+    if not sizes or measurable < FEWEST:
+        found = _with(settings, {key: USUAL[key] for key in free})
+        context.log("clusters", chosen=False, num_users=measurable, **{key: getattr(found, key) for key in TRIED})
+        return found
+    values: Values = {}
+    for fold in folds:
+        trial = _Fold(known, fold, settings, ranks_N, monitor, context.seed)
+        for size in sizes:
+            for way, value in trial.measured(int(size), tried).items():
+                values[way] = values.get(way, 0.0) + value / measurable
+    best = max(values, key=lambda way: values[way])
+    found = _with(settings, dict(zip(TRIED, best, strict=True)))
+    context.log("clusters", chosen=True, monitor=monitor, value=values[best], num_users=measurable,
+                **dict(zip(TRIED, best, strict=True)))
+    return found
+
+
+def _with(settings: Settings, numbers: dict[str, Any]) -> Settings:
+    return replace(settings, **numbers)
+
+
+def _folds(known: Known, seed: int) -> list[np.ndarray]:
+    drawn = np.random.default_rng(seed).permutation(known.matrix_VN.shape[0])[:MOST_USERS]
+    return [np.sort(drawn[n::NUM_FOLDS]) for n in range(NUM_FOLDS)]
+
+
+class _Fold:
+    """Users hidden from training, and the clusters of the others."""
+
+    def __init__(self, known: Known, hidden: np.ndarray, settings: Settings, ranks_N: np.ndarray, monitor: str,
+                 seed: int) -> None:
+        lengths_V = np.diff(known.matrix_VN.indptr)
+        self.hidden = known.rows(hidden[lengths_V[hidden] > max(ASKED)])
+        self.relevant_HN = divided(self.hidden.matrix_VN, max(ASKED))[1]
+        self.relevant_HN.sort_indices()
+        kept = np.ones(len(lengths_V), bool)
+        kept[hidden] = False
+        self.others = known.rows(np.flatnonzero(kept))
+        self.vectors = self.others.vectors(settings, seed)
+        self.settings, self.ranks_N, self.monitor, self.seed = settings, ranks_N, monitor, seed
+
+    def measured(self, num_clusters: int, tried: dict[str, tuple[int | float, ...]]) -> "Values":
+        """Return the metric, summed over hidden users, mean over what is told, of each way with that many clusters."""
+        cluster_V = cluster(self.vectors, num_clusters, self.seed)
+        prior = Placement.fitted(self.others.profile_VF, cluster_V, num_clusters, self.settings.l2)
+        prior_HC = prior(self.hidden.profile_VF)
+        found: Values = {}
+        for first_clicks in tried["first_clicks"]:
+            settings = replace(self.settings, first_clicks=int(first_clicks))
+            behaviour = Behaviour.of(self.others.matrix_VN, cluster_V, num_clusters, settings)
+            for told in ASKED:
+                history_HN, _ = divided(self.hidden.matrix_VN, told)
+                likelihood_HC = behaviour.likelihood(history_HN, int(first_clicks))
+                for weight in tried["click_weight"]:
+                    scores_HN = posterior(prior_HC, likelihood_HC, weight) @ behaviour.share_CN
+                    way = (first_clicks, num_clusters, weight)
+                    found[way] = found.get(way, 0.0) + self._metric(history_HN, scores_HN) / len(ASKED)
+        return {way: value * self.hidden.matrix_VN.shape[0] for way, value in found.items()}
+
+    def _metric(self, history_HN: sp.csr_array, scores_HN: np.ndarray) -> float:
+        """Return the mean metric of the hidden users, 0 without any."""
+        size = len(scores_HN)
+        if size == 0:
+            return 0.0
+        names = np.array([*map(str, range(size)), None], object)[:-1]
+        queries = Queries(names, names, np.arange(size), history_HN, history_HN, np.full(size, "", object))
+        scores = torch.from_numpy(scores_HN)
+        return validation_metric(lambda block: scores[torch.from_numpy(block.user)], queries, self.relevant_HN,
+                                 self.monitor, self.ranks_N)
