@@ -38,8 +38,9 @@ class ProfileTexts:
                                                                              minlength=len(items)) > 0
         known = _said(texts) & trained
         if not known.any():
-            raise DataError("head=clusters, head.text: neither the users in training nor their items have a text; prepare with "
-                            "dataset.user_text='<template over the columns of dataset.users>', or set head.text=0")
+            raise DataError("head=clusters, head.text: neither the users in training nor their items have a text; "
+                            "prepare with dataset.user_text='<template over the columns of dataset.users>', or set "
+                            "head.text=0")
         encoder = open_encoder(self.settings, self.device, cache)
         encoder.fit([str(text) for text in texts[known]])
         self.learned, self._encoder = encoder.state(), encoder
