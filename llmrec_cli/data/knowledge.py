@@ -1,21 +1,31 @@
 """The knowledge graph as features of items.
 
-Shapes: N items, F features.
+Shapes: N items, E entities, F features of one hop, G of two.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import scipy.sparse as sp
+
+from llmrec_cli.data.triples import Triples, read_triples
+
+HUB = 1000
+"""Most neighbours of an entity that two hops lead through: what half the catalogue has in common (a language, a
+genre) joins everything with everything."""
+MOST_ENTRIES = 50_000_000
+"""Most entries of all items' features of two hops together; each item keeps its share of the strongest."""
+MOST_AT_ONCE = 20_000_000
+"""Most paths of two hops that are summed at a time."""
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What the graph says directly of each item.
+    """What the graph says of each item.
 
     Attributes
     ----------
@@ -23,33 +33,118 @@ class Knowledge:
         feature is a relation, the direction it is followed in, and the neighbour; only those of at least two items are
         kept, since one that a single item has tells nothing of another
     names : list of `relation>neighbour`, or `relation<neighbour` where the item is the tail; one per feature
+    triples : the graph that it was made of
     """
 
     features: sp.csr_array
     names: list[str]
+    triples: Triples | None = None
+
+    @cached_property
+    def two_hops(self) -> sp.csr_array:
+        """What the neighbours of an item are joined to, CSR float32 (N, G); nothing where there are no triples."""
+        if self.triples is None:
+            return sp.csr_array((self.features.shape[0], 0), dtype=np.float32)
+        return two_hops(self.triples)
 
 
 def read_knowledge(folder: Path, num_items: int) -> Knowledge | None:
     """Return the knowledge of prepared data, None where it has none."""
-    if not (folder / "triples.parquet").is_file():
-        return None
-    triples, links = pq.read_table(folder / "triples.parquet"), pq.read_table(folder / "links.parquet")
-    links = links.select(["item", "entity_id"])
-    parts = []
-    for own, other, sign in (("head", "tail", ">"), ("tail", "head", "<")):
-        joined = links.join(triples, "entity_id", own, join_type="inner")
-        name = pc.binary_join_element_wise(joined["relation"].cast(pa.string()), joined[other].cast(pa.string()), sign)
-        parts.append(pa.table({"item": joined["item"], "name": name}))
-    rows = pa.concat_tables(parts)
-    coded = rows["name"].dictionary_encode().unify_dictionaries().combine_chunks()
-    item, code, num_names = rows["item"].to_numpy(), coded.indices.to_numpy(), len(coded.dictionary)
-    features = sp.csr_array((np.ones(len(code), np.float32), (item, code)), shape=(num_items, num_names))
-    features.sum_duplicates()
+    triples = read_triples(folder, num_items)
+    return None if triples is None else knowledge_of(triples)
+
+
+def knowledge_of(triples: Triples) -> Knowledge:
+    """Return what a graph says of the items that are linked to it."""
+    edges = triples.edges(_joined(triples.links))
+    features = sp.csr_array(triples.links @ edges.ends)
     features.data[:] = 1
-    shared = np.flatnonzero(np.bincount(features.indices, minlength=num_names) >= 2)
-    names = np.array(coded.dictionary.take(pa.array(shared)).to_pylist(), object)
-    # A join gives its rows in any order; by name the columns are the same every time.
-    order = np.argsort(names)
-    kept = sp.csr_array(features[:, shared[order]])
+    shared = _shared(features)
+    kept = sp.csr_array(features[:, shared])
     kept.sort_indices()
-    return Knowledge(kept, [str(name) for name in names[order]])
+    relations = triples.relations.take(pa.array(edges.way[shared] // 2)).to_pylist()
+    neighbours = triples.entities.take(pa.array(edges.target[shared])).to_pylist()
+    signs = ["<>"[way] for way in edges.way[shared] % 2]
+    return Knowledge(kept, ["".join(parts) for parts in zip(relations, signs, neighbours, strict=True)], triples)
+
+
+def two_hops(triples: Triples, most_entries: int = MOST_ENTRIES, most_at_once: int = MOST_AT_ONCE) -> sp.csr_array:
+    """Return what the neighbours of each item are joined to: relation, direction and entity, CSR float32 (N, G).
+
+    The value of a feature is the sum over the neighbours that it is reached by of their IDF, log(N / items that have
+    the neighbour). Neighbours with more than HUB neighbours lead nowhere, and no item is its own neighbour's neighbour.
+    Memory is bounded, in a graph of any shape: items are treated a block at a time, and each keeps at most
+    `most_entries` / linked items of its features, the ones of the highest value. Only features of at least two items
+    are kept.
+    """
+    links = triples.links
+    num_items, linked = links.shape[0], np.flatnonzero(np.diff(links.indptr))
+    edges = triples.edges(_joined(links))
+    # Which neighbours an item has, by whatever relation: NE = links x ends x the entity that an end is.
+    target_XE = _one_each(edges.target, len(triples.entities))
+    neighbours_NE = sp.csr_array(links @ sp.csr_array(edges.ends @ target_XE))
+    neighbours_NE.data[:] = 1
+    items_E = np.bincount(neighbours_NE.indices, minlength=len(triples.entities))
+    degree_E = np.bincount(np.concatenate([triples.head, triples.tail]), minlength=len(triples.entities))
+    weight_E = np.where((items_E > 0) & (degree_E <= HUB), np.log(num_items / np.maximum(items_E, 1)), 0)
+    neighbours_NE.data[:] = weight_E[neighbours_NE.indices]
+    neighbours_NE.eliminate_zeros()
+    beyond = triples.edges(weight_E > 0)
+    own_EG = sp.csr_array(_one_each(beyond.target, len(triples.entities)).T)
+    paths_N = np.zeros(num_items + 1, np.int64)
+    row = np.repeat(np.arange(num_items), np.diff(neighbours_NE.indptr))
+    paths_N[1:] = np.bincount(row, degree_E[neighbours_NE.indices], minlength=num_items).cumsum()
+    most = max(1, most_entries // max(len(linked), 1))
+    # A block of no items, since there may be none.
+    blocks: list[Any] = [sp.csr_array((0, beyond.ends.shape[1]), dtype=np.float32)]
+    start = 0
+    while start < num_items:
+        stop = max(start + 1, int(np.searchsorted(paths_N, paths_N[start] + most_at_once, "right")) - 1)
+        reached = sp.csr_array(neighbours_NE[start:stop] @ beyond.ends)
+        reached = sp.csr_array(reached - reached.multiply(links[start:stop] @ own_EG))
+        reached.eliminate_zeros()
+        blocks.append(_strongest(reached, most))
+        start = stop
+    found: Any = sp.vstack(blocks, format="csr", dtype=np.float32)
+    kept = sp.csr_array(found[:, _shared(found)])
+    kept.sort_indices()
+    return kept
+
+
+def idf(matrix_NF: sp.csr_array) -> sp.csr_array:
+    """Return features times log(N / number of items that have the feature)."""
+    frequency_F = np.bincount(matrix_NF.indices, minlength=matrix_NF.shape[1])
+    idf_F = np.log(matrix_NF.shape[0] / np.maximum(frequency_F, 1)).astype(np.float32)
+    return sp.csr_array((matrix_NF.data * idf_F[matrix_NF.indices], matrix_NF.indices, matrix_NF.indptr),
+                        shape=matrix_NF.shape)
+
+
+def _joined(links: sp.csr_array) -> np.ndarray:
+    """Return bool (E,): which entities are items."""
+    found = np.zeros(links.shape[1], bool)
+    found[links.indices] = True
+    return found
+
+
+def _shared(features: sp.csr_array) -> np.ndarray:
+    """Return the columns that at least two items have."""
+    return np.flatnonzero(np.bincount(features.indices, minlength=features.shape[1]) >= 2)
+
+
+def _one_each(place: np.ndarray, num_places: int) -> sp.csr_array:
+    """Return CSR (len(place), num_places) with a 1 in each row."""
+    return sp.csr_array((np.ones(len(place), np.float32), place, np.arange(len(place) + 1)), (len(place), num_places))
+
+
+def _strongest(matrix: sp.csr_array, most: int) -> sp.csr_array:
+    """Return the matrix with at most `most` entries of a row, the largest; of equal ones those that come first."""
+    length = np.diff(matrix.indptr)
+    if not len(length) or length.max() <= most:
+        return matrix
+    matrix.sort_indices()
+    row = np.repeat(np.arange(len(length)), length)
+    order = np.lexsort((-matrix.data, row))
+    place = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], length)
+    kept = np.sort(order[place < most])
+    indptr = np.concatenate([[0], np.minimum(length, most).cumsum()])
+    return sp.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)

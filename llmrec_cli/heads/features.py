@@ -11,6 +11,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.knowledge import Knowledge, idf
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError, DataError
@@ -26,8 +27,9 @@ class ItemFeatures:
     """Item features, each kind normalised to length 1 per item, then times its weight.
 
     text: centred vectors of a frozen encoder, dense. words: TF-IDF of the text's words. attributes: as they are.
-    knowledge: IDF of the neighbours in the knowledge graph; items that come later have none. A new item's words and
-    attributes count where the items in training have them too. An item of which a kind says nothing has zeros there.
+    knowledge: IDF of the neighbours in the knowledge graph; two_hops: that of what the neighbours are joined to
+    (`data.knowledge`); items that come later have neither. A new item's words and attributes count where the items in
+    training have them too. An item of which a kind says nothing has zeros there.
 
     Attributes
     ----------
@@ -49,16 +51,17 @@ class ItemFeatures:
     def fit(self, data: TrainingData, context: Context) -> None:
         """Make the features of the items in `data`."""
         items, weights = data.items, self.weights
-        if weights.knowledge > 0 and data.knowledge is None:
-            raise DataError(f"features.knowledge={weights.knowledge}: the prepared data has no knowledge graph; "
-                            f"prepare with dataset.knowledge=<file> and dataset.links=<file>, or set it to 0")
+        for key in ("knowledge", "two_hops"):
+            if getattr(weights, key) > 0 and data.knowledge is None:
+                raise DataError(f"features.{key}={getattr(weights, key)}: the prepared data has no knowledge graph; "
+                                f"prepare with dataset.knowledge=<file> and dataset.links=<file>, or set it to 0")
         self.attribute_names = items.attribute_names
         if weights.text > 0:
             self._fit_texts(data, context)
         if weights.words > 0:
             self.words.fit(items.texts)
         self.dense_ND = self._dense(len(items), self.text_vectors)
-        self.sparse_NF = self._sparse(items, None if data.knowledge is None else data.knowledge.features)
+        self.sparse_NF = self._sparse(items, data.knowledge)
 
     def _fit_texts(self, data: TrainingData, context: Context) -> None:
         self.text = ItemTexts.encoded(self.recipe.encoder, self.peft, data.items.texts, self.device, context.seed,
@@ -124,14 +127,16 @@ class ItemFeatures:
         empty = np.zeros((num_items, 0), np.float32)
         return empty if vectors_ND is None else (self.weights.text * vectors_ND).astype(np.float32)
 
-    def _sparse(self, items: Entities, knowledge_NF: sp.csr_array | None) -> sp.csr_array:
+    def _sparse(self, items: Entities, knowledge: Knowledge | None) -> sp.csr_array:
         parts: list[Any] = [sp.csr_array((len(items), 0), dtype=np.float32)]
         if self.weights.words > 0:
             parts.append(_unit(self.words.matrix(items.texts)) * np.float32(self.weights.words))
         if self.weights.attributes > 0:
             parts.append(_unit(self._attributes(items)) * np.float32(self.weights.attributes))
-        if self.weights.knowledge > 0 and knowledge_NF is not None:
-            parts.append(_unit(_idf(knowledge_NF)) * np.float32(self.weights.knowledge))
+        if self.weights.knowledge > 0 and knowledge is not None:
+            parts.append(_unit(idf(knowledge.features)) * np.float32(self.weights.knowledge))
+        if self.weights.two_hops > 0 and knowledge is not None:
+            parts.append(_unit(idf(knowledge.two_hops)) * np.float32(self.weights.two_hops))
         return sp.csr_array(sp.hstack(parts, format="csr", dtype=np.float32))
 
     def _attributes(self, items: Entities) -> sp.csr_array:
@@ -142,14 +147,6 @@ class ItemFeatures:
         known = places >= 0
         return sp.csr_array((np.ones(known.sum(), np.float32), (coo.row[known], places[known])),
                             shape=(len(items), len(self.attribute_names)))
-
-
-def _idf(matrix_NF: sp.csr_array) -> sp.csr_array:
-    """Return 0/1 features times log(N / number of items that have the feature)."""
-    frequency_F = np.bincount(matrix_NF.indices, minlength=matrix_NF.shape[1])
-    idf_F = np.log(matrix_NF.shape[0] / np.maximum(frequency_F, 1)).astype(np.float32)
-    return sp.csr_array((matrix_NF.data * idf_F[matrix_NF.indices], matrix_NF.indices, matrix_NF.indptr),
-                        shape=matrix_NF.shape)
 
 
 def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:

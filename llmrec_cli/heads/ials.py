@@ -194,8 +194,7 @@ class Ials(Head):
 
     def _build_features(self, device: torch.device) -> ItemFeatures | None:
         weights = self.settings.features
-        used = max(weights.text, weights.words, weights.attributes, weights.knowledge) > 0
-        return ItemFeatures(weights, self.recipe, device) if used else None
+        return ItemFeatures(weights, self.recipe, device) if weights.used else None
 
     def _prior(self, order_N: np.ndarray, device: torch.device) -> LinearPrior | None:
         if self.features is None:

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.knowledge import Knowledge
+from llmrec_cli.data.knowledge import Knowledge, knowledge_of
+from llmrec_cli.data.triples import Triples
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.features import ItemFeatures
@@ -59,6 +61,17 @@ def test_a_rare_neighbour_weighs_more():
     found = fitted(replace(shelf(), knowledge=graph), knowledge=1.0).sparse_NF.toarray()
     # What every item has tells nothing: log(3 / 3) = 0.
     np.testing.assert_allclose(found, [[0, 1], [0, 0], [0, 0]], atol=1e-6)
+
+
+def test_two_hops_have_a_weight_of_their_own_and_new_items_none_of_them():
+    # Items 0 and 1 lead to z through x, item 2 through y; item 3 is not in the graph.
+    links = sp.csr_array(np.eye(4, 6, dtype=np.float32) * [1, 1, 1, 0, 0, 0])
+    triples = Triples(np.array([0, 1, 2, 3, 4]), np.array([0, 0, 0, 1, 1]), np.array([3, 3, 4, 5, 5]),
+                      pa.array(["i0", "i1", "i2", "x", "y", "z"]), pa.array(["by", "from"]), links)
+    data = replace(shelf(), items=shelf().items.extended(newcomer()), knowledge=knowledge_of(triples))
+    found = fitted(data, knowledge=2.0, two_hops=3.0)
+    np.testing.assert_allclose(found.sparse_NF.toarray(), [[2, 3], [2, 3], [0, 3], [0, 0]], rtol=1e-6)
+    assert found.add(newcomer())[1].toarray().tolist() == [[0, 0]]
 
 
 def test_a_new_item_has_the_words_and_attributes_of_those_in_training_and_no_knowledge():
@@ -125,9 +138,10 @@ def test_a_second_fit_takes_the_vectors_from_the_memo(shop, monkeypatch):
     np.testing.assert_array_equal(second.dense_ND, first.dense_ND)
 
 
-def test_knowledge_that_the_data_does_not_have_is_refused():
-    with pytest.raises(DataError, match=r"features.knowledge=8.0: the prepared data has no knowledge graph; prepare"):
-        fitted(replace(shelf(), knowledge=None), knowledge=8.0)
+@pytest.mark.parametrize("kind", ["knowledge", "two_hops"])
+def test_knowledge_that_the_data_does_not_have_is_refused(kind):
+    with pytest.raises(DataError, match=rf"features.{kind}=8.0: the prepared data has no knowledge graph; prepare"):
+        fitted(replace(shelf(), knowledge=None), **{kind: 8.0})
 
 
 def test_text_without_an_encoder_is_refused():

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from llmrec_cli.settings.base import Settings
 
+KINDS = ("text", "words", "attributes", "knowledge", "two_hops")
+"""What may be known of items; each has a weight."""
+
 
 @dataclass
 class FeatureWeights(Settings):
@@ -17,7 +20,11 @@ class FeatureWeights(Settings):
     attributes: float = 0.0
     """Weight of the normalised item attributes, at least 0; about 6 is usual for EASE."""
     knowledge: float = 0.0
-    """Weight of the normalised IDF of an item's neighbours in the knowledge graph, at least 0; 8 to 14 is usual."""
+    """Weight of the normalised IDF of an item's neighbours in the knowledge graph, at least 0; 5 to 8 is usual for
+    EASE."""
+    two_hops: float = 0.0
+    """Weight of the normalised IDF of what those neighbours are joined to, at least 0: of two films with a director
+    each, what the directors' other films are; about 4 is usual for EASE, beside knowledge."""
     tuned: bool = False
     """Train the text vectors first, as `peft` says, on which items are chosen together; needs loss=distillation."""
     stop_after: int | None = None
@@ -25,7 +32,7 @@ class FeatureWeights(Settings):
     choose."""
 
     def problems(self) -> Iterator[str]:
-        yield from self.check("text", "words", "attributes", "knowledge", least=0)
+        yield from self.check(*KINDS, least=0)
         yield from self.check("stop_after", least=0)
         if self.tuned and self.text <= 0:
             yield f"tuned=true: has no effect with text={self.text}; give text a weight"
@@ -34,8 +41,13 @@ class FeatureWeights(Settings):
 
     def problems_of_all(self) -> Iterator[str]:
         """Yield a problem where nothing else is known of items and all weights are 0."""
-        if max(self.text, self.words, self.attributes, self.knowledge) <= 0:
+        if not self.used:
             yield "features: all weights are 0, so nothing is known of items; set features.text=1"
+
+    @property
+    def used(self) -> bool:
+        """Whether any kind of feature has a weight."""
+        return any(getattr(self, kind) > 0 for kind in KINDS)
 
     def uses(self) -> set[str]:
         """Return the config groups that these features depend on."""
