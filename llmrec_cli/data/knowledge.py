@@ -3,10 +3,10 @@
 Shapes: N items, E entities, F features of one hop, G of two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,14 @@ MOST_AT_ONCE = 20_000_000
 """Most paths of two hops that are summed at a time."""
 
 
+class End(NamedTuple):
+    """What a triple says of an item: the relation, whether the item is the tail, and the id of the other entity."""
+
+    relation: str
+    inverse: bool
+    neighbour: str
+
+
 @dataclass(frozen=True)
 class Knowledge:
     """What the graph says of each item.
@@ -34,17 +42,20 @@ class Knowledge:
         kept, since one that a single item has tells nothing of another
     names : list of `relation>neighbour`, or `relation<neighbour` where the item is the tail; one per feature
     triples : the graph that it was made of
+    ends : the same as `names`, in parts
     """
 
     features: sp.csr_array
     names: list[str]
     triples: Triples | None = None
+    ends: list[End] = field(default_factory=list)
 
     @cached_property
     def two_hops(self) -> sp.csr_array:
         """What the neighbours of an item are joined to, CSR float32 (N, G); nothing where there are no triples."""
         if self.triples is None:
-            return sp.csr_array((self.features.shape[0], 0), dtype=np.float32)
+            nothing: Any = sp.csr_array((self.features.shape[0], 0), dtype=np.float32)
+            return nothing
         return two_hops(self.triples)
 
 
@@ -64,8 +75,10 @@ def knowledge_of(triples: Triples) -> Knowledge:
     kept.sort_indices()
     relations = triples.relations.take(pa.array(edges.way[shared] // 2)).to_pylist()
     neighbours = triples.entities.take(pa.array(edges.target[shared])).to_pylist()
-    signs = ["<>"[way] for way in edges.way[shared] % 2]
-    return Knowledge(kept, ["".join(parts) for parts in zip(relations, signs, neighbours, strict=True)], triples)
+    ends = [End(relation, not way, neighbour) for relation, way, neighbour in
+            zip(relations, edges.way[shared] % 2, neighbours, strict=True)]
+    names = [f"{relation}{'<' if inverse else '>'}{neighbour}" for relation, inverse, neighbour in ends]
+    return Knowledge(kept, names, triples, ends)
 
 
 def two_hops(triples: Triples, most_entries: int = MOST_ENTRIES, most_at_once: int = MOST_AT_ONCE) -> sp.csr_array:

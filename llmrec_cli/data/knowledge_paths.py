@@ -1,0 +1,121 @@
+"""What an item has in common with a history in the knowledge graph, for people to read.
+
+    knowledge.parquet      item (int64), relation, inverse (bool), entity_id, title: what the graph says of each item
+
+Shapes: N items, F features of `data.knowledge`, S items of a history.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.knowledge import End, Knowledge, idf
+
+FILE = "knowledge.parquet"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A way from an item over a neighbour in the graph to items of a history.
+
+    Attributes
+    ----------
+    end : relation, direction and the neighbour's id
+    title : the neighbour as people know it, its id where nobody says
+    items : int64, the items of the history that have the same neighbour by the same relation
+    share : how much of all that the item and the history have in common this is, above 0 to 1
+    """
+
+    end: End
+    title: str
+    items: np.ndarray
+    share: float
+
+
+class KnowledgePaths:
+    """Explains items by the graph; `rows_NF` are the IDF of neighbours, each item's of length 1."""
+
+    def __init__(self, features: sp.csr_array, ends: Sequence[End], titles: Sequence[str]) -> None:
+        rows_NF = idf(features)
+        row = np.repeat(np.arange(rows_NF.shape[0]), np.diff(rows_NF.indptr))
+        norm_N = np.sqrt(np.bincount(row, rows_NF.data.astype(np.float64)**2, minlength=rows_NF.shape[0]))
+        rows_NF.data /= np.where(norm_N > 0, norm_N, 1)[row].astype(np.float32)
+        self.rows_NF = rows_NF
+        self.ends, self.titles = list(ends), list(titles)
+
+    def explain(self, item: int, history: np.ndarray, most: int = 3) -> list[Shared]:
+        """Return at most `most` neighbours that an item shares with items of a history (S,), the strongest first.
+
+        How strong is what the neighbour adds to the sum of the item's cosines with the history. What every item has
+        adds nothing, and the item itself explains nothing. An item that came later has no row, and no paths.
+        """
+        history = np.asarray(history, np.int64)
+        history = history[(history != item) & (history < self.rows_NF.shape[0])]
+        if item >= self.rows_NF.shape[0] or not len(history):
+            return []
+        of_history = self.rows_NF[history]
+        own = slice(self.rows_NF.indptr[item], self.rows_NF.indptr[item + 1])
+        columns = self.rows_NF.indices[own]
+        added = self.rows_NF.data[own] * np.asarray(of_history.sum(axis=0)).ravel()[columns]
+        total = float(added.sum())
+        best = np.lexsort((columns, -added))[:most]
+        found = []
+        for n in best[added[best] > 0]:
+            column = int(columns[n])
+            sharing = np.flatnonzero(np.diff(sp.csc_array(of_history[:, [column]]).tocsr().indptr))
+            found.append(Shared(self.ends[column], self.titles[column], history[sharing], float(added[n]) / total))
+        return found
+
+    def write(self, folder: Path) -> None:
+        """Write knowledge.parquet into a folder."""
+        row = np.repeat(np.arange(self.rows_NF.shape[0]), np.diff(self.rows_NF.indptr))
+        ends = [self.ends[column] for column in self.rows_NF.indices]
+        table = pa.table({"item": pa.array(row, pa.int64()),
+                          "relation": pa.array([end.relation for end in ends], pa.string()).dictionary_encode(),
+                          "inverse": pa.array([end.inverse for end in ends], pa.bool_()),
+                          "entity_id": pa.array([end.neighbour for end in ends], pa.string()),
+                          "title": pa.array([self.titles[c] for c in self.rows_NF.indices], pa.string())})
+        pq.write_table(table, folder / FILE)
+
+
+def knowledge_paths(knowledge: Knowledge, folder: Path, items: Entities) -> KnowledgePaths:
+    """Return the paths of prepared data in `folder`; neighbours are named as entities.parquet or the items have it."""
+    wanted = pa.array([end.neighbour for end in knowledge.ends], pa.string())
+    titles: dict[str, str] = {}
+    links = folder / "links.parquet"
+    if links.is_file():
+        table = pq.read_table(links, columns=["item", "entity_id"])
+        table = table.filter(pc.is_in(table["entity_id"].cast(pa.string()), wanted))
+        titles |= {entity: str(items.titles[item]) for item, entity in
+                   zip(table["item"].to_pylist(), table["entity_id"].to_pylist(), strict=True)}
+    entities = folder / "entities.parquet"
+    if entities.is_file():
+        table = pq.read_table(entities, columns=["entity_id", "title"])
+        table = table.filter(pc.is_in(table["entity_id"], wanted))
+        titles |= dict(zip(table["entity_id"].to_pylist(), table["title"].to_pylist(), strict=True))
+    return KnowledgePaths(knowledge.features, knowledge.ends,
+                          [titles.get(end.neighbour) or end.neighbour for end in knowledge.ends])
+
+
+def read_paths(folder: Path, num_items: int) -> KnowledgePaths | None:
+    """Return what `KnowledgePaths.write` wrote, None where there is no such file."""
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    table = pq.read_table(file)
+    columns = [table[name].to_pylist() for name in ("relation", "inverse", "entity_id")]
+    ends = [End(*parts) for parts in zip(*columns, strict=True)]
+    place = {end: n for n, end in enumerate(sorted(set(ends)))}
+    titles = [""] * len(place)
+    for end, title in zip(ends, table["title"].to_pylist(), strict=True):
+        titles[place[end]] = title
+    where = (table["item"].to_numpy(), np.array([place[end] for end in ends], np.int64))
+    return KnowledgePaths(sp.csr_array((np.ones(len(ends), np.float32), where), (num_items, len(place))),
+                          list(place), titles)
