@@ -49,6 +49,25 @@ class Groups:
         return np.diff(self.members.indptr).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class KnownGroups:
+    """The groups that a recommender knows.
+
+    Attributes
+    ----------
+    members : CSR (G, U) of 1s
+    history : CSR (G, N) of 1s, what each did together and the recommender was fitted on, oldest first
+    seen : CSR (G, N) of 1s, that and what else is known before the test: what is left out of lists
+    synthetic : how the groups were made, "" for groups that somebody observed
+    """
+
+    entities: Entities
+    members: sp.csr_array
+    history: sp.csr_array
+    seen: sp.csr_array
+    synthetic: str = ""
+
+
 def read_members(table: pa.Table, num_users: int) -> tuple[list[str], sp.csr_array]:
     """Return the ids of the groups and who is in them, CSR (G, U), from rows of group, group_id and user.
 

@@ -39,6 +39,7 @@ from llmrec_cli.data.manifest import read_manifest
 from llmrec_cli.data.training_data import TrainingData
 
 SPLITS = ("train", "valid", "test")
+ENTITY_FILES = {"user": "users.parquet", "item": "items.parquet", "group": "group_texts.parquet"}
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,16 @@ def read_entities(file: Path, kind: str) -> Entities:
 
 
 def own_columns(folder: Path, kind: str) -> list[str]:
-    """Return the columns that the users' or items' own file (`kind`: user | item) brought along."""
-    return [name for name in pq.read_schema(folder / f"{kind}s.parquet").names
+    """Return the columns that the own file of users, items or groups (`kind`: user | item | group) brought along."""
+    if not (folder / ENTITY_FILES[kind]).is_file():
+        return []
+    return [name for name in pq.read_schema(folder / ENTITY_FILES[kind]).names
             if name not in (kind, f"{kind}_id", "title", "text", "attributes")]
 
 
 def read_own_column(folder: Path, kind: str, name: str) -> np.ndarray:
     """Return one of `own_columns` as text, object array (num_entities,), "" where there is none."""
-    column = pq.read_table(folder / f"{kind}s.parquet", columns=[name])[name]
+    column = pq.read_table(folder / ENTITY_FILES[kind], columns=[name])[name]
     return np.array([value or "" for value in column.to_pylist()] + [None], object)[:-1]
 
 

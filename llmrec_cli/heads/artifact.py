@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.groups import read_members, write_members
+from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.manifest import check_files, sha256
 from llmrec_cli.data.prepared import PreparedData, read_entities
@@ -41,24 +41,6 @@ FORMAT = 1
 FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
 FACTS = {"head", "data_fingerprint", "data_cutoff", "data", "texts", "fitted_on", "encoders"}
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
-
-
-@dataclass(frozen=True)
-class KnownGroups:
-    """The groups that a recommender knows.
-
-    Attributes
-    ----------
-    members : CSR (num_groups, num_users) of 1s
-    history, seen : CSR (num_groups, num_items), as those of users
-    synthetic : how the groups were made, "" for groups that somebody observed
-    """
-
-    entities: Entities
-    members: sp.csr_array
-    history: sp.csr_array
-    seen: sp.csr_array
-    synthetic: str = ""
 
 
 @dataclass

@@ -16,27 +16,40 @@ class Popularity(Head):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.counts_N = np.zeros(0, np.float32)
+        self.together_N = np.zeros(0, np.float32)
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the counts."""
-        return 12 * len(data.items)
+        return 24 * len(data.items)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Count."""
         self.counts_N = data.interactions.item_counts.astype(np.float32)
+        groups = data.groups
+        chosen = groups is not None and len(groups.interactions) > 0
+        self.together_N = self.counts_N if not chosen or groups is None else (
+            groups.interactions.item_counts.astype(np.float32))
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the counts, once per query (Q, N)."""
         return torch.from_numpy(self.counts_N).expand(len(queries), -1)
 
+    def score_groups(self, queries: Queries) -> torch.Tensor:
+        """Return what groups chose together, counted, once per query (Q, N); what users chose where none did."""
+        return torch.from_numpy(self.together_N).expand(len(queries), -1)
+
     def add_items(self, items: Entities) -> None:
         """Append items that nobody has interacted with yet."""
-        self.counts_N = np.concatenate([self.counts_N, np.zeros(len(items), np.float32)])
+        nothing = np.zeros(len(items), np.float32)
+        self.counts_N = np.concatenate([self.counts_N, nothing])
+        self.together_N = np.concatenate([self.together_N, nothing])
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the counts."""
-        return {"counts": self.counts_N}
+        return {"counts": self.counts_N, "together": self.together_N}
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take the counts."""
         self.counts_N = state["counts"]
+        # Models from before groups were read have none.
+        self.together_N = state.get("together", self.counts_N)

@@ -6,7 +6,7 @@ from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Content
 
 METRICS = ("ndcg", "recall", "precision", "f1", "hit", "map", "mrr", "stratified_recall", "ips_recall", "coverage",
-           "novelty", "tail_share", "diversity", "gini", "arp")
+           "novelty", "tail_share", "diversity", "gini", "arp", "member_ndcg", "least_member_ndcg", "member_spread")
 WHOLE = ("auc", "gauc", "rmse", "mse", "mae", "logloss", "accuracy", "auc_pairs",
          "precision_pairs", "recall_pairs", "f1_pairs", "likes_share")
 """Metrics without a list length."""
@@ -17,7 +17,8 @@ SLICES = {"item:head": "Items: most popular 5%", "item:mid": "Items: next 15%", 
           "item:cold": "Items: not in training", "item:warm": "Items: in training",
           "user:few": "Users: third with the shortest history",
           "user:many": "Users: third with the longest history", "user:cold": "Users: none in the training split",
-          "user:warm": "Users: some in the training split"}
+          "user:warm": "Users: some in the training split", "group:few": "Groups: third with the shortest history",
+          "group:many": "Groups: third with the longest history", "group:cold": "Groups: none in the training split"}
 
 
 def metrics_table(content: Content) -> Table:
@@ -36,7 +37,7 @@ def slices_table(content: Content) -> Table:
     """Return a row per slice with what the model reaches in it."""
     metrics, k = content.metrics, content.cutoff
     names, sizes = [f"{name}@{k}" for name in SLICED], metrics["protocol"]["slice_queries"]
-    return Table(["users", *names], [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""),
+    return Table([metrics["protocol"].get("audience", "users"), *names], [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""),
                                                          *(described(values, name) for name in names)])
                                      for which, values in metrics["slices"].items()])
 

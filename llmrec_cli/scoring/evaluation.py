@@ -66,8 +66,9 @@ class Predicted:
     whole: dict[str, float] = field(default_factory=dict)
 
 
-def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | None = None) -> Measured:
-    """Return all metrics of a recommender's lists at every cutoff."""
+def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | None = None,
+            more: Mapping[str, np.ndarray] | None = None) -> Measured:
+    """Return all metrics of a recommender's lists at every cutoff; `more` are others that were measured, (Q,) each."""
     cutoffs, num_relevant_Q = how.cutoffs, np.diff(task.relevant_QN.indptr)
     found_QK = hits(lists.items_QK, task.relevant_QN)
     worth = None if how.gains_QN is None else graded(lists.items_QK, how.gains_QN)
@@ -84,8 +85,8 @@ def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | N
     for c, k in enumerate(cutoffs):
         values[f"ips_recall@{k}"] = values[f"stratified_recall@{k}"] = recall_QC[:, c]
         weights[f"stratified_recall@{k}"] = weight_Q
-    more, whole = _beyond(lists.items_QK, task, how)
-    values |= more
+    beyond_accuracy, whole = _beyond(lists.items_QK, task, how)
+    values |= beyond_accuracy | dict(more or {})
     if predicted is not None:
         values |= predicted.values
         weights |= dict.fromkeys(predicted.values, predicted.num_pairs_Q.astype(np.float64))

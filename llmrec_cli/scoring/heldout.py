@@ -21,12 +21,12 @@ class HeldOut:
 
     Attributes
     ----------
-    queries : Q users with a history and something left to find
+    queries : Q users, or groups, with a history and something left to find
     relevant_QN : CSR of 1s, what each went on to like; without what exclude_seen keeps off the list
     counts_N : int64 (N,), interactions in the training split, for popularity
     lengths_Q : int64 (Q,), length of each user's history in the training split
     candidates_N : bool (N,), the items of the prepared data: what may be recommended
-    num_skipped : users with held-out interactions that are not measured
+    num_skipped : users or groups with held-out interactions that are not measured
     num_cold : those of them without any history
     candidates_QN : CSR of 1s, the only items each query may be given, as in protocols with sampled negatives; None
         where all of `candidates_N` may be
@@ -55,16 +55,19 @@ def held_out(data: PreparedData, split: str, users: Entities, items: Entities, h
     train, wanted = data.part("train"), data.part(split)
     before = data.part("train") if split == "valid" else data.part("train", "valid")
     asked = np.flatnonzero(np.bincount(wanted.user, minlength=len(data.users)))
-    before_UN = _renumbered(before, item_of_M, len(items))
-    histories = _histories(asked, user_of_U, history, before_UN)
-    seen = _union(histories, before_UN[asked])
-    relevant = _minus(_renumbered(wanted, item_of_M, len(items))[asked], seen if exclude_seen else None)
+    before_UN = renumbered(before, item_of_M, len(items))
+    histories = histories_of(asked, user_of_U, history, before_UN)
+    seen = union(histories, before_UN[asked])
+    relevant = minus(renumbered(wanted, item_of_M, len(items))[asked], seen if exclude_seen else None)
     warm, findable = np.diff(histories.indptr) > 0, np.diff(relevant.indptr) > 0
     chosen = np.flatnonzero(warm & findable)
     if len(chosen) == 0:
         raise DataError(_nobody(data, split, len(asked), int((~warm).sum())))
     ids, texts = data.users.ids[asked[chosen]], np.full(len(chosen), "", object)
-    queries = Queries(ids, ids, user_of_U[asked[chosen]], histories[chosen], seen[chosen], texts)
+    everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
+    whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))[asked[chosen]]
+    queries = Queries(ids, ids, user_of_U[asked[chosen]], histories[chosen], seen[chosen], texts,
+                      attributes=everybody.attributes[whom], profiles=everybody.texts[whom])
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = train.item_counts, True
     return HeldOut(queries, relevant[chosen], counts_N, np.diff(train.matrix.indptr)[asked[chosen]], candidates_N,
@@ -82,13 +85,13 @@ def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> st
     return f"{why}, the others nothing left to find; prepare with another split, or set exclude_seen=false"
 
 
-def _renumbered(interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
+def renumbered(interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
     """Return the interactions (U, N) in the recommender's integers, each row still oldest first."""
     matrix = interactions.matrix
     return sp.csr_array((matrix.data, item_of_M[matrix.indices], matrix.indptr), shape=(matrix.shape[0], num_items))
 
 
-def _histories(asked: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array, data_UN: sp.csr_array) -> sp.csr_array:
+def histories_of(asked: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array, data_UN: sp.csr_array) -> sp.csr_array:
     """Return the history of each user in `asked`: the recommender's own, for those it does not know the data's."""
     num_known, num_items = known.shape[0], data_UN.shape[1]
     wide = sp.csr_array((known.data, known.indices, known.indptr), shape=(num_known, num_items))
@@ -118,13 +121,13 @@ def _from_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
     return sp.csr_array((np.ones(len(pairs), np.float32), column, indptr), shape=shape)
 
 
-def _union(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
+def union(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
     if np.array_equal(one.indptr, other.indptr) and np.array_equal(one.indices, other.indices):
         return one
     return _from_pairs(_distinct(np.concatenate([_pairs(one), _pairs(other)])), one.shape)
 
 
-def _minus(matrix: sp.csr_array, without: sp.csr_array | None) -> sp.csr_array:
+def minus(matrix: sp.csr_array, without: sp.csr_array | None) -> sp.csr_array:
     """Return the distinct entries of `matrix` that are not in `without`."""
     pairs = _pairs(matrix)
     if without is not None and without.nnz:

@@ -23,7 +23,8 @@ from llmrec_cli.metrics.significance import (
 )
 from llmrec_cli.scoring.scorer import Lists
 
-TESTED = (*METRICS, "auc", "gauc", "stratified_recall", "ips_recall", "rmse", "mse", "mae", "logloss", "accuracy")
+TESTED = (*METRICS, "auc", "gauc", "stratified_recall", "ips_recall", "rmse", "mse", "mae", "logloss", "accuracy",
+          "member_ndcg", "least_member_ndcg")
 """Metrics of how good the lists are, whose differences are tested; of the others no direction is better."""
 ROOTS = ("rmse",)
 """Metrics whose values are squares, of which the root is taken of the mean."""

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import DataError
+from llmrec_cli.scoring.audience import Audience
 from llmrec_cli.scoring.heldout import HeldOut
 
 SAMPLE_CELLS = 2**22
@@ -27,7 +28,8 @@ class Protocol:
     ----------
     label : for metrics.json: all, cold or `sampled: ...`
     allowed_M : bool (M,), None for all
-    candidates_UM : CSR (U, M), what each user is asked about beside what was held out; None for the same for all
+    candidates_UM : CSR (U, M), what each user or group is asked about beside what was held out; None for the same for
+        all
     """
 
     label: str = "all"
@@ -42,7 +44,8 @@ class Protocol:
     def apply(self, task: HeldOut, user_Q: np.ndarray, item_of_M: np.ndarray, what: str) -> HeldOut:
         """Return the task with these candidates, without queries that have nothing left to find.
 
-        `user_Q` are the queries' users in the prepared data, `item_of_M` its items in the recommender's integers.
+        `user_Q` are the queries' users or groups in the prepared data, `item_of_M` its items in the recommender's
+        integers.
         """
         relevant, candidates_N, candidates_QN = task.relevant_QN, task.candidates_N, None
         if self.allowed_M is not None:
@@ -57,7 +60,7 @@ class Protocol:
             candidates_QN = sp.csr_array(own + relevant)
         chosen = np.flatnonzero(kept)
         if len(chosen) == 0:
-            raise DataError(f"{what}: none of the {len(task.queries):,} users that could be measured has a held-out "
+            raise DataError(f"{what}: none of the {len(task.queries):,} queries that could be measured has a held-out "
                             f"item among the candidates, or candidates at all; choose other candidates")
         return replace(task, queries=task.queries.rows(chosen), relevant_QN=relevant[chosen],
                        lengths_Q=task.lengths_Q[chosen], candidates_N=candidates_N,
@@ -77,25 +80,26 @@ def cold_items(data: PreparedData, split: str) -> Protocol:
     return Protocol("cold", allowed_M=cold_M)
 
 
-def given_candidates(data: PreparedData, user_ids: np.ndarray, item_ids: np.ndarray, named: str) -> Protocol:
-    """Return the protocol that ranks for each user the items that pairs of ids name."""
-    user, item = data.users.find(user_ids), data.items.find(item_ids)
-    for places, ids, kind in ((user, user_ids, "user"), (item, item_ids, "item")):
+def given_candidates(data: PreparedData, whom: Audience, ids: np.ndarray, item_ids: np.ndarray,
+                     named: str) -> Protocol:
+    """Return the protocol that ranks for each user, or group, the items that pairs of ids name."""
+    user, item = whom.entities.find(ids), data.items.find(item_ids)
+    for places, asked, kind in ((user, ids, whom.kind), (item, item_ids, "item")):
         if (places < 0).any():
-            unknown = ids[places < 0]
-            raise DataError(f"candidates={named}: {len(unknown):,} of {len(ids):,} {kind}_ids are not in {data.path}, "
-                            f"the first '{unknown[0]}'; leave them out")
-    pairs = sp.csr_array((np.ones(len(user), np.float32), (user, item)), shape=(len(data.users), len(data.items)))
-    num_users = int((np.diff(pairs.indptr) > 0).sum())
-    return Protocol(f"sampled: {pairs.nnz / max(1, num_users):.0f} given per user, and what was held out",
+            unknown = asked[places < 0]
+            raise DataError(f"candidates={named}: {len(unknown):,} of {len(asked):,} {kind}_ids are not in "
+                            f"{data.path}, the first '{unknown[0]}'; leave them out")
+    pairs = sp.csr_array((np.ones(len(user), np.float32), (user, item)), shape=(len(whom.entities), len(data.items)))
+    num_asked = int((np.diff(pairs.indptr) > 0).sum())
+    return Protocol(f"sampled: {pairs.nnz / max(1, num_asked):.0f} given per {whom.kind}, and what was held out",
                     candidates_UM=pairs)
 
 
-def sampled_candidates(data: PreparedData, split: str, number: int, seed: int) -> Protocol:
-    """Return the protocol that ranks `number` items, drawn at random from those a user has nothing to do with."""
+def sampled_candidates(whom: Audience, number: int, seed: int) -> Protocol:
+    """Return the protocol that ranks `number` items, drawn at random from those a user, or group, has not had."""
     generator = np.random.default_rng(seed)
-    asked, known = np.unique(data.part(split).user), data.interactions.matrix
-    num_items = len(data.items)
+    asked, known = np.unique(whom.held.user), whom.interactions.matrix
+    num_items = known.shape[1]
     rows, step = [], max(1, SAMPLE_CELLS // num_items)
     for start in range(0, len(asked), step):
         users = asked[start:start + step]
@@ -106,8 +110,8 @@ def sampled_candidates(data: PreparedData, split: str, number: int, seed: int) -
         left, place = np.nonzero(np.take_along_axis(keys, drawn, axis=1) < 1)
         rows.append(np.stack([users[left], drawn[left, place]]))
     user, item = np.concatenate(rows, axis=1)
-    pairs = sp.csr_array((np.ones(len(user), np.float32), (user, item)), shape=(len(data.users), num_items))
-    return Protocol(f"sampled: {number} at random per user, and what was held out", candidates_UM=pairs)
+    pairs = sp.csr_array((np.ones(len(user), np.float32), (user, item)), shape=known.shape)
+    return Protocol(f"sampled: {number} at random per {whom.kind}, and what was held out", candidates_UM=pairs)
 
 
 def kept_entries(matrix: sp.csr_array, which: np.ndarray) -> sp.csr_array:

@@ -19,12 +19,14 @@ from llmrec_cli.metrics.slices import (
     quantiles,
     user_slices,
 )
+from llmrec_cli.scoring.audience import Audience, audience_of
+from llmrec_cli.scoring.group_slices import group_masks
 from llmrec_cli.settings.base import nearest
 
 MOST_VALUES = 60
 """Values of an attribute from which on a slice for each would say little."""
-COUNTED = {"item": "popularity", "user": "history"}
-"""What can be sliced without being an attribute: training interactions of an item, and of a user."""
+COUNTED = {"item": "popularity", "user": "history", "group": "history"}
+"""What can be sliced without being an attribute: training interactions of an item, of a user, and of a group."""
 
 Masks = dict[str, np.ndarray]
 
@@ -37,20 +39,27 @@ class Slices:
     queries: Masks
 
 
-def build_slices(asked: Sequence[str], data: PreparedData, user_Q: np.ndarray, counts_N: np.ndarray,
+def build_slices(asked: Sequence[str], data: PreparedData, whom: Audience, query_Q: np.ndarray, counts_N: np.ndarray,
                  lengths_Q: np.ndarray) -> Slices:
     """Return the slices that are always there, and those that the setting `slices` asks for.
 
-    `user_Q` are the queries' users in `data`. An entry is `item:<attribute>` or `user:<attribute>` for a slice per
-    value, with `:<number>` for that many quantiles of a number; item:popularity and user:history are numbers too.
+    `query_Q` are the queries' users or groups in `whom`. An entry is `item:<attribute>` or `user:<attribute>`, of
+    groups `group:<attribute>`, for a slice per value, with `:<number>` for that many quantiles of a number;
+    item:popularity and user:history are numbers too.
     """
     groups_N = item_slices(counts_N)
     item_masks = {f"item:{name}": groups_N == n for n, name in enumerate(ITEM_SLICES)}
     item_masks["item:warm"] = groups_N != ITEM_SLICES.index(COLD)
-    user_masks = {f"user:{name}": mask for name, mask in user_slices(lengths_Q).items()}
-    user_masks["user:warm"] = lengths_Q > 0
+    if whom.kind == "group":
+        query_masks = group_masks(data, query_Q)
+    else:
+        query_masks = {f"user:{name}": mask for name, mask in user_slices(lengths_Q).items()}
+        query_masks["user:warm"] = lengths_Q > 0
     for entry in asked:
         side, name, number = split_entry(entry)
+        if side not in ("item", whom.kind):
+            raise ConfigError(f"slices={entry}: {whom.kind}s are asked for, so there are slices of items and "
+                              f"{whom.kind}s; write {whom.kind}:{name}, or set audience={side}s")
         if name == COUNTED[side]:
             if number is None:
                 raise ConfigError(f"slices={entry}: is a number; say into how many parts, {entry}:5")
@@ -58,15 +67,15 @@ def build_slices(asked: Sequence[str], data: PreparedData, user_Q: np.ndarray, c
             masks = quantiles(counts, number)
         else:
             masks = _of_attribute(entry, data, side, name, number)
-            masks = masks if side == "item" else {value: mask[user_Q] for value, mask in masks.items()}
+            masks = masks if side == "item" else {value: mask[query_Q] for value, mask in masks.items()}
         named = {f"{side}:{name}={value}": mask for value, mask in masks.items()}
-        (item_masks if side == "item" else user_masks).update(named)
-    return Slices(item_masks, user_masks)
+        (item_masks if side == "item" else query_masks).update(named)
+    return Slices(item_masks, query_masks)
 
 
 def values_of(data: PreparedData, side: str, name: str, setting: str) -> Masks:
     """Return who has each value of an attribute, or of a column that the file of items or users brought along."""
-    entities = data.items if side == "item" else data.users
+    entities = data.items if side == "item" else audience_of(data, f"{side}s", "test").entities
     named = attribute_values(entities.attributes, entities.attribute_names, name)
     if named:
         return named
@@ -79,7 +88,7 @@ def values_of(data: PreparedData, side: str, name: str, setting: str) -> Masks:
 
 
 def split_entry(entry: str) -> tuple[str, str, int | None]:
-    """Return item or user, what to slice by and into how many quantiles; `settings` has checked the form."""
+    """Return item, user or group, what to slice by and into how many quantiles; `settings` has checked the form."""
     side, _, rest = entry.partition(":")
     name, colon, number = rest.rpartition(":")
     return (side, name, int(number)) if colon and number.isdigit() else (side, rest, None)

@@ -11,6 +11,9 @@ from llmrec_cli.settings.heads.clusters import Clusters
 from llmrec_cli.settings.heads.content import Content
 from llmrec_cli.settings.heads.ease import Ease
 from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
+from llmrec_cli.settings.heads.group_attention import GroupAttention
+from llmrec_cli.settings.heads.group_fusion import GroupFusion
+from llmrec_cli.settings.heads.group_hypergraph import GroupHypergraph
 from llmrec_cli.settings.heads.ials import Ials
 from llmrec_cli.settings.heads.interest import Interest
 from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
@@ -157,4 +160,5 @@ HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ea
          "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
          "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "interest": Interest,
          "clusters": Clusters,
-         "fusion": Fusion, "group_aggregate": GroupAggregate}
+         "fusion": Fusion, "group_aggregate": GroupAggregate, "group_fusion": GroupFusion,
+         "group_attention": GroupAttention, "group_hypergraph": GroupHypergraph}

@@ -14,6 +14,7 @@ from llmrec_cli.settings.search import search_problems, tuned_parts
 from llmrec_cli.settings.tune import Tune
 
 LARGEST_SEED = 2**63 - 1
+AUDIENCES = ("auto", "users", "groups")
 RANKING_METRICS = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
 
 
@@ -118,6 +119,8 @@ class FinetuneConfig(CacheSettings, Recipe):
     """Folder of prepared data; empty for the one prepared last."""
     monitor: str = "ndcg@10"
     """Validation metric that early stopping and every choice look at: <metric>@<k>."""
+    audience: str = "auto"
+    """auto | users | groups: whose validation `monitor` looks at; auto takes groups for the heads made for them."""
     refit: str = "train_valid"
     """none | train_valid | all: what the chosen settings are fitted on in the end."""
     tune: Tune = field(default_factory=Tune)
@@ -132,6 +135,7 @@ class FinetuneConfig(CacheSettings, Recipe):
         yield from super().problems()
         yield from self.check("seed", least=0, most=LARGEST_SEED)
         yield from self.check("refit", among=("none", "train_valid", "all"))
+        yield from self.check("audience", among=AUDIENCES)
         name = self.monitor.partition("@")[0]
         if not re.fullmatch(f"({'|'.join(RANKING_METRICS)})@[1-9][0-9]*", self.monitor):
             yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(RANKING_METRICS)}"
@@ -174,17 +178,20 @@ class EvaluateConfig(CacheSettings):
     """Prepared data to measure on; empty for the data that the (first) model was trained on."""
     split: str = "test"
     """test | valid: the held-out interactions that count as relevant."""
+    audience: str = "auto"
+    """auto | users | groups: who is asked for; auto takes whom the model was chosen for."""
     candidates: str = "all"
     """all | cold | sampled:<n> | a file: what is ranked. cold: items without training interactions. sampled:99: what
-    was held out and 99 items that the user has nothing to do with. A file with user_id and item_id: what was held out
-    and the user's items in the file. The last two reproduce papers and are labelled as sampled."""
+    was held out and 99 items that the user or group has nothing to do with. A file with user_id or group_id, and
+    item_id or negatives (several ids, spaces between them): what was held out and the items in the file. The last two
+    reproduce papers and are labelled as sampled."""
     graded: bool = False
     """Let the values of the held-out interactions be the gains of ndcg, instead of 1."""
     ties: str = "hash"
     """hash | expected: rank equal scores by a salted hash of the item id, or take the expectation over all orders."""
     slices: list[str] = field(default_factory=list)
     """More to look at apart: item:<attribute> or user:<attribute> for each value, with :<n> for n quantiles of a
-    number; item:popularity:<n> and user:history:<n> always can be."""
+    number; item:popularity:<n> and user:history:<n> always can be. With audience=groups `group` instead of `user`."""
     exposure: list[str] = field(default_factory=list)
     """Item attributes whose values' shares of the lists are compared with their shares of the catalogue."""
     propensity: float = 0.5
@@ -209,13 +216,14 @@ class EvaluateConfig(CacheSettings):
         yield from super().problems()
         yield from self.check("split", among=("test", "valid"))
         yield from self.check("ties", among=("hash", "expected"))
+        yield from self.check("audience", among=AUDIENCES)
         yield from self.check("propensity", least=0)
         if self.model and self.models:
             yield f"model={self.model}: cannot be combined with models; put it first among them"
         for entry in self.slices:
-            if not re.fullmatch("(item|user):[^:].*", entry) or re.search(":[01]?$", entry):
-                yield (f"slices={entry}: write item:<attribute> or user:<attribute>, with :<n>, at least 2, for n "
-                       f"quantiles of a number")
+            if not re.fullmatch("(item|user|group):[^:].*", entry) or re.search(":[01]?$", entry):
+                yield (f"slices={entry}: write item:<attribute>, user:<attribute> or group:<attribute>, with :<n>, at "
+                       f"least 2, for n quantiles of a number")
         if self.candidates.startswith("sampled:") and not re.fullmatch("sampled:[1-9][0-9]*", self.candidates):
             yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
         if not self.candidates:

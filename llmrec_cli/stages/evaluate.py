@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,16 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.words import Words
-from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.ingest.beside import read_rows
+from llmrec_cli.ingest.candidates import read_candidates
 from llmrec_cli.metrics.beyond_accuracy import Vectors
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import warnings
@@ -26,10 +28,12 @@ from llmrec_cli.report.html import render
 from llmrec_cli.report.robustness import robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
 from llmrec_cli.run_dir import RunDir, write_bytes, write_json
+from llmrec_cli.scoring.audience import audience_of
 from llmrec_cli.scoring.evaluation import Measures, measure
 from llmrec_cli.scoring.measured import averaged, ranking
 from llmrec_cli.scoring.processes import leave_to_first
 from llmrec_cli.scoring.protocols import Protocol, cold_items, given_candidates, sampled_candidates
+from llmrec_cli.scoring.satisfaction import member_satisfaction
 from llmrec_cli.scoring.slicing import Masks, Slices, build_slices, values_of
 from llmrec_cli.scoring.suspicion import named_users, suspicious
 from llmrec_cli.settings.base import nearest
@@ -40,7 +44,7 @@ from llmrec_cli.stages.ranking import Ranked, common, gains, rank
 from llmrec_cli.stages.reporting import report_content
 from llmrec_cli.stages.robustness import robustness, robustness_content
 
-Groups = Mapping[str, Sequence[Entrant]]
+Entrants = Mapping[str, Sequence[Entrant]]
 
 
 def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
@@ -48,7 +52,9 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
     baselines = {name: baseline(name) for name in cfg.baselines}
     groups = grouped(load_entrants(cfg.models or [cfg.model], context))
-    data = read_prepared(cfg.prepared or next(iter(groups.values()))[0].recommender.manifest["data"]["path"])
+    first = next(iter(groups.values()))[0]
+    data = read_prepared(cfg.prepared or first.recommender.manifest["data"]["path"])
+    cfg = replace(cfg, audience=chosen_audience(cfg, first))
     for entrant in (entrant for group in groups.values() for entrant in group):
         refuse_trained_on(entrant, data, cfg.split)
         if cfg.models:
@@ -72,7 +78,6 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     for warning in warnings(content, cutoff):
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    first = next(iter(groups.values()))[0]
     headline = {name: content["metrics"][name]["mean"] for name in (f"ndcg@{cutoff}", f"recall@{cutoff}")}
     run_dir.finish("evaluate", {"model": str(first.folder), "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {"test" if cfg.split == "test" else "valid": headline}})
@@ -82,6 +87,11 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
 
 
+def chosen_audience(cfg: EvaluateConfig, first: Entrant) -> str:
+    """Return users or groups: whom the setting `audience` says, or the (first) model was chosen for."""
+    return str(first.recommender.manifest.get("audience", "users")) if cfg.audience == "auto" else cfg.audience
+
+
 def protocol_of(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
     """Return what the setting `candidates` says is ranked."""
     if cfg.candidates == "all":
@@ -89,33 +99,28 @@ def protocol_of(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
     if cfg.candidates == "cold":
         return cold_items(data, cfg.split)
     if cfg.candidates.startswith("sampled:"):
-        return sampled_candidates(data, cfg.split, int(cfg.candidates.partition(":")[2]), cfg.seed)
+        return sampled_candidates(audience_of(data, cfg.audience, cfg.split),
+                                  int(cfg.candidates.partition(":")[2]), cfg.seed)
     if not Path(cfg.candidates).exists() and not glob(cfg.candidates):
         raise ConfigError(f"candidates={cfg.candidates}: no such file, and none of all, cold and sampled:<n>"
                           f"{nearest(cfg.candidates, ('all', 'cold', 'sampled:99'))}")
-    rows = read_rows(cfg.candidates, "candidates", ("user_id", "item_id"))
-    for column in ("user_id", "item_id"):
-        if column not in rows.columns:
-            raise DataError(f"{rows.paths[0]}: no column '{column}'; there are {', '.join(rows.columns)}; candidates "
-                            f"are rows of user_id and item_id{nearest(column, rows.columns)}")
-    users, items = (np.array([*rows.texts(column), None], object)[:-1] for column in ("user_id", "item_id"))
-    return given_candidates(data, users, items, cfg.candidates)
+    whom = audience_of(data, cfg.audience, cfg.split)
+    return given_candidates(data, whom, *read_candidates(cfg.candidates, whom.kind), cfg.candidates)
 
 
-def rank_all(groups: Groups, baselines: Mapping[str, Head], data: PreparedData, protocol: Protocol,
+def rank_all(groups: Entrants, baselines: Mapping[str, Head], data: PreparedData, protocol: Protocol,
              cfg: EvaluateConfig, context: Context) -> dict[str, list[Ranked]]:
     """Return what all said of the same queries, by name, one entry per seed."""
     flat: dict[str, Ranked] = {}
     for name, group in groups.items():
         for n, entrant in enumerate(group):
             known = entrant.recommender
-            flat[f"{n}\n{name}"] = rank(known.head, known.users, known.items, known.history, data, protocol, cfg,
-                                        f"candidates={cfg.candidates}")
+            flat[f"{n}\n{name}"] = rank(known, data, protocol, cfg, f"candidates={cfg.candidates}")
     first = next(iter(groups.values()))[0].recommender
     for name, head in baselines.items():
         head.fit(fitted_on(first), context)
         label = f"{name} baseline" if name in groups else name
-        flat[f"0\n{label}"] = rank(head, first.users, first.items, first.history, data, protocol, cfg,
+        flat[f"0\n{label}"] = rank(replace(first, head=head), data, protocol, cfg,
                                    f"candidates={cfg.candidates}")
     found: dict[str, list[Ranked]] = {}
     for key, one in common(flat).items():
@@ -126,17 +131,19 @@ def rank_all(groups: Groups, baselines: Mapping[str, Head], data: PreparedData, 
     return found
 
 
-def measure_all(ranked: Mapping[str, Sequence[Ranked]], groups: Groups, data: PreparedData, protocol: Protocol,
+def measure_all(ranked: Mapping[str, Sequence[Ranked]], groups: Entrants, data: PreparedData, protocol: Protocol,
                 cfg: EvaluateConfig, groups_of: Mapping[str, Masks]) -> Outcome:
     """Return all metrics of all, by the same measures."""
     cutoffs, cutoff = sorted(set(cfg.k)), main_cutoff(cfg.k)
     task = next(iter(ranked.values()))[0].task
-    user_Q = data.users.find(task.queries.ids)
+    whom = audience_of(data, cfg.audience, cfg.split)
+    query_Q = whom.entities.find(task.queries.ids)
     vectors, diversity = item_vectors(ranked, data.items)
-    how = Measures(cutoffs, build_slices(cfg.slices, data, user_Q, task.counts_N, task.lengths_Q),
+    how = Measures(cutoffs, build_slices(cfg.slices, data, whom, query_Q, task.counts_N, task.lengths_Q),
                    vectors, cfg.propensity, cfg.num_bootstrap, cfg.seed,
-                   gains(task, data.part(cfg.split), user_Q) if cfg.graded else None, cfg.ties == "expected")
-    measured = {name: averaged([measure(one.lists, one.task, how, one.predicted) for one in entries])
+                   gains(task, whom.held, query_Q) if cfg.graded else None, cfg.ties == "expected")
+    measured = {name: averaged([measure(one.lists, one.task, how, one.predicted, members_of(one, data, query_Q, cfg))
+                                for one in entries])
                 for name, entries in ranked.items()}
     models = {name: measured[name] for name in groups}
     baselines = {name: one for name, one in measured.items() if name not in groups}
@@ -148,6 +155,16 @@ def measure_all(ranked: Mapping[str, Sequence[Ranked]], groups: Groups, data: Pr
     traces[first] += [named] if named else []
     return Outcome(models, baselines, task, ranking(measured, f"ndcg@{cutoff}"), protocol.label, diversity, traces,
                    exposure_of(models[first], task, groups_of, cutoff))
+
+
+def members_of(one: Ranked, data: PreparedData, group_Q: np.ndarray, cfg: EvaluateConfig) -> dict[str, np.ndarray]:
+    """Return what the lists of groups are worth to their members by themselves; nothing where users are asked for."""
+    groups = data.groups(cfg.split) if cfg.audience == "groups" else None
+    if groups is None:
+        return {}
+    found = member_satisfaction(one.lists.items_QK, groups.members[group_Q], data.part(cfg.split).matrix,
+                                sorted(set(cfg.k)))
+    return {name: values for name, values in found.items() if not np.isnan(values).all()}
 
 
 def item_vectors(ranked: Mapping[str, Sequence[Ranked]], items: Entities) -> tuple[Vectors | None, str | None]:
@@ -168,7 +185,18 @@ def fitted_on(recommender: Recommender) -> TrainingData:
     user = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
     order = np.arange(len(user), dtype=np.int64)
     interactions = Interactions(user, history.indices.astype(np.int64), history.data, order, *history.shape)
-    return TrainingData(recommender.users, recommender.items, interactions)
+    return TrainingData(recommender.users, recommender.items, interactions, groups=_groups_of(recommender))
+
+
+def _groups_of(recommender: Recommender) -> Groups | None:
+    """Return the groups that a model knows, with what they did together that it was fitted on."""
+    known = recommender.groups
+    if known is None:
+        return None
+    group = np.repeat(np.arange(len(known.entities)), np.diff(known.history.indptr))
+    together = Interactions(group, known.history.indices.astype(np.int64), known.history.data,
+                            np.arange(len(group), dtype=np.int64), *known.history.shape)
+    return Groups(known.entities, known.members, together, np.zeros(len(group), np.int8), known.synthetic)
 
 
 def validated(group: Sequence[Entrant]) -> dict[str, float]:

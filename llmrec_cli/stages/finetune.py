@@ -13,6 +13,7 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.fusion import Fusion
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring import processes
+from llmrec_cli.scoring.audience import no_groups
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.peft import TrainedPeft
@@ -32,7 +33,10 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     same_data(run_dir, data, resumed=bool(cfg.resume))
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
-    validation = validation_of(data, cfg.monitor)
+    audience = cfg.head.usual_audience() if cfg.audience == "auto" else cfg.audience
+    if audience == "groups" and data.groups("train") is None:
+        raise no_groups(data)
+    validation = validation_of(data, cfg.monitor, audience)
     context = Context(device, cfg.seed, validation, run_dir.checkpoints, bool(cfg.resume), run_dir.tensorboard,
                       run_dir.log, cache=cfg.cache_folder)
     started = time.monotonic()
@@ -49,7 +53,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
                    quiet=True)
 
     processes.leave_to_first()
-    facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit} | tuning
+    facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit,
+                             "audience": audience} | tuning
     save_recommender(run_dir.model, head, data, fitted_on, facts)
     _save_trained_encoders(head, run_dir)
     run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})

@@ -63,7 +63,7 @@ def metrics_content(outcome: Outcome, cfg: EvaluateConfig) -> dict[str, Any]:
     first = next(iter(outcome.models))
     slice_queries = {name: int(np.isfinite(next(iter(values.values()))).sum())
                      for name, values in result.slices.items()}
-    protocol = {"split": cfg.split, "candidates": outcome.candidates,
+    protocol = {"split": cfg.split, "audience": cfg.audience, "candidates": outcome.candidates,
                 "num_candidates": int(task.candidates_N.sum()), "exclude_seen": cfg.exclude_seen,
                 "ties": TIES[cfg.ties], "graded": cfg.graded, "num_queries": len(task.queries),
                 "num_skipped": task.num_skipped, "num_cold": task.num_cold, "num_bootstrap": cfg.num_bootstrap,
@@ -135,6 +135,7 @@ def recommendations(models: Mapping[str, Measured], task: HeldOut, items: Entiti
     tables = []
     ids, users, names = (pa.array(list(column), pa.string())
                          for column in (task.queries.ids, task.queries.user_ids, items.ids))
+    source = "model" if task.queries.groups is None else "group"
     for name, result in models.items():
         query, place = np.nonzero(result.lists.items_QK >= 0)
         taken = pa.array(query)
@@ -142,7 +143,7 @@ def recommendations(models: Mapping[str, Measured], task: HeldOut, items: Entiti
             "query_id": ids.take(taken), "user_id": users.take(taken), "rank": place + 1,
             "item_id": names.take(pa.array(result.lists.items_QK[query, place])),
             "score": result.lists.scores_QK[query, place],
-            "source": pa.array(np.full(len(query), "model"), pa.string()), "hit": result.hits_QK[query, place],
+            "source": pa.array(np.full(len(query), source), pa.string()), "hit": result.hits_QK[query, place],
             "model": pa.array(np.full(len(query), name), pa.string())}))
     return _parquet(pa.concat_tables(tables))
 

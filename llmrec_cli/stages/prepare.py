@@ -4,6 +4,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.rerun import say_unchanged, signature, unchanged
 from llmrec_cli.ingest.sources import Sources
@@ -55,7 +57,7 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     account = Account()
     earlier = read_earlier(cfg, output, inputs)
     with whole_folder(output) as folder:
-        manifest, audit = build(cfg, sources, earlier, folder, scratch, account)
+        manifest, audit = build(cfg, sources, earlier, folder, scratch, account, lambda made: _clusters(cfg, made))
         refuse_warnings(account, cfg.dataset.audit == "strict")
         manifest |= {"inputs": inputs} | ({"chain": earlier.chain()} if earlier else {})
         write_audit(folder, audit, manifest)
@@ -63,6 +65,14 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
         write_json(folder / "manifest.json", manifest)
     show(account, manifest, str(output))
     return manifest
+
+
+def _clusters(cfg: PrepareConfig, folder: Path) -> np.ndarray:
+    """Return the cluster of each user in a folder whose tables are being written."""
+    # Only here: torch takes seconds, and nothing else of prepare needs it.
+    from llmrec_cli.stages.clustering import clusters_of
+
+    return clusters_of(cfg.dataset.cluster_users, folder)
 
 
 def find_sources(cfg: PrepareConfig, scratch: Path) -> Sources:

@@ -16,11 +16,14 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DataError
+from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Head
 from llmrec_cli.metrics.auc import binary_auc
 from llmrec_cli.metrics.rating import absolute_errors, correct, detected, log_losses, squared_errors
+from llmrec_cli.scoring.audience import audience_of
 from llmrec_cli.scoring.evaluation import Predicted
 from llmrec_cli.scoring.heldout import HeldOut, held_out
+from llmrec_cli.scoring.heldout_groups import held_out_groups
 from llmrec_cli.scoring.protocols import Protocol
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -55,16 +58,17 @@ class Ranked:
         return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed), predicted=told)
 
 
-def rank(head: Head, users: Entities, items: Entities, history: sp.csr_array, data: PreparedData, protocol: Protocol,
-         cfg: EvaluateConfig, what: str) -> Ranked:
-    """Ask a head, fitted on `history` of `users` and `items`, for the held-out users of `data`."""
+def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig, what: str) -> Ranked:
+    """Ask a recommender for the held-out users, or groups, of `data`."""
+    head, items = known.head, known.items
     new = _new_items(items, data.items)
     if len(new):
         head.add_items(new)
         items = items.extended(new)
-    task = held_out(data, cfg.split, users, items, history, cfg.exclude_seen)
+    task = task_of(known, items, data, cfg)
     item_of_M = items.find(data.items.ids)
-    task = protocol.apply(task, data.users.find(task.queries.ids), item_of_M, what)
+    whom = audience_of(data, cfg.audience, cfg.split)
+    task = protocol.apply(task, whom.entities.find(task.queries.ids), item_of_M, what)
     lists = recommend_lists(head.score, task.queries, max(cfg.k), item_hash_ranks(items.ids),
                             exclude_seen=cfg.exclude_seen, block_size=cfg.block_size,
                             candidates_N=None if task.candidates_N.all() else task.candidates_N,
@@ -77,7 +81,16 @@ def rank(head: Head, users: Entities, items: Entities, history: sp.csr_array, da
                     relevant_scores=lists.relevant_scores[places])
     vectors = head.text_vectors
     ranked = Ranked(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M])
-    return ranked if head.predicts is None else _predicted(ranked, head, task.queries, data, item_of_M, cfg)
+    if head.predicts is None or cfg.audience == "groups":
+        return ranked
+    return _predicted(ranked, head, task.queries, data, item_of_M, cfg)
+
+
+def task_of(known: Recommender, items: Entities, data: PreparedData, cfg: EvaluateConfig) -> HeldOut:
+    """Return whom a recommender is asked for, and what is to be found; `items` is its catalogue with what is new."""
+    if cfg.audience == "groups":
+        return held_out_groups(data, cfg.split, known.users, items, known.history, known.groups, cfg.exclude_seen)
+    return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen)
 
 
 def common(ranked: Mapping[str, Ranked]) -> dict[str, Ranked]:

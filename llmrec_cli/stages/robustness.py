@@ -97,8 +97,7 @@ def _of_entrant(entrant: Entrant, data: PreparedData, protocol: Protocol, cfg: E
         else:
             items = _as_new(data.items, texts, _unchosen(entrant, data))
         context.log("robustness", texts=kind, changed=changed(data.items.texts, texts))
-        found[kind] = rank(known.head, known.users, known.items, known.history, replace(data, items=items), protocol,
-                           cfg, f"candidates={cfg.candidates}")
+        found[kind] = rank(known, replace(data, items=items), protocol, cfg, f"candidates={cfg.candidates}")
     return found
 
 

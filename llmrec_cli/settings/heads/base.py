@@ -48,7 +48,7 @@ class HeadSettings(Settings):
     adversaries: ClassVar[tuple[str, ...]] = OF_TEXTS
     losses: ClassVar[tuple[str, ...]] = OF_GRADIENTS
     audience: ClassVar[str] = "users"
-    """Whom audience=auto looks at: users | groups."""
+    """Whom the head is made for: users | groups."""
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, Range] = field(default_factory=dict)
@@ -58,6 +58,10 @@ class HeadSettings(Settings):
     def uses(self) -> set[str]:
         """Return the config groups beside `head` that change what this head does."""
         return set()
+
+    def usual_audience(self) -> str:
+        """Return whom audience=auto looks at: users | groups."""
+        return self.audience
 
     def problems_with(self, loss: Any) -> Iterator[str]:
         """Yield a problem for each setting of the loss that this head cannot heed, and of its own with this loss."""
