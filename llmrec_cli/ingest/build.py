@@ -15,11 +15,13 @@ from llmrec_cli.ingest.checks import reading
 from llmrec_cli.ingest.columns import refuse_unused
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine, size
-from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules
+from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules, texts_of
 from llmrec_cli.ingest.given import LEAKED, refuse_contradictions
 from llmrec_cli.ingest.group_splits import divide_groups
-from llmrec_cli.ingest.group_tables import write_groups
-from llmrec_cli.ingest.groups import Groups, read_groups
+from llmrec_cli.ingest.group_tables import notes as group_notes
+from llmrec_cli.ingest.group_tables import number_groups, write_group_texts, write_groups
+from llmrec_cli.ingest.group_tables import warnings as group_warnings
+from llmrec_cli.ingest.groups import Groups, read_groups, refuse_group_texts
 from llmrec_cli.ingest.histories import training_titles
 from llmrec_cli.ingest.interaction_files import write_filtered, write_rows
 from llmrec_cli.ingest.interactions import (
@@ -38,24 +40,28 @@ from llmrec_cli.ingest.numbering import number
 from llmrec_cli.ingest.sources import Sources
 from llmrec_cli.ingest.splits import Divided, divide, divide_negatives, needs_time
 from llmrec_cli.ingest.staging import Staged, stage_entities
+from llmrec_cli.ingest.synthetic import refuse_beside, synthetic_groups
 from llmrec_cli.ingest.tally import tally
 from llmrec_cli.ingest.writing import write_entities, write_left_out, write_rejects
 from llmrec_cli.settings.stages import PrepareConfig
 
+KINDS = ("item", "user", "group")
 
 def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder: Path, scratch: Path,
           account: Account) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write all tables into `folder`; return the manifest, but for the hashes of files, and the audit."""
     settings = cfg.dataset
     refuse_contradictions(sources, cfg.split)
+    refuse_beside(sources, settings, cfg.split, cfg.mode)
+    refuse_group_texts(sources, settings)
     if earlier is not None:
         sources = earlier.sources(sources, scratch)
     staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights))
     check_columns(settings, staged.names)
-    staged_of = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in ("item", "user")}
+    staged_of = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in KINDS}
     with engine(cfg.engine, scratch) as connection, reading(staged):
-        types = {"item": settings.attributes, "user": settings.user_attributes}
-        described = {kind: describe(connection, part, kind, account, types[kind]) for kind, part in staged_of.items()}
+        described = {kind: describe(connection, part, kind, account, texts_of(settings, kind)[1])
+                     for kind, part in staged_of.items()}
         rules = {kind: text_rules(described[kind], kind, settings) for kind in described}
         kept = keep(read_raw(connection, staged, settings, earlier=earlier), staged, settings, account)
         groups = read_groups(connection, sources, settings, scratch, account, earlier)
@@ -75,13 +81,15 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
                 groups.rows, cfg.split, groups.unit, divided.cutoff, chosen_unit=settings.timestamp_unit,
                 users_unit=kept.unit, items=_parts_of_items(divided, kept) if cfg.split.kind == "cold_items" else None)
             groups = groups.divided(rows)
+        if settings.synthetic_groups:
+            groups = synthetic_groups(connection, kept.coded.with_rows(divided.rows), settings, scratch)
         kept = without_leaks(kept, divided, account)
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
 
-        rules = {"item": fit_classes(rules["item"], items, described["item"]),
-                 "user": fit_classes(rules["user"], users, described["user"])}
+        rules |= {kind: fit_classes(rules[kind], catalogue, described[kind])
+                  for kind, catalogue in (("item", items), ("user", users))}
         given = cfg.split.kind == "given"
         content = [write_rows(folder / "interactions.parquet", divided.rows, users, items, given),
                    write_entities(folder, items, described["item"], "item", rules["item"], account)]
@@ -96,7 +104,12 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         write_filtered(folder / "filtered.parquet", kept.filtered, kept.coded)
         if groups is not None:
             before = earlier.catalogue(connection, "group") if earlier else None
-            content += write_groups(folder, groups, users, items, account, before)
+            numbered = number_groups(groups, users, items, account, before)
+            content += write_groups(folder, numbered)
+            hashes, rules["group"] = write_group_texts(folder, numbered, described["group"], rules["group"], account)
+            content += hashes
+            account.notes += group_notes(account.counts, settings.synthetic_groups)
+            account.warnings += group_warnings(account.counts)
         if graph is not None:
             content += write_knowledge(folder, graph, described["item"], items, settings, account)
         write_bad_rows(folder, files, earlier, scratch)
@@ -104,7 +117,11 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
     if graph is not None:
         found["links"] = graph.report
     manifest = manifest_of(settings.name, content, describe_split(cfg.split, divided.cutoff),
-                           describe_texts(settings, described["item"], described["user"], rules), kept.unit, account)
+                           describe_texts(settings, {kind: about for kind, about in described.items()
+                                                     if kind != "group" or groups is not None}, rules), kept.unit,
+                           account)
+    if settings.synthetic_groups:
+        manifest["groups"] = {"synthetic": settings.synthetic_groups}
     return manifest, found
 
 
@@ -117,12 +134,12 @@ def catalogues(connection: BaseBackend, cfg: PrepareConfig, kept: Kept, divided:
     """
     rows, settings = divided.rows, cfg.dataset
     told = {kind: [] if described[kind].rows is None or getattr(settings, f"min_{kind}_interactions") > 0
-            else [described[kind].rows] for kind in described}
+            else [described[kind].rows] for kind in ("item", "user")}
     if groups is not None:
         told["user"].append(groups.members)
         if groups.rows is not None and settings.min_item_interactions <= 0:
             told["item"].append(groups.rows)
-    before = {kind: earlier.catalogue(connection, kind) if earlier else None for kind in described}
+    before = {kind: earlier.catalogue(connection, kind) if earlier else None for kind in told}
     return (number(rows, kept.coded.users, "user", told["user"], before["user"]),
             number(rows, kept.coded.items, "item", told["item"], before["item"]))
 

@@ -23,17 +23,17 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import read_staged
 from llmrec_cli.ingest.rejects import Rejects
 from llmrec_cli.ingest.sources import Source, Sources
-from llmrec_cli.ingest.writing import left_out_schema
+from llmrec_cli.ingest.writing import TABLES, left_out_schema
 from llmrec_cli.settings.base import defaults, to_plain
 from llmrec_cli.settings.stages import PrepareConfig
 
 # What says where rows come from and how they are written may change from one delivery to the next; what is made of
 # them may not.
 READING = (
-    "interactions", "train", "valid", "test", "items", "users", "groups", "group_interactions", "group_train",
-    "group_valid", "group_test", "knowledge", "links", "path", "columns", "item_columns", "user_columns", "header",
-    "item_header", "user_header", "encoding", "delimiter", "quote", "max_reject_share", "audit", "reviews", "metadata",
-    "version", "dev_path", "name")
+    "interactions", "train", "valid", "test", "items", "users", "groups", "group_info", "group_interactions",
+    "group_train", "group_valid", "group_test", "knowledge", "links", "path", "columns", "item_columns", "user_columns",
+    "group_columns", "header", "item_header", "user_header", "encoding", "delimiter", "quote", "max_reject_share",
+    "audit", "reviews", "metadata", "version", "dev_path", "name")
 _BATCH = 1 << 14
 
 
@@ -75,22 +75,23 @@ class Earlier:
         return found
 
     def sources(self, sources: Sources, scratch: Path) -> Sources:
-        """Return `sources` with what was said before of items, users, members and knowledge in front."""
+        """Return `sources` with what was said before of items, users, groups and knowledge in front."""
         def before(kind: str) -> list[Source]:
             file = self.folder / f"{kind}.parquet"
             return [Source(file)] if file.is_file() else []
 
-        described = {kind: self._described(kind, scratch) for kind in ("item", "user")}
+        described = {kind: self._described(kind, scratch) for kind in TABLES}
         return replace(sources, items=described["item"] + sources.items, users=described["user"] + sources.users,
+                       groups=described["group"] + sources.groups,
                        members=before("groups") + sources.members, triples=before("triples") + sources.triples,
                        links=before("links") + sources.links)
 
     def _described(self, kind: str, scratch: Path) -> list[Source]:
-        """Return a file of the columns that files of items or users had, under the names that they had."""
-        names = self.manifest["texts"][kind]["names"]
+        """Return a file of the columns that files of items, users or groups had, under the names that they had."""
+        names = self.manifest["texts"].get(kind, {}).get("names")
         if not names:
             return []
-        file = pq.ParquetFile(self.folder / f"{kind}s.parquet")
+        file = pq.ParquetFile(self.folder / f"{TABLES[kind]}.parquet")
         own = file.schema_arrow.names[-len(names):]
         target = left_out_schema(names, kind)
         path = scratch / f"earlier_{kind}s.parquet"

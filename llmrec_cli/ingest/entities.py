@@ -1,4 +1,4 @@
-"""Items and users: what files say of them, and the tables of titles, texts and attributes that are made of it."""
+"""Items, users and groups: what files say of them, and the tables of titles, texts and attributes made of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +30,7 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class Described:
-    """What a file says of items or users: one row per id.
+    """What a file says of items, users or groups: one row per id.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Described:
 
 def describe(connection: BaseBackend, staged: Staged | None, kind: str, account: Account,
              attributes: Mapping[str, str] | None = None) -> Described:
-    """Return the items or users (`kind`: item | user) of a staged file.
+    """Return the items, users or groups (`kind`: item | user | group) of a staged file.
 
     A row without an id, or with something else in a column that `attributes` (column -> type) says is a number, joins
     the rejects. Of several rows with one id the one whose columns sort first is kept.
@@ -111,7 +111,7 @@ def _first_of_each(sound: Table, own: list[str]) -> tuple[Table, int, int]:
 
 
 def schema(described: Described, kind: str) -> pa.Schema:
-    """Return the schema of items.parquet or users.parquet; own columns that have one of our names get a '_'."""
+    """Return the schema of items.parquet and its like; own columns that have one of our names get a '_'."""
     ours = [(kind, pa.int64()), (f"{kind}_id", pa.string()), ("title", pa.string()), ("text", pa.string()),
             ("attributes", pa.list_(pa.string()))]
     taken = {name for name, _ in ours}
@@ -124,13 +124,19 @@ def schema(described: Described, kind: str) -> pa.Schema:
     return pa.schema([*ours, *own])
 
 
+def texts_of(settings: DatasetSettings, kind: str) -> tuple[str, dict[str, str], str]:
+    """Return the template of the texts of a kind, its attributes (column -> type), and the setting with these."""
+    key = "attributes" if kind == "item" else f"{kind}_attributes"
+    return getattr(settings, f"{kind}_text"), getattr(settings, key), key
+
+
 def text_rules(described: Described, kind: str, settings: DatasetSettings) -> TextRules:
     """Check template and attributes against the columns there are. Raises ConfigError for those that cannot be."""
     columns = {name: name for name in (*described.names, f"{kind}_id")} | described.aliases
-    template, attributes, key = ((settings.item_text, settings.attributes, "attributes") if kind == "item" else
-                                 (settings.user_text, settings.user_attributes, "user_attributes"))
+    template, attributes, key = texts_of(settings, kind)
     if described.rows is None and attributes:
-        raise ConfigError(f"dataset.{key}: there is no file of {kind}s to take them from; set dataset.{kind}s=<file>")
+        raise ConfigError(f"dataset.{key}: there is no file of {kind}s to take them from; set dataset."
+                          f"{'group_info' if kind == 'group' else f'{kind}s'}=<file>")
     for name in attributes:
         if columns.get(name) not in described.names:
             raise ConfigError(f"dataset.{key}.{name}: the {kind}s have no such column{nearest(name, described.names)}; "
@@ -152,19 +158,23 @@ def text_rules(described: Described, kind: str, settings: DatasetSettings) -> Te
 
 
 def fit_classes(rules: TextRules, catalogue: Table, described: Described) -> TextRules:
-    """Return the rules with the classes of numbers, fitted on those that training names (`rank` 0) and no others."""
+    """Return the rules with the classes of numbers, fitted on those that training names (`rank` 0) and no others.
+
+    Groups that only have members are all alike in that, and then all of them count.
+    """
     columns = dict(zip(described.names, described.columns(), strict=True))
     numbers = {name: columns[name] for name, what in rules.attributes.items() if what == "number"}
     if not numbers:
         return rules
     assert described.rows is not None
-    trained = described.rows.semi_join(catalogue.filter(catalogue["rank"] == 0), f"{rules.kind}_id")
+    trained = described.rows.semi_join(catalogue.filter(catalogue["rank"] == scalar(catalogue["rank"].min())),
+                                       f"{rules.kind}_id")
     return replace(rules, edges=fit_edges(trained, numbers))
 
 
 def entity_batches(catalogue: Table, described: Described, rules: TextRules, target: pa.Schema,
                    counts: dict[str, int], histories: Histories | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of items.parquet or users.parquet in order; adds to counts[<kind>s_without_text]."""
+    """Yield the rows of items.parquet or its like in order; adds to counts[<kind>s_without_text]."""
     kind = rules.kind
     counts[f"{kind}s_without_text"] = 0
     for batch in _in_order(catalogue, described, kind):

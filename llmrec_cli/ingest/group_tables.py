@@ -1,5 +1,6 @@
 """Writing groups: their numbers, tables and texts, and what is counted and said of them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import ibis
@@ -9,10 +10,12 @@ from ibis.expr.types import Table
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import collect, materialised, size
+from llmrec_cli.ingest.entities import Described, fit_classes
 from llmrec_cli.ingest.group_splits import coded_groups
 from llmrec_cli.ingest.groups import Groups
 from llmrec_cli.ingest.numbering import UNNAMED, number
-from llmrec_cli.ingest.writing import typed, write_table
+from llmrec_cli.ingest.telling import TextRules
+from llmrec_cli.ingest.writing import typed, write_entities, write_left_out, write_table
 
 MEMBERS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("user", pa.int64()), ("user_id", pa.string())])
 INTERACTIONS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("item", pa.int64()),
@@ -20,9 +23,25 @@ INTERACTIONS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("it
                           ("split", pa.string())])
 
 
-def write_groups(folder: Path, groups: Groups, users: Table, items: Table, account: Account,
-                 before: Table | None = None) -> list[str]:
-    """Write groups.parquet and, where there are such rows, group_interactions.parquet; return the content hashes.
+@dataclass(frozen=True)
+class Numbered:
+    """Groups as they are written.
+
+    Attributes
+    ----------
+    members : group_id, user_id, user
+    rows : split, group_id, item_id, item, value, timestamp; None where no file says what groups did
+    catalogue : group (int64), group_id and rank, 0 for standing groups, which training names
+    """
+
+    members: Table
+    rows: Table | None
+    catalogue: Table
+
+
+def number_groups(groups: Groups, users: Table, items: Table, account: Account,
+                  before: Table | None = None) -> Numbered:
+    """Return the groups numbered like users: standing ones first, those without an interaction last.
 
     `users` and `items` are the catalogues (user, user_id and item, item_id); rows of `groups` have their split. Members
     that the users do not have, and rows whose item or group is unknown, are left out and counted. Groups of `before`
@@ -31,18 +50,37 @@ def write_groups(folder: Path, groups: Groups, users: Table, items: Table, accou
     members = materialised(groups.members.inner_join(users.select("user_id", "user"), "user_id"))
     account.counts["group_members_unknown"] = size(groups.members) - size(members)
     rows = None if groups.rows is None else _known(groups.rows, members, items, account)
-    numbers = _numbers(members, rows, before)
-    _count(members, rows, numbers, account)
-    account.notes += notes(account.counts)
-    account.warnings += warnings(account.counts)
-    by_group = (members.inner_join(numbers, "group_id").order_by("group", "user")
-                .select("group", "group_id", "user", "user_id"))
+    found = Numbered(members, rows, _catalogue(members, rows, before))
+    _count(found, account)
+    return found
+
+
+def write_groups(folder: Path, groups: Numbered) -> list[str]:
+    """Write groups.parquet and, where there are such rows, group_interactions.parquet; return the content hashes."""
+    by_group = (groups.members.inner_join(groups.catalogue, "group_id").order_by("group", "user")
+                .select(*MEMBERS.names))
     content = [write_table(folder / "groups.parquet", MEMBERS, typed(MEMBERS, by_group))]
-    if rows is not None:
-        numbered = (rows.inner_join(numbers, "group_id").order_by("group", "timestamp", "item", "split", "value")
-                    .select(*INTERACTIONS.names))
+    if groups.rows is not None:
+        numbered = (groups.rows.inner_join(groups.catalogue, "group_id")
+                    .order_by("group", "timestamp", "item", "split", "value").select(*INTERACTIONS.names))
         content.append(write_table(folder / "group_interactions.parquet", INTERACTIONS, typed(INTERACTIONS, numbered)))
     return content
+
+
+def write_group_texts(folder: Path, groups: Numbered, described: Described, rules: TextRules,
+                      account: Account) -> tuple[list[str], TextRules]:
+    """Write group_texts.parquet where a file tells of groups; return the content hash and the rules as fitted.
+
+    What is told of groups that have no members goes to groups_left_out.parquet.
+    """
+    if described.rows is None:
+        return [], rules
+    fitted = fit_classes(rules, groups.catalogue, described)
+    content = write_entities(folder, groups.catalogue, described, "group", fitted, account)
+    write_left_out(folder, groups.catalogue, described, "group")
+    account.counts |= {"groups_not_in_file": size(groups.catalogue.anti_join(described.rows, "group_id")),
+                       "groups_left_out": size(described.rows.anti_join(groups.catalogue, "group_id"))}
+    return [content], fitted
 
 
 def _known(rows: Table, members: Table, items: Table, account: Account) -> Table:
@@ -56,8 +94,8 @@ def _known(rows: Table, members: Table, items: Table, account: Account) -> Table
     return known
 
 
-def _numbers(members: Table, rows: Table | None, before: Table | None) -> Table:
-    """Return group (int64), group_id and rank: numbered like users, groups without an interaction last."""
+def _catalogue(members: Table, rows: Table | None, before: Table | None) -> Table:
+    """Return group (int64), group_id and rank."""
     if rows is None:
         rows = members.limit(0).select("group_id", item_id="user_id", value=ibis.literal(1.0),
                                        timestamp=ibis.literal(0, "int64"), split=ibis.literal(""))
@@ -66,21 +104,21 @@ def _numbers(members: Table, rows: Table | None, before: Table | None) -> Table:
     return number(coded.rows.rename(group="user"), codes, "group", [members], before)
 
 
-def _count(members: Table, rows: Table | None, numbers: Table, account: Account) -> None:
+def _count(groups: Numbered, account: Account) -> None:
+    members, rows = groups.members, groups.rows
     sizes = members.group_by("group_id").agg(size=members.count())
-    ranks = {row["rank"]: row["size"] for row in collect(_sizes(numbers, "rank")).to_pylist()}
+    ranks = {row["rank"]: row["size"] for row in collect(_sizes(groups.catalogue, "rank")).to_pylist()}
     counts = account.counts
     counts |= {"groups": sum(ranks.values()), "group_members": size(members),
                "group_users": size(members.select("user_id").distinct()),
-               "groups_of_one": size(sizes.filter(sizes["size"] == 1))}
+               "groups_of_one": size(sizes.filter(sizes["size"] == 1)), "groups_standing": ranks.get(0, 0),
+               "groups_occasional": sum(n for rank, n in ranks.items() if rank > 0)}
     if rows is None:
         return
     splits = {row["split"]: row["size"] for row in collect(_sizes(rows, "split")).to_pylist()}
-    pairs = [rows.filter(test).select("group_id", "item_id") for test in (rows.split == "train", rows.split != "train")]
     counts |= {f"group_{split}": splits.get(split, 0) for split in SPLITS}
     counts |= {"groups_cold": sum(n for rank, n in ranks.items() if 0 < rank < UNNAMED),
-               "groups_without_interactions": ranks.get(UNNAMED, 0),
-               "group_held_out_also_in_train": size(pairs[1].semi_join(pairs[0], ["group_id", "item_id"]))}
+               "groups_without_interactions": ranks.get(UNNAMED, 0)}
 
 
 def _sizes(table: Table, key: str) -> Table:
@@ -96,18 +134,26 @@ _NOTES = (("group_members_rejected", "rows of dataset.groups are bad; rejects.pa
           ("group_interactions_rejected", "rows of group interactions are bad; rejects.parquet lists them"),
           ("group_duplicates", "rows of group interactions repeat a group and an item; dataset.duplicates merged them"),
           ("group_below_min_value", "rows of group interactions are below dataset.min_value"),
+          ("group_leaks", "rows of group interactions are held out and in an earlier split too; split.leaks left them "
+                          "out"),
+          ("groups_rejected", "rows of dataset.group_info are bad; rejects.parquet lists them"),
+          ("groups_repeated", "rows of dataset.group_info repeat an id; the one whose columns sort first is kept"),
+          ("groups_not_in_file", "groups are not in dataset.group_info; they are kept without text"),
+          ("groups_left_out", "groups of dataset.group_info have no members; they are left out"),
           ("group_interactions_unknown_item", "rows of group interactions name an item that is not among the items; "
                                               "they are left out"))
 
 
-def notes(counts: dict[str, int]) -> list[str]:
-    """Return what a person should know of the counts, one sentence each."""
-    told = (f"{counts['groups']:,} groups with {counts['group_members']:,} memberships of {counts['group_users']:,} "
-            f"users")
+def notes(counts: dict[str, int], synthetic: str = "") -> list[str]:
+    """Return what a person should know of the counts, one sentence each; `synthetic` is how groups were made, if so."""
+    made = [f"the groups are synthetic ({synthetic}), made of users for a demonstration: nobody observed them"]
+    told = (f"{counts['groups']:,} groups ({counts['groups_standing']:,} standing, which training knows, and "
+            f"{counts['groups_occasional']:,} occasional) with {counts['group_members']:,} memberships of "
+            f"{counts['group_users']:,} users")
     if "group_train" in counts:
         told += (f"; their interactions: {counts['group_train']:,} train, {counts['group_valid']:,} valid, "
                  f"{counts['group_test']:,} test")
-    return [told, *(f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key))]
+    return [*(made if synthetic else []), told, *(f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key))]
 
 
 def warnings(counts: dict[str, int]) -> list[str]:
@@ -117,8 +163,4 @@ def warnings(counts: dict[str, int]) -> list[str]:
         found.append(f"{counts['groups_without_members']:,} groups have interactions "
                      f"({counts['group_interactions_without_members']:,} rows, left out) but no members in "
                      f"dataset.groups; is it the file of another data set?")
-    if counts.get("group_held_out_also_in_train"):
-        found.append(f"{counts['group_held_out_also_in_train']:,} pairs of a group and an item are in its validation "
-                     f"or test and in its training too; a model that leaves seen items out cannot find them; "
-                     f"split.leaks=drop leaves them out of what is held out")
     return found

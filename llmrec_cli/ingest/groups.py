@@ -12,7 +12,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.data.prepared import SPLITS
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.checks import reject_empty
 from llmrec_cli.ingest.coding import FIRST, encode
@@ -61,6 +61,16 @@ def read_groups(connection: BaseBackend, sources: Sources, settings: DatasetSett
                      ("value", "timestamp"))
     rows, unit = _interactions(connection, by_group, settings, account, earlier)
     return Groups(members, rows, unit, [staged, by_group])
+
+
+def refuse_group_texts(sources: Sources, settings: DatasetSettings) -> None:
+    """Raise ConfigError for settings about the texts of groups where there are no groups."""
+    if sources.members or settings.synthetic_groups:
+        return
+    for key in ("group_text", "group_attributes"):
+        if getattr(settings, key):
+            raise ConfigError(f"dataset.{key}: there are no groups that it could be of; name them with "
+                              f"dataset.groups=<file of members>, or leave it out")
 
 
 def _members(connection: BaseBackend, staged: Staged, account: Account) -> Table:

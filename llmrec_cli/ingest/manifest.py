@@ -7,7 +7,7 @@ from typing import Any
 
 from llmrec_cli.data.manifest import FORMAT, sha256
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.entities import Described
+from llmrec_cli.ingest.entities import Described, texts_of
 from llmrec_cli.ingest.telling import TextRules
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.dataset import DatasetSettings
@@ -19,20 +19,21 @@ def describe_split(settings: SplitSettings, cutoff: dict[str, int]) -> dict[str,
     return {**to_plain(settings), **({"cutoff": cutoff} if cutoff else {})}
 
 
-def describe_texts(settings: DatasetSettings, items: Described, users: Described,
+def describe_texts(settings: DatasetSettings, described: Mapping[str, Described],
                    rules: Mapping[str, TextRules]) -> dict[str, Any]:
     """Return how texts and attributes were made, so that items and users that come later get theirs the same way.
 
-    `rules` are those of items and users, with the classes of numbers.
+    `described` and `rules`, which have the classes of numbers, are by kind: item, user, and group where there are any.
     """
     shared = {"list_separator": settings.list_separator, "max_length": settings.max_text_length,
               "strip_html": settings.strip_html}
-    given = {"item": (settings.item_text, settings.attributes, items),
-             "user": (settings.user_text, settings.user_attributes, users)}
-    edges = {kind: {name: list(ends) for name, ends in found.edges.items()} for kind, found in rules.items()}
-    return {kind: {"template": template, "attributes": dict(attributes), "columns": dict(described.aliases),
-                   "names": list(described.names), "edges": edges.get(kind, {}), **shared}
-            for kind, (template, attributes, described) in given.items()}
+    found = {}
+    for kind, about in described.items():
+        template, attributes, _ = texts_of(settings, kind)
+        edges = {name: list(ends) for name, ends in rules[kind].edges.items()}
+        found[kind] = {"template": template, "attributes": dict(attributes), "columns": dict(about.aliases),
+                       "names": list(about.names), "edges": edges, **shared}
+    return found
 
 
 def manifest_of(name: str, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,

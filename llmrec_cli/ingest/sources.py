@@ -69,6 +69,7 @@ class Sources:
     items: list[Source] = field(default_factory=list)
     users: list[Source] = field(default_factory=list)
     members: list[Source] = field(default_factory=list)
+    groups: list[Source] = field(default_factory=list)
     group_interactions: list[Source] = field(default_factory=list)
     triples: list[Source] = field(default_factory=list)
     links: list[Source] = field(default_factory=list)
@@ -78,8 +79,8 @@ class Sources:
 
     def all(self) -> list[Source]:
         """Return every file."""
-        parts = (self.interactions, self.items, self.users, self.members, self.group_interactions, self.triples,
-                 self.links, self.entities)
+        parts = (self.interactions, self.items, self.users, self.members, self.groups, self.group_interactions,
+                 self.triples, self.links, self.entities)
         return [source for part in parts for source in part]
 
 
@@ -107,8 +108,9 @@ def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
     for_items = {**settings.columns, **settings.item_columns}
     # dataset.columns.timestamp is about interactions; when an item was described is something else.
     for_items = {k: v for k, v in for_items.items() if k != "timestamp" or k in settings.item_columns}
-    # dataset.columns.title names the items' title; a user's is something else.
-    for_users = {k: v for k, v in settings.columns.items() if k != "title"} | settings.user_columns
+    # dataset.columns.title names the items' title; a user's or a group's is something else.
+    plain = {k: v for k, v in settings.columns.items() if k != "title"}
+    for_users, for_groups = plain | settings.user_columns, plain | settings.group_columns
     graph, shared = knowledge_sources(settings, settings.path), replace(base, columns_key="dataset.columns")
     graph = {key: [replace(shared, path=source.path) for source in found] for key, found in graph.items()}
     return Sources(interactions,
@@ -116,7 +118,9 @@ def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
                     for s in of("items", header=settings.item_header)],
                    [replace(s, columns=for_users, columns_key="dataset.user_columns")
                     for s in of("users", header=settings.user_header)],
-                   of("groups"), by_group, graph["triples"], graph["links"], graph["entities"])
+                   of("groups"),
+                   [replace(s, columns=for_groups, columns_key="dataset.group_columns") for s in of("group_info")],
+                   by_group, graph["triples"], graph["links"], graph["entities"])
 
 
 def knowledge_sources(settings: DatasetSettings, folder: str = "") -> dict[str, list[Source]]:

@@ -1,4 +1,4 @@
-"""Titles, texts and attributes of users and items, from their columns."""
+"""Titles, texts and attributes of users, items and groups, from their columns."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class TextRules:
 
     Attributes
     ----------
-    kind : item | user; an item's text without a template is all its columns, a user's is empty
+    kind : item | user | group; a text without a template is all columns, but a user's is empty
     template : over the columns; None without one
     attributes : column -> category | list | number | text | image
     edges : column that is a number -> where its classes end
@@ -46,7 +46,7 @@ class TextRules:
 
     def joins(self, name: str) -> bool:
         """Return whether a column is part of the text that is made without a template."""
-        return (self.template is None and self.kind == "item" and name != _NOT_JOINED
+        return (self.template is None and self.kind != "user" and name != _NOT_JOINED
                 and self.attributes.get(name) != "image")
 
 

@@ -21,13 +21,15 @@ from llmrec_cli.run_dir import writing
 
 ROWS = 1 << 17
 """Rows per row group, whatever batches come in."""
+TABLES = {"item": "items", "user": "users", "group": "group_texts"}
+"""The file of what is told of each kind; groups.parquet has who is in them."""
 LONG = 1 << 24
 """Characters per row group of users or items, about."""
 
 
 def write_entities(folder: Path, catalogue: Table, described: Described, kind: str, rules: TextRules,
                    account: Account, histories: Histories | None = None) -> str:
-    """Write items.parquet or users.parquet (`kind`: item | user) and return the hash of its content.
+    """Write the table of a kind (item | user | group) and return the hash of its content.
 
     `histories` are those of the users when `rules.needs_history`.
     """
@@ -35,7 +37,7 @@ def write_entities(folder: Path, catalogue: Table, described: Described, kind: s
     found = entity_batches(catalogue, described, rules, target, account.counts, histories)
     # A row is there twice, as its own columns and as its text; what is read in one go must not fill the memory.
     rows = min(ROWS, max(1, LONG // (2 * described.width + 1)))
-    return write_table(folder / f"{kind}s.parquet", target, found, rows)
+    return write_table(folder / f"{TABLES[kind]}.parquet", target, found, rows)
 
 
 @dataclass(frozen=True)

@@ -66,16 +66,15 @@ def distributions_table(audit: Mapping[str, Any]) -> Table:
 
 
 def texts_table(audit: Mapping[str, Any]) -> Table:
-    """Return what the texts of items and users are like."""
-    items, users = audit["texts"]["item"], audit["texts"]["user"]
-    rows = [Row("all", [Cell(f"{texts['num']:,}", "") for texts in (items, users)]),
-            Row("without text", [Cell(f"{texts['empty']:,}", f"{texts['empty_share']:.1%}")
-                                 for texts in (items, users)]),
-            Row("title is the id", [Cell(f"{texts['title_is_id']:,}", "") for texts in (items, users)])]
-    for name, told in (("same text as another", _duplicated), ("length, characters", _length), ("longest", _longest),
+    """Return what the texts of items and users are like, and those of groups where there are any."""
+    told = list(audit["texts"].values())
+    rows = [Row("all", [Cell(f"{texts['num']:,}", "") for texts in told]),
+            Row("without text", [Cell(f"{texts['empty']:,}", f"{texts['empty_share']:.1%}") for texts in told]),
+            Row("title is the id", [Cell(f"{texts['title_is_id']:,}", "") for texts in told])]
+    for name, cell in (("same text as another", _duplicated), ("length, characters", _length), ("longest", _longest),
                        ("mostly in the script", _scripts), ("scripts mixed", _mixed)):
-        rows.append(Row(name, [told(texts) if texts["duplicated"] else Cell("–", "") for texts in (items, users)]))
-    return Table(["items", "users"], rows)
+        rows.append(Row(name, [cell(texts) if texts["duplicated"] else Cell("–", "") for texts in told]))
+    return Table([f"{kind}s" for kind in audit["texts"]], rows)
 
 
 def _duplicated(texts: Mapping[str, Any]) -> Cell:

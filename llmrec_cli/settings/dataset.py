@@ -59,6 +59,10 @@ class DatasetSettings(Settings):
     classes of equal size among trained items; text and image are no attributes of a model, but are checked and kept."""
     user_attributes: dict[str, str] = field(default_factory=dict)
     """User columns that are attributes: column -> category | list | number | text | image."""
+    group_text: str = ""
+    """Template of a group's text over the columns of dataset.group_info; empty joins all of them."""
+    group_attributes: dict[str, str] = field(default_factory=dict)
+    """Group columns that are attributes: column -> category | list | number | text | image."""
     list_separator: str = "|"
     """Separates the values of a list attribute; a JSON array needs none."""
     max_text_length: int = 20000
@@ -91,6 +95,17 @@ class DatasetSettings(Settings):
     """Largest share of a file's rows that may be bad before the run stops, 0 to 1."""
     knowledge: Knowledge = field(default_factory=Knowledge)
     """Triples about the items, and how items are found among their entities."""
+    synthetic_groups: str = ""
+    """random | similar: make groups of users for a demonstration, by chance or of users with like histories; empty for
+    the groups that files name, if any."""
+    num_groups: int = 500
+    """Synthetic groups to make, at least 1."""
+    group_size: list[int] = field(default_factory=lambda: [2, 8])
+    """Fewest and most members of a synthetic group, at least 2; every size between is as likely."""
+    group_share: float = 0.5
+    """Share of its members, two at least, that must have an item for a synthetic group to have it, above 0 to 1."""
+    group_seed: int = 42
+    """Seed of the synthetic groups."""
     links: str | list[str] | None = None
     """File(s) with item_id and entity_id: which entity of the knowledge an item is."""
     audit: str = "warn"
@@ -119,12 +134,28 @@ class DatasetSettings(Settings):
         if self.links is not None and self.knowledge.link_on:
             yield "knowledge.link_on: has no effect beside dataset.links; leave out one of the two"
         yield from (f"knowledge.{problem}" for problem in self.knowledge.problems())
+        yield from self._problems_of_synthetic_groups()
         if not self.list_separator:
             yield "list_separator=: must be at least one character"
-        for key in ("attributes", "user_attributes"):
+        for key in ("attributes", "user_attributes", "group_attributes"):
             for column, what in getattr(self, key).items():
                 if what not in ATTRIBUTE_TYPES:
                     yield f"{key}.{column}={what}: choose one of {', '.join(ATTRIBUTE_TYPES)}"
+
+
+    def _problems_of_synthetic_groups(self) -> Iterator[str]:
+        usual = DatasetSettings()
+        if not self.synthetic_groups:
+            yield from (f"{key}: has an effect only with dataset.synthetic_groups=random|similar" for key in
+                        ("num_groups", "group_size", "group_share", "group_seed")
+                        if getattr(self, key) != getattr(usual, key))
+            return
+        yield from self.check("synthetic_groups", among=("random", "similar"))
+        yield from self.check("num_groups", least=1)
+        yield from self.check("group_share", above=0, most=1)
+        yield from self.check("group_seed", least=0)
+        if len(self.group_size) != 2 or not 2 <= self.group_size[0] <= self.group_size[1]:
+            yield f"group_size={self.group_size}: must be the fewest and the most members, [2,8], at least 2"
 
 
 @dataclass
@@ -151,6 +182,8 @@ class Files(DatasetSettings):
     """File(s) with user_id and any columns."""
     groups: str | list[str] | None = None
     """File(s) with group_id and user_id: the members of groups."""
+    group_info: str | list[str] | None = None
+    """File(s) with group_id and any columns: what is known of groups beside their members."""
     group_interactions: str | list[str] | None = None
     """File(s) with group_id, item_id and optionally value and timestamp, to be divided by split.group."""
     group_train: str | list[str] | None = None
@@ -173,6 +206,8 @@ class Files(DatasetSettings):
     from dataset.columns."""
     user_columns: dict[str, str] = field(default_factory=dict)
     """Your names for user_id and title in dataset.users, where they differ from dataset.columns."""
+    group_columns: dict[str, str] = field(default_factory=dict)
+    """Your names for group_id and title in dataset.group_info, where they differ from dataset.columns."""
     encoding: str = "utf-8"
     """Encoding of CSV, TSV and JSONL, one that extends ASCII: utf-8, latin-1, gb18030, ..."""
     delimiter: str = ""
@@ -184,7 +219,7 @@ class Files(DatasetSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         known = {"columns": COLUMNS, "item_columns": ("item_id", "title", "timestamp"),
-                 "user_columns": ("user_id", "title")}
+                 "user_columns": ("user_id", "title"), "group_columns": ("group_id", "title")}
         for key, ours in known.items():
             for name in getattr(self, key):
                 if name not in ours:
@@ -194,8 +229,14 @@ class Files(DatasetSettings):
         given = [key for key in ("group_train", "group_valid", "group_test") if getattr(self, key) is not None]
         if given and (self.group_interactions is not None or "group_train" not in given):
             yield f"{given[0]}: takes dataset.group_train beside it, and no dataset.group_interactions"
-        if self.groups is None and (given or self.group_interactions is not None):
-            yield f"{given[0] if given else 'group_interactions'}: needs dataset.groups=<file of members>"
+        about = [*given, *(key for key in ("group_interactions", "group_info") if getattr(self, key) is not None)]
+        if self.groups is None and about:
+            yield f"{about[0]}: needs dataset.groups=<file of members>"
+        if self.groups is not None and self.synthetic_groups:
+            yield (f"synthetic_groups={self.synthetic_groups}: would stand beside the groups of dataset.groups; leave "
+                   f"out one of the two")
+        if self.group_columns and self.group_info is None:
+            yield "group_columns: has an effect only with dataset.group_info=<file>"
         if len(self.delimiter) > 1 and self.delimiter != "\\t":
             yield f"delimiter={self.delimiter}: must be one character"
         if len(self.quote) > 1:

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import engine, read_staged
-from llmrec_cli.ingest.entities import describe, fit_classes, text_rules
+from llmrec_cli.ingest.entities import describe, fit_classes, text_rules, texts_of
 from llmrec_cli.ingest.histories import Histories
 from llmrec_cli.ingest.manifest import describe_texts
 from llmrec_cli.ingest.rejects import Reject
 from llmrec_cli.ingest.sources import Source
 from llmrec_cli.ingest.staging import stage_entities
-from llmrec_cli.ingest.writing import write_entities
+from llmrec_cli.ingest.writing import TABLES, write_entities
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import DuckDb, EngineSettings
 from tests.ingest.preparing import made, write
@@ -42,7 +42,7 @@ def described(folder: Path, file: str | None, ranks: Mapping[str, int], kind: st
     """Write `file`, and the table of the entities `ranks` (id -> 0 for one that training names, to 3) made of it."""
     account, files = Account(), Files(interactions="clicks.csv", **settings)
     assert not list(files.problems())
-    ours = files.item_columns if kind == "item" else files.user_columns
+    ours = getattr(files, f"{kind}_columns")
     sources = [Source(write(folder, file, name), columns=ours)] if file is not None else []
     staged = stage_entities(sources, kind, made(folder))
     ordered = sorted(ranks, key=lambda name: (ranks[name], name))
@@ -50,10 +50,9 @@ def described(folder: Path, file: str | None, ranks: Mapping[str, int], kind: st
                    folder / "catalogue.parquet")
     with engine(backend or DuckDb(), folder) as connection:
         catalogue = read_staged(connection, folder / "catalogue.parquet")
-        given = files.attributes if kind == "item" else files.user_attributes
-        about = describe(connection, staged, kind, account, given)
+        about = describe(connection, staged, kind, account, texts_of(files, kind)[1])
         rules = fit_classes(text_rules(about, kind, files), catalogue, about)
         content = write_entities(folder, catalogue, about, kind, rules, account, histories)
-    texts = describe_texts(files, about, about, {kind: rules})
-    return Written(pq.read_table(folder / f"{kind}s.parquet").to_pylist(), texts, account.counts,
+    texts = describe_texts(files, {kind: about}, {kind: rules})
+    return Written(pq.read_table(folder / f"{TABLES[kind]}.parquet").to_pylist(), texts, account.counts,
                    list(staged.rejects) if staged is not None else [], content)

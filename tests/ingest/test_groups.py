@@ -16,7 +16,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import collect, engine
 from llmrec_cli.ingest.group_splits import divide_groups
-from llmrec_cli.ingest.group_tables import write_groups
+from llmrec_cli.ingest.group_tables import notes, number_groups, warnings, write_groups
 from llmrec_cli.ingest.groups import Groups, read_groups
 from llmrec_cli.ingest.sources import file_sources
 from llmrec_cli.settings.dataset import Files
@@ -53,7 +53,10 @@ class Read:
         tables = [self.table({kind: range(len(ids)), f"{kind}_id": list(ids)})
                   for kind, ids in (("user", users), ("item", items))]
         known = None if before is None else self.table(before)
-        write_groups(self.folder, groups, tables[0], tables[1], self.account, known)
+        numbered = number_groups(groups, tables[0], tables[1], self.account, known)
+        write_groups(self.folder, numbered)
+        self.account.notes += notes(self.account.counts)
+        self.account.warnings += warnings(self.account.counts)
         file = self.folder / "group_interactions.parquet"
         return (pq.read_table(self.folder / "groups.parquet").to_pylist(),
                 pq.read_table(file).to_pylist() if file.exists() else [])
@@ -94,7 +97,8 @@ def test_members_named_twice_are_one_and_a_group_of_one_is_a_group(connection: B
     assert rows == []
     counts = found.account.counts
     assert [counts[k] for k in ("groups", "group_members", "groups_of_one", "group_members_repeated")] == [2, 3, 1, 1]
-    assert found.account.notes == ["2 groups with 3 memberships of 2 users",
+    assert found.account.notes == ["2 groups (0 standing, which training knows, and 2 occasional) with 3 memberships "
+                                   "of 2 users",
                                    "1 rows of dataset.groups name a member of a group again; each counts once",
                                    "1 groups have one member"]
 
@@ -207,9 +211,7 @@ def test_groups_that_training_names_come_first_and_others_are_counted(connection
     counts = found.account.counts
     assert [counts[k] for k in ("group_train", "group_test", "groups_cold", "groups_without_interactions")] == \
         [2, 2, 1, 1]
-    assert found.account.warnings == ["1 pairs of a group and an item are in its validation or test and in its "
-                                      "training too; a model that leaves seen items out cannot find them; "
-                                      "split.leaks=drop leaves them out of what is held out"]
+    assert [counts[k] for k in ("groups_standing", "groups_occasional")] == [1, 2]
 
 
 def test_groups_that_were_there_before_keep_their_numbers(connection: BaseBackend, tmp_path: Path) -> None:

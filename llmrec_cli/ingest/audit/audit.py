@@ -13,7 +13,8 @@ Stable keys; numbers are finite, shares are from 0 to 1, times are ISO 8601 (or 
   of items, share of interactions), most_popular; `histograms`: per_user, per_item: from, to, num
 - `time`: unit, edges, and counts by split for each span between two edges; null without timestamps
 - `values`: values (each distinct one, up to 20) or edges (of 20 spans), and counts by split
-- `texts`: for item and user: num, empty, empty_share, title_is_id, lengths, longest, duplicated, scripts
+- `texts`: for item, user, and group where something is told of groups: num, empty, empty_share, title_is_id,
+  lengths, longest, duplicated, scripts
 - `groups`, `knowledge`: counts; null without them. `links`, with knowledge only: what `ingest.knowledge` reports of
   links and of what contradicts them
 - `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning) and note
@@ -29,6 +30,7 @@ from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.audit import health
 from llmrec_cli.ingest.audit import leakage as leaks
 from llmrec_cli.ingest.audit.folder import Folder
+from llmrec_cli.ingest.audit.group_leakage import count, group_leakage
 from llmrec_cli.ingest.audit.relations import describe_groups, describe_knowledge
 from llmrec_cli.ingest.audit.rows import account_of_rejects, account_of_rows
 from llmrec_cli.ingest.audit.shape import (
@@ -44,6 +46,7 @@ from llmrec_cli.ingest.audit.texts import describe_texts
 from llmrec_cli.ingest.audit.titles import held_out_titles
 from llmrec_cli.ingest.engine import dropped
 from llmrec_cli.ingest.tally import notes
+from llmrec_cli.ingest.writing import TABLES
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 
@@ -70,14 +73,17 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
         "popularity": popularity(folder, per_item, items),
         "histograms": {"per_user": users.tallies["all"].doubling(), "per_item": items.tallies["all"].doubling()},
         "time": over_time(rows, parts, unit), "values": over_values(rows, sum(sizes.values())),
-        "texts": {kind: describe_texts(folder, kind) for kind in ("item", "user")},
-        "groups": describe_groups(folder), "knowledge": describe_knowledge(folder, folder.size("items")),
-        "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split.kind, unit), held_out_titles(folder)]}
+        "texts": {kind: describe_texts(folder, kind) for kind, file in TABLES.items() if folder.has(file)},
+        "groups": describe_groups(folder, dataset.synthetic_groups),
+        "knowledge": describe_knowledge(folder, folder.size("items")),
+        "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split.kind, unit), held_out_titles(folder),
+                    *group_leakage(folder)]}
     dropped(per_user, per_item)
     if folder.has("negatives"):
         account.counts["negatives"] = found["rows"]["negatives"]
     account.counts |= {"users_with_one_interaction": found["splits"]["all"]["users_with_one_interaction"],
                        "held_out_also_in_train": next(c["count"] for c in found["leakage"] if c["name"] == leaks.PAIRS)}
+    count(found["groups"], found["leakage"], account)
     account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split)
     account.notes += notes(account.counts, unit, dataset.timestamp_unit) + health.notes(found)
     return {**found, "warnings": list(account.warnings), "notes": list(account.notes)}

@@ -8,6 +8,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.ingest.engine import collect, read_staged, size
+from llmrec_cli.ingest.writing import TABLES
 
 SHOWN = 3
 """Examples of anything."""
@@ -36,8 +37,12 @@ class Folder:
         return size(self.table(name)) if self.has(name) else 0
 
     def entities(self, kind: str, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Return <kind>_id and title of a few users or items (`kind`) by number."""
-        table = self.table(f"{kind}s")
+        """Return <kind>_id and title of a few users, items or groups (`kind`) by number; a group may have none."""
+        if kind == "group" and not self.has("group_texts"):
+            named = self.table("groups").select("group", "group_id").distinct()
+            found = collect(named.filter(named.group.isin([int(n) for n in numbers]))).to_pylist() if numbers else []
+            return {row["group"]: {"group_id": row["group_id"]} for row in found}
+        table = self.table(TABLES[kind])
         rows = collect(table.filter(table[kind].isin([int(n) for n in numbers]))
                        .select(kind, f"{kind}_id", "title")).to_pylist() if numbers else []
         return {row[kind]: {f"{kind}_id": row[f"{kind}_id"], "title": shorten(row["title"])} for row in rows}

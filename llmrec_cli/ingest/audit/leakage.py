@@ -163,6 +163,9 @@ _SENTENCES = {
            "out cannot find them; split.leaks=drop leaves them out of what is held out",
     CHOSEN: "{count:,} pairs of validation are in the test too ({share:.2%} of it); what is chosen by one is chosen by "
             "the other; split.leaks=drop leaves them out of the test",
+    "group_held_out_pairs_in_training": "{count:,} pairs of a group and an item ({share:.2%}) are in its validation or "
+                                        "test and in its training too; a model that leaves seen items out cannot find "
+                                        "them; split.leaks=drop leaves them out of what is held out",
     "training_after_cutoff": "{count:,} interactions of training or validation are at or after the first one that is "
                              "held out after them; split.test_from and split.valid_from set one cutoff",
     "items_described_after_cutoff": "{count:,} items of training were described at or after the first held-out "

@@ -11,20 +11,34 @@ from llmrec_cli.ingest.audit.folder import Folder, share
 from llmrec_cli.ingest.engine import batches, collect, size
 
 
-def describe_groups(folder: Folder) -> dict[str, Any] | None:
-    """Return groups, members, members_per_group and interactions by split; None without groups."""
+def describe_groups(folder: Folder, synthetic: str) -> dict[str, Any] | None:
+    """Return groups and what there is of them; None without groups.
+
+    groups, standing (with training interactions), occasional (without), members, members_without_history,
+    held_out_without_history (groups with something held out that training says nothing of: neither they nor a member
+    are in it), memberships, members_per_group, interactions by split, and synthetic: how groups were made, "" for those
+    that files name.
+    """
     if not folder.has("groups"):
         return None
     members = folder.table("groups")
     sizes = _sizes(members, "group")
     interactions = dict.fromkeys(SPLITS, 0)
+    rows = folder.table("interactions")
+    known = members.semi_join(rows.filter(rows.split == "train"), "user")
+    standing = strangers = 0
     if folder.has("group_interactions"):
         rows = folder.table("group_interactions")
         for row in collect(rows.group_by("split").agg(size=rows.count())).to_pylist():
             interactions[row["split"]] = row["size"]
+        trained, held = rows.filter(rows.split == "train"), rows.filter(rows.split != "train").select("group")
+        standing = size(trained.select("group").distinct())
+        strangers = size(held.distinct().anti_join(trained, "group").anti_join(known, "group"))
     users = size(members.select("user").distinct())
-    return {"groups": sizes.size, "members": users, "memberships": sizes.total,
-            "members_per_group": sizes.summary(), "interactions": interactions}
+    return {"groups": sizes.size, "standing": standing, "occasional": sizes.size - standing, "members": users,
+            "members_without_history": users - size(known.select("user").distinct()),
+            "held_out_without_history": strangers, "memberships": sizes.total,
+            "members_per_group": sizes.summary(), "interactions": interactions, "synthetic": synthetic}
 
 
 def describe_knowledge(folder: Folder, num_items: int) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What the texts of items and users are like: empty, repeated, long, in which scripts."""
+"""What the texts of items, users and groups are like: empty, repeated, long, in which scripts."""
 
 import math
 from typing import Any
@@ -10,6 +10,7 @@ from llmrec_cli.ingest.audit.distribution import Tally
 from llmrec_cli.ingest.audit.folder import SHOWN, Folder, share, shorten
 from llmrec_cli.ingest.audit.scripts import NAMES, Scripts
 from llmrec_cli.ingest.engine import batches, collect
+from llmrec_cli.ingest.writing import TABLES
 
 MOST_TEXTS, MOST_CHARACTERS = 100_000, 200
 """Texts whose script is looked at, and how much of each."""
@@ -17,11 +18,11 @@ _BATCH = 1 << 14
 
 
 def describe_texts(folder: Folder, kind: str) -> dict[str, Any]:
-    """Return num, empty, title_is_id, lengths, longest, duplicated and scripts of the texts of `kind`s (item | user).
+    """Return num, empty, title_is_id, lengths, longest, duplicated and scripts of the texts of a kind.
 
     Lengths are in characters, of texts that are not empty. Without any such text the rest is null.
     """
-    table = folder.table(f"{kind}s")
+    table = folder.table(TABLES[kind])
     lengths = collect(table.group_by(length=table.text.length()).agg(
         num=table.count(), title_is_id=table.count(where=table.title == table[f"{kind}_id"]))).to_pylist()
     num = sum(row["num"] for row in lengths)

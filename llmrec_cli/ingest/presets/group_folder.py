@@ -33,7 +33,7 @@ def group_folder(settings: GroupFolder, split_kind: str, folder: Path) -> Source
     by_group, by_user = partial(_ratings, "group_id"), partial(_ratings, "user_id")
     sources = Sources([Source(user_train, "train", read=by_user), Source(user_test, "test", read=by_user)],
                       [Source(names, read=_item_names)] if names.is_file() else [], [],
-                      [Source(members, read=_members)],
+                      [Source(members, read=_members)], [],
                       [Source(group_train, "train", read=by_group), Source(group_test, "test", read=by_group)])
     return with_knowledge(sources, settings)
 

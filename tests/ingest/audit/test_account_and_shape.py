@@ -127,7 +127,8 @@ def test_groups_and_knowledge_are_counted(tmp_path: Path) -> None:
                                     links=links))
     assert found["groups"] == {"groups": 2, "members": 2, "memberships": 3, "interactions": {"train": 1, "valid": 0,
                                "test": 1}, "members_per_group": {"num": 2, "min": 1, "q1": 1, "median": 1, "q3": 2,
-                                                                 "max": 2, "mean": 1.5}}
+                                                                 "max": 2, "mean": 1.5}, "standing": 1, "occasional": 1,
+                               "members_without_history": 0, "held_out_without_history": 0, "synthetic": ""}
     assert found["knowledge"] == {
         "triples": 3, "relations": 2, "entities": 4, "items_linked": 2, "items_linked_share": round(2 / 3, 6),
         "linked_without_triples": 1, "largest_relations": [{"relation": "by", "triples": 2},

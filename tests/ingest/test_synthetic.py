@@ -1,0 +1,157 @@
+"""Synthetic groups: who is in them, what they have together in which split, and that everything says what they are."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.ingest.synthetic import common_items, draw_members
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.presets import Mafengwo
+from llmrec_cli.settings.split import ColdUsers, Given, Random, SplitSettings, Temporal
+from tests.ingest.preparing import Prepared, prepare_with, write
+
+SPLITS = ("train", "valid", "test")
+
+
+def rows_of(num_users: int = 30, num_items: int = 40, seed: int = 5) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [f"u{user},i{item},{1_600_000_000 + int(rng.integers(10**6))}" for user in range(num_users)
+            for item in rng.choice(num_items, 15, replace=False)]
+
+
+def prepared_of(folder: Path, kind: str = "random", split: SplitSettings | None = None, rows: list[str] | None = None,
+                **settings: Any) -> Prepared:
+    text = "user_id,item_id,timestamp\n" + "\n".join(rows or rows_of()) + "\n"
+    dataset = Files(name="x", interactions=str(write(folder, text)), synthetic_groups=kind,
+                    **({"num_groups": 20} | settings))
+    assert not list(dataset.problems())
+    return prepare_with(folder, dataset, split or Random(valid=0.2, test=0.2))
+
+
+def together_by_hand(prepared: Prepared, share: float) -> dict[tuple[str, str], tuple[str, int]]:
+    """Return (group_id, item_id) -> split and time, by going through the splits and counting heads."""
+    members: dict[str, set[str]] = {}
+    for row in prepared.rows("groups"):
+        members.setdefault(row["group_id"], set()).add(row["user_id"])
+    rows = prepared.rows("interactions")
+    found: dict[tuple[str, str], tuple[str, int]] = {}
+    for last in range(3):
+        until = [r for r in rows if SPLITS.index(r["split"]) <= last]
+        for group, users in members.items():
+            for item in {r["item_id"] for r in until}:
+                mine = [r for r in until if r["item_id"] == item and r["user_id"] in users]
+                if len(mine) >= max(2, math.ceil(share * len(users))) and (group, item) not in found:
+                    found[group, item] = SPLITS[last], max(r["timestamp"] for r in mine)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "split", "share"), [
+    ("random", Random(valid=0.2, test=0.2), 0.5), ("similar", Temporal(valid=0.2, test=0.2), 0.7)])
+def test_a_group_has_an_item_in_the_split_that_makes_its_members_enough(tmp_path: Path, kind: str,
+                                                                        split: SplitSettings, share: float) -> None:
+    prepared = prepared_of(tmp_path, kind, split, group_share=share, group_size=[2, 5])
+    found = {(r["group_id"], r["item_id"]): (r["split"], r["timestamp"]) for r in prepared.rows("group_interactions")}
+    assert found == together_by_hand(prepared, share)
+    assert {part for part, _ in found.values()} == set(SPLITS)
+    assert prepared.counts["group_held_out_also_in_train"] == 0
+
+
+def test_what_groups_train_on_does_not_depend_on_what_is_held_out(tmp_path: Path) -> None:
+    """The test's rows about other items: the same groups, and the same of them in training."""
+    rows = rows_of()
+    split = Temporal(test_from="2020-09-23", valid=0)
+    late = [r for r in rows if int(r.split(",")[2]) >= 1_600_819_200]
+    changed = [r for r in rows if r not in late] + [r.replace(",i", ",other") for r in late]
+    ones = [prepared_of(tmp_path / str(n), "similar", split, rows=found) for n, found in enumerate((rows, changed))]
+    first, second = ([(r["group_id"], r["item_id"]) for r in one.rows("group_interactions") if r["split"] == "train"]
+                     for one in ones)
+    assert len(late) > 50
+    assert first == second != []
+    assert ones[0].column("groups", "user_id") == ones[1].column("groups", "user_id")
+
+
+def test_sizes_are_within_the_range_and_members_differ_within_a_group(tmp_path: Path) -> None:
+    prepared = prepared_of(tmp_path, num_groups=200, group_size=[3, 5])
+    sizes: dict[str, set[str]] = {}
+    for row in prepared.rows("groups"):
+        sizes.setdefault(row["group_id"], set()).add(row["user_id"])
+    assert prepared.counts["groups"] == len(sizes) == 200
+    assert {len(users) for users in sizes.values()} == {3, 4, 5}
+    assert len(prepared.rows("groups")) == sum(map(len, sizes.values()))
+
+
+def test_similar_groups_are_a_user_and_the_nearest_by_cosine_of_training_histories() -> None:
+    """Users 0 to 2 share most, 3 and 4 share all, 5 has nothing and is in no group."""
+    histories = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1],
+                          [0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0]], np.float32)
+    settings = Files(synthetic_groups="similar", num_groups=25, group_size=[2, 2])
+    found = draw_members(sp.csr_array(histories), settings).toarray()
+    pairs = {tuple(np.flatnonzero(row)) for row in found}
+    # cos(0,1) = 2/sqrt(6) = .82, cos(0,2) = 2/3, cos(1,2) = 1/sqrt(6) = .41, cos(3,4) = 1, others 0.
+    assert pairs == {(0, 1), (0, 2), (3, 4)}
+    assert found.shape == (25, 6)
+
+
+def test_a_user_who_has_an_item_twice_counts_once_from_the_earliest_split() -> None:
+    members = sp.csr_array(np.array([[1, 1, 1]], np.float32))
+    # User 0 has item 0 in training and the test, user 1 in the test: two heads only with the test.
+    group, item, when, part = common_items(members, np.array([0, 0, 1]), np.array([0, 0, 0]), np.array([5, 9, 7]),
+                                           np.array([0, 2, 2]), 0.5, 1)
+    assert (group.tolist(), item.tolist(), when.tolist(), part.tolist()) == ([0], [0], [7], [2])
+    nothing = common_items(members, np.array([0]), np.array([0]), np.array([5]), np.array([0]), 0.5, 1)
+    assert [len(column) for column in nothing] == [0, 0, 0, 0]
+
+
+def test_36_the_order_of_rows_decides_nothing_and_the_seed_does(tmp_path: Path) -> None:
+    rows = rows_of()
+    found = [prepared_of(tmp_path / str(n), "similar", rows=order, group_seed=seed).manifest["fingerprint"]
+             for n, (order, seed) in enumerate([(rows, 1), (rows[::-1], 1), (rows, 2)])]
+    assert found[0] == found[1] != found[2]
+
+
+def test_manifest_note_and_audit_say_that_groups_are_synthetic(tmp_path: Path) -> None:
+    prepared = prepared_of(tmp_path, "similar")
+    assert prepared.manifest["groups"] == {"synthetic": "similar"}
+    assert any(note.startswith("the groups are synthetic (similar)") for note in prepared.manifest["notes"])
+    assert json.loads((prepared.folder / "audit.json").read_text("utf-8"))["groups"]["synthetic"] == "similar"
+    assert "Synthetic groups (similar)" in (prepared.folder / "audit.html").read_text("utf-8")
+    plain = prepare_with(tmp_path / "2", Files(name="x", interactions=str(tmp_path / "clicks.csv")))
+    assert "groups" not in plain.manifest
+
+
+def test_what_cannot_be_together_with_them_is_refused(tmp_path: Path) -> None:
+    prepared_of(tmp_path, split=Random())
+    more = write(tmp_path, "user_id,item_id,timestamp\nu,a,1600000000\n", "more.csv")
+    files = Files(name="x", interactions=str(more), synthetic_groups="random", num_groups=20)
+    with pytest.raises(ConfigError, match=r"mode=append: dataset\.synthetic_groups=random"):
+        prepare_with(tmp_path, files, Random(), mode="append")
+    with pytest.raises(ConfigError, match=r"split\.group=random: has no effect on synthetic groups"):
+        prepare_with(tmp_path, files, Random(group="random"))
+    for name, content in {"groupMember.txt": "0 2,4\n", "groupRatingTrain.txt": "0 1\n", "groupRatingTest.txt": "0 2\n",
+                          "userRatingTrain.txt": "2 1\n", "userRatingTest.txt": "2 3\n"}.items():
+        write(tmp_path / "folder", content, name)
+    with pytest.raises(ConfigError, match=r"synthetic_groups=random: the data set has groups of its own"):
+        prepare_with(tmp_path, Mafengwo(path=str(tmp_path / "folder"), synthetic_groups="random"), Given())
+
+
+def test_too_few_users_are_told_of(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset\.group_size=\[2,8\]: only 4 users have training interactions"):
+        prepared_of(tmp_path, rows=rows_of(num_users=4))
+    cold = prepared_of(tmp_path / "2", split=ColdUsers(valid=0.1, test=0.2))
+    trained = {user for user, _ in cold.in_split("train")}
+    assert set(cold.column("groups", "user_id")) <= trained
+
+
+def test_settings_without_effect_or_out_of_range_are_refused() -> None:
+    assert list(Files(interactions="x", num_groups=5).problems()) == [
+        "num_groups: has an effect only with dataset.synthetic_groups=random|similar"]
+    found = list(Files(interactions="x", groups="g", synthetic_groups="randon", num_groups=0, group_size=[1, 3],
+                       group_share=1.5).problems())
+    assert [problem.split(":")[0] for problem in found] == [
+        "synthetic_groups=randon", "num_groups=0", "group_share=1.5", "group_size=[1, 3]", "synthetic_groups=randon"]
