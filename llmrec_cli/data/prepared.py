@@ -13,7 +13,9 @@ A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
 - `users.parquet`: user, user_id, title, text, attributes, then the file's own columns
 - `groups.parquet`: group, group_id, user, user_id; `group_interactions.parquet`: group, group_id, item, item_id, value,
   timestamp, split; `group_texts.parquet`: of groups what items.parquet says of items
-- `triples.parquet`: head, relation, tail; `links.parquet`: item, item_id, entity_id
+- `triples.parquet`: head, relation, tail; `links.parquet`: item, item_id, entity_id; `entities.parquet`: entity_id,
+  title, of the entities that are in a triple
+- `documents.parquet`: item, item_id, text: texts about the items, several for an item or none
 - `items_left_out.parquet`, `users_left_out.parquet`: what files say of those that have too few interactions
 - `rejects.parquet`: file, line, column, reason
 
@@ -31,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
+from llmrec_cli.data.documents import Documents, read_documents
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
@@ -58,6 +61,11 @@ class PreparedData:
         """What the knowledge graph says of the items, None where there is none."""
         return read_knowledge(self.path, len(self.items))
 
+    @cached_property
+    def documents(self) -> Documents | None:
+        """Texts about the items, None where there are none."""
+        return read_documents(self.path)
+
     def part(self, *splits: str) -> Interactions:
         """Return the interactions of the named splits."""
         return self.interactions.rows(_among(self.split, splits))
@@ -82,7 +90,7 @@ class PreparedData:
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
         return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge,
-                            self.groups(*splits))
+                            self.groups(*splits), self.documents)
 
 
 def read_prepared(folder: str | Path) -> PreparedData:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from llmrec_cli.data.documents import Documents
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
@@ -16,6 +17,7 @@ class TrainingData:
     ----------
     negatives : what users said they do not like, where feedback is explicit; of the same splits as `interactions`
     knowledge : what a knowledge graph says of the items
+    documents : texts about the items
     groups : groups of the users, with what they did together in the same splits as `interactions`
     """
 
@@ -25,3 +27,4 @@ class TrainingData:
     negatives: Interactions | None = None
     knowledge: Knowledge | None = None
     groups: Groups | None = None
+    documents: Documents | None = None

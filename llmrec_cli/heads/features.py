@@ -16,6 +16,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.item_documents import document_vectors
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.item_tuning import tune
 from llmrec_cli.settings.head import Recipe
@@ -26,23 +27,27 @@ from llmrec_cli.settings.peft import Frozen, PeftSettings
 class ItemFeatures:
     """Item features, each kind normalised to length 1 per item, then times its weight.
 
-    text: centred vectors of a frozen encoder, dense. words: TF-IDF of the text's words. attributes: as they are.
+    text: centred vectors of a frozen encoder, dense; documents: the same of texts about the items, which items that
+    come later do not have. words: TF-IDF of the text's words. attributes: as they are.
     knowledge: IDF of the neighbours in the knowledge graph; two_hops: that of what the neighbours are joined to
     (`data.knowledge`); items that come later have neither. A new item's words and attributes count where the items in
     training have them too. An item of which a kind says nothing has zeros there.
 
     Attributes
     ----------
-    dense_ND : float32 (N, D), (N, 0) without text
+    dense_ND : float32 (N, D), text and documents side by side, (N, 0) without either
     sparse_NF : CSR float32 (N, F), words, attributes and knowledge side by side
     """
 
     def __init__(self, weights: FeatureWeights, recipe: Recipe, device: torch.device) -> None:
-        if weights.text > 0 and recipe.encoder is None:
-            raise ConfigError(f"features.text={weights.text}: needs a text encoder; choose encoder=minilm")
+        for key in ("text", "documents"):
+            if getattr(weights, key) > 0 and recipe.encoder is None:
+                raise ConfigError(f"features.{key}={getattr(weights, key)}: needs a text encoder; choose "
+                                  f"encoder=minilm")
         self.weights, self.recipe, self.device = weights, recipe, device
         self.peft: PeftSettings = recipe.peft if weights.tuned and recipe.peft is not None else Frozen()
         self.text: ItemTexts | None = None
+        self.documents_ND: np.ndarray | None = None
         self.words = Words()
         self.attribute_names: list[str] = []
         self.dense_ND: np.ndarray = np.zeros((0, 0), np.float32)
@@ -55,9 +60,15 @@ class ItemFeatures:
             if getattr(weights, key) > 0 and data.knowledge is None:
                 raise DataError(f"features.{key}={getattr(weights, key)}: the prepared data has no knowledge graph; "
                                 f"prepare with dataset.knowledge=<file> and dataset.links=<file>, or set it to 0")
+        if weights.documents > 0 and data.documents is None:
+            raise DataError(f"features.documents={weights.documents}: the prepared data has no documents; prepare with "
+                            f"dataset.documents=<file>, or set it to 0")
         self.attribute_names = items.attribute_names
         if weights.text > 0:
             self._fit_texts(data, context)
+        if weights.documents > 0 and data.documents is not None:
+            self.documents_ND = document_vectors(data.documents, len(items), self.recipe.encoder,
+                                                 data.interactions.item_counts > 0, self.device, context)
         if weights.words > 0:
             self.words.fit(items.texts)
         self.dense_ND = self._dense(len(items), self.text_vectors)
@@ -83,6 +94,8 @@ class ItemFeatures:
     def add(self, items: Entities) -> tuple[np.ndarray, sp.csr_array]:
         """Append new items and return their features, float32 (num_new, D) and CSR float32 (num_new, F)."""
         vectors = None if self.text is None else self.text.add(list(items.texts)).detach().cpu().numpy()
+        if self.documents_ND is not None:
+            self.documents_ND = np.pad(self.documents_ND, ((0, len(items)), (0, 0)))
         dense = self._dense(len(items), vectors)
         width = self.sparse_NF.shape[1]
         sparse = self._sparse(items, None)
@@ -110,6 +123,8 @@ class ItemFeatures:
             "features.values": sparse.data.astype(np.float32), "features.num": np.array([sparse.shape[1]])}
         if self.text is not None:
             state |= {f"features.{name}": array for name, array in self.text.state().items()}
+        if self.documents_ND is not None:
+            state["features.documents"] = self.documents_ND
         return state | self.words.state()
 
     def load(self, state: dict[str, np.ndarray], items: Entities) -> None:
@@ -120,12 +135,20 @@ class ItemFeatures:
         if self.weights.text > 0:
             own = {name.removeprefix("features."): array for name, array in state.items()}
             self.text = ItemTexts.loaded(self.recipe.encoder, self.peft, own, self.device)
+        if self.weights.documents > 0:
+            self.documents_ND = state["features.documents"]
         self.dense_ND = self._dense(len(items), self.text_vectors)
         self.words.load(state)
 
     def _dense(self, num_items: int, vectors_ND: np.ndarray | None) -> np.ndarray:
-        empty = np.zeros((num_items, 0), np.float32)
-        return empty if vectors_ND is None else (self.weights.text * vectors_ND).astype(np.float32)
+        """Return the weighted vectors of the newest `num_items` items, of whose texts `vectors_ND` are."""
+        parts: list[Any] = [np.zeros((num_items, 0), np.float32)]
+        if vectors_ND is not None:
+            parts.append(self.weights.text * vectors_ND)
+        if self.documents_ND is not None:
+            parts.append(self.weights.documents * self.documents_ND[len(self.documents_ND) - num_items:])
+        dense_ND: np.ndarray = np.concatenate(parts, axis=1, dtype=np.float32)
+        return dense_ND
 
     def _sparse(self, items: Entities, knowledge: Knowledge | None) -> sp.csr_array:
         parts: list[Any] = [sp.csr_array((len(items), 0), dtype=np.float32)]

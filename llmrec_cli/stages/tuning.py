@@ -273,6 +273,7 @@ def _missing(key: str, data: TrainingData) -> str | None:
     has = {"features.text": (any(data.items.texts), "texts"), "features.words": (any(data.items.texts), "texts"),
            "features.attributes": (data.items.attributes.nnz > 0, "attributes"),
            "features.knowledge": (data.knowledge is not None, "knowledge"),
-           "features.two_hops": (data.knowledge is not None, "knowledge")}
+           "features.two_hops": (data.knowledge is not None, "knowledge"),
+           "features.documents": (data.documents is not None, "documents")}
     there, what = has.get(key, (True, ""))
     return None if there else f"the items of the prepared data have no {what}"

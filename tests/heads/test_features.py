@@ -8,9 +8,11 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.documents import Documents
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import Knowledge, knowledge_of
 from llmrec_cli.data.triples import Triples
+from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.features import ItemFeatures
@@ -147,3 +149,55 @@ def test_knowledge_that_the_data_does_not_have_is_refused(kind):
 def test_text_without_an_encoder_is_refused():
     with pytest.raises(ConfigError, match=r"features.text=5.0: needs a text encoder; choose encoder=minilm"):
         ItemFeatures(FeatureWeights(text=5.0), Recipe(head=Content()), CPU)
+
+
+def documented(shop, texts=("a red ship", "dark water and a red ship", "quiet water")):
+    data = shop.data.training("train")
+    items = np.flatnonzero(data.interactions.item_counts)[:len(texts)]
+    return replace(data, documents=Documents(items, np.array(texts, object))), items
+
+
+def reading(shop, **weights) -> ItemFeatures:
+    return ItemFeatures(FeatureWeights(**weights), Recipe(head=Content(), encoder=shop.encoder), CPU)
+
+
+def test_documents_are_pooled_centred_and_weighted_and_items_without_any_have_zeros(shop):
+    data, items = documented(shop)
+    found = reading(shop, documents=3.0)
+    found.fit(replace(data, documents=Documents(items[[0, 1, 1]], data.documents.texts)), CONTEXT)
+    raw = open_encoder(shop.encoder, CPU).encode(list(data.documents.texts))
+    means = np.stack([raw[0], (raw[1] + raw[2]) / 2])
+    centred = means - means.mean(axis=0)
+    expected = 3 * centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.dense_ND[items[:2]], expected, rtol=1e-3, atol=1e-4)
+    others = np.setdiff1d(np.arange(len(data.items)), items[:2])
+    assert not found.dense_ND[others].any()
+
+
+def test_text_and_documents_stand_side_by_side_and_a_new_item_has_no_documents(shop):
+    data, _ = documented(shop)
+    found, text, documents = (reading(shop, **weights) for weights in
+                              ({"text": 2.0, "documents": 3.0}, {"text": 2.0}, {"documents": 3.0}))
+    for features in (found, text, documents):
+        features.fit(data, CONTEXT)
+    np.testing.assert_array_equal(found.dense_ND, np.hstack([text.dense_ND, documents.dense_ND]))
+    dense, _ = found.add(newcomer("a red ship"))
+    width = text.dense_ND.shape[1]
+    assert dense[0, :width].any()
+    assert not dense[0, width:].any()
+    again = reading(shop, text=2.0, documents=3.0)
+    again.load(found.state(), data.items.extended(newcomer("a red ship")))
+    np.testing.assert_array_equal(again.dense_ND, found.dense_ND)
+    again.reread(np.array(["other words"] * len(again.dense_ND), object))
+    np.testing.assert_array_equal(again.dense_ND[:-1, width:], documents.dense_ND)
+
+
+def test_documents_that_are_not_there_or_of_no_item_in_training_are_refused(shop):
+    data, _ = documented(shop)
+    with pytest.raises(DataError, match=r"features.documents=1.0: the prepared data has no documents; prepare"):
+        reading(shop, documents=1.0).fit(replace(data, documents=None), CONTEXT)
+    cold = np.flatnonzero(data.interactions.item_counts == 0)[:1]
+    with pytest.raises(DataError, match="no item in training has a document"):
+        reading(shop, documents=1.0).fit(replace(data, documents=Documents(cold, np.array(["red"], object))), CONTEXT)
+    with pytest.raises(ConfigError, match=r"features.documents=5.0: needs a text encoder"):
+        ItemFeatures(FeatureWeights(documents=5.0), Recipe(head=Content()), CPU)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from llmrec_cli.settings.base import Settings
 
-KINDS = ("text", "words", "attributes", "knowledge", "two_hops")
+KINDS = ("text", "words", "attributes", "knowledge", "two_hops", "documents")
 """What may be known of items; each has a weight."""
 
 
@@ -25,6 +25,9 @@ class FeatureWeights(Settings):
     two_hops: float = 0.0
     """Weight of the normalised IDF of what those neighbours are joined to, at least 0: of two films with a director
     each, what the directors' other films are; about 4 is usual for EASE, beside knowledge."""
+    documents: float = 0.0
+    """Weight of the centred, normalised vectors of documents about an item (dataset.documents), at least 0; each is
+    read in pieces of encoder.max_length tokens by the frozen encoder, and the mean of an item's pieces counts."""
     tuned: bool = False
     """Train the text vectors first, as `peft` says, on which items are chosen together; needs loss=distillation."""
     stop_after: int | None = None
@@ -51,6 +54,6 @@ class FeatureWeights(Settings):
 
     def uses(self) -> set[str]:
         """Return the config groups that these features depend on."""
-        if self.text <= 0:
-            return set()
-        return {"encoder", "peft", "adversarial", "loss", "optim"} if self.tuned else {"encoder"}
+        if self.tuned and self.text > 0:
+            return {"encoder", "peft", "adversarial", "loss", "optim"}
+        return {"encoder"} if self.text > 0 or self.documents > 0 else set()
