@@ -111,7 +111,8 @@ class _Fold:
                  seed: int) -> None:
         lengths_V = np.diff(known.matrix_VN.indptr)
         self.hidden = known.rows(hidden[lengths_V[hidden] > max(ASKED)])
-        self.relevant_HN = divided(self.hidden.matrix_VN, max(ASKED))[1]
+        # What might have been told is neither to be found nor on any list, so that all is about the same items.
+        self.seen_HN, self.relevant_HN = divided(self.hidden.matrix_VN, max(ASKED))
         self.relevant_HN.sort_indices()
         kept = np.ones(len(lengths_V), bool)
         kept[hidden] = False
@@ -134,16 +135,16 @@ class _Fold:
                 for weight in tried["click_weight"]:
                     scores_HN = posterior(prior_HC, likelihood_HC, weight) @ behaviour.share_CN
                     way = (first_clicks, num_clusters, weight)
-                    found[way] = found.get(way, 0.0) + self._metric(history_HN, scores_HN) / len(ASKED)
+                    found[way] = found.get(way, 0.0) + self._metric(scores_HN) / len(ASKED)
         return {way: value * self.hidden.matrix_VN.shape[0] for way, value in found.items()}
 
-    def _metric(self, history_HN: sp.csr_array, scores_HN: np.ndarray) -> float:
+    def _metric(self, scores_HN: np.ndarray) -> float:
         """Return the mean metric of the hidden users, 0 without any."""
         size = len(scores_HN)
         if size == 0:
             return 0.0
         names = np.array([*map(str, range(size)), None], object)[:-1]
-        queries = Queries(names, names, np.arange(size), history_HN, history_HN, np.full(size, "", object))
+        queries = Queries(names, names, np.arange(size), self.seen_HN, self.seen_HN, np.full(size, "", object))
         scores = torch.from_numpy(scores_HN)
         return validation_metric(lambda block: scores[torch.from_numpy(block.user)], queries, self.relevant_HN,
                                  self.monitor, self.ranks_N)

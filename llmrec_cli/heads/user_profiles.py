@@ -1,6 +1,7 @@
 """What users are beside what they do: attributes and a text, and which cluster that points to.
 
-Shapes: R users asked for, U users, N items, A attributes, T size of a text vector, F = A + T, C clusters.
+Shapes: R users asked for, U users, N items, A attributes, D size of what the encoder says, T size of a text vector,
+F = A + T, C clusters.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.encoders.vector_cache import encode_cached
+from llmrec_cli.encoders.whitening import Whitening, fit_whitening
 from llmrec_cli.errors import DataError
 
 
@@ -26,7 +28,7 @@ class ProfileTexts:
     def __init__(self, encoder: Any, device: torch.device) -> None:
         self.settings, self.device = encoder, device
         self.own = True
-        self.mean_T = np.zeros(0, np.float32)
+        self.whitening = Whitening(np.zeros(0, np.float32))
         self.learned: dict[str, np.ndarray] = {}
         self._encoder: Encoder | None = None
 
@@ -45,7 +47,7 @@ class ProfileTexts:
         encoder.fit([str(text) for text in texts[known]])
         self.learned, self._encoder = encoder.state(), encoder
         raw = encode_cached(encoder, [str(text) for text in texts], cache)
-        self.mean_T = raw[known].mean(axis=0)
+        self.whitening = fit_whitening(self.settings, raw, known)
         vectors = self._finish(raw, _said(texts))
         return vectors if self.own else unit((matrix_UN @ vectors).astype(np.float32))
 
@@ -56,19 +58,21 @@ class ProfileTexts:
             self._encoder.load(self.learned)
         return self._finish(self._encoder.encode([str(text) for text in texts], "query"), _said(texts))
 
-    def _finish(self, raw_RT: np.ndarray, said_R: np.ndarray) -> np.ndarray:
+    def _finish(self, raw_RD: np.ndarray, said_R: np.ndarray) -> np.ndarray:
         # A text without any word that the encoder knows says nothing either.
-        said_R = said_R & (raw_RT != 0).any(axis=1)
-        return unit((raw_RT - self.mean_T) * said_R[:, None])
+        said_R = said_R & (raw_RD != 0).any(axis=1)
+        return unit(self.whitening.apply(raw_RD) * said_R[:, None])
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all that was learned, by name."""
-        return {"texts.own": np.array([self.own]), "texts.mean": self.mean_T,
+        return {"texts.own": np.array([self.own]),
+                **{f"texts.{name}": array for name, array in self.whitening.state().items()},
                 **{f"encoder.{name}": array for name, array in self.learned.items()}}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Take what `state` returned."""
-        self.own, self.mean_T = bool(state["texts.own"][0]), state["texts.mean"]
+        self.own = bool(state["texts.own"][0])
+        self.whitening = Whitening.loaded({name.removeprefix("texts."): array for name, array in state.items()})
         self.learned = {name.removeprefix("encoder."): a for name, a in state.items() if name.startswith("encoder.")}
 
 

@@ -12,7 +12,9 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.account import Account, refuse_rejects
 from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.checks import reading
+from llmrec_cli.ingest.clustered import ClusterOf, clustered_groups, refuse_clusters_beside
 from llmrec_cli.ingest.columns import refuse_unused
+from llmrec_cli.ingest.documents import read_documents, write_documents
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine, size
 from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules, texts_of
@@ -48,11 +50,15 @@ from llmrec_cli.settings.stages import PrepareConfig
 KINDS = ("item", "user", "group")
 
 def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder: Path, scratch: Path,
-          account: Account) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write all tables into `folder`; return the manifest, but for the hashes of files, and the audit."""
+          account: Account, cluster_of: ClusterOf) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write all tables into `folder`; return the manifest, but for the hashes of files, and the audit.
+
+    `cluster_of` is asked with dataset.cluster_users=true.
+    """
     settings = cfg.dataset
     refuse_contradictions(sources, cfg.split)
     refuse_beside(sources, settings, cfg.split, cfg.mode)
+    refuse_clusters_beside(sources, settings, cfg.split.group, cfg.mode)
     refuse_group_texts(sources, settings)
     if earlier is not None:
         sources = earlier.sources(sources, scratch)
@@ -68,9 +74,10 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         graph = read_knowledge(connection, sources, scratch, account)
         if graph is not None:
             counterparts(graph, described["item"], settings.knowledge)
+        documents = read_documents(connection, sources.documents, scratch, account)
 
         files = [staged, *filter(None, staged_of.values()), *(groups.staged if groups else ()),
-                 *(graph.staged if graph else ())]
+                 *(graph.staged if graph else ()), *(documents.staged if documents else ())]
         refuse_unused({ours: typed for part in files for ours, typed in part.wanted.items()},
                       {ours for part in files for ours in part.used})
         for part in files:
@@ -102,16 +109,20 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         for kind, catalogue in (("item", items), ("user", users)):
             write_left_out(folder, catalogue, described[kind], kind)
         write_filtered(folder / "filtered.parquet", kept.filtered, kept.coded)
+        if settings.cluster_users.on:
+            groups = clustered_groups(connection, folder, cluster_of, settings, scratch)
         if groups is not None:
             before = earlier.catalogue(connection, "group") if earlier else None
             numbered = number_groups(groups, users, items, account, before)
             content += write_groups(folder, numbered)
             hashes, rules["group"] = write_group_texts(folder, numbered, described["group"], rules["group"], account)
             content += hashes
-            account.notes += group_notes(account.counts, settings.synthetic_groups)
+            account.notes += group_notes(account.counts, settings.made_groups)
             account.warnings += group_warnings(account.counts)
         if graph is not None:
             content += write_knowledge(folder, graph, described["item"], items, settings, account)
+        if documents is not None:
+            content += write_documents(folder, documents, connection, items, settings, account)
         write_bad_rows(folder, files, earlier, scratch)
         found = audit(connection, folder, settings, cfg.split, kept.unit, account)
     if graph is not None:
@@ -120,8 +131,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
                            describe_texts(settings, {kind: about for kind, about in described.items()
                                                      if kind != "group" or groups is not None}, rules), kept.unit,
                            account)
-    if settings.synthetic_groups:
-        manifest["groups"] = {"synthetic": settings.synthetic_groups}
+    if settings.made_groups:
+        manifest["groups"] = {"synthetic": settings.made_groups}
     return manifest, found
 
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from llmrec_cli import __version__
 from llmrec_cli.report import plots
+from llmrec_cli.report.cold_users import cold_users_table
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.headline import headline
 from llmrec_cli.report.leaderboard import everyone_of, exposure_tables, heat_map, leaderboard
@@ -34,6 +35,8 @@ def render(content: Content) -> str:
                               "leaderboard": leaderboard(content) if several else None,
                               "robustness": (robustness_table(content.metrics["robustness"], content.cutoff)
                                              if "robustness" in content.metrics else None),
+                              "cold_users": (cold_users_table(content.metrics["cold_users"], content.cutoff)
+                                             if "cold_users" in content.metrics else None),
                               "heat": heat_map(content) if several else None, "version": __version__,
                               # Ours, not the data's: what goes in as markup is only what matplotlib and we wrote.
                               "plots": {name: Markup(svg) for name, svg in pictures.items()},

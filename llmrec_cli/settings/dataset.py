@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings, nearest
+from llmrec_cli.settings.cluster_users import ClusterUsers
 
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
-           "entity_id")
+           "entity_id", "text")
 ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
 
@@ -106,8 +107,13 @@ class DatasetSettings(Settings):
     """Share of its members, two at least, that must have an item for a synthetic group to have it, above 0 to 1."""
     group_seed: int = 42
     """Seed of the synthetic groups."""
+    cluster_users: ClusterUsers = field(default_factory=ClusterUsers)
+    """Make groups of users who are alike, where there are none: dataset.cluster_users=true."""
     links: str | list[str] | None = None
     """File(s) with item_id and entity_id: which entity of the knowledge an item is."""
+    documents: str | list[str] | None = None
+    """File(s) with text and item_id or entity_id: documents about items, several for an item or none, in any language;
+    those about an entity go through the links."""
     audit: str = "warn"
     """warn | strict: whether what the audit warns of stops the run."""
 
@@ -135,6 +141,10 @@ class DatasetSettings(Settings):
             yield "knowledge.link_on: has no effect beside dataset.links; leave out one of the two"
         yield from (f"knowledge.{problem}" for problem in self.knowledge.problems())
         yield from self._problems_of_synthetic_groups()
+        yield from (f"cluster_users.{problem}" for problem in self.cluster_users.problems())
+        if self.cluster_users.on and self.synthetic_groups:
+            yield (f"cluster_users=true: would stand beside dataset.synthetic_groups={self.synthetic_groups}; leave "
+                   f"out one of the two")
         if not self.list_separator:
             yield "list_separator=: must be at least one character"
         for key in ("attributes", "user_attributes", "group_attributes"):
@@ -142,6 +152,11 @@ class DatasetSettings(Settings):
                 if what not in ATTRIBUTE_TYPES:
                     yield f"{key}.{column}={what}: choose one of {', '.join(ATTRIBUTE_TYPES)}"
 
+
+    @property
+    def made_groups(self) -> str:
+        """How groups are made of users, for the manifest; "" where they are not."""
+        return "clusters" if self.cluster_users.on else self.synthetic_groups
 
     def _problems_of_synthetic_groups(self) -> Iterator[str]:
         usual = DatasetSettings()
@@ -193,8 +208,8 @@ class Files(DatasetSettings):
     group_test: str | list[str] | None = None
     """With group interactions that are divided already: those of the test."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Your names for user_id, item_id, value, timestamp, event, title, group_id, head, relation, tail and entity_id,
-    in all files."""
+    """Your names for user_id, item_id, value, timestamp, event, title, group_id, head, relation, tail, entity_id
+    and text (of dataset.documents), in all files."""
     header: list[str] = field(default_factory=list)
     """Names of the columns of interactions in files that have no header; empty where there is one."""
     item_header: list[str] = field(default_factory=list)
@@ -232,6 +247,8 @@ class Files(DatasetSettings):
         about = [*given, *(key for key in ("group_interactions", "group_info") if getattr(self, key) is not None)]
         if self.groups is None and about:
             yield f"{about[0]}: needs dataset.groups=<file of members>"
+        if self.groups is not None and self.cluster_users.on:
+            yield "cluster_users=true: would stand beside the groups of dataset.groups; leave out one of the two"
         if self.groups is not None and self.synthetic_groups:
             yield (f"synthetic_groups={self.synthetic_groups}: would stand beside the groups of dataset.groups; leave "
                    f"out one of the two")

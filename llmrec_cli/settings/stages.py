@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.settings.base import Settings, nearest, option
+from llmrec_cli.settings.cold_users import ColdUsers
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.robustness import Robustness
@@ -205,6 +206,8 @@ class EvaluateConfig(CacheSettings):
     """Heads fitted on the same data to compare with."""
     robustness: Robustness = field(default_factory=Robustness)
     """Measure with disturbed item texts as well: robustness=true."""
+    cold_users: ColdUsers = field(default_factory=ColdUsers)
+    """Measure users without a history instead, by profile and first interactions: cold_users=true."""
     num_bootstrap: int = 1000
     """Resamples of the queries behind each interval, at least 100."""
     seed: int = 1
@@ -228,6 +231,11 @@ class EvaluateConfig(CacheSettings):
             yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
         if not self.candidates:
             yield "candidates: empty; choose all, cold, sampled:<n> or a file"
+        if self.cold_users.on and not self.exclude_seen:
+            yield ("exclude_seen=false: cannot be combined with cold_users=true, where what a user did first is on no "
+                   "list however much of it is told; leave out one of the two")
+        if self.cold_users.on and self.audience == "groups":
+            yield "audience=groups: cannot be combined with cold_users=true, which is about users"
         yield from self.check("num_bootstrap", least=100)
         yield from self.check("block_size", least=1)
         yield from self.check("seed", least=0, most=LARGEST_SEED)

@@ -22,6 +22,7 @@ from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.ingest.candidates import read_candidates
 from llmrec_cli.metrics.beyond_accuracy import Vectors
+from llmrec_cli.report.cold_users import cold_users_lines
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import warnings
 from llmrec_cli.report.html import render
@@ -38,6 +39,7 @@ from llmrec_cli.scoring.slicing import Masks, Slices, build_slices, values_of
 from llmrec_cli.scoring.suspicion import named_users, suspicious
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.stages.cold_users import cold_users, cold_users_content
 from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
 from llmrec_cli.stages.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
 from llmrec_cli.stages.ranking import Ranked, common, gains, rank
@@ -63,6 +65,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
 
     protocol = protocol_of(cfg, data)
     ranked = rank_all(groups, baselines, data, protocol, cfg, context)
+    cold = cold_users(groups, baselines, ranked, data, protocol, cfg, context) if cfg.cold_users.on else None
     disturbed = robustness(groups, data, protocol, cfg, context) if cfg.robustness.on else None
     leave_to_first()
     outcome = measure_all(ranked, groups, data, protocol, cfg, groups_of)
@@ -71,6 +74,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     if disturbed is not None:
         how = Measures(sorted(set(cfg.k)), Slices({}, {}), None, cfg.propensity, cfg.num_bootstrap, cfg.seed)
         content["robustness"] = robustness_content(disturbed, groups, data, how, cfg)
+    if cold is not None:
+        content["cold_users"] = cold_users_content(cold, groups, cfg)
     write_json(run_dir.file("metrics.json"), content)
     write_bytes(run_dir.file("per_user.parquet"), per_user(outcome.models, outcome.task))
     write_bytes(run_dir.file("recommendations.parquet"), recommendations(outcome.models, outcome.task, data.items))
@@ -82,6 +87,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     run_dir.finish("evaluate", {"model": str(first.folder), "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {"test" if cfg.split == "test" else "valid": headline}})
     print(headline_table(next(iter(groups)), content, cutoff))
+    if cold is not None:
+        print(cold_users_lines(content["cold_users"], cutoff))
     if disturbed is not None:
         print(robustness_lines(content["robustness"], cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)

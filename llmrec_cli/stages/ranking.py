@@ -23,6 +23,7 @@ from llmrec_cli.metrics.rating import absolute_errors, correct, detected, log_lo
 from llmrec_cli.scoring.audience import audience_of
 from llmrec_cli.scoring.evaluation import Predicted
 from llmrec_cli.scoring.heldout import HeldOut, held_out
+from llmrec_cli.scoring.heldout_cold import held_out_cold, served
 from llmrec_cli.scoring.heldout_groups import held_out_groups
 from llmrec_cli.scoring.protocols import Protocol
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
@@ -58,18 +59,24 @@ class Ranked:
         return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed), predicted=told)
 
 
-def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig, what: str) -> Ranked:
-    """Ask a recommender for the held-out users, or groups, of `data`."""
+def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig, what: str,
+         told: int | None = None) -> Ranked:
+    """Ask a recommender for the held-out users, or groups, of `data`.
+
+    With cold_users=true it is told the first `told` interactions of each, as many as are ever told where that is None.
+    """
     head, items = known.head, known.items
-    new = _new_items(items, data.items)
+    new = new_items(items, data.items)
     if len(new):
         head.add_items(new)
         items = items.extended(new)
-    task = task_of(known, items, data, cfg)
+    task = task_of(known, items, data, cfg, told)
     item_of_M = items.find(data.items.ids)
     whom = audience_of(data, cfg.audience, cfg.split)
     task = protocol.apply(task, whom.entities.find(task.queries.ids), item_of_M, what)
-    lists = recommend_lists(head.score, task.queries, max(cfg.k), item_hash_ranks(items.ids),
+    counts_N = np.bincount(known.history.indices, minlength=len(items)).astype(np.float32)
+    score = served(head, counts_N) if cfg.cold_users.on else head.score
+    lists = recommend_lists(score, task.queries, max(cfg.k), item_hash_ranks(items.ids),
                             exclude_seen=cfg.exclude_seen, block_size=cfg.block_size,
                             candidates_N=None if task.candidates_N.all() else task.candidates_N,
                             candidates_QN=task.candidates_QN, relevant_QN=task.relevant_QN)
@@ -81,15 +88,19 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
                     relevant_scores=lists.relevant_scores[places])
     vectors = head.text_vectors
     ranked = Ranked(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M])
-    if head.predicts is None or cfg.audience == "groups":
+    if head.predicts is None or cfg.audience == "groups" or cfg.cold_users.on:
         return ranked
     return _predicted(ranked, head, task.queries, data, item_of_M, cfg)
 
 
-def task_of(known: Recommender, items: Entities, data: PreparedData, cfg: EvaluateConfig) -> HeldOut:
+def task_of(known: Recommender, items: Entities, data: PreparedData, cfg: EvaluateConfig,
+            told: int | None = None) -> HeldOut:
     """Return whom a recommender is asked for, and what is to be found; `items` is its catalogue with what is new."""
     if cfg.audience == "groups":
         return held_out_groups(data, cfg.split, known.users, items, known.history, known.groups, cfg.exclude_seen)
+    if cfg.cold_users.on:
+        most = max(cfg.cold_users.first)
+        return held_out_cold(data, cfg.split, known.users, items, most if told is None else told, most)
     return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen)
 
 
@@ -204,7 +215,7 @@ def _places(matrix: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-def _new_items(known: Entities, items: Entities) -> Entities:
+def new_items(known: Entities, items: Entities) -> Entities:
     """Return the items of the data that the model has never heard of."""
     rows = np.flatnonzero(known.find(items.ids) < 0)
     return Entities(items.ids[rows], items.titles[rows], items.texts[rows], items.attributes[rows],

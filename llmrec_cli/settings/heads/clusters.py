@@ -37,7 +37,7 @@ class Clusters(HeadSettings):
     """Members like the average user that each cluster has beside its own, at least 0."""
     click_smoothing: float = 300.0
     """Interactions like the average ones that each cluster has beside its own when a user is placed, above 0."""
-    l2: float = 10.0
+    l2: float = 3.0
     """Ridge penalty of the logistic regression from a profile to the clusters, above 0."""
 
     def problems(self) -> Iterator[str]:

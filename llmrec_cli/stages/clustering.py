@@ -1,0 +1,43 @@
+"""The clusters that `prepare` makes groups of: those of head=clusters, fitted on training interactions."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.prepared import read_entities
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.clusters import Clusters
+from llmrec_cli.settings.cluster_users import ClusterUsers
+from llmrec_cli.settings.encoder import ENCODERS
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.clusters import Clusters as HeadSettings
+
+TEXT = 0.5
+"""Weight of the users' texts beside their behaviour, where they have any."""
+
+
+def clusters_of(settings: ClusterUsers, folder: Path) -> np.ndarray:
+    """Return the cluster of each user in a folder with users, items and interactions, int64 (num_users,), -1 for none.
+    """
+    data = training_of(folder)
+    texts = any(data.users.texts)
+    recipe = Recipe(head=HeadSettings(num_clusters=settings.num_clusters, text=TEXT if texts else 0.0),
+                    encoder=ENCODERS[settings.encoder]() if texts else None)
+    head = Clusters(recipe)
+    head.fit(data, Context(torch.device("cpu"), settings.seed))
+    return head.cluster_U
+
+
+def training_of(folder: Path) -> TrainingData:
+    """Return what may be learned from in a folder that has no manifest yet."""
+    users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
+    rows = pq.read_table(folder / "interactions.parquet", columns=["user", "item", "value", "timestamp", "split"])
+    rows = rows.filter(pc.equal(rows["split"], "train"))
+    user, item, value, timestamp = (rows[name].to_numpy() for name in ("user", "item", "value", "timestamp"))
+    return TrainingData(users, items, Interactions(user, item, value.astype(np.float32), timestamp, len(users),
+                                                   len(items)))
