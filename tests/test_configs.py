@@ -19,6 +19,7 @@ WITHOUT_LAYERS = ("static", "tfidf", "lsa", "concat")
 # What an option needs beside its name.
 NEEDED = {"apr": ["head=mf"], "distillation": ["head=content", "head.features.tuned=true"],
           **{name: ["head=item_similarity"] for name in WITHOUT_LAYERS},
+          **{name: ["head=ease", "head.features.entities=1"] for name in ("transe", "rotate", "complex")},
           "files": ["dataset.interactions=x.csv"], "hf": ["encoder.path=x"],
           **{name: ["dataset.path=x"] for name in ("amazon_reviews", "mind", "mafengwo", "camra2011")}}
 OPTIONS = [(group, name) for group in GROUPS for name in choices(group)]
@@ -98,6 +99,9 @@ def test_every_experiment_composes_for_every_command(name):
     for command in COMMANDS:
         own = [text.partition("=")[0] for text in content.get(command, [])]
         more = [text for text in typed_for(command) if command != "prepare" or "dataset" not in own]
+        # A published folder has no place of its own; whoever has it says where.
+        more += [text for typed in content.get(command, []) if typed in ("dataset=mafengwo", "dataset=camra2011")
+                 for text in NEEDED[typed.partition("=")[2]]]
         # Of several values, for --multirun, each is composed.
         several = [text.partition("=") for text in content.get(command, []) if "," in text and "[" not in text]
         each = [f"{key}={value}" for key, _, values in several if key in GROUPS for value in values.split(",")]

@@ -109,7 +109,8 @@ class GroupFolder(DatasetSettings):
     """Where the data is to be had."""
     path: str = ""
     """Folder with groupMember.txt, groupRatingTrain.txt, groupRatingTest.txt, userRatingTrain.txt and
-    userRatingTest.txt. The files *Negative.txt are not read: ranking here is over all items, not over a hundred."""
+    userRatingTest.txt. Of the files *Negative.txt prepare takes nothing: ranking is over all items, unless evaluate is
+    told candidates=<folder>/groupRatingNegative.txt."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -5,7 +5,8 @@
     userRatingTrain.txt, ...Test.txt      user item [value [timestamp]]
     itemSemantic.txt (Mafengwo-S only)    name, item
 
-A row without a value is worth 1. The hundred sampled items per test row in *Negative.txt are not read.
+A row without a value is worth 1. The hundred sampled items per test row in *Negative.txt are not read here: evaluate
+takes such a file as `candidates` (`ingest.candidates`).
 """
 
 from collections.abc import Iterator
