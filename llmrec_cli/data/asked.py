@@ -3,13 +3,14 @@
 Shapes: Q queries, N items, H items of all given histories together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.groups import KnownGroups
+from llmrec_cli.data.queries import Membership, Queries, known_users
 
 Pairs = tuple[np.ndarray, np.ndarray]
 """Rows and items, each int64 (num_pairs,), in order of time within a row."""
@@ -25,6 +26,9 @@ class Asked:
     user_ids, texts : object arrays (num_queries,) of str, "" where there is none
     history : object array (H,) of item ids, the given histories one after the other, oldest first
     offsets : int64 (num_queries + 1,), where each history begins and ends
+    group_ids : object array (num_queries,) of str, "" where there is none
+    members : object array of user ids, the given members one query's after the other's
+    member_offsets : int64 (num_queries + 1,), where those of each query begin and end
     """
 
     ids: np.ndarray
@@ -32,15 +36,19 @@ class Asked:
     texts: np.ndarray
     history: np.ndarray
     offsets: np.ndarray
+    group_ids: np.ndarray
+    members: np.ndarray
+    member_offsets: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def rows(self, start: int, stop: int) -> "Asked":
         """Return the queries from `start` up to, not including, `stop`."""
-        offsets = self.offsets[start:stop + 1]
+        offsets, who = self.offsets[start:stop + 1], self.member_offsets[start:stop + 1]
         return Asked(self.ids[start:stop], self.user_ids[start:stop], self.texts[start:stop],
-                     self.history[offsets[0]:offsets[-1]], offsets - offsets[0])
+                     self.history[offsets[0]:offsets[-1]], offsets - offsets[0], self.group_ids[start:stop],
+                     self.members[who[0]:who[-1]], who - who[0])
 
 
 @dataclass(frozen=True)
@@ -51,47 +59,110 @@ class Matched:
     ----------
     gave_history : bool (num_queries,), whether the query itself named an item that is in the catalogue
     unknown : object array of the item ids in histories that are not
+    strangers : object array of the user ids given as members, and the group ids, that the model does not know
     """
 
     queries: Queries
     gave_history: np.ndarray
     unknown: np.ndarray
+    strangers: np.ndarray = field(default_factory=lambda: np.zeros(0, object))
 
 
 def asked(user_ids: list[str], texts: list[str] | None = None, histories: list[list[str]] | None = None,
-          ids: list[str] | None = None) -> Asked:
-    """Return queries from lists, one entry per query; without `ids` a query is called as its user is."""
+          ids: list[str] | None = None, group_ids: list[str] | None = None,
+          members: list[list[str]] | None = None) -> Asked:
+    """Return queries from lists, one entry per query; without `ids` a query is called as its user or group is."""
     size = len(user_ids)
-    lengths = [len(history) for history in histories] if histories else [0] * size
-    flat = [item for history in histories or [] for item in history]
-    return Asked(_column(ids or user_ids), _column(user_ids), _column(texts or [""] * size), _column(flat),
-                 np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
+    groups = group_ids or [""] * size
+    names = ids or [group or user for group, user in zip(groups, user_ids, strict=True)]
+    return Asked(_column(names), _column(user_ids), _column(texts or [""] * size), *_ragged(histories, size),
+                 _column(groups), *_ragged(members, size))
 
 
-def match(asked: Asked, users: Entities, items: Entities, history: sp.csr_array, seen: sp.csr_array) -> Matched:
+def _ragged(lists: list[list[str]] | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the entries of lists one after the other, and where each begins and ends, int64 (size + 1,)."""
+    lengths = [len(one) for one in lists] if lists else [0] * size
+    return (_column([entry for one in lists or [] for entry in one]),
+            np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
+
+
+def match(asked: Asked, users: Entities, items: Entities, history: sp.csr_array, seen: sp.csr_array,
+          groups: KnownGroups | None = None) -> Matched:
     """Return the queries with everything the model knows of them added.
 
-    `history` and `seen` are by the users that the model knows; `users` and `items` may go on with ones that it does
-    not know. What a query says of a known user's history is added to what the model knows, as the newest; an item named
-    twice counts where it was named last. Without any history a user's own text stands in for a text.
+    `history` and `seen` are by the users that the model knows, `groups` what it knows of groups; `users` and `items`
+    may go on with ones that it does not know. What a query says of a known user's or group's history is added to what
+    the model knows, as the newest; an item named twice counts where it was named last. Without any history a user's or
+    group's own text stands in for a text. Members that are given have the place of those a group is known to have.
     """
     num_known, num_items = history.shape[0], len(items)
     place_Q = users.find(asked.user_ids)
     user_Q = np.where(place_Q < num_known, place_Q, -1)
+    group_Q = np.full(len(asked), -1, np.int64) if groups is None else groups.entities.find(asked.group_ids)
     row_H = np.repeat(np.arange(len(asked)), np.diff(asked.offsets))
     item_H = items.find(asked.history)
     given = row_H[item_H >= 0], item_H[item_H >= 0]
+    known, masked = _pairs_of(history, user_Q), _pairs_of(seen, user_Q)
+    if groups is not None:
+        known = _both(known, _pairs_of(groups.history, group_Q))
+        masked = _both(masked, _pairs_of(groups.seen, group_Q))
     shape = (len(asked), num_items)
-    history_QN = _matrix(_known(history, user_Q), given, shape)
-    texts = asked.texts.copy()
-    mute = np.flatnonzero((texts == "") & (np.diff(history_QN.indptr) == 0) & (place_Q >= 0))
-    texts[mute] = users.texts[place_Q[mute]]
-    queries = Queries(asked.ids, asked.user_ids, user_Q, history_QN, _matrix(_known(seen, user_Q), given, shape), texts)
-    return Matched(queries, np.bincount(given[0], minlength=len(asked)) > 0, asked.history[item_H < 0])
+    queries = Queries(asked.ids, asked.user_ids, user_Q, _matrix(known, given, shape), _matrix(masked, given, shape),
+                      asked.texts.copy(), None, attributes_of(users, place_Q), texts_of(users, place_Q))
+    queries, strangers = with_members(queries, asked, group_Q, users, history, seen, groups)
+    mute = (queries.texts == "") & ~queries.informed
+    own = texts_of(users, place_Q)
+    queries.texts[mute] = np.where(own == "", "" if groups is None else texts_of(groups.entities, group_Q), own)[mute]
+    return Matched(queries, np.bincount(given[0], minlength=len(asked)) > 0, asked.history[item_H < 0], strangers)
 
 
-def _known(matrix: sp.csr_array, user_Q: np.ndarray) -> Pairs:
-    """Return the pairs of the users' rows, for those the model knows."""
+def with_members(queries: Queries, asked: Asked, group_Q: np.ndarray, users: Entities, history: sp.csr_array,
+                 seen: sp.csr_array, groups: KnownGroups | None) -> tuple[Queries, np.ndarray]:
+    """Return the queries with who asks together, and the ids of members and groups that the model does not know.
+
+    A member named twice is one. Members that are unknown are left out.
+    """
+    num_given_Q = np.diff(asked.member_offsets)
+    is_group = (asked.group_ids != "") | (num_given_Q > 0)
+    if not is_group.any():
+        return queries, np.zeros(0, object)
+    row_P = np.repeat(np.arange(len(asked)), num_given_Q)
+    user_P = users.find(asked.members)
+    user_P = np.where(user_P < history.shape[0], user_P, -1)
+    lost = is_group & (group_Q < 0) & (num_given_Q == 0)
+    strangers = np.concatenate([asked.members[user_P < 0], asked.group_ids[lost]])
+    row, member = row_P[user_P >= 0], user_P[user_P >= 0]
+    if groups is not None:
+        listed = _pairs_of(groups.members, np.where(num_given_Q == 0, group_Q, -1))
+        row, member = np.concatenate([row, listed[0]]), np.concatenate([member, listed[1]])
+    keys = np.unique(row * max(1, len(users)) + member)
+    row, member = keys // max(1, len(users)), keys % max(1, len(users))
+    distinct, place = np.unique(member, return_inverse=True)
+    rows = sp.csr_array((np.ones(len(row), np.float32), place.ravel(),
+                         np.searchsorted(row, np.arange(len(asked) + 1))), shape=(len(asked), len(distinct)))
+    alone = known_users(distinct, users.ids, history, seen, users)
+    return replace(queries, groups=Membership(group_Q, alone, rows, is_group)), strangers
+
+
+def attributes_of(entities: Entities, place: np.ndarray) -> sp.csr_array:
+    """Return the attributes of some entities, CSR (num, num_attributes); none of those whose place is -1."""
+    pairs = _pairs_of(entities.attributes, place)
+    return _matrix(pairs, (pairs[0][:0], pairs[1][:0]), (len(place), entities.attributes.shape[1]))
+
+
+def texts_of(entities: Entities, place: np.ndarray) -> np.ndarray:
+    """Return the texts of some entities, object (num,); "" for those whose place is -1."""
+    found: np.ndarray = np.full(len(place), "", object)
+    found[place >= 0] = entities.texts[place[place >= 0]]
+    return found
+
+
+def _both(one: Pairs, other: Pairs) -> Pairs:
+    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
+
+
+def _pairs_of(matrix: sp.csr_array, user_Q: np.ndarray) -> Pairs:
+    """Return the pairs of some rows, one per query; none where it is -1."""
     known = np.flatnonzero(user_Q >= 0)
     chosen = matrix[user_Q[known]]
     return np.repeat(known, np.diff(chosen.indptr)), chosen.indices.astype(np.int64)

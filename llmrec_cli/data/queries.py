@@ -64,6 +64,23 @@ class Queries:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def informed(self) -> np.ndarray:
+        """Whether there are interactions to go by, the query's own or a member's, bool (num_queries,)."""
+        own: np.ndarray = np.diff(self.history.indptr) > 0
+        if self.groups is None:
+            return own
+        theirs = (np.diff(self.groups.members.history.indptr) > 0).astype(np.float32)
+        return own | (self.groups.rows @ theirs > 0)
+
+    @property
+    def described(self) -> np.ndarray:
+        """Whether anything is known of the user beside interactions and what is asked, bool (num_queries,)."""
+        found = np.zeros(len(self), bool)
+        if self.attributes is not None:
+            found |= np.diff(self.attributes.indptr) > 0
+        return found if self.profiles is None else found | (self.profiles != "")
+
     def rows(self, which: slice | np.ndarray) -> "Queries":
         """Return the chosen queries."""
         return Queries(self.ids[which], self.user_ids[which], self.user[which], self.history[which],

@@ -5,6 +5,7 @@
     model.safetensors   what the head learned
     histories.safetensors, users.parquet, items.parquet
     groups.parquet, group_members.parquet, where the data has groups
+    knowledge.parquet, where it has a knowledge graph: what reasons are told from
     encoders/<hash>/    encoders that are not a named package
 
 Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make us run anything.
@@ -26,6 +27,7 @@ from safetensors.numpy import load_file, save
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.knowledge_paths import knowledge_paths
 from llmrec_cli.data.manifest import check_files, sha256
 from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.encoders.portable import bundle, resolved
@@ -86,6 +88,8 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         write_bytes(temporary / "histories.safetensors", save(histories))
         _write_entities(temporary / "users.parquet", data.users, "user")
         _write_entities(temporary / "items.parquet", data.items, "item")
+        if data.knowledge is not None:
+            knowledge_paths(data.knowledge, data.path, data.items).write(temporary)
         names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
         manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),

@@ -23,6 +23,9 @@ from llmrec_cli.scoring.answers import Answers
 
 SCHEMA = pa.schema([("query_id", pa.string()), ("user_id", pa.string()), ("rank", pa.int64()), ("item_id", pa.string()),
                     ("score", pa.float32()), ("source", pa.string()), ("title", pa.string())])
+REASONS = pa.field("reasons", pa.list_(pa.struct([("kind", pa.string()), ("id", pa.string()), ("amount", pa.float32()),
+                                                   ("text", pa.string())])))
+"""What each recommendation is there for, where that is asked; in CSV as JSON."""
 FORMULA = "^[=+\\-@\t\r\n]"
 
 
@@ -43,7 +46,11 @@ def list_table(answers: Answers, catalogue: Catalogue) -> pa.Table:
     columns = [names.take(pa.array(query)), users.take(pa.array(query)), pa.array(place + 1, pa.int64()),
                catalogue.ids.take(item), pa.array(answers.lists.scores_QK[query, place], pa.float32()),
                sources.take(pa.array(query)), catalogue.titles.take(item)]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    table = pa.Table.from_arrays(columns, schema=SCHEMA)
+    if answers.reasons is None:
+        return table
+    told = [answers.reasons[q][k] for q, k in zip(query.tolist(), place.tolist(), strict=True)]
+    return table.append_column(REASONS, pa.array(told, REASONS.type))
 
 
 class ListWriter(ABC):
@@ -59,11 +66,14 @@ class ListWriter(ABC):
 
 
 @contextmanager
-def list_writer(path: Path) -> Iterator[ListWriter]:
-    """Yield a writer; the file is at `path` when the block ends well, and what was there before is when it does not."""
+def list_writer(path: Path, with_reasons: bool = False) -> Iterator[ListWriter]:
+    """Yield a writer of tables, with reasons or without.
+
+    The file is at `path` when the block ends well, and what was there before is when it does not.
+    """
     with whole_file(path) as temporary:
         with writing(path):
-            writer = _WRITERS[path.suffix](temporary)
+            writer = _WRITERS[path.suffix](temporary, SCHEMA.append(REASONS) if with_reasons else SCHEMA)
         try:
             yield writer
         finally:
@@ -72,8 +82,8 @@ def list_writer(path: Path) -> Iterator[ListWriter]:
 
 
 class _Parquet(ListWriter):
-    def __init__(self, path: Path) -> None:
-        self.writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.writer = pq.ParquetWriter(path, schema, compression="zstd")
 
     def write(self, table: pa.Table) -> None:
         self.writer.write_table(table)
@@ -83,7 +93,7 @@ class _Parquet(ListWriter):
 
 
 class _Jsonl(ListWriter):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.stream: TextIO = path.open("w", encoding="utf-8", newline="\n")
 
     def write(self, table: pa.Table) -> None:
@@ -97,17 +107,23 @@ class _Jsonl(ListWriter):
 
 
 class _Csv(ListWriter):
-    def __init__(self, path: Path) -> None:
-        self.writer = pyarrow.csv.CSVWriter(path, SCHEMA)
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        told = schema.get_field_index(REASONS.name)
+        self.writer = pyarrow.csv.CSVWriter(path, schema if told < 0 else schema.set(
+            told, pa.field(REASONS.name, pa.string())))
 
     def write(self, table: pa.Table) -> None:
         titles = table["title"]
         quoted = pc.binary_join_element_wise("'", titles, "")
         safe = pc.if_else(pc.match_substring_regex(titles, FORMULA), quoted, titles)
-        self.writer.write_table(table.set_column(SCHEMA.get_field_index("title"), "title", safe))
+        table = table.set_column(SCHEMA.get_field_index("title"), "title", safe)
+        if (told := table.schema.get_field_index(REASONS.name)) >= 0:
+            texts = [json.dumps(reasons, ensure_ascii=False) for reasons in table[REASONS.name].to_pylist()]
+            table = table.set_column(told, REASONS.name, pa.array(texts, pa.string()))
+        self.writer.write_table(table)
 
     def close(self) -> None:
         self.writer.close()
 
 
-_WRITERS: dict[str, Callable[[Path], ListWriter]] = {".parquet": _Parquet, ".jsonl": _Jsonl, ".csv": _Csv}
+_WRITERS: dict[str, Callable[[Path, pa.Schema], ListWriter]] = {".parquet": _Parquet, ".jsonl": _Jsonl, ".csv": _Csv}

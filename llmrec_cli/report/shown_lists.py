@@ -1,6 +1,7 @@
 """Lists of recommendations for people: tables on a terminal, the same without colours where there is none."""
 
 import sys
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -14,10 +15,12 @@ from llmrec_cli.scoring.answers import Answers
 
 LATEST = 3
 """Titles of the newest history that are shown."""
+MOST_MEMBERS = 8
+"""Members of a group that are named."""
 WIDTH = 10_000
 """Where there is no terminal to be as wide as, so that nothing is cut."""
 MADE_FROM = {"model": "from the history the model knows", "history": "from the history given",
-             "text": "from the words given",
+             "group": "from the members and what the group did together", "text": "from the words given",
              "popularity": "what most users have: nothing is known to go by"}
 
 
@@ -41,13 +44,25 @@ def _table(answers: Answers, query: int, items: Entities) -> Table | str:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name, justify in (("#", "right"), ("title", "left"), ("item_id", "left"), ("score", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    if answers.reasons is not None:
+        table.add_column("because", overflow="fold")
     # A count is a whole number, a score is not.
     digits = 0 if answers.sources[query] == "popularity" else 3
     for place in places:
         item = answers.lists.items_QK[query, place]
         table.add_row(str(place + 1), _plain(items.titles[item]), _plain(items.ids[item]),
-                      f"{answers.lists.scores_QK[query, place]:.{digits}f}")
+                      f"{answers.lists.scores_QK[query, place]:.{digits}f}",
+                      *([] if answers.reasons is None else [_because(answers.reasons[query][place])]))
     return table
+
+
+def _because(reasons: list[dict[str, Any]]) -> str:
+    """Return the reasons of a place: what members add, those who add most first, then the others."""
+    added = sorted((one for one in reasons if one["kind"] in ("member", "history")), key=lambda one: -one["amount"])
+    others = [one for one in reasons if one["kind"] not in ("member", "history")]
+    more = f", {len(added) - MOST_MEMBERS} more" if len(added) > MOST_MEMBERS else ""
+    parts = [", ".join(_plain(one["text"]) for one in added[:MOST_MEMBERS]) + more] if added else []
+    return "; ".join([*parts, *(_plain(one["text"]) for one in others)]) or "–"
 
 
 def _heading(answers: Answers, query: int, items: Entities) -> str:
@@ -55,9 +70,14 @@ def _heading(answers: Answers, query: int, items: Entities) -> str:
     queries, source = answers.queries, str(answers.sources[query])
     name, user, text = queries.ids[query], queries.user_ids[query], queries.texts[query]
     history = queries.history[[query]].indices
+    together = queries.groups
     asks = [_plain(name)] if name not in (user, "query") else []
     asks += [f"user {_plain(user)}"] if user else []
     asks += [f"“{_plain(text)}”"] if text else []
+    if together is not None and together.is_group[query]:
+        who = [_plain(together.members.ids[member]) for member in together.rows[[query]].indices]
+        more = f" and {len(who) - MOST_MEMBERS} more" if len(who) > MOST_MEMBERS else ""
+        asks += [f"group of {', '.join(who[:MOST_MEMBERS])}{more}" if who else "a group of nobody that is known"]
     made_from = MADE_FROM[source] + (", and from the words" if answers.with_text[query] else "")
     lines = [f"[bold]{' · '.join(asks) or 'a new user'}[/bold]", f"  [dim]{source}:[/dim] {made_from}"]
     if len(history):

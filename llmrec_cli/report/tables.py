@@ -37,9 +37,9 @@ def slices_table(content: Content) -> Table:
     """Return a row per slice with what the model reaches in it."""
     metrics, k = content.metrics, content.cutoff
     names, sizes = [f"{name}@{k}" for name in SLICED], metrics["protocol"]["slice_queries"]
-    return Table([metrics["protocol"].get("audience", "users"), *names], [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""),
-                                                         *(described(values, name) for name in names)])
-                                     for which, values in metrics["slices"].items()])
+    rows = [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""), *(described(values, name) for name in names)])
+            for which, values in metrics["slices"].items()]
+    return Table([metrics["protocol"].get("audience", "users"), *names], rows)
 
 
 def slice_name(which: str) -> str:

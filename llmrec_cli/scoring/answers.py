@@ -3,7 +3,9 @@
 Shapes: Q queries, N items.
 
     model, history   scores from what the model knows of the user and the history the query gives
-    text             scores from words, for a query without a usable history
+    group            scores from what the model knows of the group and its members
+    text             scores from words, for a query without a usable history; from a user's text and attributes where
+                     the head reads profiles
     popularity       how many users each item has in the model's history, for a query of which nothing is known
 
 A query with a history and a text of its own gets the sum of both, each scaled to mean 0 and deviation 1 over the
@@ -13,7 +15,7 @@ score the same, counts as none.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.scoring.scorer import Lists, block_lists
 from llmrec_cli.scoring.topk import require_finite
 
-SOURCES = ("model", "history", "text", "popularity")
+SOURCES = ("model", "history", "group", "text", "popularity")
 
 
 class Scores(Protocol):
@@ -32,6 +34,10 @@ class Scores(Protocol):
     @property
     def answers_text(self) -> bool:
         """Whether it scores words."""
+
+    @property
+    def reads_profiles(self) -> bool:
+        """Whether it scores users by their texts and attributes."""
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return scores (Q, N) by history."""
@@ -48,12 +54,14 @@ class Answers:
     ----------
     sources : object array (Q,) of names in SOURCES
     with_text : bool (Q,), whether a text was added to a history
+    reasons : of each query and place what it is there for (stages.reasons); None where nobody asked
     """
 
     queries: Queries
     lists: Lists
     sources: np.ndarray
     with_text: np.ndarray
+    reasons: list[list[list[dict[str, Any]]]] | None = None
 
 
 def answer(head: Scores, matched: Matched, popularity_N: np.ndarray, ranks_N: np.ndarray, k: int, *,
@@ -69,12 +77,20 @@ def answer(head: Scores, matched: Matched, popularity_N: np.ndarray, ranks_N: np
 def score(head: Scores, matched: Matched, popularity_N: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Return the scores (Q, N) of a block of queries, the source of each, and which have history and text added."""
     queries = matched.queries
-    history_rows, history = _told(head.score, queries, np.diff(queries.history.indptr) > 0, len(popularity_N))
-    text_rows, text = _told(lambda chosen: head.score_text(chosen.texts), queries,
-                            (queries.texts != "") & head.answers_text, len(popularity_N))
+    informed = queries.informed
+    asked = informed | queries.described if head.reads_profiles else informed
+    history_rows, history = _told(head.score, queries, asked, len(popularity_N))
+    said = (queries.texts != "") & head.answers_text
+    if head.reads_profiles and queries.profiles is not None:
+        said &= queries.texts != queries.profiles  # It has been read with the rest of what is known of the user.
+    text_rows, text = _told(lambda chosen: head.score_text(chosen.texts), queries, said, len(popularity_N))
     sources = np.full(len(queries), "popularity", object)
     sources[text_rows] = "text"
-    sources[history_rows] = np.where(matched.gave_history, "history", "model")[history_rows]
+    by_history = np.where(matched.gave_history, "history", "model").astype(object)
+    by_history[~informed] = "text"
+    if queries.groups is not None:
+        by_history[queries.groups.is_group] = "group"
+    sources[history_rows] = by_history[history_rows]
     if len(history_rows) == len(queries) and not len(text_rows):
         return history, sources, np.zeros(len(queries), bool)
     scores_QN = torch.from_numpy(popularity_N).to(history.device).expand(len(queries), -1).clone()

@@ -163,7 +163,7 @@ class FinetuneConfig(CacheSettings, Recipe):
     def recipe(self) -> Recipe:
         """The head with all it is trained with, without the rest of the command's settings."""
         return Recipe(head=self.head, encoder=self.encoder, peft=self.peft, adversarial=self.adversarial,
-                      loss=self.loss, optim=self.optim)
+                      loss=self.loss, optim=self.optim, entities=self.entities)
 
 
 @dataclass
@@ -248,13 +248,17 @@ class QuerySettings(Settings):
     """One query given inline."""
 
     query_id: str | None = None
-    """Name of the query in the output; its user_id or `query` when not given."""
+    """Name of the query in the output; its group_id, user_id or `query` when not given."""
     user_id: str | None = None
     """A user the model knows, or a new one."""
     history: list[str] | None = None
     """Item ids the user has interacted with."""
     text: str | None = None
     """What the user likes, in words."""
+    group_id: str | None = None
+    """A group the model knows."""
+    members: list[str] | None = None
+    """User ids of a group: one that nobody knows, or with group_id those who come this time."""
 
 
 @dataclass
@@ -264,7 +268,8 @@ class RecommendConfig(CacheSettings):
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     queries: str | None = None
-    """`all` for every user the model knows, or a file of queries (JSONL, CSV, TSV, Parquet)."""
+    """`all` for every user the model knows, of a model for groups every group, or a file of queries (JSONL, CSV, TSV,
+    Parquet)."""
     query: QuerySettings = field(default_factory=QuerySettings)
     items: str = ""
     """A file of items the model has never seen, to be recommended too."""
@@ -276,6 +281,9 @@ class RecommendConfig(CacheSettings):
     """Length of the lists, at least 1."""
     exclude_seen: bool = True
     """Leave out what the query is known to have interacted with."""
+    reasons: bool = False
+    """Say of every recommendation why: what each member and the group's history add, who is compromised, and what the
+    knowledge graph knows the item by. Asks the head again without each of them, so it takes as many times longer."""
     output: str = ""
     """Where the lists are written (.parquet, .jsonl, .csv); empty to print them."""
     block_size: int = 1024
@@ -284,12 +292,17 @@ class RecommendConfig(CacheSettings):
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("k", "block_size", least=1)
-        inline = [f for f in ("user_id", "history", "text", "query_id") if getattr(self.query, f) is not None]
+        inline = [f for f in ("user_id", "history", "text", "group_id", "members", "query_id")
+                  if getattr(self.query, f) is not None]
+        if "user_id" in inline and ("group_id" in inline or "members" in inline):
+            yield (f"query.user_id={self.query.user_id}: cannot be combined with query.group_id or query.members; a "
+                   f"query is a user's or a group's")
         if self.queries is not None and inline:
             yield f"queries={self.queries}: cannot be combined with query.{inline[0]}"
         if self.queries is None and inline in ([], ["query_id"]):
             yield ("queries: nothing says whom to recommend to; set queries=all, queries=<file>, query.user_id=<id>, "
-                   "query.history=[<item>,<item>] or query.text='<what the user likes>'")
+                   "query.history=[<item>,<item>], query.text='<what the user likes>', query.group_id=<id> or "
+                   "query.members=[<user>,<user>]")
         if self.output and not self.output.endswith((".parquet", ".jsonl", ".csv")):
             yield f"output={self.output}: the name must end in .parquet, .jsonl or .csv"
 

@@ -3,16 +3,19 @@
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.asked import Asked, asked, match
+from llmrec_cli.data.asked import Asked, Matched, asked, match
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import KnownGroups
+from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
+from llmrec_cli.data.queries import Queries
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
@@ -29,6 +32,7 @@ from llmrec_cli.scoring.processes import dealt, is_first, leave_to_first
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.stages import RecommendConfig
+from llmrec_cli.stages.reasons import reasons
 
 SHOWN_LISTS, SHOWN_IDS = 5, 3
 
@@ -52,13 +56,17 @@ class Tally:
     num_unknown: int = 0
     unknown: list[str] = field(default_factory=list)
     num_mute: int = 0
+    num_strangers: int = 0
+    strangers: list[str] = field(default_factory=list)
+    num_silent: int = 0
 
     @property
     def counts(self) -> dict[str, Any]:
         """The numbers, as a manifest has them."""
         return {"queries": self.sources.total(), "empty_lists": self.sources.total() - self.num_lists,
                 "rows": self.num_rows, "sources": {name: self.sources[name] for name in SOURCES},
-                "unknown_history_items": self.num_unknown, "texts_not_understood": self.num_mute}
+                "unknown_history_items": self.num_unknown, "texts_not_understood": self.num_mute,
+                "unknown_members": self.num_strangers, "members_without_history": self.num_silent}
 
 
 def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
@@ -77,7 +85,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     leave_to_first()
 
     if cfg.output:
-        write_lists(Path(cfg.output), known.items, answered)
+        write_lists(Path(cfg.output), known.items, answered, cfg.reasons)
     else:
         for answers in answered:
             show_lists(answers, known.items)
@@ -111,11 +119,18 @@ def add_newcomers(cfg: RecommendConfig, recommender: Recommender) -> Known:
 
 
 def gather(cfg: RecommendConfig, known: Known) -> Asked:
-    """Return the queries of the command line, of a file, or of everybody: users with a history, and new ones."""
+    """Return the queries of the command line, of a file, or of everybody.
+
+    Everybody are users with a history, and new ones; the groups where the model was chosen for groups.
+    """
     if cfg.queries is None:
         return inline_query(cfg.query)
     if cfg.queries != "all":
         return read_queries(cfg.queries)
+    groups = known.recommender.groups
+    if groups is not None and known.recommender.manifest.get("audience") == "groups":
+        ids = list(groups.entities.ids)
+        return asked([""] * len(ids), group_ids=ids)
     history = known.recommender.history
     named = np.concatenate([np.diff(history.indptr) > 0, np.ones(len(known.users) - history.shape[0], bool)])
     return asked(list(known.users.ids[named]))
@@ -125,33 +140,50 @@ def answer_all(cfg: RecommendConfig, known: Known, queries: Asked, tally: Tally)
     """Yield the lists of the queries, a block at a time, and count."""
     recommender, size = known.recommender, len(known.items)
     history, seen = widened(recommender.history, size), widened(recommender.seen, size)
+    groups = widened_groups(recommender.groups, size)
     popularity_N = np.bincount(history.indices, minlength=size).astype(np.float32)
     ranks_N = item_hash_ranks(known.items.ids)
     candidates_N = candidates(cfg.candidates, known.items) if cfg.candidates else None
+    paths = read_paths(model_folder(cfg.model), size) if cfg.reasons else None
     step = max(1, min(cfg.block_size, BLOCK_CELLS // max(1, size)))
 
-    def answer_block(start: int) -> tuple[Answers, np.ndarray]:
-        matched = match(queries.rows(start, min(start + step, len(queries))), known.users, known.items, history, seen)
-        return answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
-                      exclude_seen=cfg.exclude_seen, candidates_N=candidates_N), matched.unknown
+    def answer_block(start: int) -> tuple[Answers, Matched]:
+        matched = match(queries.rows(start, min(start + step, len(queries))), known.users, known.items, history, seen,
+                        groups)
+        answers = answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
+                         exclude_seen=cfg.exclude_seen, candidates_N=candidates_N)
+        if cfg.reasons:
+            answers = replace(answers, reasons=reasons(recommender.head, answers, known.items, paths))
+        return answers, matched
 
-    for answers, unknown in dealt(answer_block, range(0, len(queries), step)):
+    for answers, matched in dealt(answer_block, range(0, len(queries), step)):
         lengths = (answers.lists.items_QK >= 0).sum(axis=1)
         tally.sources.update(answers.sources.tolist())
         tally.num_lists += int((lengths > 0).sum())
         tally.num_rows += int(lengths.sum())
-        tally.num_unknown += len(unknown)
-        tally.unknown += list(unknown[:SHOWN_IDS - len(tally.unknown)])
+        tally.num_unknown += len(matched.unknown)
+        tally.unknown += list(matched.unknown[:SHOWN_IDS - len(tally.unknown)])
+        tally.num_strangers += len(matched.strangers)
+        tally.strangers += list(matched.strangers[:SHOWN_IDS - len(tally.strangers)])
+        tally.num_silent += num_silent(answers.queries)
         tally.num_mute += 0 if recommender.head.answers_text else int((answers.queries.texts != "").sum())
         yield answers
 
 
-def write_lists(path: Path, items: Entities, answered: Iterable[Answers]) -> None:
+def num_silent(queries: Queries) -> int:
+    """Return how many memberships are of users who have no history, so that nothing speaks for them."""
+    if queries.groups is None:
+        return 0
+    silent = np.diff(queries.groups.members.history.indptr) == 0
+    return int(silent[queries.groups.rows.indices].sum())
+
+
+def write_lists(path: Path, items: Entities, answered: Iterable[Answers], with_reasons: bool = False) -> None:
     """Write the lists to `path`, block by block."""
     catalogue = Catalogue(items)
     if path.is_dir():
         raise ConfigError(f"output={path}: is a folder; name a file in it")
-    with list_writer(path) as writer:
+    with list_writer(path, with_reasons) as writer:
         for answers in answered:
             rows = list_table(answers, catalogue)
             with writing(path):
@@ -176,6 +208,13 @@ def widened(matrix: sp.csr_array, num_items: int) -> sp.csr_array:
     return sp.csr_array((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], num_items))
 
 
+def widened_groups(groups: KnownGroups | None, num_items: int) -> KnownGroups | None:
+    """Return the groups with empty columns for items that were added."""
+    if groups is None:
+        return None
+    return replace(groups, history=widened(groups.history, num_items), seen=widened(groups.seen, num_items))
+
+
 def provenance(folder: Path, recommender: Recommender) -> dict[str, Any]:
     """Return which model, fitted on which data up to when: by it a stale list is told from a fresh one."""
     manifest = recommender.manifest
@@ -191,6 +230,11 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
     if tally.num_unknown:
         tell(f"not among the model's items, so ignored in histories: {tally.num_unknown:,}, {_some(tally.unknown)}"
              + (", ..." if tally.num_unknown > len(tally.unknown) else ""))
+    if tally.num_strangers:
+        tell(f"members and groups that the model does not know, so ignored: {tally.num_strangers:,}, "
+             f"{_some(tally.strangers)}" + (", ..." if tally.num_strangers > len(tally.strangers) else ""))
+    if tally.num_silent:
+        tell(f"members without any interaction, for whom nothing speaks: {tally.num_silent:,}")
     if tally.num_mute:
         tell(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
              f"({tally.num_mute:,}); heads that read them: two_tower, ease with head.features.text=6, or a fusion with "

@@ -93,9 +93,22 @@ def test_an_unknown_column_is_refused_with_the_nearest_name() -> None:
         read_queries(write("q.csv", "user_id,histroy\nu,1\n"))
 
 
-def test_a_group_is_refused_since_no_head_answers_it_but_an_empty_group_column_is_not() -> None:
-    with pytest.raises(ConfigError, match=r"line 1: members .* needs a group head"):
-        read_queries(write("q.jsonl", '{"query_id": "g", "members": ["u1", "u2"]}\n'))
+def test_groups_are_asked_for_by_id_by_members_or_both_and_called_as_the_group() -> None:
+    rows = ('{"group_id": "小组"}\n{"query_id": "ad hoc", "members": ["u1", "007"]}\n'
+            '{"group_id": "g", "members": [7]}\n')
+    found = read_queries(write("q.jsonl", rows))
+    assert list(found.ids) == ["小组", "ad hoc", "g"]
+    assert list(found.group_ids) == ["小组", "", "g"]
+    assert list(found.members) == ["u1", "007", "7"]
+    assert list(found.member_offsets) == [0, 0, 2, 3]
+    assert list(found.rows(2, 3).members) == ["7"]
+    piped = read_queries(write("q.csv", "query_id,members\nq,u1|u2\n"))
+    assert list(piped.members) == ["u1", "u2"]
+
+
+def test_a_query_of_a_user_and_of_a_group_at_once_is_refused_with_its_line() -> None:
+    with pytest.raises(DataError, match=r"q\.jsonl: line 2: user_id 'u' beside group_id or members"):
+        read_queries(write("q.jsonl", '{"user_id": "v"}\n{"user_id": "u", "members": ["w"]}\n'))
     assert len(read_queries(write("q.csv", "user_id,group_id\nu,\n"))) == 1
 
 

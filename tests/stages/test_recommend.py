@@ -151,7 +151,7 @@ def test_each_query_is_answered_by_what_is_known_of_it(capsys: pytest.CaptureFix
     assert "lists made: 2 by model, 2 by history, 1 by text, 2 by popularity" in told
     assert "not among the model's items, so ignored in histories: 3, 'xx', 'yy', 'zz'" in told
     manifest = json.loads(Path("out.parquet.manifest.json").read_text())
-    assert manifest["sources"] == {"model": 2, "history": 2, "text": 1, "popularity": 2}
+    assert manifest["sources"] == {"model": 2, "history": 2, "group": 0, "text": 1, "popularity": 2}
     assert manifest["unknown_history_items"] == 3
     found = by_query(rows)
     assert found["nobody"] == found["lost"]
@@ -198,6 +198,7 @@ class Stub:
     """A head that scores by fixed vectors: the history's items point at their neighbours, a text at its length."""
 
     answers_text = True
+    reads_profiles = False
 
     def __init__(self, history: float = 1.0, text: float = 1.0) -> None:
         self.history, self.text = history, text
