@@ -130,6 +130,7 @@ class Recipe(Settings):
     adversarial: Any = option("adversarial", optional=True)
     loss: Any = option("loss", optional=True)
     optim: Any = option("optim", optional=True)
+    entities: Any = option("entities", optional=True)
 
     def problems(self) -> Iterator[str]:
         if not isinstance(self.head, HeadSettings) or isinstance(self.head, Fusion):

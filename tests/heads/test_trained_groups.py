@@ -1,0 +1,266 @@
+"""The heads that are trained on groups: their formulas by hand, what they learn, and whom they answer."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.group_attention import votes
+from llmrec_cli.heads.group_fusion import cosines
+from llmrec_cli.heads.group_inputs import inputs_of, of_queries
+from llmrec_cli.heads.group_model import Kept
+from llmrec_cli.heads.group_steps import Asked, GroupSteps, choice_loss
+from llmrec_cli.settings.encoder import HuggingFace
+from llmrec_cli.settings.head import GroupAttention, GroupFusion, GroupHypergraph
+from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.loss import Bce, Bpr, Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import TopLayers
+from tests.heads.group_shop import NUM_ITEMS, NUM_USERS, GroupShop, csr, entities, group_shop, hit_rate
+from tests.heads.test_group_inputs import PAST
+
+CPU = torch.device("cpu")
+SETTINGS = {"fusion": GroupFusion(embedding_size=16, text=False, id_dropout=0.5),
+            "attention": GroupAttention(embedding_size=16, attention_size=4, text=False, id_dropout=0.5),
+            "hypergraph": GroupHypergraph(embedding_size=16, layers=2, text=False, id_dropout=0.5)}
+each = pytest.mark.parametrize("name", SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def friends() -> GroupShop:
+    return group_shop()
+
+
+@pytest.fixture(scope="module")
+def trained(friends):
+    return {name: friends.fit(friends.recipe(settings)) for name, settings in SETTINGS.items()}
+
+
+# Formulas.
+
+def test_cosines_by_dot_products_are_those_of_the_vectors_themselves():
+    groups, items, behaviour = (torch.randn(size, 5, generator=torch.Generator().manual_seed(size))
+                                for size in (3, 7, 4))
+    behaviour = behaviour[:3]
+    found = cosines(groups, items, behaviour)
+    for q in range(3):
+        for r in range(7):
+            sum_E = groups[q] + items[r]
+            cosine = sum_E @ behaviour[q] / (sum_E.norm() * behaviour[q].norm())
+            torch.testing.assert_close(found[q, r], cosine * behaviour[q].norm())
+
+
+def test_votes_are_weighted_by_a_softmax_over_the_members_for_each_item():
+    # Two members. Keys 1 and 0 meet the item's query log 3: weights 3/4 and 1/4; votes 2 and 6: 3/4 x 2 + 1/4 x 6 = 3.
+    inputs = inputs_of(PAST, csr([[0, 1], []], 2), np.array([0, 1]), csr([[], []], 4), csr([[], []], 4),
+                       np.array([-1, -1]), CPU)
+    found = votes(inputs, torch.tensor([[2.0], [6.0]]), torch.tensor([[1.0]]), torch.tensor([[1.0], [0.0]]),
+                  torch.tensor([[np.log(3.0)]], dtype=torch.float32))
+    torch.testing.assert_close(found, torch.tensor([[3.0], [0.0]]))
+
+
+def test_attention_by_parts_of_the_catalogue_is_attention_over_all_of_it(friends, trained, monkeypatch):
+    head, queries = trained["attention"], friends.known()
+    whole = head.score(queries)
+    monkeypatch.setattr("llmrec_cli.heads.group_attention.CELLS", 400)
+    torch.testing.assert_close(head.score(queries), whole)
+
+
+def test_what_overlapping_groups_say_is_weighted_by_how_many_members_they_share(trained):
+    # A list of users 0 and 1 shares two members with A and one with B: (2 A + B) / 3.
+    inputs = inputs_of(PAST, csr([[0, 1]], 2), np.array([0, 1]), csr([[], []], 4), csr([[]], 4), np.array([-1]), CPU)
+    model = build(group_shop().recipe(replace(SETTINGS["hypergraph"], layers=1))).model_class
+    one = object.__new__(model)
+    torch.nn.Module.__init__(one)
+    one.settings = replace(SETTINGS["hypergraph"], layers=1)
+    found = one.overlapping(inputs, torch.tensor([[3.0], [9.0]]))
+    torch.testing.assert_close(found, torch.tensor([[5.0]]))
+    # Two layers: A's members hear A, and (A + B) / 2: A becomes (3 + (3 + 6) / 2) / 2 = 3.75, B (9 + (6 + 9) / 2) / 2.
+    one.settings = replace(SETTINGS["hypergraph"], layers=2)
+    torch.testing.assert_close(one.overlapping(inputs, torch.tensor([[3.0], [9.0]])),
+                               torch.tensor([[(2 * 3.75 + 8.25) / 3]]))
+
+
+def test_a_choice_is_compared_with_what_the_same_group_is_not_known_to_like():
+    logits = torch.tensor([[2.0, 5.0, 0.0]])
+    asked = Asked(torch.tensor([0]), torch.tensor([0]), torch.tensor([[True, True, False]]))
+    # Item 1 is known too, so it is no negative: e^2 / (e^2 + 1).
+    expected = np.log1p(np.exp(-2.0))
+    np.testing.assert_allclose(choice_loss(Softmax(), logits, asked), expected, rtol=1e-6)
+    np.testing.assert_allclose(choice_loss(Bpr(), logits, asked), expected, rtol=1e-6)
+    np.testing.assert_allclose(choice_loss(Bce(), logits, asked), expected + np.log(2), rtol=1e-6)
+
+
+# Learning.
+
+@each
+def test_a_head_learns_what_groups_choose_far_beyond_popularity(friends, trained, name):
+    popularity = hit_rate(np.tile(friends.data.groups.interactions.item_counts, (40, 1)).astype(float), friends)
+    assert hit_rate(trained[name].score(friends.known()).numpy(), friends) > popularity + 0.25
+
+
+@pytest.mark.parametrize(("name", "loss"), [("fusion", Bpr(num_negatives=16)), ("attention", Bce(num_negatives=16)),
+                                            ("hypergraph", Softmax(num_negatives=8))], ids=("bpr", "bce", "softmax"))
+def test_a_loss_against_drawn_negatives_is_learned_by(friends, name, loss):
+    logged = []
+    friends.fit(friends.recipe(SETTINGS[name], loss=loss, optim=AdamW(epochs=3, batch_size=128, learning_rate=0.03)),
+                validates=False,
+                log=lambda event, **values: logged.append(values["loss"]) if event == "step" else None)
+    assert np.mean(logged[-5:]) < 0.95 * np.mean(logged[:5])
+
+
+@each
+def test_a_list_of_people_who_never_met_is_answered_by_their_taste(friends, trained, name):
+    # Users 0, 8 and 16 are of taste 0, users 2, 10 and 18 of taste 1; the lists are nobody's group.
+    scores = trained[name].score(friends.together([[0, 8, 16], [2, 10, 18]])).numpy()
+    of_taste = scores.reshape(2, NUM_ITEMS // 4, 4).mean(axis=1)
+    assert of_taste[0].argmax() == 0
+    assert of_taste[1].argmax() == 1
+
+
+@each
+def test_users_alone_are_answered_by_the_same_model(friends, trained, name):
+    queries = friends.users()
+    scores = trained[name].score(queries).numpy()
+    assert scores.shape == (NUM_USERS, NUM_ITEMS)
+    right = scores.reshape(NUM_USERS, NUM_ITEMS // 4, 4).mean(axis=1).argmax(axis=1) == np.arange(NUM_USERS) // 2 % 4
+    assert right.mean() > 0.7
+
+
+@each
+def test_the_number_of_a_group_is_a_help_and_no_need(friends, trained, name):
+    members = [list(friends.data.groups.members[[group]].indices) for group in range(40)]
+    history = friends.data.groups.interactions.matrix
+    histories = [list(history[[group]].indices) for group in range(40)]
+    unknown = trained[name].score(friends.together(members, histories=histories)).numpy()
+    known = trained[name].score(friends.known()).numpy()
+    assert not np.allclose(unknown, known)
+    assert hit_rate(unknown, friends) > hit_rate(known, friends) - 0.2
+
+
+@each
+def test_scores_do_not_depend_on_who_else_asks_nor_on_the_size_of_a_block(friends, trained, name, monkeypatch):
+    head, queries = trained[name], friends.known()
+    whole = head.score(queries)
+    torch.testing.assert_close(head.score(queries.rows(slice(3, 4))), whole[3:4], rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr("llmrec_cli.heads.trained_groups.MEMBERSHIPS", 7)
+    torch.testing.assert_close(head.score(queries), whole, rtol=1e-4, atol=1e-5)
+
+
+@each
+def test_a_list_without_members_or_of_unknown_ones_gets_finite_scores(friends, trained, name):
+    nobody = friends.together([[], [0]])
+    members = nobody.groups.members
+    unknown = replace(nobody, groups=replace(nobody.groups, members=replace(members, user=np.full(len(members), -1))))
+    scores = trained[name].score(unknown)
+    assert torch.isfinite(scores).all()
+    assert scores.shape == (2, NUM_ITEMS)
+
+
+@each
+def test_what_is_saved_scores_the_same(friends, trained, name):
+    head = trained[name]
+    again = build(head.chosen())
+    again.load(head.state(), friends.data.users, friends.data.items, Context(CPU, 0))
+    assert torch.equal(again.score(friends.known()), head.score(friends.known()))
+    assert torch.equal(again.score(friends.users()), head.score(friends.users()))
+
+
+@each
+def test_the_same_seed_gives_the_same_bits(friends, trained, name):
+    again = friends.fit(friends.recipe(SETTINGS[name])).state()
+    for key, value in trained[name].state().items():
+        np.testing.assert_array_equal(again[key], value, err_msg=key)
+
+
+@each
+def test_a_step_shows_the_ids_that_it_keeps_and_no_others(friends, trained, name):
+    model, queries = trained[name].model, friends.known([0, 1])
+    inputs = of_queries(trained[name].past, queries, CPU)
+    hidden = Kept(torch.zeros(len(inputs.user)), torch.zeros(2))
+    none, both = (model.of_group(inputs, kept) for kept in (hidden, Kept(hidden.users, torch.ones(2))))
+    assert not none.any()
+    torch.testing.assert_close(both, model.group_ids.weight[:2])
+    items = model.items(None, None, NUM_ITEMS)
+    away = model.members(inputs, items) - model.members(inputs, items, hidden)
+    torch.testing.assert_close(away, model.user_ids.weight[inputs.user[inputs.place]], rtol=1e-4, atol=1e-6)
+
+
+# Texts and features.
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder) -> HuggingFace:
+    return HuggingFace(path=str(tiny_encoder), max_length=16)
+
+
+def test_items_that_came_later_are_answered_by_their_text(friends, encoder):
+    settings = replace(SETTINGS["hypergraph"], text=True, item_id_dropout=0.5)
+    head = friends.fit(friends.recipe(settings, encoder=encoder))
+    head.add_items(entities([f"new {n}" for n in range(8)], friends.data.items.texts[:8]))
+    scores = head.score(friends.known()).numpy()
+    assert scores.shape == (40, NUM_ITEMS + 8)
+    right = scores[:, NUM_ITEMS:].reshape(40, 2, 4).mean(axis=1).argmax(axis=1) == np.arange(40) % 4
+    assert right.mean() > 0.6
+    assert head.score_text(np.array(["robot galaxy"], object)).shape == (1, NUM_ITEMS + 8)
+
+
+def test_an_encoder_in_the_loop_is_trained(friends, encoder):
+    settings = replace(SETTINGS["attention"], text=True, encoded_items=8)
+    short = AdamW(epochs=1, batch_size=64, learning_rate=0.01)
+    frozen, tuned = (friends.fit(friends.recipe(settings, encoder=encoder, optim=short, **changed)).state()
+                     for changed in ({}, {"peft": TopLayers(num_layers=1)}))
+    assert np.abs(frozen["texts.raw_table"] - tuned["texts.raw_table"]).max() > 1e-3
+
+
+def test_the_text_of_a_group_is_read_and_a_new_group_can_say_its_own(friends, encoder):
+    settings = replace(SETTINGS["fusion"], group_text=True)
+    head = friends.fit(friends.recipe(settings, encoder=encoder))
+    silent = friends.together([[0], [0]])
+    said = replace(silent, texts=np.array(["friends of robot galaxy", "friends of clown circus"], object))
+    assert torch.equal(head.score(silent)[0], head.score(silent)[1])
+    scores = head.score(said).numpy().reshape(2, NUM_ITEMS // 4, 4).mean(axis=1)
+    assert scores[0, 0] - scores[0, 3] > scores[1, 0] - scores[1, 3]
+
+
+def test_words_of_items_are_features_where_no_encoder_is_wanted(friends):
+    settings = replace(SETTINGS["hypergraph"], features=FeatureWeights(words=1.0))
+    head = friends.fit(friends.recipe(settings))
+    assert np.abs(head.state()["model.sparse_FE"]).max() > 0
+    again = build(head.chosen())
+    again.load(head.state(), friends.data.users, friends.data.items, Context(CPU, 0))
+    assert torch.equal(again.score(friends.known()), head.score(friends.known()))
+
+
+# What is refused.
+
+@each
+def test_data_without_groups_is_refused(friends, name):
+    head = build(friends.recipe(SETTINGS[name]))
+    with pytest.raises(DataError, match=f"head=group_{name}: the prepared data has no groups; prepare with dataset.gr"):
+        head.fit(replace(friends.data, groups=None), Context(CPU, 0))
+    idle = friends.data.groups.rows(np.zeros(len(friends.data.groups.interactions), bool))
+    with pytest.raises(DataError, match="no group did anything together in training"):
+        head.fit(replace(friends.data, groups=idle), Context(CPU, 0))
+
+
+def test_settings_without_an_effect_are_refused():
+    found = list(GroupFusion(text=False, popularity=False, item_id_dropout=0.5, encoded_items=4).problems())
+    assert [line.split("=")[0] for line in found] == ["item_id_dropout", "encoded_items", "certainty"]
+    assert "loss.similarity=cosine" in next(GroupAttention().problems_with(Softmax(similarity="cosine")))
+    assert "loss.similarity=dot" in next(GroupFusion().problems_with(Softmax(similarity="dot")))
+    assert "text=true" in next(GroupHypergraph(features=FeatureWeights(text=1.0)).problems())
+
+
+def test_a_step_hides_at_most_a_tenth_of_what_there_is_and_asks_for_everything_once(friends):
+    head = friends.fit(friends.recipe(SETTINGS["attention"], optim=AdamW(epochs=1, batch_size=4096)))
+    steps = GroupSteps(head.model, None, head.recipe, friends.data, None, None, CPU)
+    batches = list(steps.batches(0, np.random.default_rng(0)))
+    assert len(batches) == steps.num_batches == 10
+    data = friends.data
+    for kind, interactions in (("of_groups", data.groups.interactions), ("of_users", data.interactions)):
+        asked = np.concatenate([getattr(batch, kind) for batch in batches])
+        assert sorted(asked) == list(range(len(interactions)))
+        assert max(len(getattr(batch, kind)) for batch in batches) <= len(interactions) / 10 + 1
