@@ -1,0 +1,126 @@
+"""Which groups a recommender is measured on, their slices, and what lists are worth to members."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec_cli.data.groups import Groups, KnownGroups, without_texts
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.prepared import SPLITS, PreparedData
+from llmrec_cli.errors import DataError
+from llmrec_cli.scoring.group_slices import cohesion, group_masks
+from llmrec_cli.scoring.heldout_groups import held_out_groups
+from llmrec_cli.scoring.satisfaction import member_satisfaction
+from llmrec_cli.scoring.validation import validation_of
+from tests.scoring.test_group_scores import csr
+
+USERS, ITEMS, GROUPS = ["u", "v", "w", "x"], ["a", "b", "c", "d", "e"], ["g", "h", "k"]
+MEMBERS = [[0, 1], [2], [3]]
+"""w and x have no history, so for h speaks what it did, and nothing for k."""
+
+
+def rows(found, who):
+    """Interactions and splits of rows (who, item, split)."""
+    found = sorted(found, key=lambda row: who.index(row[0]))
+    columns = [np.array([names.index(row[n]) for row in found], np.int64) for n, names in ((0, who), (1, ITEMS))]
+    interactions = Interactions(*columns, np.ones(len(found), np.float32), np.arange(len(found)), len(who), len(ITEMS))
+    return interactions, np.array([SPLITS.index(row[2]) for row in found], np.int8)
+
+
+class Prepared(PreparedData):
+    """Prepared data whose groups need no files."""
+
+    told: Groups
+
+    @property
+    def _groups(self):
+        return self.told
+
+
+def prepared(together):
+    users = rows([("u", "a", "train"), ("v", "b", "train"), ("v", "c", "train"), ("u", "d", "test"),
+                  ("x", "a", "test"), ("v", "e", "test")], USERS)
+    data = Prepared(Path("data"), {}, without_texts(USERS), without_texts(ITEMS), *users)
+    object.__setattr__(data, "told", Groups(without_texts(GROUPS), csr(MEMBERS, len(USERS)), *rows(together, GROUPS)))
+    return data
+
+
+TOGETHER = [("g", "a", "train"), ("g", "b", "valid"), ("g", "d", "test"), ("h", "c", "train"), ("h", "e", "test"),
+            ("k", "b", "test")]
+
+
+def task(data, split="test", known=None, exclude_seen=True):
+    return held_out_groups(data, split, data.users, data.items, data.part("train").matrix, known, exclude_seen)
+
+
+def lists(matrix):
+    return [matrix.indices[matrix.indptr[n]:matrix.indptr[n + 1]].tolist() for n in range(matrix.shape[0])]
+
+
+def test_groups_of_which_something_is_known_are_asked_for_and_the_others_are_counted():
+    found = task(prepared(TOGETHER))
+    assert found.queries.ids.tolist() == ["g", "h"]
+    assert lists(found.relevant_QN) == [[3], [4]]
+    assert (found.num_skipped, found.num_cold) == (1, 1)
+
+
+def test_a_group_is_asked_for_with_what_it_did_before_and_its_members_with_their_own_histories():
+    found = task(prepared(TOGETHER))
+    assert lists(found.queries.history) == [[0, 1], [2]]
+    together = found.queries.groups
+    assert together.members.ids.tolist() == ["u", "v", "w"]
+    assert lists(together.members.history) == [[0], [1, 2], []]
+    assert lists(together.rows) == [[0, 1], [2]]
+    assert together.group.tolist() == [-1, -1]
+
+
+def test_a_group_that_the_recommender_knows_has_the_history_that_the_recommender_has():
+    data = prepared(TOGETHER)
+    known = KnownGroups(without_texts(["h", "g"]), csr([[2], [0]], 4), csr([[4], [0]]), csr([[4], [0]]))
+    found = task(data, known=known, exclude_seen=False)
+    assert found.queries.groups.group.tolist() == [1, 0]
+    assert lists(found.queries.history) == [[0], [4]]
+    # Who is in a group, the data says.
+    assert lists(found.queries.groups.rows) == [[0, 1], [2]]
+
+
+def test_validation_looks_at_what_groups_went_on_to_do():
+    found = validation_of(prepared(TOGETHER), "ndcg@2", "groups")
+    assert found.queries.ids.tolist() == ["g"]
+    assert lists(found.relevant) == [[1]]
+    assert lists(found.queries.history) == [[0]]
+    assert validation_of(prepared([row for row in TOGETHER if row[2] != "valid"]), "ndcg@2", "groups") is None
+
+
+def test_data_whose_groups_hold_nothing_out_is_refused_with_what_to_do():
+    with pytest.raises(DataError, match=r"groups have no test interactions .* dataset.group_test"):
+        task(prepared([("g", "a", "train")]))
+    with pytest.raises(DataError, match=r"none of the 1 groups .* 1 did nothing together"):
+        task(prepared([("k", "a", "test")]))
+
+
+def test_cohesion_is_the_mean_cosine_of_two_members_who_have_a_history():
+    histories = csr([[0, 1], [1, 2], [3], []])
+    found = cohesion(csr([[0, 1], [0, 1, 2], [2], [2, 3]], 4), histories)
+    np.testing.assert_allclose(found, [1 / 2, 1 / 6, np.nan, np.nan])
+
+
+def test_groups_are_sliced_by_known_members_and_by_what_they_did_together():
+    masks = group_masks(prepared(TOGETHER), np.array([0, 1, 2]))
+    assert masks["group:members=all known"].tolist() == [True, False, False]
+    assert masks["group:members=none known"].tolist() == [False, True, True]
+    assert masks["group:standing"].tolist() == [True, True, False]
+    assert masks["group:occasional"].tolist() == masks["group:cold"].tolist() == [False, False, True]
+    assert masks["group:size=1"].tolist() == [False, True, True]
+    assert masks["group:size=2"].tolist() == [True, False, False]
+
+
+def test_members_are_satisfied_by_their_own_items_on_the_groups_list():
+    # The first group's members want d and nothing, b; the list finds d first and b second.
+    found = member_satisfaction(np.array([[3, 1], [0, 1]]), csr([[0, 1, 2], [1]], 3), csr([[3], [], [1]]), [1, 2])
+    second = 1 / np.log2(3)
+    np.testing.assert_allclose(found["member_ndcg@2"], [(1 + second) / 2, np.nan])
+    np.testing.assert_allclose(found["least_member_ndcg@2"], [second, np.nan])
+    np.testing.assert_allclose(found["member_spread@2"], [1 - second, np.nan])
+    np.testing.assert_allclose(found["member_ndcg@1"], [1 / 2, np.nan])
