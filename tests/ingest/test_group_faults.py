@@ -1,0 +1,126 @@
+"""The fault matrix for files of groups, by number, at prepare."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.split import NoSplit, Random, SplitSettings
+from tests.ingest.preparing import Prepared, prepare_with, write
+
+FILES = {"interactions": "user_id,item_id\nu,a\nv,a\nv,b\nw,b\n",
+         "groups": "group_id,user_id\nduo,u\nduo,v\nsolo,w\n",
+         "group_interactions": "group_id,item_id,timestamp\nduo,a,5\nsolo,b,6\n"}
+
+
+def prepared_of(folder: Path, split: SplitSettings | None = None, names: dict[str, str] | None = None,
+                settings: dict[str, Any] | None = None, **files: str | bytes) -> Prepared:
+    """Prepare FILES with those of `files` in their place; `names` is what a file is called."""
+    paths = {key: str(write(folder, text, (names or {}).get(key, f"{key}.csv"))) for key, text in
+             (FILES | files).items()}
+    return prepare_with(folder, Files(name="x", **paths, **(settings or {})), split or NoSplit())
+
+
+@pytest.mark.parametrize(("key", "content", "message"), [
+    ("groups", b"group_id,user_id\nduo,\xff\n", r"groups\.csv: line 2, byte 21 .*is not utf-8"),
+    ("groups", "group_id,user_id\nduo,u\n".encode("utf-16"), r"groups\.csv: .*UTF-16"),
+    ("groups", "", r"groups\.csv: (is )?empty"),
+    ("group_interactions", "group_id,item_id\n", r"group_interactions\.csv: has a header but no rows"),
+    ("groups", "group,user_id\nduo,u\n", r"groups\.csv: no column 'group_id'; .*\(did you mean 'group'\?\)"),
+    ("groups", "group_id,user_id,user_id\nduo,u,v\n", r"groups\.csv: the column 'user_id' is there twice"),
+    ("groups", "group_id,user_id\nduo,u\nduo,v,w\n", r"groups\.csv: 1 of 2 rows .* are bad(.|\n)*line 3"),
+    ("group_interactions", "group_id,item_id,timestamp\nduo,a,yesterday\n", r"group_interactions\.csv: 1 of 1 rows"),
+    ("group_interactions", "group_id,item_id,value\nduo,a,nan\nduo,b,2\n", r"line 2: value 'nan' is not a number")])
+def test_26_27_28_29_30_37_48_a_bad_file_of_groups_is_refused_by_name(tmp_path: Path, key: str, content: str | bytes,
+                                                                       message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        prepared_of(tmp_path, **{key: content})
+
+
+def test_47_a_truncated_file_of_groups_is_refused_by_name(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"group_id": ["duo"] * 100, "user_id": ["u"] * 100}), tmp_path / "whole.parquet")
+    with pytest.raises(DataError, match=r"groups\.parquet"):
+        prepared_of(tmp_path, names={"groups": "groups.parquet"}, groups=(tmp_path / "whole.parquet").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"groups\.jsonl: line 2: the file ends in the middle"):
+        prepared_of(tmp_path, names={"groups": "groups.jsonl"}, groups='{"group_id": "duo", "user_id": "u"}\n{"group')
+
+
+@pytest.mark.parametrize("encoded", ["csv", "jsonl", "parquet", "tsv"])
+def test_31_32_43_members_of_any_script_come_out_as_they_went_in_from_any_format(tmp_path: Path, encoded: str) -> None:
+    pairs = [("NA", "null"), ("007", "7"), ("7", "007"), ("गट", "משתמש"), ("👪", "é"), ("👪", "e\u0301")]
+    contents = {"csv": "\ufeffgroup_id,user_id\n" + "".join(f"{g},{u}\n" for g, u in pairs),
+                "tsv": "group_id\tuser_id\n" + "".join(f"{g}\t{u}\n" for g, u in pairs),
+                "jsonl": "".join(f'{{"group_id": "{g}", "user_id": "{u}"}}\n' for g, u in pairs)}
+    if encoded == "parquet":
+        pq.write_table(pa.table({"group_id": [g for g, _ in pairs], "user_id": [u for _, u in pairs]}),
+                       tmp_path / "members.parquet")
+    content = contents.get(encoded) or (tmp_path / "members.parquet").read_bytes()
+    together = "group_id,item_id,timestamp\n👪,a,5\n"
+    prepared = prepared_of(tmp_path, names={"groups": f"groups.{encoded}"}, groups=content, group_interactions=together)
+    assert sorted((r["group_id"], r["user_id"]) for r in prepared.rows("groups")) == sorted(pairs)
+    assert [(r["group_id"], r["item_id"]) for r in prepared.rows("group_interactions")] == [("👪", "a")]
+
+
+def test_35_exact_duplicates_of_groups_are_one_and_counted_and_may_be_refused(tmp_path: Path) -> None:
+    files = {"groups": FILES["groups"] + "duo,v\nduo,v\n",
+             "group_interactions": FILES["group_interactions"] + "duo,a,5\n"}
+    prepared = prepared_of(tmp_path, **files)
+    assert (prepared.counts["group_members_repeated"], prepared.counts["group_duplicates"]) == (2, 1)
+    assert len(prepared.rows("groups")) == 3
+    assert len(prepared.rows("group_interactions")) == 2
+    notes = " ".join(prepared.manifest["notes"])
+    assert "2 rows of dataset.groups name a member of a group again; each counts once" in notes
+    assert "1 rows of group interactions repeat a group and an item; dataset.duplicates merged them" in notes
+    with pytest.raises(DataError, match=r"group 'duo' has 2 interactions with item 'a', and dataset\.duplicates=error"):
+        prepared_of(tmp_path / "2", settings={"duplicates": "error"}, **files)
+
+
+def test_35_36_what_is_kept_of_duplicates_goes_by_time_and_never_by_the_order_of_rows(tmp_path: Path) -> None:
+    rows = [f"g{n % 7},i{n % 5},{n % 3},{n}" for n in range(70)]
+    members = [f"g{n % 7},u{n}" for n in range(20)]
+    found = []
+    for seed in range(2):
+        random.Random(seed).shuffle(rows)
+        random.Random(seed).shuffle(members)
+        prepared = prepared_of(tmp_path / str(seed), Random(valid=0.2, test=0.2), groups="\n".join(["group_id,user_id",
+                               *members]) + "\n", group_interactions="\n".join(["group_id,item_id,value,timestamp",
+                                                                                *rows]) + "\n")
+        found.append(prepared)
+    assert found[0].manifest["fingerprint"] == found[1].manifest["fingerprint"]
+    newest = {(f"g{n % 7}", f"i{n % 5}"): n for n in range(70)}
+    assert {(r["group_id"], r["item_id"]): r["timestamp"] for r in found[0].rows("group_interactions")} == newest
+
+
+def test_44_items_and_users_that_only_groups_name_are_kept_without_history_unless_a_core_is_asked_for(
+        tmp_path: Path) -> None:
+    files = {"groups": FILES["groups"] + "duo,stranger\n",
+             "group_interactions": FILES["group_interactions"] + "duo,unseen,7\n"}
+    prepared = prepared_of(tmp_path, **files)
+    assert "unseen" in prepared.column("items", "item_id")
+    assert prepared.counts["users_without_interactions"] == prepared.counts["group_members_without_history"] == 1
+    prepared = prepared_of(tmp_path / "2", settings={"min_item_interactions": 1}, **files)
+    assert "unseen" not in prepared.column("items", "item_id")
+    assert prepared.counts["group_interactions_unknown_item"] == 1
+    assert any("name an item that is not among the items; they are left out" in n for n in prepared.manifest["notes"])
+
+
+def test_45_a_group_of_one_is_kept_and_counted(tmp_path: Path) -> None:
+    prepared = prepared_of(tmp_path)
+    assert prepared.counts["groups_of_one"] == 1
+    assert "1 groups have one member" in prepared.manifest["notes"]
+
+
+def test_46_a_group_that_has_done_something_and_has_no_members_is_warned_of_and_left_out(tmp_path: Path) -> None:
+    prepared = prepared_of(tmp_path, group_interactions=FILES["group_interactions"] + "nobody,a,7\nnobody,b,7\n")
+    assert (prepared.counts["groups_without_members"], prepared.counts["group_interactions_without_members"]) == (1, 2)
+    assert {r["group_id"] for r in prepared.rows("group_interactions")} == {"duo", "solo"}
+    assert any(w.startswith("1 groups have interactions (2 rows, left out) but no members")
+               for w in prepared.manifest["warnings"])
+    with pytest.raises(DataError, match=r"dataset\.audit=strict: .*\n.*no members in"):
+        prepared_of(tmp_path / "2", settings={"audit": "strict"},
+                    group_interactions=FILES["group_interactions"] + "nobody,a,7\n")
