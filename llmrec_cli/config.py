@@ -5,6 +5,7 @@ refused also behind `+`, mistakes are told together, and a member of a fusion is
 the top level.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -233,10 +234,13 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
     if not isinstance(head, HeadSettings):
         return []
     unused = [group for group in RECIPE_GROUPS if group in chosen and chosen[group] != "none"]
-    # Heads that read text vectors use what trains them once that is asked for.
-    tuned = "set head.features.tuned=true with head.features.text above 0, " if head.losses == OF_TUNING else ""
+    # Heads that read features use what makes or trains them once that is asked for.
+    of_features = head.losses == OF_TUNING
+    instead = dict.fromkeys(unused, "set head.features.tuned=true with head.features.text above 0, " * of_features)
+    switch = "entities" in {f.name for f in dataclasses.fields(head)}
+    instead["entities"] = "set head.entities=true, " if switch else "set head.features.entities above 0, " * of_features
     return [f"{group}={chosen[group]}: has no effect, since head={head.kind} does not use it; leave it out, "
-            f"{tuned}or choose another head" for group in unused if group not in head.uses()
+            f"{instead[group]}or choose another head" for group in unused if group not in head.uses()
             or (isinstance(head, Fusion) and group == "adversarial" and not head.has_adversary())]
 
 

@@ -61,12 +61,14 @@ class Ease(Head):
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the form that will be chosen, for texts of `TEXT_SIZE`; the encoder's own apart."""
-        without = replace(self.settings.features, text=0, documents=0, tuned=False, stop_after=None)
+        without = replace(self.settings.features, text=0, documents=0, entities=0, tuned=False, stop_after=None)
         features = ItemFeatures(without, self.recipe, torch.device("cpu"))
         features.fit(data, Context(torch.device("cpu"), seed=0))
         sparse_RN = self._rows(data.interactions, features).sparse_RN
         num_dense = TEXT_SIZE * sum(weight > 0 for weight in (self.settings.features.text,
                                                               self.settings.features.documents))
+        if self.settings.features.entities > 0 and self.recipe.entities is not None:
+            num_dense += self.recipe.entities.embedding_size
         num_rows, num_items = sparse_RN.shape
         if self._primal(num_items, num_rows + num_dense):
             return Primal.memory(np.bincount(sparse_RN.indices, minlength=num_items), num_rows, num_dense)

@@ -17,6 +17,7 @@ from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.item_documents import document_vectors
+from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.item_tuning import tune
 from llmrec_cli.settings.head import Recipe
@@ -30,12 +31,13 @@ class ItemFeatures:
     text: centred vectors of a frozen encoder, dense; documents: the same of texts about the items, which items that
     come later do not have. words: TF-IDF of the text's words. attributes: as they are.
     knowledge: IDF of the neighbours in the knowledge graph; two_hops: that of what the neighbours are joined to
-    (`data.knowledge`); items that come later have neither. A new item's words and attributes count where the items in
+    (`data.knowledge`); entities: centred vectors of the graph's entities, dense; items that come later have none of
+    the three. A new item's words and attributes count where the items in
     training have them too. An item of which a kind says nothing has zeros there.
 
     Attributes
     ----------
-    dense_ND : float32 (N, D), text and documents side by side, (N, 0) without either
+    dense_ND : float32 (N, D), text, documents and entities side by side, (N, 0) without any
     sparse_NF : CSR float32 (N, F), words, attributes and knowledge side by side
     """
 
@@ -48,6 +50,7 @@ class ItemFeatures:
         self.peft: PeftSettings = recipe.peft if weights.tuned and recipe.peft is not None else Frozen()
         self.text: ItemTexts | None = None
         self.documents_ND: np.ndarray | None = None
+        self.entities_ND: np.ndarray | None = None
         self.words = Words()
         self.attribute_names: list[str] = []
         self.dense_ND: np.ndarray = np.zeros((0, 0), np.float32)
@@ -69,6 +72,9 @@ class ItemFeatures:
         if weights.documents > 0 and data.documents is not None:
             self.documents_ND = document_vectors(data.documents, len(items), self.recipe.encoder,
                                                  data.interactions.item_counts > 0, self.device, context)
+        if weights.entities > 0:
+            self.entities_ND = item_entities(self.recipe.entities, data, context,
+                                             f"features.entities={weights.entities}")
         if weights.words > 0:
             self.words.fit(items.texts)
         self.dense_ND = self._dense(len(items), self.text_vectors)
@@ -96,6 +102,8 @@ class ItemFeatures:
         vectors = None if self.text is None else self.text.add(list(items.texts)).detach().cpu().numpy()
         if self.documents_ND is not None:
             self.documents_ND = np.pad(self.documents_ND, ((0, len(items)), (0, 0)))
+        if self.entities_ND is not None:
+            self.entities_ND = np.pad(self.entities_ND, ((0, len(items)), (0, 0)))
         dense = self._dense(len(items), vectors)
         width = self.sparse_NF.shape[1]
         sparse = self._sparse(items, None)
@@ -125,6 +133,8 @@ class ItemFeatures:
             state |= {f"features.{name}": array for name, array in self.text.state().items()}
         if self.documents_ND is not None:
             state["features.documents"] = self.documents_ND
+        if self.entities_ND is not None:
+            state["features.entities"] = self.entities_ND
         return state | self.words.state()
 
     def load(self, state: dict[str, np.ndarray], items: Entities) -> None:
@@ -137,6 +147,8 @@ class ItemFeatures:
             self.text = ItemTexts.loaded(self.recipe.encoder, self.peft, own, self.device)
         if self.weights.documents > 0:
             self.documents_ND = state["features.documents"]
+        if self.weights.entities > 0:
+            self.entities_ND = state["features.entities"]
         self.dense_ND = self._dense(len(items), self.text_vectors)
         self.words.load(state)
 
@@ -147,6 +159,8 @@ class ItemFeatures:
             parts.append(self.weights.text * vectors_ND)
         if self.documents_ND is not None:
             parts.append(self.weights.documents * self.documents_ND[len(self.documents_ND) - num_items:])
+        if self.entities_ND is not None:
+            parts.append(self.weights.entities * self.entities_ND[len(self.entities_ND) - num_items:])
         dense_ND: np.ndarray = np.concatenate(parts, axis=1, dtype=np.float32)
         return dense_ND
 

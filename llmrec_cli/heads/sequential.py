@@ -15,6 +15,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
+from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.sequential_model import SequenceModel
 from llmrec_cli.heads.sequential_steps import SequenceSteps, padded, sequences
@@ -81,7 +82,10 @@ class Sequential(Head):
             self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
                                            context.memo, self.trained_N, context.cache, recipe.optim.precision)
         text_size = 0 if self.texts is None else self.texts.size
-        self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss).to(device)
+        entities_ND = None
+        if self.settings.entities:
+            entities_ND = torch.from_numpy(item_entities(recipe.entities, data, context, "head.entities=true"))
+        self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND).to(device)
         hard_UK = mine(recipe.loss.hard_negatives, data, context)
         steps = SequenceSteps(self.model, self.texts, recipe, data.interactions, hard_UK, device)
         self.stop_after = train_with_texts(self.model, self.texts, steps, recipe, self.stop_after, context, self.score)
@@ -141,7 +145,7 @@ class Sequential(Head):
         return replace(self.recipe, head=replace(self.settings, stop_after=self.stop_after))
 
     def add_items(self, items: Entities) -> None:
-        """Append items by their texts; they have no id."""
+        """Append items by their texts; they have no id and no entity."""
         self.num_items += len(items)
         if self.texts is not None:
             self.texts.add(list(items.texts))
@@ -158,7 +162,8 @@ class Sequential(Head):
         if self.answers_text:
             self.texts = ItemTexts.loaded(recipe.encoder, recipe.peft, state, context.device)
         text_size = 0 if self.texts is None else self.texts.size
-        self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss)
+        entities_ND = torch.from_numpy(state["model.entities.vectors_ND"]) if self.settings.entities else None
+        self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND)
         own = {name.removeprefix("model."): torch.from_numpy(value) for name, value in state.items()
                if name.startswith("model.")}
         try:

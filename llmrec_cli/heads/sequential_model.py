@@ -11,18 +11,21 @@ from torch import nn
 from torch.nn import functional
 
 from llmrec_cli.heads.causal_transformer import CausalTransformer
+from llmrec_cli.heads.entity_gate import EntityGate
 from llmrec_cli.settings.heads.sequential import Sequential as Settings
 from llmrec_cli.settings.loss import LossSettings, Softmax
 
 
 class SequenceModel(nn.Module):
-    """item = W text + id; user = transformer over a start and the items; logit = their similarity x scale.
+    """item = W text + entity + id; user = transformer over a start and the items; logit = their similarity x scale.
 
     The start stands before the first item of every history, so that an empty one is answered too: with what people
-    begin with. An item without an id (new, or hidden by id dropout) is its text.
+    begin with. The entity's part comes through `EntityGate`. An item without an id (new, or hidden by id dropout) is
+    the rest.
     """
 
-    def __init__(self, trained_N: np.ndarray, text_size: int, settings: Settings, loss: LossSettings) -> None:
+    def __init__(self, trained_N: np.ndarray, text_size: int, settings: Settings, loss: LossSettings,
+                 entities_ND: torch.Tensor | None = None) -> None:
         super().__init__()
         size = settings.embedding_size
         self.settings = settings
@@ -40,6 +43,7 @@ class SequenceModel(nn.Module):
             self.item_ids.weight.normal_(std=1 / math.sqrt(size)).mul_(torch.from_numpy(trained_N)[:, None])
             if self.text is not None:
                 self.text.weight.normal_(std=1 / math.sqrt(size))
+        self.entities = None if entities_ND is None else EntityGate(entities_ND, size)
 
     def items(self, text_MT: torch.Tensor | None, rows_R: torch.Tensor,
               has_id_R: torch.Tensor | None = None) -> torch.Tensor:
@@ -51,7 +55,8 @@ class SequenceModel(nn.Module):
         vectors_RE = self.item_ids(rows_R.clamp_max(num_ids - 1)) * (self.settings.id_scale * is_trained_R)[:, None]
         if self.text is not None:
             assert text_MT is not None
-            vectors_RE = vectors_RE + self.of_text(text_MT.index_select(0, rows_R))
+            said_RE = self.of_text(text_MT.index_select(0, rows_R))
+            vectors_RE = vectors_RE + (said_RE if self.entities is None else self.entities(said_RE, rows_R))
         return vectors_RE
 
     def of_text(self, text_RT: torch.Tensor) -> torch.Tensor:

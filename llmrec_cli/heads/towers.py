@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from llmrec_cli.heads.entity_gate import EntityGate
 from llmrec_cli.settings.head import TwoTower as Settings
 from llmrec_cli.settings.loss import LossSettings, Mse, Softmax
 
@@ -23,14 +24,14 @@ STEEPEST = 4.0
 class Towers(nn.Module):
     """item = W_t text + id; user = W_h (history's items) + id + W_p profile; logit = similarity x scale + item's bias.
 
-    With `layers` the user is what a perceptron makes of that sum.
+    With `layers` the user is what a perceptron makes of that sum, with entities the text is joined by `EntityGate`.
 
     An item without an id (new, or hidden by id dropout) is its text and has no bias; so is a user without one their
     history.
     """
 
     def __init__(self, num_users: int, num_items: int, text_size: int, settings: Settings, loss: LossSettings,
-                 profile_size: int = 0) -> None:
+                 profile_size: int = 0, entities_ND: torch.Tensor | None = None) -> None:
         super().__init__()
         size = settings.embedding_size
         self.settings = settings
@@ -57,10 +58,13 @@ class Towers(nn.Module):
         nn.init.zeros_(self.history.bias)
         if self.profile is not None:
             nn.init.zeros_(self.profile.weight)
+        self.entities = None if entities_ND is None else EntityGate(entities_ND, size)
 
     def items(self, text_NT: torch.Tensor, has_id_N: torch.Tensor | None = None) -> torch.Tensor:
         """Return item vectors (N, E); `has_id_N` (0 or 1) hides ids; items beyond those in training have none."""
         vectors_NE = self.text(text_NT)
+        if self.entities is not None:
+            vectors_NE = self.entities(vectors_NE)
         ids_NE = self.settings.id_scale * self.item_ids.weight
         if has_id_N is not None:
             ids_NE = ids_NE * has_id_N[:, None]

@@ -15,6 +15,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError, DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
+from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.text_training import train_with_texts
 from llmrec_cli.heads.towers import Towers, ages, history_sums, history_vectors, weight_sums
@@ -77,7 +78,7 @@ class TwoTower(Head):
             self.profiles = self._profiles(data.users.texts, context)
         profile_size = 0 if self.profiles is None else self.profiles.size
         self.towers = Towers(len(data.users), len(data.items), self.texts.size, self.settings, recipe.loss,
-                             profile_size).to(device)
+                             profile_size, self._entities(data, context)).to(device)
         steps = TowerSteps(self.towers, self.texts, recipe, data.interactions,
                            None if self.profiles is None else self.profiles.table,
                            mine(recipe.loss.hard_negatives, data, context), device)
@@ -91,6 +92,11 @@ class TwoTower(Head):
         # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
         return ItemTexts.encoded(self.recipe.encoder, Frozen(), texts, context.device, context.seed, {},
                                  cache=context.cache)
+
+    def _entities(self, data: TrainingData, context: Context) -> torch.Tensor | None:
+        if not self.settings.entities:
+            return None
+        return torch.from_numpy(item_entities(self.recipe.entities, data, context, "head.entities=true"))
 
     @torch.no_grad()
     def score_users(self, queries: Queries) -> torch.Tensor:
@@ -135,7 +141,7 @@ class TwoTower(Head):
         return replace(self.recipe, head=replace(self.settings, stop_after=self.stop_after))
 
     def add_items(self, items: Entities) -> None:
-        """Append items by their texts; they have no id and no bias."""
+        """Append items by their texts; they have no entity, no id and no bias."""
         _, texts = self._fitted()
         texts.add(list(items.texts))
 
@@ -155,7 +161,9 @@ class TwoTower(Head):
                         if name.startswith("profiles.")}
             self.profiles = ItemTexts.loaded(recipe.encoder, Frozen(), profiles, context.device)
         profile_size = 0 if self.profiles is None else self.profiles.size
-        self.towers = Towers(len(users), len(items), self.texts.size, self.settings, recipe.loss, profile_size)
+        entities_ND = torch.from_numpy(state["towers.entities.vectors_ND"]) if self.settings.entities else None
+        self.towers = Towers(len(users), len(items), self.texts.size, self.settings, recipe.loss, profile_size,
+                             entities_ND)
         own = {name.removeprefix("towers."): torch.from_numpy(value) for name, value in state.items()
                if name.startswith("towers.")}
         try:

@@ -6,6 +6,7 @@ from llmrec_cli.settings.adversarial import ADVERSARIES
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.encoder import ENCODERS
 from llmrec_cli.settings.engine import ENGINES
+from llmrec_cli.settings.entities import ENTITIES
 from llmrec_cli.settings.head import HEADS
 from llmrec_cli.settings.loss import LOSSES
 from llmrec_cli.settings.objective import OBJECTIVES
@@ -18,4 +19,4 @@ from llmrec_cli.settings.tracker import TRACKERS
 GROUPS: Mapping[str, Mapping[str, type[Settings]]] = {
     "dataset": DATASETS, "split": SPLITS, "engine": ENGINES, "encoder": ENCODERS, "objective": OBJECTIVES,
     "head": HEADS, "peft": PEFTS, "adversarial": ADVERSARIES, "loss": LOSSES, "optim": OPTIMS,
-    "tracker": TRACKERS}
+    "entities": ENTITIES, "tracker": TRACKERS}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from llmrec_cli.settings.base import Settings
 
-KINDS = ("text", "words", "attributes", "knowledge", "two_hops", "documents")
+KINDS = ("text", "words", "attributes", "knowledge", "two_hops", "documents", "entities")
 """What may be known of items; each has a weight."""
 
 
@@ -28,6 +28,9 @@ class FeatureWeights(Settings):
     documents: float = 0.0
     """Weight of the centred, normalised vectors of documents about an item (dataset.documents), at least 0; each is
     read in pieces of encoder.max_length tokens by the frozen encoder, and the mean of an item's pieces counts."""
+    entities: float = 0.0
+    """Weight of the centred, normalised vectors of an item's entities, learned from the whole graph as the group
+    `entities` says, at least 0; about 5 is usual for EASE."""
     tuned: bool = False
     """Train the text vectors first, as `peft` says, on which items are chosen together; needs loss=distillation."""
     stop_after: int | None = None
@@ -54,6 +57,7 @@ class FeatureWeights(Settings):
 
     def uses(self) -> set[str]:
         """Return the config groups that these features depend on."""
+        used = {"entities"} if self.entities > 0 else set()
         if self.tuned and self.text > 0:
-            return {"encoder", "peft", "adversarial", "loss", "optim"}
-        return {"encoder"} if self.text > 0 or self.documents > 0 else set()
+            return used | {"encoder", "peft", "adversarial", "loss", "optim"}
+        return used | ({"encoder"} if self.text > 0 or self.documents > 0 else set())

@@ -30,6 +30,9 @@ class Sequential(HeadSettings):
     """Weight of the text beside the ids, at least 0; 0 leaves ids alone and needs no encoder."""
     id_scale: float = 1.0
     """Weight of the id embeddings beside the text, at least 0; 0 leaves text alone."""
+    entities: bool = False
+    """Whether the text is joined, through a gate, by the vector of the item's entity in the knowledge graph, learned as
+    the group `entities` says; needs text_scale above 0."""
     encoded_items: int | None = 128
     """Most texts that go through the trained layers of the encoder in a step, at least 1; the other items keep the
     vectors of when they were last encoded. null encodes every item of the step."""
@@ -46,6 +49,8 @@ class Sequential(HeadSettings):
                    f"{self.num_attention_heads}")
         if self.text_scale == 0 and self.id_scale == 0:
             yield "text_scale=0, id_scale=0: one of them must be above 0, or all items are alike"
+        if self.text_scale == 0 and self.entities:
+            yield "entities=true: joins the text, so it has no effect with text_scale=0; leave it out"
         if self.text_scale == 0 and self.id_dropout != 0:
             yield (f"id_dropout={self.id_dropout}: with text_scale=0 an item without its id is nothing; "
                    f"set id_dropout=0")
@@ -61,4 +66,5 @@ class Sequential(HeadSettings):
             **({"popularity_correction": of_sampling, "hard_negatives": of_sampling} if whole else {})})
 
     def uses(self) -> set[str]:
-        return {"loss", "optim"} | ({"encoder", "peft", "adversarial"} if self.text_scale else set())
+        of_text = {"encoder", "peft", "adversarial"} | ({"entities"} if self.entities else set())
+        return {"loss", "optim"} | (of_text if self.text_scale else set())

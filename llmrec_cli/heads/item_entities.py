@@ -1,0 +1,110 @@
+"""What a knowledge graph's vectors say of items: the mean of an item's entities, centred, of length 1.
+
+Vectors of a graph are kept across runs, so that neither a fusion's members nor a nightly run learn them again:
+
+    <cache>/entities/<SHA-256 of graph, settings and seed>.<SHA-256 of the content>.safetensors
+
+A file appears whole or not at all; one that is damaged is removed and its vectors are learned again, with a line that
+says so. The limit on the cache's size is that of `encoders.vector_cache`, which removes what was used longest ago.
+
+Shapes: N items, E entities, D numbers of a vector.
+"""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.triples import Triples
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.base import Context
+from llmrec_cli.run_dir import write_bytes
+from llmrec_cli.settings.base import to_plain
+from llmrec_cli.settings.entities import EntitySettings
+from llmrec_cli.training.entity_vectors import learn_entity_vectors
+from llmrec_cli.training.link_prediction import Ids
+
+FORMAT = 1
+
+
+def item_entities(settings: EntitySettings | None, data: TrainingData, context: Context, asked_by: str) -> np.ndarray:
+    """Return vectors of the items' entities, float32 (N, D), of length 1; zeros for items without any.
+
+    Centred by the items in training. `asked_by` is the setting that wants them, which errors name.
+    """
+    if settings is None:
+        raise ConfigError(f"{asked_by}: needs vectors of entities; choose entities=transe")
+    triples = None if data.knowledge is None else data.knowledge.triples
+    if triples is None:
+        raise DataError(f"{asked_by}: the prepared data has no knowledge graph; prepare with dataset.knowledge=<file> "
+                        f"and dataset.links=<file>, or leave it out")
+    if not len(triples) or not triples.links.nnz:
+        raise DataError(f"{asked_by}: the knowledge graph has {len(triples)} triples, and {triples.links.nnz} links of "
+                        f"items to entities in it; prepare with dataset.knowledge=<file> and dataset.links=<file> that "
+                        f"name the same entities, or leave it out")
+    vectors_ED = entity_vectors(settings, triples, context)
+    named_E = vectors_ED.any(axis=1).astype(np.float32)
+    links = sp.csr_array(triples.links * named_E[None])
+    counts_N = np.asarray(links.sum(axis=1)).ravel()
+    linked_N = counts_N > 0
+    sum_ND: Any = links @ vectors_ED
+    mean_ND = sum_ND / counts_N.clip(1)[:, None]
+    trained_N = linked_N & (data.interactions.item_counts > 0)
+    mean_D = mean_ND[trained_N if trained_N.any() else linked_N].mean(axis=0)
+    centred_ND: np.ndarray = (mean_ND - mean_D) * linked_N[:, None]
+    length_N = np.linalg.norm(centred_ND, axis=1)
+    return (centred_ND / np.maximum(length_N, 1e-9)[:, None]).astype(np.float32)
+
+
+def entity_vectors(settings: EntitySettings, triples: Triples, context: Context) -> np.ndarray:
+    """Return vectors of a graph's entities, float32 (E, D), learned where neither this run nor the cache has them."""
+    key = _key(settings, triples, context.seed)
+    if key not in context.memo:
+        found = None if context.cache is None else _read(context.cache / "entities", key)
+        if found is None:
+            found = learn_entity_vectors(Ids(triples.head, triples.relation, triples.tail), len(triples.entities),
+                                         len(triples.relations), settings, context.seed, context.device, context.log)
+            if context.cache is not None:
+                content = save({"vectors": found})
+                name = f"{key}.{hashlib.sha256(content).hexdigest()}.safetensors"
+                write_bytes(context.cache / "entities" / name, content)
+        else:
+            context.log("entity_vectors", model=settings.kind, entities=len(found), read=True)
+        context.memo[key] = found
+    return context.memo[key]
+
+
+def _key(settings: EntitySettings, triples: Triples, seed: int) -> str:
+    """Return a hash of all that decides on the vectors: names of entities do not, their places do."""
+    facts = (FORMAT, sorted(to_plain(settings).items()), seed, len(triples.entities), len(triples.relations))
+    key = hashlib.sha256(str(facts).encode())
+    for column in (triples.head, triples.relation, triples.tail):
+        key.update(np.ascontiguousarray(column, np.int64).data)
+    return key.hexdigest()
+
+
+def _read(folder: Path, key: str) -> np.ndarray | None:
+    """Return the vectors of a key, None where there are none that are whole."""
+    for file in sorted(folder.glob(f"{key}.*.safetensors")):
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            continue  # Another run has made room in the cache.
+        try:
+            tensors = load(content) if hashlib.sha256(content).hexdigest() == file.name.split(".")[1] else {}
+        except SafetensorError:
+            tensors = {}
+        if "vectors" in tensors:
+            os.utime(file)
+            vectors_ED: np.ndarray = tensors["vectors"]
+            return vectors_ED
+        print(f"warning: {file}: damaged, so it is removed and its vectors are learned again", file=sys.stderr)
+        file.unlink(missing_ok=True)
+    return None

@@ -1,0 +1,89 @@
+"""How vectors of the entities of a knowledge graph are learned from its triples."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llmrec_cli.settings.base import Settings
+
+
+@dataclass
+class EntitySettings(Settings):
+    """What all models have. They are trained alike, with self-adversarial negatives (Sun et al. 2019, eq. 5 and 6)."""
+
+    kind: str = ""
+    """The option's name; choose with entities=<name>."""
+    embedding_size: int = 64
+    """Numbers in an entity's vector, at least 2; even for rotate and complex, whose vectors are complex numbers."""
+    epochs: int = 10
+    """Times that all triples are gone through, at least 1. What comes of it for items is chosen by no validation."""
+    batch_size: int = 1024
+    """Triples of a step, at least 1; they share their negatives."""
+    learning_rate: float = 0.1
+    """Step size of Adagrad, above 0."""
+    num_negatives: int = 64
+    """Entities that stand in for each end of a step's triples, at least 1: half of them drawn from the same end of the
+    step's triples, half from all entities."""
+    adversarial_temperature: float = 1.0
+    """How much more the likelier negatives weigh, at least 0; 0 weighs all alike."""
+    held_out: float = 0.01
+    """Share of the joined pairs of entities that training does not see, at least 0, at most 0.5: how well the vectors
+    tell them is logged. 0 holds nothing out and logs nothing."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("embedding_size", least=2)
+        yield from self.check("epochs", "batch_size", "num_negatives", least=1)
+        yield from self.check("learning_rate", above=0)
+        yield from self.check("adversarial_temperature", least=0)
+        yield from self.check("held_out", least=0, most=0.5)
+
+
+@dataclass
+class Distances(EntitySettings):
+    """What the models have whose score is a distance."""
+
+    margin: float = 2.0
+    """Distance that a triple of the graph is to be below and another above, above 0."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("margin", above=0)
+
+
+@dataclass
+class TransE(Distances):
+    """A relation moves its head to its tail (Bordes et al. 2013)."""
+
+    kind: str = "transe"
+
+
+@dataclass
+class RotatE(Distances):
+    """A relation turns each complex number of its head (Sun et al. 2019)."""
+
+    kind: str = "rotate"
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from _even(self.embedding_size)
+
+
+@dataclass
+class ComplEx(EntitySettings):
+    """A relation weighs the products of complex numbers (Trouillon et al. 2016)."""
+
+    kind: str = "complex"
+    l2: float = 0.0
+    """Penalty on the squares of a triple's three vectors, at least 0."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from _even(self.embedding_size)
+        yield from self.check("l2", least=0)
+
+
+def _even(embedding_size: int) -> Iterator[str]:
+    if embedding_size % 2:
+        yield f"embedding_size={embedding_size}: must be even, since a complex number has two parts"
+
+
+ENTITIES: dict[str, type[EntitySettings]] = {"transe": TransE, "rotate": RotatE, "complex": ComplEx}

@@ -1,0 +1,163 @@
+"""Vectors of entities: a step by hand, what is drawn, and that the models learn the patterns they are made for."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.errors import DivergedError
+from llmrec_cli.settings.entities import ENTITIES, ComplEx, RotatE, TransE
+from llmrec_cli.training.entity_vectors import EntityModel, batches, learn_entity_vectors, self_adversarial_loss
+from llmrec_cli.training.link_prediction import Ids
+
+CPU = torch.device("cpu")
+
+
+def ids(*triples) -> Ids:
+    return Ids(*np.array(triples, np.int64).T)
+
+
+def learned(triples, num_entities, num_relations, settings, seed=1):
+    events = []
+    vectors = learn_entity_vectors(triples, num_entities, num_relations, settings, seed, CPU,
+                                   lambda event, **values: events.append((event, values)))
+    return vectors, events[0][1]
+
+
+def test_the_loss_is_that_of_the_triple_and_of_its_negatives_by_how_likely_they_are():
+    score, negatives = torch.tensor([-1.0]), torch.tensor([[-1.0, -1.0 - math.log(3)]])
+    own = torch.zeros(1, 2, dtype=torch.bool)
+    # Their weights are 3/4 and 1/4. With a margin of 1 the first two terms are log(1 + exp(0)).
+    by_hand = math.log(2) + 0.75 * math.log(2) + 0.25 * math.log(1 + 1 / 3)
+    assert self_adversarial_loss(score, negatives, own, TransE(margin=1.0)).item() == pytest.approx(by_hand)
+    alike = math.log(2) + 0.5 * math.log(2) + 0.5 * math.log(1 + 1 / 3)
+    settings = TransE(margin=1.0, adversarial_temperature=0.0)
+    assert self_adversarial_loss(score, negatives, own, settings).item() == pytest.approx(alike)
+
+
+def test_a_negative_that_is_the_triples_own_end_weighs_nothing():
+    score, negatives = torch.tensor([-1.0, -1.0]), torch.tensor([[-1.0, -5.0], [-1.0, -1.0]])
+    own = torch.tensor([[False, True], [True, True]])
+    # The first has one negative left, the second none.
+    by_hand = 2 * math.log(2) + math.log(2)
+    assert self_adversarial_loss(score, negatives, own, TransE(margin=1.0)).item() == pytest.approx(by_hand)
+
+
+def test_negatives_stand_in_for_tails_and_for_heads_half_from_the_same_end_of_the_batch():
+    triples = ids(*((n, 0, 100 + n) for n in range(40)))
+    settings = TransE(batch_size=16, num_negatives=10)
+    found = list(batches(triples, 10_000, settings, np.random.default_rng(2)))
+    assert [len(batch.head) for batch, _ in found] == [16, 16, 8]
+    assert sorted(np.concatenate([batch.head for batch, _ in found])) == list(range(40))
+    for batch, (for_tails, for_heads) in found:
+        assert set(for_tails[:5]) <= set(batch.tail)
+        assert set(for_heads[:5]) <= set(batch.head)
+        assert len({*for_tails[5:], *for_heads[5:]} - {*batch.tail, *batch.head}) >= 8
+
+
+def test_a_step_moves_the_rows_it_names_alone():
+    model = EntityModel(10, 3, TransE(embedding_size=4), 1, CPU)
+    before, relations = model.entities.clone(), model.relations.clone()
+    model.step(ids((0, 1, 2)), np.array([[3], [4]]))
+    moved = (model.entities != before).any(dim=1)
+    assert moved.tolist() == [True, False, True, True, True, *[False] * 5]
+    assert (model.relations != relations).any(dim=1).tolist() == [False, True, False]
+    assert (model.entity_squares > 0).tolist() == moved.tolist()
+
+
+def test_a_first_step_of_adagrad_is_the_learning_rate_along_the_gradient():
+    """Gradient over its own root mean square, times the rate; the loss and slope of a TransE triple by hand."""
+    settings = TransE(embedding_size=2, learning_rate=0.5, margin=1.0)
+    model = EntityModel(4, 1, settings, 1, CPU)
+    model.entities[:] = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 100.0], [100.0, 0.0]])
+    model.relations[:] = 0
+    loss = model.step(ids((0, 0, 1)), np.array([[2], [3]]))
+    # The triple is 5 apart and counts twice, once from each end; the negatives are too far to count.
+    assert loss == pytest.approx(2 * math.log(1 + math.exp(5 - 1)), rel=1e-4)
+    # The gradient of the head points along -(3, 4) / 5, of root mean square 1 / sqrt 2: it moves towards the tail.
+    step = 0.5 * math.sqrt(2)
+    np.testing.assert_allclose(model.entities[0].numpy(), [step * 0.6, step * 0.8], rtol=1e-4)
+
+
+def ring(size, step=1):
+    return [(n, (n + step) % size) for n in range(size)]
+
+
+def test_rotate_learns_inverse_and_composed_relations():
+    """On a ring of 24: next, previous (its inverse) and two on (next, twice), of which a part is never seen."""
+    size, settings = 24, RotatE(embedding_size=32, epochs=100, batch_size=32, num_negatives=24, held_out=0)
+    every = [(n, 0, t) for n, t in ring(size)] + [(t, 1, n) for n, t in ring(size)] \
+        + [(n, 2, t) for n, t in ring(size, 2)]
+    seen = [triple for place, triple in enumerate(every) if triple[1] == 0 or place % 3]
+    model = EntityModel(size, 3, settings, 1, CPU)
+    generator = np.random.default_rng(1)
+    for _ in range(settings.epochs):
+        for batch, negatives in batches(ids(*seen), size, settings, generator):
+            model.step(batch, negatives)
+    angles = model.relations.numpy()
+    off_inverse = np.angle(np.exp(1j * (angles[0] + angles[1])))
+    off_composed = np.angle(np.exp(1j * (2 * angles[0] - angles[2])))
+    # A number that is 0 of all entities may turn by anything, so the mean would say nothing.
+    assert np.median(np.abs(off_inverse)) < 0.05
+    assert np.median(np.abs(off_composed)) < 0.05
+    for h, r, t in set(every) - set(seen):
+        assert model.answers(np.array([h]), np.array([r]), backward=False).argmax().item() == t
+
+
+def test_complex_learns_a_symmetric_relation_from_one_side_and_keeps_another_one_way():
+    """Pairs of friends are seen from one side mostly; parents are never seen from the other."""
+    pairs = [(2 * n, 2 * n + 1) for n in range(20)]
+    friends = [(a, 0, b) for a, b in pairs] + [(b, 0, a) for a, b in pairs[:14]]
+    parents = [(a, 1, b) for a, b in ring(40, 7)]
+    settings = ComplEx(embedding_size=32, epochs=100, batch_size=32, num_negatives=40, held_out=0)
+    model = EntityModel(40, 2, settings, 1, CPU)
+    generator = np.random.default_rng(1)
+    for _ in range(settings.epochs):
+        for batch, negatives in batches(ids(*friends, *parents), 40, settings, generator):
+            model.step(batch, negatives)
+    for a, b in pairs[14:]:
+        assert model.answers(np.array([b]), np.array([0]), backward=False).argmax().item() == a
+    back = [model.answers(np.array([b]), np.array([1]), backward=False)[0, a].item() for a, _, b in parents]
+    assert max(back) < 0
+
+
+def communities():
+    """Twelve makers of ten things each, all in one of three towns."""
+    made = [(12 + n, 0, n % 12) for n in range(120)]
+    return ids(*made, *((maker, 1, 132 + maker % 3) for maker in range(12)))
+
+
+@pytest.mark.parametrize("kind", ENTITIES)
+def test_vectors_tell_held_out_triples_better_than_before(kind):
+    rng = np.random.default_rng(3)
+    # Things of a maker are joined to each other, so that a link that is held out can be told.
+    joined = [(12 + a, 2, 12 + a + 12 * int(rng.integers(1, 4))) for a in range(84)]
+    triples = Ids(*(np.concatenate(parts) for parts in zip(communities(), ids(*joined), strict=True)))
+    settings = ENTITIES[kind](embedding_size=16, epochs=40, batch_size=64, held_out=0.1)
+    vectors, told = learned(triples, 135, 3, settings)
+    assert vectors.shape == (135, 16)
+    assert vectors.dtype == np.float32
+    assert told["held_out"] > 3
+    assert told["after"]["mrr"] > 2 * told["before"]["mrr"]
+    assert told["losses"][-1] < told["losses"][0]
+
+
+@pytest.mark.parametrize("kind", ENTITIES)
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(kind):
+    settings = ENTITIES[kind](embedding_size=8, epochs=2)
+    first, second, other = (learned(communities(), 135, 2, settings, seed)[0] for seed in (1, 1, 2))
+    assert first.tobytes() == second.tobytes()
+    assert not np.allclose(first, other)
+
+
+def test_an_entity_that_no_triple_names_has_zeros():
+    vectors, told = learned(ids((0, 0, 1), (1, 0, 2)), 5, 1, TransE(embedding_size=4, epochs=1, held_out=0))
+    assert vectors.any(axis=1).tolist() == [True, True, True, False, False]
+    assert (told["before"], told["after"], told["held_out"]) == ({}, {}, 0)
+
+
+def test_a_loss_that_is_no_number_is_told_with_what_to_lower():
+    settings = ComplEx(embedding_size=4, epochs=3, learning_rate=1e30)
+    with pytest.raises(DivergedError, match=r"entities=complex: the loss is .* lower entities.learning_rate=1e\+30"):
+        learned(communities(), 135, 2, settings)

@@ -1,0 +1,65 @@
+"""Filtered ranks, against a line that ranks one question at a time, and what is held out."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.training.link_prediction import Ids, filtered_ranks, held_out, link_prediction
+
+
+def ids(*triples) -> Ids:
+    return Ids(*np.array(triples, np.int64).T)
+
+
+def test_what_the_graph_answers_too_is_no_mistake():
+    scores = torch.tensor([[0.9, 0.8, 0.5, 0.1]])
+    nothing = np.zeros(0, np.int64)
+    assert filtered_ranks(scores, np.array([2]), (nothing, nothing)).tolist() == [3]
+    assert filtered_ranks(scores, np.array([2]), (np.array([0, 0]), np.array([0, 2]))).tolist() == [2]
+
+
+def test_equal_scores_count_half_so_a_model_of_equal_vectors_is_no_oracle():
+    nothing = np.zeros(0, np.int64)
+    assert filtered_ranks(torch.zeros(1, 5), np.array([1]), (nothing, nothing)).tolist() == [3]
+
+
+def test_ranks_of_a_random_model_are_those_of_a_line_that_asks_one_question_at_a_time():
+    rng = np.random.default_rng(5)
+    num_entities, num_relations = 12, 3
+    triples = ids(*{tuple(int(x) for x in row) for row in
+                    zip(rng.integers(12, size=60), rng.integers(3, size=60), rng.integers(12, size=60), strict=True)})
+    asked = triples.rows(np.arange(0, len(triples.head), 4))
+    table = {back: rng.integers(6, size=(num_entities, num_relations, num_entities)) / 2 for back in (False, True)}
+
+    found = link_prediction(asked, triples, num_entities,
+                            lambda source, relation, back: torch.from_numpy(table[back][source, relation]))
+
+    every = set(zip(*(column.tolist() for column in triples), strict=True))
+    ranks = []
+    for h, r, t in zip(*(column.tolist() for column in asked), strict=True):
+        for back, source, own in ((False, h, t), (True, t, h)):
+            scores = table[back][source, r]
+            others = [e for e in range(num_entities) if e != own and
+                      ((e, r, t) if back else (h, r, e)) not in every]
+            ranks.append(1 + sum(scores[e] > scores[own] for e in others)
+                         + sum(scores[e] == scores[own] for e in others) / 2)
+    assert found["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+    assert found["hits@10"] == pytest.approx(np.mean([rank <= 10 for rank in ranks]))
+
+
+def test_a_pair_is_held_out_with_all_that_joins_it_so_no_twin_tells():
+    twins = [(a, 0, b) for a in range(20) for b in range(20, 30)]
+    triples = ids(*twins, *((b, 1, a) for a, _, b in twins))
+    is_held = held_out(triples, 30, 0.1, np.random.default_rng(1))
+    first, second = is_held[:len(twins)], is_held[len(twins):]
+    assert first.sum() == 20
+    assert (first == second).all()
+
+
+def test_an_entity_of_which_nothing_else_is_said_is_never_held_out():
+    # A star: each leaf is named once. A ring of three: each is named twice.
+    triples = ids(*((0, 0, leaf) for leaf in range(1, 40)), (40, 0, 41), (41, 0, 42), (42, 0, 40))
+    for seed in range(20):
+        is_held = held_out(triples, 43, 0.5, np.random.default_rng(seed))
+        kept = triples.rows(~is_held)
+        assert set(range(43)) == {*kept.head.tolist(), *kept.tail.tolist()}

@@ -1,0 +1,62 @@
+"""What TransE, RotatE and ComplEx say of a triple, by hand, and that every way of asking agrees."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.settings.entities import ENTITIES, ComplEx, RotatE, TransE
+from llmrec_cli.training.triple_scores import compared, led_to, paired, relation_size, start
+
+
+def rows(*vectors):
+    return torch.tensor(vectors, dtype=torch.float64)
+
+
+def score(head, relation, tail, settings):
+    return paired(led_to(rows(head), rows(relation), False, settings), rows(tail), settings).item()
+
+
+def test_transe_is_minus_the_distance_between_head_plus_relation_and_tail():
+    # (1, 2) + (2, 0) = (3, 2), which is (0, 4) away from (3, 6).
+    assert score([1, 2], [2, 0], [3, 6], TransE()) == pytest.approx(-4)
+
+
+def test_rotate_turns_each_number_of_the_head_and_takes_the_distance():
+    # (1 + 0i) turned by a quarter is i; (0 + 2i) by a half -2i. As real parts, then imaginary: (0, 0, 1, -2).
+    head, angles = [1, 0, 0, 2], [math.pi / 2, math.pi]
+    assert score(head, angles, [0, 0, 1, -2], RotatE()) == pytest.approx(0, abs=1e-4)
+    assert score(head, angles, [3, 0, 1, 2], RotatE()) == pytest.approx(-5)
+
+
+def test_complex_is_the_real_part_of_the_product_with_the_conjugate_of_the_tail():
+    head, relation, tail = [1 + 2j, 3 - 1j], [2 - 1j, 1j], [1 + 1j, 2 - 3j]
+    by_hand = sum(h * r * t.conjugate() for h, r, t in zip(head, relation, tail, strict=True)).real
+    # (1+2i)(2-i)(1-i) = (4+3i)(1-i) = 7-i; (3-i)i(2+3i) = (1+3i)(2+3i) = -7+9i.
+    assert by_hand == 0
+    flat = [[*(z.real for z in part), *(z.imag for z in part)] for part in (head, relation, tail)]
+    assert score(*flat, ComplEx()) == pytest.approx(0, abs=1e-9)
+    assert score(flat[0], flat[1], [1, 0, 0, 0], ComplEx()) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("kind", ENTITIES)
+def test_a_triple_scores_the_same_from_its_head_from_its_tail_and_among_others(kind):
+    settings = ENTITIES[kind](embedding_size=6)
+    entities, relations = (t.double() for t in start(5, 2, settings, torch.Generator().manual_seed(3)))
+    assert relations.shape == (2, relation_size(settings))
+    head, relation, tail = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), torch.tensor([3, 4, 0])
+    forward = led_to(entities[head], relations[relation], False, settings)
+    backward = led_to(entities[tail], relations[relation], True, settings)
+    expected = paired(forward, entities[tail], settings)
+    torch.testing.assert_close(paired(backward, entities[head], settings), expected, atol=1e-6, rtol=1e-6)
+    for led, end in ((forward, tail), (backward, head)):
+        among = compared(led, entities, settings)
+        torch.testing.assert_close(among[torch.arange(3), end], expected, atol=1e-6, rtol=1e-6)
+
+
+def test_a_distance_of_nothing_has_a_gradient_that_is_a_number():
+    same = torch.ones(1, 4, requires_grad=True)
+    (paired(same, same.detach().clone(), TransE()).sum() + compared(same, same, TransE()).sum()).backward()
+    assert same.grad is not None
+    assert np.isfinite(same.grad.numpy()).all()
