@@ -84,7 +84,8 @@ class Earlier:
         return replace(sources, items=described["item"] + sources.items, users=described["user"] + sources.users,
                        groups=described["group"] + sources.groups,
                        members=before("groups") + sources.members, triples=before("triples") + sources.triples,
-                       links=before("links") + sources.links)
+                       links=before("links") + sources.links, entities=before("entities") + sources.entities,
+                       documents=before("documents") + sources.documents)
 
     def _described(self, kind: str, scratch: Path) -> list[Source]:
         """Return a file of the columns that files of items, users or groups had, under the names that they had."""

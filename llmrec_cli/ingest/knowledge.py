@@ -20,6 +20,9 @@ from llmrec_cli.ingest.writing import typed, write_table
 from llmrec_cli.settings.dataset import DatasetSettings
 
 TRIPLES = pa.schema([("head", pa.string()), ("relation", pa.string()), ("tail", pa.string())])
+ENTITIES = pa.schema([("entity_id", pa.string()), ("title", pa.string())])
+_TITLES = ("title", "name", "label")
+"""Columns of dataset.knowledge.entities that say what an entity is called; the first there is."""
 LINKS = pa.schema([("item", pa.int64()), ("item_id", pa.string()), ("entity_id", pa.string())])
 _SHOWN = 5
 _WORDS = 40
@@ -31,6 +34,9 @@ def read_knowledge(connection: BaseBackend, sources: Sources, scratch: Path, acc
     if not sources.triples:
         return None
     triples, files = _distinct(connection, sources.triples, scratch, "triples", tuple(TRIPLES.names), account)
+    loops = triples["head"] == triples["tail"]
+    account.counts["triples_of_itself"] = size(triples.filter(loops))
+    triples = triples.filter(~loops)
     staged, entities, links = [files], Described(), None
     if sources.entities:
         described = stage(sources.entities, scratch / "entities.staged", ("entity_id",), (), rest=True)
@@ -61,7 +67,7 @@ def _distinct(connection: BaseBackend, sources: list[Source], scratch: Path, kin
 
 def write_knowledge(folder: Path, graph: Graph, items: Described, catalogue: Table, settings: DatasetSettings,
                     account: Account) -> list[str]:
-    """Write triples.parquet and links.parquet and return the hashes of their content.
+    """Write triples.parquet, links.parquet and, with titles, entities.parquet; return the hashes of their content.
 
     `catalogue` has item and item_id. Notes, warnings and `graph.report` say what is linked and what contradicts it.
     Raises ConfigError for columns to link on that items or entities do not have.
@@ -72,6 +78,7 @@ def write_knowledge(folder: Path, graph: Graph, items: Described, catalogue: Tab
     content = [write_table(folder / "triples.parquet", TRIPLES, typed(TRIPLES, ordered)),
                write_table(folder / "links.parquet", LINKS,
                            typed(LINKS, links.order_by("item").select(*LINKS.names)))]
+    content += _write_entities(folder, graph)
     _count(graph, links, catalogue, account)
     sample = sampled(links)
     used = {items.aliases.get(column, column) for column in settings.knowledge.link_on}
@@ -86,6 +93,17 @@ def write_knowledge(folder: Path, graph: Graph, items: Described, catalogue: Tab
                      "differences": [{"column": d.of.column, "entities": d.of.name, "pairs": d.num_pairs,
                                       "different": d.num_different, "examples": d.examples} for d in different]}
     return content
+
+
+def _write_entities(folder: Path, graph: Graph) -> list[str]:
+    """Write what entities in triples are called, where a file says so, and return the hash of it."""
+    known = [name for name in _TITLES if name in graph.entities.names]
+    if graph.entities.rows is None or not known:
+        return []
+    title = f"c{graph.entities.names.index(known[0]) + 1}"
+    called = graph.entities.rows.semi_join(_ends(graph.triples), "entity_id").select("entity_id", title=title)
+    called = called.filter(called.title.fill_null("") != "").order_by("entity_id")
+    return [write_table(folder / "entities.parquet", ENTITIES, typed(ENTITIES, called))]
 
 
 def _links(graph: Graph, items: Described, catalogue: Table, settings: DatasetSettings, account: Account) -> Table:
@@ -176,6 +194,7 @@ def notes(counts: dict[str, int], examples: list[dict[str, Any]], alike: Associa
 
 _NOTES = (("triples_rejected", "rows of dataset.knowledge are bad; rejects.parquet lists them"),
           ("triples_repeated", "rows of dataset.knowledge repeat a triple; each counts once"),
+          ("triples_of_itself", "triples join an entity to itself, which says nothing; they are left out"),
           ("entities_rejected", "rows of dataset.knowledge.entities are bad; rejects.parquet lists them"),
           ("entities_repeated", "rows of dataset.knowledge.entities repeat an id; the one whose columns sort first is "
                                 "kept"),

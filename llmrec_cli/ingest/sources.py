@@ -74,13 +74,14 @@ class Sources:
     triples: list[Source] = field(default_factory=list)
     links: list[Source] = field(default_factory=list)
     entities: list[Source] = field(default_factory=list)
+    documents: list[Source] = field(default_factory=list)
     terms: str = ""
     """What its owner asks of whoever uses the data, to be shown when it was fetched now."""
 
     def all(self) -> list[Source]:
         """Return every file."""
         parts = (self.interactions, self.items, self.users, self.members, self.groups, self.group_interactions,
-                 self.triples, self.links, self.entities)
+                 self.triples, self.links, self.entities, self.documents)
         return [source for part in parts for source in part]
 
 
@@ -120,13 +121,15 @@ def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
                     for s in of("users", header=settings.user_header)],
                    of("groups"),
                    [replace(s, columns=for_groups, columns_key="dataset.group_columns") for s in of("group_info")],
-                   by_group, graph["triples"], graph["links"], graph["entities"])
+                   by_group, graph["triples"], graph["links"], graph["entities"],
+                   graph["documents"])
 
 
 def knowledge_sources(settings: DatasetSettings, folder: str = "") -> dict[str, list[Source]]:
-    """Return the files of triples, links and entities, {triples, links, entities}, that any data set may name."""
+    """Return the files that any data set may name, {triples, links, entities, documents}."""
     named = {"triples": (settings.knowledge.triples, "dataset.knowledge"), "links": (settings.links, "dataset.links"),
-             "entities": (settings.knowledge.entities, "dataset.knowledge.entities")}
+             "entities": (settings.knowledge.entities, "dataset.knowledge.entities"),
+             "documents": (settings.documents, "dataset.documents")}
     return {name: [Source(path) for path in find(files, key, folder)] for name, (files, key) in named.items()}
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from ibis.backends import BaseBackend
 
+from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import engine, materialised
 from llmrec_cli.ingest.entities import describe
@@ -147,6 +148,30 @@ def test_items_are_linked_by_their_titles(connection: BaseBackend, tmp_path: Pat
     written = Written(connection, tmp_path, links="", entities="entity_id,title\nm1,ALIEN\nm2,brazil!\n",
                       link_on=["title"])
     assert written.rows("links") == [(0, "a", "m1"), (1, "b", "m2")]
+
+
+def test_an_entity_joined_to_itself_is_left_out_and_counted(connection: BaseBackend, tmp_path: Path) -> None:
+    circle = "m1,next,m2\nm2,next,m3\nm3,next,m1\n"  # A cycle is sound.
+    written = Written(connection, tmp_path, triples=f"head,relation,tail\n{circle}m1,next,m1\nq,next,q\n")
+    assert written.rows("triples") == [("m1", "next", "m2"), ("m2", "next", "m3"), ("m3", "next", "m1")]
+    assert written.account.counts["triples_of_itself"] == 2
+    assert written.account.counts["entities"] == 3
+    assert "2 triples join an entity to itself, which says nothing; they are left out" in written.account.notes
+
+
+def test_names_of_entities_in_any_script_are_kept_where_a_triple_has_them(connection: BaseBackend,
+                                                                          tmp_path: Path) -> None:
+    entities = "entity_id,name\nm1,تایتانیک\ny,詹姆斯·卡梅隆 🎬\nx,\nunused,Nobody\n"
+    written = Written(connection, tmp_path, entities=entities)
+    assert written.rows("entities") == [("m1", "تایتانیک"), ("y", "詹姆斯·卡梅隆 🎬")]
+    without = Written(connection, tmp_path / "2", entities="entity_id,born\nm1,1912\n")
+    assert not (without.folder / "entities.parquet").exists()
+
+
+def test_a_relation_that_the_settings_name_must_be_there(connection: BaseBackend, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dataset.knowledge.relations: nothing says 'bye' of the entities \(did "
+                                          r"you mean 'by'\?\); .* the relations are by, part_of; name the one"):
+        Written(connection, tmp_path, relations={"title": "bye"})
 
 
 def test_without_triples_there_is_no_knowledge(connection: BaseBackend, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def cut(source: Source, separator: str | None, num_fields: int, skip: int = 0) -
 
 
 def with_knowledge(sources: Sources, settings: DatasetSettings) -> Sources:
-    """Return `sources` with the files of triples, links and entities that the settings name, if any."""
+    """Return `sources` with the files of triples, links, entities and documents that the settings name, if any."""
     found = knowledge_sources(settings)
-    return replace(sources, triples=found["triples"], links=found["links"], entities=found["entities"])
+    return replace(sources, triples=found["triples"], links=found["links"], entities=found["entities"],
+                   documents=found["documents"])
