@@ -53,6 +53,11 @@ class Fusion(Head):
         return any(member.answers_text for member in self.members.values())
 
     @property
+    def reads_profiles(self) -> bool:
+        """Whether one of the members does."""
+        return any(member.reads_profiles for member in self.members.values())
+
+    @property
     def item_texts(self) -> ItemTexts | None:
         """Those of the first member that has any."""
         return next((m.item_texts for m in self.members.values() if m.item_texts is not None), None)

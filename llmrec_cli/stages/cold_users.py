@@ -65,7 +65,7 @@ def cold_users_content(told: Told, groups: Mapping[str, Sequence[Entrant]], cfg:
             "comparisons": {name: {other: _main(measured[name].comparison(baseline))
                                    for other, baseline in measured.items() if other not in groups} for name in groups}}
     task = next(iter(next(iter(told.values())).values()))[0].task
-    return {"after": max(told), "num_users": len(task.queries), "told": by_number}
+    return {"after": cfg.cold_users.apart, "num_users": len(task.queries), "told": by_number}
 
 
 def _main(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,8 +99,8 @@ def task_of(known: Recommender, items: Entities, data: PreparedData, cfg: Evalua
     if cfg.audience == "groups":
         return held_out_groups(data, cfg.split, known.users, items, known.history, known.groups, cfg.exclude_seen)
     if cfg.cold_users.on:
-        most = max(cfg.cold_users.first)
-        return held_out_cold(data, cfg.split, known.users, items, most if told is None else told, most)
+        told = max(cfg.cold_users.first) if told is None else told
+        return held_out_cold(data, cfg.split, known.users, items, told, cfg.cold_users.apart)
     return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen)
 
 

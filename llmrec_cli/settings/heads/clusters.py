@@ -18,7 +18,7 @@ class Clusters(HeadSettings):
     implementation: ClassVar[str] = "llmrec_cli.heads.clusters.Clusters"
     kind: str = "clusters"
     num_clusters: int | None = None
-    """Clusters, at least 2; null to choose."""
+    """Clusters, at least 1; null to choose. One cluster is the popularity of what comes after `first_clicks`."""
     first_clicks: int | None = None
     """Interactions at the beginning of a history that only place a user, at least 0: the behaviour of a cluster is what
     its members did after them. Null to choose between 0 and 5."""
@@ -41,8 +41,7 @@ class Clusters(HeadSettings):
     """Ridge penalty of the logistic regression from a profile to the clusters, above 0."""
 
     def problems(self) -> Iterator[str]:
-        yield from self.check("num_clusters", least=2)
-        yield from self.check("vector_size", least=1)
+        yield from self.check("num_clusters", "vector_size", least=1)
         yield from self.check("first_clicks", "attributes", "text", "smoothing", least=0)
         yield from self.check("click_weight", "click_smoothing", "l2", above=0)
 

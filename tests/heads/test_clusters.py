@@ -1,0 +1,203 @@
+"""Clusters of users: what they do, who is in them, and who is served by them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.cluster_choice import TRIED
+from llmrec_cli.heads.cluster_fit import Behaviour, posterior
+from llmrec_cli.heads.user_profiles import Placement
+from llmrec_cli.settings.encoder import TfIdf
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.clusters import Clusters
+
+CPU = torch.device("cpu")
+WORDS = ("chess and maths", "horses and fields")
+NUM_USERS, NUM_ITEMS = 80, 20
+
+
+def entities(texts, attributes=None, names=()):
+    ids = np.array([f"e{n}" for n in range(len(texts))], object)
+    matrix = sp.csr_array((len(texts), 0), dtype=np.float32) if attributes is None else sp.csr_array(attributes)
+    return Entities(ids, ids, np.array(texts, object), matrix, list(names))
+
+
+def village(texts=True, item_texts=False):
+    """Users of two kinds, by turns: the one chooses items 0 to 9, the other 10 to 19; profiles say which they are."""
+    rng = np.random.default_rng(3)
+    kind = np.arange(NUM_USERS) % 2
+    chosen = [rng.permutation(10)[:8] + 10 * k for k in kind]
+    user = np.repeat(np.arange(NUM_USERS), 8)
+    interactions = Interactions(user, np.concatenate(chosen), np.ones(len(user), np.float32),
+                                np.tile(np.arange(8), NUM_USERS), NUM_USERS, NUM_ITEMS)
+    users = entities([WORDS[k] if texts else "" for k in kind], np.eye(2, dtype=np.float32)[kind], ["kind=0", "kind=1"])
+    items = entities([WORDS[n // 10] if item_texts else "" for n in range(NUM_ITEMS)])
+    return TrainingData(users, items, interactions)
+
+
+def asked(histories, attributes=None, profiles=None):
+    size = len(histories)
+    ids = np.array([f"q{n}" for n in range(size)], object)
+    indptr = np.concatenate([[0], np.cumsum([len(h) for h in histories])])
+    items = np.array([item for row in histories for item in row], np.int64)
+    history = sp.csr_array((np.ones(indptr[-1], np.float32), items, indptr), shape=(size, NUM_ITEMS))
+    return Queries(ids, ids, np.full(size, -1), history, history, np.full(size, "", object),
+                   attributes=None if attributes is None else sp.csr_array(np.array(attributes, np.float32)),
+                   profiles=None if profiles is None else np.array(profiles, object))
+
+
+def fitted(settings, data=None, encoder=None, log=None):
+    head = build(Recipe(head=settings, encoder=encoder))
+    head.fit(data or village(), Context(CPU, 1, log=log or (lambda event, **values: None)))
+    return head
+
+
+def prefers(scores):
+    """Return for each row whose items it likes better."""
+    return (scores[:, 10:].sum(dim=1) > scores[:, :10].sum(dim=1)).long().tolist()
+
+
+TWO = Clusters(num_clusters=2, first_clicks=0, click_weight=0.6, click_smoothing=10)
+
+
+def test_behaviour_is_the_share_of_members_who_interact_after_their_first():
+    matrix = sp.csr_array((np.ones(6, np.float32), np.array([0, 1, 1, 0, 2, 1]), np.array([0, 2, 4, 6])), shape=(3, 3))
+    settings = Clusters(first_clicks=1, smoothing=0, click_smoothing=1)
+    found = Behaviour.of(matrix, np.array([0, 0, 1]), 2, settings)
+    np.testing.assert_allclose(found.share_CN, [[0.5, 0.5, 0], [0, 1, 0]])
+    # Two members like the average user (1/3, 2/3, 0) beside its own: (0 + 2/3) / 3 and (1 + 4/3) / 3.
+    smoothed = Behaviour.of(matrix, np.array([0, 0, 1]), 2, replace(settings, smoothing=2))
+    np.testing.assert_allclose(smoothed.share_CN[1], [2 / 9, 7 / 9, 0], rtol=1e-6)
+    # First clicks: 0 and 1 of the one, 2 of the other; the average has 1.1 of each, 1/3.
+    np.testing.assert_allclose(np.exp(found.first_CN), [[4 / 9, 4 / 9, 1 / 9], [1 / 6, 1 / 6, 2 / 3]], rtol=1e-5)
+
+
+def test_without_smoothing_clusters_weighted_by_size_are_popularity():
+    data = village()
+    head = fitted(replace(TWO, smoothing=0), data)
+    scores = head.score(asked([[]]))[0].numpy()
+    np.testing.assert_allclose(scores * NUM_USERS, data.interactions.item_counts, rtol=1e-5)
+
+
+def test_histories_are_read_as_first_and_later_interactions():
+    first, later = np.log(np.array([[0.9, 0.1], [0.5, 0.5]])), np.log(np.array([[0.2, 0.8], [0.4, 0.6]]))
+    behaviour = Behaviour(first, later, np.zeros((2, 2)))
+    history = sp.csr_array((np.ones(3, np.float32), np.array([1, 0, 2]), np.array([0, 3])), shape=(1, 3))
+    # Item 1 came first, item 0 later; item 2 was added after training and says nothing.
+    np.testing.assert_allclose(behaviour.likelihood(history, 1), np.log([[0.1 * 0.2, 0.5 * 0.4]]))
+
+
+def test_the_posterior_is_bayes_rule_with_clicks_to_a_power():
+    prior, likelihood = np.log([[0.2, 0.8]]), np.log([[0.09, 0.01]])
+    np.testing.assert_allclose(posterior(prior, likelihood, 1.0), [[0.018 / 0.026, 0.008 / 0.026]], rtol=1e-5)
+    np.testing.assert_allclose(posterior(prior, likelihood, 0.5), [[0.06 / 0.14, 0.08 / 0.14]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_clusters", [2, 3])
+def test_a_profile_of_which_nothing_is_known_is_placed_by_what_the_average_one_is(num_clusters):
+    features = np.concatenate([np.tile([[1.0, -1.0]], (30, 1)), np.tile([[-1.0, 1.0]], (30, 1))]).astype(np.float32)
+    place = Placement.fitted(features, np.repeat(np.arange(2), 30), num_clusters, l2=1.0)
+    likely = np.exp(place(np.array([[0, 0], [1, -1], [-1, 1]], np.float32)))
+    np.testing.assert_allclose(likely.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(likely[0, :2], 0.5, atol=0.01)
+    assert likely[1, 0] > 0.9
+    assert likely[2, 1] > 0.9
+
+
+def test_without_profiles_users_are_placed_by_the_size_of_clusters():
+    place = Placement.fitted(np.zeros((4, 0), np.float32), np.array([0, 0, 0, 1]), 2, l2=1.0)
+    np.testing.assert_allclose(np.exp(place(np.zeros((1, 0), np.float32))), [[0.75, 0.25]], rtol=1e-5)
+
+
+def test_users_of_one_kind_are_in_one_cluster():
+    cluster = fitted(TWO).cluster_U
+    assert len(set(cluster[::2])) == len(set(cluster[1::2])) == 1
+    assert cluster[0] != cluster[1]
+
+
+def test_a_new_user_is_served_by_attributes_then_by_what_they_choose():
+    head = fitted(TWO)
+    by_profile = head.score(asked([[], []], [[1, 0], [0, 1]]))
+    assert prefers(by_profile) == [0, 1]
+    # Three choices of the other kind say more than the profile, one of the own kind confirms it.
+    by_both = head.score(asked([[10, 11, 12], [3]], [[1, 0], [1, 0]]))
+    assert prefers(by_both) == [1, 0]
+    assert by_both[1, :10].sum() > by_profile[0, :10].sum()
+
+
+def test_a_new_user_is_served_by_their_own_text_whether_as_profile_or_as_words():
+    nameless = replace(village(), users=replace(village().users, attributes=sp.csr_array((NUM_USERS, 0)),
+                                                attribute_names=[]))
+    head = fitted(replace(TWO, text=1.0), nameless, encoder=TfIdf())
+    assert head.answers_text
+    assert prefers(head.score(asked([[], []], profiles=WORDS))) == [0, 1]
+    texts = np.array(["maths", "fields", "nothing of it", ""], object)
+    scores = head.score_text(texts)
+    assert prefers(scores[:2]) == [0, 1]
+    assert (scores[2:] == 0).all()
+
+
+def test_without_texts_of_users_words_are_compared_with_what_users_chose():
+    head = fitted(replace(TWO, text=1.0), village(texts=False, item_texts=True), encoder=TfIdf())
+    assert prefers(head.score_text(np.array(["horses", "chess"], object))) == [1, 0]
+    assert prefers(head.score(asked([[]], [[0, 1]], [""]))) == [1]
+
+
+def test_what_is_null_is_chosen_on_hidden_users_and_told():
+    told = {}
+    head = fitted(Clusters(click_smoothing=10), log=lambda event, **values: told.setdefault(event, values))
+    chosen = head.chosen().head
+    assert told["clusters"]["chosen"] is True
+    assert told["clusters"]["num_users"] == NUM_USERS  # Each is hidden once.
+    for key, tried in TRIED.items():
+        assert getattr(chosen, key) in tried
+        assert getattr(chosen, key) == told["clusters"][key]
+    assert sum(told["clustered"]["sizes"]) == NUM_USERS
+
+
+def test_one_cluster_is_the_popularity_of_what_follows_the_first_clicks():
+    rng = np.random.default_rng(1)
+    # Everybody begins with items 0 to 4.
+    item = np.concatenate([[*rng.permutation(5), *(5 + rng.choice(15, 3, replace=False, p=np.arange(15, 0, -1) / 120))]
+                           for _ in range(NUM_USERS)])
+    begun = np.array([*range(5)])
+    user = np.repeat(np.arange(NUM_USERS), 8)
+    rows = Interactions(user, item, np.ones(len(user), np.float32), np.tile(np.arange(8), NUM_USERS), NUM_USERS, 20)
+    head = fitted(Clusters(num_clusters=1, first_clicks=5, click_weight=1.0), replace(village(), interactions=rows))
+    share = head.score(asked([[]]))[0]
+    assert (share[begun] == 0).all()
+    np.testing.assert_allclose(share.sum(), 3, rtol=1e-5)
+
+
+def test_few_users_get_the_usual_numbers_instead_of_chosen_ones():
+    data = village()
+    few = data.interactions.rows(data.interactions.user < 12)
+    told = {}
+    head = fitted(Clusters(num_clusters=3), replace(data, interactions=few),
+                  log=lambda event, **values: told.setdefault(event, values))
+    assert told["clusters"]["chosen"] is False
+    assert head.chosen().head.click_weight == 0.6
+    assert (head.cluster_U[12:] == -1).all()
+
+
+@pytest.mark.parametrize(("settings", "users", "error", "said"), [
+    (replace(TWO, num_clusters=9), 5, ConfigError, "only 5 users"), (TWO, 1, DataError, "too few to cluster"),
+    (replace(TWO, text=1.0), 80, DataError, "neither the users in training nor their items have a text")])
+def test_what_cannot_be_clustered_is_refused(settings, users, error, said):
+    data = village(texts=False)
+    with pytest.raises(error, match=said):
+        fitted(settings, replace(data, interactions=data.interactions.rows(data.interactions.user < users)), TfIdf())
+
+
+def test_texts_without_an_encoder_are_refused():
+    with pytest.raises(ConfigError, match="needs a text encoder"):
+        build(Recipe(head=Clusters(text=0.5)))

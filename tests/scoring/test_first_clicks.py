@@ -1,0 +1,104 @@
+"""What users do first, and users of whom nothing else is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.errors import DataError
+from llmrec_cli.scoring.first_clicks import divided, in_order
+from llmrec_cli.scoring.heldout_cold import held_out_cold, served
+from llmrec_cli.settings.cold_users import ColdUsers
+from tests.scoring.test_heldout import prepared, rows_of
+
+ROWS = [("u", "a", "train"), ("u", "b", "train"), ("v", "c", "test"), ("v", "a", "test"), ("v", "e", "test"),
+        ("v", "b", "test"), ("w", "d", "test")]
+
+
+def interactions(user, item, timestamp):
+    return Interactions(np.array(user), np.array(item), np.ones(len(user), np.float32), np.array(timestamp),
+                        max(user) + 1, max(item) + 1)
+
+
+def test_rows_are_ordered_by_time_and_keep_all_interactions():
+    matrix = in_order(interactions([0, 0, 0, 1], [2, 0, 1, 2], [30, 10, 20, 5]), seed=1)
+    assert rows_of(matrix) == [[0, 1, 2], [2]]
+
+
+def test_equal_times_come_in_an_order_of_each_users_own():
+    num = 200
+    same = interactions(np.repeat(np.arange(num), 2), np.tile([0, 1], num), np.zeros(2 * num, int))
+    first = in_order(same, seed=1).indices[::2]
+    assert 60 < first.sum() < 140  # By item number it would be 0.
+    np.testing.assert_array_equal(first, in_order(same, seed=1).indices[::2])
+    assert (first != in_order(same, seed=2).indices[::2]).any()
+
+
+def test_first_and_later_entries_share_a_row_between_them():
+    matrix = sp.csr_array((np.ones(5, np.float32), np.array([3, 0, 2, 1, 1]), np.array([0, 4, 4, 5])), shape=(3, 4))
+    first, rest = divided(matrix, 2)
+    assert rows_of(first) == [[3, 0], [], [1]]
+    assert rows_of(rest) == [[2, 1], [], []]
+    assert rows_of(divided(matrix, 0)[1]) == [[3, 0, 2, 1], [], [1]]
+
+
+@pytest.mark.parametrize(("told", "history"), [(0, []), (1, [2]), (2, [2, 0])])
+def test_however_much_is_told_the_same_is_to_be_found_and_the_same_is_off_the_list(told, history):
+    data = prepared(ROWS)
+    task = held_out_cold(data, "test", data.users, data.items, told, after=2)
+    assert list(task.queries.ids) == ["v"]  # u has a history, w has nothing after the first two.
+    assert rows_of(task.queries.history) == [history]
+    assert sorted(task.queries.seen.indices) == [0, 2]
+    assert rows_of(task.relevant_QN) == [[1, 4]]
+    assert task.queries.user.tolist() == [-1]
+    assert task.num_skipped == 1
+    assert task.counts_N.tolist() == [1, 1, 0, 0, 0]
+
+
+def test_a_users_own_text_is_asked_by_where_nothing_is_told_and_attributes_always():
+    data = prepared(ROWS)
+    about = sp.csr_array(np.array([[1, 0], [0, 1], [1, 1]], np.float32))
+    data = replace(data, users=replace(data.users, texts=np.array(["old", "young", "?"], object), attributes=about,
+                                       attribute_names=["a=1", "b=1"]))
+    for told, text in ((0, "young"), (1, "")):
+        queries = held_out_cold(data, "test", data.users, data.items, told, after=2).queries
+        assert list(queries.texts) == [text]
+        assert list(queries.profiles) == ["young"]
+        assert queries.attributes.toarray().tolist() == [[0, 1]]
+
+
+def test_users_with_a_validation_history_are_not_cold_on_test():
+    data = prepared([*ROWS, ("v", "d", "valid")])
+    with pytest.raises(DataError, match="none of the 2 users with test interactions can be measured: 1 have inter"):
+        held_out_cold(data, "test", data.users, data.items, 0, after=2)
+
+
+def test_a_head_that_cannot_answer_is_served_as_popularity():
+    class Deaf:
+        answers_text = reads_profiles = False
+
+        def score(self, queries):
+            return torch.arange(5.0).expand(len(queries), -1)
+
+    data = prepared(ROWS)
+    counts = np.array([3, 9, 1, 0, 2], np.float32)
+    nothing, one = (held_out_cold(data, "test", data.users, data.items, told, after=2).queries for told in (0, 1))
+    assert served(Deaf(), counts)(nothing).tolist() == [counts.tolist()]
+    assert served(Deaf(), counts)(one).tolist() == [[0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    (ColdUsers(first=[1]), "no effect"), (ColdUsers(after=7), "no effect"), (ColdUsers(on=True, first=[]), "at least"),
+    (ColdUsers(on=True, first=[1, 1]), "different"), (ColdUsers(on=True, first=[-1]), "at least 0"),
+    (ColdUsers(on=True, after=4), "at least 5")])
+def test_settings_without_effect_or_sense_are_refused(settings, said):
+    assert any(said in problem for problem in settings.problems())
+
+
+def test_what_is_told_at_most_is_apart_unless_more_is_asked_for():
+    assert ColdUsers(on=True, first=[0, 3]).apart == 3
+    assert ColdUsers(on=True, first=[0], after=5).apart == 5
+    assert not list(ColdUsers(on=True, first=[0], after=5).problems())

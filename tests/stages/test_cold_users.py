@@ -1,0 +1,165 @@
+"""evaluate cold_users=true: users whom training knows nothing of, told more and more of what they do."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.artifact import save_recommender
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.report.cold_users import cold_users_lines, cold_users_table
+from llmrec_cli.run_dir import RunDir
+from llmrec_cli.settings.cold_users import ColdUsers as Measured
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.head import Ease, Recipe
+from llmrec_cli.settings.heads.clusters import Clusters
+from llmrec_cli.settings.split import ColdUsers
+from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.stages import entrants, evaluate
+from tests.ingest.preparing import prepare_with
+from tests.tiny import write_tiny
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Prepared data of 60 users of four kinds, which their attribute says; 15 are held out for test."""
+    folder = tmp_path_factory.mktemp("cold")
+    write_tiny(folder)
+    (folder / "users.csv").write_text("user_id,loves\n" + "".join(f"u{n},kind{n % 4}\n" for n in range(60)))
+    settings = Files(name="cold", path=str(folder), interactions="interactions.csv", items="items.csv",
+                     users="users.csv", user_attributes={"loves": "category"}, user_text="{loves}")
+    prepare_with(folder, settings, ColdUsers(valid=0, test=0.25))
+    return read_prepared(folder / "out")
+
+
+@pytest.fixture(scope="module")
+def models(shop, tmp_path_factory):
+    heads = {"clusters": Clusters(num_clusters=4, first_clicks=0, click_weight=0.6, click_smoothing=10, l2=0.3),
+             "ease": Ease(l2=20)}
+    found = {}
+    for name, head in heads.items():
+        fitted = build(Recipe(head=head))
+        fitted.fit(shop.training("train"), Context(torch.device("cpu"), 1))
+        found[name] = str(tmp_path_factory.mktemp(name) / "model")
+        save_recommender(tmp_path_factory.getbasetemp() / found[name], fitted, shop, ("train",),
+                         {"refit": "none", "seed": 1})
+    return found
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, models):
+    monkeypatch.chdir(tmp_path)
+
+    def one(*names, name="out", cold_users=None, **settings):
+        run_dir = RunDir.create("evaluate", str(tmp_path / name))
+        cfg = EvaluateConfig(**{"device": "cpu", "k": [5], "num_bootstrap": 100, "baselines": ["popularity"],
+                                "cold_users": cold_users or Measured(on=True, first=[3, 0, 1]),
+                                "models": [models[one] for one in names], **settings})
+        evaluate.run(cfg, run_dir)
+        return run_dir
+
+    return one
+
+
+def content_of(run_dir):
+    return json.loads(run_dir.file("metrics.json").read_text())
+
+
+def test_a_profile_alone_beats_popularity_where_it_says_what_users_love(run, capsys):
+    run_dir = run("clusters", "ease")
+    found = content_of(run_dir)["cold_users"]
+    assert list(found["told"]) == ["0", "1", "3"]
+    assert (found["after"], found["num_users"]) == (3, 15)
+    names = found["told"]["0"]["metrics"]
+    assert set(names) == {"clusters", "ease", "popularity"}
+    gain = found["told"]["0"]["comparisons"]["clusters"]["popularity"]["ndcg@5"]
+    assert gain["ci95"][0] > 0
+    # EASE has nothing to go by without a history, so it is served as popularity.
+    assert names["ease"]["ndcg@5"] == names["popularity"]["ndcg@5"]
+    assert found["told"]["0"]["comparisons"]["ease"]["popularity"]["ndcg@5"]["difference"] == 0
+    # Popularity is told nothing, and its lists are of the same items however many are.
+    assert len({told["metrics"]["popularity"]["ndcg@5"]["mean"] for told in found["told"].values()}) == 1
+    assert found["told"]["3"]["metrics"]["ease"] != names["ease"]
+
+    page = run_dir.file("report.html").read_text()
+    assert "Users without a history" in page
+    assert "profile only: clusters" in page
+    shown = capsys.readouterr().out
+    assert "15 users without a history" in shown
+    assert "3 interactions: ease" in shown
+
+
+def held_out(shop):
+    return set(shop.users.ids[np.unique(shop.part("test").user)])
+
+
+def test_the_rest_of_the_report_is_about_the_most_that_is_told(run, shop):
+    run_dir = run("clusters", "ease")
+    content = content_of(run_dir)
+    most = content["cold_users"]["told"]["3"]
+    assert content["metrics"]["ndcg@5"] == most["metrics"]["clusters"]["ndcg@5"]
+    assert content["baselines"]["popularity"]["ndcg@5"] == most["metrics"]["popularity"]["ndcg@5"]
+    assert set(pq.read_table(run_dir.file("per_user.parquet"))["query_id"].to_pylist()) == held_out(shop)
+
+
+def test_one_amount_told_gives_the_figures_that_several_give(run):
+    several = content_of(run("clusters"))["cold_users"]["told"]["1"]
+    alone = content_of(run("clusters", name="alone", cold_users=Measured(on=True, first=[1], after=3)))
+    assert alone["cold_users"]["told"]["1"] == several
+
+
+def test_lists_are_without_what_is_apart(run, shop):
+    run_dir = run("clusters")
+    rows = pq.read_table(run_dir.file("recommendations.parquet")).to_pylist()
+    mine = {}
+    for row in pq.read_table(shop.path / "interactions.parquet").to_pylist():
+        mine.setdefault(row["user_id"], []).append(row["item_id"])  # By time.
+    assert {row["query_id"] for row in rows} <= set(mine)
+    assert not any(row["item_id"] in mine[row["query_id"]][:3] for row in rows)
+
+
+def test_new_items_of_the_data_are_added_once(run, shop, models, monkeypatch):
+    # As if the model had never heard of the last items: it must be asked about them, each time as many.
+    loaded = entrants.load_recommender
+
+    def forgetful(folder, context):
+        known = loaded(folder, context)
+        few = slice(0, len(known.items) - 4)
+        items = Entities(known.items.ids[few], known.items.titles[few], known.items.texts[few],
+                         known.items.attributes[few], known.items.attribute_names)
+        known.head.num_items = len(items)
+        known.head.behaviour = replace(known.head.behaviour, share_CN=known.head.behaviour.share_CN[:, few],
+                                       first_CN=known.head.behaviour.first_CN[:, few],
+                                       later_CN=known.head.behaviour.later_CN[:, few])
+        return replace(known, items=items, history=known.history[:, few], seen=known.seen[:, few])
+
+    monkeypatch.setattr(entrants, "load_recommender", forgetful)
+    forgot = content_of(run("clusters", baselines=[]))["cold_users"]
+    monkeypatch.undo()
+    assert list(forgot["told"]) == ["0", "1", "3"]
+
+
+def test_where_nobody_can_be_measured_it_is_said_what_to_do(run):
+    with pytest.raises(DataError, match=r"none of the 15 users .* prepare with split=cold_users, or set cold_users"):
+        run("clusters", cold_users=Measured(on=True, first=[0], after=100))
+
+
+def test_cold_users_are_not_combined_with_what_would_not_hold():
+    assert any("exclude_seen=false" in p for p in
+               EvaluateConfig(cold_users=Measured(on=True), exclude_seen=False).problems())
+    assert any("audience=groups" in p for p in EvaluateConfig(cold_users=Measured(on=True),
+                                                              audience="groups").problems())
+
+
+def test_tables_go_without_baselines():
+    metrics = {"ndcg@5": {"mean": 0.5, "ci95": [0.4, 0.6]}, "recall@5": {"mean": 0.25, "ci95": None}}
+    found = {"after": 1, "num_users": 7, "told": {"1": {"metrics": {"m": metrics}, "comparisons": {"m": {}}}}}
+    assert cold_users_table(found, 5).columns == ["ndcg@5", "recall@5"]
+    assert [row.name for row in cold_users_table(found, 5).rows] == ["1 interaction: m"]
+    assert "0.5000" in cold_users_lines(found, 5)
