@@ -237,8 +237,9 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
     # Heads that read features use what makes or trains them once that is asked for.
     of_features = head.losses == OF_TUNING
     instead = dict.fromkeys(unused, "set head.features.tuned=true with head.features.text above 0, " * of_features)
-    switch = "entities" in {f.name for f in dataclasses.fields(head)}
-    instead["entities"] = "set head.entities=true, " if switch else "set head.features.entities above 0, " * of_features
+    instead["entities"] = "set head.features.entities above 0, " * of_features
+    if "entity_gate" in {f.name for f in dataclasses.fields(head)}:
+        instead["entities"] = "set head.entity_gate=true, "
     return [f"{group}={chosen[group]}: has no effect, since head={head.kind} does not use it; leave it out, "
             f"{instead[group]}or choose another head" for group in unused if group not in head.uses()
             or (isinstance(head, Fusion) and group == "adversarial" and not head.has_adversary())]

@@ -31,9 +31,9 @@ class ItemFeatures:
     text: centred vectors of a frozen encoder, dense; documents: the same of texts about the items, which items that
     come later do not have. words: TF-IDF of the text's words. attributes: as they are.
     knowledge: IDF of the neighbours in the knowledge graph; two_hops: that of what the neighbours are joined to
-    (`data.knowledge`); entities: centred vectors of the graph's entities, dense; items that come later have none of
-    the three. A new item's words and attributes count where the items in
-    training have them too. An item of which a kind says nothing has zeros there.
+    (`data.knowledge`); entities: centred vectors of the graph's entities, dense; items that come later have none of the
+    three. A new item's words and attributes count where the items in training have them too. An item of which a kind
+    says nothing has zeros there.
 
     Attributes
     ----------

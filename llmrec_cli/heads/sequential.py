@@ -83,8 +83,8 @@ class Sequential(Head):
                                            context.memo, self.trained_N, context.cache, recipe.optim.precision)
         text_size = 0 if self.texts is None else self.texts.size
         entities_ND = None
-        if self.settings.entities:
-            entities_ND = torch.from_numpy(item_entities(recipe.entities, data, context, "head.entities=true"))
+        if self.settings.entity_gate:
+            entities_ND = torch.from_numpy(item_entities(recipe.entities, data, context, "head.entity_gate=true"))
         self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND).to(device)
         hard_UK = mine(recipe.loss.hard_negatives, data, context)
         steps = SequenceSteps(self.model, self.texts, recipe, data.interactions, hard_UK, device)
@@ -162,7 +162,7 @@ class Sequential(Head):
         if self.answers_text:
             self.texts = ItemTexts.loaded(recipe.encoder, recipe.peft, state, context.device)
         text_size = 0 if self.texts is None else self.texts.size
-        entities_ND = torch.from_numpy(state["model.entities.vectors_ND"]) if self.settings.entities else None
+        entities_ND = torch.from_numpy(state["model.entities.vectors_ND"]) if self.settings.entity_gate else None
         self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND)
         own = {name.removeprefix("model."): torch.from_numpy(value) for name, value in state.items()
                if name.startswith("model.")}

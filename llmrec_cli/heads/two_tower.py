@@ -94,9 +94,9 @@ class TwoTower(Head):
                                  cache=context.cache)
 
     def _entities(self, data: TrainingData, context: Context) -> torch.Tensor | None:
-        if not self.settings.entities:
+        if not self.settings.entity_gate:
             return None
-        return torch.from_numpy(item_entities(self.recipe.entities, data, context, "head.entities=true"))
+        return torch.from_numpy(item_entities(self.recipe.entities, data, context, "head.entity_gate=true"))
 
     @torch.no_grad()
     def score_users(self, queries: Queries) -> torch.Tensor:
@@ -161,7 +161,7 @@ class TwoTower(Head):
                         if name.startswith("profiles.")}
             self.profiles = ItemTexts.loaded(recipe.encoder, Frozen(), profiles, context.device)
         profile_size = 0 if self.profiles is None else self.profiles.size
-        entities_ND = torch.from_numpy(state["towers.entities.vectors_ND"]) if self.settings.entities else None
+        entities_ND = torch.from_numpy(state["towers.entities.vectors_ND"]) if self.settings.entity_gate else None
         self.towers = Towers(len(users), len(items), self.texts.size, self.settings, recipe.loss, profile_size,
                              entities_ND)
         own = {name.removeprefix("towers."): torch.from_numpy(value) for name, value in state.items()

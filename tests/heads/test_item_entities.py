@@ -157,8 +157,8 @@ def test_the_gate_starts_half_open_and_rows_are_those_of_the_whole():
         torch.testing.assert_close(gate(text[rows], rows), whole[rows])
 
 
-@pytest.mark.parametrize("settings", [TwoTower(embedding_size=16, dropout=0.1, entities=True),
-                                      Sequential(embedding_size=16, num_layers=1, dropout=0.1, entities=True)],
+@pytest.mark.parametrize("settings", [TwoTower(embedding_size=16, dropout=0.1, entity_gate=True),
+                                      Sequential(embedding_size=16, num_layers=1, dropout=0.1, entity_gate=True)],
                          ids=["two_tower", "sequential"])
 def test_heads_with_a_gate_are_loaded_as_they_were_saved_and_differ_by_what_is_linked(shop, settings):
     num_items = len(shop.data.items)
@@ -189,8 +189,8 @@ def test_without_a_graph_or_links_the_setting_is_named():
     with pytest.raises(DataError, match=r"features.entities=3.0: the prepared data has no knowledge graph; prepare"):
         ItemFeatures(FeatureWeights(entities=3.0), Recipe(head=Content(), entities=SMALL), CPU).fit(bare, context())
     unlinked = shelf(graph(np.zeros_like(LINKS)))
-    with pytest.raises(DataError, match=r"head.entities=true: the knowledge graph has 4 triples, and 0 links"):
-        item_entities(SMALL, unlinked, context(), "head.entities=true")
+    with pytest.raises(DataError, match=r"head.entity_gate=true: the knowledge graph has 4 triples, and 0 links"):
+        item_entities(SMALL, unlinked, context(), "head.entity_gate=true")
     with pytest.raises(ConfigError, match=r"features.entities=3.0: needs vectors of entities; choose entities=transe"):
         ItemFeatures(FeatureWeights(entities=3.0), Recipe(head=Content()), CPU).fit(shelf(), context())
 
@@ -198,15 +198,23 @@ def test_without_a_graph_or_links_the_setting_is_named():
 @pytest.mark.parametrize(("typed", "told"), [
     (["head=ease", "entities=rotate"], "entities=rotate: has no effect, since head=ease does not use it; leave it out, "
                                        "set head.features.entities above 0, or choose another head"),
-    (["head=two_tower", "entities=rotate"], "set head.entities=true, or choose"),
+    (["head=two_tower", "entities=rotate"], "set head.entity_gate=true, or choose"),
     (["head=popularity", "entities=complex"], "does not use it; leave it out, or choose another head"),
     (["head=ease", "head.features.entities=1", "entities=complex", "entities.embedding_size=5"],
      "entities.embedding_size=5: must be even"),
     (["head=ease", "head.features.entities=1", "entities.learning_rate=0"], "entities.learning_rate=0.0: must be"),
-    (["head=sequential", "head.text_scale=0", "head.id_dropout=0", "head.entities=true"],
-     "head.entities=true: joins the text, so it has no effect with text_scale=0"),
+    (["head=sequential", "head.text_scale=0", "head.id_dropout=0", "head.entity_gate=true"],
+     "head.entity_gate=true: joins the text, so it has no effect with text_scale=0"),
 ])
 def test_what_has_no_effect_or_cannot_be_is_refused(typed, told):
     with pytest.raises(ConfigError) as caught:
         compose("finetune", typed)
     assert told in str(caught.value)
+
+
+def test_a_member_of_a_fusion_has_its_gate_and_its_own_model_of_the_graph():
+    head = compose("finetune", ["head.members.tower.entity_gate=true", "head.members.tower.entities=rotate",
+                                "head.members.ease.features.entities=3"]).head
+    assert head.members["tower"].head.entity_gate
+    assert head.members["tower"].entities.kind == "rotate"
+    assert head.members["ease"].entities.kind == "transe"

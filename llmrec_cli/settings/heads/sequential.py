@@ -30,7 +30,7 @@ class Sequential(HeadSettings):
     """Weight of the text beside the ids, at least 0; 0 leaves ids alone and needs no encoder."""
     id_scale: float = 1.0
     """Weight of the id embeddings beside the text, at least 0; 0 leaves text alone."""
-    entities: bool = False
+    entity_gate: bool = False
     """Whether the text is joined, through a gate, by the vector of the item's entity in the knowledge graph, learned as
     the group `entities` says; needs text_scale above 0."""
     encoded_items: int | None = 128
@@ -49,8 +49,8 @@ class Sequential(HeadSettings):
                    f"{self.num_attention_heads}")
         if self.text_scale == 0 and self.id_scale == 0:
             yield "text_scale=0, id_scale=0: one of them must be above 0, or all items are alike"
-        if self.text_scale == 0 and self.entities:
-            yield "entities=true: joins the text, so it has no effect with text_scale=0; leave it out"
+        if self.text_scale == 0 and self.entity_gate:
+            yield "entity_gate=true: joins the text, so it has no effect with text_scale=0; leave it out"
         if self.text_scale == 0 and self.id_dropout != 0:
             yield (f"id_dropout={self.id_dropout}: with text_scale=0 an item without its id is nothing; "
                    f"set id_dropout=0")
@@ -66,5 +66,5 @@ class Sequential(HeadSettings):
             **({"popularity_correction": of_sampling, "hard_negatives": of_sampling} if whole else {})})
 
     def uses(self) -> set[str]:
-        of_text = {"encoder", "peft", "adversarial"} | ({"entities"} if self.entities else set())
+        of_text = {"encoder", "peft", "adversarial"} | ({"entities"} if self.entity_gate else set())
         return {"loss", "optim"} | (of_text if self.text_scale else set())

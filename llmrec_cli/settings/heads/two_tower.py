@@ -32,7 +32,7 @@ class TwoTower(HeadSettings):
     """Whether the attention weighs items by how many places they are behind the newest too."""
     profile: bool = False
     """Whether a user's own text (dataset.user_text) is read by the frozen encoder; new users can be asked by theirs."""
-    entities: bool = False
+    entity_gate: bool = False
     """Whether an item is its text plus, through a gate, the vector of its entity in the knowledge graph, learned as
     the group `entities` says."""
     layers: list[int] = field(default_factory=list)
@@ -55,4 +55,4 @@ class TwoTower(HeadSettings):
             yield from loss.unheeded({"temperature": reason, "learn_temperature": reason, "scale": reason})
 
     def uses(self) -> set[str]:
-        return {"encoder", "peft", "adversarial", "loss", "optim"} | ({"entities"} if self.entities else set())
+        return {"encoder", "peft", "adversarial", "loss", "optim"} | ({"entities"} if self.entity_gate else set())
