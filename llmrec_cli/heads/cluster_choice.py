@@ -26,6 +26,8 @@ MOST_USERS = 10_000
 """Most users that a choice looks at, drawn at random."""
 FEWEST = 20
 """Fewest hidden users with something left to find that anything is chosen on."""
+FEWEST_MEMBERS = 4
+"""Of a cluster on average, where the number of clusters is chosen: fewer would be single users."""
 MONITOR = "ndcg@10"
 """What is looked at without validation."""
 TRIED: dict[str, tuple[int | float, ...]] = {
@@ -75,11 +77,13 @@ def chosen(settings: Settings, known: Known, ranks_N: np.ndarray, context: Conte
         key: TRIED[key] if key in free else (getattr(settings, key),) for key in TRIED}
     folds = _folds(known, context.seed)
     fewest_known = known.matrix_VN.shape[0] - max(len(fold) for fold in folds)
-    # A cluster of fewer than four on average would be of single users.
-    sizes = [size for size in tried["num_clusters"] if "num_clusters" not in free or 4 * size <= fewest_known]
+    sizes = [size for size in tried["num_clusters"]
+             if "num_clusters" not in free or FEWEST_MEMBERS * size <= fewest_known]
     measurable = sum(int((np.diff(known.matrix_VN.indptr)[fold] > max(ASKED)).sum()) for fold in folds)
     if not sizes or measurable < FEWEST:
-        found = _with(settings, {key: USUAL[key] for key in free})
+        few = max(1, known.matrix_VN.shape[0] // FEWEST_MEMBERS)
+        usual = USUAL | {"num_clusters": min(int(USUAL["num_clusters"]), few)}
+        found = _with(settings, {key: usual[key] for key in free})
         context.log("clusters", chosen=False, num_users=measurable, **{key: getattr(found, key) for key in TRIED})
         return found
     values: Values = {}

@@ -182,10 +182,11 @@ def test_few_users_get_the_usual_numbers_instead_of_chosen_ones():
     data = village()
     few = data.interactions.rows(data.interactions.user < 12)
     told = {}
-    head = fitted(Clusters(num_clusters=3), replace(data, interactions=few),
+    head = fitted(Clusters(), replace(data, interactions=few),
                   log=lambda event, **values: told.setdefault(event, values))
     assert told["clusters"]["chosen"] is False
     assert head.chosen().head.click_weight == 0.6
+    assert head.chosen().head.num_clusters == 3  # Of four each.
     assert (head.cluster_U[12:] == -1).all()
 
 

@@ -1,0 +1,129 @@
+"""dataset.cluster_users=true: clusters of users as groups, made of training alone, and said to be synthetic."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.ingest.clustered import members_of, refuse_clusters_beside
+from llmrec_cli.ingest.sources import Source, Sources
+from llmrec_cli.settings.cluster_users import ClusterUsers
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.split import Random, SplitSettings
+from llmrec_cli.stages.clustering import training_of
+from tests.ingest.preparing import Prepared, prepare_with, write
+
+SPLITS = ("train", "valid", "test")
+
+
+def rows_of() -> list[str]:
+    """Users of two kinds by turns, who choose items of their own kind."""
+    rng = np.random.default_rng(2)
+    return [f"u{user:02},i{item:02},{1_600_000_000 + int(rng.integers(10**6))}" for user in range(40)
+            for item in 10 * (user % 2) + rng.permutation(10)[:7]]
+
+
+def prepared_of(folder: Path, rows: list[str] | None = None, split: SplitSettings | None = None,
+                **settings: Any) -> Prepared:
+    text = "user_id,item_id,timestamp\n" + "\n".join(rows or rows_of()) + "\n"
+    about = "user_id,job\n" + "".join(f"u{n:02},{('baker', 'smith')[n % 2]}\n" for n in range(40))
+    dataset = Files(name="x", interactions=str(write(folder, text)), users=str(write(folder, about, "users.csv")),
+                    user_attributes={"job": "category"}, user_text="a {job}",
+                    cluster_users=ClusterUsers(**({"on": True, "num_clusters": 2, "share": 0.4} | settings)))
+    assert not list(dataset.problems())
+    return prepare_with(folder, dataset, split or Random(valid=0.15, test=0.15))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepared_of(tmp_path_factory.mktemp("clustered"))
+
+
+def members(prepared: Prepared) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for row in prepared.rows("groups"):
+        found.setdefault(row["group_id"], set()).add(row["user_id"])
+    return found
+
+
+def test_users_who_choose_alike_are_one_group(prepared: Prepared) -> None:
+    kinds = [{f"u{n:02}" for n in range(40) if n % 2 == kind} for kind in (0, 1)]
+    assert sorted(members(prepared).values(), key=min) == kinds
+    assert set(members(prepared)) == {"cluster0", "cluster1"}
+
+
+def test_a_cluster_has_what_enough_of_its_members_have_with_the_share_of_those_in_training(prepared: Prepared) -> None:
+    rows, found = prepared.rows("interactions"), {}
+    for group, users in members(prepared).items():
+        for item in {row["item_id"] for row in rows}:
+            counts = [sum(row["item_id"] == item and row["user_id"] in users and SPLITS.index(row["split"]) <= last
+                          for row in rows) for last in range(3)]
+            enough = [n for n in range(3) if counts[n] >= math.ceil(0.4 * len(users))]
+            if enough:
+                found[group, item] = SPLITS[enough[0]], counts[0] / len(users)
+    written = {(row["group_id"], row["item_id"]): (row["split"], row["value"])
+               for row in prepared.rows("group_interactions")}
+    assert written.keys() == found.keys()
+    for pair, (split, share) in found.items():
+        assert written[pair][0] == split
+        assert written[pair][1] == pytest.approx(share)
+    assert {split for split, _ in written.values()} >= {"train"}
+
+
+def test_everything_says_that_nobody_observed_these_groups(prepared: Prepared) -> None:
+    assert prepared.manifest["groups"] == {"synthetic": "clusters"}
+    assert any("synthetic (clusters)" in note for note in prepared.manifest["notes"])
+    assert json.loads((prepared.folder / "audit.json").read_text())["groups"]["synthetic"] == "clusters"
+    groups = read_prepared(prepared.folder).groups("train")
+    assert groups is not None
+    assert groups.synthetic == "clusters"
+    assert groups.sizes.tolist() == [20, 20]
+
+
+def test_only_training_is_clustered(prepared: Prepared) -> None:
+    data = training_of(prepared.folder)
+    assert len(data.interactions) == prepared.counts["train"]
+    pairs = {(data.users.ids[u], data.items.ids[i])
+             for u, i in zip(data.interactions.user, data.interactions.item, strict=True)}
+    assert pairs == prepared.in_split("train")
+    assert list(data.users.texts[:2]) == ["a baker", "a smith"]
+
+
+def test_rows_in_another_order_make_the_same_groups(prepared: Prepared, tmp_path: Path) -> None:
+    shuffled = list(np.random.default_rng(0).permutation(rows_of()))
+    assert prepared_of(tmp_path, shuffled).manifest["fingerprint"] == prepared.manifest["fingerprint"]
+
+
+def test_users_without_training_and_empty_clusters_are_in_no_group() -> None:
+    found = members_of(np.array([3, -1, 0, 3]))
+    assert found.toarray().tolist() == [[0, 0, 1, 0], [1, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    (ClusterUsers(seed=3), "no effect"), (ClusterUsers(on=True, num_clusters=1), "at least 2"),
+    (ClusterUsers(on=True, share=0), "above 0"), (ClusterUsers(on=True, encoder="word2vec"), "choose one of")])
+def test_settings_without_effect_or_sense_are_refused(settings: ClusterUsers, said: str) -> None:
+    assert any(said in problem for problem in settings.problems())
+
+
+def test_clusters_stand_beside_no_other_groups(tmp_path: Path) -> None:
+    on = ClusterUsers(on=True)
+    beside = Files(interactions="x.csv", synthetic_groups="random", cluster_users=on)
+    assert any("synthetic_groups=random" in problem for problem in beside.problems())
+    own = Files(interactions="x.csv", groups="g.csv", cluster_users=on)
+    assert any("groups of dataset.groups" in problem for problem in own.problems())
+
+
+@pytest.mark.parametrize(("sources", "group", "mode", "said"), [
+    (Sources([], members=[Source(Path("members.csv"))]), "", "new", "groups of its own .members.csv."),
+    (Sources([]), "random", "new", "split.group=random: has no effect on clusters"),
+    (Sources([]), "", "append", "mode=append: dataset.cluster_users=true")])
+def test_what_cannot_be_together_with_clusters_is_refused(sources: Sources, group: str, mode: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        refuse_clusters_beside(sources, Files(cluster_users=ClusterUsers(on=True)), group, mode)
+    refuse_clusters_beside(sources, Files(), group, mode)
