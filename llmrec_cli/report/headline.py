@@ -8,7 +8,7 @@ from llmrec_cli.report.content import Content
 MANY_TIES, MANY_CONSTANT = 0.5, 0.01
 """From these shares of lists on, ties say more about the scores than the scores about the items, and scores that are
 all the same are more than an accident."""
-SAMPLED = "Sampled candidates: a few items per user were ranked"
+SAMPLED = "Sampled candidates: a few items each were ranked"
 NAMES = {"item_knn": "item kNN", "user_knn": "user kNN", "ease": "EASE", "ials": "iALS", "mf": "MF"}
 """Names of heads that are written otherwise than their settings."""
 KNOWN_ITEMS = ("item:head", "item:mid", "item:tail")
@@ -40,11 +40,12 @@ class Headline:
 def headline(content: Content) -> Headline:
     """Return the headline of an evaluation."""
     metrics, k = content.metrics, content.cutoff
-    ours, protocol = metrics["metrics"], metrics["protocol"]
+    ours, protocol, whom = metrics["metrics"], metrics["protocol"], audience(metrics)
     best = strongest_baseline(metrics, k)
     cards = [_card(f"ndcg@{k}", "how high on the list the liked items are", ours, f"ndcg@{k}", "{:.3f}"),
-             _card("Users with a hit", f"find something they liked among {k}", ours, f"hit@{k}", "{:.0%}"),
-             _card(f"Hits in a list of {k}", "items the user went on to like", ours, f"precision@{k}", "{:.2f}", k),
+             _card(f"{whom.title()} with a hit", f"find something they liked among {k}", ours, f"hit@{k}", "{:.0%}"),
+             _card(f"Hits in a list of {k}", f"items the {whom[:-1]} went on to like", ours, f"precision@{k}", "{:.2f}",
+                   k),
              _card("Liked items found", f"recall@{k}", ours, f"recall@{k}", "{:.1%}")]
     shown = (f"The lists of {k} show {ours[f'coverage@{k}']['mean']:.0%} of the catalogue"
              + (f"; {_of(ours, f'tail_share@{k}'):.0%} of the places go to the 80% least popular items."
@@ -55,7 +56,12 @@ def headline(content: Content) -> Headline:
                     [*(_standings(metrics) if several else []), *_sentences(content, best)],
                     warnings(metrics, k), cards, shown,
                     f"{metrics['tie_rate']:.1%} of the lists have ties in them. "
-                    f"{protocol['num_skipped']:,} users were skipped.")
+                    f"{protocol['num_skipped']:,} {whom} were skipped.")
+
+
+def audience(metrics: dict[str, Any]) -> str:
+    """Return users or groups: whom the content of metrics.json is about."""
+    return str(metrics["protocol"].get("audience", "users"))
 
 
 def strongest_baseline(metrics: dict[str, Any], k: int) -> str | None:
@@ -70,8 +76,8 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
         found.append(f"{tie_rate:.0%} of the lists have ties in them: the scores hardly tell items apart, and a hash "
                      f"of the item id decides instead. A model that has learned nothing looks like this.")
     if metrics["degenerate_rate"] >= MANY_CONSTANT:
-        found.append(f"For {metrics['degenerate_rate']:.0%} of the users every item has the same score: there the "
-                     f"model says nothing, and its lists are those of chance.")
+        found.append(f"For {metrics['degenerate_rate']:.0%} of the {audience(metrics)} every item has the same score: "
+                     f"there the model says nothing, and its lists are those of chance.")
     if metrics["protocol"]["candidates"].startswith("sampled"):
         found.append(f"{SAMPLED} ({metrics['protocol']['candidates']}): not to be compared with metrics of the whole "
                      f"catalogue, and models may come in another order there.")
@@ -131,12 +137,12 @@ def _title(metrics: dict[str, Any], model: str, best: str | None, k: int) -> str
 
 def _sentences(content: Content, best: str | None) -> list[str]:
     metrics, k = content.metrics, content.cutoff
-    ours, num_users = metrics["metrics"], metrics["protocol"]["num_queries"]
+    ours, num_asked, whom = metrics["metrics"], metrics["protocol"]["num_queries"], audience(metrics)
     hit_low, hit_high = ours[f"hit@{k}"]["ci95"]
     sampled = metrics["protocol"]["candidates"].startswith("sampled")
     among = "a few sampled" if sampled else f"{metrics['protocol']['num_candidates']:,}"
-    first = (f"Asked for {k} out of {among} items for each of {num_users:,} users, "
-             f"{readable(content.model)} puts at least one that the user went on to like on "
+    first = (f"Asked for {k} out of {among} items for each of {num_asked:,} {whom}, "
+             f"{readable(content.model)} puts at least one that the {whom[:-1]} went on to like on "
              f"{_of(ours, f'hit@{k}'):.0%} of the lists (95% interval {hit_low:.0%} to {hit_high:.0%})")
     if best is None:
         return [f"{first}.", *_predictions(ours)]

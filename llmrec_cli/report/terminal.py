@@ -41,7 +41,7 @@ def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
     p-values are those corrected for the number of comparisons.
     """
     names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "hit", "coverage")]
-    header = [f"{content['protocol']['num_queries']} users", *names]
+    header = [f"{content['protocol']['num_queries']} {content['protocol'].get('audience', 'users')}", *names]
     rows = [[model, *(_value(content["metrics"], name) for name in names)],
             ["  95% interval", *(_interval(content["metrics"], name) for name in names)]]
     others = {name: one["metrics"] for name, one in content.get("models", {}).items() if name != model}

@@ -49,8 +49,11 @@ def _facts(entrants: Sequence[Entrant], outcome: Outcome, data: PreparedData,
     split, num = data.manifest["split"], int(task.candidates_N.sum())
     ranked = {"all": f"all {num:,} items", "cold": f"{num:,} items without training interactions"}
     seeds = ", ".join("–" if entrant.seed is None else str(entrant.seed) for entrant in entrants)
+    synthetic = data.manifest.get("groups", {}).get("synthetic")
+    grouped = [("Groups", f"{counts.get('groups', 0):,}{f', synthetic ({synthetic})' if synthetic else ''}")]
     facts = {
         "Data": [("Name", data.manifest["name"]), ("Users", f"{counts['users']:,}"), ("Items", f"{counts['items']:,}"),
+                 *(grouped if cfg.audience == "groups" else []),
                  ("Interactions", f"{counts['train']:,} train, {counts['valid']:,} valid, {counts['test']:,} test"),
                  ("Split", ", ".join(f"{key} {value}" for key, value in split.items() if value not in (None, ""))),
                  ("Fingerprint", data.manifest["fingerprint"][:16])],
@@ -60,10 +63,10 @@ def _facts(entrants: Sequence[Entrant], outcome: Outcome, data: PreparedData,
                   ("Seeds" if entrants[1:] else "Seed", seeds),
                   ("Data", "the same as measured on" if same else f"other: {manifest['data_fingerprint'][:16]}")],
         "Measured": [("On", f"the {cfg.split} split, {task.relevant_QN.nnz:,} interactions"),
-                     ("Users", f"{len(task.queries):,} ({task.num_skipped:,} skipped)"),
+                     (cfg.audience.title(), f"{len(task.queries):,} ({task.num_skipped:,} skipped)"),
                      ("Candidates", ranked.get(outcome.candidates, outcome.candidates)
-                      + (", less what a user has seen" if cfg.exclude_seen else "")),
-                     ("Intervals", f"95%, {cfg.num_bootstrap:,} resamples of the users"),
+                      + (f", less what a {cfg.audience[:-1]} has seen" if cfg.exclude_seen else "")),
+                     ("Intervals", f"95%, {cfg.num_bootstrap:,} resamples of the {cfg.audience}"),
                      ("Diversity", f"by {outcome.diversity}" if outcome.diversity else "not measured"),
                      ("Baselines", ", ".join(cfg.baselines) or "none")]}
     return {name: [(label, printable(str(value))) for label, value in rows] for name, rows in facts.items()}

@@ -30,7 +30,7 @@ AGGREGATES = tuple(f"group_aggregate_{strategy}" for strategy in STRATEGIES)
 # One of each kind: what they do about groups does not depend on encoder and loss.
 PLAIN = ("popularity", "item_knn", "user_knn", "ease", "ials", "mf", "neural_cf", "factorization_machine",
          "two_tower_frozen", "sequential_ids", "content", "item_similarity", "fusion")
-every_head = pytest.mark.parametrize("name", (*PLAIN, *AGGREGATES, *TRAINED))
+every_head = pytest.mark.parametrize("name", [*PLAIN, *AGGREGATES, *TRAINED])
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_scores_of_groups_are_finite_and_do_not_depend_on_who_else_asks(taught, 
     assert torch.equal(head.score(queries), together)
 
 
-@pytest.mark.parametrize("name", (*PLAIN, *AGGREGATES))
+@pytest.mark.parametrize("name", [*PLAIN, *AGGREGATES])
 def test_a_group_of_one_gets_its_members_list(taught, club, name):
     head, ids = taught(name), club.data.users.ids[:20]
     groups, users = ask(club, *({"members": [key]} for key in ids)), ask(club, *({"user_id": key} for key in ids))
@@ -158,7 +158,7 @@ def test_people_of_one_taste_are_recommended_what_goes_with_it(taught, club, nam
     assert own > 14  # Chance is 8 of 32.
 
 
-@pytest.mark.parametrize("name", ("ease", *AGGREGATES[:2], *TRAINED))
+@pytest.mark.parametrize("name", ["ease", *AGGREGATES[:2], *TRAINED])
 def test_a_saved_head_answers_groups_with_the_same_bits_and_knows_them(taught, club, name, tmp_path):
     head = taught(name)
     save_recommender(tmp_path / "model", head, club.data, ("train",), {"metrics": {}})
