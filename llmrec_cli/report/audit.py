@@ -49,8 +49,10 @@ def _each(summary: Mapping[str, Any]) -> str:
 
 def _split(split: Mapping[str, Any]) -> str:
     """Return the split and its settings as one would write them."""
+    # What is as it would be without being said is not: split=given has a seed that decides nothing.
+    idle = {"kind", "cutoff", *(("valid", "seed") if split["kind"] == "given" and not split.get("valid") else ())}
     told = [f"{key}={value}" for key, value in split.items()
-            if key not in ("kind", "cutoff") and value not in (None, "")]
+            if key not in idle and value not in (None, "") and (key, value) != ("leaks", "keep")]
     return f"split={split['kind']}" + (f" ({', '.join(told)})" if told else "")
 
 

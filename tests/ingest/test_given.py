@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.ingest.group_splits import group_rule
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.presets import Camra2011
 from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, Random, SplitSettings
@@ -43,16 +44,15 @@ def in_split(prepared: Prepared, split: str) -> set[tuple[str, str]]:
     return {(row["group_id"], row["item_id"]) for row in prepared.rows("group_interactions") if row["split"] == split}
 
 
-@pytest.mark.parametrize(("share", "seed"), [(0.2, 42), (0.9, 3)])
-def test_validation_is_what_of_training_has_the_lowest_hashes_and_something_stays(tmp_path: Path, share: float,
-                                                                                  seed: int) -> None:
+def test_validation_is_what_of_training_has_the_lowest_hashes_and_something_stays(tmp_path: Path) -> None:
+    share, seed = 0.6, 3
     train, test = [*pairs_of(30, 40, 6), ("once", "i1")], [("u0", "i39"), ("u1", "x")]
     prepared = prepared_of(tmp_path, train, test, Given(valid=share, seed=seed))
     assert prepared.in_split("valid") == carved_by_hand(train, share, seed) != set()
     assert prepared.in_split("train") == set(train) - prepared.in_split("valid")
     assert {user for user, _ in prepared.in_split("train")} == {user for user, _ in train}
     assert prepared.in_split("test") == set(test)
-    again = prepared_of(tmp_path / "2", train[::-1], test, Given(valid=share, seed=seed))
+    again = prepared_of(tmp_path / "2", train[::-1], test[::-1], Given(valid=share, seed=seed))
     assert again.manifest["fingerprint"] == prepared.manifest["fingerprint"]
 
 
@@ -67,32 +67,21 @@ def test_groups_are_carved_alike_with_a_share_of_their_own_and_groups_of_one_pai
     assert {group for group, _ in in_split(prepared, "train")} == set(dict(together))
     assert 30 < prepared.counts["group_valid"] < 70
     assert prepared.in_split("valid") == carved_by_hand(train, 0.1, 42)
-    prepared = prepared_of(tmp_path / "2", train, [("u1", "i11")], Given(valid=0.3), **files)
-    assert in_split(prepared, "valid") == carved_by_hand(together, 0.3, 42)
-    prepared = prepared_of(tmp_path / "3", train, [("u1", "i11")], Given(valid=0.3, group_valid=0), **files)
-    assert prepared.counts["group_valid"] == 0
 
 
-def test_groups_divided_by_files_beside_users_divided_at_random_are_carved_only_when_it_is_said(tmp_path: Path) -> None:
-    together = pairs_of(20, 12, 5, "g")
-    members = "group_id,user_id\n" + "".join(f"{g},u{n % 6}\n" for n, g in enumerate(dict(together)))
-    files = {"interactions": csv_of(pairs_of(6, 10, 4)), "groups": members,
-             "group_train": csv_of(together, "group_id"), "group_test": csv_of([("g0", "zz")], "group_id")}
-    paths = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in files.items()}
-    assert prepare_with(tmp_path / "1", Files(**paths), Random(valid=0.3)).counts["group_valid"] == 0
-    prepared = prepare_with(tmp_path / "2", Files(**paths), Random(group_valid=0.4, seed=5))
-    assert in_split(prepared, "valid") == carved_by_hand(together, 0.4, 5)
-    whole = {**{key: paths[key] for key in ("interactions", "groups")}, "group_interactions": paths["group_train"]}
-    prepared = prepare_with(tmp_path / "3", Files(**whole), Random(test=0.1, group_valid=0.4))
-    assert (prepared.counts["group_valid"], prepared.counts["valid"]) == (40, 6)
+def test_the_share_of_groups_is_the_users_unless_they_have_one_of_their_own_or_users_are_divided_here() -> None:
+    assert group_rule(Given(valid=0.3), True) == Given(valid=0.3)
+    assert group_rule(Given(valid=0.3, group_valid=0.0), True).valid == 0  # type: ignore[attr-defined]
+    assert group_rule(Random(valid=0.3), True) == Given()
+    assert group_rule(Random(group_valid=0.4, seed=5, leaks="drop"), True) == Given(valid=0.4, seed=5, leaks="drop")
+    assert group_rule(Random(test=0.1, group_valid=0.4), False) == Random(valid=0.4, test=0.1, group_valid=0.4)
+    with pytest.raises(ConfigError, match=r"split\.group_valid=0\.2: has no effect on groups that are divided by "):
+        group_rule(Random(group="leave_last_out", group_valid=0.2), False)
 
 
-def test_groups_divided_at_random_beside_given_users_keep_the_usual_shares(tmp_path: Path) -> None:
-    together = pairs_of(2, 12, 10, "g")
-    files = {"groups": "group_id,user_id\ng0,u0\ng1,u1\n", "group_interactions": csv_of(together, "group_id")}
-    for split, num in ((Given(group="random"), 2), (Given(group="random", valid=0.4), 8)):
-        prepared = prepared_of(tmp_path / str(num), pairs_of(6, 10, 4), [("u1", "i11")], split, **files)
-        assert (prepared.counts["group_valid"], prepared.counts["group_test"]) == (num, 2)
+def test_groups_divided_at_random_beside_given_users_keep_the_usual_shares() -> None:
+    assert group_rule(Given(group="random"), False) == Random(valid=0.1, test=0.1)
+    assert group_rule(Given(group="random", valid=0.4), False) == Random(valid=0.4, test=0.1)
 
 
 def test_items_that_are_cold_for_users_are_cold_for_groups(tmp_path: Path) -> None:

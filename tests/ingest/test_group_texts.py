@@ -29,6 +29,12 @@ def prepared_of(folder: Path, split: Any = None, mode: str = "new", out: Path | 
     return prepare_with(out or folder, dataset, split or NoSplit(), mode=mode)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Return what becomes of the files above with no setting but their names."""
+    return prepared_of(tmp_path_factory.mktemp("plain"))
+
+
 def test_groups_have_titles_texts_attributes_and_their_own_columns(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, group_text="{name}. {city}", group_columns={"title": "name"},
                            group_attributes={"city": "category", "age": "number"})
@@ -44,30 +50,29 @@ def test_groups_have_titles_texts_attributes_and_their_own_columns(tmp_path: Pat
     assert "group_texts.parquet" in prepared.manifest["files"]
 
 
-def test_without_a_template_a_text_is_all_columns_and_without_a_file_there_is_none(tmp_path: Path) -> None:
-    prepared = prepared_of(tmp_path)
-    assert prepared.column("group_texts", "text") == ["Reader. 50", "Hikers. 东京. 30", ""]
+def test_without_a_template_a_text_is_all_columns_and_without_a_file_there_is_none(tmp_path: Path,
+                                                                                            plain: Prepared) -> None:
+    assert plain.column("group_texts", "text") == ["Reader. 50", "Hikers. 东京. 30", ""]
     prepared = prepared_of(tmp_path / "2", group_info=None)
     assert not (prepared.folder / "group_texts.parquet").exists()
 
 
-def test_groups_without_members_and_groups_of_whom_nothing_is_told_are_counted(tmp_path: Path) -> None:
-    prepared = prepared_of(tmp_path)
-    assert [prepared.counts[k] for k in ("groups_read", "groups_not_in_file", "groups_left_out", "groups_without_text",
+def test_groups_without_members_and_groups_of_whom_nothing_is_told_are_counted(plain: Prepared) -> None:
+    assert [plain.counts[k] for k in ("groups_read", "groups_not_in_file", "groups_left_out", "groups_without_text",
                                          "groups_standing", "groups_occasional")] == [3, 1, 1, 1, 1, 2]
-    assert [r["group_id"] for r in prepared.rows("groups_left_out")] == ["ghost"]
-    assert "1 groups of dataset.group_info have no members; they are left out" in prepared.manifest["notes"]
-    assert any("3 groups (1 standing, which training knows, and 2 occasional)" in n for n in prepared.manifest["notes"])
+    assert [r["group_id"] for r in plain.rows("groups_left_out")] == ["ghost"]
+    assert "1 groups of dataset.group_info have no members; they are left out" in plain.manifest["notes"]
+    assert any("3 groups (1 standing, which training knows, and 2 occasional)" in n for n in plain.manifest["notes"])
+    assert "groups" not in plain.manifest  # Which would say that they are synthetic.
 
 
-def test_what_is_told_of_groups_is_in_the_fingerprint_and_the_audit(tmp_path: Path) -> None:
-    prepared = prepared_of(tmp_path)
+def test_what_is_told_of_groups_is_in_the_fingerprint_and_the_audit(tmp_path: Path, plain: Prepared) -> None:
     other = prepared_of(tmp_path / "2", info=INFO.replace("Hikers", "Climbers"))
-    assert prepared.manifest["fingerprint"] != other.manifest["fingerprint"]
-    audit = json.loads((prepared.folder / "audit.json").read_text("utf-8"))
+    assert plain.manifest["fingerprint"] != other.manifest["fingerprint"]
+    audit = json.loads((plain.folder / "audit.json").read_text("utf-8"))
     assert (audit["texts"]["group"]["num"], audit["texts"]["group"]["empty"]) == (3, 1)
     assert (audit["groups"]["standing"], audit["groups"]["occasional"], audit["groups"]["synthetic"]) == (1, 2, "")
-    page = (prepared.folder / "audit.html").read_text("utf-8")
+    page = (plain.folder / "audit.html").read_text("utf-8")
     assert "1 standing, with training interactions of their own; 2 occasional, with members only" in page
 
 
@@ -96,20 +101,17 @@ def test_what_comes_later_of_groups_joins_what_was_told_and_may_bring_members(tm
     assert not (appended.folder / "groups_left_out.parquet").exists()
 
 
-@pytest.mark.parametrize(("name", "encoded"), [
-    ("info.csv", b"\xef\xbb\xbfgroup_id,name\n007,\xd8\xb9\xd8\xb1\xd8\xa8\nNA,x\n"),
-    ("info.jsonl", '{"group_id": "007", "name": "عرب"}\n{"group_id": "NA", "name": "x"}\n'.encode()),
-    ("info.parquet", b"")])
-def test_27_31_32_43_files_of_groups_may_have_any_format_mark_and_script(tmp_path: Path, name: str,
-                                                                          encoded: bytes) -> None:
-    members = "﻿group_id,user_id\n007,u\n7,v\nNA,اسم\n"
-    if name.endswith("parquet"):
-        pq.write_table(pa.table({"group_id": ["007", "NA"], "name": ["عرب", "x"]}), tmp_path / name)
-        encoded = (tmp_path / name).read_bytes()
-    prepared = prepared_of(tmp_path, members=members, info=encoded, name=name, group_interactions=None)
+def test_27_31_32_43_files_of_groups_may_have_any_format_mark_and_script(tmp_path: Path) -> None:
+    members = "\ufeffgroup_id,user_id\n007,u\n7,v\nNA,اسم\nnull,w\n"
+    write(tmp_path, "\ufeffgroup_id,name\n007,عرب\n", "1.csv")
+    write(tmp_path, '{"group_id": "NA", "name": "x"}\n', "2.jsonl")
+    pq.write_table(pa.table({"group_id": ["null"], "name": ["👪"]}), tmp_path / "3.parquet")
+    prepared = prepared_of(tmp_path, members=members, group_interactions=None,
+                           group_info=[str(tmp_path / name) for name in ("1.csv", "2.jsonl", "3.parquet")])
     assert {(r["group_id"], r["user_id"]) for r in prepared.rows("groups")} == {
-        ("007", "u"), ("7", "v"), ("NA", "اسم")}
-    assert {r["group_id"]: r["text"] for r in prepared.rows("group_texts")} == {"007": "عرب", "7": "", "NA": "x"}
+        ("007", "u"), ("7", "v"), ("NA", "اسم"), ("null", "w")}
+    assert {r["group_id"]: r["text"] for r in prepared.rows("group_texts")} == {"007": "عرب", "7": "", "NA": "x",
+                                                                                "null": "👪"}
 
 
 def test_bad_files_of_groups_are_named_with_what_to_do(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.synthetic import common_items, draw_members
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.presets import Mafengwo
-from llmrec_cli.settings.split import ColdUsers, Given, Random, SplitSettings, Temporal
+from llmrec_cli.settings.split import Given, Random, SplitSettings, Temporal
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 SPLITS = ("train", "valid", "test")
@@ -76,14 +76,17 @@ def test_what_groups_train_on_does_not_depend_on_what_is_held_out(tmp_path: Path
     assert ones[0].column("groups", "user_id") == ones[1].column("groups", "user_id")
 
 
-def test_sizes_are_within_the_range_and_members_differ_within_a_group(tmp_path: Path) -> None:
-    prepared = prepared_of(tmp_path, num_groups=200, group_size=[3, 5])
-    sizes: dict[str, set[str]] = {}
-    for row in prepared.rows("groups"):
-        sizes.setdefault(row["group_id"], set()).add(row["user_id"])
-    assert prepared.counts["groups"] == len(sizes) == 200
-    assert {len(users) for users in sizes.values()} == {3, 4, 5}
-    assert len(prepared.rows("groups")) == sum(map(len, sizes.values()))
+def test_sizes_are_within_the_range_and_members_differ_and_have_something_to_learn_from() -> None:
+    histories = np.repeat([[1.0, 1.0], [0.0, 0.0]], 10, axis=0)
+    settings = Files(synthetic_groups="random", num_groups=200, group_size=[3, 5])
+    found = draw_members(sp.csr_array(histories), settings)
+    assert {int(n) for n in found.sum(1)} == {3, 4, 5}
+    assert found.shape == (200, 20)
+    assert found.data.max() == 1
+    assert found.toarray().sum(0).nonzero()[0].tolist() == list(range(10))
+    other = draw_members(sp.csr_array(histories), Files(synthetic_groups="random", num_groups=200, group_size=[3, 5],
+                                                        group_seed=1))
+    assert (found != other).nnz > 0
 
 
 def test_similar_groups_are_a_user_and_the_nearest_by_cosine_of_training_histories() -> None:
@@ -108,21 +111,15 @@ def test_a_user_who_has_an_item_twice_counts_once_from_the_earliest_split() -> N
     assert [len(column) for column in nothing] == [0, 0, 0, 0]
 
 
-def test_36_the_order_of_rows_decides_nothing_and_the_seed_does(tmp_path: Path) -> None:
+def test_36_the_order_of_rows_decides_nothing_and_everything_says_that_groups_are_synthetic(tmp_path: Path) -> None:
     rows = rows_of()
-    found = [prepared_of(tmp_path / str(n), "similar", rows=order, group_seed=seed).manifest["fingerprint"]
-             for n, (order, seed) in enumerate([(rows, 1), (rows[::-1], 1), (rows, 2)])]
-    assert found[0] == found[1] != found[2]
-
-
-def test_manifest_note_and_audit_say_that_groups_are_synthetic(tmp_path: Path) -> None:
-    prepared = prepared_of(tmp_path, "similar")
+    prepared = prepared_of(tmp_path / "1", "similar", rows=rows)
+    other = prepared_of(tmp_path / "2", "similar", rows=rows[::-1])
+    assert prepared.manifest["fingerprint"] == other.manifest["fingerprint"]
     assert prepared.manifest["groups"] == {"synthetic": "similar"}
     assert any(note.startswith("the groups are synthetic (similar)") for note in prepared.manifest["notes"])
     assert json.loads((prepared.folder / "audit.json").read_text("utf-8"))["groups"]["synthetic"] == "similar"
     assert "Synthetic groups (similar)" in (prepared.folder / "audit.html").read_text("utf-8")
-    plain = prepare_with(tmp_path / "2", Files(name="x", interactions=str(tmp_path / "clicks.csv")))
-    assert "groups" not in plain.manifest
 
 
 def test_what_cannot_be_together_with_them_is_refused(tmp_path: Path) -> None:
@@ -143,9 +140,6 @@ def test_what_cannot_be_together_with_them_is_refused(tmp_path: Path) -> None:
 def test_too_few_users_are_told_of(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset\.group_size=\[2,8\]: only 4 users have training interactions"):
         prepared_of(tmp_path, rows=rows_of(num_users=4))
-    cold = prepared_of(tmp_path / "2", split=ColdUsers(valid=0.1, test=0.2))
-    trained = {user for user, _ in cold.in_split("train")}
-    assert set(cold.column("groups", "user_id")) <= trained
 
 
 def test_settings_without_effect_or_out_of_range_are_refused() -> None:
