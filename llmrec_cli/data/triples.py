@@ -37,7 +37,9 @@ class Triples:
 
     def without(self, relation: str) -> "Triples":
         """Return the graph without the triples of a relation; entities keep their places."""
-        kept = self.relation != self.relations.index(relation).as_py()
+        place = self.relations.index(relation).as_py()
+        assert place >= 0
+        kept = self.relation != place
         return replace(self, head=self.head[kept], relation=self.relation[kept], tail=self.tail[kept])
 
     def relinked(self, item_N: np.ndarray) -> "Triples":

@@ -11,6 +11,7 @@ from llmrec_cli.report import plots
 from llmrec_cli.report.cold_users import cold_users_table
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.headline import headline
+from llmrec_cli.report.knowledge import knowledge_sentence, knowledge_table
 from llmrec_cli.report.leaderboard import everyone_of, exposure_tables, heat_map, leaderboard
 from llmrec_cli.report.robustness import robustness_table
 from llmrec_cli.report.tables import metrics_table, slices_table
@@ -35,6 +36,10 @@ def render(content: Content) -> str:
                               "leaderboard": leaderboard(content) if several else None,
                               "robustness": (robustness_table(content.metrics["robustness"], content.cutoff)
                                              if "robustness" in content.metrics else None),
+                              "knowledge": (knowledge_table(content.metrics["knowledge"], content.cutoff)
+                                            if "knowledge" in content.metrics else None),
+                              "knowledge_sentence": (knowledge_sentence(content.metrics["knowledge"])
+                                                     if "knowledge" in content.metrics else ""),
                               "cold_users": (cold_users_table(content.metrics["cold_users"], content.cutoff)
                                              if "cold_users" in content.metrics else None),
                               "heat": heat_map(content) if several else None, "version": __version__,

@@ -10,6 +10,7 @@ from llmrec_cli.settings.base import Settings, nearest, option
 from llmrec_cli.settings.cold_users import ColdUsers
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.knowledge_report import KnowledgeReport
 from llmrec_cli.settings.robustness import Robustness
 from llmrec_cli.settings.search import search_problems, tuned_parts
 from llmrec_cli.settings.tune import Tune
@@ -206,6 +207,8 @@ class EvaluateConfig(CacheSettings):
     """Heads fitted on the same data to compare with."""
     robustness: Robustness = field(default_factory=Robustness)
     """Measure with disturbed item texts as well: robustness=true."""
+    knowledge: KnowledgeReport = field(default_factory=KnowledgeReport)
+    """Measure on validation what each relation of the knowledge graph contributes: knowledge=true."""
     cold_users: ColdUsers = field(default_factory=ColdUsers)
     """Measure users without a history instead, by profile and first interactions: cold_users=true."""
     num_bootstrap: int = 1000
@@ -236,6 +239,8 @@ class EvaluateConfig(CacheSettings):
                    "list however much of it is told; leave out one of the two")
         if self.cold_users.on and self.audience == "groups":
             yield "audience=groups: cannot be combined with cold_users=true, which is about users"
+        if self.cold_users.on and self.knowledge.on:
+            yield "knowledge=true: cannot be combined with cold_users=true; measure them one after the other"
         yield from self.check("num_bootstrap", least=100)
         yield from self.check("block_size", least=1)
         yield from self.check("seed", least=0, most=LARGEST_SEED)

@@ -26,6 +26,7 @@ from llmrec_cli.report.cold_users import cold_users_lines
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import warnings
 from llmrec_cli.report.html import render
+from llmrec_cli.report.knowledge import knowledge_lines
 from llmrec_cli.report.robustness import robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
 from llmrec_cli.run_dir import RunDir, write_bytes, write_json
@@ -41,6 +42,7 @@ from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages.cold_users import cold_users, cold_users_content
 from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
+from llmrec_cli.stages.knowledge import knowledge_content
 from llmrec_cli.stages.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
 from llmrec_cli.stages.ranking import Ranked, common, gains, rank
 from llmrec_cli.stages.reporting import report_content
@@ -67,13 +69,19 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     ranked = rank_all(groups, baselines, data, protocol, cfg, context)
     cold = cold_users(groups, baselines, ranked, data, protocol, cfg, context) if cfg.cold_users.on else None
     disturbed = robustness(groups, data, protocol, cfg, context) if cfg.robustness.on else None
+    plain = Measures(sorted(set(cfg.k)), Slices({}, {}), None, cfg.propensity, cfg.num_bootstrap, cfg.seed)
+    chosen_on = replace(cfg, split="valid")
+    learned = (knowledge_content(groups, data, protocol_of(chosen_on, data), plain, chosen_on, context)
+               if cfg.knowledge.on else None)
     leave_to_first()
     outcome = measure_all(ranked, groups, data, protocol, cfg, groups_of)
 
-    content, cutoff = metrics_content(outcome, cfg), main_cutoff(cfg.k)
+    synthetic = str(data.manifest.get("groups", {}).get("synthetic", ""))
+    content, cutoff = metrics_content(outcome, cfg, synthetic), main_cutoff(cfg.k)
     if disturbed is not None:
-        how = Measures(sorted(set(cfg.k)), Slices({}, {}), None, cfg.propensity, cfg.num_bootstrap, cfg.seed)
-        content["robustness"] = robustness_content(disturbed, groups, data, how, cfg)
+        content["robustness"] = robustness_content(disturbed, groups, data, plain, cfg)
+    if learned is not None:
+        content["knowledge"] = learned
     if cold is not None:
         content["cold_users"] = cold_users_content(cold, groups, cfg)
     write_json(run_dir.file("metrics.json"), content)
@@ -91,6 +99,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
         print(cold_users_lines(content["cold_users"], cutoff))
     if disturbed is not None:
         print(robustness_lines(content["robustness"], cutoff))
+    if learned is not None:
+        print(knowledge_lines(learned, cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
 
 

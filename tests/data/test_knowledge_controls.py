@@ -1,0 +1,63 @@
+"""Controls for a gain from knowledge, and what is covered, on graphs small enough to read."""
+
+import numpy as np
+import pytest
+
+from llmrec_cli.data.knowledge_controls import counts_alone, coverage, num_triples, swapped
+from tests.data.test_knowledge_read import graph
+
+FILMS = [("f0", "by", "x"), ("f1", "by", "x"), ("f2", "by", "y"), ("f3", "by", "y"), ("f0", "with", "z"),
+         ("f1", "with", "z"), ("x", "born", "c")]
+
+
+def films(folder, num_linked=4, num_items=5):
+    return graph(folder, FILMS, [(n, f"f{n}") for n in range(num_linked)], num_items)
+
+
+def test_items_of_like_popularity_change_places(tmp_path):
+    data = films(tmp_path)
+    found = swapped(data.triples, np.array([9, 1, 8, 2, 5]), np.random.default_rng(0))
+    # By popularity: 1 and 3 change places, then 2 and 0; item 4 is not linked, and stays so.
+    assert found.names == data.names
+    assert found.features.toarray().tolist() == data.features.toarray()[[2, 3, 0, 1, 4]].tolist()
+    np.testing.assert_allclose(found.two_hops.toarray(), data.two_hops.toarray()[[2, 3, 0, 1, 4]])
+
+
+@pytest.mark.parametrize("num_linked", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_item_keeps_its_own_knowledge_and_none_is_lost(tmp_path, num_linked, seed):
+    triples = films(tmp_path, num_linked).triples
+    rng = np.random.default_rng(seed)
+    moved = swapped(triples, rng.integers(0, 3, 5), rng).triples.links.tocoo()
+    assert sorted(moved.row) == list(range(num_linked))
+    assert sorted(moved.col) == sorted(triples.links.indices)
+    if num_linked > 1:
+        own = dict(zip(triples.links.tocoo().row, triples.links.indices, strict=True))
+        assert all(own[row] != col for row, col in zip(moved.row, moved.col, strict=True))
+
+
+def test_counts_alone_say_how_many_triples_an_item_is_in(tmp_path):
+    data = films(tmp_path)
+    assert num_triples(data.triples).tolist() == [2, 2, 1, 1, 0]
+    found = counts_alone(data.triples)
+    assert found.names == ["triples>1", "triples>2"]
+    assert found.features.toarray().tolist() == [[0, 1], [0, 1], [1, 0], [1, 0], [0, 0]]
+    assert found.two_hops.shape == (5, 0)
+
+
+def test_coverage_is_of_items_of_interactions_and_of_relations(tmp_path):
+    data = films(tmp_path, num_linked=3)
+    found = coverage(data.triples, data, np.array([3, 1, 0, 4, 2]))
+    assert found["relations"] == [
+        {"relation": "by", "triples": 4, "triples_of_items": 3, "items": 3, "shared": 1},
+        {"relation": "with", "triples": 2, "triples_of_items": 2, "items": 2, "shared": 1},
+        {"relation": "born", "triples": 1, "triples_of_items": 0, "items": 0, "shared": 0}]
+    assert (found["items"], found["linked"], found["linked_share"]) == (5, 3, 0.6)
+    assert found["interactions_share"] == 0.4
+    assert found["triples_per_linked_item"] == pytest.approx(5 / 3)
+
+
+def test_a_relation_left_out_takes_its_features_and_what_it_led_to(tmp_path):
+    triples = films(tmp_path).triples
+    assert len(triples.without("by")) == 3
+    assert set(triples.without("by").relation) == {0, 2}

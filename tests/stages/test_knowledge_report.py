@@ -1,0 +1,128 @@
+"""evaluate knowledge=true: what each relation contributes, on validation, and against controls."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.artifact import save_recommender
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.report.knowledge import knowledge_lines, knowledge_table
+from llmrec_cli.run_dir import RunDir
+from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Recipe
+from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.knowledge_report import KnowledgeReport
+from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.stages import evaluate
+from llmrec_cli.stages.knowledge import uses_knowledge, without_graph
+
+EASE = Ease(l2=20, features=FeatureWeights(knowledge=6.0, two_hops=2.0))
+
+
+@pytest.fixture(scope="module")
+def known(tiny_prepared, tmp_path_factory):
+    """The tiny shop with a graph: what attribute an item has, and who made it, drawn at random."""
+    folder = tmp_path_factory.mktemp("graph") / "prepared"
+    shutil.copytree(tiny_prepared, folder)
+    items = read_prepared(folder).items
+    coo, rng = items.attributes.tocoo(), np.random.default_rng(0)
+    rows = [(f"m{n}", "of", f"a{a}") for n, a in zip(coo.row, coo.col, strict=True)]
+    rows += [(f"p{rng.integers(8)}", "made", f"m{n}") for n in range(len(items) - 2)]
+    head, relation, tail = zip(*rows, strict=True)
+    pq.write_table(pa.table({"head": head, "relation": relation, "tail": tail}), folder / "triples.parquet")
+    pq.write_table(pa.table({"item": pa.array(range(len(items)), pa.int64()), "item_id": list(items.ids),
+                             "entity_id": [f"m{n}" for n in range(len(items))]}), folder / "links.parquet")
+    return read_prepared(folder)
+
+
+def saved(folder, data, head, fitted_on=("train", "valid")):
+    fitted = build(Recipe(head=head))
+    fitted.fit(data.training(*fitted_on), Context(torch.device("cpu"), 1))
+    save_recommender(folder, fitted, data, fitted_on, {"seed": 1})
+    return str(folder)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def one(*models, **settings):
+        run_dir = RunDir.create("evaluate", str(tmp_path / "out"))
+        cfg = EvaluateConfig(**{"device": "cpu", "k": [10], "num_bootstrap": 100, "baselines": [],
+                                "knowledge": KnowledgeReport(on=True), "models": list(models), **settings})
+        assert not list(cfg.problems())
+        evaluate.run(cfg, run_dir)
+        return json.loads(run_dir.file("metrics.json").read_text()), run_dir.file("report.html").read_text()
+
+    return one
+
+
+def test_each_relation_and_each_control_is_compared_with_all_knowledge(run, known, tmp_path, capsys):
+    metrics, page = run(saved(tmp_path / "ease", known, EASE), saved(tmp_path / "knn", known, ItemKnn(k=10)))
+    found = metrics["knowledge"]
+    assert found["unaffected"] == ["item_knn"]
+    one = found["models"]["ease"]
+    for kind, key in (("none", "gain"), ("swapped", "over_swapped"), ("counts", "over_counts")):
+        difference = one[key]["ndcg@10"]
+        assert difference["difference"] == pytest.approx(
+            one["metrics"]["all"]["ndcg@10"]["mean"] - one["metrics"][kind]["ndcg@10"]["mean"])
+        assert difference["ci95"][0] <= difference["difference"] <= difference["ci95"][1]
+    assert set(one["relations"]) == {"made", "of"}
+    # What people chose goes by the attributes, so it is these that help, and not another item's.
+    assert one["relations"]["of"]["ndcg@10"]["difference"] > 0
+    assert one["over_swapped"]["ndcg@10"]["difference"] > 0
+    assert found["coverage"]["linked"] == len(known.items)
+    lines = knowledge_lines(found, 10)
+    assert lines in capsys.readouterr().out
+    assert "without of" in lines
+    assert "What the knowledge graph contributes" in page
+    assert [row.name for row in knowledge_table(found, 10).rows][:4] == [
+        "ease", "Without the graph", "Another item's knowledge", "How much is known"]
+
+
+def test_whatever_split_is_measured_knowledge_is_compared_on_validation(run, known, tmp_path):
+    model = saved(tmp_path / "ease", known, EASE, ("train",))
+    test = run(model, split="test")[0]["knowledge"]
+    shutil.rmtree(tmp_path / "out")
+    assert run(model, split="valid")[0]["knowledge"] == test
+
+
+def test_leaving_out_the_only_relation_is_leaving_out_all(run, known, tmp_path):
+    shutil.copytree(known.path, tmp_path / "one")
+    file = tmp_path / "one" / "triples.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.filter(pc.equal(table["relation"], "of")), file)
+    data = read_prepared(tmp_path / "one")
+    one = run(saved(tmp_path / "ease", data, EASE))[0]["knowledge"]["models"]["ease"]
+    assert one["relations"] == {"of": one["gain"]}
+
+
+def test_only_the_relations_of_most_items_are_left_out(run, known, tmp_path):
+    one = run(saved(tmp_path / "ease", known, EASE), knowledge=KnowledgeReport(on=True, relations=1))[0]["knowledge"]
+    assert list(one["models"]["ease"]["relations"]) == [one["coverage"]["relations"][0]["relation"]]
+
+
+def test_models_and_data_without_knowledge_are_refused(run, known, tiny_prepared, tmp_path):
+    plain = read_prepared(tiny_prepared)
+    with pytest.raises(DataError, match=r"knowledge=true: the prepared data has no knowledge graph; prepare with"):
+        run(saved(tmp_path / "plain", plain, ItemKnn(k=10)))
+    with pytest.raises(ConfigError, match=r"none of the models \(item_knn\) uses the knowledge graph; train one with"):
+        run(saved(tmp_path / "knn", known, ItemKnn(k=10)), audience="users")
+
+
+def test_a_recipe_is_searched_for_knowledge_down_to_the_members_of_a_fusion():
+    members = {"ease": Recipe(head=EASE), "near": Recipe(head=ItemKnn(k=10))}
+    fusion = Recipe(head=Fusion(members=members))
+    assert uses_knowledge(fusion)
+    without = without_graph(fusion)
+    assert not uses_knowledge(without)
+    assert without.head.members["ease"].head.l2 == 20
+    assert uses_knowledge(without_graph(fusion, keep_features=True))
+    assert not uses_knowledge(members["near"])
