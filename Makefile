@@ -8,7 +8,7 @@ PUBLISH ?= published
 # Threads that wait by spinning would take the cores from those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test test-slow test-faults lint bench table retrain clean
+.PHONY: help setup demo demo-groups test test-slow test-faults lint bench table retrain clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: setup ## the five stages on MovieLens-100K, ending with a report and recommendations
 	BIN=$(BIN) sh scripts/demo.sh
+
+demo-groups: setup ## groups on MovieLens-100K; LINKS=<file> adds what the knowledge graph knows of films
+	BIN=$(BIN) LINKS=$(LINKS) sh scripts/demo_groups.sh
 
 test: lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

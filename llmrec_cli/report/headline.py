@@ -81,6 +81,9 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
     if metrics["protocol"]["candidates"].startswith("sampled"):
         found.append(f"{SAMPLED} ({metrics['protocol']['candidates']}): not to be compared with metrics of the whole "
                      f"catalogue, and models may come in another order there.")
+    if synthetic := metrics["protocol"].get("synthetic_groups"):
+        found.append(f"The groups are synthetic ({synthetic}): made of users, with interactions made of theirs. These "
+                     f"figures show that things work, not how well groups of people would be served.")
     traces = {"": metrics["suspicious"], **{f"{name}: ": one["suspicious"] for name, one in
                                             list(metrics.get("models", {}).items())[1:]}}
     found += [f"Suspicious, too good to be true: {who}{reason}. Look for what tells the model the answers before "

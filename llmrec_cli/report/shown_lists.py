@@ -57,12 +57,12 @@ def _table(answers: Answers, query: int, items: Entities) -> Table | str:
 
 
 def _because(reasons: list[dict[str, Any]]) -> str:
-    """Return the reasons of a place: what members add, those who add most first, then the others."""
+    """Return the reasons of a place, a line each: what members add, those who add most first, then the others."""
     added = sorted((one for one in reasons if one["kind"] in ("member", "history")), key=lambda one: -one["amount"])
     others = [one for one in reasons if one["kind"] not in ("member", "history")]
     more = f", {len(added) - MOST_MEMBERS} more" if len(added) > MOST_MEMBERS else ""
     parts = [", ".join(_plain(one["text"]) for one in added[:MOST_MEMBERS]) + more] if added else []
-    return "; ".join([*parts, *(_plain(one["text"]) for one in others)]) or "–"
+    return "\n".join([*parts, *(_plain(one["text"]) for one in others)]) or "–"
 
 
 def _heading(answers: Answers, query: int, items: Entities) -> str:

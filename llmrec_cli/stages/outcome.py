@@ -57,8 +57,11 @@ class Outcome:
         return next(iter(self.models.values()))
 
 
-def metrics_content(outcome: Outcome, cfg: EvaluateConfig) -> dict[str, Any]:
-    """Return the content of metrics.json, about the first model; the others are under `models`."""
+def metrics_content(outcome: Outcome, cfg: EvaluateConfig, synthetic: str = "") -> dict[str, Any]:
+    """Return the content of metrics.json, about the first model; the others are under `models`.
+
+    `synthetic` says how groups were made that nobody observed.
+    """
     result, task = outcome.main, outcome.task
     first = next(iter(outcome.models))
     slice_queries = {name: int(np.isfinite(next(iter(values.values()))).sum())
@@ -70,6 +73,8 @@ def metrics_content(outcome: Outcome, cfg: EvaluateConfig) -> dict[str, Any]:
                 "diversity": outcome.diversity, "propensity": cfg.propensity,
                 "test": "paired t-test; p_holm: corrected for the number of comparisons (Holm)",
                 "slice_queries": slice_queries}
+    if cfg.audience == "groups" and synthetic:
+        protocol["synthetic_groups"] = synthetic
     others = {name: one for name, one in outcome.everyone.items() if name != first}
     content: dict[str, Any] = {
         "format": 1, "protocol": protocol, "metrics": result.summary(), "slices": result.slice_summary(),

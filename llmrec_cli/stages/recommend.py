@@ -230,6 +230,9 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
     if tally.num_unknown:
         tell(f"not among the model's items, so ignored in histories: {tally.num_unknown:,}, {_some(tally.unknown)}"
              + (", ..." if tally.num_unknown > len(tally.unknown) else ""))
+    groups = recommender.groups
+    if tally.sources["group"] and groups is not None and groups.synthetic:
+        tell(f"the model's groups are synthetic ({groups.synthetic}): made of users for a demonstration")
     if tally.num_strangers:
         tell(f"members and groups that the model does not know, so ignored: {tally.num_strangers:,}, "
              f"{_some(tally.strangers)}" + (", ..." if tally.num_strangers > len(tally.strangers) else ""))
