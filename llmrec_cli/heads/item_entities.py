@@ -50,7 +50,7 @@ def item_entities(settings: EntitySettings | None, data: TrainingData, context: 
                         f"items to entities in it; prepare with dataset.knowledge=<file> and dataset.links=<file> that "
                         f"name the same entities, or leave it out")
     vectors_ED = entity_vectors(settings, triples, context)
-    named_E: np.ndarray = vectors_ED.any(axis=1).astype(np.float32)
+    named_E: np.ndarray = np.asarray(vectors_ED.any(axis=1), np.float32)
     links = sp.csr_array(triples.links * named_E[None])
     counts_N: np.ndarray = np.bincount(links.tocoo().row, links.data, minlength=links.shape[0])
     linked_N = counts_N > 0
