@@ -45,12 +45,11 @@ class Behaviour:
 
     Attributes
     ----------
-    first_CN, later_CN : log probability that an interaction, one of the first or a later one, is with the item
-    share_CN : share of the members who interact with the item after their first interactions: the behaviour vector
+    click_CN : log probability that an interaction that places a user is with the item
+    share_CN : share of the members who interact with the item after those: the behaviour vector
     """
 
-    first_CN: np.ndarray
-    later_CN: np.ndarray
+    click_CN: np.ndarray
     share_CN: np.ndarray
 
     @classmethod
@@ -66,19 +65,18 @@ class Behaviour:
         sizes_C1 = np.bincount(cluster_V, minlength=num_clusters)[:, None]
         average_N = rest_CN.sum(axis=0) / len(cluster_V)
         share_CN = (rest_CN + settings.smoothing * average_N) / np.maximum(sizes_C1 + settings.smoothing, 1e-9)
-        later_CN = _log_shares(rest_CN, settings.click_smoothing)
-        first_CN = later_CN if settings.first_clicks == 0 else \
-            _log_shares((members_CV @ first_VN).toarray(), settings.click_smoothing)
-        return cls(first_CN, later_CN, share_CN.astype(np.float32))
+        placing_CN = rest_CN if settings.first_clicks == 0 else (members_CV @ first_VN).toarray()
+        return cls(_log_shares(placing_CN, settings.click_smoothing), share_CN.astype(np.float32))
 
     def likelihood(self, history_RM: sp.csr_array, num_first: int) -> np.ndarray:
-        """Return the log probability of each history, rows oldest first, in each cluster (R, C).
+        """Return the log probability in each cluster (R, C) of what places users in their histories, oldest first.
 
-        Items that nobody in training interacted with say nothing of the cluster, those added later neither.
+        That is the first `num_first` interactions, or all where that is 0. Those after them are no such evidence: what
+        is chosen after ten others is like what is chosen first by those who choose little, so users would drift to
+        their clusters (docs/clusters.md). Items added after training say nothing.
         """
-        known = sp.csr_array(history_RM[:, :self.share_CN.shape[1]])
-        first_RN, later_RN = divided(known, num_first)
-        return np.asarray(first_RN @ self.first_CN.T + later_RN @ self.later_CN.T)
+        placing_RM = divided(history_RM, num_first)[0] if num_first else history_RM
+        return np.asarray(sp.csr_array(placing_RM[:, :self.share_CN.shape[1]]) @ self.click_CN.T)
 
 
 def posterior(prior_RC: np.ndarray, likelihood_RC: np.ndarray, click_weight: float) -> np.ndarray:

@@ -43,7 +43,7 @@ class Clusters(Head):
         self.profiles = UserProfiles(None)
         self.by_profile = Placement(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
         self.by_text: Placement | None = None
-        self.behaviour = Behaviour(*(np.zeros((0, 0), np.float32) for _ in range(3)))
+        self.behaviour = Behaviour(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
         self.num_items = 0
 
     @property
@@ -65,7 +65,7 @@ class Clusters(Head):
         num_clusters = int(max(TRIED["num_clusters"])) if settings.num_clusters is None else settings.num_clusters
         beside = len(data.users.attribute_names) + (TEXT_SIZE if settings.text > 0 else 0)
         return (28 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
-                + 32 * num_clusters * len(data.items))
+                + 24 * num_clusters * len(data.items))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is null, cluster the users, and learn who is in which cluster and what it does."""
@@ -146,8 +146,8 @@ class Clusters(Head):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the clusters, who is in them and how users are placed."""
-        state = {"cluster": self.cluster_U, "first": self.behaviour.first_CN, "later": self.behaviour.later_CN,
-                 "share": self.behaviour.share_CN, "attributes.mean": self.profiles.mean_A,
+        state = {"cluster": self.cluster_U, "click": self.behaviour.click_CN, "share": self.behaviour.share_CN,
+                 "attributes.mean": self.profiles.mean_A,
                  **self.by_profile.state("by_profile")}
         if self.by_text is not None and self.profiles.texts is not None:
             state |= self.by_text.state("by_text") | self.profiles.texts.state()
@@ -156,7 +156,7 @@ class Clusters(Head):
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
         self.cluster_U, self.num_items = state["cluster"], len(items)
-        self.behaviour = Behaviour(state["first"], state["later"], state["share"])
+        self.behaviour = Behaviour(state["click"], state["share"])
         texts = None
         if self.settings.text > 0:
             texts = ProfileTexts(self.recipe.encoder, context.device)

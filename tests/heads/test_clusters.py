@@ -78,7 +78,7 @@ def test_behaviour_is_the_share_of_members_who_interact_after_their_first():
     smoothed = Behaviour.of(matrix, np.array([0, 0, 1]), 2, replace(settings, smoothing=2))
     np.testing.assert_allclose(smoothed.share_CN[1], [2 / 9, 7 / 9, 0], rtol=1e-6)
     # First clicks: 0 and 1 of the one, 2 of the other; the average has 1.1 of each, 1/3.
-    np.testing.assert_allclose(np.exp(found.first_CN), [[4 / 9, 4 / 9, 1 / 9], [1 / 6, 1 / 6, 2 / 3]], rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found.click_CN), [[4 / 9, 4 / 9, 1 / 9], [1 / 6, 1 / 6, 2 / 3]], rtol=1e-5)
 
 
 def test_without_smoothing_clusters_weighted_by_size_are_popularity():
@@ -88,12 +88,12 @@ def test_without_smoothing_clusters_weighted_by_size_are_popularity():
     np.testing.assert_allclose(scores * NUM_USERS, data.interactions.item_counts, rtol=1e-5)
 
 
-def test_histories_are_read_as_first_and_later_interactions():
-    first, later = np.log(np.array([[0.9, 0.1], [0.5, 0.5]])), np.log(np.array([[0.2, 0.8], [0.4, 0.6]]))
-    behaviour = Behaviour(first, later, np.zeros((2, 2)))
+def test_the_first_interactions_place_a_user_and_all_of_them_where_none_are_first():
+    behaviour = Behaviour(np.log(np.array([[0.9, 0.1], [0.5, 0.5]])), np.zeros((2, 2)))
     history = sp.csr_array((np.ones(3, np.float32), np.array([1, 0, 2]), np.array([0, 3])), shape=(1, 3))
-    # Item 1 came first, item 0 later; item 2 was added after training and says nothing.
-    np.testing.assert_allclose(behaviour.likelihood(history, 1), np.log([[0.1 * 0.2, 0.5 * 0.4]]))
+    np.testing.assert_allclose(behaviour.likelihood(history, 1), np.log([[0.1, 0.5]]))
+    # Item 2 was added after training and says nothing.
+    np.testing.assert_allclose(behaviour.likelihood(history, 0), np.log([[0.1 * 0.9, 0.5 * 0.5]]))
 
 
 def test_the_posterior_is_bayes_rule_with_clicks_to_a_power():

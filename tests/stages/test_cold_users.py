@@ -135,8 +135,7 @@ def test_new_items_of_the_data_are_added_once(run, shop, models, monkeypatch):
                          known.items.attributes[few], known.items.attribute_names)
         known.head.num_items = len(items)
         known.head.behaviour = replace(known.head.behaviour, share_CN=known.head.behaviour.share_CN[:, few],
-                                       first_CN=known.head.behaviour.first_CN[:, few],
-                                       later_CN=known.head.behaviour.later_CN[:, few])
+                                       click_CN=known.head.behaviour.click_CN[:, few])
         return replace(known, items=items, history=known.history[:, few], seen=known.seen[:, few])
 
     monkeypatch.setattr(entrants, "load_recommender", forgetful)

@@ -20,8 +20,8 @@ class Clusters(HeadSettings):
     num_clusters: int | None = None
     """Clusters, at least 1; null to choose. One cluster is the popularity of what comes after `first_clicks`."""
     first_clicks: int | None = None
-    """Interactions at the beginning of a history that only place a user, at least 0: the behaviour of a cluster is what
-    its members did after them. Null to choose between 0 and 5."""
+    """Interactions at the beginning of a history that place a user, and nothing else, at least 0: the behaviour of a
+    cluster is what its members did after them. With 0 all do both. Null to choose between 0 and 5."""
     click_weight: float | None = None
     """How far an interaction moves a user between clusters, above 0: 1 as if interactions were independent, less since
     they are not; null to choose."""
