@@ -19,7 +19,7 @@ SUMMARIES = {
     "pretrain": "prepared data -> a text encoder trained on the domain's texts",
     "finetune": "prepared data -> a recommender",
     "evaluate": "a recommender -> metrics.json and report.html",
-    "recommend": "a recommender -> lists for users, histories and texts",
+    "recommend": "a recommender -> lists for users, groups, histories and texts",
 }
 # Hydra's own options that make sense here, and whether each takes a value.
 OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True,
