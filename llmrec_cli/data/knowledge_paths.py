@@ -53,8 +53,10 @@ class KnowledgePaths:
     def explain(self, item: int, history: np.ndarray, most: int = 3) -> list[Shared]:
         """Return at most `most` neighbours that an item shares with items of a history (S,), the strongest first.
 
-        How strong is what the neighbour adds to the sum of the item's cosines with the history. What every item has
-        adds nothing, and the item itself explains nothing. An item that came later has no row, and no paths.
+        How strong is what the neighbour adds to the sum of the item's cosines with the history, over the square root
+        of how many of the history share it: two films of a rare director tell a person more than forty that were up for
+        some award. What every item has adds nothing, and the item itself explains nothing. An item that came later has
+        no row, and no paths.
         """
         history = np.asarray(history, np.int64)
         history = history[(history != item) & (history < self.rows_NF.shape[0])]
@@ -65,7 +67,8 @@ class KnowledgePaths:
         columns = self.rows_NF.indices[own]
         added = self.rows_NF.data[own] * np.asarray(of_history.sum(axis=0)).ravel()[columns]
         total = float(added.sum())
-        best = np.lexsort((columns, -added))[:most]
+        num_sharing = np.bincount(of_history.indices, minlength=self.rows_NF.shape[1])[columns]
+        best = np.lexsort((columns, -added / np.sqrt(np.maximum(num_sharing, 1))))[:most]
         found = []
         for n in best[added[best] > 0]:
             column = int(columns[n])

@@ -63,10 +63,13 @@ def _add_paths(found: list[list[list[Reason]]], queries: Queries, items_QK: np.n
         own = queries.history[[query]].indices.astype(np.int64)
         histories = _members_histories(queries, query)
         everything = np.unique(np.concatenate([own, *histories])) if histories or len(own) else own
+        num_members = 0 if queries.groups is None else len(queries.groups.rows[[query]].indices)
         for place, one in enumerate(told):
-            for shared in paths.explain(int(items_QK[query, place]), everything, MOST_PATHS):
-                one.append(_path(shared, histories, len(queries.groups.rows[[query]].indices)
-                                 if queries.groups is not None else 0, items))
+            shared = paths.explain(int(items_QK[query, place]), everything, 2 * MOST_PATHS)
+            # A graph that has both directions of a relation says everything twice.
+            distinct = {path.end.neighbour: path for path in reversed(shared)}
+            ways = [path for path in shared if distinct[path.end.neighbour] is path]
+            one += [_path(path, histories, num_members, items) for path in ways[:MOST_PATHS]]
 
 
 def _members_histories(queries: Queries, query: int) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import End
-from llmrec_cli.data.knowledge_paths import knowledge_paths, read_paths
+from llmrec_cli.data.knowledge_paths import KnowledgePaths, knowledge_paths, read_paths
 from tests.data.test_knowledge_read import LINKS, graph
 
 FILMS = [("alien", "by", "scott"), ("blade", "by", "scott"), ("heat", "by", "mann"), ("alien", "in", "en"),
@@ -68,3 +68,17 @@ def test_a_neighbour_that_is_an_item_has_the_items_title(tmp_path):
     items = Entities(titles, titles, titles, sp.csr_array((4, 0)), [])
     (path,) = knowledge_paths(knowledge, tmp_path, items).explain(ALIEN, np.array([BLADE]))
     assert path.title == "Heat (1995)"
+
+
+def test_one_film_of_a_rare_director_tells_more_than_many_of_a_large_studio():
+    # Twenty items: the studio has twelve, the director two, and the history is all but the item itself.
+    features = np.zeros((20, 2), np.float32)
+    features[:12, 0], features[:2, 1] = 1, 1
+    paths = KnowledgePaths(sp.csr_array(features), [End("from", False, "studio"), End("by", False, "rare")], ["S", "R"])
+    studio, director = np.log(20 / 12), np.log(20 / 2)
+    norm = np.hypot(studio, director)
+    by_studio, by_director = studio / norm * (studio / norm + 10), (director / norm)**2
+    assert by_studio > 2 * by_director  # All eleven together say more, each of them little.
+    first, second = paths.explain(0, np.arange(1, 20))
+    assert [first.title, second.title] == ["R", "S"]
+    assert second.share == pytest.approx(by_studio / (by_studio + by_director))
