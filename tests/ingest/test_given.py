@@ -135,18 +135,24 @@ def test_validation_that_chance_left_empty_is_warned_of(tmp_path: Path) -> None:
 def test_files_added_later_are_carved_with_those_before(tmp_path: Path) -> None:
     """Also a pair that validation took comes again, and a user whose only interaction had to stay gets another."""
     train = pairs_of(20, 30, 5)
-    first, second = [*train[::2], ("once", "i1")], [*train[1::2], *train[:10], ("once", "i2"), ("once", "i3")]
-    for n, part in enumerate((first, second)):
+    parts = [[*train[::2], ("once", "i1")], [*train[1::2], *train[:10], ("once", "i2"), ("once", "i3")]]
+    for n, part in enumerate(parts):
         write(tmp_path, csv_of(part), f"train{n}.csv")
         write(tmp_path, csv_of([(f"u{n}", "t")]), f"test{n}.csv")
-    split = Given(valid=0.4)
+        write(tmp_path, csv_of(part, "group_id"), f"group_train{n}.csv")
+        write(tmp_path, f"group_id,user_id\nonce,u{n}\n" + "".join(f"u{m},u{m + n}\n" for m in range(20)),
+              f"groups{n}.csv")
+    split, keys = Given(valid=0.4, group_valid=0.5), ("train", "test", "groups", "group_train")
     for n, mode in enumerate(("new", "append")):
-        appended = prepare_with(tmp_path / "step", Files(name="x", train=str(tmp_path / f"train{n}.csv"),
-                                                         test=str(tmp_path / f"test{n}.csv")), split, mode=mode)
-    whole = prepare_with(tmp_path / "whole", Files(name="x", train=str(tmp_path / "train?.csv"),
-                                                   test=str(tmp_path / "test?.csv")), split)
+        files = {key: str(tmp_path / f"{key}{n}.csv") for key in keys}
+        appended = prepare_with(tmp_path / "step", Files(name="x", **files), split, mode=mode)
+    files = {key: str(tmp_path / f"{key}?.csv") for key in keys}
+    whole = prepare_with(tmp_path / "whole", Files(name="x", **files), split)
     for part in ("train", "valid", "test"):
         assert appended.in_split(part) == whole.in_split(part) != set()
+    for part in ("train", "valid"):
+        assert in_split(appended, part) == in_split(whole, part) != set()
+    assert in_split(whole, "valid") == carved_by_hand(sorted({*parts[0], *parts[1]}), 0.5, 42)
 
 
 # A household's films as CAMRa2011 has them: what group 1 and user 12 tried in the test is in their training too.
