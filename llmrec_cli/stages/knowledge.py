@@ -102,7 +102,11 @@ def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_o
     variants = {WITHOUT: measured(WITHOUT, without_graph(recipe), known),
                 SWAPPED: measured(SWAPPED, recipe, swapped(triples, training.interactions.item_counts, rng)),
                 COUNTS: measured(COUNTS, without_graph(recipe, keep_features=True), counts_alone(triples))}
-    relations = {name: measured(name, recipe, knowledge_of(triples.without(name))) for name in left_out}
+    relations = {}
+    for name in left_out:
+        rest = knowledge_of(triples.without(name))
+        # Of a graph that says nothing any more, heads rightly refuse to learn.
+        relations[name] = measured(name, recipe if rest.features.nnz else without_graph(recipe), rest)
     return {"metrics": {name: _main(one.summary()) for name, one in {WITH: whole, **variants}.items()},
             "gain": _main(whole.comparison(variants[WITHOUT])),
             "over_swapped": _main(whole.comparison(variants[SWAPPED])),

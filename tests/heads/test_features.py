@@ -144,6 +144,9 @@ def test_a_second_fit_takes_the_vectors_from_the_memo(shop, monkeypatch):
 def test_knowledge_that_the_data_does_not_have_is_refused(kind):
     with pytest.raises(DataError, match=rf"features.{kind}=8.0: the prepared data has no knowledge graph; prepare"):
         fitted(replace(shelf(), knowledge=None), **{kind: 8.0})
+    unlinked = Knowledge(sp.csr_array((3, 0), dtype=np.float32), [])
+    with pytest.raises(DataError, match=r"a knowledge graph in which no two items have a neighbour in common; prepare"):
+        fitted(replace(shelf(), knowledge=unlinked), **{kind: 8.0})
 
 
 def test_text_without_an_encoder_is_refused():
