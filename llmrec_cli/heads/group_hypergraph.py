@@ -15,24 +15,23 @@ from llmrec_cli.settings.heads.group_hypergraph import GroupHypergraph as Settin
 class HypergraphModel(GroupModel):
     """Three views of a group, each with a gate (Wu et al. 2023, sections 4.2 to 4.4); logit = their sum . i + bias_i.
 
-    A group is an edge that joins its members and its items, and says W_m (members' ids) + W_v (items) + its own id.
+    A group is an edge that joins its members and its items, and says W (its items' sum over the root of their number).
     members: each member is joined by what the edges say that they belong to, the asked one left out; items: what the
     group did together; overlap: what the edges say that share members with the group, by the share of members, `layers`
     steps far. Each gate is a sigmoid of the view itself.
 
     Differs: all three views end in dot products with the same item vectors, where the paper has a perceptron with a
     sigmoid before its ranking loss; nothing of a query is looked up, so that groups that nobody has seen are answered
-    by the same sums; an edge does not hand on the answer that a step asks for.
+    by the same sums; an edge does not hand on the answer that a step asks for, and says nothing of its members' ids or
+    its own, which a few hundred groups are learned by heart from.
     """
 
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)
         assert isinstance(self.settings, Settings)
         size = self.settings.embedding_size
-        self.edge_members, self.edge_items, self.member_view, self.overlap_view = (
-            nn.Linear(size, size, bias=False) for _ in range(4))
-        for layer in (self.edge_members, self.edge_items):
-            nn.init.eye_(layer.weight)
+        self.edge, self.member_view, self.overlap_view = (nn.Linear(size, size, bias=False) for _ in range(3))
+        nn.init.eye_(self.edge.weight)
         # What the members did with others is read already: these begin as corrections of it.
         for layer in (self.member_view, self.overlap_view):
             nn.init.zeros_(layer.weight)
@@ -56,9 +55,7 @@ class HypergraphModel(GroupModel):
 
     def edges(self, inputs: GroupInputs, items_ME: torch.Tensor) -> torch.Tensor:
         """Return what each group of the past says (K, E)."""
-        ids_KE = inputs.past_members.scaled_sums(self.user_ids.weight)
-        said: torch.Tensor = (self.edge_members(ids_KE) + self.edge_items(inputs.past_history.scaled_sums(items_ME))
-                              + self.group_ids.weight)
+        said: torch.Tensor = self.edge(inputs.past_history.scaled_sums(items_ME))
         return said
 
     def overlapping(self, inputs: GroupInputs, edge_KE: torch.Tensor) -> torch.Tensor:

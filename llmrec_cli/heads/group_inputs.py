@@ -115,10 +115,19 @@ class GroupInputs:
         """Number of members of each query, float32 (Q,)."""
         return torch.bincount(self.row, minlength=len(self)).float()
 
+    @property
+    def starts(self) -> torch.Tensor:
+        """Where the memberships of each query start, int64 (Q + 1,)."""
+        return torch.cat([self.row.new_zeros(1), torch.bincount(self.row, minlength=len(self)).cumsum(0)])
+
     def by_query(self, vectors_LD: torch.Tensor) -> torch.Tensor:
         """Return the sum over each query's members (Q, D)."""
-        starts = torch.cat([self.row.new_zeros(1), torch.bincount(self.row, minlength=len(self)).cumsum(0)])
-        return history_sums(vectors_LD, torch.arange(len(self.row), device=self.row.device), starts)
+        return sums_between(self.starts, vectors_LD)
+
+
+def sums_between(starts: torch.Tensor, vectors_LD: torch.Tensor) -> torch.Tensor:
+    """Return the sums of consecutive rows, from each of `starts` (Q + 1,) to the next (Q, D)."""
+    return history_sums(vectors_LD, torch.arange(len(vectors_LD), device=starts.device), starts)
 
 
 def inputs_of(past: Past, rows: sp.csr_array, user_P: np.ndarray, history: sp.csr_array, own: sp.csr_array,

@@ -55,17 +55,16 @@ def test_cosines_by_dot_products_are_those_of_the_vectors_themselves():
 
 def test_votes_are_weighted_by_a_softmax_over_the_members_for_each_item():
     # Two members. Keys 1 and 0 meet the item's query log 3: weights 3/4 and 1/4; votes 2 and 6: 3/4 x 2 + 1/4 x 6 = 3.
-    inputs = inputs_of(PAST, csr([[0, 1], []], 2), np.array([0, 1]), csr([[], []], 4), csr([[], []], 4),
-                       np.array([-1, -1]), CPU)
-    found = votes(inputs, torch.tensor([[2.0], [6.0]]), torch.tensor([[1.0]]), torch.tensor([[1.0], [0.0]]),
-                  torch.tensor([[np.log(3.0)]], dtype=torch.float32))
+    found = votes(torch.tensor([0, 2, 2]), torch.tensor([[2.0], [6.0]]), torch.tensor([[1.0]]),
+                  torch.tensor([[1.0], [0.0]]), torch.tensor([[np.log(3.0)]], dtype=torch.float32))
     torch.testing.assert_close(found, torch.tensor([[3.0], [0.0]]))
 
 
 def test_attention_by_parts_of_the_catalogue_is_attention_over_all_of_it(friends, trained, monkeypatch):
     head, queries = trained["attention"], friends.known()
     whole = head.score(queries)
-    monkeypatch.setattr("llmrec_cli.heads.group_attention.CELLS", 400)
+    monkeypatch.setattr("llmrec_cli.heads.group_attention.MEMBERS", 7)
+    monkeypatch.setattr("llmrec_cli.heads.group_attention.ITEMS", 5)
     torch.testing.assert_close(head.score(queries), whole)
 
 
@@ -152,6 +151,7 @@ def test_scores_do_not_depend_on_who_else_asks_nor_on_the_size_of_a_block(friend
 
 @each
 def test_a_list_without_members_or_of_unknown_ones_gets_finite_scores(friends, trained, name):
+    assert torch.isfinite(trained[name].score(friends.together([[]]))).all()
     nobody = friends.together([[], [0]])
     members = nobody.groups.members
     unknown = replace(nobody, groups=replace(nobody.groups, members=replace(members, user=np.full(len(members), -1))))

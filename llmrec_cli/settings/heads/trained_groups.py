@@ -28,7 +28,7 @@ class TrainedGroups(HeadSettings):
     """Chance that a step hides the id of a member or of a group, 0 to 1; above 0 makes occasional groups work."""
     item_id_dropout: float = 0.0
     """Chance that a step hides the id of an item, 0 to 1; above 0 makes new items work, at some cost to known ones."""
-    dropout: float = 0.0
+    dropout: float = 0.3
     """Dropout on the vectors of members and of groups' histories, 0 to 1."""
     encoded_items: int | None = 128
     """Most texts that go through the trained layers of the encoder in a step, at least 1; the other items keep the

@@ -1,0 +1,99 @@
+"""Time and memory of lists for groups: 10,000 groups of 8 over 50,000 items, from a fitted model to the best 10s.
+
+    python benchmarks/groups.py [head ...] [--groups 10000] [--members 8] [--items 50000]
+
+Heads: group_fusion, group_attention, group_hypergraph, group_aggregate (members' scores by iALS). The data is random:
+40,000 users with 10 items each, groups with 2; what is measured does not depend on what was learned, so a head is
+trained for one epoch against few negatives. Wall seconds, and the most memory above what the process held before; with
+OMP_NUM_THREADS=2 on two cores. What is not in it: importing, making the data, training.
+"""
+
+import argparse
+import resource
+import time
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.groups import Groups, without_texts
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.queries import Queries, known_groups, known_users
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.scoring.scorer import recommend_lists
+from llmrec_cli.scoring.topk import item_hash_ranks
+from llmrec_cli.settings.adversarial import NoAdversary
+from llmrec_cli.settings.head import HEADS, GroupAggregate, Recipe
+from llmrec_cli.settings.heads.ials import Ials
+from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import Frozen
+
+NUM_USERS, PER_USER, PER_GROUP = 40_000, 10, 2
+
+
+def main() -> None:
+    """Fit and score each head."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("heads", nargs="*", default=["group_fusion", "group_attention", "group_hypergraph"])
+    for name, number in (("groups", 10_000), ("members", 8), ("items", 50_000)):
+        parser.add_argument(f"--{name}", type=int, default=number)
+    asked = parser.parse_args()
+    data = made(asked.groups, asked.members, asked.items)
+    print(f"{asked.groups:,} groups of {asked.members} over {asked.items:,} items, {torch.get_num_threads()} threads")
+    for name in asked.heads:
+        head = build(recipe(name))
+        head.fit(data, Context(torch.device("cpu"), seed=1))
+        before, start = peak(), time.perf_counter()
+        lists = recommend_lists(head.score, queries(data), 10, item_hash_ranks(data.items.ids))
+        print(f"{name:20}{time.perf_counter() - start:8.1f} s{(peak() - before) / 2**10:8.0f} MiB above "
+              f"{before / 2**10:,.0f} MiB, {len(lists.items_QK):,} lists", flush=True)
+
+
+def recipe(name: str) -> Recipe:
+    """Return a head that trains for one epoch."""
+    optim, loss = AdamW(epochs=1, batch_size=1024), Softmax(num_negatives=256)
+    if name == "group_aggregate":
+        return Recipe(head=GroupAggregate(members={"base": Recipe(head=Ials(embedding_size=64, epochs=1))}))
+    head = HEADS[name](text=False, user_weight=0.0)
+    return Recipe(head=head, peft=Frozen(), adversarial=NoAdversary(), loss=loss, optim=optim)
+
+
+def made(num_groups: int, num_members: int, num_items: int) -> TrainingData:
+    """Return random data."""
+    rng = np.random.default_rng(7)
+    ids = {size: without_texts([f"{n}" for n in range(size)]) for size in {NUM_USERS, num_groups, num_items}}
+    drawn = [rng.choice(NUM_USERS, num_members, replace=False, shuffle=False) for _ in range(num_groups)]
+    matrix = sp.csr_array((np.ones(num_groups * num_members, np.float32), np.sort(drawn, axis=1).ravel(),
+                           np.arange(0, num_groups * num_members + 1, num_members)), shape=(num_groups, NUM_USERS))
+    together = interactions(rng, num_groups, PER_GROUP, num_items)
+    groups = Groups(ids[num_groups], matrix, together, np.zeros(len(together), np.int8))
+    return TrainingData(ids[NUM_USERS], ids[num_items], interactions(rng, NUM_USERS, PER_USER, num_items),
+                        groups=groups)
+
+
+def interactions(rng: np.random.Generator, num_rows: int, each: int, num_items: int) -> Interactions:
+    """Return `each` items for each row, the first ones of the catalogue more often."""
+    items = (num_items * rng.random((num_rows, each))**2).astype(np.int64)
+    pairs = np.unique(np.stack([np.repeat(np.arange(num_rows), each), items.ravel()], axis=1), axis=0)
+    return Interactions(pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.float32), np.zeros(len(pairs), np.int64),
+                        num_rows, num_items)
+
+
+def queries(data: TrainingData) -> Queries:
+    """Return all groups."""
+    users, groups = data.interactions.matrix, data.groups
+    assert groups is not None
+    together = groups.interactions.matrix
+    return known_groups(np.arange(len(groups)), groups.entities, groups.members, together, together,
+                        known_users(np.arange(len(data.users)), data.users.ids, users, users))
+
+
+def peak() -> float:
+    """Return the most memory that this process has held, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()
