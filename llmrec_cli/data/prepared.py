@@ -16,7 +16,8 @@ A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
 - `triples.parquet`: head, relation, tail; `links.parquet`: item, item_id, entity_id; `entities.parquet`: entity_id,
   title, of the entities that are in a triple
 - `documents.parquet`: item, item_id, text: texts about the items, several for an item or none
-- `items_left_out.parquet`, `users_left_out.parquet`: what files say of those that have too few interactions
+- `items_left_out.parquet`, `users_left_out.parquet`: what files say of those that have too few interactions;
+  `groups_left_out.parquet`: of those that have no members
 - `rejects.parquet`: file, line, column, reason
 
 Entities that training interactions name come first, in the order of their ids, then those that only validation
