@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.asked import Matched
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
@@ -16,8 +17,9 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.cluster_choice import TRIED
 from llmrec_cli.heads.cluster_fit import Behaviour, posterior
 from llmrec_cli.heads.user_profiles import Placement
+from llmrec_cli.scoring.answers import score
 from llmrec_cli.settings.encoder import TfIdf
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import Fusion, ItemKnn, Recipe
 from llmrec_cli.settings.heads.clusters import Clusters
 
 CPU = torch.device("cpu")
@@ -202,3 +204,26 @@ def test_what_cannot_be_clustered_is_refused(settings, users, error, said):
 def test_texts_without_an_encoder_are_refused():
     with pytest.raises(ConfigError, match="needs a text encoder"):
         build(Recipe(head=Clusters(text=0.5)))
+
+
+def test_a_fusion_serves_a_user_by_clusters_until_there_is_a_history():
+    members = {"clusters": TWO, "near": ItemKnn(k=5)}
+    fusion = Fusion(members={name: Recipe(head=head) for name, head in members.items()},
+                    weights={"clusters": 1.0, "near": 0.0}, long_weights={"clusters": 0.0, "near": 1.0},
+                    long_history=3)
+    head, alone = fitted(fusion), {name: fitted(one) for name, one in members.items()}
+    assert head.reads_profiles
+    queries = asked([[], [12, 13], [12, 13, 14]], [[1, 0], [1, 0], [1, 0]])
+    best = head.score(queries).argsort(dim=1, descending=True, stable=True)
+    for row, name in ((0, "clusters"), (1, "clusters"), (2, "near")):
+        expected = alone[name].score(queries)[row]
+        torch.testing.assert_close(expected[best[row]], expected.sort(descending=True).values)
+
+
+def test_a_user_of_whom_only_attributes_are_known_is_served_by_them():
+    queries = asked([[], []], [[0, 1], [0, 0]], ["", ""])
+    scores, sources, _ = score(fitted(TWO), Matched(queries, np.zeros(2, bool), np.zeros(0, object)),
+                               np.arange(NUM_ITEMS, dtype=np.float32))
+    assert list(sources) == ["text", "popularity"]
+    assert prefers(scores[:1]) == [1]
+    assert scores[1].tolist() == list(range(NUM_ITEMS))
