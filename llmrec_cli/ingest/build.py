@@ -49,6 +49,7 @@ from llmrec_cli.settings.stages import PrepareConfig
 
 KINDS = ("item", "user", "group")
 
+
 def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder: Path, scratch: Path,
           account: Account, cluster_of: ClusterOf) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write all tables into `folder`; return the manifest, but for the hashes of files, and the audit.
@@ -59,9 +60,9 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
     refuse_contradictions(sources, cfg.split)
     refuse_beside(sources, settings, cfg.split, cfg.mode)
     refuse_clusters_beside(sources, settings, cfg.split.group, cfg.mode)
-    refuse_group_texts(sources, settings)
     if earlier is not None:
         sources = earlier.sources(sources, scratch)
+    refuse_group_texts(sources, settings)
     staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights))
     check_columns(settings, staged.names)
     staged_of = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in KINDS}

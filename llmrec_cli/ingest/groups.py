@@ -64,13 +64,11 @@ def read_groups(connection: BaseBackend, sources: Sources, settings: DatasetSett
 
 
 def refuse_group_texts(sources: Sources, settings: DatasetSettings) -> None:
-    """Raise ConfigError for settings about the texts of groups where there are no groups."""
-    if sources.members or settings.synthetic_groups:
-        return
+    """Raise ConfigError for settings about the texts of groups where no file tells of groups."""
     for key in ("group_text", "group_attributes"):
-        if getattr(settings, key):
-            raise ConfigError(f"dataset.{key}: there are no groups that it could be of; name them with "
-                              f"dataset.groups=<file of members>, or leave it out")
+        if getattr(settings, key) and not sources.groups:
+            raise ConfigError(f"dataset.{key}: there is no file of groups to make it of; set dataset.group_info=<file> "
+                              f"beside dataset.groups, or leave it out")
 
 
 def _members(connection: BaseBackend, staged: Staged, account: Account) -> Table:
