@@ -3,6 +3,7 @@
 Shapes: N items, E entities, R relations.
 """
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -51,24 +52,37 @@ def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dic
     """Return how much of the catalogue, and of its interactions `count_N`, the graph tells of, and each relation.
 
     Relations come by the number of items that have them. `shared` is the features of a relation that at least two items
-    have: of the others no head learns anything.
+    have: of the others no head learns anything. Relations that join the same entities, such as one and its inverse, say
+    the same: they are told of once, by the first of their names, the others being `twins`.
     """
     linked = np.diff(triples.links.indptr) > 0
     num_N = num_triples(triples)
     is_item = np.zeros(len(triples.entities), bool)
     is_item[triples.links.indices] = True
-    relations = []
-    for n, name in enumerate(triples.relations.to_pylist()):
+    relations: list[dict[str, Any]] = []
+    for name, *others in twins(triples):
+        n = triples.relations.index(name).as_py()
         of = triples.relation == n
         ends = [triples.head[of], triples.tail[of]]
         about = is_item[ends[0]] | is_item[ends[1]]
         has_E = np.bincount(np.concatenate(ends), minlength=len(is_item)) > 0
         items = int((triples.links @ has_E.astype(np.float32) > 0).sum())
-        relations.append({"relation": name, "triples": int(of.sum()), "triples_of_items": int(about.sum()),
-                          "items": items, "shared": sum(end.relation == name for end in knowledge.ends)})
+        relations.append({"relation": name, "twins": others, "triples": int(of.sum()),
+                          "triples_of_items": int(about.sum()), "items": items, "shared": sum(end.relation == name for end in knowledge.ends)})
     relations.sort(key=lambda one: (-one["items"], one["relation"]))
     total = float(count_N.sum())
     return {"items": len(linked), "linked": int(linked.sum()), "linked_share": float(linked.mean()),
             "interactions_share": float(count_N[linked].sum() / total) if total else 0.0,
             "triples": len(triples), "triples_per_linked_item": float(num_N[linked].mean()) if linked.any() else 0.0,
             "relations": relations}
+
+
+def twins(triples: Triples) -> list[list[str]]:
+    """Return the relations, those together that join the same pairs of entities, whichever is the head."""
+    low, high = np.minimum(triples.head, triples.tail), np.maximum(triples.head, triples.tail)
+    together: dict[bytes, list[str]] = {}
+    for n, name in enumerate(triples.relations.to_pylist()):
+        of = triples.relation == n
+        pairs = np.unique(low[of] * len(triples.entities) + high[of])
+        together.setdefault(hashlib.sha256(pairs.tobytes()).digest(), []).append(name)
+    return list(together.values())

@@ -35,11 +35,11 @@ class Triples:
     def __len__(self) -> int:
         return len(self.head)
 
-    def without(self, relation: str) -> "Triples":
-        """Return the graph without the triples of a relation; entities keep their places."""
-        place = self.relations.index(relation).as_py()
-        assert place >= 0
-        kept = self.relation != place
+    def without(self, *relations: str) -> "Triples":
+        """Return the graph without the triples of some relations; entities keep their places."""
+        places = pc.index_in(pa.array(relations, pa.string()), self.relations)
+        assert places.null_count == 0
+        kept = ~np.isin(self.relation, places.to_numpy())
         return replace(self, head=self.head[kept], relation=self.relation[kept], tail=self.tail[kept])
 
     def relinked(self, item_N: np.ndarray) -> "Triples":

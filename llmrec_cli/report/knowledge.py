@@ -23,7 +23,9 @@ def knowledge_table(found: dict[str, Any], k: int) -> Table:
                              Cell("", "")], note) for kind, (label, key, note) in VARIANTS.items()]
         for relation, lost in one["relations"].items():
             size = Cell(f"{of[relation]['items']:,}", f"{of[relation]['triples']:,} triples")
-            rows.append(Row(f"Without {relation}", [Cell("", ""), difference_cell(lost.get(name), 1), size]))
+            others = of[relation]["twins"]
+            rows.append(Row(f"Without {relation}", [Cell("", ""), difference_cell(lost.get(name), 1), size],
+                            f"and what says the same: {', '.join(others)}" if others else ""))
     return Table([f"{name} on validation", "lost", "items"], rows)
 
 

@@ -17,7 +17,8 @@ class KnowledgeReport(Settings):
     """Fit the head again on the training interactions, without each relation, without any and with controls that say
     no more than how much is known of an item, and compare on validation; the test is not read for it."""
     relations: int = 12
-    """Relations that are left out one at a time, those of most items first, at least 1; each costs a fit."""
+    """Relations that are left out one at a time, those of most items first, at least 1; each costs a fit. Such that say
+    the same, as one and its inverse, are left out together."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("relations", least=1)

@@ -32,7 +32,7 @@ def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedDat
     Of each model that uses the graph: what it reaches on validation, fitted on the training interactions with what
     validation had chosen, and the paired differences that something makes. `gain`: all knowledge against none.
     `over_swapped` and `over_counts`: against the controls of `data.knowledge_controls`. `relations`: all knowledge
-    against all but one relation. Of a model of several seeds the first is looked at.
+    against all but one relation, and those that say the same. Of a model of several seeds the first is looked at.
     """
     using = {name: group[0] for name, group in groups.items() if uses_knowledge(group[0].recommender.head.recipe)}
     triples = None if data.knowledge is None else data.knowledge.triples
@@ -50,7 +50,8 @@ def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedDat
                         "split.valid above 0, or leave it out")
     training = data.training("train")
     covered = coverage(triples, data.knowledge, training.interactions.item_counts)
-    left_out = [one["relation"] for one in covered["relations"] if one["items"]][:cfg.knowledge.relations]
+    left_out = [[one["relation"], *one["twins"]] for one in covered["relations"] if one["items"]]
+    left_out = left_out[:cfg.knowledge.relations]
     models = {name: _of_model(entrant, training, triples, left_out, data, protocol, how, cfg, context)
               for name, entrant in using.items()}
     return {"split": "valid", "coverage": covered, "models": models,
@@ -81,8 +82,9 @@ def without_graph(recipe: Recipe, keep_features: bool = False) -> Recipe:
     return replace(recipe, head=replace(head, **changed)) if changed else recipe
 
 
-def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_out: Sequence[str], data: PreparedData,
-              protocol: Protocol, how: Measures, cfg: EvaluateConfig, context: Context) -> dict[str, Any]:
+def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_out: Sequence[Sequence[str]],
+              data: PreparedData, protocol: Protocol, how: Measures, cfg: EvaluateConfig,
+              context: Context) -> dict[str, Any]:
     recipe = entrant.recommender.head.recipe
     seed = cfg.seed if entrant.seed is None else int(entrant.seed)
     known = training.knowledge
@@ -103,10 +105,10 @@ def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_o
                 SWAPPED: measured(SWAPPED, recipe, swapped(triples, training.interactions.item_counts, rng)),
                 COUNTS: measured(COUNTS, without_graph(recipe, keep_features=True), counts_alone(triples))}
     relations = {}
-    for name in left_out:
-        rest = knowledge_of(triples.without(name))
+    for names in left_out:
+        rest = knowledge_of(triples.without(*names))
         # Of a graph that says nothing any more, heads rightly refuse to learn.
-        relations[name] = measured(name, recipe if rest.features.nnz else without_graph(recipe), rest)
+        relations[names[0]] = measured(names[0], recipe if rest.features.nnz else without_graph(recipe), rest)
     return {"metrics": {name: _main(one.summary()) for name, one in {WITH: whole, **variants}.items()},
             "gain": _main(whole.comparison(variants[WITHOUT])),
             "over_swapped": _main(whole.comparison(variants[SWAPPED])),

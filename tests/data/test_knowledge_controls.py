@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmrec_cli.data.knowledge_controls import counts_alone, coverage, num_triples, swapped
+from llmrec_cli.data.knowledge_controls import counts_alone, coverage, num_triples, swapped, twins
 from tests.data.test_knowledge_read import graph
 
 FILMS = [("f0", "by", "x"), ("f1", "by", "x"), ("f2", "by", "y"), ("f3", "by", "y"), ("f0", "with", "z"),
@@ -49,12 +49,23 @@ def test_coverage_is_of_items_of_interactions_and_of_relations(tmp_path):
     data = films(tmp_path, num_linked=3)
     found = coverage(data.triples, data, np.array([3, 1, 0, 4, 2]))
     assert found["relations"] == [
-        {"relation": "by", "triples": 4, "triples_of_items": 3, "items": 3, "shared": 1},
-        {"relation": "with", "triples": 2, "triples_of_items": 2, "items": 2, "shared": 1},
-        {"relation": "born", "triples": 1, "triples_of_items": 0, "items": 0, "shared": 0}]
+        {"relation": "by", "twins": [], "triples": 4, "triples_of_items": 3, "items": 3, "shared": 1},
+        {"relation": "with", "twins": [], "triples": 2, "triples_of_items": 2, "items": 2, "shared": 1},
+        {"relation": "born", "twins": [], "triples": 1, "triples_of_items": 0, "items": 0, "shared": 0}]
     assert (found["items"], found["linked"], found["linked_share"]) == (5, 3, 0.6)
     assert found["interactions_share"] == 0.4
     assert found["triples_per_linked_item"] == pytest.approx(5 / 3)
+
+
+def test_a_relation_and_its_inverse_are_one(tmp_path):
+    inverse = [(tail, "directed", head) for head, relation, tail in FILMS if relation == "by"]
+    data = graph(tmp_path, FILMS + inverse, [(n, f"f{n}") for n in range(4)], 5)
+    assert twins(data.triples) == [["born"], ["by", "directed"], ["with"]]
+    told = {one["relation"]: one for one in coverage(data.triples, data, np.ones(5))["relations"]}
+    assert told["by"]["twins"] == ["directed"]
+    assert "directed" not in told
+    almost = graph(tmp_path, FILMS + inverse[1:], [(n, f"f{n}") for n in range(4)], 5)
+    assert twins(almost.triples) == [["born"], ["by"], ["directed"], ["with"]]
 
 
 def test_a_relation_left_out_takes_its_features_and_what_it_led_to(tmp_path):
