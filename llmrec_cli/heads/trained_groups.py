@@ -28,6 +28,8 @@ from llmrec_cli.settings.peft import Frozen
 
 MEMBERSHIPS = 2**14
 """Most members of groups that are answered at once, each counted in each of its groups."""
+CELLS = 2**24
+"""Most scores made at once, 64 MB; formulas hold a few times as much on the way."""
 
 
 class TrainedGroupHead(Head):
@@ -148,15 +150,20 @@ class TrainedGroupHead(Head):
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return logits (Q, M) of users by their histories, what their groups did and, for known ones, their ids."""
         model, items_ME = self._fitted(), self._items()
-        inputs = alone_inputs(self._past(), queries.user, queries.history, items_ME.device)
-        return model.user_logits(model.members(inputs, items_ME), items_ME)
+        scores_QM = items_ME.new_empty(len(queries), len(items_ME))
+        size = max(1, CELLS // max(1, len(items_ME)))
+        for start in range(0, len(queries), size):
+            part = slice(start, start + size)
+            inputs = alone_inputs(self._past(), queries.user[part], queries.history[part], items_ME.device)
+            scores_QM[part] = model.user_logits(model.members(inputs, items_ME), items_ME)
+        return scores_QM
 
     @torch.no_grad()
     def score_groups(self, queries: Queries) -> torch.Tensor:
         """Return logits (Q, M) of groups, known ones and lists of members."""
         model, items_ME = self._fitted(), self._items()
         scores_QM = items_ME.new_empty(len(queries), len(items_ME))
-        for part in _parts(queries):
+        for part in _parts(queries, max(1, CELLS // max(1, len(items_ME)))):
             chosen = queries.rows(part)
             inputs = of_queries(self._past(), chosen, items_ME.device, self._texts_of(chosen))
             scores_QM[part] = model.group_logits(inputs, items_ME)
@@ -242,16 +249,16 @@ class TrainedGroupHead(Head):
         return self.past
 
 
-def _parts(queries: Queries) -> Iterator[np.ndarray]:
-    """Yield the queries in blocks of a bounded number of memberships, in their order."""
+def _parts(queries: Queries, most: int) -> Iterator[np.ndarray]:
+    """Yield the queries in blocks of at most `most` and of a bounded number of memberships, in their order."""
     assert queries.groups is not None
     ends = np.diff(queries.groups.rows.indptr).cumsum()
     start = 0
     while start < len(queries):
         before = 0 if start == 0 else int(ends[start - 1])
         stop = max(start + 1, int(np.searchsorted(ends, before + MEMBERSHIPS, side="right")))
-        yield np.arange(start, stop)
-        start = stop
+        yield np.arange(start, min(stop, start + most))
+        start = min(stop, start + most)
 
 
 def _csr(state: dict[str, np.ndarray], name: str) -> sp.csr_array:

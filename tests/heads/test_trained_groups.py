@@ -145,8 +145,11 @@ def test_scores_do_not_depend_on_who_else_asks_nor_on_the_size_of_a_block(friend
     head, queries = trained[name], friends.known()
     whole = head.score(queries)
     torch.testing.assert_close(head.score(queries.rows(slice(3, 4))), whole[3:4], rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr("llmrec_cli.heads.trained_groups.MEMBERSHIPS", 7)
-    torch.testing.assert_close(head.score(queries), whole, rtol=1e-4, atol=1e-5)
+    users = head.score(friends.users())
+    for limit, size in (("MEMBERSHIPS", 7), ("CELLS", 3 * NUM_ITEMS)):
+        monkeypatch.setattr(f"llmrec_cli.heads.trained_groups.{limit}", size)
+        torch.testing.assert_close(head.score(queries), whole, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(head.score(friends.users()), users, rtol=1e-4, atol=1e-5)
 
 
 @each
