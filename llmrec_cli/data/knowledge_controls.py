@@ -67,8 +67,9 @@ def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dic
         about = is_item[ends[0]] | is_item[ends[1]]
         has_E = np.bincount(np.concatenate(ends), minlength=len(is_item)) > 0
         items = int((triples.links @ has_E.astype(np.float32) > 0).sum())
+        shared = sum(end.relation == name for end in knowledge.ends)
         relations.append({"relation": name, "twins": others, "triples": int(of.sum()),
-                          "triples_of_items": int(about.sum()), "items": items, "shared": sum(end.relation == name for end in knowledge.ends)})
+                          "triples_of_items": int(about.sum()), "items": items, "shared": shared})
     relations.sort(key=lambda one: (-one["items"], one["relation"]))
     total = float(count_N.sum())
     return {"items": len(linked), "linked": int(linked.sum()), "linked_share": float(linked.mean()),
