@@ -2,9 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.rerun import say_unchanged, signature, unchanged
@@ -21,6 +19,9 @@ from llmrec_cli.run_dir import (
     write_json,
 )
 from llmrec_cli.settings.stages import PrepareConfig
+
+if TYPE_CHECKING:  # A run that finds nothing to do must not wait for it.
+    import numpy as np
 
 
 def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
@@ -67,7 +68,7 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     return manifest
 
 
-def _clusters(cfg: PrepareConfig, folder: Path) -> np.ndarray:
+def _clusters(cfg: PrepareConfig, folder: Path) -> "np.ndarray":
     """Return the cluster of each user in a folder whose tables are being written."""
     # Only here: torch takes seconds, and nothing else of prepare needs it.
     from llmrec_cli.stages.clustering import clusters_of
