@@ -10,7 +10,7 @@ import pytest
 
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import DuckDb, EngineSettings, Spark
-from llmrec_cli.settings.split import Random
+from llmrec_cli.settings.split import Given, Random
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 pytest.importorskip("pyspark")
@@ -44,3 +44,27 @@ def test_a_hundred_thousand_rows_are_the_same_on_both(tmp_path: Path) -> None:
     assert one.manifest["fingerprint"] == other.manifest["fingerprint"]
     assert one.counts == other.counts
     assert one.counts["rejected"] == 10
+
+
+@pytest.mark.slow
+def test_groups_are_the_same_on_both(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    users = "".join(f"u{rng.randrange(40)},i{rng.randrange(30)}\n" for _ in range(400))
+    test = [*users.splitlines(keepends=True)[:20], "u1,new\n"]
+    together = "".join(f"g{rng.randrange(25)},i{rng.randrange(30)}\n" for _ in range(150))
+    members = "".join(f"g{n // 4},u{rng.randrange(45)}\n" for n in range(110))
+    contents = {"train": "user_id,item_id\n" + users, "test": "user_id,item_id\n" + "".join(test),
+                "groups": "group_id,user_id\n" + members, "group_train": "group_id,item_id\n" + together,
+                "group_test": "group_id,item_id\n" + together[:60].rpartition("\n")[0] + "\ng3,new\n",
+                "group_info": "group_id,name,age\n" + "".join(f"g{n},Gruppe Ä{n},{n}\n" for n in range(35))}
+    files = {key: str(write(tmp_path, content, f"{key}.csv")) for key, content in contents.items()}
+    given = Files(name="x", group_text="{name}", group_attributes={"age": "number"}, **files)
+    split = Given(valid=0.2, group_valid=0.4, leaks="drop")
+    local = Spark(master="local[2]", conf={"spark.sql.shuffle.partitions": "1"})
+    one, other = (prepare_with(tmp_path / name, given, split, chosen) for name, chosen in
+                  (("duckdb", DuckDb()), ("spark", local)))
+    for name in ("interactions", "filtered", "groups", "group_interactions", "group_texts"):
+        assert different(one, other, name) == [0, 0], name
+    assert one.manifest["fingerprint"] == other.manifest["fingerprint"]
+    assert one.counts == other.counts
+    assert one.counts["group_valid"] > 10
