@@ -133,5 +133,6 @@ def learn_entity_vectors(triples: Ids, num_entities: int, num_relations: int, se
         held_out=len(asked.head), before=before, after=after)
     named_E = np.zeros(num_entities, bool)
     named_E[triples.head] = named_E[triples.tail] = True
-    vectors_ED: np.ndarray = model.entities.cpu().numpy() * named_E[:, None].astype(np.float32)
+    vectors_ED: np.ndarray = model.entities.cpu().numpy()
+    vectors_ED[~named_E] = 0
     return vectors_ED

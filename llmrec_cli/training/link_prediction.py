@@ -19,7 +19,7 @@ MOST_QUESTIONS = 1000
 """Triples that are asked."""
 MOST_SCORES = 2**31
 """Scores that are computed at most, so that a graph of millions of entities is asked less."""
-SCORES_AT_ONCE = 2**25
+SCORES_AT_ONCE = 2**23
 
 Answers = Callable[[np.ndarray, np.ndarray, bool], torch.Tensor]
 """Sources (Q,), relations (Q,) and whether heads are asked for -> the scores (Q, E) of all entities."""
