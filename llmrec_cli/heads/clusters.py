@@ -14,7 +14,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.cluster_choice import TRIED, Known, chosen, to_choose
+from llmrec_cli.heads.cluster_choice import MOST_USERS, NUM_FOLDS, TRIED, Known, chosen, to_choose
 from llmrec_cli.heads.cluster_fit import Behaviour, cluster, posterior
 from llmrec_cli.heads.user_profiles import Placement, ProfileTexts, UserProfiles, log_softmax
 from llmrec_cli.scoring.first_clicks import in_order
@@ -59,13 +59,16 @@ class Clusters(Head):
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions in order and weighted, the users' vectors, and the clusters' behaviour.
 
-        Clustering holds the users' vectors and profiles three times: joined, and twice in k-means.
+        Clustering holds the users' vectors and profiles three times: joined, and twice in k-means. Choosing holds the
+        scores of the hidden users of a fold three times. What an interaction takes, in sorted, divided and weighted
+        copies, and scikit-learn itself, were measured on MovieLens-1M.
         """
         settings, num_users = self.settings, len(data.users)
         num_clusters = int(max(TRIED["num_clusters"])) if settings.num_clusters is None else settings.num_clusters
         beside = len(data.users.attribute_names) + (TEXT_SIZE if settings.text > 0 else 0)
-        return (28 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
-                + 24 * num_clusters * len(data.items))
+        hidden = min(num_users, MOST_USERS) // NUM_FOLDS if to_choose(settings) else 0
+        return (LIBRARY_BYTES + 170 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
+                + 40 * num_clusters * len(data.items) + 12 * hidden * len(data.items))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is null, cluster the users, and learn who is in which cluster and what it does."""
@@ -167,5 +170,7 @@ class Clusters(Head):
         self.by_profile = Placement.loaded(state, "by_profile")
 
 
+LIBRARY_BYTES = 96 * 2**20
+"""What scikit-learn takes once it is loaded."""
 TEXT_SIZE = 400
 """Dimensions of a text vector that memory is stated for."""
