@@ -56,7 +56,7 @@ def recipe(name: str) -> Recipe:
     """Return a head that trains for one epoch."""
     optim, loss = AdamW(epochs=1, batch_size=1024), Softmax(num_negatives=256)
     if name == "group_aggregate":
-        return Recipe(head=GroupAggregate(members={"base": Recipe(head=Ials(embedding_size=64, epochs=1))}))
+        return Recipe(head=GroupAggregate(members={"base": Recipe(head=Ials(embedding_size=64))}))
     head = HEADS[name](text=False, user_weight=0.0)
     return Recipe(head=head, peft=Frozen(), adversarial=NoAdversary(), loss=loss, optim=optim)
 
