@@ -160,15 +160,15 @@ class DatasetSettings(Settings):
 
     def _problems_of_synthetic_groups(self) -> Iterator[str]:
         usual = DatasetSettings()
+        yield from self.check("num_groups", least=1)
+        yield from self.check("group_share", above=0, most=1)
+        yield from self.check("group_seed", least=0)
         if not self.synthetic_groups:
             yield from (f"{key}: has an effect only with dataset.synthetic_groups=random|similar" for key in
                         ("num_groups", "group_size", "group_share", "group_seed")
                         if getattr(self, key) != getattr(usual, key))
             return
         yield from self.check("synthetic_groups", among=("random", "similar"))
-        yield from self.check("num_groups", least=1)
-        yield from self.check("group_share", above=0, most=1)
-        yield from self.check("group_seed", least=0)
         if len(self.group_size) != 2 or not 2 <= self.group_size[0] <= self.group_size[1]:
             yield f"group_size={self.group_size}: must be the fewest and the most members, [2,8], at least 2"
 

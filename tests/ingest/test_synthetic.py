@@ -148,4 +148,4 @@ def test_settings_without_effect_or_out_of_range_are_refused() -> None:
     found = list(Files(interactions="x", groups="g", synthetic_groups="randon", num_groups=0, group_size=[1, 3],
                        group_share=1.5).problems())
     assert [problem.split(":")[0] for problem in found] == [
-        "synthetic_groups=randon", "num_groups=0", "group_share=1.5", "group_size=[1, 3]", "synthetic_groups=randon"]
+        "num_groups=0", "group_share=1.5", "synthetic_groups=randon", "group_size=[1, 3]", "synthetic_groups=randon"]
