@@ -250,7 +250,7 @@ def test_weights_are_given_one_by_one_or_as_a_mapping():
 
 @pytest.mark.parametrize(("typed", "expected"), [
     ("head.members.ease.head=esae", "head.members.ease.head=esae: no such head (did you mean 'ease'?)"),
-    ("head.members.x.l2=5", "head.members.x.head: missing; set head.members.x.head=<content|ease|"),
+    ("head.members.x.l2=5", "head.members.x.head: missing; set head.members.x.head=<clusters|content|"),
     ("head.members=5", "head.members=5: expected a mapping"),
     ("head.members.x=5", "head.members.x.head: missing"),
     ("head.members.tower.encoder=5", "head.members.tower.encoder=5: no such encoder"),

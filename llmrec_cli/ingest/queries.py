@@ -1,8 +1,9 @@
 """Queries from a file, from the command line, or for everybody the model knows.
 
 A query file has any of the columns query_id, user_id, history and text, and for groups group_id and members. A history
-is a list of item ids, oldest first, members are a list of user ids: a list in JSONL and Parquet; in CSV and TSV a JSON list, `["50", "172"]`, or ids divided by '|', `50|172`, with space
-around them left out. Ids that contain a '|' need the JSON list.
+is a list of item ids, oldest first, members are a list of user ids: a list in JSONL and Parquet; in CSV and TSV a JSON
+list, `["50", "172"]`, or ids divided by '|', `50|172`, with space around them left out. Ids that contain a '|' need the
+JSON list.
 """
 
 import json

@@ -35,8 +35,9 @@ NAMED_MORE = 10
 
 def suspicious(model: Measured, baselines: Mapping[str, Measured], task: HeldOut, k: int,
                validation: Mapping[str, float], num_candidates: int) -> list[str]:
-    """Return a sentence for each trace of a leak; `validation` are the metrics on which the model was chosen.
+    """Return a sentence for each trace of a leak.
 
+    `validation` are the metrics on which the model was chosen, where those are of the same queries and candidates;
     `num_candidates` is 0 where each query has a few of its own.
     """
     ndcg, found = f"ndcg@{k}", list[str]()
@@ -52,8 +53,7 @@ def suspicious(model: Measured, baselines: Mapping[str, Measured], task: HeldOut
         if cold >= COLD_FOUND:
             found.append(f"recall@{k} of items without any training interaction is {cold:.2f}: what is known of them "
                          f"beside interactions seems to say who will like them")
-    # Validation ranks the whole catalogue: of a few candidates more is found.
-    for name, chosen in validation.items() if num_candidates else ():
+    for name, chosen in validation.items():
         if name in model.values:
             low = model.summary()[name]["ci95"][0]
             if low > max(TIMES_VALIDATION * chosen, chosen + ABOVE_VALIDATION):

@@ -165,7 +165,7 @@ def measure_all(ranked: Mapping[str, Sequence[Ranked]], groups: Entrants, data: 
     models = {name: measured[name] for name in groups}
     baselines = {name: one for name, one in measured.items() if name not in groups}
     num_candidates = 0 if protocol.sampled else int(task.candidates_N.sum())
-    traces = {name: suspicious(one, baselines, task, cutoff, validated(groups[name]), num_candidates)
+    traces = {name: suspicious(one, baselines, task, cutoff, validated(groups[name], protocol, cfg), num_candidates)
               for name, one in models.items()}
     named = named_users(data.items, task)
     first = next(iter(models))
@@ -216,8 +216,14 @@ def _groups_of(recommender: Recommender) -> Groups | None:
     return Groups(known.entities, known.members, together, np.zeros(len(group), np.int8), known.synthetic)
 
 
-def validated(group: Sequence[Entrant]) -> dict[str, float]:
-    """Return the validation metrics that a model was chosen by, averaged over seeds."""
+def validated(group: Sequence[Entrant], protocol: Protocol, cfg: EvaluateConfig) -> dict[str, float]:
+    """Return the validation metrics that a model was chosen by, averaged over seeds.
+
+    None where others are asked for than validation asked, or where only some items are ranked, of which more is found.
+    """
+    if protocol.label != "all" or cfg.cold_users.on or any(
+            e.recommender.manifest.get("audience", "users") != cfg.audience for e in group):
+        return {}
     found: list[dict[str, Any]] = [e.recommender.manifest.get("metrics", {}).get("valid", {}) for e in group]
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]
             if all(one.get(name) is not None for one in found)}

@@ -174,7 +174,7 @@ def test_an_added_item_is_scored_by_its_attributes(fitted, shop, name):
     assert (new[:, 0] != new[:, 1]).any()
 
 
-@pytest.mark.parametrize("name", (*BY_TEXT, *OF_USERS))
+@pytest.mark.parametrize("name", [*BY_TEXT, *OF_USERS])
 def test_a_text_is_answered_with_scores_of_its_own(fitted, shop, name):
     head, items = fitted(name), shop.data.items
     texts = np.array([*items.texts[:10], "", items.texts[0]], object)

@@ -35,6 +35,7 @@ def test_every_setting_has_a_docstring_under_it(cls):
 @pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
 def test_defaults_are_in_range_but_for_what_must_be_given(cls):
     must_be_given = {"Files": "interactions: missing", "HuggingFace": "path: missing", "Fusion": "members: empty",
+                     "GroupAggregate": "members: empty",
                      "AmazonReviews": "reviews: missing", "Mind": "path: missing", "Mafengwo": "path: missing",
                      "Camra2011": "path: missing"}
     found = list(cls().problems())
@@ -112,7 +113,8 @@ def test_what_is_missing_says_how_to_give_it():
 def test_defaults_are_plain_and_leave_groups_out():
     assert defaults(TwoTower)["encoded_items"] == 128
     assert defaults(Ease)["features"] == {"text": 0.0, "words": 0.0, "attributes": 0.0, "knowledge": 0.0,
-                                          "tuned": False, "stop_after": None}
+                                          "two_hops": 0.0, "entities": 0.0, "documents": 0.0, "tuned": False,
+                                          "stop_after": None}
     assert "head" not in defaults(FinetuneConfig)
 
 
