@@ -1,14 +1,16 @@
 """Time and memory of lists for groups: 10,000 groups of 8 over 50,000 items, from a fitted model to the best 10s.
 
     python benchmarks/groups.py [head ...] [--groups 10000] [--members 8] [--items 50000]
+    OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 benchmarks/groups.py ...     the two cores, as recommend does
 
 Heads: group_fusion, group_attention, group_hypergraph, group_aggregate (members' scores by iALS). The data is random:
 40,000 users with 10 items each, groups with 2; what is measured does not depend on what was learned, so a head is
 trained for one epoch against few negatives. Wall and CPU seconds, and the most memory above what the process held
-before; with OMP_NUM_THREADS=2 on two cores. What is not in it: importing, making the data, training.
+before, of the first process. What is not in it: importing, making the data, training.
 """
 
 import argparse
+import os
 import resource
 import time
 
@@ -21,6 +23,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries, known_groups, known_users
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, build
+from llmrec_cli.scoring.processes import count, is_first, join
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.adversarial import NoAdversary
@@ -41,14 +44,21 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=number)
     asked = parser.parse_args()
     data = made(asked.groups, asked.members, asked.items)
-    print(f"{asked.groups:,} groups of {asked.members} over {asked.items:,} items, {torch.get_num_threads()} threads")
+    print(f"{asked.groups:,} groups of {asked.members} over {asked.items:,} items, {count()} processes of "
+          f"{torch.get_num_threads()} threads")
     for name in asked.heads:
         head = build(recipe(name))
+        # Each process fits by itself: what is measured is how lists are shared out.
+        started = os.environ.pop("TORCHELASTIC_RUN_ID", None)
         head.fit(data, Context(torch.device("cpu"), seed=1))
+        if started is not None:
+            os.environ["TORCHELASTIC_RUN_ID"] = started
+        join("recommend")
         before, start, used = peak(), time.perf_counter(), time.process_time()
         lists = recommend_lists(head.score, queries(data), 10, item_hash_ranks(data.items.ids))
         seconds, cpu, memory = time.perf_counter() - start, time.process_time() - used, (peak() - before) / 2**10
-        print(f"{name:20}{seconds:8.1f} s{cpu:8.1f} CPU s{memory:8.0f} MiB above {before / 2**10:,.0f} MiB, "
+        if is_first():
+            print(f"{name:20}{seconds:8.1f} s{cpu:8.1f} CPU s{memory:8.0f} MiB above {before / 2**10:,.0f} MiB, "
               f"{len(lists.items_QK):,} lists", flush=True)
 
 

@@ -16,6 +16,7 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.fusion_scored import Scored, drawn
 from llmrec_cli.heads.fusion_weights import Weights, learn
 from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.scoring.group_strategies import scaled
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion as Settings
 from llmrec_cli.settings.head import Recipe
@@ -128,8 +129,7 @@ class Fusion(Head):
             # Equal scores have the same rank, so the catalogue's order plays no part.
             rank_QN = 1 + torch.searchsorted(below_QN.sort(dim=1).values, below_QN)
             return 1 / (RANK + rank_QN).float()
-        deviation_Q1 = scores_QN.std(dim=1, keepdim=True, correction=0)
-        return (scores_QN - scores_QN.mean(dim=1, keepdim=True)) / deviation_Q1.clamp_min(1e-9)
+        return scaled(scores_QN)
 
     def _asked(self, member: Head, queries: Queries) -> torch.Tensor:
         """Return a member's scores (Q, N) of users or groups."""

@@ -13,7 +13,7 @@ import torch
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.scoring.group_strategies import Strategy, Voices, scaled
 
-CELLS = 2**25
+CELLS = 2**22
 """Most scores of members held at a time: 128 MB."""
 
 
