@@ -13,10 +13,11 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.packed import PackedTokens, buckets
 from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
-from llmrec_cli.errors import ArtifactError, ConfigError
+from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest_pairs import Batch, Pairs
 from llmrec_cli.heads.pair_head import resolved
+from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.head import Interest as Settings
@@ -254,13 +255,7 @@ class Interest(Head):
         encoder, out = self._fitted()
         encoder.load_trained_state({name.removeprefix("encoder."): value for name, value in state.items()
                                     if name.startswith("encoder.")})
-        own = {name.removeprefix("out."): torch.from_numpy(value) for name, value in state.items()
-               if name.startswith("out.")}
-        try:
-            out.load_state_dict(own)
-        except RuntimeError as error:
-            raise ArtifactError(f"model.safetensors does not fit head=interest of config.yaml: {error}; train the "
-                                f"model again") from error
+        load_parameters(out, state, "out", "interest")
         encoder.eval()
 
     def _fitted(self) -> tuple[TextEncoder, Reading]:

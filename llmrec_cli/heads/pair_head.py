@@ -16,10 +16,11 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.pair_model import PairModel
 from llmrec_cli.heads.pair_steps import ChoiceSteps, ValueSteps, known_values, memory_of
+from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.towers import history_sums, history_vectors
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
@@ -205,13 +206,7 @@ class PairHead(Head):
         """Take what `state` returned."""
         self.trained_U, self.trained_N = state["trained_users"], state["trained_items"]
         self.model = self.model_of(users, items, 0.0)
-        own = {name.removeprefix("model."): torch.from_numpy(value) for name, value in state.items()
-               if name.startswith("model.")}
-        try:
-            self.model.load_state_dict(own)
-        except RuntimeError as error:
-            raise ArtifactError(f"model.safetensors does not fit head={self.settings.kind} of config.yaml: {error}; "
-                                "train the model again") from error
+        load_parameters(self.model, state, "model", self.settings.kind)
         self.model.to(context.device).eval()
         self.fold_in_LK, self.usual_L, self.average_K = (
             torch.from_numpy(state[name]).to(context.device) for name in ("fold_in", "usual_history", "average_user"))

@@ -12,11 +12,11 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
 from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.sequential_model import SequenceModel
 from llmrec_cli.heads.sequential_steps import SequenceSteps, padded, sequences
 from llmrec_cli.heads.text_training import train_with_texts
@@ -164,13 +164,7 @@ class Sequential(Head):
         text_size = 0 if self.texts is None else self.texts.size
         entities_ND = torch.from_numpy(state["model.entities.vectors_ND"]) if self.settings.entity_gate else None
         self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND)
-        own = {name.removeprefix("model."): torch.from_numpy(value) for name, value in state.items()
-               if name.startswith("model.")}
-        try:
-            self.model.load_state_dict(own)
-        except RuntimeError as error:
-            raise ArtifactError(f"model.safetensors does not fit the sequential head of config.yaml: {error}; train "
-                                f"the model again") from error
+        load_parameters(self.model, state, "model", "sequential")
         self.model.to(context.device).eval()
 
     def _fitted(self) -> SequenceModel:

@@ -14,13 +14,14 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.features import ItemFeatures
 from llmrec_cli.heads.group_inputs import Bags, ItemsKnown, Past, of_queries
 from llmrec_cli.heads.group_model import GroupModel, Sizes
 from llmrec_cli.heads.group_steps import LEAST_STEPS, GroupSteps, alone_inputs
 from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.text_training import train_with_texts
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.trained_groups import TrainedGroups
@@ -231,13 +232,7 @@ class TrainedGroupHead(Head):
             self.features = ItemFeatures(settings.features, recipe, context.device)
             self.features.load(state, items)
         self.model = self._new(len(users))
-        parameters = {name.removeprefix("model."): torch.from_numpy(value) for name, value in state.items()
-                      if name.startswith("model.")}
-        try:
-            self.model.load_state_dict(parameters)
-        except RuntimeError as error:
-            raise ArtifactError(f"model.safetensors does not fit the {settings.kind} head of config.yaml: {error}; "
-                                f"train the model again") from error
+        load_parameters(self.model, state, "model", settings.kind)
         self.model.to(context.device).eval()
 
     def _fitted(self) -> GroupModel:

@@ -12,11 +12,12 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
 from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.text_training import train_with_texts
 from llmrec_cli.heads.towers import Towers, ages, history_sums, history_vectors, weight_sums
 from llmrec_cli.heads.two_tower_steps import TowerSteps
@@ -164,13 +165,7 @@ class TwoTower(Head):
         entities_ND = torch.from_numpy(state["towers.entities.vectors_ND"]) if self.settings.entity_gate else None
         self.towers = Towers(len(users), len(items), self.texts.size, self.settings, recipe.loss, profile_size,
                              entities_ND)
-        own = {name.removeprefix("towers."): torch.from_numpy(value) for name, value in state.items()
-               if name.startswith("towers.")}
-        try:
-            self.towers.load_state_dict(own)
-        except RuntimeError as error:
-            raise ArtifactError(f"model.safetensors does not fit the two_tower head of config.yaml: {error}; train the "
-                                f"model again") from error
+        load_parameters(self.towers, state, "towers", "two_tower")
         self.towers.to(context.device).eval()
 
     def _fitted(self) -> tuple[Towers, ItemTexts]:
