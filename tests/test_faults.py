@@ -671,16 +671,7 @@ def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strange
                                  "it the file of another data set?"]
 
 
-@pytest.mark.parametrize(("name", "content", "told"), [
-    ("q.csv", "group_id\nduo\n", "q.csv: line 2: group_id 'duo'"),
-    ("q.jsonl", '{"members": ["u0", "u1"]}\n', "q.jsonl: line 1: members '[\"u0\", \"u1\"]'")])
-def test_45_46_recommending_to_a_group_is_refused_with_what_to_do(llmrec, model, name, content, told):
-    Path(name).write_text(content)
-    done = llmrec("recommend", f"model={model}", f"queries={name}", "output=lists.parquet")
-    assert done.code == 2
-    assert done.err == (f"llmrec: configuration error: {told}: recommending to groups needs a group head, which this "
-                        f"version does not have; ask for the members one by one\n")
-    assert not Path("lists.parquet").exists()
+# 45 and 46, groups: tests/ingest/test_group_faults.py and tests/stages/test_group_stages.py.
 
 
 def test_47_truncated_json_lines_are_refused_by_line(llmrec):

@@ -18,7 +18,6 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest_pairs import Batch, Pairs
 from llmrec_cli.heads.pair_head import resolved
 from llmrec_cli.heads.parameters import load_parameters
-from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.head import Interest as Settings
 from llmrec_cli.settings.loss import Mse
@@ -126,10 +125,9 @@ class Interest(Head):
         self.histories = data.interactions.matrix
         self._look(next(iter(pairs.batches(0, np.random.default_rng(context.seed)))))
         length = Length(optim.epochs, pairs.num_batches, optim.epochs)
-        same = {f"{group}.{key}": value for group, settings in to_plain(recipe).items()
-                for key, value in settings.items() if group != "optim"}
         surroundings = Surroundings(device, context.seed, context.log, context.folder,
-                                    context.folder if context.resumed else None, context.tensorboard, "interest", same)
+                                    context.folder if context.resumed else None, context.tensorboard, "interest",
+                                    recipe.flat("optim"))
         rates: list[tuple[nn.Module, float]] = [(out, optim.rate())]
         rates += [(encoder, optim.encoder_learning_rate)] if encoder.trained_state() else []
         if encoder.budget is not None:

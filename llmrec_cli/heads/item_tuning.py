@@ -17,7 +17,6 @@ from llmrec_cli.heads.cold_task import ColdTask, cold_task
 from llmrec_cli.heads.content_choice import START
 from llmrec_cli.heads.content_kernel import kernel, neighbour_weights, ridge_factor
 from llmrec_cli.heads.item_texts import ItemTexts
-from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Content, Recipe
 from llmrec_cli.settings.loss import Distillation
 from llmrec_cli.training.adversary import adversarial_loss
@@ -47,9 +46,8 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
     length = Length(epochs, step.num_batches, optim.epochs)
     inside = context.inside("texts")
     surroundings = Surroundings(context.device, context.seed, inside.log, inside.folder,
-                                inside.folder if context.resumed else None, inside.tensorboard, "texts", {
-                                    f"{group}.{key}": value for group, settings in to_plain(recipe).items()
-                                    for key, value in settings.items() if group not in ("head", "optim")})
+                                inside.folder if context.resumed else None, inside.tensorboard, "texts",
+                                recipe.flat("head", "optim"))
     model = torch.nn.ModuleDict({"texts": texts, "similarity": step.similarity})
     # What head=content is made of; the others look at near items.
     by_kernel = isinstance(recipe.head, Content) and recipe.head.blend != 1

@@ -10,7 +10,6 @@ from torch import nn
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.scoring.scorer import Score
-from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.training.loop import Length, Surroundings, train
 
@@ -38,11 +37,9 @@ def train_with_texts(module: nn.Module, texts: ItemTexts | None, steps: Steps, r
         rates += texts.rates(optim)
         trained["texts"] = texts
         texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
-    same = {f"{group}.{key}": value for group, settings in to_plain(recipe).items() if settings is not None
-            for key, value in settings.items() if group != "optim"}
     surroundings = Surroundings(device, context.seed, context.log, context.folder,
                                 context.folder if context.resumed else None, context.tensorboard, recipe.head.kind,
-                                same)
+                                recipe.flat("optim"))
     done = train(trained, steps.batches, steps.loss, rates, optim, length, surroundings,
                  _validation(texts, context, score), after_step=None if texts is None else texts.after_step,
                  shrink=None if texts is None else texts.shrink)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llmrec_cli.settings.base import Settings, option
+from llmrec_cli.settings.base import Settings, option, to_plain
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.heads.base import HeadSettings, Popularity
 from llmrec_cli.settings.heads.clusters import Clusters
@@ -131,6 +131,11 @@ class Recipe(Settings):
     loss: Any = option("loss", optional=True)
     optim: Any = option("optim", optional=True)
     entities: Any = option("entities", optional=True)
+
+    def flat(self, *without: str) -> dict[str, Any]:
+        """Return all settings as `<part>.<key>`, but for those of the named parts: what a resumed run must share."""
+        return {f"{part}.{key}": value for part, settings in to_plain(self).items()
+                if settings is not None and part not in without for key, value in settings.items()}
 
     def problems(self) -> Iterator[str]:
         if not isinstance(self.head, HeadSettings) or isinstance(self.head, Fusion):
