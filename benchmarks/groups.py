@@ -1,7 +1,7 @@
 """Time and memory of lists for groups: 10,000 groups of 8 over 50,000 items, from a fitted model to the best 10s.
 
     python benchmarks/groups.py [head ...] [--groups 10000] [--members 8] [--items 50000]
-    OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 benchmarks/groups.py ...     the two cores, as recommend does
+    OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 benchmarks/groups.py ...     two cores, as recommend
 
 Heads: group_fusion, group_attention, group_hypergraph, group_aggregate (members' scores by iALS). The data is random:
 40,000 users with 10 items each, groups with 2; what is measured does not depend on what was learned, so a head is
