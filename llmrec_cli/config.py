@@ -6,6 +6,7 @@ the top level.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -151,8 +152,12 @@ def _as_typed(found: Sequence[str]) -> list[str]:
     return [re.sub(r"(head\.members\.[^.=]+)\.head\.", r"\1.", problem) for problem in own]
 
 
+@functools.cache
 def register_schemas() -> None:
-    """Store the defaults of every dataclass as `schema/<group>/<option>` and `schema/<command>` for the YAML files."""
+    """Store the defaults of every dataclass as `schema/<group>/<option>` and `schema/<command>` for the YAML files.
+
+    Once in a process: it takes as long as composing does.
+    """
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()

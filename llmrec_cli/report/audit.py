@@ -4,16 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from llmrec_cli import __version__
 from llmrec_cli.report import audit_charts as charts
 from llmrec_cli.report import audit_tables as tables
+from llmrec_cli.report.pages import page
 from llmrec_cli.run_dir import write_bytes, write_json
 
 PAGE, DATA = "audit.html", "audit.json"
-_FOLDER = Path(__file__).parent
 _SPLITS = ("train", "valid", "test")
 
 
@@ -25,8 +21,6 @@ def write_audit(folder: Path, audit: Mapping[str, Any], about: Mapping[str, Any]
 
 def render(audit: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """Return the page; everything that comes from data is escaped by the template."""
-    environment = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True)
     kept = audit["splits"]["all"]
     cards = [("Interactions", f"{audit['rows']['kept']:,}", f"of {audit['rows']['read']:,} rows read"),
              ("Users", f"{kept['users']:,}", _each(kept["per_user"])),
@@ -37,10 +31,8 @@ def render(audit: Mapping[str, Any], about: Mapping[str, Any]) -> str:
               "distributions": tables.distributions_table(audit), "texts": tables.texts_table(audit),
               "top": tables.top_table(audit), "examples": tables.examples, "charts": _charts(audit),
               "size": {"width": charts.WIDTH, "height": charts.HEIGHT, "left": charts.LEFT, "right": charts.RIGHT,
-                       "top": charts.TOP, "bottom": charts.BOTTOM}, "version": __version__,
-              # Ours, not the data's.
-              "style": Markup((_FOLDER / "style.css").read_text("utf-8"))}
-    return environment.get_template("audit.html.j2").render(values)
+                       "top": charts.TOP, "bottom": charts.BOTTOM}}
+    return page("audit.html.j2", values)
 
 
 def _each(summary: Mapping[str, Any]) -> str:

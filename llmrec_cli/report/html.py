@@ -1,22 +1,18 @@
 """The report: one HTML file that needs no network and no script."""
 
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from llmrec_cli import __version__
 from llmrec_cli.report import plots
 from llmrec_cli.report.cold_users import cold_users_table
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.headline import headline
 from llmrec_cli.report.knowledge import knowledge_sentence, knowledge_table
 from llmrec_cli.report.leaderboard import everyone_of, exposure_tables, heat_map, leaderboard
+from llmrec_cli.report.pages import page
 from llmrec_cli.report.robustness import robustness_table
 from llmrec_cli.report.tables import metrics_table, slices_table
-
-FOLDER = Path(__file__).parent
 
 
 def render(content: Content) -> str:
@@ -29,8 +25,6 @@ def render(content: Content) -> str:
                 "trade_offs": (plots.trade_offs(content.metrics, everyone_of(content), content.cutoff)
                                if several else ""),
                 "training": plots.training(content.curves) if content.curves else ""}
-    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True)
     values: dict[str, Any] = {"content": content, "headline": headline(content), "metrics": metrics_table(content),
                               "slices": slices_table(content), "exposure": exposure_tables(content),
                               "leaderboard": leaderboard(content) if several else None,
@@ -42,8 +36,7 @@ def render(content: Content) -> str:
                                                      if "knowledge" in content.metrics else ""),
                               "cold_users": (cold_users_table(content.metrics["cold_users"], content.cutoff)
                                              if "cold_users" in content.metrics else None),
-                              "heat": heat_map(content) if several else None, "version": __version__,
-                              # Ours, not the data's: what goes in as markup is only what matplotlib and we wrote.
-                              "plots": {name: Markup(svg) for name, svg in pictures.items()},
-                              "style": Markup((FOLDER / "style.css").read_text("utf-8"))}
-    return environment.get_template("report.html.j2").render(values)
+                              "heat": heat_map(content) if several else None,
+                              # Not the data's: what goes in as markup is only what matplotlib wrote.
+                              "plots": {name: Markup(svg) for name, svg in pictures.items()}}
+    return page("report.html.j2", values)

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from llmrec_cli import __version__
 from llmrec_cli.report import plots
 from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Curve
+from llmrec_cli.report.pages import page
 
-FOLDER = Path(__file__).parent
 MOST_POINTS = 300
 
 
@@ -61,14 +59,11 @@ def logged_losses(log: Path) -> list[tuple[float, float]]:
 
 def render(content: Content) -> str:
     """Return the report as HTML; everything that comes from data is escaped by the template."""
-    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True)
     values = {"content": content, "title": _title(content.metrics), "cards": _cards(content.metrics),
-              "epochs": _epochs(content.metrics), "probe": _probe(content.metrics), "version": __version__,
-              # Ours, not the data's: what goes in as markup is only what matplotlib and we wrote.
-              "curves": Markup(plots.training(_curves(content))),
-              "style": Markup((FOLDER / "style.css").read_text("utf-8"))}
-    return environment.get_template("pretraining.html.j2").render(values)
+              "epochs": _epochs(content.metrics), "probe": _probe(content.metrics),
+              # Not the data's: what goes in as markup is only what matplotlib wrote.
+              "curves": Markup(plots.training(_curves(content)))}
+    return page("pretraining.html.j2", values)
 
 
 def _title(metrics: dict[str, Any]) -> str:
