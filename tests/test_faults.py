@@ -649,7 +649,7 @@ def test_44_unseen_users_and_items_take_the_cold_path_and_source_says_which(llmr
         "known": "model", "nobody": "popularity", "words": "text", "items": "history", "unseen": "popularity"}
     assert len(rows) == 25
     assert "lists made: 1 by model, 1 by history, 1 by text, 2 by popularity" in done.err
-    assert "not among the model's items, so ignored in histories: 2, 'unseen', 'unseen'" in done.err
+    assert "not among the model's items, so ignored in histories: 2 ('unseen', 'unseen')" in done.err
 
 
 def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strangers_are_counted(llmrec):

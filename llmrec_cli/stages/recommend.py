@@ -196,8 +196,8 @@ def candidates(named: str, items: Entities) -> np.ndarray:
     places = items.find(ids)
     if (places < 0).any():
         unknown = ids[places < 0]
-        raise DataError(f"candidates={named}: {len(unknown):,} of {len(ids):,} ids are not items of the model: "
-                        f"{_some(unknown)}; add them with items=<file>, or leave them out")
+        raise DataError(f"candidates={named}: of {len(ids):,} ids these are not items of the model: "
+                        f"{_some(len(unknown), unknown)}; add them with items=<file>, or leave them out")
     chosen = np.zeros(len(items), bool)
     chosen[places] = True
     return chosen
@@ -228,14 +228,13 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
     made = ", ".join(f"{tally.sources[name]:,} by {name}" for name in SOURCES if tally.sources[name])
     tell(f"lists made: {made}")
     if tally.num_unknown:
-        tell(f"not among the model's items, so ignored in histories: {tally.num_unknown:,}, {_some(tally.unknown)}"
-             + (", ..." if tally.num_unknown > len(tally.unknown) else ""))
+        tell(f"not among the model's items, so ignored in histories: {_some(tally.num_unknown, tally.unknown)}")
     groups = recommender.groups
     if tally.sources["group"] and groups is not None and groups.synthetic:
         tell(f"the model's groups are synthetic ({groups.synthetic}): made of users for a demonstration")
     if tally.num_strangers:
-        tell(f"members and groups that the model does not know, so ignored: {tally.num_strangers:,}, "
-             f"{_some(tally.strangers)}" + (", ..." if tally.num_strangers > len(tally.strangers) else ""))
+        tell("members and groups that the model does not know, so ignored: "
+             f"{_some(tally.num_strangers, tally.strangers)}")
     if tally.num_silent:
         tell(f"members without any interaction, for whom nothing speaks: {tally.num_silent:,}")
     if tally.num_mute:
@@ -252,5 +251,7 @@ def tell(*sentences: str) -> None:
         print(printable(sentence), file=sys.stderr)
 
 
-def _some(ids: Any) -> str:
-    return ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+def _some(number: int, ids: Any) -> str:
+    """Return how many there are and the first of them."""
+    shown = ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS])
+    return f"{number:,} ({shown}{', ...' if number > min(len(ids), SHOWN_IDS) else ''})"

@@ -149,7 +149,7 @@ def test_each_query_is_answered_by_what_is_known_of_it(capsys: pytest.CaptureFix
                              "nobody": "popularity", "lost": "popularity", "mixed": "model"}
     told = capsys.readouterr().err
     assert "lists made: 2 by model, 2 by history, 1 by text, 2 by popularity" in told
-    assert "not among the model's items, so ignored in histories: 3, 'xx', 'yy', 'zz'" in told
+    assert "not among the model's items, so ignored in histories: 3 ('xx', 'yy', 'zz')" in told
     manifest = json.loads(Path("out.parquet.manifest.json").read_text())
     assert manifest["sources"] == {"model": 2, "history": 2, "group": 0, "text": 1, "popularity": 2}
     assert manifest["unknown_history_items"] == 3
@@ -291,7 +291,7 @@ def test_only_candidates_are_recommended_and_a_list_may_be_empty(capsys: pytest.
 
 def test_candidates_that_are_nobodys_are_refused_with_the_first_few() -> None:
     Path("c.txt").write_text("i1\nx1\nx2\nx3\nx4\n")
-    with pytest.raises(DataError, match=r"4 of 5 ids are not items of the model: 'x1', 'x2', 'x3', \.\.\.; add them"):
+    with pytest.raises(DataError, match=r"of 5 ids these are not items of the model: 4 \('x1', 'x2', 'x3', \.\.\.\); add them"):
         recommend("knn", "queries=all", "candidates=c.txt")
 
 
