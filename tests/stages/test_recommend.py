@@ -291,7 +291,8 @@ def test_only_candidates_are_recommended_and_a_list_may_be_empty(capsys: pytest.
 
 def test_candidates_that_are_nobodys_are_refused_with_the_first_few() -> None:
     Path("c.txt").write_text("i1\nx1\nx2\nx3\nx4\n")
-    with pytest.raises(DataError, match=r"of 5 ids these are not items of the model: 4 \('x1', 'x2', 'x3', \.\.\.\); add them"):
+    refused = r"of 5 ids these are not items of the model: 4 \('x1', 'x2', 'x3', \.\.\.\); add them"
+    with pytest.raises(DataError, match=refused):
         recommend("knn", "queries=all", "candidates=c.txt")
 
 
