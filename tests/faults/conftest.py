@@ -1,0 +1,45 @@
+"""A model with all that there is, and one whose scores are what a test says."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.heads.artifact import save_recommender
+from llmrec_cli.heads.base import build
+from llmrec_cli.settings.head import Popularity, Recipe
+from tests.faults.common import CONTEXT
+
+
+@pytest.fixture(scope="session")
+def tower_model(tmp_path_factory, tiny_prepared, tiny_encoder):
+    """A model folder with all that there is: ids, texts, an encoder and its adapter."""
+    from llmrec_cli import cli
+
+    run = tmp_path_factory.mktemp("run") / "tower"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        cli.run(["finetune", f"prepared={tiny_prepared}", f"run_dir={run}", "device=cpu", "encoder=hf",
+                 f"encoder.path={tiny_encoder}", "encoder.max_length=16", "head=two_tower", "head.embedding_size=8",
+                 "peft.num_layers=1", "optim.epochs=1", "optim.batch_size=128"])
+    return run / "model"
+
+
+@pytest.fixture
+def model(tower_model, tmp_path):
+    """A copy of the model to do damage to."""
+    return Path(shutil.copytree(tower_model, tmp_path / "model"))
+
+
+@pytest.fixture
+def counting(tmp_path, tiny_prepared):
+    """Save a popularity model whose counts were changed, and return what it may know beside the data."""
+    def save(change):
+        data = read_prepared(tiny_prepared)
+        head = build(Recipe(head=Popularity()))
+        head.fit(data.training("train", "valid"), CONTEXT)
+        change(head.counts_N)
+        save_recommender(tmp_path / "changed", head, data, ("train", "valid"), {"refit": "train_valid", "seed": 1})
+        return data
+    return save

@@ -1,0 +1,196 @@
+"""The fault matrix, data: rows that can be read and are odd."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.faults.common import ROWS, START, counted, prepared_ids, refused, split_of
+from tests.tiny import write_tiny
+
+GROUPED = "group_id,user_id\nduo,u0\nduo,u1\nduo,u1\nsolo,u2\nlost,x\nlost,y\n"
+
+
+@pytest.mark.parametrize(("policy", "value", "time"), [
+    ("keep_last", 4.0, 9), ("keep_first", 3.0, 5), ("sum", 17.0, 9), ("max", 5.0, 9)])
+def test_35_duplicates_become_one_by_policy_and_never_by_the_order_of_the_file(llmrec, policy, value, time):
+    # The same row twice, two values at the last moment, two at the first.
+    rows = [f"u,i,{v},{START + t}\n" for v, t in ((2, 9), (2, 9), (4, 9), (5, 5), (3, 5), (1, 7))]
+    found = []
+    for order in (rows, rows[::-1], rows[2:] + rows[:2]):
+        prepared_ids(llmrec, ROWS + "".join(order), f"dataset.duplicates={policy}")
+        assert counted()["duplicates"] == 5
+        found += [(row["value"], row["timestamp"]) for row in pq.read_table(
+            "data/prepared/fault/interactions.parquet").to_pylist() if row["user_id"] == "u"]
+    assert found == [(value, (START + time) * 1000)] * 3
+
+
+def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
+    content = ROWS + f"u0,i0,1,{START}\n" * 3
+    Path("clicks.csv").write_text(content)
+    done = llmrec("prepare", "dataset=files", "dataset.interactions=clicks.csv", "split=none")
+    told = next(line for line in done.err.splitlines() if "merged" in line)
+    assert " ".join(told.split()[1:-1]) == "merged │ 3 │ several of one user with one item; dataset.duplicates"
+    shutil.rmtree("data")
+    assert refused(llmrec, content, "dataset.duplicates=error") == (
+        "clicks.csv: line 42: user 'u0' has an interaction with item 'i0' already, and dataset.duplicates=error; "
+        "choose keep_last, keep_first, sum or max, or remove the duplicates")
+
+
+@pytest.mark.parametrize("split", ["random", "temporal", "leave_last_out", "cold_items", "cold_users", "none"])
+def test_36_shuffled_rows_give_the_same_bytes(llmrec, tmp_path, split):
+    write_tiny(tmp_path)
+    # All times thrice, and some pairs twice, so that there are ties to break.
+    header, *rows = (tmp_path / "interactions.csv").read_text().splitlines(keepends=True)
+    rows = [",".join([*row.split(",")[:3], f"{START + n // 3}\n"]) for n, row in enumerate(rows)]
+    rows += [row.replace(",5,", ",4,") for row in rows[::9]]
+    item_header, *items = (tmp_path / "items.csv").read_text("utf-8").splitlines(keepends=True)
+    manifests = []
+    for n in range(2):
+        random.Random(n).shuffle(rows)
+        random.Random(n).shuffle(items)
+        Path("clicks.csv").write_text(header + "".join(rows))
+        Path("items.csv").write_text(item_header + "".join(items), "utf-8")
+        done = llmrec("prepare", "dataset=files", "dataset.name=fault", "dataset.interactions=clicks.csv",
+                      "dataset.items=items.csv", "dataset.attributes.genres=list", f"split={split}")
+        assert done.code == 0, done.err
+        manifests.append(json.loads(Path("data/prepared/fault/manifest.json").read_text()))
+    assert [manifests[0][key] for key in ("fingerprint", "counts", "files")] == \
+        [manifests[1][key] for key in ("fingerprint", "counts", "files")]
+    assert manifests[0]["counts"]["duplicates"] > 50
+
+
+@pytest.mark.parametrize("time", ["-1", "NaN", "inf", "4102444801", "99999999999", "", "yesterday"])
+def test_37_a_time_that_cannot_be_is_rejected_by_line(llmrec, time):
+    prepared_ids(llmrec, ROWS + f"u1,i9,1,{time}\n", "dataset.max_reject_share=0.1")
+    assert pq.read_table("data/prepared/fault/rejects.parquet").to_pylist() == [
+        {"file": "clicks.csv", "line": 42, "column": "timestamp",
+         "reason": f"'{time}' is not a time in 's', or is before 1970 or after 2100"}]
+
+
+def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmrec):
+    content = ROWS + "u1,i9,1,1600000000000\n"
+    assert refused(llmrec, content) == (
+        "timestamps are written in more than one unit: clicks.csv line 42 has '1600000000000' (ms), clicks.csv line 2 "
+        "has '1600000000' (s); write them all alike, or say which it is with dataset.timestamp_unit=s|ms|iso|order")
+    assert refused(llmrec, content, "dataset.timestamp_unit=s") == (
+        "clicks.csv: 1 of 41 rows (2.44%) are bad, more than dataset.max_reject_share=0.001 allows. The first:\n"
+        "  line 42: timestamp '1600000000000' is not a time in 's', or is before 1970 or after 2100\n"
+        "Repair them, or set dataset.max_reject_share=0.05 to leave such rows out (rejects.parquet then lists them)")
+    assert len(prepared_ids(llmrec, content, "dataset.timestamp_unit=ms")) == 41
+
+
+def test_38_of_equal_times_the_content_decides_what_is_last(llmrec):
+    rows = [f"u,{item},1,{START}\n" for item in "cadbe"]
+    for order in (rows, rows[::-1], sorted(rows)):
+        found = split_of(llmrec, "user_id,item_id,value,timestamp\n" + "".join(order), "leave_last_out")
+        assert found == {("u", "e"): "test", ("u", "d"): "valid"} | {("u", item): "train" for item in "abc"}
+
+
+def test_38_one_moment_is_on_one_side_of_a_cutoff_in_time(llmrec):
+    # A tenth would cut through both moments that are held out.
+    rows = [f"u{n},i{n % 5},1,{START + (0 if n < 20 else n // 4)}\n" for n in range(40)]
+    found = split_of(llmrec, "user_id,item_id,value,timestamp\n" + "".join(rows), "temporal")
+    sides = {}
+    for n in range(40):
+        sides.setdefault(0 if n < 20 else n // 4, set()).add(found[f"u{n}", f"i{n % 5}"])
+    assert sides == {0: {"train"}, 5: {"train"}, 6: {"train"}, 7: {"train"}, 8: {"valid"}, 9: {"test"}}
+
+
+@pytest.mark.parametrize("split", ["random", "leave_last_out"])
+def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split):
+    found = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", split)
+    assert found["one", "i0"] == "train"
+    assert counted()["users_with_one_interaction"] == 1
+    audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
+    assert "1 users have one interaction only, so nothing of theirs can be measured" in audit["notes"]
+
+
+def test_39_a_cutoff_in_time_may_leave_such_a_user_cold_and_says_so(llmrec):
+    found = split_of(llmrec, ROWS + f"one,i0,1,{START + 99}\n", "temporal")
+    assert found["one", "i0"] == "test"
+    assert (counted()["users_with_one_interaction"], counted()["users_cold"]) == (1, 1)
+
+
+@pytest.mark.parametrize("split", ["cold_users", "temporal"])
+def test_40_no_warm_user_to_evaluate_ends_with_3_and_no_metrics(llmrec, split):
+    # Everybody's interactions are on one day of their own, so that the newest users are new.
+    rows = [f"u{n // 6},i{n % 7},1,{START + n // 6 * 86_400}\n" for n in range(120)]
+    split_of(llmrec, "user_id,item_id,value,timestamp\n" + "".join(rows), split)
+    assert llmrec("finetune", "head=item_knn", "refit=none", "run_dir=run").code == 0
+    done = llmrec("evaluate", "model=run", "run_dir=measured", "num_bootstrap=100")
+    assert done.code == 3
+    assert done.err == (
+        "llmrec: data error: data/prepared/fault: none of the 2 users with test interactions can be measured: all have "
+        "no history to recommend from; prepare with split=random or split=leave_last_out, which leave everybody some "
+        "of theirs, or a cutoff in time with users on both sides of it\n")
+    assert not Path("measured/metrics.json").exists()
+
+
+def test_40_cold_items_are_found_by_attributes_and_a_head_without_them_says_why_it_finds_none(llmrec, prepare_tiny):
+    assert llmrec("prepare", *prepare_tiny, "split=cold_items").code == 0
+    found, told = {}, {}
+    for name, settings in {"item_knn": ["head=item_knn"], "ease": ["head=ease", "head.features.attributes=3"]}.items():
+        assert llmrec("finetune", *settings, f"run_dir={name}").code == 0
+        done = llmrec("evaluate", f"model={name}", f"run_dir={name}_measured", "num_bootstrap=100", "baselines=[]")
+        assert done.code == 0
+        found[name] = json.loads(Path(f"{name}_measured/metrics.json").read_text())["metrics"]["hit@10"]["mean"]
+        told[name] = "Nothing of what was to be found is in training" in done.err
+    assert found["item_knn"] == 0
+    assert found["ease"] > 0.3
+    assert told == {"item_knn": True, "ease": False}
+
+
+def test_41_an_item_without_text_has_its_id_for_a_title_and_the_share_is_told(llmrec):
+    Path("items.csv").write_text("item_id,title,plot\ni0,Alien,in space\ni1,,\ni2, ,\n")
+    prepared_ids(llmrec, ROWS, "dataset.items=items.csv")
+    items = pq.read_table("data/prepared/fault/items.parquet").to_pylist()
+    assert [(row["title"], row["text"]) for row in items][:4] == [("Alien", "Alien. in space"), ("i1", ""),
+                                                                 ("i2", ""), ("i3", "")]
+    audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
+    counts = counted()
+    assert (audit["texts"]["item"]["empty"], counts["items_without_text"], counts["items_not_in_file"]) == (6, 6, 4)
+    assert "6 items (85.7%) have no text" in audit["notes"]
+    assert "4 items of the interactions are not in dataset.items; they are kept without text" in audit["notes"]
+
+
+# 42, a text of a megabyte: ingest/test_entities.py, in a process of its own, for its memory is measured.
+
+
+def test_44_unseen_users_and_items_take_the_cold_path_and_source_says_which(llmrec, model):
+    Path("queries.jsonl").write_text("".join(json.dumps({"query_id": name, **query}) + "\n" for name, query in {
+        "known": {"user_id": "u3"}, "nobody": {"user_id": "nobody"}, "words": {"user_id": "nobody", "text": "robot"},
+        "items": {"user_id": "nobody", "history": ["i1", "unseen"]}, "unseen": {"history": ["unseen"]}}.items()))
+    done = llmrec("recommend", f"model={model}", "queries=queries.jsonl", "output=lists.parquet", "k=5")
+    assert done.code == 0
+    rows = pq.read_table("lists.parquet").to_pylist()
+    assert {row["query_id"]: row["source"] for row in rows} == {
+        "known": "model", "nobody": "popularity", "words": "text", "items": "history", "unseen": "popularity"}
+    assert len(rows) == 25
+    assert "lists made: 1 by model, 1 by history, 1 by text, 2 by popularity" in done.err
+    assert "not among the model's items, so ignored in histories: 2 ('unseen', 'unseen')" in done.err
+
+
+def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strangers_are_counted(llmrec):
+    Path("groups.csv").write_text(GROUPED)
+    Path("joint.csv").write_text("group_id,item_id,timestamp\nduo,i0,1600000000\nnoone,i1,1600000000\n")
+    prepared_ids(llmrec, ROWS, "dataset.groups=groups.csv", "dataset.group_interactions=joint.csv")
+    members = pq.read_table("data/prepared/fault/groups.parquet").to_pylist()
+    assert sorted((row["group_id"], row["user_id"]) for row in members) == [
+        ("duo", "u0"), ("duo", "u1"), ("lost", "x"), ("lost", "y"), ("solo", "u2")]
+    counts = counted()
+    assert {key: counts[key] for key in ("groups", "groups_of_one", "group_members", "group_members_repeated",
+                                         "users_without_interactions", "groups_without_members")} == {
+        "groups": 3, "groups_of_one": 1, "group_members": 5, "group_members_repeated": 1,
+        "users_without_interactions": 2, "groups_without_members": 1}
+    audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
+    assert {"1 rows of dataset.groups name a member of a group again; each counts once", "1 groups have one member",
+            "2 users without a kept interaction"} <= set(audit["notes"])
+    assert audit["warnings"] == ["1 groups have interactions (1 rows, left out) but no members in dataset.groups; is "
+                                 "it the file of another data set?"]
+
+
+# 45 and 46, groups: tests/ingest/test_group_faults.py and tests/stages/test_group_stages.py.
