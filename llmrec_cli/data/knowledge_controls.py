@@ -4,6 +4,7 @@ Shapes: N items, E entities, R relations.
 """
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dic
     is_item = np.zeros(len(triples.entities), bool)
     is_item[triples.links.indices] = True
     relations: list[dict[str, Any]] = []
+    shared = Counter(end.relation for end in knowledge.ends)
     for name, *others in twins(triples):
         n = triples.relations.index(name).as_py()
         of = triples.relation == n
@@ -67,9 +69,8 @@ def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dic
         about = is_item[ends[0]] | is_item[ends[1]]
         has_E = np.bincount(np.concatenate(ends), minlength=len(is_item)) > 0
         items = int((triples.links @ has_E.astype(np.float32) > 0).sum())
-        shared = sum(end.relation == name for end in knowledge.ends)
         relations.append({"relation": name, "twins": others, "triples": int(of.sum()),
-                          "triples_of_items": int(about.sum()), "items": items, "shared": shared})
+                          "triples_of_items": int(about.sum()), "items": items, "shared": shared[name]})
     relations.sort(key=lambda one: (-one["items"], one["relation"]))
     total = float(count_N.sum())
     return {"items": len(linked), "linked": int(linked.sum()), "linked_share": float(linked.mean()),
@@ -79,11 +80,13 @@ def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dic
 
 
 def twins(triples: Triples) -> list[list[str]]:
-    """Return the relations, those together that join the same pairs of entities, whichever is the head."""
-    low, high = np.minimum(triples.head, triples.tail), np.maximum(triples.head, triples.tail)
+    """Return the relations, those together that join the same pairs of entities, or their inverse."""
     together: dict[bytes, list[str]] = {}
     for n, name in enumerate(triples.relations.to_pylist()):
         of = triples.relation == n
-        pairs = np.unique(low[of] * len(triples.entities) + high[of])
-        together.setdefault(hashlib.sha256(pairs.tobytes()).digest(), []).append(name)
+        head, tail = triples.head[of], triples.tail[of]
+        # All pairs one way or all of them the other: the smaller digest is that of both.
+        digests = (hashlib.sha256(np.unique(one * len(triples.entities) + other).tobytes()).digest()
+                   for one, other in ((head, tail), (tail, head)))
+        together.setdefault(min(digests), []).append(name)
     return list(together.values())

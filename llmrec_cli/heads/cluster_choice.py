@@ -137,18 +137,17 @@ class _Fold:
                 history_HN, _ = divided(self.hidden.matrix_VN, told)
                 likelihood_HC = behaviour.likelihood(history_HN, int(first_clicks))
                 for weight in tried["click_weight"]:
-                    scores_HN = posterior(prior_HC, likelihood_HC, weight) @ behaviour.share_CN
+                    likely_HC = posterior(prior_HC, likelihood_HC, weight)
                     way = (first_clicks, num_clusters, weight)
-                    found[way] = found.get(way, 0.0) + self._metric(scores_HN) / len(ASKED)
+                    found[way] = found.get(way, 0.0) + self._metric(likely_HC, behaviour.share_CN) / len(ASKED)
         return {way: value * self.hidden.matrix_VN.shape[0] for way, value in found.items()}
 
-    def _metric(self, scores_HN: np.ndarray) -> float:
-        """Return the mean metric of the hidden users, 0 without any."""
-        size = len(scores_HN)
+    def _metric(self, likely_HC: np.ndarray, share_CN: np.ndarray) -> float:
+        """Return the mean metric of the hidden users, 0 without any, by what each cluster's share of users has."""
+        size = len(likely_HC)
         if size == 0:
             return 0.0
         names = np.array([*map(str, range(size)), None], object)[:-1]
         queries = Queries(names, names, np.arange(size), self.seen_HN, self.seen_HN, np.full(size, "", object))
-        scores = torch.from_numpy(scores_HN)
-        return validation_metric(lambda block: scores[torch.from_numpy(block.user)], queries, self.relevant_HN,
-                                 self.monitor, self.ranks_N)
+        return validation_metric(lambda block: torch.from_numpy(likely_HC[block.user] @ share_CN), queries,
+                                 self.relevant_HN, self.monitor, self.ranks_N)

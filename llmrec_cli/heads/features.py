@@ -59,12 +59,13 @@ class ItemFeatures:
     def fit(self, data: TrainingData, context: Context) -> None:
         """Make the features of the items in `data`."""
         items, weights = data.items, self.weights
-        for key in ("knowledge", "two_hops"):
-            if getattr(weights, key) > 0 and (data.knowledge is None or not data.knowledge.features.nnz):
-                why = "has no knowledge graph" if data.knowledge is None else (
-                    "has a knowledge graph in which no two items have a neighbour in common")
-                raise DataError(f"features.{key}={getattr(weights, key)}: the prepared data {why}; prepare with "
-                                f"dataset.knowledge=<file> and dataset.links=<file>, or set it to 0")
+        for key, in_common in (("knowledge", "features"), ("two_hops", "two_hops")):
+            if getattr(weights, key) > 0 and (data.knowledge is None or not getattr(data.knowledge, in_common).nnz):
+                why = "has no knowledge graph; prepare with dataset.knowledge=<file> and dataset.links=<file>" if (
+                    data.knowledge is None) else (
+                    "has a knowledge graph in which items have nothing in common that is "
+                    + ("one step away; link more items" if key == "knowledge" else "two steps away"))
+                raise DataError(f"features.{key}={getattr(weights, key)}: the prepared data {why}, or set it to 0")
         if weights.documents > 0 and data.documents is None:
             raise DataError(f"features.documents={weights.documents}: the prepared data has no documents; prepare with "
                             f"dataset.documents=<file>, or set it to 0")

@@ -151,12 +151,11 @@ class TrainedGroupHead(Head):
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return logits (Q, M) of users by their histories, what their groups did and, for known ones, their ids."""
         model, items_ME = self._fitted(), self._items()
+        members_QE = model.members(alone_inputs(self._past(), queries.user, queries.history, items_ME.device), items_ME)
         scores_QM = items_ME.new_empty(len(queries), len(items_ME))
         size = max(1, CELLS // max(1, len(items_ME)))
         for start in range(0, len(queries), size):
-            part = slice(start, start + size)
-            inputs = alone_inputs(self._past(), queries.user[part], queries.history[part], items_ME.device)
-            scores_QM[part] = model.user_logits(model.members(inputs, items_ME), items_ME)
+            scores_QM[start:start + size] = model.user_logits(members_QE[start:start + size], items_ME)
         return scores_QM
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ import torch
 
 from llmrec_cli.data.asked import Matched
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.scoring.group_strategies import scaled
 from llmrec_cli.scoring.scorer import Lists, block_lists
 from llmrec_cli.scoring.topk import require_finite
 
@@ -99,7 +100,7 @@ def score(head: Scores, matched: Matched, popularity_N: np.ndarray) -> tuple[tor
     scores_QN[history_rows[~both]] = history[~both].to(scores_QN.dtype)
     rows = history_rows[both]
     if len(rows):
-        scores_QN[rows] = _scaled(history[both]) + _scaled(scores_QN[rows])
+        scores_QN[rows] = scaled(history[both].float()) + scaled(scores_QN[rows].float())
     return scores_QN, sources, np.isin(np.arange(len(queries)), rows)
 
 
@@ -114,8 +115,3 @@ def _told(score: Callable[[Queries], torch.Tensor], queries: Queries, asked_Q: n
     require_finite(scores_RN, f"query '{names[0]}'" + (f" to '{names[-1]}'" if len(names) > 1 else ""))
     tells = (scores_RN.amax(dim=1) > scores_RN.amin(dim=1)).cpu().numpy()
     return (rows, scores_RN) if tells.all() else (rows[tells], scores_RN[tells])
-
-
-def _scaled(scores_RN: torch.Tensor) -> torch.Tensor:
-    centred_RN = scores_RN.float() - scores_RN.float().mean(dim=1, keepdim=True)
-    return centred_RN / centred_RN.std(dim=1, keepdim=True, correction=0)

@@ -115,11 +115,13 @@ def points(scores_VN: torch.Tensor) -> torch.Tensor:
 
 
 def scaled(scores_VN: torch.Tensor) -> torch.Tensor:
-    """Return each row with mean 0 and deviation 1; a row of equal scores becomes zeros."""
+    """Return each row with mean 0 and deviation 1; a row of equal scores becomes next to zeros."""
     centred_VN = scores_VN - scores_VN.mean(dim=1, keepdim=True)
     # The length of the centred row: torch's own deviation takes ten times as long on a CPU.
     deviation_V1 = torch.linalg.vector_norm(centred_VN, dim=1, keepdim=True) / scores_VN.shape[1]**0.5
-    return centred_VN.div_(deviation_V1.clamp_min(1e-9))
+    # Of equal scores the mean is not always exactly theirs: what is left is no opinion.
+    equal_V1 = deviation_V1 <= 1e-6 * scores_VN[:, :1].abs()
+    return centred_VN.div_(deviation_V1.masked_fill(equal_V1, 1).clamp_min(1e-9))
 
 
 def _sums(voices: Voices, weights_V: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.scoring.group_strategies import Strategy, Voices, scaled
 
 CELLS = 2**22
-"""Most scores of members held at a time: 128 MB."""
+"""Most scores of members held at a time, 16 MB, so that they stay in the cache on their way to the groups."""
 
 
 def voices(queries: Queries, own_history: bool) -> tuple[Queries, sp.csr_array]:
@@ -39,11 +39,16 @@ def voices(queries: Queries, own_history: bool) -> tuple[Queries, sp.csr_array]:
 
 
 def _joined(one: Queries, other: Queries) -> Queries:
-    """Return users' queries one after the other."""
+    """Return members' queries and, after them, what groups did together, who have no profile."""
     history, seen = (sp.csr_array(sp.vstack(both, format="csr"))
                      for both in ((one.history, other.history), (one.seen, other.seen)))
+    size = len(other)
+    attributes = None if one.attributes is None else sp.csr_array(
+        sp.vstack([one.attributes, sp.csr_array((size, one.attributes.shape[1]), dtype=one.attributes.dtype)], "csr"))
+    profiles = None if one.profiles is None else np.concatenate([one.profiles, np.full(size, "", object)])
     return Queries(np.concatenate([one.ids, other.ids]), np.concatenate([one.user_ids, other.user_ids]),
-                   np.concatenate([one.user, other.user]), history, seen, np.concatenate([one.texts, other.texts]))
+                   np.concatenate([one.user, other.user]), history, seen, np.concatenate([one.texts, other.texts]),
+                   attributes=attributes, profiles=profiles)
 
 
 def by_members(score: Callable[[Queries], torch.Tensor], queries: Queries, strategy: Strategy, *, depth: int = 50,

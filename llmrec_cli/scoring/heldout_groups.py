@@ -61,8 +61,11 @@ def _everybody(data: PreparedData, split: str, users: Entities, items: Entities,
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
     before = renumbered(data.part("train") if split == "valid" else data.part("train", "valid"), item_of_M, len(items))
     histories = histories_of(np.arange(len(user_of_U)), user_of_U, history, before)
+    everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
+    whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))
     return Queries(data.users.ids, data.users.ids, user_of_U, histories, histories,
-                   np.full(len(user_of_U), "", object))
+                   np.full(len(user_of_U), "", object), attributes=everybody.attributes[whom],
+                   profiles=everybody.texts[whom])
 
 
 def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> str:

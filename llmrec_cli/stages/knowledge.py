@@ -22,6 +22,8 @@ from llmrec_cli.stages.entrants import Entrant
 from llmrec_cli.stages.fitting import fit
 from llmrec_cli.stages.ranking import rank
 
+KINDS = ("knowledge", "two_hops", "entities")
+"""The ways of reading the graph, as weights of features."""
 WITH, WITHOUT, SWAPPED, COUNTS = "all", "none", "swapped", "counts"
 
 
@@ -40,8 +42,8 @@ def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedDat
         raise DataError("knowledge=true: the prepared data has no knowledge graph; prepare with "
                         "dataset.knowledge=<file> and dataset.links=<file>, or leave it out")
     if cfg.audience == "groups":
-        raise ConfigError("knowledge=true: looks at users, and the model is for groups; add audience=users, or leave "
-                          "it out")
+        raise ConfigError("knowledge=true: compares lists of users, and this evaluation is of groups; add "
+                          "audience=users, or leave it out")
     if not using:
         raise ConfigError(f"knowledge=true: none of the models ({', '.join(groups)}) uses the knowledge graph; train "
                           f"one with head.features.knowledge above 0, or leave it out")
@@ -58,28 +60,48 @@ def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedDat
             "unaffected": [name for name in groups if name not in using]}
 
 
-def uses_knowledge(recipe: Recipe) -> bool:
-    """Whether anything in a recipe reads the knowledge graph."""
+def uses_knowledge(recipe: Recipe, kinds: Sequence[str] = KINDS) -> bool:
+    """Whether anything in a recipe reads the knowledge graph in one of these ways."""
     if isinstance(recipe.head, Fusion):
-        return any(uses_knowledge(member) for member in recipe.head.members.values())
+        return any(uses_knowledge(member, kinds) for member in recipe.head.members.values())
     features: Any = getattr(recipe.head, "features", None)
-    weights = 0 if features is None else max(features.knowledge, features.two_hops, features.entities)
-    return weights > 0 or bool(getattr(recipe.head, "entities", False))
+    weights = 0 if features is None else max((getattr(features, kind) for kind in kinds), default=0)
+    return weights > 0 or ("entities" in kinds and bool(getattr(recipe.head, "entities", False)))
 
 
-def without_graph(recipe: Recipe, keep_features: bool = False) -> Recipe:
-    """Return the recipe with nothing that reads the graph, or, with `keep_features`, nothing that learns vectors."""
+def without_graph(recipe: Recipe, kinds: Sequence[str] = KINDS) -> Recipe:
+    """Return the recipe with nothing that reads the graph in these ways."""
     head: Any = recipe.head
     if isinstance(head, Fusion):
-        members = {name: without_graph(member, keep_features) for name, member in head.members.items()}
+        members = {name: without_graph(member, kinds) for name, member in head.members.items()}
         return replace(recipe, head=replace(head, members=members))
     changed: dict[str, Any] = {}
-    if getattr(head, "entities", False):
+    if "entities" in kinds and getattr(head, "entities", False):
         changed["entities"] = False
     if getattr(head, "features", None) is not None:
-        off = {"entities": 0.0} | ({} if keep_features else {"knowledge": 0.0, "two_hops": 0.0})
-        changed["features"] = replace(head.features, **off)
+        changed["features"] = replace(head.features, **dict.fromkeys(kinds, 0.0))
     return replace(recipe, head=replace(head, **changed)) if changed else recipe
+
+
+def counting(recipe: Recipe) -> Recipe:
+    """Return the recipe with neighbours in place of all that reads the graph: what the control of counts has."""
+    head: Any = recipe.head
+    if isinstance(head, Fusion):
+        members = {name: counting(member) for name, member in head.members.items()}
+        return replace(recipe, head=replace(head, members=members))
+    without = without_graph(recipe)
+    if getattr(head, "features", None) is None:
+        return without
+    plain: Any = without.head
+    features = replace(plain.features, knowledge=max(getattr(head.features, kind) for kind in KINDS))
+    return replace(without, head=replace(plain, features=features))
+
+
+def silent(recipe: Recipe, knowledge: Knowledge) -> list[str]:
+    """Return the ways in which a recipe reads a graph that says nothing that way: heads rightly refuse to learn it."""
+    says = {"knowledge": lambda: knowledge.features.nnz, "two_hops": lambda: knowledge.two_hops.nnz,
+            "entities": lambda: 0 if knowledge.triples is None else len(knowledge.triples)}
+    return [kind for kind in KINDS if uses_knowledge(recipe, [kind]) and not says[kind]()]
 
 
 def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_out: Sequence[Sequence[str]],
@@ -103,12 +125,11 @@ def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_o
     whole = measured(WITH, recipe, known)
     variants = {WITHOUT: measured(WITHOUT, without_graph(recipe), known),
                 SWAPPED: measured(SWAPPED, recipe, swapped(triples, training.interactions.item_counts, rng)),
-                COUNTS: measured(COUNTS, without_graph(recipe, keep_features=True), counts_alone(triples))}
+                COUNTS: measured(COUNTS, counting(recipe), counts_alone(triples))}
     relations = {}
     for names in left_out:
         rest = knowledge_of(triples.without(*names))
-        # Of a graph that says nothing any more, heads rightly refuse to learn.
-        relations[names[0]] = measured(names[0], recipe if rest.features.nnz else without_graph(recipe), rest)
+        relations[names[0]] = measured(names[0], without_graph(recipe, silent(recipe, rest)), rest)
     return {"metrics": {name: _main(one.summary()) for name, one in {WITH: whole, **variants}.items()},
             "gain": _main(whole.comparison(variants[WITHOUT])),
             "over_swapped": _main(whole.comparison(variants[SWAPPED])),

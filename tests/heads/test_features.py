@@ -145,7 +145,7 @@ def test_knowledge_that_the_data_does_not_have_is_refused(kind):
     with pytest.raises(DataError, match=rf"features.{kind}=8.0: the prepared data has no knowledge graph; prepare"):
         fitted(replace(shelf(), knowledge=None), **{kind: 8.0})
     unlinked = Knowledge(sp.csr_array((3, 0), dtype=np.float32), [])
-    with pytest.raises(DataError, match=r"a knowledge graph in which no two items have a neighbour in common; prepare"):
+    with pytest.raises(DataError, match=r"a knowledge graph in which items have nothing in common .* or set it to 0"):
         fitted(replace(shelf(), knowledge=unlinked), **{kind: 8.0})
 
 

@@ -124,5 +124,5 @@ def test_a_recipe_is_searched_for_knowledge_down_to_the_members_of_a_fusion():
     without = without_graph(fusion)
     assert not uses_knowledge(without)
     assert without.head.members["ease"].head.l2 == 20
-    assert uses_knowledge(without_graph(fusion, keep_features=True))
+    assert uses_knowledge(without_graph(fusion, ["entities"]))
     assert not uses_knowledge(members["near"])
