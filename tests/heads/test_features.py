@@ -18,6 +18,7 @@ from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.features import ItemFeatures
 from llmrec_cli.settings.head import Content, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
+from tests.data.test_knowledge_read import graph
 from tests.heads.by_hand import training
 
 CPU = torch.device("cpu")
@@ -147,6 +148,16 @@ def test_knowledge_that_the_data_does_not_have_is_refused(kind):
     unlinked = Knowledge(sp.csr_array((3, 0), dtype=np.float32), [])
     with pytest.raises(DataError, match=r"a knowledge graph in which items have nothing in common .* or set it to 0"):
         fitted(replace(shelf(), knowledge=unlinked), **{kind: 8.0})
+
+
+def test_two_hops_are_found_where_no_neighbour_is_shared(tmp_path):
+    # Each film has a director of its own, two of whom were born in England.
+    triples = [("alien", "by", "scott"), ("blade", "by", "nolan"), ("scott", "born", "england"),
+               ("nolan", "born", "england")]
+    data = replace(shelf(), knowledge=graph(tmp_path, triples, [(0, "alien"), (1, "blade")], 3))
+    assert fitted(data, two_hops=2.0).sparse_NF.nnz
+    with pytest.raises(DataError, match="items have nothing in common that is one step away"):
+        fitted(data, knowledge=2.0)
 
 
 def test_text_without_an_encoder_is_refused():

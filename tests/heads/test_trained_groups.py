@@ -267,3 +267,40 @@ def test_a_step_hides_at_most_a_tenth_of_what_there_is_and_asks_for_everything_o
         asked = np.concatenate([getattr(batch, kind) for batch in batches])
         assert sorted(asked) == list(range(len(interactions)))
         assert max(len(getattr(batch, kind)) for batch in batches) <= len(interactions) / 10 + 1
+
+
+def tasks(friends, settings):
+    """Return the tasks of every step of an epoch, with what the step asks of groups and of users."""
+    head = friends.fit(friends.recipe(settings, optim=AdamW(epochs=1, batch_size=4096)))
+    steps = GroupSteps(head.model, None, head.recipe, friends.data, None, None, CPU)
+    generator = np.random.default_rng(0)
+    for batch in steps.batches(0, generator):
+        yield batch, steps._tasks(batch.of_groups, batch.of_users, steps.warm_items, generator)
+
+
+def test_what_a_step_asks_for_is_in_no_history_of_that_step(friends):
+    groups, users = friends.data.groups.interactions, friends.data.interactions
+
+    def row(bags, n):
+        return bags.indices[bags.indptr[n]:bags.indptr[n + 1]].tolist()
+
+    for batch, found in tasks(friends, SETTINGS["hypergraph"]):
+        asked_groups, asked_users = (np.unique(one.user[of]).tolist() for one, of in
+                                     ((groups, batch.of_groups), (users, batch.of_users)))
+        for task in found:
+            assert len(task.inputs.past_history.indices) == len(groups) - len(batch.of_groups)
+        for n in batch.of_groups:
+            group, item = int(groups.user[n]), int(groups.item[n])
+            assert item not in row(found[0].inputs.own, asked_groups.index(group))
+            assert all(item not in row(task.inputs.past_history, group) for task in found)
+        for n in batch.of_users:
+            user, item = int(users.user[n]), int(users.item[n])
+            assert item not in row(found[-1].inputs.history, asked_users.index(user))
+
+
+def test_ids_are_hidden_in_a_step_as_often_as_the_setting_says(friends):
+    for chance in (0.0, 0.5):
+        kept = [task.kept for _, found in tasks(friends, replace(SETTINGS["attention"], id_dropout=chance))
+                for task in found if task.of_groups]
+        for shown in zip(*kept, strict=True):
+            assert abs(float(torch.cat(shown).mean()) - (1 - chance)) <= 0.15 * (chance > 0)

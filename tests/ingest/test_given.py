@@ -174,6 +174,9 @@ def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: 
     prepared = prepare_with(tmp_path, camra, Given())
     assert (prepared.counts["held_out_also_in_train"], prepared.counts["group_held_out_also_in_train"]) == (1, 2)
     assert (prepared.counts["test"], prepared.counts["group_test"], prepared.counts["group_leaks"]) == (3, 4, 0)
+    # 502, 503 and 504 of groups 1 and 3 are in the training of 12, 11 and 14; 502 of 12 and 11 in that of group 1.
+    assert prepared.counts["group_held_out_known_to_members"] == 3
+    assert prepared.counts["held_out_in_training_of_groups"] == 2
     assert len([w for w in prepared.manifest["warnings"] if "split.leaks=drop" in w]) == 2
 
 

@@ -72,6 +72,15 @@ def test_what_is_held_at_a_time_does_not_change_the_scores(monkeypatch):
         torch.testing.assert_close(by_members(score, queries, strategy, depth=2), whole[name])
 
 
+def test_members_are_asked_with_their_profiles_and_what_the_group_did_has_none():
+    queries = asked([[0, 1]], own=[[3]])
+    members = replace(queries.groups.members, attributes=csr([[0], [1, 2]], 3), profiles=np.array(["a", "b"], object))
+    said, _ = voices(replace(queries, groups=replace(queries.groups, members=members)), own_history=True)
+    assert said.attributes.toarray().tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    assert said.profiles.tolist() == ["a", "b", ""]
+    assert said.described.tolist() == [True, True, False]
+
+
 def test_users_and_groups_may_be_asked_for_at_once():
     queries = asked([[0, 3], []])
     mixed = replace(queries, groups=replace(queries.groups, is_group=np.array([True, False])))

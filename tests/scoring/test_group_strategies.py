@@ -100,3 +100,24 @@ def test_groups_are_scored_each_by_itself(strategy):
 def test_scaled_rows_have_mean_0_and_deviation_1_and_equal_scores_become_0():
     found = scaled(torch.tensor([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]]))
     np.testing.assert_allclose(found, [[-1.224745, 0, 1.224745], [0, 0, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [0.1, 3.3, -0.7, 1234.567])
+def test_a_row_of_one_number_is_no_opinion_whatever_the_number(number):
+    assert scaled(torch.full((1, 100_001), number)).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("strategy", ["fair_greedy", "fair_proportional"])
+def test_fair_picks_remember_all_that_was_picked_before(strategy):
+    for seed in range(20):
+        scores = np.random.default_rng(seed).normal(size=(3, 12))
+        worth = np.clip(1 - (-scores).argsort(axis=1).argsort(axis=1) / 4, 0, None)
+        chance, greedy = worth / worth.sum(axis=1, keepdims=True), strategy == "fair_greedy"
+        found = STRATEGIES[strategy](voices(*scores.tolist(), groups=((0, 1, 2),), depth=4))[0]
+        picked = found.argsort(descending=True)[:4].tolist()
+        for place, item in enumerate(picked):
+            before = picked[:place]
+            due = np.prod(1 - chance[:, before], axis=1) if greedy else 1 / (1 + worth[:, before].sum(axis=1))
+            gain = (due[:, None] * (chance if greedy else worth)).sum(axis=0)
+            gain[before] = 0
+            assert gain[item] > gain.max() - 1e-6

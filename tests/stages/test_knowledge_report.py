@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.knowledge import Knowledge
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import save_recommender
@@ -21,7 +23,7 @@ from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.knowledge_report import KnowledgeReport
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
-from llmrec_cli.stages.knowledge import uses_knowledge, without_graph
+from llmrec_cli.stages.knowledge import counting, silent, uses_knowledge, without_graph
 
 EASE = Ease(l2=20, features=FeatureWeights(knowledge=6.0, two_hops=2.0))
 
@@ -102,6 +104,27 @@ def test_leaving_out_the_only_relation_is_leaving_out_all(run, known, tmp_path):
     data = read_prepared(tmp_path / "one")
     one = run(saved(tmp_path / "ease", data, EASE))[0]["knowledge"]["models"]["ease"]
     assert one["relations"] == {"of": one["gain"]}
+
+
+def test_a_relation_is_left_out_with_its_inverse(run, known, tmp_path):
+    shutil.copytree(known.path, tmp_path / "both")
+    file = tmp_path / "both" / "triples.parquet"
+    table = pq.read_table(file)
+    of = table.filter(pc.equal(table["relation"], "of"))
+    inverse = pa.table({"head": of["tail"], "relation": pa.array(["has"] * len(of)), "tail": of["head"]})
+    pq.write_table(pa.concat_tables([of.select(inverse.column_names), inverse.cast(of.schema)]), file)
+    data = read_prepared(tmp_path / "both")
+    one = run(saved(tmp_path / "ease", data, EASE))[0]["knowledge"]["models"]["ease"]
+    assert list(one["relations"].values()) == [one["gain"]]
+
+
+def test_what_a_graph_still_says_without_a_relation_is_still_read():
+    far = Knowledge(sp.csr_array((2, 0), dtype=np.float32), [])
+    far.__dict__["two_hops"] = sp.csr_array(np.eye(2, dtype=np.float32))
+    recipe = Recipe(head=Ease(features=FeatureWeights(knowledge=1.0, two_hops=2.0)))
+    assert silent(recipe, far) == ["knowledge"]
+    assert without_graph(recipe, silent(recipe, far)).head.features.two_hops == 2
+    assert counting(recipe).head.features == FeatureWeights(knowledge=2.0)
 
 
 def test_only_the_relations_of_most_items_are_left_out(run, known, tmp_path):
