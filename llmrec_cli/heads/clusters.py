@@ -18,6 +18,7 @@ from llmrec_cli.heads.cluster_choice import MOST_USERS, NUM_FOLDS, TRIED, Known,
 from llmrec_cli.heads.cluster_fit import Behaviour, cluster, posterior
 from llmrec_cli.heads.user_profiles import Placement, ProfileTexts, UserProfiles, log_softmax
 from llmrec_cli.scoring.first_clicks import in_order
+from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.clusters import Clusters as Settings
@@ -60,7 +61,7 @@ class Clusters(Head):
         """Return the bytes of the interactions in order and weighted, the users' vectors, and the clusters' behaviour.
 
         Clustering holds the users' vectors and profiles three times: joined, and twice in k-means. Choosing holds the
-        scores of the hidden users of a fold three times. What an interaction takes, in sorted, divided and weighted
+        scores of a block of hidden users three times. What an interaction takes, in sorted, divided and weighted
         copies, and scikit-learn itself, were measured on MovieLens-1M.
         """
         settings, num_users = self.settings, len(data.users)
@@ -68,7 +69,7 @@ class Clusters(Head):
         beside = len(data.users.attribute_names) + (TEXT_SIZE if settings.text > 0 else 0)
         hidden = min(num_users, MOST_USERS) // NUM_FOLDS if to_choose(settings) else 0
         return (LIBRARY_BYTES + 170 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
-                + 40 * num_clusters * len(data.items) + 12 * hidden * len(data.items))
+                + 40 * num_clusters * len(data.items) + 12 * min(hidden * len(data.items), BLOCK_CELLS))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is null, cluster the users, and learn who is in which cluster and what it does."""

@@ -135,8 +135,8 @@ def text_rules(described: Described, kind: str, settings: DatasetSettings) -> Te
     columns = {name: name for name in (*described.names, f"{kind}_id")} | described.aliases
     template, attributes, key = texts_of(settings, kind)
     if described.rows is None and attributes:
-        raise ConfigError(f"dataset.{key}: there is no file of {kind}s to take them from; set dataset."
-                          f"{'group_info' if kind == 'group' else f'{kind}s'}=<file>")
+        raise ConfigError(f"dataset.{key}: there is no file of {kind}s to take them from; set "
+                          f"dataset.{kind}s=<file>")
     for name in attributes:
         if columns.get(name) not in described.names:
             raise ConfigError(f"dataset.{key}.{name}: the {kind}s have no such column{nearest(name, described.names)}; "

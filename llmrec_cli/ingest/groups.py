@@ -67,8 +67,10 @@ def refuse_group_texts(sources: Sources, settings: DatasetSettings) -> None:
     """Raise ConfigError for settings about the texts of groups where no file tells of groups."""
     for key in ("group_text", "group_attributes"):
         if getattr(settings, key) and not sources.groups:
-            raise ConfigError(f"dataset.{key}: there is no file of groups to make it of; set dataset.group_info=<file> "
-                              f"beside dataset.groups, or leave it out")
+            raise ConfigError(f"dataset.{key}={getattr(settings, key)}: " + (
+                "groups that are made of users have no texts and attributes; leave it out" if settings.made_groups else
+                "there is no file of groups to make it of; set dataset.group_info=<file> beside dataset.groups, or "
+                "leave it out"))
 
 
 def _members(connection: BaseBackend, staged: Staged, account: Account) -> Table:

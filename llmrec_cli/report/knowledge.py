@@ -22,8 +22,9 @@ def knowledge_table(found: dict[str, Any], k: int) -> Table:
         rows += [Row(label, [described(one["metrics"][kind], name), difference_cell(one[key].get(name), 1),
                              Cell("", "")], note) for kind, (label, key, note) in VARIANTS.items()]
         for relation, lost in one["relations"].items():
-            size = Cell(f"{of[relation]['items']:,}", f"{of[relation]['triples']:,} triples")
             others = of[relation]["twins"]
+            size = Cell(f"{of[relation]['items']:,}",
+                        f"{of[relation]['triples']:,} triples" + (" each" if others else ""))
             rows.append(Row(f"Without {relation}", [Cell("", ""), difference_cell(lost.get(name), 1), size],
                             f"and what says the same: {', '.join(others)}" if others else ""))
     return Table([f"{name} on validation", "lost", "items"], rows)
@@ -40,11 +41,12 @@ def knowledge_sentence(found: dict[str, Any]) -> str:
 def knowledge_lines(found: dict[str, Any], k: int) -> str:
     """Return the same for a terminal."""
     name, rows = f"ndcg@{k}", []
+    of = {one["relation"]: one for one in found["coverage"]["relations"]}
     for model, one in found["models"].items():
         rows.append([model, f"{one['metrics']['all'][name]['mean']:.4f}", "", ""])
         rows += [[f"  {label.lower()}", f"{one['metrics'][kind][name]['mean']:.4f}", *_lost(one[key][name])]
                  for kind, (label, key, _) in VARIANTS.items()]
-        rows += [[f"  without {printable(relation)}", "", *_lost(lost[name])]
+        rows += [["  without " + printable(" and ".join([relation, *of[relation]["twins"]])), "", *_lost(lost[name])]
                  for relation, lost in one["relations"].items()]
     table = columns(["knowledge, on validation", name, "lost", "95% interval"], rows)
     said = f"uses no knowledge: {', '.join(found['unaffected'])}" if found["unaffected"] else ""

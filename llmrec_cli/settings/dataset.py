@@ -152,7 +152,6 @@ class DatasetSettings(Settings):
                 if what not in ATTRIBUTE_TYPES:
                     yield f"{key}.{column}={what}: choose one of {', '.join(ATTRIBUTE_TYPES)}"
 
-
     @property
     def made_groups(self) -> str:
         """How groups are made of users, for the manifest; "" where they are not."""

@@ -14,6 +14,9 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head, build
+from llmrec_cli.scoring.group_strategies import STRATEGIES as OF_MEMBERS
+from llmrec_cli.scoring.group_strategies import scaled
+from llmrec_cli.scoring.groups import by_members
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import validation_of
@@ -179,3 +182,16 @@ def test_the_same_seed_gives_the_same_bits(taught, club, name):
     first = taught(name).state()
     for key, value in again.state().items():
         np.testing.assert_array_equal(first[key], value, err_msg=key)
+
+
+def test_an_aggregate_heeds_its_strategy_its_depth_and_whether_the_group_speaks_itself(club: Shop) -> None:
+    queries, data = everybody(club), club.data.training("train")
+    for own_history in (True, False):
+        for strategy, depth in (("least_misery", 50), ("approval", 2), ("approval", 8)):
+            settings = GroupAggregate(members={"base": club.recipe(Ease(l2=20))}, strategy=strategy, depth=depth,
+                                      own_history=own_history)
+            head = build(club.recipe(settings))
+            head.fit(data, club.context())
+            expected = by_members(head.members["base"].score_users, queries, OF_MEMBERS[strategy], depth=depth,
+                                  own_history=own_history)
+            torch.testing.assert_close(head.score(queries), scaled(expected))

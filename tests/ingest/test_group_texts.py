@@ -125,12 +125,15 @@ def test_bad_files_of_groups_are_named_with_what_to_do(tmp_path: Path) -> None:
         prepared_of(tmp_path, info="group_id,age\nduo,old\n", group_attributes={"age": "number"})
     with pytest.raises(ConfigError, match=r"dataset\.group_attributes\.town: the groups have no such column"):
         prepared_of(tmp_path, group_attributes={"town": "category"})
-    with pytest.raises(ConfigError, match=r"dataset\.group_attributes: there is no file of groups .*group_info=<file>"):
+    with pytest.raises(ConfigError, match=r"dataset\.group_attributes=.*: there is no file .*group_info=<file>"):
         prepared_of(tmp_path, group_info=None, group_attributes={"city": "category"})
-    with pytest.raises(ConfigError, match=r"dataset\.group_text: there is no file of groups to make it of"):
+    with pytest.raises(ConfigError, match=r"dataset\.group_text=\{.*\}: there is no file of groups to make it of"):
         prepared_of(tmp_path, group_info=None, group_text="{group_id}")
-    with pytest.raises(ConfigError, match=r"dataset\.group_text: there is no file of groups to make it of"):
+    with pytest.raises(ConfigError, match=r"dataset\.group_text=\{.*\}: there is no file of groups to make it of"):
         prepare_with(tmp_path, Files(interactions=str(write(tmp_path, CLICKS)), group_text="{name}"))
+    with pytest.raises(ConfigError, match="groups that are made of users have no texts and attributes; leave it out"):
+        prepare_with(tmp_path, Files(interactions=str(write(tmp_path, CLICKS)), group_text="{name}",
+                                     synthetic_groups="random"))
 
 
 def test_settings_without_effect_are_refused() -> None:

@@ -1,5 +1,6 @@
 """evaluate cold_users=true: users whom training knows nothing of, told more and more of what they do."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -34,7 +35,8 @@ def shop(tmp_path_factory):
     (folder / "users.csv").write_text("user_id,loves\n" + "".join(f"u{n},kind{n % 4}\n" for n in range(60)))
     settings = Files(name="cold", path=str(folder), interactions="interactions.csv", items="items.csv",
                      users="users.csv", user_attributes={"loves": "category"}, user_text="{loves}")
-    prepare_with(folder, settings, ColdUsers(valid=0, test=0.25))
+    with contextlib.chdir(folder):
+        prepare_with(folder, settings, ColdUsers(valid=0, test=0.25))
     return read_prepared(folder / "out")
 
 
