@@ -1,11 +1,11 @@
 """Learn the weights of a fusion on validation, so that it is not worse than its best member elsewhere.
 
-Stacking (Wolpert 1992; Breiman 1996 with weights of at least 0) by cross-validation: weights are learned on four fifths
-of the queries and judged on the last fifth, in turn, and the folds' weights are averaged. Members are added one by one
-from the best, as in ensemble selection (Caruana et al. 2004), each only if the held-out folds gain more than their
-standard error (`scoring.acceptance`). So the library always holds the best member alone, as the discrete super learner
-does (van der Laan, Polley and Hubbard 2007), and it stays unless a sum is shown to be better. Differs from these: the
-objective is the ranking metric itself, by coordinate ascent, since squared error says little about lists.
+Stacking (Wolpert 1992; Breiman 1996, with weights of at least 0) by cross-validation: weights are learned on four
+fifths of the queries and judged on the last fifth, in turn, and the folds' weights are averaged. The best member alone
+is always among what is compared, as in the discrete super learner (van der Laan, Polley and Hubbard 2007). It stays
+unless the held-out folds gain more than their standard error (`scoring.acceptance`); by the same rule a member is
+dropped that the others do without. Differs from these: the objective is the ranking metric itself, by coordinate
+ascent, since squared error says little about lists.
 
 Shapes: Q queries, N items.
 """
@@ -79,12 +79,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Step:
-    """Something that was tried: a further member, or weights of their own for a part.
+    """A trial: the members together, one of them beside the others, or weights of their own for a part.
 
     Attributes
     ----------
-    name : the member, `long histories` or `cold items`
-    held_out : the gain on queries held out in turn
+    name : `members`, a member, `long histories` or `cold items`
+    held_out : the gain on queries held out in turn, over what there would be without it
     kept : whether it became part of the fusion
     """
 
@@ -127,48 +127,59 @@ def learn(scored: Scored, seed: int, rows: np.ndarray | None = None) -> Learned:
 
 
 class _Search:
-    """What is tried on the folds, and the record of it."""
+    """Trials on the folds, and the record of them."""
 
     def __init__(self, scored: Scored, folds: list[np.ndarray]) -> None:
         self.scored, self.folds = scored, folds
+        self.rows = np.concatenate(folds)
         self.steps: list[Step] = []
 
-    def members(self, weights: Weights) -> Weights:
-        """Return the weights after members were added one by one, the one that gains most first."""
-        while left := [name for name, weight in weights.all.items() if weight == 0]:
-            tried = {name: self._cross_fitted(weights, partial(_with_member, self.scored, name)) for name in left}
-            name = max(tried, key=lambda name: tried[name][1].gain)
-            self.steps += [Step(other, tried[other][1], kept=False) for other in left if other != name]
-            if not self._keeps(name, weights, *tried[name]):
+    def members(self, single: Weights) -> Weights:
+        """Return weights of the members that gain something together, none that the others do without."""
+        names = list(self.scored.names)
+        weights = self.attempt(single, "members", partial(_of_members, self.scored, names))
+        alone_Q = single.values(self.scored)[self.rows]
+        while weights != single and len(names) > 2:
+            _, full_Q = self._cross_fitted(single, partial(_of_members, self.scored, names))
+            removable = [name for name in names if single.all[name] == 0]
+            without = {name: self._cross_fitted(single, partial(_of_members, self.scored,
+                                                                [other for other in names if other != name]))
+                       for name in removable}
+            gains = {name: accepted(full_Q - held_out_Q) for name, (_, held_out_Q) in without.items()}
+            least = min(removable, key=lambda name: gains[name].gain)
+            fewer, fewer_Q = without[least]
+            # What is left must still be better than the best member alone.
+            if gains[least].is_accepted or not self._is_better(single, fewer, accepted(fewer_Q - alone_Q)):
+                self.steps += [Step(name, gains[name], kept=True) for name in removable]
                 return weights
-            weights = tried[name][0]
+            self.steps.append(Step(least, gains[least], kept=False))
+            names.remove(least)
+            weights = fewer
         return weights
 
     def attempt(self, weights: Weights, name: str, learner: Learner) -> Weights:
-        """Return what the learner makes of the weights if the held-out folds say that it is better."""
-        found, held_out = self._cross_fitted(weights, learner)
-        return found if self._keeps(name, weights, found, held_out) else weights
+        """Return the weights that the learner finds, if the held-out folds say that they are better."""
+        found, held_out_Q = self._cross_fitted(weights, learner)
+        held_out = accepted(held_out_Q - weights.values(self.scored)[self.rows])
+        self.steps.append(Step(name, held_out, kept=self._is_better(weights, found, held_out)))
+        return found if self.steps[-1].kept else weights
 
-    def _keeps(self, name: str, weights: Weights, found: Weights, held_out: Acceptance) -> bool:
-        rows = np.concatenate(self.folds)
+    def _is_better(self, weights: Weights, found: Weights, held_out: Acceptance) -> bool:
         # The averaged weights are none of those that were judged, so that they too must be better.
-        better = found.values(self.scored)[rows].mean() > weights.values(self.scored)[rows].mean()
-        self.steps.append(Step(name, held_out, kept=held_out.is_accepted and bool(better)))
-        return self.steps[-1].kept
+        return held_out.is_accepted and bool(found.values(self.scored)[self.rows].mean()
+                                             > weights.values(self.scored)[self.rows].mean())
 
-    def _cross_fitted(self, weights: Weights, learner: Learner) -> tuple[Weights, Acceptance]:
-        """Return the mean of the weights learned without each fold, and their gain on the folds left out."""
-        before_Q, found, gains = weights.values(self.scored), [], []
-        for fold in self.folds:
-            others = np.concatenate([other for other in self.folds if other is not fold])
-            found.append(learner(weights, others))
-            gains.append(found[-1].values(self.scored)[fold] - before_Q[fold])
-        return _mean(found), accepted(np.concatenate(gains))
+    def _cross_fitted(self, weights: Weights, learner: Learner) -> tuple[Weights, np.ndarray]:
+        """Return the mean of the weights learned without each fold, and each query's metric by those of its fold."""
+        found = [learner(weights, np.concatenate([other for other in self.folds if other is not fold]))
+                 for fold in self.folds]
+        held_out_Q = np.concatenate([of_fold.values(self.scored)[fold]
+                                     for of_fold, fold in zip(found, self.folds, strict=True)])
+        return _mean(found), held_out_Q
 
 
-def _with_member(scored: Scored, name: str, weights: Weights, rows: np.ndarray) -> Weights:
-    """Return weights of the members so far and one more."""
-    names = [other for other, weight in weights.all.items() if weight > 0] + [name]
+def _of_members(scored: Scored, names: list[str], weights: Weights, rows: np.ndarray) -> Weights:
+    """Return weights of the named members, the others as they are."""
     found = coordinate_ascent(weights.all, names, lambda tried: scored.values(tried, {})[rows])
     return replace(weights, all=_scaled(found))
 
