@@ -76,8 +76,8 @@ def tuning_memory(data: TrainingData, recipe: Recipe) -> int:
     # Pairs of items chosen together: in the product, divided, and with the row of each.
     together = min(int((length_U.astype(np.int64)**2).sum()), num**2)
     pairs = 12 * num**2 + 12 * num**2 if getattr(recipe.loss, "targets", "") == "ease" else 0
-    # A step: targets, cosines, logits, their softmax and its product with the targets, and the gradients of three.
-    step = 4 * 7 * batch * num
+    # A step: targets, logits, their softmax, its product with the targets, and a gradient.
+    step = 4 * 5 * batch * num
     cold = max(int(HIDDEN * num), num_items - num)
     queries = min(MOST_QUERIES, len(data.users))
     by_kernel = isinstance(recipe.head, Content) and recipe.head.blend != 1

@@ -64,8 +64,8 @@ def fit_memory(data: TrainingData, settings: ItemKnn) -> int:
     """Return the bytes that finding the neighbours of all items takes at its peak.
 
     An interaction is 4 bytes of value and 4 of index, by user and by item. A cell of a block is 4 bytes in the dense
-    product, 4 in the part that BLAS adds or in the denominators, and where two items meet 8 in the sparse product. An item has no more neighbours
-    than its users have other interactions.
+    product, 4 in the part that BLAS adds or in the denominators, and where two items meet 8 in the sparse product. An
+    item has no more neighbours than its users have other interactions.
     """
     interactions, num_items = data.interactions, len(data.items)
     nnz, length_U = len(interactions), np.bincount(interactions.user, minlength=interactions.num_users)

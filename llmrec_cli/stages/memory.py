@@ -23,13 +23,16 @@ from llmrec_cli.heads.fusion import Fusion
 
 LIBRARIES = 8 * 2**20
 """What BLAS and torch keep for themselves once they have computed something."""
+TRAINING_LIBRARIES = 64 * 2**20
+"""The same of heads trained by gradients, whose optimizer and curves are loaded when training begins."""
 CATALOGUE_FACTOR = 6
 """Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
 
 
 def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
     """Return the bytes that fitting will take; raise ResourceError where there are not as many."""
-    needed, available = head.memory(data) + LIBRARIES, available_memory(device)
+    needed = head.memory(data) + (TRAINING_LIBRARIES if "optim" in head.recipe.head.uses() else LIBRARIES)
+    available = available_memory(device)
     if needed > available:
         of_members = ""
         if isinstance(head, Fusion):
