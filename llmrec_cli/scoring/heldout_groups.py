@@ -3,6 +3,8 @@
 Shapes: Q queries, N items of the recommender's catalogue, G groups, U users and M items of the prepared data.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -12,16 +14,25 @@ from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Membership, Queries
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.audience import no_groups
-from llmrec_cli.scoring.heldout import HeldOut, histories_of, minus, renumbered, union
+from llmrec_cli.scoring.heldout import (
+    HeldOut,
+    histories_of,
+    latest_of,
+    minus,
+    newer_histories,
+    renumbered,
+    union,
+)
 
 
 def held_out_groups(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
-                    known: KnownGroups | None, exclude_seen: bool) -> HeldOut:
+                    known: KnownGroups | None, exclude_seen: bool, latest: bool = True) -> HeldOut:
     """Return the groups and held-out items of `split` for a recommender that knows `users`, `items` and `known`.
 
-    As `scoring.heldout.held_out` does for users: a group that the recommender knows is asked for with the history it
-    has, a new one with the history in the data. Who is in a group, the data says. Measured are groups that did
-    something together before `split`, or of which a member has a history.
+    As `scoring.heldout.held_out` does for users: with `latest` a group and each of its members have the history in the
+    data before `split`; without it those that the recommender knows have that of the fit, new ones that in the data.
+    The data says who is in a group. Measured are groups that did something together before `split`, or of which a
+    member has a history.
     """
     wanted = data.groups(split)
     before_split = ("train",) if split == "valid" else ("train", "valid")
@@ -33,11 +44,16 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
     asked = np.flatnonzero(np.bincount(wanted.interactions.user, minlength=len(wanted)))
     together_GN = renumbered(before.interactions, item_of_M, len(items))
     own: sp.csr_array = together_GN[:0] if known is None else known.history
-    histories = histories_of(asked, group_of_G, own, together_GN)
-    seen = union(histories, together_GN[asked])
+    fitted = histories_of(asked, group_of_G, own, together_GN)
+    histories = fitted
+    if latest:
+        whole = data.groups("train", "valid", "test")
+        assert whole is not None
+        histories = latest_of(asked, fitted, together_GN, renumbered(whole.interactions, item_of_M, len(items)))
+    seen = union(fitted, together_GN[asked])
     relevant = minus(renumbered(wanted.interactions, item_of_M, len(items))[asked], seen if exclude_seen else None)
 
-    everybody = _everybody(data, split, users, items, history)
+    everybody = _everybody(data, split, users, items, history, latest)
     members = wanted.members[asked]
     speaks = members @ (np.diff(everybody.history.indptr) > 0).astype(np.float32) > 0
     warm, findable = (np.diff(histories.indptr) > 0) | speaks, np.diff(relevant.indptr) > 0
@@ -56,11 +72,24 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
                    int((~warm).sum()))
 
 
-def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array) -> Queries:
-    """Return the users of the data as queries, with what the recommender knows of them, else the data."""
+def newer_groups(queries: Queries, known: sp.csr_array, groups: KnownGroups | None) -> np.ndarray:
+    """Return which queries, bool (Q,), are of groups with interactions, theirs or a member's, newer than the fit."""
+    assert queries.groups is not None
+    theirs: np.ndarray = queries.groups.rows @ newer_histories(queries.groups.members, known).astype(np.float32) > 0
+    if groups is None:
+        return theirs
+    return theirs | newer_histories(replace(queries, user=queries.groups.group, groups=None), groups.history)
+
+
+def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
+               latest: bool) -> Queries:
+    """Return the users of the data as queries, with their latest histories or those of the recommender's fit."""
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
     before = renumbered(data.part("train") if split == "valid" else data.part("train", "valid"), item_of_M, len(items))
-    histories = histories_of(np.arange(len(user_of_U)), user_of_U, history, before)
+    all_users = np.arange(len(user_of_U))
+    histories = histories_of(all_users, user_of_U, history, before)
+    if latest:
+        histories = latest_of(all_users, histories, before, renumbered(data.interactions, item_of_M, len(items)))
     everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
     whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))
     return Queries(data.users.ids, data.users.ids, user_of_U, histories, histories,

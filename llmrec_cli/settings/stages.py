@@ -17,6 +17,7 @@ from llmrec_cli.settings.tune import Tune
 
 LARGEST_SEED = 2**63 - 1
 AUDIENCES = ("auto", "users", "groups")
+LATEST, FIT = "latest", "fit"
 RANKING_METRICS = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
 
 
@@ -187,6 +188,10 @@ class EvaluateConfig(CacheSettings):
     was held out and 99 items that the user or group has nothing to do with. A file with user_id or group_id, and
     item_id or negatives (several ids, spaces between them): what was held out and the items in the file. The last two
     reproduce papers and are labelled as sampled."""
+    history: str = LATEST
+    """latest | fit: with which interactions a known user is asked. latest: all before the measured split, whatever the
+    model was fitted on. fit: those that the model was fitted on. mf, neural_cf and factorization_machine answer known
+    users by what they learned of each, either way."""
     graded: bool = False
     """Let the values of the held-out interactions be the gains of ndcg, instead of 1."""
     ties: str = "hash"
@@ -222,6 +227,7 @@ class EvaluateConfig(CacheSettings):
         yield from super().problems()
         yield from self.check("split", among=("test", "valid"))
         yield from self.check("ties", among=("hash", "expected"))
+        yield from self.check("history", among=(LATEST, FIT))
         yield from self.check("audience", among=AUDIENCES)
         yield from self.check("propensity", least=0)
         if self.model and self.models:
@@ -237,6 +243,8 @@ class EvaluateConfig(CacheSettings):
         if self.cold_users.on and not self.exclude_seen:
             yield ("exclude_seen=false: cannot be combined with cold_users=true, where what a user did first is on no "
                    "list however much of it is told; leave out one of the two")
+        if self.cold_users.on and self.history == FIT:
+            yield "history=fit: has no effect with cold_users=true, whose users have no history; leave it out"
         if self.cold_users.on and self.audience == "groups":
             yield "audience=groups: cannot be combined with cold_users=true, which is about users"
         if self.cold_users.on and self.knowledge.on:

@@ -42,6 +42,7 @@ from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages.cold_users import cold_users, cold_users_content
 from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
+from llmrec_cli.stages.history_protocol import history_content
 from llmrec_cli.stages.knowledge import knowledge_content
 from llmrec_cli.stages.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
 from llmrec_cli.stages.ranking import Ranked, common, gains, rank
@@ -78,6 +79,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
 
     synthetic = str(data.manifest.get("groups", {}).get("synthetic", ""))
     content, cutoff = metrics_content(outcome, cfg, synthetic), main_cutoff(cfg.k)
+    content["protocol"] |= history_content(ranked, groups, cfg)
     if disturbed is not None:
         content["robustness"] = robustness_content(disturbed, groups, data, plain, cfg)
     if learned is not None:
