@@ -71,4 +71,4 @@ def history_matrix(row: np.ndarray, item: np.ndarray, value: np.ndarray, shape: 
     kept = np.sort(len(row) - 1 - from_end)
     indptr = np.zeros(shape[0] + 1, np.int64)
     np.cumsum(np.bincount(row[kept], minlength=shape[0]), out=indptr[1:])
-    return sp.csr_array((value[kept].astype(np.float32), item[kept], indptr), shape=shape)
+    return sp.csr_array((value[kept], item[kept], indptr), shape=shape)

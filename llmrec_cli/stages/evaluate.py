@@ -79,7 +79,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
 
     synthetic = str(data.manifest.get("groups", {}).get("synthetic", ""))
     content, cutoff = metrics_content(outcome, cfg, synthetic), main_cutoff(cfg.k)
-    content["protocol"] |= history_content(ranked, groups, cfg)
+    content["protocol"] |= history_content(ranked, groups, cfg) | delisted_content(outcome, data)
     if disturbed is not None:
         content["robustness"] = robustness_content(disturbed, groups, data, plain, cfg)
     if learned is not None:
@@ -94,6 +94,9 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
     headline = {name: content["metrics"][name]["mean"] for name in (f"ndcg@{cutoff}", f"recall@{cutoff}")}
+    if gone := content["protocol"].get("num_delisted"):
+        print(f"{gone:,} of the {outcome.task.relevant_QN.nnz:,} interactions to be found are with items that the "
+              f"catalogue no longer has, which `recommend` leaves out", file=sys.stderr)
     run_dir.finish("evaluate", {"model": str(first.folder), "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {"test" if cfg.split == "test" else "valid": headline}})
     print(headline_table(next(iter(groups)), content, cutoff))
@@ -104,6 +107,13 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     if learned is not None:
         print(knowledge_lines(learned, cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
+
+
+def delisted_content(outcome: Outcome, data: PreparedData) -> dict[str, int]:
+    """Return num_delisted of the protocol: what was to be found of items that the catalogue no longer has."""
+    if data.listed is None:
+        return {}
+    return {"num_delisted": int((~data.listed[outcome.task.relevant_QN.indices]).sum())}
 
 
 def chosen_audience(cfg: EvaluateConfig, first: Entrant) -> str:
