@@ -43,6 +43,45 @@ def test_a_text_arrives_as_it_was_typed(text):
     assert compose("prepare", ["dataset.interactions=x.csv", f"dataset.item_text={text}"]).dataset.item_text == text
 
 
+@pytest.mark.parametrize("key", ["user_id", "group_id", "query_id", "text"])
+@pytest.mark.parametrize("text", [*TRAPS, "007", "NA", "None", "nan", "0x1f", "1_000"])
+def test_an_id_of_a_query_is_whatever_was_typed_null_too(key, text):
+    query = compose("recommend", [f"query.{key}={text}", "query.history=[1]"] if key == "query_id"
+                    else [f"query.{key}={text}"]).query
+    assert getattr(query, key) == text
+
+
+@pytest.mark.parametrize(("typed", "ids"), [
+    ("[null,007]", ["null", "007"]), ("[true, 1e5 ,~]", ["true", "1e5", "~"]), ("[{a},b]", ["{a}", "b"]),
+    ('["a,b",c]', ["a,b", "c"]), ('[" a ",b c]', [" a ", "b c"]), ('["say ""x""",it\'s]', ['say "x"', "it's"]),
+    ('[a"b,${x},c\\]', ['a"b', "${x}", "c\\"]), ("[]", []), ("null", ["null"]), ("x", ["x"])])
+@pytest.mark.parametrize("key", ["history", "members"])
+def test_ids_in_a_list_are_whatever_was_typed_null_too(key, typed, ids):
+    assert getattr(compose("recommend", [f"query.{key}={typed}", "query.text=x"]).query, key) == ids
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.sampled_from("ab 1\n\t太é\\\\'\"$${}{}[](),=:#~"), min_size=1, max_size=8), max_size=4))
+def test_any_ids_arrive_from_a_list_of_quoted_ones(ids):
+    typed = ",".join('"' + key.replace('"', '""') + '"' for key in ids)
+    overrides, found = to_hydra("recommend", [f"query.history=[{typed}]"])
+    value = OverridesParser.create().parse_override(overrides[-1]).value()
+    assert found == []
+    assert OmegaConf.to_container(OmegaConf.create({"ids": value}), resolve=True) == {"ids": ids}
+
+
+def test_null_is_nothing_where_a_setting_is_no_id():
+    assert compose("recommend", ["queries=all", "history=null"]).history is None
+
+
+def test_a_setting_may_be_typed_with_the_name_of_its_command_before_it():
+    assert compose("recommend", ["queries=all", "recommend.delisted=keep"]).delisted == "keep"
+    with pytest.raises(ConfigError, match="`llmrec recommend` has no such setting"):
+        compose("recommend", ["queries=all", "evaluate.k=3"])
+    with pytest.raises(ConfigError, match=r"delisted=no: must be one of|delisted=no: choose one of"):
+        compose("recommend", ["queries=all", "recommend.delisted=no"])
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from("ab 1\n\t太é\\\\'\"$${}{}[](),=:#~"), max_size=12))
 def test_any_text_arrives_as_it_was_typed(text):

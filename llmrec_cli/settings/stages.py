@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import Settings, nearest, option
 from llmrec_cli.settings.cold_users import ColdUsers
@@ -259,6 +259,8 @@ class EvaluateConfig(CacheSettings):
 @dataclass
 class QuerySettings(Settings):
     """One query given inline."""
+
+    opaque: ClassVar[bool] = True
 
     query_id: str | None = None
     """Name of the query in the output; its group_id, user_id or `query` when not given."""
