@@ -67,6 +67,15 @@ class PreparedData:
         """Texts about the items, None where there are none."""
         return read_documents(self.path)
 
+    @property
+    def has_times(self) -> bool:
+        """Whether timestamps are moments, and not a mere order or absent."""
+        return self.manifest.get("timestamp_unit", "") not in ("", "order")
+
+    def times_of(self, interactions: Interactions) -> sp.csr_array | None:
+        """Return the times of some of the interactions as `Interactions.times`, None where the data has no moments."""
+        return interactions.times if self.has_times else None
+
     def part(self, *splits: str) -> Interactions:
         """Return the interactions of the named splits."""
         return self.interactions.rows(_among(self.split, splits))
@@ -91,7 +100,7 @@ class PreparedData:
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
         return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge,
-                            self.groups(*splits), self.documents)
+                            self.groups(*splits), self.documents, self.manifest.get("values", ""), self.has_times)
 
 
 def read_prepared(folder: str | Path) -> PreparedData:

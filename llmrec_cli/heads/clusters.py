@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError, DataError
@@ -77,7 +78,7 @@ class Clusters(Head):
         if len(trained_V) < 2:
             raise DataError(f"head=clusters: {len(trained_V)} users have training interactions, too few to cluster; "
                             f"prepare with a larger training split, or choose head=popularity")
-        matrix_UN = in_order(data.interactions, context.seed)
+        matrix_UN = presence(in_order(data.interactions, context.seed))
         known, texts_VT = self._known(data, matrix_UN, trained_V, context)
         if to_choose(self.settings):
             self.settings = chosen(self.settings, known, item_hash_ranks(data.items.ids), context)
@@ -123,7 +124,7 @@ class Clusters(Head):
         """Return the behaviour of the clusters that profile and history point to (Q, M)."""
         _, first, click_weight = self._numbers()
         features_QF = self.profiles(queries.attributes, queries.profiles, len(queries))
-        likely_QC = posterior(self.by_profile(features_QF), self.behaviour.likelihood(queries.history, first),
+        likely_QC = posterior(self.by_profile(features_QF), self.behaviour.likelihood(self.history(queries), first),
                               click_weight)
         return self._scores(likely_QC)
 

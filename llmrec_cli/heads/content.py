@@ -122,7 +122,7 @@ class Content(Head):
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); items in a history that were not in training are passed over."""
-        return self.weights.product(_columns(queries.history, self.trained_T))
+        return self.weights.product(_columns(self.history(queries), self.trained_T))
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the similarity of the texts with the items' texts (T, M): cosines times the features' weights."""

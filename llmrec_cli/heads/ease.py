@@ -89,7 +89,7 @@ class Ease(Head):
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); new items in a history have no weights yet and are passed over."""
         assert self.form is not None
-        history = queries.history[:, :self.added.num_rows]
+        history = self.history(queries)[:, :self.added.num_rows]
         scores_QN = torch.from_numpy(self.form.scores(history))
         return torch.cat([scores_QN, self.added.product(history)], dim=1) if self.added.blocks else scores_QN
 

@@ -135,7 +135,7 @@ class Ials(Head):
 
         Items without interactions count in a history where features gave them factors.
         """
-        history_QM = sp.csr_array(queries.history[:, : len(self.items_MD)])
+        history_QM = sp.csr_array(self.history(queries)[:, : len(self.items_MD)])
         if self.features is None:
             known = self.counts_M.cpu().numpy()[history_QM.indices] > 0
             history_QM = _kept(history_QM, known)

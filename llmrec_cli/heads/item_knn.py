@@ -46,7 +46,7 @@ class ItemKnn(Head):
         """Return history x similarity (Q, N)."""
         if self.factor is None:
             self.factor = RightFactor(self.similarity_NN)
-        return torch.from_numpy(self.factor.product(queries.history))
+        return torch.from_numpy(self.factor.product(self.history(queries)))
 
     def _keep(self, similarity_NN: sp.csr_array) -> None:
         self.similarity_NN, self.factor = similarity_NN, None

@@ -41,7 +41,7 @@ class UserKnn(Head):
         if self.known is None:
             self.known = _Known(self.matrix_UN, self.settings)
         known, own = self.known, powers(self.settings)[0]
-        near_QU = nearest_neighbours(known.weighting(queries.history), own, known.candidates, self.settings,
+        near_QU = nearest_neighbours(known.weighting(self.history(queries)), own, known.candidates, self.settings,
                                      queries.user)
         return torch.from_numpy(known.factor.product(near_QU))
 

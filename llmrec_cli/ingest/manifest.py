@@ -36,7 +36,18 @@ def describe_texts(settings: DatasetSettings, described: Mapping[str, Described]
     return found
 
 
-def manifest_of(name: str, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,
+def value_kind(settings: DatasetSettings) -> str:
+    """Return what the values of interactions are, `strength` or `rating`: see `data.training_data`.
+
+    Values that had to reach dataset.min_value, or that say likes from dislikes, are ratings; weights of events and
+    sums of duplicates are strengths whatever they have to reach, and so are values that nothing is said of.
+    """
+    counted = bool(settings.event_weights) or settings.duplicates == "sum"
+    thresholded = settings.min_value is not None or settings.feedback == "explicit"
+    return "rating" if thresholded and not counted else "strength"
+
+
+def manifest_of(settings: DatasetSettings, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,
                 account: Account) -> dict[str, Any]:
     """Return the manifest, but for `files`, the hashes of the files.
 
@@ -45,9 +56,9 @@ def manifest_of(name: str, content: list[str], split: dict[str, Any], texts: dic
     """
     fingerprint = hashlib.sha256("\n".join([str(FORMAT), *content]).encode()).hexdigest()
     newest = account.counts.pop("newest", 0)
-    return {"format": FORMAT, "name": name, "fingerprint": fingerprint, "counts": account.counts, "split": split,
-            "texts": texts, "timestamp_unit": unit, "data_cutoff": newest if unit else None,
-            "warnings": account.warnings, "notes": account.notes}
+    return {"format": FORMAT, "name": settings.name, "fingerprint": fingerprint, "counts": account.counts,
+            "split": split, "texts": texts, "timestamp_unit": unit, "values": value_kind(settings),
+            "data_cutoff": newest if unit else None, "warnings": account.warnings, "notes": account.notes}
 
 
 def with_files(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,15 +9,16 @@ import scipy.sparse as sp
 from llmrec_cli.data.interactions import Interactions
 
 
-def in_order(interactions: Interactions, seed: int) -> sp.csr_array:
-    """Return CSR (num_users, num_items) of 1s, rows oldest first, what has the same time in an order drawn by `seed`.
+def in_order(interactions: Interactions, seed: int, data: np.ndarray | None = None) -> sp.csr_array:
+    """Return CSR (num_users, num_items) of values, rows oldest first, the same times in an order drawn by `seed`.
 
+    `data` (num_interactions,) takes the place of the values.
     Drawn per user, since by item number the same items would always come first, all the more where there is no time.
     """
     chance = np.random.default_rng(seed).random(len(interactions))
     order = np.lexsort((chance, interactions.timestamp, interactions.user))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(interactions.user, minlength=interactions.num_users))])
-    return sp.csr_array((np.ones(len(order), np.float32), interactions.item[order], indptr),
+    return sp.csr_array(((interactions.value if data is None else data)[order], interactions.item[order], indptr),
                         shape=(interactions.num_users, interactions.num_items))
 
 

@@ -8,15 +8,16 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups
+from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Membership, Queries
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.audience import no_groups
-from llmrec_cli.scoring.heldout import HeldOut, histories_of, minus, renumbered, union
+from llmrec_cli.scoring.heldout import HeldOut, histories_of, minus, renumbered, times_of, union
 
 
 def held_out_groups(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
-                    known: KnownGroups | None, exclude_seen: bool) -> HeldOut:
+                    known: KnownGroups | None, exclude_seen: bool, times: sp.csr_array | None = None) -> HeldOut:
     """Return the groups and held-out items of `split` for a recommender that knows `users`, `items` and `known`.
 
     As `scoring.heldout.held_out` does for users: a group that the recommender knows is asked for with the history it
@@ -34,10 +35,11 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
     together_GN = renumbered(before.interactions, item_of_M, len(items))
     own: sp.csr_array = together_GN[:0] if known is None else known.history
     histories = histories_of(asked, group_of_G, own, together_GN)
+    when = _times(data, before.interactions, asked, group_of_G, item_of_M, len(items), known)
     seen = union(histories, together_GN[asked])
     relevant = minus(renumbered(wanted.interactions, item_of_M, len(items))[asked], seen if exclude_seen else None)
 
-    everybody = _everybody(data, split, users, items, history)
+    everybody = _everybody(data, split, users, items, history, times)
     members = wanted.members[asked]
     speaks = members @ (np.diff(everybody.history.indptr) > 0).astype(np.float32) > 0
     warm, findable = (np.diff(histories.indptr) > 0) | speaks, np.diff(relevant.indptr) > 0
@@ -47,7 +49,8 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
     entities, size = wanted.entities, len(chosen)
     asking = Membership(group_of_G[asked[chosen]], everybody, members[chosen], np.ones(size, bool)).chosen(slice(None))
     queries = Queries(entities.ids[asked[chosen]], np.full(size, "", object), np.full(size, -1, np.int64),
-                      histories[chosen], seen[chosen], entities.texts[asked[chosen]], asking)
+                      histories[chosen], seen[chosen], entities.texts[asked[chosen]], asking,
+                      times=None if when is None else when[chosen])
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M] = data.part("train").item_counts + train.interactions.item_counts
     candidates_N[item_of_M] = True
@@ -56,16 +59,28 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
                    int((~warm).sum()))
 
 
-def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array) -> Queries:
+def _times(data: PreparedData, before: Interactions, asked: np.ndarray, group_of_G: np.ndarray, item_of_M: np.ndarray,
+           num_items: int, known: KnownGroups | None) -> sp.csr_array | None:
+    """Return when each entry of the groups' histories was, None where the recommender has no need of it."""
+    if known is None or known.times is None:
+        return None
+    return histories_of(asked, group_of_G, known.times, times_of(data, before, item_of_M, num_items))
+
+
+def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
+               times: sp.csr_array | None) -> Queries:
     """Return the users of the data as queries, with what the recommender knows of them, else the data."""
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
-    before = renumbered(data.part("train") if split == "valid" else data.part("train", "valid"), item_of_M, len(items))
-    histories = histories_of(np.arange(len(user_of_U)), user_of_U, history, before)
+    before = data.part("train") if split == "valid" else data.part("train", "valid")
+    everyone = np.arange(len(user_of_U))
+    histories = histories_of(everyone, user_of_U, history, renumbered(before, item_of_M, len(items)))
+    when = None if times is None else histories_of(everyone, user_of_U, times,
+                                                   times_of(data, before, item_of_M, len(items)))
     everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
     whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))
-    return Queries(data.users.ids, data.users.ids, user_of_U, histories, histories,
+    return Queries(data.users.ids, data.users.ids, user_of_U, histories, presence(histories),
                    np.full(len(user_of_U), "", object), attributes=everybody.attributes[whom],
-                   profiles=everybody.texts[whom])
+                   profiles=everybody.texts[whom], times=when)
 
 
 def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> str:

@@ -140,6 +140,7 @@ def answer_all(cfg: RecommendConfig, known: Known, queries: Asked, tally: Tally)
     """Yield the lists of the queries, a block at a time, and count."""
     recommender, size = known.recommender, len(known.items)
     history, seen = widened(recommender.history, size), widened(recommender.seen, size)
+    times = None if recommender.times is None else widened(recommender.times, size)
     groups = widened_groups(recommender.groups, size)
     popularity_N = np.bincount(history.indices, minlength=size).astype(np.float32)
     ranks_N = item_hash_ranks(known.items.ids)
@@ -149,7 +150,7 @@ def answer_all(cfg: RecommendConfig, known: Known, queries: Asked, tally: Tally)
 
     def answer_block(start: int) -> tuple[Answers, Matched]:
         matched = match(queries.rows(start, min(start + step, len(queries))), known.users, known.items, history, seen,
-                        groups)
+                        groups, times, recommender.usual_value)
         answers = answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
                          exclude_seen=cfg.exclude_seen, candidates_N=candidates_N)
         if cfg.reasons:
@@ -212,7 +213,8 @@ def widened_groups(groups: KnownGroups | None, num_items: int) -> KnownGroups | 
     """Return the groups with empty columns for items that were added."""
     if groups is None:
         return None
-    return replace(groups, history=widened(groups.history, num_items), seen=widened(groups.seen, num_items))
+    return replace(groups, history=widened(groups.history, num_items), seen=widened(groups.seen, num_items),
+                   times=None if groups.times is None else widened(groups.times, num_items))
 
 
 def provenance(folder: Path, recommender: Recommender) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import SPLITS, PreparedData
+from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.heldout import held_out
 
@@ -119,3 +120,18 @@ def test_what_an_older_model_was_fitted_on_is_not_counted_as_found_in_newer_data
     known = data.part("train", "valid", "test").matrix
     with pytest.raises(DataError, match="nothing left to find"):
         task(data, history=known)
+
+
+def test_histories_carry_the_values_of_interactions_and_everything_else_is_ones():
+    data = prepared([*DATA, ("x", "b", "train"), ("x", "a", "test")], users=("u", "v", "w", "x"))
+    interactions = data.interactions
+    interactions.value[:] = np.arange(len(interactions)) + 2
+    known = entities(["u", "v", "w"])
+    found = held_out(data, "test", known, data.items, data.part("train").values[:3], exclude_seen=True,
+                     times=data.part("train").times[:3])
+    assert rows_of(found.queries.history) == [[1, 0], [1]]
+    assert found.queries.history.data.tolist() == [2, 3, 9]
+    # A user whom the model does not know has the times of the data, which has none.
+    assert found.queries.times.data.tolist() == [0, 1, UNTIMED]
+    assert (found.queries.seen.data == 1).all()
+    assert (found.relevant_QN.data == 1).all()

@@ -30,6 +30,7 @@ class Interest(HeadSettings):
     """Newest items of a history whose titles are read as the user's text, at least 1."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("candidates", among=CANDIDATES)
         yield from self.check("rerank", "history_items", least=1)
 
