@@ -19,8 +19,9 @@ class TrainingData:
     knowledge : what a knowledge graph says of the items
     documents : texts about the items
     groups : groups of the users, with what they did together in the same splits as `interactions`
-    value_kind : what the values of interactions are: `strength`, how strong a sign of interest each is; `rating`, an
-        opinion that had to reach a threshold; "" where the data does not say
+    value_kind : what the values of interactions are: `event_weight`, chosen for each kind of event; `strength`, such as
+        a count, an amount or a duration; `rating`, an opinion that had to reach a threshold; "" where the data does not
+        say
     has_times : whether timestamps are moments, and not a mere order or absent
     """
 

@@ -56,6 +56,11 @@ class InteractionWeights:
         """Return the weight of each interaction, float32 (num_interactions,)."""
         return self._weights(interactions.value, interactions.timestamp)
 
+    def by_item(self, interactions: Interactions) -> np.ndarray:
+        """Return the sum of each item's weights, float64 (num_items,); equal sums of values are equal to the bit."""
+        raw = self._raw(interactions.value, interactions.timestamp)
+        return np.bincount(interactions.item, raw, minlength=interactions.num_items) / self.mean
+
     def matrix(self, interactions: Interactions) -> sp.csr_array:
         """Return `interactions.matrix` with the weights in the place of the 1s."""
         return interactions.matrix if self.is_uniform else interactions.with_data(self.of(interactions))
@@ -103,6 +108,9 @@ class InteractionWeights:
 
 
 KINDS = ("none", "value", "log")
+USUAL = {"event_weight": "value", "strength": "log"}
+"""What weight=null means, by the kind of the values: weights of events are meant as they are, while the tenth play or
+purchase says less than the first. Ratings that reached a threshold all say the same."""
 
 
 def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False) -> InteractionWeights:
@@ -149,7 +157,7 @@ def _kind(data: TrainingData, interactions: Interactions, settings: HeadSettings
     if settings.weight == "none" or not len(values) or values.min() == values.max():
         return "none"
     if settings.weight is None:
-        return "value" if data.value_kind == "strength" and values.min() > 0 else "none"
+        return USUAL.get(data.value_kind, "none") if values.min() > 0 else "none"
     if values.min() <= 0:
         raise DataError(f"head.weight={settings.weight}: {int((values <= 0).sum()):,} of {len(values):,} training "
                         f"interactions have a value of 0 or below ({values.min():g} the lowest), which is no weight; "

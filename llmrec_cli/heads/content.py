@@ -13,6 +13,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.cold_task import MOST_QUERIES, cold_task
@@ -82,8 +83,9 @@ class Content(Head):
         features.fit(data, context)
         self.features = features
         unit = UnitFeatures.of(features.dense_ND, features.sparse_NF)
+        self.interaction_weights = fit_weights(data, self.settings)
         if self._to_learn():
-            task = cold_task(data, context)
+            task = cold_task(data, context, self.interaction_weights)
             self.settings = defaults(self.settings) if task is None else learned(self.settings, unit, task, context)
         self._solve(unit, data, context.device)
 
@@ -94,7 +96,7 @@ class Content(Head):
         denoise, gamma, l2, blend = self._numbers()
         self.trained_T = np.flatnonzero(data.interactions.item_counts)
         num = len(self.trained_T)
-        matrix_UT = sp.csr_array(data.interactions.matrix[:, self.trained_T])
+        matrix_UT = sp.csr_array(self.interaction_weights.matrix(data.interactions)[:, self.trained_T])
         smooth_TT = denoiser(matrix_UT, self.settings.denoise_l2, device) if denoise > 0 and blend < 1 else None
         cosine_TN = unit.rows(self.trained_T).cosine(unit, device)
         trained = torch.from_numpy(self.trained_T).to(device)
@@ -160,10 +162,11 @@ class Content(Head):
         """Return the weights and what new items and texts need."""
         assert self.features is not None
         return {"weights": self.weights.flat(), "dual": self.dual_TT, "trained": self.trained_T,
-                "near_scale": np.array([self.near_scale])} | self.features.state()
+                "near_scale": np.array([self.near_scale])} | self.features.state() | self.interaction_weights.state()
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
+        self.interaction_weights = InteractionWeights.loaded(state)
         self.dual_TT, self.trained_T = state["dual"], state["trained"]
         self.weights = ColumnBlocks.of(state["weights"], len(self.trained_T), len(items))
         self.near_scale = float(state["near_scale"][0])

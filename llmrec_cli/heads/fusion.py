@@ -84,6 +84,10 @@ class Fusion(Head):
         cells = min(CELLS, queries * len(data.items) * len(self.members)) if self._learns() else 0
         return 4 * cells + sum(member.memory(data) for member in self.members.values())
 
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return what the members say, each with its name."""
+        return [f"{name}: {reason}" for name, member in self.members.items() for reason in member.unused_values(data)]
+
     def _learns(self) -> bool:
         return self.settings.weights == "learned" and len(self.members) > 1
 

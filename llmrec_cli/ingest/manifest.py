@@ -37,14 +37,15 @@ def describe_texts(settings: DatasetSettings, described: Mapping[str, Described]
 
 
 def value_kind(settings: DatasetSettings) -> str:
-    """Return what the values of interactions are, `strength` or `rating`: see `data.training_data`.
+    """Return what the values of interactions are, `event_weight`, `strength` or `rating`: see `data.training_data`.
 
-    Values that had to reach dataset.min_value, or that say likes from dislikes, are ratings; weights of events and
-    sums of duplicates are strengths whatever they have to reach, and so are values that nothing is said of.
+    Values that had to reach dataset.min_value, or that say likes from dislikes, are ratings. Sums of duplicates are
+    strengths whatever they have to reach, and so are values that nothing is said of.
     """
-    counted = bool(settings.event_weights) or settings.duplicates == "sum"
+    if settings.event_weights:
+        return "event_weight"
     thresholded = settings.min_value is not None or settings.feedback == "explicit"
-    return "rating" if thresholded and not counted else "strength"
+    return "rating" if thresholded and settings.duplicates != "sum" else "strength"
 
 
 def manifest_of(settings: DatasetSettings, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,

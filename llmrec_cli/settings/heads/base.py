@@ -60,7 +60,8 @@ class HeadSettings(Settings):
 
     weight: str | None = None
     """value | log | none: how much an interaction counts: by its value (divided by the mean), by log(1 + value / the
-    median), or all the same; null takes value, but none where values are ratings that reached dataset.min_value."""
+    median), or all the same; null takes value for dataset.event_weights, none for ratings that reached
+    dataset.min_value, and log for other values."""
     decay: float | None = None
     """Half-life of interactions in days, above 0: one that is so many days older than the newest in training counts
     half; null counts all ages the same."""
