@@ -68,13 +68,13 @@ class PreparedData:
         return read_documents(self.path)
 
     @property
-    def has_times(self) -> bool:
+    def has_moments(self) -> bool:
         """Whether timestamps are moments, and not a mere order or absent."""
         return self.manifest.get("timestamp_unit", "") not in ("", "order")
 
     def times_of(self, interactions: Interactions) -> sp.csr_array | None:
         """Return the times of some of the interactions as `Interactions.times`, None where the data has no moments."""
-        return interactions.times if self.has_times else None
+        return interactions.times if self.has_moments else None
 
     def part(self, *splits: str) -> Interactions:
         """Return the interactions of the named splits."""
@@ -100,7 +100,7 @@ class PreparedData:
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
         return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge,
-                            self.groups(*splits), self.documents, self.manifest.get("values", ""), self.has_times)
+                            self.groups(*splits), self.documents, self.manifest.get("values", ""), self.has_moments)
 
 
 def read_prepared(folder: str | Path) -> PreparedData:

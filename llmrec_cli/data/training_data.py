@@ -22,7 +22,7 @@ class TrainingData:
     value_kind : what the values of interactions are: `event_weight`, chosen for each kind of event; `strength`, such as
         a count, an amount or a duration; `rating`, an opinion that had to reach a threshold; "" where the data does not
         say
-    has_times : whether timestamps are moments, and not a mere order or absent
+    has_moments : whether timestamps are moments, and not a mere order or absent
     """
 
     users: Entities
@@ -33,4 +33,4 @@ class TrainingData:
     groups: Groups | None = None
     documents: Documents | None = None
     value_kind: str = "strength"
-    has_times: bool = False
+    has_moments: bool = False

@@ -54,12 +54,16 @@ class InteractionWeights:
 
     def of(self, interactions: Interactions) -> np.ndarray:
         """Return the weight of each interaction, float32 (num_interactions,)."""
+        if self.is_uniform:
+            return np.ones(len(interactions), np.float32)
         return self._weights(interactions.value, interactions.timestamp)
 
-    def by_item(self, interactions: Interactions) -> np.ndarray:
-        """Return the sum of each item's weights, float64 (num_items,); equal sums of values are equal to the bit."""
-        raw = self._raw(interactions.value, interactions.timestamp)
-        return np.bincount(interactions.item, raw, minlength=interactions.num_items) / self.mean
+    def by_item(self, interactions: Interactions, power: int = 1) -> np.ndarray:
+        """Return the sum of a power of each item's weights, float64 (num_items,); equal sums are equal to the bit."""
+        if self.is_uniform:
+            return interactions.item_counts.astype(np.float64)
+        raw = self._raw(interactions.value, interactions.timestamp)**power
+        return np.bincount(interactions.item, raw, minlength=interactions.num_items) / self.mean**power
 
     def matrix(self, interactions: Interactions) -> sp.csr_array:
         """Return `interactions.matrix` with the weights in the place of the 1s."""
@@ -96,10 +100,12 @@ class InteractionWeights:
 
     def _raw(self, values: np.ndarray, times: np.ndarray | None) -> np.ndarray:
         """Return the weights before they are divided by their mean, float64."""
-        # What comes after training may have values of 0 and below: no sign of interest.
-        positive = np.maximum(values.astype(np.float64), 0.0)
-        weights = {"value": lambda: positive, "log": lambda: np.log1p(positive / self.epsilon),
-                   "none": lambda: np.ones(len(values))}[self.kind]()
+        if self.kind == "none":
+            weights = np.ones(len(values))
+        else:
+            # What comes after training may have values of 0 and below: no sign of interest.
+            positive = np.maximum(values.astype(np.float64), 0.0)
+            weights = positive if self.kind == "value" else np.log1p(positive / self.epsilon)
         if self.decay is None or times is None:
             return weights
         # What is newer than training, or comes with the query, is as new as the newest.
@@ -121,7 +127,7 @@ def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False
     assert not groups or data.groups is not None
     interactions = data.groups.interactions if groups and data.groups is not None else data.interactions
     kind = _kind(data, interactions, settings)
-    if settings.decay is not None and not data.has_times:
+    if settings.decay is not None and not data.has_moments:
         raise DataError(f"head.decay={settings.decay:g}: the prepared data has no times, or only an order, so that "
                         f"nothing has an age; prepare with a column of times (dataset.columns.timestamp, "
                         f"dataset.timestamp_unit=s, ms or iso), or leave head.decay out")

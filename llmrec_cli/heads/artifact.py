@@ -84,7 +84,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         write_bytes(temporary / "config.yaml", _yaml(recipe))
         write_bytes(temporary / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in
                                                            head.state().items()}))
-        timed = data.has_times and head.recipe.head.uses_times()
+        timed = data.has_moments and head.recipe.head.uses_times()
         histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
         groups = data.groups(*fitted_on)
         if groups is not None:

@@ -154,8 +154,7 @@ class Ease(Head):
 
         An item's popularity is the sum of the squares of its weights, the diagonal of X'X that the penalty is added to.
         """
-        squares = self.interaction_weights.of(interactions).astype(np.float64)**2
-        count_N = np.bincount(interactions.item, squares, minlength=interactions.num_items)
+        count_N = self.interaction_weights.by_item(interactions, power=2)
         average = _average(count_N)
         l2 = L2_PER_INTERACTION * average if self.settings.l2 is None else self.settings.l2
         relative_N = np.where(count_N > 0, count_N, 1) / average

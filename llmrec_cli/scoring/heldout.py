@@ -96,7 +96,7 @@ def renumbered(interactions: Interactions, item_of_M: np.ndarray, num_items: int
 
 def times_of(data: PreparedData, interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
     """Return the times of the entries of `renumbered`, `UNTIMED` where the data has no moments."""
-    times = interactions.times if data.has_times else interactions.with_data(np.full(len(interactions), UNTIMED))
+    times = interactions.times if data.has_moments else interactions.with_data(np.full(len(interactions), UNTIMED))
     return _with_items(times, item_of_M, num_items)
 
 

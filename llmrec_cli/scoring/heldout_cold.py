@@ -57,7 +57,7 @@ def held_out_cold(data: PreparedData, split: str, users: Entities, items: Entiti
     texts = np.where(np.diff(history.indptr) == 0, profiles, "").astype(object)
     queries = Queries(ids, ids, np.full(len(chosen), -1, np.int64), history, presence(hidden), texts,
                       attributes=everybody.attributes[whom], profiles=profiles,
-                      times=first(when, told)[0] if data.has_times else None)
+                      times=first(when, told)[0] if data.has_moments else None)
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = data.part("train").item_counts, True
     return HeldOut(queries, relevant, counts_N, np.zeros(len(chosen), np.int64), candidates_N,

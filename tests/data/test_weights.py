@@ -25,7 +25,7 @@ def training(values, days=None, **facts) -> TrainingData:
     users = Entities(names[:1], names[:1], blank[:1], nothing[:1], [])
     time = np.arange(size) if days is None else np.array(days) * DAY
     interactions = Interactions(np.zeros(size, np.int64), np.arange(size), np.array(values, np.float32), time, 1, size)
-    return TrainingData(users, items, interactions, **({"has_times": days is not None} | facts))
+    return TrainingData(users, items, interactions, **({"has_moments": days is not None} | facts))
 
 
 def weights(data: TrainingData, **settings) -> list[float]:
