@@ -91,7 +91,8 @@ class PreparedData:
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
         return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge,
-                            self.groups(*splits), self.documents)
+                            self.groups(*splits), self.documents, bool(self.manifest.get("timestamp_unit")),
+                            str((self.manifest.get("split") or {}).get("kind", "")))
 
 
 def read_prepared(folder: str | Path) -> PreparedData:

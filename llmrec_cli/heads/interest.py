@@ -3,6 +3,8 @@
 Shapes: Q queries, M items now, P pairs, T tokens of the longest of them, D size of the encoder's vector.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -18,6 +20,7 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest_pairs import Batch, Pairs
 from llmrec_cli.heads.pair_head import resolved
 from llmrec_cli.heads.parameters import load_parameters
+from llmrec_cli.heads.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.head import Interest as Settings
 from llmrec_cli.settings.loss import Mse
@@ -63,7 +66,8 @@ class Interest(Head):
     """A cross-encoder (Nogueira and Cho 2019) that puts another head's candidates in a new order.
 
     The user's text is the titles of the newest items of the history, the newest first, or what the query says in words;
-    in training without the item that is asked about. The label is no part of any text. The encoder's trained layers and
+    in training those of the newest items before the pair, or where the split is not by time of all but the pair's item
+    (`head.training_history`). The label is no part of any text. The encoder's trained layers and
     a linear map make one number of a pair: a logit, of which a probability is made once, in the loss and on lists, or
     with loss=mse how far the value is above or below the mean one.
     """
@@ -117,7 +121,9 @@ class Interest(Head):
         self.candidates.fit(data, context.inside("candidates"))
         self.titles, self.texts = _titles(data.items), data.items.texts
         self.target = resolved("auto", recipe.loss, data)
-        pairs = Pairs(data, self.target, optim.batch_size)
+        history = resolved_history(self.settings.training_history, data, context)
+        self.settings = replace(self.settings, training_history=history)
+        pairs = Pairs(data, self.target, optim.batch_size, history == BEFORE)
         self.mean = pairs.mean
         torch.manual_seed(context.seed)
         self._build(context)
@@ -143,8 +149,8 @@ class Interest(Head):
         self.out = Reading(self.encoder.embedding_size).to(context.device)
 
     def _packed(self, batch: Batch) -> PackedTokens:
-        users = [self._user_text(self.histories, user, item)
-                 for user, item in zip(batch.user, batch.item, strict=True)]
+        users = [self._user_text(self.histories, user, item, num_before)
+                 for user, item, num_before in zip(batch.user, batch.item, batch.num_before, strict=True)]
         return self._tokens(users, list(self.texts[batch.item]))
 
     @torch.no_grad()
@@ -172,8 +178,9 @@ class Interest(Head):
                                  self.recipe.adversarial, logits)
         return value if encoder.budget is None else value + encoder.budget.penalty()
 
-    def _user_text(self, histories: sp.csr_array, row: int, without: int = -1) -> str:
-        items = histories.indices[histories.indptr[row]:histories.indptr[row + 1]]
+    def _user_text(self, histories: sp.csr_array, row: int, without: int = -1, num_before: int | None = None) -> str:
+        """Return the titles of the newest of the first `num_before` items of a history, all of them by default."""
+        items = histories.indices[histories.indptr[row]:histories.indptr[row + 1]][:num_before]
         newest = items[items != without][::-1][:self.settings.history_items]
         return "; ".join(self.titles[newest])
 
@@ -228,6 +235,10 @@ class Interest(Head):
         users = [self._user_text(queries.history, n) for n in range(len(queries))]
         row = np.repeat(np.arange(len(queries)), np.diff(pairs_QN.indptr))
         return self._read([users[n] for n in row], pairs_QN.indices)
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the histories that training took."""
+        return replace(self.recipe, head=self.settings)
 
     def add_items(self, items: Entities) -> None:
         """Append items by their texts; the candidates' head says whether they are read without words."""

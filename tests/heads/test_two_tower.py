@@ -191,7 +191,7 @@ def test_a_training_step_leaves_the_target_out_of_the_attention(shop):
     steps = TowerSteps(towers, Plain(44), recipe, part, None, np.empty((60, 0), np.int64), torch.device("cpu"))
     items = torch.randn(44, 16, generator=torch.Generator().manual_seed(2))
     rows = np.array([3, 200, 11])
-    got = steps._history(rows, part.user[rows])(items, items[torch.from_numpy(part.item[rows])])
+    got = steps._others(rows, part.user[rows])(items, items[torch.from_numpy(part.item[rows])])
     for row, vector in zip(rows, got, strict=True):
         mine = part.matrix.indices[part.matrix.indptr[part.user[row]]:part.matrix.indptr[part.user[row] + 1]]
         others = torch.from_numpy(mine[mine != part.item[row]].astype(np.int64))

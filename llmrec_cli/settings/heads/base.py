@@ -15,6 +15,8 @@ OF_GRADIENTS = ("softmax", "bpr", "bce", "mse")
 """Losses of heads that are trained by gradients themselves."""
 OF_TUNING = ("distillation",)
 """Losses of heads whose text vectors are trained before they are read."""
+TRAINING_HISTORIES = ("auto", "before", "others")
+"""The setting `training_history` of heads that learn a target from a history."""
 
 
 @dataclass
