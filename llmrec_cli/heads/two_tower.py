@@ -81,7 +81,7 @@ class TwoTower(Head):
         self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
                                        context.memo, trained_N, context.cache, recipe.optim.precision)
         if self.settings.profile:
-            self.profiles = self._profiles(data.users.texts, context)
+            self.profiles = self._profiles(data.users.texts, np.diff(data.interactions.matrix.indptr) > 0, context)
         profile_size = 0 if self.profiles is None else self.profiles.size
         self.towers = Towers(len(data.users), len(data.items), self.texts.size, self.settings, recipe.loss,
                              profile_size, self._entities(data, context)).to(device)
@@ -95,14 +95,17 @@ class TwoTower(Head):
             raise DataError("head.recency=true: the interactions have no times, so none is more recent than another; "
                             "prepare with dataset.columns.timestamp=<column>, or leave it out")
 
-    def _profiles(self, texts: np.ndarray, context: Context) -> ItemTexts:
-        """Return the vectors of the users' own texts, by the encoder as it is before any training."""
-        if not any(str(text).strip() for text in texts):
-            raise DataError("head.profile=true: no user has a text; prepare with dataset.user_text=<template> and "
-                            "dataset.users=<file>, or leave it out")
+    def _profiles(self, texts: np.ndarray, trained_U: np.ndarray, context: Context) -> ItemTexts:
+        """Return the vectors of the users' own texts, by the encoder as it is before any training.
+
+        What is learned of texts is learned from users in training, `trained_U` (bool).
+        """
+        if not any(str(text).strip() for text in texts[trained_U]):
+            raise DataError("head.profile=true: no user in training has a text; prepare with "
+                            "dataset.user_text=<template> and dataset.users=<file>, or leave it out")
         # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
         return ItemTexts.encoded(self.recipe.encoder, Frozen(), texts, context.device, context.seed, {},
-                                 cache=context.cache)
+                                 trained_U, context.cache)
 
     def _entities(self, data: TrainingData, context: Context) -> torch.Tensor | None:
         if not self.settings.entity_gate:

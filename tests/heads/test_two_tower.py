@@ -234,5 +234,5 @@ def test_a_new_user_is_answered_by_a_profile_as_known_users_with_it_are(shop):
 def test_profiles_without_a_text_of_any_user_are_refused(shop):
     data = shop.data.training("train")
     silent = replace(data, users=replace(data.users, texts=np.full(60, "", object)))
-    with pytest.raises(DataError, match=r"head\.profile=true: no user has a text"):
+    with pytest.raises(DataError, match=r"head\.profile=true: no user in training has a text"):
         build(shop.recipe(replace(SMALL, profile=True))).fit(silent, shop.context())
