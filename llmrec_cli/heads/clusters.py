@@ -79,7 +79,7 @@ class Clusters(Head):
             raise DataError(f"head=clusters: {len(trained_V)} users have training interactions, too few to cluster; "
                             f"prepare with a larger training split, or choose head=popularity")
         self.interaction_weights = fit_weights(data, self.settings)
-        matrix_UN = in_order(data.interactions, context.seed, self.interaction_weights.of(data.interactions))
+        matrix_UN = in_order(data.interactions, self.interaction_weights.of(data.interactions))
         known, texts_VT = self._known(data, matrix_UN, trained_V, context)
         if to_choose(self.settings):
             self.settings = chosen(self.settings, known, item_hash_ranks(data.items.ids), context)

@@ -25,6 +25,7 @@ from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.towers import history_sums, history_vectors, weight_sums
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import Bce, LossSettings, Mse
 from llmrec_cli.training.loop import Length, Surroundings, train
@@ -93,7 +94,7 @@ class PairHead(Head):
         optim, device = self.recipe.optim, context.device
         target = resolved(self.settings.target, self.recipe.loss, data)
         self.settings = replace(self.settings, target=target)
-        self.interaction_weights = self._weights(data)
+        self.interaction_weights = weights_of_choices(data, self.settings, target)
         user, item, value = known_values(data, target)
         self.trained_U = np.bincount(user, minlength=len(data.users)) > 0
         self.trained_N = np.bincount(item, minlength=len(data.items)) > 0
@@ -118,18 +119,6 @@ class PairHead(Head):
                         surroundings, self._validation(data, context), split=steps.split)
         self._solve_fold_in(self.interaction_weights.matrix(data.interactions))
         self.settings = replace(self.settings, stop_after=trained.best_epoch)
-
-    def _weights(self, data: TrainingData) -> InteractionWeights:
-        """Return what interactions weigh where they are choices; what is predicted of each is no weight of it."""
-        settings = self.settings
-        if settings.target == "choice":
-            return fit_weights(data, settings)
-        if settings.weight not in (None, "none") or settings.decay is not None:
-            key = "decay" if settings.decay is not None else "weight"
-            raise DataError(f"head.{key}={getattr(settings, key)}: has no effect with head.target={settings.target}, "
-                            f"where the {settings.target} of an interaction is what is predicted; leave it out, or set "
-                            f"head.target=choice")
-        return InteractionWeights()
 
     def unused_values(self, data: TrainingData) -> list[str]:
         """Return why values are not used; nothing where they are what is predicted."""
@@ -267,6 +256,18 @@ def resolved(target: str, loss: LossSettings, data: TrainingData) -> str:
     if isinstance(loss, Mse) and has_values:
         return "value"
     return "opinion" if isinstance(loss, Bce) and data.negatives is not None else "choice"
+
+
+def weights_of_choices(data: TrainingData, settings: HeadSettings, target: str) -> InteractionWeights:
+    """Return the weights of interactions where they are choices; what is predicted of each is no weight of it."""
+    if target == "choice":
+        return fit_weights(data, settings)
+    if settings.weight not in (None, "none") or settings.decay is not None:
+        key = "decay" if settings.decay is not None else "weight"
+        raise DataError(f"head.{key}={getattr(settings, key)}: has no effect where the {target} of each interaction is "
+                        f"what head={settings.kind} predicts; leave it out, or choose loss=softmax or loss=bpr where "
+                        f"the head has it")
+    return InteractionWeights()
 
 
 def _mean(value: np.ndarray, target: str) -> float:

@@ -16,6 +16,7 @@ from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.text_training import chosen_to_encode
 from llmrec_cli.heads.towers import Towers, ages, history_sums, history_vectors, weight_sums
+from llmrec_cli.heads.training_history import earlier_items
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
 from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
@@ -28,16 +29,17 @@ class TowerSteps:
     """The batches of an epoch and the loss of a batch.
 
     `profile_UT` are the vectors of the users' texts, where they are read, `hard_UK` what is drawn from as hard
-    negatives.
+    negatives. The history of an interaction is what came before it where the training `is_causal`, else all others of
+    the user.
     """
 
     def __init__(self, towers: Towers, texts: ItemTexts, recipe: Recipe, interactions: Interactions,
                  profile_UT: torch.Tensor | None, hard_UK: np.ndarray, device: torch.device,
-                 weights: InteractionWeights | None = None) -> None:
+                 is_causal: bool = False, weights: InteractionWeights | None = None) -> None:
         assert isinstance(recipe.head, Settings)
         self.towers, self.texts, self.settings, self.recipe, self.device = towers, texts, recipe.head, recipe, device
         self.matrix, self.profile_UT, self.hard_UK = interactions.matrix, profile_UT, hard_UK
-        self.user, self.item = interactions.user, interactions.item
+        self.user, self.item, self.is_causal = interactions.user, interactions.item, is_causal
         self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
         self.num_batches = max(1, math.ceil(len(interactions) / recipe.optim.batch_size))
         num_drawn = recipe.loss.num_negatives or 0
@@ -64,7 +66,7 @@ class TowerSteps:
         is_known_BR = torch.from_numpy(self.matrix[user_B][:, items_R].toarray() > 0).to(self.device)
         keep_N = self._kept(generator, len(self.log_chance_N))
         keep_B = self._kept(generator, len(rows))
-        history = self._history(rows, user_B)
+        history = self._earlier(rows, user_B) if self.is_causal else self._others(rows, user_B)
         user_of_B = torch.from_numpy(user_B).to(self.device)
         profile_BT = None if self.profile_UT is None else self.profile_UT[user_of_B]
         rows_R = torch.from_numpy(items_R).to(self.device)
@@ -108,7 +110,14 @@ class TowerSteps:
         kept = (generator.random(size) >= self.settings.id_dropout).astype(np.float32)
         return torch.from_numpy(kept).to(self.device)
 
-    def _history(self, rows: np.ndarray, user_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def _earlier(self, rows: np.ndarray, user_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return a function of item vectors (N, E) and targets' (B, E) to histories (B, E) of what came before."""
+        # Interactions are in the order of the matrix, so a row says where the target is in it.
+        indices, indptr = (torch.from_numpy(array).to(self.device) for array in
+                           earlier_items(self.matrix, user_B, rows - self.matrix.indptr[user_B]))
+        return lambda items_NE, _: self.towers.histories(items_NE, indices, indptr)
+
+    def _others(self, rows: np.ndarray, user_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return a function of item vectors (N, E) and targets' (B, E) to histories (B, E) without their targets."""
         users, place = np.unique(user_B, return_inverse=True)
         matrix: sp.csr_array = self.matrix[users]

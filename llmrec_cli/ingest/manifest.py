@@ -39,12 +39,15 @@ def describe_texts(settings: DatasetSettings, described: Mapping[str, Described]
 def value_kind(settings: DatasetSettings) -> str:
     """Return what the values of interactions are, `event_weight`, `strength` or `rating`: see `data.training_data`.
 
-    Values that had to reach dataset.min_value, or that say likes from dislikes, are ratings. Sums of duplicates are
-    strengths whatever they have to reach, and so are values that nothing is said of.
+    As dataset.values says. With auto, values that had to reach a dataset.min_value above 0, or that say likes from
+    dislikes, are ratings. Sums of duplicates are strengths whatever they have to reach, and so are values that nothing
+    is said of.
     """
+    if settings.values != "auto":
+        return settings.values
     if settings.event_weights:
         return "event_weight"
-    thresholded = settings.min_value is not None or settings.feedback == "explicit"
+    thresholded = (settings.min_value or 0) > 0 or settings.feedback == "explicit"
     return "rating" if thresholded and settings.duplicates != "sum" else "strength"
 
 

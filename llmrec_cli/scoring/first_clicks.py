@@ -9,14 +9,13 @@ import scipy.sparse as sp
 from llmrec_cli.data.interactions import Interactions
 
 
-def in_order(interactions: Interactions, seed: int, data: np.ndarray | None = None) -> sp.csr_array:
-    """Return CSR (num_users, num_items) of values, rows oldest first, the same times in an order drawn by `seed`.
+def in_order(interactions: Interactions, data: np.ndarray | None = None) -> sp.csr_array:
+    """Return CSR (num_users, num_items) of values, rows oldest first; equal times stay as they are.
 
+    In prepared data a salted hash, or dataset.columns.order, put equal times in order; without times it is the hash.
     `data` (num_interactions,) takes the place of the values.
-    Drawn per user, since by item number the same items would always come first, all the more where there is no time.
     """
-    chance = np.random.default_rng(seed).random(len(interactions))
-    order = np.lexsort((chance, interactions.timestamp, interactions.user))
+    order = np.lexsort((interactions.timestamp, interactions.user))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(interactions.user, minlength=interactions.num_users))])
     return sp.csr_array(((interactions.value if data is None else data)[order], interactions.item[order], indptr),
                         shape=(interactions.num_users, interactions.num_items))

@@ -19,6 +19,7 @@ class MovieLens100k(DatasetSettings):
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.movielens.movielens_100k"
     own_knowledge: ClassVar[bool] = True
     name: str = "movielens_100k"
+    values: str = "rating"
     item_text: str = "{title}. {genres}"
     attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
     path: str = ""
@@ -32,6 +33,7 @@ class MovieLens1m(DatasetSettings):
     kind: str = "movielens_1m"
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.movielens_1m.movielens_1m"
     name: str = "movielens_1m"
+    values: str = "rating"
     item_text: str = "{title}. {genres}"
     attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
     path: str = ""
@@ -46,6 +48,7 @@ class AmazonReviews(DatasetSettings):
     kind: str = "amazon_reviews"
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.amazon.amazon_reviews"
     name: str = "amazon_reviews"
+    values: str = "rating"
     item_text: str = "{title}. {brand}. {categories}. {features}. {description}"
     attributes: dict[str, str] = field(default_factory=lambda: {"brand": "category", "categories": "list",
                                                                 "price": "number"})
@@ -107,6 +110,7 @@ class GroupFolder(DatasetSettings):
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.group_folder.group_folder"
     source: ClassVar[str] = ""
     """Where the data is to be had."""
+    values: str = "rating"
     path: str = ""
     """Folder with groupMember.txt, groupRatingTrain.txt, groupRatingTest.txt, userRatingTrain.txt and
     userRatingTest.txt. Of the files *Negative.txt prepare takes nothing: ranking is over all items, unless evaluate is
@@ -136,6 +140,8 @@ class Camra2011(GroupFolder):
                              "licence is named; it is from the challenge CAMRa 2011: for research)")
     name: str = "camra2011"
     feedback: str = "explicit"
+    min_value: float | None = 0.0
+    """0: the published protocol takes every rating from 0 to 100 for a positive."""
 
 
 DATASETS = {"files": Files, "movielens_100k": MovieLens100k, "movielens_1m": MovieLens1m,

@@ -19,8 +19,8 @@ def catalogue_softmax_loss(hidden_PE: torch.Tensor, items_CE: torch.Tensor, targ
 
     The same number as `softmax_loss` of that product. The gradients are made in the same pass, chunk by chunk, and the
     scores thrown away (Wijmans et al. 2024, without their skipping of small terms): a third of the time and a hundredth
-    of the memory of keeping them. `target_P` (int64) is each position's candidate, `weight_P` multiplies each position's
-    loss in the mean. Gradients of gradients are refused.
+    of the memory of keeping them. `target_P` (int64) is each position's candidate; `weight_P` multiplies its loss in
+    the mean. Gradients of gradients are refused.
     """
     no_correction = items_CE.new_zeros(0) if log_q_C is None else log_q_C
     no_weights = items_CE.new_zeros(0) if weight_P is None else weight_P

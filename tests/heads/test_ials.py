@@ -45,15 +45,15 @@ def penalties(matrix, settings):
 def solved(matrix, fixed, settings, penalty, prior=None):
     """Return each row's solution of its normal equations, columns of 0s left out of what is unobserved.
 
-    Entries of the matrix are the weights of interactions; with the unobserved weight w and alpha = 1/w this is Hu et al.
-    2008, eq. 4, whose confidences are w (1 + alpha times the weight), but for the 1 that they ask of an observed pair:
-    here it is asked for with the weight of the interaction alone.
+    Entries of the matrix are the weights of interactions. With the unobserved weight w and alpha = 1 / w confidences
+    are those of Hu et al. 2008, eq. 3 and 4: w (1 + alpha times the weight).
     """
     warm = fixed[matrix.any(axis=0)]
     rows = []
     for n, row in enumerate(matrix):
         own, confidence = fixed[row > 0], row[row > 0, None]
-        left = own.T @ (confidence * own) + settings.unobserved_weight * warm.T @ warm + penalty[n] * np.eye(fixed.shape[1])
+        left = (own.T @ (confidence * own) + settings.unobserved_weight * warm.T @ warm
+                + penalty[n] * np.eye(fixed.shape[1]))
         right = (confidence * own).sum(axis=0) + (0 if prior is None else penalty[n] * prior[n])
         rows.append(np.linalg.solve(left, right))
     return np.array(rows)

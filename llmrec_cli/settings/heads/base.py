@@ -16,6 +16,8 @@ OF_GRADIENTS = ("softmax", "bpr", "bce", "mse")
 WEIGHTS = ("value", "log", "none")
 OF_TUNING = ("distillation",)
 """Losses of heads whose text vectors are trained before they are read."""
+TRAINING_HISTORIES = ("auto", "before", "others")
+"""The setting `training_history` of heads that learn a target from a history."""
 
 
 @dataclass
@@ -60,8 +62,8 @@ class HeadSettings(Settings):
 
     weight: str | None = None
     """value | log | none: how much an interaction counts: by its value (divided by the mean), by log(1 + value / the
-    median), or all the same; null takes value for dataset.event_weights, none for ratings that reached
-    dataset.min_value, and log for other values."""
+    median), or all the same; null takes value for dataset.event_weights, log for other strengths such as counts and
+    durations, and none for ratings (dataset.values)."""
     decay: float | None = None
     """Half-life of interactions in days, above 0: one that is so many days older than the newest in training counts
     half; null counts all ages the same."""
