@@ -80,6 +80,15 @@ class PreparedData:
         listed[self.items.find(_strings(pq.read_table(file)["item_id"]))] = False
         return listed
 
+    @property
+    def has_moments(self) -> bool:
+        """Whether timestamps are moments, and not a mere order or absent."""
+        return self.manifest.get("timestamp_unit", "") not in ("", "order")
+
+    def times_of(self, interactions: Interactions) -> sp.csr_array | None:
+        """Return the times of some of the interactions as `Interactions.times`, None where the data has no moments."""
+        return interactions.times if self.has_moments else None
+
     def part(self, *splits: str) -> Interactions:
         """Return the interactions of the named splits."""
         return self.interactions.rows(_among(self.split, splits))
@@ -104,7 +113,9 @@ class PreparedData:
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
         return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge,
-                            self.groups(*splits), self.documents)
+                            self.groups(*splits), self.documents, bool(self.manifest.get("timestamp_unit")),
+                            str((self.manifest.get("split") or {}).get("kind", "")),
+                            str(self.manifest.get("values", "")), self.has_moments)
 
 
 def read_prepared(folder: str | Path) -> PreparedData:

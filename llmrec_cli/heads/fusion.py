@@ -101,6 +101,10 @@ class Fusion(Head):
         held = 2 * min(queries * width, CELLS) * (4 * members + 11)
         return held + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
 
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return what the members say, each with its name."""
+        return [f"{name}: {reason}" for name, member in self.members.items() for reason in member.unused_values(data)]
+
     def _learns(self) -> bool:
         return self.settings.weights == "learned" and len(self.members) > 1
 

@@ -148,7 +148,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         found = audit(connection, folder, settings, cfg.split, kept.unit, account, ties)
     if graph is not None:
         found["links"] = graph.report
-    manifest = manifest_of(settings.name, content, describe_split(cfg.split, divided.cutoff),
+    manifest = manifest_of(settings, content, describe_split(cfg.split, divided.cutoff),
                            describe_texts(settings, {kind: about for kind, about in described.items()
                                                      if kind != "group" or groups is not None}, rules), kept.unit,
                            account)

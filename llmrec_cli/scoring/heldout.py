@@ -10,9 +10,9 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.histories import appended, chosen_rows, widened, without
-from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.queries import UNTIMED, Queries
 from llmrec_cli.errors import DataError
 
 
@@ -44,13 +44,14 @@ class HeldOut:
 
 
 def held_out(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
-             exclude_seen: bool, latest: bool = True) -> HeldOut:
+             exclude_seen: bool, times: sp.csr_array | None = None, latest: bool = True) -> HeldOut:
     """Return the users and held-out items of `split` for a recommender that knows `users` and `items`.
 
-    `history` (users, at most N) is what the recommender was fitted on; `items` must include those of `data`. Ids are
-    matched as strings, so the data may be newer than the recommender. With `latest` the history of a query is
-    everything in the data before `split` (see `latest_of`); without it a user that the recommender knows has the
-    history of the fit alone. Seen is the history of the fit and everything in the data before `split`.
+    `history` (users, at most N) is what the recommender was fitted on, with its `times` where it has them; `items`
+    must include those of `data`. Ids are matched as strings, so the data may be newer than the recommender. With
+    `latest` the history of a query is everything in the data before `split` (see `latest_of`); without it a user that
+    the recommender knows has the history of the fit alone. Seen is the history of the fit and everything in the data
+    before `split`.
     """
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
     assert (item_of_M >= 0).all()
@@ -59,8 +60,13 @@ def held_out(data: PreparedData, split: str, users: Entities, items: Entities, h
     asked = np.flatnonzero(np.bincount(wanted.user, minlength=len(data.users)))
     before_UN = renumbered(before, item_of_M, len(items))
     fitted = histories_of(asked, user_of_U, history, before_UN)
-    histories = latest_of(asked, fitted, before_UN, renumbered(data.interactions, item_of_M, len(items))) if latest \
-        else fitted
+    histories = fitted
+    when = None if times is None else histories_of(asked, user_of_U, times,
+                                                   times_of(data, before, item_of_M, len(items)))
+    if latest:
+        data_UN = renumbered(data.interactions, item_of_M, len(items))
+        histories = latest_of(asked, fitted, before_UN, data_UN)
+        when = None if when is None else latest_of(asked, when, times_of(data, before, item_of_M, len(items)), data_UN)
     seen = union(fitted, before_UN[asked])
     relevant = minus(renumbered(wanted, item_of_M, len(items))[asked], seen if exclude_seen else None)
     warm, findable = np.diff(histories.indptr) > 0, np.diff(relevant.indptr) > 0
@@ -71,7 +77,8 @@ def held_out(data: PreparedData, split: str, users: Entities, items: Entities, h
     everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
     whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))[asked[chosen]]
     queries = Queries(ids, ids, user_of_U[asked[chosen]], histories[chosen], seen[chosen], texts,
-                      attributes=everybody.attributes[whom], profiles=everybody.texts[whom])
+                      attributes=everybody.attributes[whom], profiles=everybody.texts[whom],
+                      times=None if when is None else when[chosen])
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = train.item_counts, True
     return HeldOut(queries, relevant[chosen], counts_N, np.diff(train.matrix.indptr)[asked[chosen]], candidates_N,
@@ -90,8 +97,17 @@ def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> st
 
 
 def renumbered(interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
-    """Return the interactions (U, N) in the recommender's integers, each row still oldest first."""
-    matrix = interactions.matrix
+    """Return the values of interactions (U, N) in the recommender's integers, each row still oldest first."""
+    return _with_items(interactions.values, item_of_M, num_items)
+
+
+def times_of(data: PreparedData, interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
+    """Return the times of the entries of `renumbered`, `UNTIMED` where the data has no moments."""
+    times = interactions.times if data.has_moments else interactions.with_data(np.full(len(interactions), UNTIMED))
+    return _with_items(times, item_of_M, num_items)
+
+
+def _with_items(matrix: sp.csr_array, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
     return sp.csr_array((matrix.data, item_of_M[matrix.indices], matrix.indptr), shape=(matrix.shape[0], num_items))
 
 
@@ -143,8 +159,9 @@ def _from_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
 
 
 def union(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
+    """Return 1s where either has an entry."""
     if np.array_equal(one.indptr, other.indptr) and np.array_equal(one.indices, other.indices):
-        return one
+        return presence(one)
     return _from_pairs(_distinct(np.concatenate([_pairs(one), _pairs(other)])), one.shape)
 
 

@@ -216,7 +216,8 @@ def fitted_on(recommender: Recommender) -> TrainingData:
     user = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
     order = np.arange(len(user), dtype=np.int64)
     interactions = Interactions(user, history.indices.astype(np.int64), history.data, order, *history.shape)
-    return TrainingData(recommender.users, recommender.items, interactions, groups=_groups_of(recommender))
+    return TrainingData(recommender.users, recommender.items, interactions, groups=_groups_of(recommender),
+                        value_kind=recommender.manifest.get("values", ""))
 
 
 def _groups_of(recommender: Recommender) -> Groups | None:

@@ -104,11 +104,11 @@ def task_of(known: Recommender, items: Entities, data: PreparedData, cfg: Evalua
     latest = cfg.history == LATEST
     if cfg.audience == "groups":
         return held_out_groups(data, cfg.split, known.users, items, known.history, known.groups, cfg.exclude_seen,
-                               latest)
+                               known.times, latest)
     if cfg.cold_users.on:
         told = max(cfg.cold_users.first) if told is None else told
         return held_out_cold(data, cfg.split, known.users, items, told, cfg.cold_users.apart)
-    return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen, latest)
+    return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen, known.times, latest)
 
 
 def common(ranked: Mapping[str, Ranked]) -> dict[str, Ranked]:
@@ -207,7 +207,8 @@ def _moved(task: HeldOut, place_N: np.ndarray, item_of_M: np.ndarray) -> tuple[H
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=matrix.shape[0]))])
         return sp.csr_array((matrix.data[kept], place_N[matrix.indices[kept]], indptr), shape=(matrix.shape[0], size))
 
-    queries = replace(task.queries, history=move(task.queries.history), seen=move(task.queries.seen))
+    queries = replace(task.queries, history=move(task.queries.history), seen=move(task.queries.seen),
+                      times=None if task.queries.times is None else move(task.queries.times))
     places = move(_places(task.relevant_QN))
     places.sort_indices()
     relevant = sp.csr_array((np.ones(places.nnz, np.float32), places.indices, places.indptr), shape=places.shape)

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.asked import Asked, asked, match
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.ingest.beside import read_ids
 from llmrec_cli.ingest.newcomers import new_items, new_users
@@ -240,3 +241,19 @@ def test_candidates_are_a_column_or_a_line_each() -> None:
     assert read_ids(write("c.csv", "title,item_id\nA,NA\nB,7\n"), "candidates", "item_id") == ["NA", "7"]
     with pytest.raises(DataError, match=r"candidates=c\.txt: is empty"):
         read_ids(write("c.txt", "\n"), "candidates", "item_id")
+
+
+def test_a_history_carries_values_and_times_and_what_the_query_adds_is_the_newest_with_the_usual_value() -> None:
+    def known(data: list[float], kind: type) -> sp.csr_array:
+        return sp.csr_array((np.array(data, kind), [2, 0], [0, 2, 2]), shape=(2, 4))
+
+    values, times = known([5, 9], np.float32), known([70, 80], np.int64)
+    found = match(asked(["u", "new"], histories=[["i2", "i3"], ["i1"]], ids=["a", "b"]), entities("u", "v"),
+                  entities("i0", "i1", "i2", "i3"), values, known([5, 9], np.float32), times=times, given_value=6.0)
+    # i2 counts where it was named last, with the larger of its values.
+    assert [list(found.queries.history[[q]].indices) for q in range(2)] == [[0, 2, 3], [1]]
+    assert found.queries.history.data.tolist() == [9, 6, 6, 6]
+    assert found.queries.times is not None
+    assert found.queries.times.data.tolist() == [80, UNTIMED, UNTIMED, UNTIMED]
+    assert found.queries.times.indices.tolist() == found.queries.history.indices.tolist()
+    assert (found.queries.seen.data == 1).all()
