@@ -20,7 +20,6 @@ from llmrec_cli.ingest.duplicates import policy_of
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine, size
 from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules, texts_of
-from llmrec_cli.ingest.far_times import far_rows
 from llmrec_cli.ingest.given import LEAKED, refuse_contradictions
 from llmrec_cli.ingest.group_splits import divide_groups
 from llmrec_cli.ingest.group_tables import notes as group_notes
@@ -101,8 +100,6 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         if settings.synthetic_groups:
             groups = synthetic_groups(connection, kept.coded.with_rows(divided.rows), settings, scratch)
         kept = without_leaks(kept, divided, account)
-        if far := far_rows(divided.rows, raw):
-            account.warnings.append(far.sentence(kept.unit))
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)

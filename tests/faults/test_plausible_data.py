@@ -130,13 +130,12 @@ def test_one_row_of_a_wrong_clock_is_named_and_can_be_cut(llmrec):
     late = START + 10 * 365 * 86_400
     rows = [f"u{n % 9},i{n % 7},{START + n * 8_640}\n" for n in range(300)]
     Path("o.csv").write_text(HEADER + "".join([*rows[:5], f"u1,i8,{late}\n", *rows[5:]]))
-    split = ["split=temporal", "split.test_days=5", "split.valid_days=5", "dataset.interactions=o.csv",
-             "dataset.duplicates=keep_first"]
+    split = ["split=temporal", "split.test_days=2", "split.valid_days=2", "dataset.interactions=o.csv"]
     _, manifest = prepare(llmrec, *split)
     assert manifest["counts"]["test"] == 1
     [warning] = [text for text in manifest["warnings"] if "wrong clock" in text]
     assert warning.startswith("o.csv line 7 has the time 2030-09-11T12:26:40Z, ")
     cut = warning.partition("dataset.newest=")[2].split()[0]
     _, manifest = prepare(llmrec, *split, f"dataset.newest={cut}")
-    assert manifest["counts"]["outside_times"] == 1
+    assert (manifest["counts"]["outside_times"], manifest["counts"]["test"] > 1) == (1, True)
     assert not [text for text in manifest["warnings"] if "wrong clock" in text]

@@ -44,7 +44,7 @@ def both_ways(folder: Path, parts: list[dict[str, str]], split: SplitSettings,
         for key, paths in files.items():
             named.setdefault(key, []).extend(paths)
         appended = prepare_with(folder / "step", Files(name="x", **files, **options), split,
-                                mode="append" if n else "new")
+                                mode="append" if n else "new", force=bool(n))
     whole = prepare_with(folder / "whole", Files(name="x", **named, **options), split)
     assert appended is not None
     return whole, appended
