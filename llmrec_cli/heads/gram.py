@@ -64,6 +64,8 @@ def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
 
     Raises numpy's LinAlgError where the matrix is not positive definite in its precision.
     """
+    if len(gram_CC) == 0:
+        return gram_CC
     if device.type != "cpu":
         factor, failed_at = torch.linalg.cholesky_ex(torch.from_numpy(gram_CC).to(device))
         _require_definite(int(failed_at))
