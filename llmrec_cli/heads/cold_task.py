@@ -48,10 +48,14 @@ class ColdTask:
 
     def value(self, scores_QC: torch.Tensor) -> float:
         """Return the metric of the scores of the cold items, in the order of the catalogue."""
+        return float(self.values(scores_QC).mean())
+
+    def values(self, scores_QC: torch.Tensor) -> np.ndarray:
+        """Return the metric of each query, float64 (Q,)."""
         # Below every cold item, so that they are ranked among themselves.
         scores_QN = torch.full((len(self.queries), len(self.cold_N)), float(scores_QC.min()) - 1)
         scores_QN[:, torch.from_numpy(self.cold_N)] = scores_QC.cpu()
-        return Validation(self.queries, self.relevant_QN, self.ranks_N, self.monitor).of(scores_QN)
+        return Validation(self.queries, self.relevant_QN, self.ranks_N, self.monitor).values_of(scores_QN)
 
 
 def cold_task(data: TrainingData, context: Context) -> ColdTask | None:
