@@ -75,7 +75,8 @@ def _lines(recipe: Recipe, tuned: Tuned, monitor: str) -> list[str]:
     return [f"{tuned.name}: {monitor} on validation {tuned.tried_value:.4f} after {total} trials"
             + (f" ({', '.join(beside)})" if beside else "")
             + (f", {given:.4f} as given" if isinstance(given, float) else ""),
-            *_verdict(tuned), columns(["setting", "given", "best", "tried", "importance"], rows), f"the same by hand: {typed}", ""]
+            *_verdict(tuned), columns(["setting", "given", "best", "tried", "importance"], rows),
+            f"the same by hand: {typed}", ""]
 
 
 def _verdict(tuned: Tuned) -> list[str]:

@@ -171,8 +171,8 @@ class _Search:
         try:
             values, before = (_unpacked(trial.user_attrs[VALUES]) for trial in (best, given))
         except KeyError as error:
-            raise ArtifactError(f"{self.name}: the trials in tuning.journal were written by an earlier version, without "
-                                f"the metric of each query; tune anew without resume") from error
+            raise ArtifactError(f"{self.name}: the trials in tuning.journal are of an earlier version, without the "
+                                f"metric of each query; tune anew, without resume") from error
         return accepted(values - before)
 
     def _space(self) -> dict[str, Range]:
