@@ -10,14 +10,17 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.account import Account, refuse_rejects
+from llmrec_cli.ingest.appended import refuse_overlap
 from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.checks import reading
 from llmrec_cli.ingest.clustered import ClusterOf, clustered_groups, refuse_clusters_beside
 from llmrec_cli.ingest.columns import refuse_unused
 from llmrec_cli.ingest.documents import read_documents, write_documents
+from llmrec_cli.ingest.duplicates import policy_of
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine, size
 from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules, texts_of
+from llmrec_cli.ingest.far_times import far_rows
 from llmrec_cli.ingest.given import LEAKED, refuse_contradictions
 from llmrec_cli.ingest.group_splits import divide_groups, known_to_members
 from llmrec_cli.ingest.group_tables import notes as group_notes
@@ -39,6 +42,7 @@ from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
 from llmrec_cli.ingest.links import counterparts
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
 from llmrec_cli.ingest.numbering import number
+from llmrec_cli.ingest.order import ORDER, count_ties, ties_of, with_ties
 from llmrec_cli.ingest.sources import Sources
 from llmrec_cli.ingest.splits import Divided, divide, divide_negatives, needs_time
 from llmrec_cli.ingest.staging import Staged, stage_entities
@@ -63,14 +67,19 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
     if earlier is not None:
         sources = earlier.sources(sources, scratch)
     refuse_group_texts(sources, settings)
-    staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights))
+    staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights),
+                                earlier)
     check_columns(settings, staged.names)
     staged_of = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in KINDS}
     with engine(cfg.engine, scratch) as connection, reading(staged):
-        described = {kind: describe(connection, part, kind, account, texts_of(settings, kind)[1])
+        dropped = {"user": settings.drop_users, "item": settings.drop_items, "group": []}
+        described = {kind: describe(connection, part, kind, account, texts_of(settings, kind)[1], dropped[kind])
                      for kind, part in staged_of.items()}
         rules = {kind: text_rules(described[kind], kind, settings) for kind in described}
-        kept = keep(read_raw(connection, staged, settings, earlier=earlier), staged, settings, account)
+        raw = read_raw(connection, staged, settings, earlier=earlier)
+        if policy_of(settings) == "sum":
+            refuse_overlap(raw, cfg.force, account)
+        kept = keep(raw, staged, settings, account)
         groups = read_groups(connection, sources, settings, scratch, account, earlier)
         graph = read_knowledge(connection, sources, scratch, account)
         if graph is not None:
@@ -94,9 +103,13 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         if settings.synthetic_groups:
             groups = synthetic_groups(connection, kept.coded.with_rows(divided.rows), settings, scratch)
         kept = without_leaks(kept, divided, account)
+        if far := far_rows(divided.rows, raw):
+            account.warnings.append(far.sentence(kept.unit))
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
+        if kept.unit:
+            account.counts |= count_ties(divided.rows)
 
         rules |= {kind: fit_classes(rules[kind], catalogue, described[kind])
                   for kind, catalogue in (("item", items), ("user", users))}
@@ -108,6 +121,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         content.append(write_entities(folder, users, described["user"], "user", rules["user"], account, histories))
         if kept.negatives is not None:
             negatives = divide_negatives(kept.negatives, kept.coded, divided, cfg.split)
+            negatives = with_ties(kept.coded.with_rows(negatives)).rows
             content.append(write_rows(folder / "negatives.parquet", negatives, users, items, given))
         for kind, catalogue in (("item", items), ("user", users)):
             write_left_out(folder, catalogue, described[kind], kind)
@@ -127,13 +141,15 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         if documents is not None:
             content += write_documents(folder, documents, connection, items, settings, account)
         write_bad_rows(folder, files, earlier, scratch)
-        found = audit(connection, folder, settings, cfg.split, kept.unit, account)
+        ties = ties_of(account.counts, ORDER in divided.rows.columns)
+        found = audit(connection, folder, settings, cfg.split, kept.unit, account, ties)
     if graph is not None:
         found["links"] = graph.report
     manifest = manifest_of(settings.name, content, describe_split(cfg.split, divided.cutoff),
                            describe_texts(settings, {kind: about for kind, about in described.items()
                                                      if kind != "group" or groups is not None}, rules), kept.unit,
                            account)
+    manifest["ties"] = {f"{one.whose}s": one.described() for one in ties}
     if settings.made_groups:
         manifest["groups"] = {"synthetic": settings.made_groups}
     return manifest, found

@@ -10,7 +10,8 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.coding import FIRST, Coded
 from llmrec_cli.ingest.engine import materialised, scalar, size
-from llmrec_cli.ingest.groups import COLUMNS
+from llmrec_cli.ingest.groups import columns_of
+from llmrec_cli.ingest.order import ORDER, TIE, with_ties
 from llmrec_cli.ingest.splits import Divided, divide, since
 from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, NoSplit, Random, SplitSettings, Temporal
 
@@ -18,7 +19,7 @@ from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, NoSplit, R
 def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[str, int], *,
                   chosen_unit: str = "auto", users_unit: str = "",
                   items: Table | None = None, known: Table | None = None) -> tuple[Table, dict[str, int]]:
-    """Return `rows` (split, group_id, item_id, value, timestamp) with `split` set to train, valid or test.
+    """Return `rows` (split, group_id, item_id, value, timestamp, order) with `split` set, and ties where there are.
 
     Counts: `group_leaks`, rows left out since an earlier split has their pair; `group_copies_kept_in_train`, rows that
     stay in training although they were chosen for validation, since a member was trained on the pair. These pairs are
@@ -34,7 +35,7 @@ def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[
     if not unit and isinstance(rule, (LeaveLastOut, Temporal)):
         raise DataError(f"dataset.group_interactions: has no column 'timestamp', which split.group={rule.kind} needs; "
                         f"use split.group=random or map it with dataset.columns.timestamp=<name>")
-    coded = coded_groups(rows)
+    coded = with_ties(coded_groups(rows))
     if isinstance(rule, Temporal) and cutoff:
         if (unit == "order") != (users_unit == "order"):
             raise DataError(f"dataset.group_interactions: its timestamps are written in '{unit}' and the users' in "
@@ -47,12 +48,14 @@ def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[
         # What no user chose is in no part; it can be learnt from.
         divided = Divided(joined.mutate(split=joined.own.fill_null(ibis.literal(FIRST, "int8"))))
     else:
-        divided = divide(coded, rule, unit, chosen_unit, _coded_pairs(known, coded))
+        carves = isinstance(rule, Given) and rule.valid > 0
+        divided = divide(coded, rule, unit, chosen_unit, _coded_pairs(known, coded) if carves else None)
     named = divided.rows.inner_join(coded.users.rename(group_id="user_id"), "user").inner_join(coded.items, "item")
     names = ibis.cases(*((named.split == n, name) for n, name in enumerate(SPLITS)))
     counts = {"group_leaks": 0 if divided.leaks is None else size(divided.leaks),
               "group_copies_kept_in_train": divided.num_known}
-    return materialised(named.mutate(split=names).select(*COLUMNS)), counts
+    ties = [TIE] if TIE in named.columns else []
+    return materialised(named.mutate(split=names).select(*columns_of(named), *ties)), counts
 
 
 def known_to_members(members: Table, coded: Coded, rows: Table, settings: SplitSettings) -> Table | None:
@@ -84,7 +87,8 @@ def coded_groups(rows: Table) -> Coded:
     split = ibis.cases(*((rows.split == name, ibis.literal(n, "int8")) for n, name in enumerate(SPLITS)),
                        else_=ibis.literal(FIRST, "int8"))
     coded = rows.mutate(user_id=rows.group_id, split=split).inner_join(users, "user_id").inner_join(items, "item_id")
-    return Coded(materialised(coded.select("user", "item", "value", "timestamp", "split")), users, items)
+    more = [ORDER] if ORDER in rows.columns else []
+    return Coded(materialised(coded.select("user", "item", "value", "timestamp", "split", *more)), users, items)
 
 
 def group_rule(settings: SplitSettings, divided: bool) -> SplitSettings:

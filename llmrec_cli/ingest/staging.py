@@ -4,7 +4,7 @@ Here ends what depends on formats: everything after reads the staged file, on an
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,6 +56,7 @@ class Staged:
     direct : the sources that are not in the staged file
     wanted : our name -> the setting that gives a required column another one
     used : those of our columns that a file has under the name that the settings give
+    order_is_time : dataset.columns.order stands for the timestamps, which the files do not have
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Staged:
     direct: list[Direct] = field(default_factory=list)
     wanted: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    order_is_time: bool = False
     rejects: Rejects = field(init=False)
 
     def __post_init__(self) -> None:
@@ -193,6 +195,12 @@ def _listed(number: int, file: _Opened) -> Direct | None:
     bytes_per_row(file.source, list(columns.values()))  # Raises for a bomb.
     return Direct(number, file.source.path, columns, {ours: schema.field(theirs).type
                                                       for ours, theirs in columns.items()})
+
+
+def has_column(source: Source, name: str) -> bool:
+    """Return whether a file has one of our columns, under the name that the settings give it."""
+    theirs = source.columns.get(name, name)
+    return theirs in _open(replace(source, columns={}), (), (), rest=True, hasty=False).places
 
 
 class _Writer:

@@ -26,7 +26,7 @@ def tally(rows: Table, catalogues: Mapping[str, Table], described: Mapping[str, 
     counts |= {"interactions": sum(sizes.values()), **sizes}
     if not counts["train"]:
         raise DataError(f"no interaction is left to train on: {counts['read']:,} rows were read, "
-                        f"{counts['rejected']:,} rejected, {counts['duplicates']:,} merged, "
+                        f"{counts['rejected']:,} rejected, {counts['duplicates']:,} merged, {_dropped(counts)}"
                         f"{counts['below_min_value']:,} below dataset.min_value, {counts['below_core']:,} below "
                         f"dataset.min_user_interactions or min_item_interactions; relax what drops most, or the split")
     counts["newest"] = max(row["newest"] for row in parts.values())
@@ -38,6 +38,14 @@ def tally(rows: Table, catalogues: Mapping[str, Table], described: Mapping[str, 
         known = described[kind].rows
         if known is not None:
             counts[f"{kind}s_not_in_file"] = size(catalogue.anti_join(known, f"{kind}_id"))
+
+
+def _dropped(counts: Mapping[str, int]) -> str:
+    """Return what else was left out, for a sentence."""
+    why = {"not_positive": "of value 0 or below (dataset.min_value=0 keeps those of 0)",
+           "dropped_ids": "of dataset.drop_users or drop_items", "ignored_events": "of events whose weight is 0",
+           "outside_times": "after dataset.newest or before dataset.oldest"}
+    return "".join(f"{counts[key]:,} {what}, " for key, what in why.items() if counts.get(key))
 
 
 def _by_rank(catalogue: Table) -> dict[Any, int]:
@@ -59,8 +67,8 @@ def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
         if counts.get(f"{kind}s_rejected"):
             found.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s are bad; rejects.parquet lists them")
         if counts.get(f"{kind}s_repeated"):
-            found.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; the one whose columns "
-                         f"sort first is kept")
+            found.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; they are merged "
+                         f"column by column, the first value that is not empty")
         if counts.get(f"{kind}s_without_interactions"):
             found.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s without a kept interaction")
     if counts.get("items_without_text"):

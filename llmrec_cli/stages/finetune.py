@@ -21,6 +21,7 @@ from llmrec_cli.settings.peft import TrainedPeft
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.fitting import fit
+from llmrec_cli.stages.outdated import warn_outdated
 from llmrec_cli.stages.resuming import same_data
 from llmrec_cli.stages.validation_checks import suspicious_validation, without_validation
 
@@ -33,6 +34,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     same_data(run_dir, data, resumed=bool(cfg.resume))
+    warn_outdated(data.manifest, run_dir)
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     audience = cfg.head.usual_audience() if cfg.audience == "auto" else cfg.audience
@@ -47,12 +49,15 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     head = fit(recipe, data.training("train"), context, quiet=bool(tuning))
     value = None if validation is None else validation(head.score)
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
-    checks = _checked(recipe, head, data, context)
+    checks = _checked(recipe, head, value, data, context)
 
     fitted_on: tuple[str, ...] = ("train",)
     if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, REFITTED_ON[cfg.refit]):
         fitted_on = REFITTED_ON[cfg.refit]
-        head = fit(head.chosen(), data.training(*fitted_on), replace(context.inside("refit"), validation=None),
+        recipe = head.chosen()
+        # The head that was chosen goes before the one that is published comes: both at once take twice the memory.
+        del head
+        head = fit(recipe, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
                    quiet=True)
 
     processes.leave_to_first()
@@ -67,13 +72,13 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
 
 
-def _checked(recipe: Recipe, head: Head, data: PreparedData, context: Context) -> dict[str, Any]:
+def _checked(recipe: Recipe, head: Head, value: float | None, data: PreparedData, context: Context) -> dict[str, Any]:
     """Say on stderr what is wrong with the validation, and return it for the manifest."""
-    if context.validation is None:
+    if context.validation is None or value is None:
         said = without_validation(recipe)
         print("warning: " + "; ".join(said), file=sys.stderr)
         return {"not_chosen": said}
-    found = suspicious_validation(head, context.validation, data, context)
+    found = suspicious_validation(head, value, context.validation, data, context)
     for sentence in found:
         print(f"warning: suspicious: {sentence}", file=sys.stderr)
     return {"suspicious": found} if found else {}

@@ -24,8 +24,9 @@ def without_validation(recipe: Recipe) -> list[str]:
     return found
 
 
-def suspicious_validation(head: Head, validation: Validation, data: PreparedData, context: Context) -> list[str]:
-    """Return a sentence for each reason not to believe the validation value of a fitted head.
+def suspicious_validation(head: Head, value: float, validation: Validation, data: PreparedData,
+                          context: Context) -> list[str]:
+    """Return a sentence for each reason not to believe the validation `value` of a fitted head.
 
     The baselines are popularity, and item_knn where the value is far above popularity. Looked at is ndcg, whatever the
     monitor, for that is what the limits were found for.
@@ -34,7 +35,7 @@ def suspicious_validation(head: Head, validation: Validation, data: PreparedData
     of_ndcg = replace(validation, monitor=f"ndcg@{k}")
     found, num_items = list(_copies(validation, data)), len(data.items)
     if num_items >= ROOM * int(k):
-        ours = of_ndcg(head.score)
+        ours = value if of_ndcg.monitor == validation.monitor else of_ndcg(head.score)
         baselines = [_fitted(Popularity(), of_ndcg, data, context)]
         if ours >= HIGH and ours >= TIMES_BASELINE * baselines[0]:
             baselines.append(_fitted(ItemKnn(), of_ndcg, data, context))

@@ -105,8 +105,8 @@ def test_what_was_gained_and_by_which_settings_is_printed_and_can_be_typed_to_th
     first, verdict, header, _, *rows, by_hand, _, last = done.out.splitlines()
     given = float(trials("run")[0]["value"])
     assert first == f"ease: ndcg@10 on validation {best:.4f} after 12 trials, {given:.4f} as given"
-    assert re.fullmatch(rf"ease: the best gain \+{best - given:.4f}, standard error 0\.0000, \d+ queries over those given: "
-                        "the best are taken", verdict)
+    assert re.fullmatch(rf"ease: the best gain \+{best - given:.4f}, standard error 0\.0000, \d+ queries over those "
+                        "given: the best are taken", verdict)
     assert header.split() == ["setting", "given", "best", "tried", "importance"]
     assert {row.split()[0] for row in rows} == {"l2", "features.attributes"}
     assert sum(float(row.split()[-1]) for row in rows) == pytest.approx(1, abs=0.02)

@@ -24,7 +24,7 @@ def warnings(audit: dict[str, Any], split: SplitSettings) -> list[str]:
         found.append(f"{abs(rows['unaccounted']):,} rows {'are lost' if rows['unaccounted'] > 0 else 'are too many'}: "
                      f"{rows['read']:,} were read, but rejected, merged, filtered, negative and kept rows are "
                      f"{rows['read'] - rows['unaccounted']:,}; please report this as a bug")
-    found += [_nothing_held_out(part) for part in _empty_parts(audit, split)]
+    found += [_nothing_held_out(part, split) for part in _empty_parts(audit, split)]
     found += _one_of_all(audit) + _cold(audit, split) + _same_texts(audit)
     return found
 
@@ -37,16 +37,21 @@ def _empty_parts(audit: dict[str, Any], split: SplitSettings) -> list[str]:
     return [part for part in wanted if not audit["rows"][part]]
 
 
-def _nothing_held_out(part: str) -> str:
+def _nothing_held_out(part: str, split: SplitSettings) -> str:
+    what = "give it a larger share, or the data more rows"
+    if getattr(split, f"{part}_days", None) is not None:
+        what = f"nothing happened in its days; set more split.{part}_days, or see whether the newest times are right"
+    elif getattr(split, f"{part}_from", None) is not None:
+        what = f"nothing happened from then to its end; set an earlier split.{part}_from"
     return (f"the split '{part}' has no rows, so nothing can be {'chosen' if part == 'valid' else 'measured'} by it; "
-            f"give it a larger share, or the data more rows")
+            f"{what}")
 
 
 def _one_of_all(audit: dict[str, Any]) -> list[str]:
     kept, found = audit["splits"]["all"], []
     if audit["time"] and kept["interactions"] > 1 and kept["first"] == kept["last"]:
         found.append(f"all {kept['interactions']:,} interactions are at one time ({kept['first']}), so what is first "
-                     f"or last is decided by ids; see that `timestamp` is the right column")
+                     f"or last is decided by a hash; see that `timestamp` is the right column")
     if audit["time"] and _SECONDS_AS_MS[0] <= str(kept["first"]) and str(kept["last"]) < _SECONDS_AS_MS[1]:
         found.append(f"all interactions are of January 1970 ({kept['first']} to {kept['last']}), where seconds that "
                      f"are read as milliseconds end up; see dataset.timestamp_unit")
