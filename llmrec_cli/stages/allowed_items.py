@@ -10,10 +10,9 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.asked import Asked
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import DataError, counted
 from llmrec_cli.ingest.beside import line_of
 from llmrec_cli.ingest.candidates import read_candidates
-from llmrec_cli.report.terminal import counted
 from llmrec_cli.settings.stages import RecommendConfig
 
 

@@ -18,10 +18,9 @@ from llmrec_cli.data.histories import appended, history_matrix, lengthened, wide
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import UNTIMED
-from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.ingest.new_interactions import read_new_interactions
-from llmrec_cli.report.terminal import counted
 from llmrec_cli.scoring.heldout import union
 from llmrec_cli.settings.stages import FIT, LATEST, RecommendConfig
 
