@@ -39,7 +39,8 @@ class Fusion(HeadSettings):
     """zscore | rank | raw: how a member's scores of one query are scaled before they are added; rank is
     1 / (60 + rank)."""
     weights: str | dict[str, float] = "learned"
-    """`learned`: coordinate ascent on the validation metric, falling back to the best member; or a number each."""
+    """`learned`: on validation, the best member alone unless a sum gains more than its standard error on queries held
+    out in turn; or a number each."""
     cold_weights: dict[str, float] = field(default_factory=dict)
     """With given weights: those of items without training interactions, where they differ."""
     long_weights: dict[str, float] = field(default_factory=dict)
