@@ -65,7 +65,8 @@ class Matched:
 
     Attributes
     ----------
-    gave_history : bool (num_queries,), whether the query itself named an item that is in the catalogue
+    gave_history : bool (num_queries,), whether the query itself named an item that is in the catalogue, or is of a user
+        with a history whom the model does not know
     unknown : object array of the item ids in histories that are not
     strangers : object array of the user ids given as members, and the group ids, that the model does not know
     """
@@ -95,24 +96,28 @@ def _ragged(lists: list[list[str]] | None, size: int) -> tuple[np.ndarray, np.nd
 
 
 def match(asked: Asked, users: Entities, items: Entities, history: sp.csr_array, seen: sp.csr_array,
-          groups: KnownGroups | None = None, times: sp.csr_array | None = None, given_value: float = 1.0) -> Matched:
-    """Return the queries with everything the model knows of them added.
+          groups: KnownGroups | None = None, num_known: int | None = None, times: sp.csr_array | None = None,
+          given_value: float = 1.0) -> Matched:
+    """Return the queries with everything that is known of them added.
 
-    `history`, its `times` and `seen` are by the users that the model knows, `groups` what it knows of groups; `users`
-    and `items` may go on with ones that it does not know. What a query says of a known user's or group's history is
-    added to what the model knows, as the newest, with the value `given_value`; an item named twice counts where it was
-    named last, with the largest of its values. Without any history a user's or group's own text stands in for a text.
-    Members that are given have the place of those a group is known to have.
+    `history`, its `times` and `seen` are by the first of the `users`, of whom the first `num_known` (all with a
+    history, where it is None) are those of the model; `groups` is what is known of groups; `users` and `items` may go
+    on with ones that the model does not know. What a query says of a known user's or group's history is added to what
+    is known, as the newest, with the value `given_value`; an item named twice counts where it was named last, with the
+    largest of its values. Without any history a user's or group's own text stands in for a text. Members that are given
+    have the place of those a group is known to have.
     """
-    num_known, num_items = history.shape[0], len(items)
+    num_known, num_items = history.shape[0] if num_known is None else num_known, len(items)
     place_Q = users.find(asked.user_ids)
     user_Q = np.where(place_Q < num_known, place_Q, -1)
+    row_Q = np.where(place_Q < history.shape[0], place_Q, -1)
     group_Q = np.full(len(asked), -1, np.int64) if groups is None else groups.entities.find(asked.group_ids)
     row_H = np.repeat(np.arange(len(asked)), np.diff(asked.offsets))
     item_H = items.find(asked.history)
     row, item = row_H[item_H >= 0], item_H[item_H >= 0]
     given = Entries(row, item, np.full(len(row), given_value, np.float32), np.full(len(row), UNTIMED))
-    known, masked = _entries(history, user_Q, times), _entries(seen, user_Q)
+    known, masked = _entries(history, row_Q, times), _entries(seen, row_Q)
+    is_new = (user_Q < 0) & (np.bincount(known.row, minlength=len(asked)) > 0)
     if groups is not None:
         known = _both(known, _entries(groups.history, group_Q, groups.times))
         masked = _both(masked, _entries(groups.seen, group_Q))
@@ -121,19 +126,20 @@ def match(asked: Asked, users: Entities, items: Entities, history: sp.csr_array,
     queries = Queries(asked.ids, asked.user_ids, user_Q, histories, presence(_matrices(_both(masked, given), shape)[0]),
                       asked.texts.copy(), None, attributes_of(users, place_Q), texts_of(users, place_Q),
                       None if times is None else times_QN)
-    queries, strangers = with_members(queries, asked, group_Q, users, history, seen, groups, times)
+    queries, strangers = with_members(queries, asked, group_Q, users, history, seen, groups, num_known, times)
     mute = (queries.texts == "") & ~queries.informed
     own = texts_of(users, place_Q)
     queries.texts[mute] = np.where(own == "", "" if groups is None else texts_of(groups.entities, group_Q), own)[mute]
-    return Matched(queries, np.bincount(given[0], minlength=len(asked)) > 0, asked.history[item_H < 0], strangers)
+    gave_history = (np.bincount(given[0], minlength=len(asked)) > 0) | is_new
+    return Matched(queries, gave_history, asked.history[item_H < 0], strangers)
 
 
 def with_members(queries: Queries, asked: Asked, group_Q: np.ndarray, users: Entities, history: sp.csr_array,
-                 seen: sp.csr_array, groups: KnownGroups | None,
+                 seen: sp.csr_array, groups: KnownGroups | None, num_known: int,
                  times: sp.csr_array | None = None) -> tuple[Queries, np.ndarray]:
     """Return the queries with who asks together, and the ids of members and groups that the model does not know.
 
-    A member named twice is one. Members that are unknown are left out.
+    A member named twice is one. Members that the model does not know and that have no history are left out.
     """
     num_given_Q = np.diff(asked.member_offsets)
     is_group = (asked.group_ids != "") | (num_given_Q > 0)
@@ -141,7 +147,9 @@ def with_members(queries: Queries, asked: Asked, group_Q: np.ndarray, users: Ent
         return queries, np.zeros(0, object)
     row_P = np.repeat(np.arange(len(asked)), num_given_Q)
     user_P = users.find(asked.members)
+    has_history_U = np.diff(history.indptr) > 0
     user_P = np.where(user_P < history.shape[0], user_P, -1)
+    user_P = np.where((user_P < num_known) | has_history_U[user_P], user_P, -1)
     lost = is_group & (group_Q < 0) & (num_given_Q == 0)
     strangers = np.concatenate([asked.members[user_P < 0], asked.group_ids[lost]])
     row, member = row_P[user_P >= 0], user_P[user_P >= 0]
@@ -154,6 +162,7 @@ def with_members(queries: Queries, asked: Asked, group_Q: np.ndarray, users: Ent
     rows = sp.csr_array((np.ones(len(row), np.float32), place.ravel(),
                          np.searchsorted(row, np.arange(len(asked) + 1))), shape=(len(asked), len(distinct)))
     alone = known_users(distinct, users.ids, history, seen, users, times)
+    alone = replace(alone, user=np.where(distinct < num_known, distinct, -1))
     return replace(queries, groups=Membership(group_Q, alone, rows, is_group)), strangers
 
 

@@ -44,6 +44,8 @@ FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
 FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
 FACTS = {"head", "data_fingerprint", "data_cutoff", "data", "texts", "fitted_on", "encoders"}
+LISTED = "listed"
+"""Column of items.parquet: whether the catalogue has the item, where some it has not."""
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
 
@@ -58,6 +60,8 @@ class Recommender:
     seen : CSR (num_users, num_items), training and validation interactions and what else the head was fitted on: what
         is left out of lists
     times : CSR int64 with the entries of `history`, as in `Queries`; None where the head has no need of them
+    listed_N : bool (num_items,), the items that the catalogue has which the data was prepared with; all where there was
+        none. The others are in the log alone: nobody can have them any more.
     """
 
     head: Head
@@ -67,12 +71,21 @@ class Recommender:
     seen: sp.csr_array
     manifest: dict[str, Any]
     groups: KnownGroups | None = None
+    listed: np.ndarray | None = None
     times: sp.csr_array | None = None
 
     @cached_property
     def usual_value(self) -> float:
         """The value of an interaction of which none is known: the median of the history's."""
         return float(np.median(self.history.data)) if self.history.nnz else 1.0
+
+    @property
+    def listed_N(self) -> np.ndarray:
+        """The items, bool (num_items,), that the catalogue has which the data was prepared with; all without one.
+
+        The others are in the log alone: nobody can have them any more.
+        """
+        return np.ones(len(self.items), bool) if self.listed is None else self.listed
 
 
 def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tuple[str, ...],
@@ -96,17 +109,24 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
             facts = facts | {"synthetic_groups": groups.synthetic}
         write_tensors(temporary / "histories.safetensors", histories)
         _write_entities(temporary / "users.parquet", data.users, "user")
-        _write_entities(temporary / "items.parquet", data.items, "item")
+        _write_entities(temporary / "items.parquet", data.items, "item", data.listed)
         if data.knowledge is not None:
             knowledge_paths(data.knowledge, data.path, data.items).write(temporary)
         names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
         manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
                                                                           "name": data.manifest["name"]},
-                    "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
+                    "texts": data.manifest.get("texts"), "positives": _positives_of(data),
+                    "values": data.manifest.get("values", ""),
                     "fitted_on": list(fitted_on), "encoders": encoders, **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
+
+
+def _positives_of(data: PreparedData) -> dict[str, Any]:
+    """Return what made an interaction a positive when the data was prepared: min_value and event_weights."""
+    settings = data.manifest.get("inputs", {}).get("dataset", {})
+    return {key: settings.get(key) for key in ("min_value", "event_weights")}
 
 
 def model_folder(chosen: str, setting: str = "model") -> Path:
@@ -144,7 +164,7 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     shape = (len(users), len(items))
     return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
                        _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", ""))),
-                       _times(histories, "history", shape))
+                       _listed(folder / "items.parquet"), _times(histories, "history", shape))
 
 
 def _known_groups(folder: Path, histories: dict[str, np.ndarray], shape: tuple[int, int],
@@ -156,6 +176,13 @@ def _known_groups(folder: Path, histories: dict[str, np.ndarray], shape: tuple[i
     size = (len(entities), shape[1])
     return KnownGroups(entities, members, _csr(histories, "group_history", size), _csr(histories, "group_seen", size),
                        synthetic, _times(histories, "group_history", size))
+
+
+def _listed(file: Path) -> np.ndarray | None:
+    """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
+    if LISTED not in pq.read_schema(file).names:
+        return None
+    return pq.read_table(file, columns=[LISTED])[LISTED].to_numpy().astype(bool)
 
 
 def _refuse_others(folder: Path, files: dict[str, str]) -> None:
@@ -244,7 +271,7 @@ def _times(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int]) ->
     return sp.csr_array((tensors[f"{name}_times"], tensors[f"{name}_indices"], tensors[f"{name}_indptr"]), shape=shape)
 
 
-def _write_entities(file: Path, entities: Entities, kind: str) -> None:
+def _write_entities(file: Path, entities: Entities, kind: str, listed: np.ndarray | None = None) -> None:
     names = np.array(entities.attribute_names, object)
     attributes = entities.attributes
     lists = pa.ListArray.from_arrays(pa.array(attributes.indptr, pa.int32()),
@@ -252,4 +279,6 @@ def _write_entities(file: Path, entities: Entities, kind: str) -> None:
     columns = {f"{kind}_id": pa.array(list(entities.ids), pa.string()),
                "title": pa.array(list(entities.titles), pa.string()),
                "text": pa.array(list(entities.texts), pa.string()), "attributes": lists}
+    if listed is not None:
+        columns[LISTED] = pa.array(listed)
     pq.write_table(pa.table(columns), file)

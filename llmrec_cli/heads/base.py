@@ -82,6 +82,11 @@ class Head(ABC):
         return False
 
     @property
+    def without_fold_in(self) -> list[str]:
+        """Names of the parts that answer a known user by what was learned of this user, whatever the history."""
+        return []
+
+    @property
     def rereads(self) -> bool:
         """Whether `reread` changes what is said of all items, and not only of those that `add_items` brings."""
         return False

@@ -67,6 +67,11 @@ class Fusion(Head):
         return next((m.item_texts for m in self.members.values() if m.item_texts is not None), None)
 
     @property
+    def without_fold_in(self) -> list[str]:
+        """The members that answer known users by what was learned of each."""
+        return [name for name, member in self.members.items() if member.without_fold_in]
+
+    @property
     def rereads(self) -> bool:
         """Whether all members do that know texts."""
         reading = [member for member in self.members.values() if member.answers_text]

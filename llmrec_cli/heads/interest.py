@@ -92,6 +92,11 @@ class Interest(Head):
         return True
 
     @property
+    def without_fold_in(self) -> list[str]:
+        """The candidates' head, where it answers known users by what was learned of each."""
+        return self.candidates.without_fold_in
+
+    @property
     def rereads(self) -> bool:
         """Always: texts are read when a list is made."""
         return True

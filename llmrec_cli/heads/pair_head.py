@@ -67,6 +67,11 @@ class PairHead(Head):
         """The `value` or the `logit` of a like, where the target is one of them."""
         return {"value": "value", "opinion": "logit"}.get(self.settings.target)
 
+    @property
+    def without_fold_in(self) -> list[str]:
+        """The head itself: only new users are answered by a history."""
+        return [self.settings.kind]
+
     @abstractmethod
     def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
         """Return the model before training; `mean` is what it predicts of a pair that nothing is known of."""
