@@ -181,7 +181,7 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
     def answer_block(start: int) -> tuple[Answers, Matched]:
         stop = min(start + step, len(queries))
         matched = match(queries.rows(start, stop), histories.users, known.items, histories.history, histories.seen,
-                        histories.groups, histories.num_known, histories.times, recommender.usual_value)
+                        histories.groups, histories.times, recommender.usual_value, histories.num_known)
         answers = answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
                          exclude_seen=cfg.exclude_seen, candidates_N=allowed.allowed_N,
                          candidates_QN=allowed.own_candidates(start, stop))
