@@ -193,3 +193,25 @@ def test_an_item_drawn_for_interest_has_the_history_of_the_interaction_that_it_i
     beside = list(zip(batch.user[liked], batch.num_before[liked], strict=True))
     assert all(pair in beside for pair in drawn)
     assert drawn == [pair for pair in beside if pair in drawn]
+
+
+@pytest.mark.parametrize("head", [ATTENTION, InterestSettings(candidates="popularity")], ids=lambda head: head.kind)
+def test_training_on_what_came_before_resumes_to_the_same_bits(head, tiny_encoder, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(event, **values):
+        if event == "step" and values["step"] == 5:
+            raise Killed
+
+    encoder, loss = HuggingFace(path=str(tiny_encoder), max_length=24), Softmax() if head.kind == "two_tower" else Bce()
+    recipe = recipe_of(head, encoder=encoder, loss=loss, optim=AdamW(epochs=4, batch_size=4, checkpoint_every=1))
+    data = data_of(rows_of([0, 1, 2], [2, 3], [4, 6, 5, 1], times=[np.arange(3), np.zeros(2), np.arange(4)]))
+    heads = [build(recipe) for _ in range(3)]
+    heads[0].fit(data, CONTEXT)
+    with pytest.raises(Killed):
+        heads[1].fit(data, replace(CONTEXT, folder=tmp_path, log=kill))
+    heads[2].fit(data, replace(CONTEXT, folder=tmp_path, resumed=True))
+    whole, resumed = heads[0].state(), heads[2].state()
+    assert whole.keys() == resumed.keys()
+    assert all(np.array_equal(array, resumed[name]) for name, array in whole.items())
