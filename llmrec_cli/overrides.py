@@ -107,6 +107,8 @@ def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) 
     if key.startswith("~"):
         return text
     names = names_of(command)
+    # A command's own name before a setting of its says nothing more: `llmrec recommend recommend.delisted=keep`.
+    key = key.removeprefix(f"{command}.") if key.split(".")[0] not in names else key
     if not equals:
         raise ConfigError(f"{text}: expected a setting, key=value{nearest(text, names)}")
     if key.startswith(("hydra.", "hydra/")):

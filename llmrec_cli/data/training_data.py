@@ -23,6 +23,10 @@ class TrainingData:
     groups : groups of the users, with what they did together in the same splits as `interactions`
     has_order : whether timestamps, moments or a mere order, say what came before what; rows of a user are in it
     split : the rule that held out validation and test (`settings.split.SPLITS`), "" where it is not known
+    value_kind : what the values of interactions are: `event_weight`, chosen for each kind of event; `strength`, such as
+        a count, an amount or a duration; `rating`, an opinion that had to reach a threshold; "" where the data does not
+        say
+    has_moments : whether timestamps are moments, and not a mere order
     """
 
     users: Entities
@@ -34,6 +38,8 @@ class TrainingData:
     documents: Documents | None = None
     has_order: bool = False
     split: str = ""
+    value_kind: str = "strength"
+    has_moments: bool = False
 
     @property
     def is_split_by_time(self) -> bool:

@@ -69,6 +69,11 @@ class Fusion(Head):
         return next((m.item_texts for m in self.members.values() if m.item_texts is not None), None)
 
     @property
+    def without_fold_in(self) -> list[str]:
+        """The members that answer known users by what was learned of each."""
+        return [name for name, member in self.members.items() if member.without_fold_in]
+
+    @property
     def rereads(self) -> bool:
         """Whether all members do that know texts."""
         reading = [member for member in self.members.values() if member.answers_text]
@@ -97,6 +102,10 @@ class Fusion(Head):
         # chunks, twice.
         held = 2 * min(queries * width, CELLS) * (4 * members + 11)
         return held + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
+
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return what the members say, each with its name."""
+        return [f"{name}: {reason}" for name, member in self.members.items() for reason in member.unused_values(data)]
 
     def _learns(self) -> bool:
         return self.settings.weights == "learned" and len(self.members) > 1

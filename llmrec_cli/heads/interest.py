@@ -18,7 +18,7 @@ from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest_pairs import Batch, Pairs
-from llmrec_cli.heads.pair_head import resolved
+from llmrec_cli.heads.pair_head import resolved, weights_of_choices
 from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe
@@ -76,7 +76,8 @@ class Interest(Head):
         super().__init__(recipe)
         assert isinstance(recipe.head, Settings)
         self.settings = recipe.head
-        self.candidates = build(Recipe(head=HEADS[self.settings.candidates]()))
+        self.candidates = build(Recipe(head=HEADS[self.settings.candidates](weight=self.settings.weight,
+                                                                            decay=self.settings.decay)))
         self.encoder: TextEncoder | None = None
         self.out: Reading | None = None
         self.target = "choice"
@@ -91,6 +92,11 @@ class Interest(Head):
         return True
 
     @property
+    def without_fold_in(self) -> list[str]:
+        """The candidates' head, where it answers known users by what was learned of each."""
+        return self.candidates.without_fold_in
+
+    @property
     def rereads(self) -> bool:
         """Always: texts are read when a list is made."""
         return True
@@ -103,6 +109,10 @@ class Interest(Head):
     def predicts(self) -> str | None:
         """The `value`, or the `logit` of a like where dislikes were learned from."""
         return {"value": "value", "opinion": "logit"}.get(self.target)
+
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return why values are not used; nothing where they are what is predicted."""
+        return super().unused_values(data) if self.target == "choice" else []
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the candidates' head and of the texts; the encoder's own apart."""
@@ -123,7 +133,8 @@ class Interest(Head):
         self.target = resolved("auto", recipe.loss, data)
         history = resolved_history(self.settings.training_history, data, context)
         self.settings = replace(self.settings, training_history=history)
-        pairs = Pairs(data, self.target, optim.batch_size, history == BEFORE)
+        self.interaction_weights = weights_of_choices(data, self.settings, self.target)
+        pairs = Pairs(data, self.target, optim.batch_size, history == BEFORE, self.interaction_weights)
         self.mean = pairs.mean
         torch.manual_seed(context.seed)
         self._build(context)
@@ -164,6 +175,7 @@ class Interest(Head):
         encoder, out = self._fitted()
         ids_PT, mask_PT = self._packed(batch).batch(torch.arange(len(batch.user), device=encoder.device))
         target_P = torch.from_numpy(batch.target).to(encoder.device)
+        weight_P = None if self.interaction_weights.is_uniform else torch.from_numpy(batch.weight).to(encoder.device)
         measure = mse_loss if isinstance(self.recipe.loss, Mse) else bce_loss
 
         def numbers(hidden: torch.Tensor) -> torch.Tensor:
@@ -174,8 +186,8 @@ class Interest(Head):
             scores_P = numbers(hidden)
             return torch.stack([torch.zeros_like(scores_P), scores_P], dim=1)
 
-        value = adversarial_loss(lambda hidden: measure(numbers(hidden), target_P), encoder.lower(ids_PT, mask_PT),
-                                 self.recipe.adversarial, logits)
+        value = adversarial_loss(lambda hidden: measure(numbers(hidden), target_P, weight_P),
+                                 encoder.lower(ids_PT, mask_PT), self.recipe.adversarial, logits)
         return value if encoder.budget is None else value + encoder.budget.penalty()
 
     def _user_text(self, histories: sp.csr_array, row: int, without: int = -1, num_before: int | None = None) -> str:

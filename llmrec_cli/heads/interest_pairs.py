@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pair_steps import known_values
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Users, items (int64) and what is to be learned of each pair (float32), (P,) each.
+    """Users, items (int64), what is to be learned of each pair, and what it weighs (float32), (P,) each.
 
     `num_before` (int64) are the oldest items of the user's training row that the pair's history may hold.
     """
@@ -24,27 +25,33 @@ class Batch:
     item: np.ndarray
     target: np.ndarray
     num_before: np.ndarray
+    weight: np.ndarray
 
     def rows(self, which: np.ndarray) -> "Batch":
         """Return the chosen pairs."""
-        return Batch(self.user[which], self.item[which], self.target[which], self.num_before[which])
+        return Batch(self.user[which], self.item[which], self.target[which], self.num_before[which],
+                     self.weight[which])
 
 
 class Pairs:
     """Likes and dislikes, values, or interactions with an item drawn at random beside each, which is a dislike.
 
     The history of a pair is what came before it where the training `is_causal`, of a drawn item what came before the
-    interaction it is drawn beside; else it is all that the user likes.
+    interaction it is drawn beside; else it is all that the user likes. An interaction has its weight, a drawn item 1.
 
     Attributes
     ----------
     mean : what is said of a pair that nothing is known of: the mean value, or the logit of the share of likes
     """
 
-    def __init__(self, data: TrainingData, target: str, batch_size: int, is_causal: bool = False) -> None:
+    def __init__(self, data: TrainingData, target: str, batch_size: int, is_causal: bool = False,
+                 weights: InteractionWeights | None = None) -> None:
         user, item, value = known_values(data, target)
+        uniform = weights is None or weights.is_uniform
         self.known = Batch(user, item, value, numbers_before(data, len(user)) if is_causal else
-                           np.diff(data.interactions.matrix.indptr)[user])
+                           np.diff(data.interactions.matrix.indptr)[user],
+                           np.ones(len(user), np.float32) if weights is None or uniform else
+                           weights.of(data.interactions))
         self.draws = target == "choice"
         self.matrix = data.interactions.matrix
         self.warm_items = np.flatnonzero(data.interactions.item_counts)
@@ -64,9 +71,10 @@ class Pairs:
         drawn = generator.choice(self.warm_items, len(likes.user))
         known = np.asarray(self.matrix[likes.user, drawn]).ravel() > 0
         both = np.concatenate([np.arange(len(likes.user)), np.flatnonzero(~known)])
+        num_drawn = int((~known).sum())
         return Batch(likes.user[both], np.concatenate([likes.item, drawn[~known]]),
-                     np.concatenate([np.ones(len(likes.user)), np.zeros(int((~known).sum()))]).astype(np.float32),
-                     likes.num_before[both])
+                     np.concatenate([np.ones(len(likes.user)), np.zeros(num_drawn)]).astype(np.float32),
+                     likes.num_before[both], np.concatenate([likes.weight, np.ones(num_drawn, np.float32)]))
 
     @staticmethod
     def parts(batch: Batch, number: int) -> Sequence[tuple[Batch, float]]:

@@ -14,12 +14,13 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.features import ItemFeatures
 from llmrec_cli.heads.group_inputs import Bags, ItemsKnown, Past, of_queries
 from llmrec_cli.heads.group_model import GroupModel, Sizes
-from llmrec_cli.heads.group_steps import LEAST_STEPS, GroupSteps, alone_inputs
+from llmrec_cli.heads.group_steps import LEAST_STEPS, GroupSteps, Weights, alone_inputs
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.text_training import train_with_texts
@@ -120,7 +121,8 @@ class TrainedGroupHead(Head):
         self.past = Past(groups.members, groups.interactions.matrix)
         self.model = self._new(len(data.users)).to(device)
         steps = GroupSteps(self.model, self.texts, recipe, data, self._features(),
-                           None if self.group_texts is None else self.group_texts.table, device)
+                           None if self.group_texts is None else self.group_texts.table, device,
+                           Weights(fit_weights(data, settings), fit_weights(data, settings, groups=True)))
         self.stop_after = train_with_texts(self.model, self.texts, steps, recipe, self.stop_after, context, self.score)
 
     def _group_texts(self, texts: np.ndarray, trained_K: np.ndarray, context: Context) -> ItemTexts:

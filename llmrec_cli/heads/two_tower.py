@@ -12,6 +12,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
@@ -87,7 +88,8 @@ class TwoTower(Head):
                              profile_size, self._entities(data, context)).to(device)
         steps = TowerSteps(self.towers, self.texts, recipe, data.interactions,
                            None if self.profiles is None else self.profiles.table,
-                           mine(recipe.loss.hard_negatives, data, context), device, history == BEFORE)
+                           mine(recipe.loss.hard_negatives, data, context), device, history == BEFORE,
+                           fit_weights(data, self.settings))
         self.stop_after = train_with_texts(self.towers, self.texts, steps, recipe, self.stop_after, context, self.score)
 
     def _check_recency(self, data: TrainingData) -> None:

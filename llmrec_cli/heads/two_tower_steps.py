@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.text_training import chosen_to_encode
 from llmrec_cli.heads.towers import Towers, ages, history_sums, history_vectors, weight_sums
@@ -34,11 +35,12 @@ class TowerSteps:
 
     def __init__(self, towers: Towers, texts: ItemTexts, recipe: Recipe, interactions: Interactions,
                  profile_UT: torch.Tensor | None, hard_UK: np.ndarray, device: torch.device,
-                 is_causal: bool = False) -> None:
+                 is_causal: bool = False, weights: InteractionWeights | None = None) -> None:
         assert isinstance(recipe.head, Settings)
         self.towers, self.texts, self.settings, self.recipe, self.device = towers, texts, recipe.head, recipe, device
         self.matrix, self.profile_UT, self.hard_UK = interactions.matrix, profile_UT, hard_UK
         self.user, self.item, self.is_causal = interactions.user, interactions.item, is_causal
+        self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
         self.num_batches = max(1, math.ceil(len(interactions) / recipe.optim.batch_size))
         num_drawn = recipe.loss.num_negatives or 0
         log_chance_N = log_chances(interactions.item_counts, len(interactions) / self.num_batches, num_drawn)
@@ -60,6 +62,7 @@ class TowerSteps:
         negatives = self._negatives(user_B, generator)
         items_R, place = np.unique(np.concatenate([item_B, negatives]), return_inverse=True)
         target_B = torch.from_numpy(place[:len(rows)]).to(self.device)
+        weight_B = None if self.weight is None else torch.from_numpy(self.weight[rows]).to(self.device)
         is_known_BR = torch.from_numpy(self.matrix[user_B][:, items_R].toarray() > 0).to(self.device)
         keep_N = self._kept(generator, len(self.log_chance_N))
         keep_B = self._kept(generator, len(rows))
@@ -78,21 +81,22 @@ class TowerSteps:
             return self.towers.logits(users_BE, items_NE[rows_R], bias_R)
 
         def of(text_NT: torch.Tensor) -> torch.Tensor:
-            return self._of_logits(logits(text_NT), target_B, is_known_BR, rows_R)
+            return self._of_logits(logits(text_NT), target_B, is_known_BR, rows_R, weight_B)
 
         return self.texts.loss_with(live_L, rows_R, of, self.recipe.adversarial, adversarial_loss, logits)
 
     def _of_logits(self, logits_BR: torch.Tensor, target_B: torch.Tensor, is_known_BR: torch.Tensor,
-                   rows_R: torch.Tensor) -> torch.Tensor:
+                   rows_R: torch.Tensor, weight_B: torch.Tensor | None) -> torch.Tensor:
         loss = self.recipe.loss
         if isinstance(loss, Softmax):
             log_q_R = loss.popularity_correction * self.log_chance_N[rows_R]
-            return softmax_loss(logits_BR, target_B, log_q_R, is_known_BR, loss.label_smoothing)
+            return softmax_loss(logits_BR, target_B, log_q_R, is_known_BR, loss.label_smoothing, weight_B)
         positive_B = logits_BR.gather(1, target_B[:, None])[:, 0]
         if isinstance(loss, Bpr):
-            return bpr_loss(positive_B, logits_BR, is_known_BR)
+            return bpr_loss(positive_B, logits_BR, is_known_BR, weight_B)
         assert isinstance(loss, Bce | Mse)
-        return against_negatives(bce_loss if isinstance(loss, Bce) else mse_loss, positive_B, logits_BR, is_known_BR)
+        return against_negatives(bce_loss if isinstance(loss, Bce) else mse_loss, positive_B, logits_BR, is_known_BR,
+                                 weight_B)
 
     def _negatives(self, user_B: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         loss = self.recipe.loss

@@ -6,6 +6,8 @@ from typing import Any
 
 JOINERS = "\u200c\u200d"
 """Invisible characters that words of some scripts, and emoji, are written with."""
+SHOWN_IDS = 3
+"""Ids that a sentence shows of many."""
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories that can move the cursor, turn the text around or break a line."""
 
@@ -14,6 +16,12 @@ def printable(text: str) -> str:
     """Return `text` with what could act on a terminal written out: ESC as \\x1b, a line break as \\n."""
     return "".join(c if c in JOINERS or unicodedata.category(c) not in INVISIBLE
                    else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(number: int, ids: Sequence[Any]) -> str:
+    """Return how many there are and the first of them: `4 ('a', 'b', 'c', ...)`."""
+    shown = ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS])
+    return f"{number:,} ({shown}{', ...' if number > min(len(ids), SHOWN_IDS) else ''})"
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

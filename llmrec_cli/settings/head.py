@@ -32,6 +32,7 @@ class Fusion(HeadSettings):
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.fusion.Fusion"
+    weighs: ClassVar[bool] = False
     kind: str = "fusion"
     members: dict[str, "Recipe"] = field(default_factory=dict)
     normalise: str = "zscore"
@@ -50,6 +51,7 @@ class Fusion(HeadSettings):
     `long_history` anew, since histories grow; set by learning. 0 leaves `long_history` as it is."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("normalise", among=("zscore", "rank", "raw"))
         if not self.members:
             yield "members: empty; name at least one, head.members.<name>.head=<head>"
@@ -84,6 +86,9 @@ class Fusion(HeadSettings):
 
     def uses(self) -> set[str]:
         return set().union(*(member.head.uses() for member in self.members.values()))
+
+    def uses_times(self) -> bool:
+        return any(member.head.uses_times() for member in self.members.values())
 
     def usual_audience(self) -> str:
         among = {member.head.usual_audience() for member in self.members.values()}

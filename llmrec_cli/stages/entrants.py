@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
@@ -91,7 +92,7 @@ def refuse_taught(entrant: Entrant, data: PreparedData, split: str) -> None:
     known, held = entrant.recommender, data.part(split)
     user, item = known.users.find(data.users.ids)[held.user], known.items.find(data.items.ids)[held.item]
     both = (user >= 0) & (item >= 0)
-    taught = int(known.history[user[both], item[both]].sum()) if both.any() else 0
+    taught = int(presence(known.history)[user[both], item[both]].sum()) if both.any() else 0
     if taught:
         raise DataError(f"models: {entrant.folder} cannot be asked the same questions as the others: it was fitted on "
                         f"{taught:,} of the {len(held):,} held-out interactions of {data.path}; compare models that "

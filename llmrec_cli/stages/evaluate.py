@@ -42,6 +42,7 @@ from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages.cold_users import cold_users, cold_users_content
 from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
+from llmrec_cli.stages.history_protocol import history_content
 from llmrec_cli.stages.knowledge import knowledge_content
 from llmrec_cli.stages.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
 from llmrec_cli.stages.outdated import warn_outdated
@@ -79,7 +80,9 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     outcome = measure_all(ranked, groups, data, protocol, cfg, groups_of)
 
     synthetic = str(data.manifest.get("groups", {}).get("synthetic", ""))
-    content, cutoff = metrics_content(outcome, cfg, synthetic, data.manifest.get("ties", {})), main_cutoff(cfg.k)
+    content = metrics_content(outcome, cfg, synthetic, data.manifest.get("ties", {}))
+    cutoff = main_cutoff(cfg.k)
+    content["protocol"] |= history_content(ranked, groups, cfg) | delisted_content(outcome, data)
     if disturbed is not None:
         content["robustness"] = robustness_content(disturbed, groups, data, plain, cfg)
     if learned is not None:
@@ -94,6 +97,9 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
     headline = {name: content["metrics"][name]["mean"] for name in (f"ndcg@{cutoff}", f"recall@{cutoff}")}
+    if gone := content["protocol"].get("num_delisted"):
+        print(f"{gone:,} of the {outcome.task.relevant_QN.nnz:,} interactions to be found are with items that the "
+              f"catalogue no longer has, which `recommend` leaves out", file=sys.stderr)
     run_dir.finish("evaluate", {"model": str(first.folder), "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {"test" if cfg.split == "test" else "valid": headline}})
     print(headline_table(next(iter(groups)), content, cutoff))
@@ -104,6 +110,13 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     if learned is not None:
         print(knowledge_lines(learned, cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
+
+
+def delisted_content(outcome: Outcome, data: PreparedData) -> dict[str, int]:
+    """Return num_delisted of the protocol: what was to be found of items that the catalogue no longer has."""
+    if data.listed is None:
+        return {}
+    return {"num_delisted": int((~data.listed[outcome.task.relevant_QN.indices]).sum())}
 
 
 def chosen_audience(cfg: EvaluateConfig, first: Entrant) -> str:
@@ -204,7 +217,8 @@ def fitted_on(recommender: Recommender) -> TrainingData:
     user = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
     order = np.arange(len(user), dtype=np.int64)
     interactions = Interactions(user, history.indices.astype(np.int64), history.data, order, *history.shape)
-    return TrainingData(recommender.users, recommender.items, interactions, groups=_groups_of(recommender))
+    return TrainingData(recommender.users, recommender.items, interactions, groups=_groups_of(recommender),
+                        value_kind=recommender.manifest.get("values", ""))
 
 
 def _groups_of(recommender: Recommender) -> Groups | None:

@@ -34,6 +34,7 @@ class Interest(HeadSettings):
     time (leave_last_out, temporal) or none, else others."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("candidates", among=CANDIDATES)
         yield from self.check("rerank", "history_items", least=1)
         yield from self.check("training_history", among=TRAINING_HISTORIES)

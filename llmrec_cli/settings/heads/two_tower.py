@@ -45,6 +45,7 @@ class TwoTower(HeadSettings):
     1; an empty list has none."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("embedding_size", "encoded_items", "stop_after", least=1)
         yield from self.check("id_dropout", "dropout", least=0, most=0.99)
         yield from self.check("id_scale", least=0)
