@@ -22,7 +22,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import known_users
 from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.scoring.scorer import validation_metric
+from llmrec_cli.scoring.scorer import validation_values
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.stages.memory import in_words, peak
 
@@ -59,8 +59,8 @@ def main() -> None:
         return torch.where(cold, scores, scores.min() - 1)
 
     asked = known_users(rows, data.users.ids, known, known)
-    print(f"recall@20 on cold items, {len(rows):,} users: "
-          f"{validation_metric(score, asked, heldout[rows], 'recall@20', item_hash_ranks(data.items.ids)):.4f}")
+    found = validation_values(score, asked, heldout[rows], "recall@20", item_hash_ranks(data.items.ids))
+    print(f"recall@20 on cold items, {len(rows):,} users: {found.mean():.4f}")
 
 
 def vectors_of_lsa(settings, texts, trained_N) -> None:  # type: ignore[no-untyped-def]

@@ -142,7 +142,7 @@ def commands(name: str, data: PreparedData, settings: list[str], folder: Path) -
             arguments = [f"prepared={data.path}", f"run_dir={runs[-1]}", "refit=none", *LINES[model]]
             apart(run, finetune, "finetune", arguments)
     given = [f"models=[{','.join(map(str, runs))}]"] if name == "evaluate" else [
-        f"model={runs[0]}", "k=100", f"output={folder / 'lists.parquet'}"]
+        f"model={runs[0]}", "queries=all", "k=100", f"output={folder / 'lists.parquet'}"]
     found = apart(run, evaluate if name == "evaluate" else recommend, name, [*given, f"run_dir={folder / name}"])
     if isinstance(found, str):
         raise ValueError(found)

@@ -4,8 +4,8 @@ import numpy as np
 
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 
-COPIES = 3
-"""Blocks of scores held at a time: as the head makes them, as parts of a sum or on the way, and as they are ranked."""
+COPIES = 2
+"""Blocks of scores held at a time: as the head makes them, and on the way or as they are ranked."""
 BYTES_OF_A_RANK = 48
 """A place on a list: its item, its score, whether it is a hit, and metrics by rank, in float64."""
 

@@ -62,7 +62,7 @@ from llmrec_cli.stages.ranking import Ranked, common, gains, rank
 from llmrec_cli.stages.reporting import report_content
 from llmrec_cli.stages.robustness import robustness, robustness_content
 
-REPORT_BYTES = 110 * 2**20
+REPORT_BYTES = 90 * 2**20
 """What drawing the report's plots takes: matplotlib and its fonts."""
 Entrants = Mapping[str, Sequence[Entrant]]
 

@@ -37,8 +37,10 @@ from llmrec_cli.stages.memory import Watch, model_memory, num_rows
 from llmrec_cli.stages.reasons import reasons
 
 SHOWN_LISTS = 5
-WRITTEN_BYTES = 120
-"""A row of a list on its way into a file."""
+WRITTEN_BYTES = 400
+"""A row of a list on its way into a file: its strings, as Python has them and as Arrow does."""
+LIBRARIES = 40 * 2**20
+"""What scoring and writing for the first time take for themselves."""
 
 
 @dataclass
@@ -128,7 +130,7 @@ def memory_of(cfg: RecommendConfig, folder: Path) -> int:
     file = folder / "histories.safetensors"
     histories = file.stat().st_size if file.is_file() else 0
     block = max(1, min(cfg.block_size, rows))
-    return (model_memory(folder) + 4 * histories + scoring_memory(rows, items, cfg.block_size)
+    return (LIBRARIES + model_memory(folder) + 4 * histories + scoring_memory(rows, items, cfg.block_size)
             + (WRITTEN_BYTES * block * min(cfg.k, items) if cfg.output else 0))
 
 

@@ -53,8 +53,8 @@ def test_a_model_is_stated_with_the_bytes_of_its_arrays(tmp_path):
 
 
 def test_scores_are_stated_by_the_block_and_lists_by_their_places():
-    assert scoring_memory(10, 100, 1024) == 3 * 4 * 10 * 100
-    assert scoring_memory(10**6, 100, 50) == 3 * 4 * 50 * 100
+    assert scoring_memory(10, 100, 1024) == 2 * 4 * 10 * 100
+    assert scoring_memory(10**6, 100, 50) == 2 * 4 * 50 * 100
     assert lists_memory(7, 20) == 20 * lists_memory(7, 1)
 
 
