@@ -64,7 +64,9 @@ class Earlier:
     def given(self, key: str) -> bool:
         """Return whether files said which split the interactions of users, or groups (`key`), are in."""
         inputs = self.manifest["inputs"]
-        return inputs["split"]["kind"] == "given" if key == "user_id" else bool(inputs["dataset"].get("group_train"))
+        divided = inputs["split"]["kind"] == "given"
+        # Data sets by name have their groups divided as their users.
+        return divided if key == "user_id" else bool(inputs["dataset"].get("group_train", divided))
 
     def _carved(self, key: str) -> bool:
         """Return whether split=given took validation from the training of users, or groups (`key`)."""

@@ -189,7 +189,8 @@ def moment(text: str, unit: str, key: str, last: bool = False) -> int:
     Of a date, or a whole second, it is the first millisecond, or the last one.
     """
     if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit != "iso" and not re.fullmatch("(19|20)[0-9]{6}", text):
-        return round(float(text) * (1000 if unit == "s" else 1)) + (999 if last and unit == "s" else 0)
+        scale = {"s": 1000, "us": 1e-3, "ns": 1e-6}.get(unit, 1)
+        return round(float(text) * scale) + (999 if last and unit == "s" else 0)
     try:
         if unit == "order":
             raise ValueError("the timestamps are an order")
