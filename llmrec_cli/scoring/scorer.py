@@ -89,9 +89,9 @@ def recommend_lists(score: Score, queries: Queries, k: int, ranks_N: np.ndarray,
 
 
 def block_lists(scores_BN: torch.Tensor, queries: Queries, k: int, ranks_N: np.ndarray, *, exclude_seen: bool = True,
-                candidates_N: np.ndarray | None = None) -> Lists:
+                candidates_N: np.ndarray | None = None, candidates_BN: sp.csr_array | None = None) -> Lists:
     """Return the k best items of one block of queries from its finite scores, by this process alone."""
-    allowed = Allowed(queries.seen if exclude_seen else None, None, _penalty(len(ranks_N), candidates_N))
+    allowed = Allowed(queries.seen if exclude_seen else None, candidates_BN, _penalty(len(ranks_N), candidates_N))
     lists = _empty(len(queries), k, None)
     if len(queries):
         _put(lists, slice(0, len(queries)), ranked(scores_BN, k, ranks_N, allowed, None), None)
@@ -152,9 +152,9 @@ def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Graded:
     return Graded(gains_QK, -np.sort(-ideal_QI, axis=1))
 
 
-def validation_metric(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,
-                      block_size: int = 1024) -> float:
-    """Return the mean of `monitor` (`ndcg@10`, ...) over the queries that have relevant items."""
+def validation_values(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,
+                      block_size: int = 1024) -> np.ndarray:
+    """Return `monitor` (`ndcg@10`, ...) of each query that has relevant items, float64, in their order."""
     name, _, k = monitor.partition("@")
     num_relevant_Q = np.diff(relevant_QN.indptr)
     chosen = np.flatnonzero(num_relevant_Q)
@@ -163,4 +163,4 @@ def validation_metric(score: Score, queries: Queries, relevant_QN: sp.csr_array,
                         f"on; set aside more with split.valid=<fraction>")
     lists = recommend_lists(score, queries.rows(chosen), int(k), ranks_N, block_size=block_size)
     found_QK = hits(lists.items_QK, relevant_QN[chosen])
-    return float(METRICS[name](found_QK, num_relevant_Q[chosen], [int(k)]).mean())
+    return METRICS[name](found_QK, num_relevant_Q[chosen], [int(k)])[:, 0]

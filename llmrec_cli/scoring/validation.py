@@ -8,7 +8,7 @@ import torch
 
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Queries, known_groups, known_users
-from llmrec_cli.scoring.scorer import Score, validation_metric
+from llmrec_cli.scoring.scorer import Score, validation_values
 from llmrec_cli.scoring.topk import item_hash_ranks
 
 
@@ -31,14 +31,22 @@ class Validation:
 
     def __call__(self, score: Score) -> float:
         """Return the mean metric of a scorer, higher is better."""
-        return validation_metric(score, self.queries, self.relevant, self.monitor, self.ranks)
+        return float(self.values(score).mean())
+
+    def values(self, score: Score) -> np.ndarray:
+        """Return the metric of each query that has a relevant item, float64, in their order."""
+        return validation_values(score, self.queries, self.relevant, self.monitor, self.ranks)
 
     def of(self, scores_QN: torch.Tensor) -> float:
         """Return the mean metric of scores that were computed for all queries at once."""
+        return float(self.values_of(scores_QN).mean())
+
+    def values_of(self, scores_QN: torch.Tensor) -> np.ndarray:
+        """Return the metric of each query that has a relevant item, of scores computed for all queries at once."""
         whom = _number(self.queries)
         place = np.full(whom.max() + 1, -1, np.int64)
         place[whom] = np.arange(len(self.queries))
-        return self(lambda block: scores_QN[torch.from_numpy(place[_number(block)])])
+        return self.values(lambda block: scores_QN[torch.from_numpy(place[_number(block)])])
 
 
 def _number(queries: Queries) -> np.ndarray:
@@ -58,21 +66,23 @@ def validation_of(data: PreparedData, monitor: str, audience: str = "users") -> 
     users = np.unique(valid.user[known])
     if len(users) == 0:
         return None
-    queries = known_users(users, data.users.ids, train.matrix, train.matrix, data.users)
+    queries = known_users(users, data.users.ids, train.values, train.matrix, data.users, data.times_of(train))
     return Validation(queries, valid.matrix[users], item_hash_ranks(data.items.ids), monitor)
 
 
 def _validation_of_groups(data: PreparedData, monitor: str) -> Validation | None:
     """Return the groups with validation interactions of which something is known: a history, or a member's."""
-    train, together, wanted = data.part("train").matrix, data.groups("train"), data.groups("valid")
+    train, together, wanted = data.part("train"), data.groups("train"), data.groups("valid")
     if together is None or wanted is None:
         return None
-    history = together.interactions.matrix
-    known = (np.diff(history.indptr) > 0) | (together.members @ (np.diff(train.indptr) > 0) > 0)
+    own = together.interactions
+    known = (np.diff(own.matrix.indptr) > 0) | (together.members @ (np.diff(train.matrix.indptr) > 0) > 0)
     asked = np.bincount(wanted.interactions.user, minlength=len(wanted)) > 0
     chosen = np.flatnonzero(known & asked)
     if len(chosen) == 0:
         return None
-    users = known_users(np.arange(len(data.users)), data.users.ids, train, train, data.users)
-    queries = known_groups(chosen, together.entities, together.members, history, history, users)
+    users = known_users(np.arange(len(data.users)), data.users.ids, train.values, train.matrix, data.users,
+                        data.times_of(train))
+    queries = known_groups(chosen, together.entities, together.members, own.values, own.matrix, users,
+                           data.times_of(own))
     return Validation(queries, wanted.interactions.matrix[chosen], item_hash_ranks(data.items.ids), monitor)
