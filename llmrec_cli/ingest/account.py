@@ -1,5 +1,6 @@
 """What was read, dropped and kept, and why: counted as it happens, told at the end."""
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.rejects import Reject
 from llmrec_cli.ingest.staging import Staged
+from llmrec_cli.ingest.time_advice import advice
+
+_NO_TIME = re.compile("'(.*)' is not a time in '", re.DOTALL)
 
 
 @dataclass
@@ -33,12 +38,19 @@ def refuse_rejects(staged: Staged, most: float) -> None:
             continue
         shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
                           for r in staged.rejects.first(file))
-        share = bad / size
+        share, times = bad / size, _times_of(staged.rejects.first(file))
         remedy = (f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
                   f"(rejects.parquet then lists them)" if bad < size else "No row is sound, so it is likely that a "
                   "setting is wrong and not the rows: see the reason and the settings of this file")
         raise DataError(f"{file}: {bad:,} of {size:,} rows ({share:.2%}) are bad, more than "
-                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n{remedy}")
+                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n{times}{remedy}")
+
+
+def _times_of(first: list[Reject]) -> str:
+    """Return how times among the first rejects seem to be written and what reads them, as a line; "" without any."""
+    texts = [found[1] for r in first if r.column == "timestamp" and (found := _NO_TIME.match(r.reason))]
+    said = advice(texts)
+    return f"'{texts[0]}' {said}.\n" if said else ""
 
 
 def _above(share: float) -> str:

@@ -83,10 +83,10 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
                       {ours for part in files for ours in part.used})
         for part in files:
             refuse_rejects(part, settings.max_reject_share)
-        divided = divide(kept.coded, cfg.split, kept.unit, settings.timestamp_unit)
+        divided = divide(kept.coded, cfg.split, kept.unit, settings.time_unit)
         if groups is not None and groups.rows is not None:
             rows, account.counts["group_leaks"] = divide_groups(
-                groups.rows, cfg.split, groups.unit, divided.cutoff, chosen_unit=settings.timestamp_unit,
+                groups.rows, cfg.split, groups.unit, divided.cutoff, chosen_unit=settings.time_unit,
                 users_unit=kept.unit, items=_parts_of_items(divided, kept) if cfg.split.kind == "cold_items" else None)
             groups = groups.divided(rows)
         if settings.synthetic_groups:

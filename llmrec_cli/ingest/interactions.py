@@ -69,7 +69,7 @@ def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings,
     raw = Raw(read_parts(connection, staged), [str(source.path) for source in staged.sources], names, (key, "item_id"),
               weights=weights)
     if "timestamp" in names:
-        chosen = settings.timestamp_unit
+        chosen = settings.time_unit
         raw = replace(raw, unit=timestamps.infer_unit(raw.parts, raw.files) if chosen == "auto" else chosen)
     if earlier is None:
         return raw

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.cluster_users import ClusterUsers
+from llmrec_cli.settings.time_format import format_problems
 
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
            "entity_id", "text")
@@ -91,7 +92,12 @@ class DatasetSettings(Settings):
     First and last are by timestamp, then by value, never by the order in the file; sum and max are of the values,
     with the last timestamp."""
     timestamp_unit: str = "auto"
-    """auto | s | ms | iso | order: how timestamps are written; order is any whole number that grows with time."""
+    """auto | s | ms | us | ns | iso | excel | order: how timestamps are written: seconds, milliseconds, microseconds or
+    nanoseconds since 1970, ISO 8601, days since 1899-12-30 as spreadsheets count them, or any whole number that grows
+    with time."""
+    timestamp_format: str = ""
+    """Pattern of timestamps that are written otherwise, '%d/%m/%Y %H:%M', with strptime's %Y %y %m %d %H %I %p %M %S %f
+    %b %a %z %Z; times are UTC where the pattern has no zone; empty for dataset.timestamp_unit."""
     max_reject_share: float = 0.001
     """Largest share of a file's rows that may be bad before the run stops, 0 to 1."""
     knowledge: Knowledge = field(default_factory=Knowledge)
@@ -126,7 +132,12 @@ class DatasetSettings(Settings):
         yield from self.check("max_text_length", "history_titles", least=1)
         yield from self.check("max_reject_share", least=0, most=1)
         yield from self.check("duplicates", among=("keep_last", "keep_first", "sum", "max", "error"))
-        yield from self.check("timestamp_unit", among=("auto", "s", "ms", "iso", "order"))
+        yield from self.check("timestamp_unit", among=("auto", "s", "ms", "us", "ns", "iso", "excel", "order"))
+        if self.timestamp_format:
+            if self.timestamp_unit != "auto":
+                yield (f"timestamp_format={self.timestamp_format}: stands beside timestamp_unit={self.timestamp_unit}; "
+                       f"leave out one of the two")
+            yield from format_problems(self.timestamp_format)
         yield from self.check("feedback", among=("implicit", "explicit"))
         yield from self.check("audit", among=("warn", "strict"))
         if self.max_negative_value is not None:
@@ -151,6 +162,11 @@ class DatasetSettings(Settings):
             for column, what in getattr(self, key).items():
                 if what not in ATTRIBUTE_TYPES:
                     yield f"{key}.{column}={what}: choose one of {', '.join(ATTRIBUTE_TYPES)}"
+
+    @property
+    def time_unit(self) -> str:
+        """How timestamps are written by the settings: a unit, a pattern, or auto."""
+        return self.timestamp_format or self.timestamp_unit
 
     @property
     def made_groups(self) -> str:

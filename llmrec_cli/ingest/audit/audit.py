@@ -85,5 +85,5 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
                        "held_out_also_in_train": next(c["count"] for c in found["leakage"] if c["name"] == leaks.PAIRS)}
     count(found["groups"], found["leakage"], account)
     account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split)
-    account.notes += notes(account.counts, unit, dataset.timestamp_unit) + health.notes(found)
+    account.notes += notes(account.counts, unit, dataset.time_unit) + health.notes(found)
     return {**found, "warnings": list(account.warnings), "notes": list(account.notes)}
