@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.rejects import Reject
 from llmrec_cli.ingest.staging import Staged
 from llmrec_cli.ingest.time_advice import advice
@@ -28,16 +29,19 @@ class Account:
 
 
 def refuse_rejects(staged: Staged, most: float) -> None:
-    """Raise DataError when the share of a file's rows that are bad is above `most`."""
+    """Raise DataError when the share of a file's rows that are bad is above `most`.
+
+    A header again is in the rejects too, but no fault of the rows: files that were joined have one for each.
+    """
     sizes: dict[str, int] = {}
     for source, size in zip(staged.sources, staged.num_read, strict=True):
         sizes[str(source.path)] = sizes.get(str(source.path), 0) + size
     for file, size in sizes.items():
-        bad = staged.rejects.count(file)
+        bad = staged.rejects.count(file) - staged.headers.get(file, 0)
         if bad <= most * size:
             continue
         shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
-                          for r in staged.rejects.first(file))
+                          for r in staged.rejects.first(file) if r.reason != HEADER_AGAIN)
         share, times = bad / size, _times_of(staged.rejects.first(file))
         remedy = (f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
                   f"(rejects.parquet then lists them)" if bad < size else "No row is sound, so it is likely that a "

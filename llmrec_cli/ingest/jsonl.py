@@ -1,7 +1,9 @@
 """JSON, one object a line; numbers keep the digits they were written with."""
 
+import ast
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -23,6 +25,12 @@ MOST_LAYOUTS, MOST_TRIES = 16, 4
 _FIRST = 200
 _ARRAY = re.compile(r"\s*\[\s*(\{|$)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+_PYTHON = re.compile(r"\s*\{\s*(u?'|\})")
+PYTHON_DICT = "not JSON but a Python dictionary"
+_LONGEST_LITERAL = 1 << 20
+"""Characters of the longest line that Python's own reader is tried on: it takes a hundred times the memory."""
 
 
 class _NotJson(ValueError):
@@ -100,8 +108,32 @@ def jsonl_keys(source: Source) -> list[str]:
             raise DataError(f"{source.path}: has more than {MOST_KEYS} different keys; are ids used as keys? Write one "
                             f"object a line with the same keys in each")
     if not keys:
-        raise DataError(f"{source.path}: has no rows; each line must be a JSON object")
+        raise DataError(_no_rows(source))
     return list(keys)
+
+
+def is_python_dict(line: str) -> bool:
+    """Return whether a line is a dictionary as Python writes it, {'user_id': 'u0', 'early': False}."""
+    if len(line) > _LONGEST_LITERAL:
+        return False
+    try:
+        return isinstance(ast.literal_eval(line.strip()), dict)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+
+
+def _no_rows(source: Source) -> str:
+    """Return why a file has no objects, and how to make it one that has."""
+    first = next(((number, found) for number, found in _pieces(source, []) if isinstance(found, str)), (0, ""))
+    if first[1] != PYTHON_DICT:
+        because = f"; line {first[0]} is {first[1]}" if first[1] else ""
+        return f"{source.path}: has no rows; each line must be a JSON object{because}"
+    unpack = {"gzip": "gzip -dc", "zstd": "zstd -dc"}.get(source.compression or "", "cat")
+    plain = source.path.with_suffix("") if source.compression else source.path
+    code = "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin if line.strip()]"
+    return (f"{source.path}: line {first[0]} is a Python dictionary and not JSON, as are all others; convert the file "
+            f"and name the new one:\n  {unpack} {shlex.quote(str(source.path))} | python3 -X utf8 -c '{code}' > "
+            f"{shlex.quote(f'{plain.stem}.converted.jsonl')}")
 
 
 def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Found]]:
@@ -157,6 +189,8 @@ def _decoded(source: Source, number: int, line: str) -> Found | None:
     try:
         found = _DECODER.decode(line.strip(" \t\r\n"))
     except (ValueError, RecursionError) as error:
+        if _PYTHON.match(line) and is_python_dict(line):
+            return PYTHON_DICT
         if not line.endswith("\n") and isinstance(error, json.JSONDecodeError):
             raise DataError(f"{source.path}: line {number}: the file ends in the middle of a JSON object; it looks "
                             f"truncated, export or copy it again") from error

@@ -26,7 +26,7 @@ class Source:
     split : "" or the split that split=given puts it in
     columns : our name -> the file's, for those that differ; `columns_key` is the setting that says so
     names : column names of a file without a header, or None
-    encoding, delimiter, quote : as in `settings.dataset.Files`; "" for what the name says
+    encoding, delimiter, quote, escape : as in `settings.dataset.Files`; "" for what the name says
     read : for a format of its own, the function that returns the names of the columns and yields the rows
     """
 
@@ -38,6 +38,7 @@ class Source:
     encoding: str = "utf-8"
     delimiter: str = ""
     quote: str = '"'
+    escape: str = ""
     read: "Callable[[Source], tuple[list[str], Iterator[Record]]] | None" = None
 
     @property
@@ -88,7 +89,7 @@ class Sources:
 def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
     """Return the files that `dataset=files` names; the split decides whether train, valid, test are used."""
     base = Source(Path(), columns=settings.columns, encoding=settings.encoding, delimiter=settings.delimiter,
-                  quote=settings.quote)
+                  quote=settings.quote, escape=settings.escape)
 
     def of(key: str, split: str = "", header: Sequence[str] = ()) -> list[Source]:
         paths = find(getattr(settings, key), f"dataset.{key}", settings.path, settings.origin)

@@ -14,7 +14,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.bombs import bytes_per_row
 from llmrec_cli.ingest.columns import locate, mapped, plain_names
 from llmrec_cli.ingest.csv_blocks import Block
-from llmrec_cli.ingest.delimited import open_delimited
+from llmrec_cli.ingest.delimited import HEADER_AGAIN, open_delimited
 from llmrec_cli.ingest.jsonl import LateKey, first_keys, jsonl_keys, jsonl_rows
 from llmrec_cli.ingest.parquet import is_readable_by_engines, open_parquet, parquet_batches, refuse_float_ids
 from llmrec_cli.ingest.rejects import Reject, Rejects
@@ -56,6 +56,7 @@ class Staged:
     direct : the sources that are not in the staged file
     wanted : our name -> the setting that gives a required column another one
     used : those of our columns that a file has under the name that the settings give
+    headers : path -> how many of its rejects are the header again
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Staged:
     direct: list[Direct] = field(default_factory=list)
     wanted: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    headers: dict[str, int] = field(default_factory=dict)
     rejects: Rejects = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +116,7 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
             elif file.parquet is not None:
                 num_read = _copy_parquet(number, file, file.parquet, names, writer)
             else:
-                num_read = _copy_text(number, file, names, writer, staged.rejects)
+                num_read = _copy_text(number, file, names, writer, staged)
             if num_read == 0:
                 raise DataError(f"{file.source.path}: has a header but no rows")
             staged.num_read.append(num_read)
@@ -230,7 +232,7 @@ class _Writer:
         self._waiting = []
 
 
-def _copy_text(number: int, file: _Opened, names: list[str], writer: _Writer, rejects: Rejects) -> int:
+def _copy_text(number: int, file: _Opened, names: list[str], writer: _Writer, staged: Staged) -> int:
     """Write the good rows of a text file, put the others to the rejects, and return how many there are of both."""
     assert file.rows is not None
     places = [file.places[name] for name in names if name in file.places]
@@ -245,7 +247,9 @@ def _copy_text(number: int, file: _Opened, names: list[str], writer: _Writer, re
         num_read += 1
         line, fields = row
         if isinstance(fields, str):
-            rejects.append(Reject(path, line, "", fields))
+            staged.rejects.append(Reject(path, line, "", fields))
+            if fields == HEADER_AGAIN:
+                staged.headers[path] = staged.headers.get(path, 0) + 1
         else:
             gathered.append(line, fields)
     gathered.flush()

@@ -245,6 +245,9 @@ class Files(DatasetSettings):
     other names whichever of comma, tab, ';' and '|' the header has most of."""
     quote: str = '"'
     """Quotes fields that contain the delimiter or a line break, one character; empty where nothing is quoted."""
+    escape: str = ""
+    """Takes its meaning from the next character, `\\` in files that write \\" for a quote inside quotes; a field \\N is
+    then empty, as MySQL writes it. Empty where quotes inside quotes are doubled."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -271,8 +274,11 @@ class Files(DatasetSettings):
             yield "group_columns: has an effect only with dataset.group_info=<file>"
         if len(self.delimiter) > 1 and self.delimiter != "\\t":
             yield f"delimiter={self.delimiter}: must be one character"
-        if len(self.quote) > 1:
-            yield f"quote={self.quote}: must be one character, or empty"
+        for key in ("quote", "escape"):
+            if len(getattr(self, key)) > 1:
+                yield f"{key}={getattr(self, key)}: must be one character, or empty"
+        if self.escape and self.escape in (self.quote, self.delimiter):
+            yield f"escape={self.escape}: is the quote or the delimiter too; a doubled quote needs no escape"
         yield from self._encoding_problems()
 
     def _encoding_problems(self) -> Iterator[str]:
