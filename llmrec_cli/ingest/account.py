@@ -50,6 +50,15 @@ def refuse_rejects(staged: Staged, most: float) -> None:
                         f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n{times}{remedy}")
 
 
+def reading_notes(files: list[Staged]) -> list[str]:
+    """Return what a person should know of how files were read, one sentence each."""
+    found = [note for part in files for note in part.notes]
+    for part in files:
+        found += [f"{file}: {size:,} {'row is its header' if size == 1 else 'rows are its header'} again, left out; "
+                  f"rejects.parquet lists {'it' if size == 1 else 'them'}" for file, size in part.headers.items()]
+    return found
+
+
 def _times_of(first: list[Reject]) -> str:
     """Return how times among the first rejects seem to be written and what reads them, as a line; "" without any."""
     texts = [found[1] for r in first if r.column == "timestamp" and (found := _NO_TIME.match(r.reason))]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.account import tell
 from llmrec_cli.ingest.lines import lines
 from llmrec_cli.ingest.rejects import SHOWN
 from llmrec_cli.ingest.sources import Source, find
@@ -81,6 +82,8 @@ def read_rows(named: str, key: str, ours: tuple[str, ...]) -> Rows:
             size = sum(staged.num_read)
             raise DataError(f"{key}={named}: {len(staged.rejects):,} of {size:,} rows cannot be read; repair them. "
                             f"The first:\n{shown}")
+        for note in staged.notes:
+            tell(note)
         table = pq.read_table(staged.path).sort_by([("file", "ascending"), ("line", "ascending")])
     columns = {name: table[f"c{n}"].to_pylist() for n, name in enumerate(staged.names)}
     return Rows(paths, table["file"].to_pylist(), table["line"].to_pylist(), columns)

@@ -9,11 +9,11 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.account import Account, refuse_rejects
+from llmrec_cli.ingest.account import Account, reading_notes, refuse_rejects
 from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.checks import reading
 from llmrec_cli.ingest.clustered import ClusterOf, clustered_groups, refuse_clusters_beside
-from llmrec_cli.ingest.columns import refuse_unused
+from llmrec_cli.ingest.columns import refuse_idle_explode, refuse_unused
 from llmrec_cli.ingest.documents import read_documents, write_documents
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine, size
@@ -81,6 +81,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
                  *(graph.staged if graph else ()), *(documents.staged if documents else ())]
         refuse_unused({ours: typed for part in files for ours, typed in part.wanted.items()},
                       {ours for part in files for ours in part.used})
+        refuse_idle_explode(files)
+        account.notes += reading_notes(files)
         for part in files:
             refuse_rejects(part, settings.max_reject_share)
         divided = divide(kept.coded, cfg.split, kept.unit, settings.time_unit)

@@ -13,6 +13,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest import csv_blocks
 from llmrec_cli.ingest.csv_blocks import Block, Dialect
 from llmrec_cli.ingest.lines import LONGEST, blocks
+from llmrec_cli.ingest.nested import Records
 from llmrec_cli.ingest.sources import Record, Source
 
 csv.field_size_limit(LONGEST)
@@ -60,6 +61,15 @@ class DelimitedFile:
                 num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
                 for line, fields in _records(rest, self.dialect, len(self.names), first + num_lines):
                     yield self._checked(line, fields)
+
+    def records(self) -> Records:
+        """Yield the rows one by one, as name of the column -> field, or why one is bad."""
+        for row in self.rows(list(range(len(self.names)))):
+            if not isinstance(row, Block):
+                yield row[0], row[1] if isinstance(row[1], str) else dict(zip(self.names, row[1], strict=True))
+                continue
+            for line, *fields in zip(row.lines.to_pylist(), *(c.to_pylist() for c in row.columns), strict=True):
+                yield line, dict(zip(self.names, fields, strict=True))
 
     def _without_headers(self, block: Block, places: list[int]) -> Iterator[Block | Record]:
         """Yield a block without the rows whose fields are all names of columns, and those one by one."""

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.csv_blocks import Block
 from llmrec_cli.ingest.json_layouts import lines_of, match, pattern
 from llmrec_cli.ingest.lines import blocks
+from llmrec_cli.ingest.nested import Records, as_text, refuse_nested
 from llmrec_cli.ingest.sources import Record, Source
 
 Fields = dict[str, str | None]
@@ -57,12 +58,18 @@ def jsonl_records(source: Source) -> Iterator[tuple[int, Fields | str]]:
     Raises DataError when the last line ends in the middle of an object, since the file then lacks its end, and when
     the file is one array of objects.
     """
+    for number, found in jsonl_objects(source):
+        yield number, found if isinstance(found, str) else {k: as_text(v) for k, v in found.items()}
+
+
+def jsonl_objects(source: Source) -> Records:
+    """Yield what `jsonl_records` does, arrays and objects as they are, numbers as text."""
     number = 1
     for block in blocks(source):
         for line in lines_of(block):
             found = _decoded(source, number, line.as_py())
             if found is not None:
-                yield number, found if isinstance(found, str) else {k: as_text(v) for k, v in found.items()}
+                yield number, found
             number += 1
 
 
@@ -71,10 +78,11 @@ class LateKey(Exception):
 
 
 def jsonl_rows(source: Source, names: list[str], places: list[int],
-               absent: frozenset[str] = frozenset()) -> Iterator[Block | Record]:
+               absent: frozenset[str] = frozenset(), flat: Mapping[int, str] | None = None) -> Iterator[Block | Record]:
     """Yield the rows: many at once with the values of `names` at `places`, or one with those of all `names`.
 
-    Raises what `jsonl_records` does, and LateKey when an object has one of the keys that are to be `absent`.
+    Raises what `jsonl_records` does, LateKey when an object has one of the keys that are to be `absent`, in any case,
+    and DataError for an array or object in one of the columns `flat` (place -> our name).
     """
     for found in _pieces(source, [names[place] for place in places]):
         if isinstance(found, Block):  # Its keys are those of an object before it.
@@ -84,9 +92,11 @@ def jsonl_rows(source: Source, names: list[str], places: list[int],
         if isinstance(fields, str):
             yield line, fields
             continue
-        if absent and any(key in absent or key.rpartition(":")[0] in absent for key in fields):
+        if absent and any(key in absent or key.rpartition(":")[0] in absent for key in map(str.lower, fields)):
             raise LateKey
-        yield line, [as_text(fields.get(name)) for name in names]
+        row = [fields.get(name) for name in names]
+        refuse_nested(source, line, row, flat or {})
+        yield line, [as_text(value) for value in row]
 
 
 def first_keys(source: Source) -> list[str]:
@@ -124,7 +134,7 @@ def is_python_dict(line: str) -> bool:
 
 def _no_rows(source: Source) -> str:
     """Return why a file has no objects, and how to make it one that has."""
-    first = next(((number, found) for number, found in _pieces(source, []) if isinstance(found, str)), (0, ""))
+    first = next(((number, found) for number, found in jsonl_objects(source) if isinstance(found, str)), (0, ""))
     if first[1] != PYTHON_DICT:
         because = f"; line {first[0]} is {first[1]}" if first[1] else ""
         return f"{source.path}: has no rows; each line must be a JSON object{because}"
@@ -200,12 +210,3 @@ def _decoded(source: Source, number: int, line: str) -> Found | None:
     if "\\u" in line and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
         return "half of a surrogate pair, which is no character"
     return found
-
-
-def as_text(value: Any) -> str | None:
-    """Return a value as text: strings as they are, lists and objects as JSON, null as None."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False)

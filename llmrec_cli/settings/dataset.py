@@ -11,6 +11,7 @@ from llmrec_cli.settings.time_format import format_problems
 
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
            "entity_id", "text")
+EXPLODABLE = ("item_id", "user_id", "value", "timestamp", "event", "order", "group_id", "entity_id")
 ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
 
@@ -224,7 +225,11 @@ class Files(DatasetSettings):
     """With group interactions that are divided already: those of the test."""
     columns: dict[str, str] = field(default_factory=dict)
     """Your names for user_id, item_id, value, timestamp, event, title, group_id, head, relation, tail, entity_id
-    and text (of dataset.documents), in all files."""
+    and text (of dataset.documents), in all files; user.id is a value inside an object, items[].sku one inside each
+    entry of an array, which makes a row of each."""
+    explode: list[str] = field(default_factory=list)
+    """Our columns of interactions, groups and links whose arrays make a row of each entry; several, [item_id,value], go
+    side by side. In CSV an array is JSON, or divided by list_separator."""
     header: list[str] = field(default_factory=list)
     """Names of the columns of interactions in files that have no header; empty where there is one."""
     item_header: list[str] = field(default_factory=list)
@@ -257,6 +262,10 @@ class Files(DatasetSettings):
             for name in getattr(self, key):
                 if name not in ours:
                     yield f"{key}.{name}: no such column of ours{nearest(name, ours)}; there are {', '.join(ours)}"
+        for name in self.explode:
+            if name not in EXPLODABLE:
+                yield f"explode={name}: no such column of ours{nearest(name, EXPLODABLE)}; choose of " \
+                      f"{', '.join(EXPLODABLE)}"
         if self.interactions is None and self.train is None:
             yield "interactions: missing; set dataset.interactions=<file> (or dataset.train=<file> with split=given)"
         given = [key for key in ("group_train", "group_valid", "group_test") if getattr(self, key) is not None]
