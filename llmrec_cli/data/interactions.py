@@ -9,7 +9,9 @@ import scipy.sparse as sp
 
 @dataclass(frozen=True)
 class Interactions:
-    """One row per kept interaction, sorted by user, then time, then item.
+    """One row per kept interaction, sorted by user, then time, then what put equal times in order.
+
+    That is dataset.columns.order and a salted hash, never the item: nothing may sort rows of equal time again.
 
     Attributes
     ----------

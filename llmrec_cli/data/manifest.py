@@ -5,13 +5,15 @@ Apart from `data.prepared`, so that whoever asks only this waits for no numpy an
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.folders import restore
 
-FORMAT = 1
+FORMAT = 2
+"""2: a user's interactions of equal time are in the order of a salted hash; in 1 they were in that of the item ids."""
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -31,6 +33,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
                             f"; upgrade llmrec or prepare the data again")
     check_files(path, manifest["files"], "run `llmrec prepare` again")
     return manifest
+
+
+def outdated(manifest: Mapping[str, Any]) -> str:
+    """Return what is wrong with data that an earlier version prepared; "" for data of this format."""
+    if manifest.get("format", 0) >= FORMAT:
+        return ""
+    return (f"prepared data '{manifest.get('name')}' has format {manifest.get('format', 0)}, in which interactions of "
+            f"equal time are in the order of the item ids: models can learn that order and measure better than they "
+            f"are; run `llmrec prepare` again")
 
 
 def check_files(folder: Path, files: dict[str, str], remedy: str) -> None:

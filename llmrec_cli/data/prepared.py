@@ -3,16 +3,17 @@
 A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
 
 - `interactions.parquet`: user_id, item_id (strings, as they came), user, item (int64), value (double),
-  timestamp (int64 milliseconds, or an order), split (train | valid | test), event where there are several kinds;
-  sorted by user, timestamp, item
+  timestamp (int64 milliseconds, or an order), split (train | valid | test), event where there are several kinds,
+  order where dataset.columns.order is set; sorted by user, timestamp, order, then a salted hash of user and item
 - `negatives.parquet`, with feedback=explicit: the same columns, of what users do not like
-- `filtered.parquet`: user_id, item_id, value, timestamp, split, event, reason: sound rows, duplicates merged, that are
-  in neither
+- `filtered.parquet`: user_id, item_id, value, timestamp, split, event, order, reason: sound rows, duplicates merged,
+  that are in neither
 - `items.parquet`: item (int64, the row number), item_id, title, text, attributes (list of `column=value`),
   then the file's own columns as strings; one that has a name of ours gets a '_', so `title_` is the title as it came
 - `users.parquet`: user, user_id, title, text, attributes, then the file's own columns
 - `groups.parquet`: group, group_id, user, user_id; `group_interactions.parquet`: group, group_id, item, item_id, value,
-  timestamp, split; `group_texts.parquet`: of groups what items.parquet says of items
+  timestamp, split, order, in the same order; `group_filtered.parquet`: sound rows of groups that are not used, with
+  reason; `group_texts.parquet`: of groups what items.parquet says of items
 - `triples.parquet`: head, relation, tail; `links.parquet`: item, item_id, entity_id; `entities.parquet`: entity_id,
   title, of the entities that are in a triple
 - `documents.parquet`: item, item_id, text: texts about the items, several for an item or none

@@ -77,7 +77,7 @@ class Clusters(Head):
         if len(trained_V) < 2:
             raise DataError(f"head=clusters: {len(trained_V)} users have training interactions, too few to cluster; "
                             f"prepare with a larger training split, or choose head=popularity")
-        matrix_UN = in_order(data.interactions, context.seed)
+        matrix_UN = in_order(data.interactions)
         known, texts_VT = self._known(data, matrix_UN, trained_V, context)
         if to_choose(self.settings):
             self.settings = chosen(self.settings, known, item_hash_ranks(data.items.ids), context)

@@ -108,9 +108,13 @@ _ROWS = (("read", "read", ""), ("prepared before", "earlier", "sound rows that w
          ("  rejected", "rejected", "not readable or not sound; listed in rejects.parquet"),
          ("  merged", "duplicates", "several of one user with one item; dataset.duplicates"),
          ("  ignored", "ignored_events", "events whose weight is 0; dataset.event_weights"),
+         ("  dropped", "dropped_ids", "of dataset.drop_users or dataset.drop_items"),
+         ("  other times", "outside_times", "after dataset.newest or before dataset.oldest"),
+         ("  not positive", "not_positive", "value of 0 or below; dataset.min_value"),
          ("  too low", "below_min_value", "value below dataset.min_value"),
          ("  too few", "below_core", "user or item with fewer than dataset.min_*_interactions"),
          ("  leaked", "leaks", "held out, and in an earlier split too; split.leaks"),
          ("negative", "negatives", "dislikes; apart, in negatives.parquet"),
          ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for choosing"),
-         ("  test", "test", "to be read once"))
+         ("  test", "test", "to be read once"),
+         ("  tied in time", "interactions_tied", "with another of their user"))

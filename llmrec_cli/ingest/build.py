@@ -39,6 +39,7 @@ from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
 from llmrec_cli.ingest.links import counterparts
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
 from llmrec_cli.ingest.numbering import number
+from llmrec_cli.ingest.order import ORDER, count_ties, ties_of, with_ties
 from llmrec_cli.ingest.sources import Sources
 from llmrec_cli.ingest.splits import Divided, divide, divide_negatives, needs_time
 from llmrec_cli.ingest.staging import Staged, stage_entities
@@ -97,6 +98,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
+        if kept.unit:
+            account.counts |= count_ties(divided.rows)
 
         rules |= {kind: fit_classes(rules[kind], catalogue, described[kind])
                   for kind, catalogue in (("item", items), ("user", users))}
@@ -108,6 +111,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         content.append(write_entities(folder, users, described["user"], "user", rules["user"], account, histories))
         if kept.negatives is not None:
             negatives = divide_negatives(kept.negatives, kept.coded, divided, cfg.split)
+            negatives = with_ties(kept.coded.with_rows(negatives)).rows
             content.append(write_rows(folder / "negatives.parquet", negatives, users, items, given))
         for kind, catalogue in (("item", items), ("user", users)):
             write_left_out(folder, catalogue, described[kind], kind)
@@ -127,13 +131,15 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         if documents is not None:
             content += write_documents(folder, documents, connection, items, settings, account)
         write_bad_rows(folder, files, earlier, scratch)
-        found = audit(connection, folder, settings, cfg.split, kept.unit, account)
+        ties = ties_of(account.counts, ORDER in divided.rows.columns)
+        found = audit(connection, folder, settings, cfg.split, kept.unit, account, ties)
     if graph is not None:
         found["links"] = graph.report
     manifest = manifest_of(settings.name, content, describe_split(cfg.split, divided.cutoff),
                            describe_texts(settings, {kind: about for kind, about in described.items()
                                                      if kind != "group" or groups is not None}, rules), kept.unit,
                            account)
+    manifest["ties"] = {f"{one.whose}s": one.described() for one in ties}
     if settings.made_groups:
         manifest["groups"] = {"synthetic": settings.made_groups}
     return manifest, found

@@ -114,9 +114,15 @@ def time_of(rows: Table, raw: Raw) -> IntegerColumn:
     return timestamps.read(rows.timestamp, raw.unit) if "timestamp" in rows.columns else ibis.literal(0, "int64")
 
 
+def order_of(rows: Table) -> IntegerColumn:
+    """Return dataset.columns.order of each row; where it is bad, null or below 0."""
+    return timestamps.read(rows.order, "order")
+
+
 def sound(rows: Table, raw: Raw) -> BooleanColumn:
-    """Return whether value and timestamp, as `value_of` and `time_of` give them, are good."""
-    return (sensible(rows.value) & timestamps.in_range(rows.timestamp, raw.unit)).fill_null(False)
+    """Return whether value, timestamp and order, as the functions above give them, are good."""
+    good = sensible(rows.value) & timestamps.in_range(rows.timestamp, raw.unit)
+    return (good & (rows.order >= 0) if "order" in rows.columns else good).fill_null(False)
 
 
 def unsound(rows: Table, raw: Raw) -> Table:
@@ -134,6 +140,9 @@ def unsound(rows: Table, raw: Raw) -> Table:
     if "timestamp" in rows.columns:
         why = f" is not a time in '{raw.unit}'" + (f", or {timestamps.OUT_OF_RANGE}" if raw.unit != "order" else "")
         checks.append(("timestamp", timestamps.parse(rows.timestamp, raw.unit).isnull(), shown(rows.timestamp) + why))
+    if "order" in rows.columns:
+        checks.append(("order", timestamps.parse(rows.order, "order").isnull(), shown(rows.order) + " is not a whole "
+                       "number from 0, which dataset.columns.order needs"))
     files = ibis.cases(*((rows.file == n, name) for n, name in enumerate(raw.files)))
     found = rows.select(file=files, line=rows.line,
                         column=ibis.cases(*((bad, name) for name, bad, _ in checks)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import ibis
 from ibis.expr.types import Table
 
-from llmrec_cli.ingest.checks import Raw, identifier, sound, time_of, value_of
+from llmrec_cli.ingest.checks import Raw, identifier, order_of, sound, time_of, value_of
 from llmrec_cli.ingest.engine import materialised, size
 
 FIRST = 0
@@ -23,7 +23,7 @@ class Coded:
     Attributes
     ----------
     rows : user, item (int32), value (float64), timestamp (int64), split (int8, place in data.prepared.SPLITS), and
-        event (string) where the files have it
+        event (string) and order (int64) where the files have them
     users, items : user, user_id and item, item_id; a code's order is its id's
     """
 
@@ -38,21 +38,22 @@ class Coded:
 
 def encode(raw: Raw, splits: list[int]) -> Coded:
     """Return the sound rows. `splits` is the code of the split of each file."""
-    event = ["event"] if "event" in raw.names else []
+    more = [name for name in ("event", "order") if name in raw.names]
     parts = []
     for part in raw.parts:
         split = ibis.cases(*((part.file == n, ibis.literal(code, "int8")) for n, code in enumerate(splits))) \
             if any(splits) else ibis.literal(FIRST, "int8")
         parts.append(part.select(*raw.keys, value=value_of(part, raw), timestamp=time_of(part, raw), split=split,
-                                 **{name: identifier(part[name]) for name in event}))
-    parts += [before.select(*raw.keys, "value", "timestamp", "split", *event) for before in raw.earlier]
+                                 **{name: order_of(part) if name == "order" else identifier(part[name])
+                                    for name in more}))
+    parts += [before.select(*raw.keys, "value", "timestamp", "split", *more) for before in raw.earlier]
     codes = []
     for key, kind in zip(raw.keys, ("user", "item"), strict=True):
         ids, as_read = _dictionary(parts, key, kind)
         # Looked up as what they are: making text of twenty million numbers costs more than all else here.
         parts = [part.inner_join(seen, [(key, "as_read")]) for part, seen in zip(parts, as_read, strict=True)]
         codes.append(ids)
-    coded = [part.select("user", "item", "value", "timestamp", "split", *event) for part in parts]
+    coded = [part.select("user", "item", "value", "timestamp", "split", *more) for part in parts]
     rows = materialised(coded[0].union(*coded[1:]) if len(coded) > 1 else coded[0])
     good = rows.filter(sound(rows, raw))
     return Coded(rows if size(good) == size(rows) else materialised(good), *codes)

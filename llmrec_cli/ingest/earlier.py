@@ -46,15 +46,15 @@ class Earlier:
     manifest: dict[str, Any]
 
     def rows(self, connection: BaseBackend, name: str, key: str = "user_id") -> Table | None:
-        """Return user_id (or group_id: `key`), item_id, value, timestamp, split (int8) and event of <name>.parquet."""
+        """Return user_id (or group_id: `key`), item_id, value, timestamp, split (int8), event and order of a file."""
         if not (self.folder / f"{name}.parquet").is_file():
             return None
         table = read_staged(connection, self.folder / f"{name}.parquet")
         # What was taken from training for validation is taken again, of what was there and what comes together.
         named = {"valid": "train"} if self._carved(key) else {}
         split = ibis.cases(*((table.split == s, ibis.literal(SPLITS.index(named.get(s, s)), "int8")) for s in SPLITS))
-        event = ["event"] if "event" in table.columns else []
-        return table.mutate(split=split).select(key, "item_id", "value", "timestamp", "split", *event)
+        more = [name for name in ("event", "order") if name in table.columns]
+        return table.mutate(split=split).select(key, "item_id", "value", "timestamp", "split", *more)
 
     def _carved(self, key: str) -> bool:
         """Return whether split=given took validation from the training of users, or groups (`key`)."""

@@ -10,7 +10,8 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.coding import FIRST, Coded
 from llmrec_cli.ingest.engine import materialised, scalar, size
-from llmrec_cli.ingest.groups import COLUMNS
+from llmrec_cli.ingest.groups import columns_of
+from llmrec_cli.ingest.order import ORDER, TIE, with_ties
 from llmrec_cli.ingest.splits import Divided, divide, since
 from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, NoSplit, Random, SplitSettings, Temporal
 
@@ -18,7 +19,7 @@ from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, NoSplit, R
 def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[str, int], *,
                   chosen_unit: str = "auto", users_unit: str = "",
                   items: Table | None = None) -> tuple[Table, int]:
-    """Return `rows` (split, group_id, item_id, value, timestamp) with `split` set to train, valid or test.
+    """Return `rows` (split, group_id, item_id, value, timestamp, order) with `split` set, and ties where there are.
 
     The number is that of rows left out since an earlier split has their pair, by split.leaks.
 
@@ -32,7 +33,7 @@ def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[
     if not unit and isinstance(rule, (LeaveLastOut, Temporal)):
         raise DataError(f"dataset.group_interactions: has no column 'timestamp', which split.group={rule.kind} needs; "
                         f"use split.group=random or map it with dataset.columns.timestamp=<name>")
-    coded = coded_groups(rows)
+    coded = with_ties(coded_groups(rows))
     if isinstance(rule, Temporal) and cutoff:
         if (unit == "order") != (users_unit == "order"):
             raise DataError(f"dataset.group_interactions: its timestamps are written in '{unit}' and the users' in "
@@ -49,7 +50,8 @@ def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[
     named = divided.rows.inner_join(coded.users.rename(group_id="user_id"), "user").inner_join(coded.items, "item")
     names = ibis.cases(*((named.split == n, name) for n, name in enumerate(SPLITS)))
     num_leaks = 0 if divided.leaks is None else size(divided.leaks)
-    return materialised(named.mutate(split=names).select(*COLUMNS)), num_leaks
+    ties = [TIE] if TIE in named.columns else []
+    return materialised(named.mutate(split=names).select(*columns_of(named), *ties)), num_leaks
 
 
 def coded_groups(rows: Table) -> Coded:
@@ -60,7 +62,8 @@ def coded_groups(rows: Table) -> Coded:
     split = ibis.cases(*((rows.split == name, ibis.literal(n, "int8")) for n, name in enumerate(SPLITS)),
                        else_=ibis.literal(FIRST, "int8"))
     coded = rows.mutate(user_id=rows.group_id, split=split).inner_join(users, "user_id").inner_join(items, "item_id")
-    return Coded(materialised(coded.select("user", "item", "value", "timestamp", "split")), users, items)
+    more = [ORDER] if ORDER in rows.columns else []
+    return Coded(materialised(coded.select("user", "item", "value", "timestamp", "split", *more)), users, items)
 
 
 def group_rule(settings: SplitSettings, divided: bool) -> SplitSettings:

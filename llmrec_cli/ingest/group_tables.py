@@ -12,8 +12,10 @@ from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import collect, materialised, size
 from llmrec_cli.ingest.entities import Described, fit_classes
 from llmrec_cli.ingest.group_splits import coded_groups
-from llmrec_cli.ingest.groups import Groups
+from llmrec_cli.ingest.groups import Groups, columns_of
+from llmrec_cli.ingest.interactions import union
 from llmrec_cli.ingest.numbering import UNNAMED, number
+from llmrec_cli.ingest.order import ORDER, count_ties, keys_of
 from llmrec_cli.ingest.telling import TextRules
 from llmrec_cli.ingest.writing import typed, write_entities, write_left_out, write_table
 
@@ -30,12 +32,15 @@ class Numbered:
     Attributes
     ----------
     members : group_id, user_id, user
-    rows : split, group_id, item_id, item, value, timestamp; None where no file says what groups did
+    rows : split, group_id, item_id, item, value, timestamp, order and ties where there are; None where no file says
+        what groups did
+    filtered : sound rows that are not used, with reason; None where no file says what groups did
     catalogue : group (int64), group_id and rank, 0 for standing groups, which training names
     """
 
     members: Table
     rows: Table | None
+    filtered: Table | None
     catalogue: Table
 
 
@@ -49,21 +54,38 @@ def number_groups(groups: Groups, users: Table, items: Table, account: Account,
     """
     members = materialised(groups.members.inner_join(users.select("user_id", "user"), "user_id"))
     account.counts["group_members_unknown"] = size(groups.members) - size(members)
-    rows = None if groups.rows is None else _known(groups.rows, members, items, account)
-    found = Numbered(members, rows, _catalogue(members, rows, before))
+    rows = filtered = None
+    if groups.rows is not None:
+        rows, unknown = _known(groups.rows, members, items, account)
+        parts = [table for table in (groups.filtered, *unknown) if table is not None]
+        filtered = union(parts) if groups.filtered is not None else None
+    found = Numbered(members, rows, filtered, _catalogue(members, rows, before))
     _count(found, account)
+    if rows is not None and groups.unit:
+        code = ibis.cases(*((rows.split == name, n) for n, name in enumerate(SPLITS)))
+        account.counts |= count_ties(rows.mutate(split=code), "group_id", "group_")
     return found
 
 
 def write_groups(folder: Path, groups: Numbered) -> list[str]:
-    """Write groups.parquet and, where there are such rows, group_interactions.parquet; return the content hashes."""
+    """Write groups.parquet and, where there are such rows, group_interactions.parquet; return the content hashes.
+
+    What is sound and not used goes to group_filtered.parquet, for mode=append.
+    """
     by_group = (groups.members.inner_join(groups.catalogue, "group_id").order_by("group", "user")
                 .select(*MEMBERS.names))
     content = [write_table(folder / "groups.parquet", MEMBERS, typed(MEMBERS, by_group))]
     if groups.rows is not None:
+        more = [(ORDER, pa.int64())] if ORDER in groups.rows.columns else []
+        target = pa.schema([*INTERACTIONS, *more])
         numbered = (groups.rows.inner_join(groups.catalogue, "group_id")
-                    .order_by("group", "timestamp", "item", "split", "value").select(*INTERACTIONS.names))
-        content.append(write_table(folder / "group_interactions.parquet", INTERACTIONS, typed(INTERACTIONS, numbered)))
+                    .order_by("group", *keys_of(groups.rows), "item", "split", "value").select(*target.names))
+        content.append(write_table(folder / "group_interactions.parquet", target, typed(target, numbered)))
+        if groups.filtered is not None and size(groups.filtered):
+            target = pa.schema([*((name, target.field(name).type) for name in columns_of(groups.rows)),
+                                ("reason", pa.string())])
+            unused = groups.filtered.order_by("group_id", "item_id", "timestamp", "split", "value", "reason")
+            write_table(folder / "group_filtered.parquet", target, typed(target, unused.select(*target.names)))
     return content
 
 
@@ -83,15 +105,18 @@ def write_group_texts(folder: Path, groups: Numbered, described: Described, rule
     return [content], fitted
 
 
-def _known(rows: Table, members: Table, items: Table, account: Account) -> Table:
-    """Return the rows whose group has members and whose item is in the catalogue, with `item`."""
+def _known(rows: Table, members: Table, items: Table, account: Account) -> tuple[Table, list[Table]]:
+    """Return the rows whose group has members and whose item is in the catalogue, with `item`; the others, with reason.
+    """
     of_groups = rows.semi_join(members, "group_id")
     strangers = rows.anti_join(members, "group_id")
     known = materialised(of_groups.inner_join(items.select("item_id", "item"), "item_id"))
     account.counts |= {"groups_without_members": size(strangers.select("group_id").distinct()),
                        "group_interactions_without_members": size(strangers),
                        "group_interactions_unknown_item": size(of_groups) - size(known)}
-    return known
+    unknown = of_groups.anti_join(items, "item_id")
+    return known, [table.mutate(reason=ibis.literal(reason)) for table, reason in
+                   ((strangers, "group_without_members"), (unknown, "unknown_item"))]
 
 
 def _catalogue(members: Table, rows: Table | None, before: Table | None) -> Table:
@@ -134,6 +159,10 @@ _NOTES = (("group_members_rejected", "rows of dataset.groups are bad; rejects.pa
           ("group_interactions_rejected", "rows of group interactions are bad; rejects.parquet lists them"),
           ("group_duplicates", "rows of group interactions repeat a group and an item; dataset.duplicates merged them"),
           ("group_below_min_value", "rows of group interactions are below dataset.min_value"),
+          ("group_not_positive", "rows of group interactions have a value of 0 or below, so they are not positives; "
+                                 "dataset.min_value=0 keeps those of 0"),
+          ("group_dropped_ids", "rows of group interactions name an item of dataset.drop_items"),
+          ("group_outside_times", "rows of group interactions are after dataset.newest or before dataset.oldest"),
           ("group_leaks", "rows of group interactions are held out and in an earlier split too; split.leaks left them "
                           "out"),
           ("groups_rejected", "rows of dataset.group_info are bad; rejects.parquet lists them"),

@@ -15,15 +15,30 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.checks import reject_empty
-from llmrec_cli.ingest.coding import FIRST, encode
+from llmrec_cli.ingest.coding import FIRST, Coded, encode
+from llmrec_cli.ingest.duplicates import merge_duplicates, policy_of
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import collect, materialised, read_staged, size
-from llmrec_cli.ingest.interactions import judge, merge_duplicates, read_raw, reject_unsound
-from llmrec_cli.ingest.sources import Sources
-from llmrec_cli.ingest.staging import Staged, stage
+from llmrec_cli.ingest.interactions import (
+    count_weak,
+    judge,
+    read_raw,
+    reject_unsound,
+    take_order_for_time,
+    union,
+)
+from llmrec_cli.ingest.order import ORDER
+from llmrec_cli.ingest.selection import counts_of, select
+from llmrec_cli.ingest.sources import Source, Sources
+from llmrec_cli.ingest.staging import Staged, has_column, stage
 from llmrec_cli.settings.dataset import DatasetSettings
 
 COLUMNS = ("split", "group_id", "item_id", "value", "timestamp")
+
+
+def columns_of(rows: Table) -> list[str]:
+    """Return COLUMNS, and ORDER where the rows have it."""
+    return [*COLUMNS, *([ORDER] if ORDER in rows.columns else [])]
 
 
 @dataclass(frozen=True)
@@ -33,13 +48,16 @@ class Groups:
     Attributes
     ----------
     members : group_id, user_id, each pair once
-    rows : split ("" where the files do not say it), group_id, item_id, value, timestamp; None without a file of them
+    rows : split ("" where the files do not say it), group_id, item_id, value, timestamp, and order where
+        dataset.columns.order is set; None without a file of them
+    filtered : sound rows that are not used, with the same columns and reason
     unit : how timestamps were written, "" without any
     staged : the files, whose rejects are to be looked at
     """
 
     members: Table
     rows: Table | None = None
+    filtered: Table | None = None
     unit: str = ""
     staged: list[Staged] = field(default_factory=list)
 
@@ -57,10 +75,19 @@ def read_groups(connection: BaseBackend, sources: Sources, settings: DatasetSett
     members = _members(connection, staged, account)
     if not sources.group_interactions:
         return Groups(members, staged=[staged])
-    by_group = stage(sources.group_interactions, scratch / "group_interactions.staged", ("group_id", "item_id"),
-                     ("value", "timestamp"))
-    rows, unit = _interactions(connection, by_group, settings, account, earlier)
-    return Groups(members, rows, unit, [staged, by_group])
+    files, optional = _ordered(sources.group_interactions)
+    by_group = stage(files, scratch / "group_interactions.staged", ("group_id", "item_id"), optional)
+    take_order_for_time(by_group)
+    rows, filtered, unit = _interactions(connection, by_group, settings, account, earlier)
+    return Groups(members, rows, filtered, unit, [staged, by_group])
+
+
+def _ordered(files: list[Source]) -> tuple[list[Source], tuple[str, ...]]:
+    """Return the files and the columns they may have: dataset.columns.order where all of them have it."""
+    if all(ORDER in file.columns and has_column(file, ORDER) for file in files):
+        return files, ("value", "timestamp", ORDER)
+    plain = [replace(file, columns={k: v for k, v in file.columns.items() if k != ORDER}) for file in files]
+    return plain, ("value", "timestamp")
 
 
 def refuse_group_texts(sources: Sources, settings: DatasetSettings) -> None:
@@ -86,31 +113,44 @@ def _members(connection: BaseBackend, staged: Staged, account: Account) -> Table
 
 
 def _interactions(connection: BaseBackend, staged: Staged, settings: DatasetSettings, account: Account,
-                  earlier: Earlier | None) -> tuple[Table, str]:
-    """Return the sound rows, those of a pair merged, without those that are too low, and their unit of time."""
+                  earlier: Earlier | None) -> tuple[Table, Table, str]:
+    """Return the rows that are used, those of a pair merged, the sound rows that are not, and their unit of time."""
     raw = read_raw(connection, staged, settings, "group_id", earlier)
     coded = encode(raw, [SPLITS.index(s.split) if s.split else FIRST for s in staged.sources])
-    sound = reject_unsound(raw, staged, coded)
-    merged = _merged(coded.rows, coded.users, coded.items, settings.duplicates, staged)
-    kept = judge(merged, settings)[0] if "value" in staged.names else merged
-    names = ibis.cases(*((kept.split == n, name) for n, name in enumerate(SPLITS)))
-    split = names if any(source.split for source in staged.sources) else ibis.literal("")
-    rows = (kept.mutate(split=split).inner_join(coded.users.rename(group_id="user_id"), "user")
-            .inner_join(coded.items, "item"))
-    found = materialised(rows.select(*COLUMNS))
-    merged_size, kept_size = size(merged), size(found)
+    reject_unsound(raw, staged, coded)
+    chosen = select(coded, settings, raw.unit, raw.names, of_groups=True)
+    merged = _merged(coded.with_rows(chosen.rows), policy_of(settings, weighted=False), staged)
+    # Without a column of values there is nothing to judge by.
+    kept, low, weak = judge(merged, settings) if "value" in staged.names else (merged, None, None)
+    low = None if low is None else low.mutate(reason=ibis.literal("dislike"))
+    given = any(source.split for source in staged.sources)
+    found = materialised(_named(kept, coded, given))
+    unused = [_named(table, coded, given) for table in (chosen.left_out, weak, low) if table is not None]
+    filtered = union([found.limit(0).mutate(reason=ibis.literal("")), *unused])
+    counts = count_weak(weak)
+    left_out = {name: number for name, number in counts_of(chosen.counts, "group_").items() if number}
     account.counts |= {"group_interactions_read": sum(staged.num_read), "group_interactions_rejected":
-                       len(staged.rejects), "group_duplicates": sound - merged_size,
-                       "group_below_min_value": merged_size - kept_size}
-    return found, raw.unit
+                       len(staged.rejects), "group_duplicates": size(chosen.rows) - size(merged), **left_out,
+                       "group_below_min_value": counts["below_min_value"] + (0 if low is None else size(low)),
+                       "group_not_positive": counts["not_positive"]}
+    return found, materialised(filtered), raw.unit
 
 
-def _merged(rows: Table, groups: Table, items: Table, policy: str, staged: Staged) -> Table:
+def _named(rows: Table, coded: Coded, given: bool) -> Table:
+    """Return rows of coded ids with group_id, item_id and the name of their split, "" unless files divide them."""
+    names = ibis.cases(*((rows.split == n, name) for n, name in enumerate(SPLITS)))
+    named = rows.mutate(split=names if given else ibis.literal(""))
+    named = named.inner_join(coded.users.rename(group_id="user_id"), "user").inner_join(coded.items, "item")
+    return named.select(*columns_of(rows), *(["reason"] if "reason" in rows.columns else []))
+
+
+def _merged(coded: Coded, policy: str, staged: Staged) -> Table:
     """Return one row per group, item and split, by dataset.duplicates, which may refuse them."""
+    rows = coded.rows
     if policy != "error":
-        return materialised(merge_duplicates(rows, policy))
+        return materialised(merge_duplicates(coded, policy))
     pairs = rows.group_by("split", "user", "item").agg(times=rows.count())
-    twice = pairs.filter(pairs.times > 1).inner_join(groups, "user").inner_join(items, "item")
+    twice = pairs.filter(pairs.times > 1).inner_join(coded.users, "user").inner_join(coded.items, "item")
     for row in collect(twice.order_by("user_id", "item_id", "split").limit(1)).to_pylist():
         files = ", ".join(str(source.path) for source in staged.sources)
         raise DataError(f"{files}: group '{row['user_id']}' has {row['times']} interactions with item "

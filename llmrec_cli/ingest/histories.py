@@ -53,7 +53,7 @@ class Histories:
 def training_titles(interactions_file: Path, items_file: Path, most: int) -> Histories:
     """Return the newest `most` training interactions of each user, in the order of their time.
 
-    `interactions_file` is interactions.parquet, sorted by user, timestamp and item; `items_file` is items.parquet. The
+    `interactions_file` is interactions.parquet, sorted by user and time; `items_file` is items.parquet. The
     memory is that of `most` interactions per user and of the titles.
     """
     users, items = [], []

@@ -1,6 +1,6 @@
 """Interactions: which rows are sound, which of a pair's rows counts, which are kept. All of it ibis expressions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,18 +13,24 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.checks import Raw, identifier, read_parts, unsound
+from llmrec_cli.ingest.checks import Raw, read_parts, unsound
 from llmrec_cli.ingest.coding import FIRST, Coded, encode
 from llmrec_cli.ingest.core import core
+from llmrec_cli.ingest.duplicates import PAIR, merge_duplicates, policy_of, refuse_duplicates
 from llmrec_cli.ingest.earlier import Earlier
-from llmrec_cli.ingest.engine import batches, collect, dropped, materialised, size
+from llmrec_cli.ingest.engine import batches, collect, size
+from llmrec_cli.ingest.order import ORDER, with_ties
+from llmrec_cli.ingest.selection import Selected, counts_of, select
 from llmrec_cli.ingest.sources import Source
 from llmrec_cli.ingest.staging import Staged, stage
 from llmrec_cli.settings.dataset import DatasetSettings
 
-PAIR = ("split", "user", "item")
 OPTIONAL = ("value", "timestamp", "event")
-FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions",)}
+ORDERED = (*OPTIONAL, ORDER)
+"""The same with dataset.columns.order: only where it is set, since a column `order` of a file may be anything."""
+NOT_POSITIVE, BELOW = "not_positive", "below_min_value"
+"""Why rows are in filtered.parquet whose value is too low."""
+FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions", "group_filtered")}
 """Where prepared data has all rows that were sound, those of users and those of groups."""
 
 
@@ -51,25 +57,43 @@ def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weig
 
     `needed_by` is `split=<name>` when that needs timestamps, or "".
     """
-    staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), OPTIONAL, direct=True)
+    optional = ORDERED if any(ORDER in source.columns for source in sources) else OPTIONAL
+    staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), optional, direct=True)
+    take_order_for_time(staged)
     if needed_by and "timestamp" not in staged.names:
         raise DataError(f"{sources[0].path}: no column 'timestamp', which {needed_by} needs; use split=random or map "
-                        f"it with dataset.columns.timestamp=<name>")
+                        f"it with dataset.columns.timestamp=<name>, or a column that grows with time with "
+                        f"dataset.columns.order=<name>")
     if weighted and "event" not in staged.names:
         raise DataError(f"{sources[0].path}: no column 'event', which dataset.event_weights needs; map it with "
                         f"dataset.columns.event=<name>")
     return staged
 
 
+def take_order_for_time(staged: Staged) -> None:
+    """Make dataset.columns.order the timestamps of files that have none: it is then timestamp_unit=order."""
+    if ORDER not in staged.names or "timestamp" in staged.names:
+        return
+    staged.names = ["timestamp" if name == ORDER else name for name in staged.names]
+    for direct in staged.direct:
+        for mapping in (direct.columns, direct.types):
+            mapping["timestamp"] = mapping.pop(ORDER)  # type: ignore[assignment]
+    staged.order_is_time = True
+
+
 def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings, key: str = "user_id",
              earlier: Earlier | None = None) -> Raw:
     """Return the staged rows with the unit of their timestamps. `key` is the id column beside item_id."""
     weights = settings.event_weights if key == "user_id" else {}
-    names = [name for name in staged.names if name in (key, "item_id", *OPTIONAL)]
+    names = [name for name in staged.names if name in (key, "item_id", *ORDERED)]
     raw = Raw(read_parts(connection, staged), [str(source.path) for source in staged.sources], names, (key, "item_id"),
               weights=weights)
     if "timestamp" in names:
-        chosen = settings.time_unit
+        chosen = "order" if staged.order_is_time else settings.time_unit
+        if staged.order_is_time and settings.time_unit not in ("auto", "order"):
+            key_of_time = "timestamp_format" if settings.timestamp_format else "timestamp_unit"
+            raise ConfigError(f"dataset.{key_of_time}={settings.time_unit}: has no effect, since the files have "
+                              f"no timestamps and are ordered by dataset.columns.order; leave it out")
         raw = replace(raw, unit=timestamps.infer_unit(raw.parts, raw.files) if chosen == "auto" else chosen)
     if earlier is None:
         return raw
@@ -82,6 +106,10 @@ def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings,
 def _like(rows: Table, names: Sequence[str], given: bool) -> Table:
     """Return rows of before with an event where the new ones have one, and undivided unless files divide them."""
     rows = rows if given else rows.mutate(split=ibis.literal(FIRST, "int8"))
+    if (ORDER in names) != (ORDER in rows.columns):
+        raise ConfigError("mode=append: dataset.columns.order is set now, but was not before, or the other way round, "
+                          "so the rows cannot be put in one order; set it as it was, or prepare all of it with "
+                          "mode=new")
     return rows.mutate(event=ibis.literal("")) if "event" in names and "event" not in rows.columns else rows
 
 
@@ -89,29 +117,29 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
     """Return the interactions that are kept. What is dropped is counted; unsound rows join the rejects."""
     coded = encode(raw, [SPLITS.index(s.split) if s.split else FIRST for s in staged.sources])
     num_sound = reject_unsound(raw, staged, coded)
-    if settings.duplicates == "error":
+    policy = policy_of(settings)
+    if policy == "error":
         refuse_duplicates(raw, staged)
-    used, ignored = without_weight(coded.rows, settings)
-    num_ignored = 0 if ignored is None else size(ignored)
+    chosen = select(coded, settings, raw.unit, raw.names)
     given = any(source.split for source in staged.sources)
-    merged = merge_duplicates(used, settings.duplicates, PAIR if given else PAIR[1:])
-    enough, negatives, neutral = judge(merged, settings)
-    rows = core(enough, settings.min_user_interactions, settings.min_item_interactions)
-    num_merged, num_enough, num_kept = size(merged), size(enough), size(rows)
-    num_neutral = 0 if neutral is None else size(neutral)
-    unused = [(ignored, "event_without_weight"), (neutral, "below_min_value"),
-              (outside(enough, rows) if num_kept < num_enough else None, "below_core")]
+    merged = merge_duplicates(coded.with_rows(chosen.rows), policy, PAIR if given else PAIR[1:])
+    positives, negatives, weak = judge(merged, settings)
+    rows = core(positives, settings.min_user_interactions, settings.min_item_interactions)
+    num_merged, num_positive, num_kept = size(merged), size(positives), size(rows)
+    unused = [chosen.left_out, weak,
+              outside(positives, rows).mutate(reason=ibis.literal("below_core")) if num_kept < num_positive else None]
     num_earlier = sum(size(table) for table in raw.earlier)
-    if settings.duplicates == "error" and num_merged < num_earlier + num_sound - num_ignored:
-        number = num_earlier + num_sound - num_ignored - num_merged
-        raise DataError(f"mode=append: {number:,} pairs of a user and an item in {', '.join(raw.files)} are prepared "
-                        f"already, and dataset.duplicates=error; remove them")
+    num_duplicates = num_earlier + num_sound - sum(chosen.counts.values()) - num_merged
+    if policy == "error" and num_duplicates:
+        raise DataError(f"mode=append: {num_duplicates:,} pairs of a user and an item in {', '.join(raw.files)} are "
+                        f"prepared already, and dataset.duplicates=error; remove them")
     account.counts |= {"read": sum(staged.num_read), "earlier": num_earlier, "rejected": len(staged.rejects),
-                       "duplicates": num_earlier + num_sound - num_ignored - num_merged, "ignored_events": num_ignored,
-                       "below_min_value": num_neutral, "below_core": num_enough - num_kept}
-    tables = [table.mutate(reason=ibis.literal(reason)) for table, reason in unused if table is not None]
+                       "duplicates": num_duplicates, **counts_of(chosen.counts), **count_weak(weak),
+                       "below_core": num_positive - num_kept}
+    account.notes += notes_of(chosen, policy, settings, account.counts)
+    tables = [table for table in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
-    return Kept(coded.with_rows(rows), negatives, union(filtered), raw.unit)
+    return Kept(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit)
 
 
 def reject_unsound(raw: Raw, staged: Staged, coded: Coded) -> int:
@@ -122,12 +150,6 @@ def reject_unsound(raw: Raw, staged: Staged, coded: Coded) -> int:
             for batch in batches(unsound(part, raw), 1 << 16):
                 staged.rejects.extend_table(pa.Table.from_batches([batch]))
     return sound
-
-
-def without_weight(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None]:
-    """Return the rows that count, and those of events whose weight is 0, if there are such events."""
-    ignored = [event for event, weight in settings.event_weights.items() if weight == 0]
-    return (rows.filter(~rows.event.isin(ignored)), rows.filter(rows.event.isin(ignored))) if ignored else (rows, None)
 
 
 def outside(rows: Table, kept: Table) -> Table:
@@ -152,63 +174,54 @@ def union(tables: Sequence[Table]) -> Table:
     return tables[0].union(*(table.select(*tables[0].columns) for table in tables[1:])) if tables[1:] else tables[0]
 
 
-def merge_duplicates(rows: Table, policy: str, pair: Sequence[str] = PAIR) -> Table:
-    """Return one row per user and item, and split where `pair` has it.
-
-    First and last are by timestamp, then value, then event; equal in all, they are the same row. Sums are made in
-    decimals, since the sum of binary fractions depends on the order.
-    """
-    event = ["event"] if "event" in rows.columns else []
-    counted = rows.group_by(pair).agg(times=rows.count())
-    twice = materialised(counted.filter(counted.times > 1).select(*pair))
-    if size(twice) == 0:
-        return rows
-    # Few pairs occur twice, so that only they are sorted.
-    once, several = rows.anti_join(twice, pair), rows.semi_join(twice, pair)
-    order = [several.timestamp, several.value, *(several[name] for name in event)]
-    order = [key.asc() for key in order] if policy == "keep_first" else [key.desc() for key in order]
-    merged = several.mutate(place=ibis.row_number().over(group_by=pair, order_by=order))
-    if policy in ("sum", "max"):
-        value = several.value.cast("decimal(38, 9)").sum() if policy == "sum" else several.value.max()
-        merged = merged.mutate(value=value.over(group_by=pair).cast("float64"))
-    merged = merged.filter(lambda t: t.place == 0)
-    columns = ("user", "item", "value", "timestamp", "split", *event)
-    found = materialised(once.select(*columns).union(merged.select(*columns)))
-    dropped(twice)
-    return found
-
-
-def refuse_duplicates(raw: Raw, staged: Staged) -> None:
-    """Raise DataError for the second row of a pair; which one that is goes by file and line."""
-    pair = [*raw.keys, "part"]
-    parts = [part.select("file", "line", **{key: identifier(part[key]) for key in raw.keys}) for part in raw.parts]
-    rows = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
-    codes = [(rows.file == n, source.split) for n, source in enumerate(staged.sources)]
-    rows = rows.mutate(part=ibis.cases(*codes))
-    place = ibis.row_number().over(group_by=pair, order_by=[rows.file, rows.line])
-    second = rows.mutate(place=place).filter(lambda t: t.place == 1).order_by("file", "line").limit(1)
-    for row in collect(second).to_pylist():
-        raise DataError(f"{raw.files[row['file']]}: line {row['line']}: user '{row['user_id']}' has an interaction "
-                        f"with item '{row['item_id']}' already, and dataset.duplicates=error; choose keep_last, "
-                        f"keep_first, sum or max, or remove the duplicates")
-
-
 def judge(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None, Table | None]:
-    """Return the positives, the negatives (None unless feedback is explicit), and what is neither."""
+    """Return the positives, the negatives (None unless feedback is explicit), and what is neither, with `reason`.
+
+    Without dataset.min_value only values above 0 are positives: a return or an unopened item is no sign of interest.
+    """
     least, most = settings.min_value, settings.max_negative_value
     if least is None:
-        return rows, None, None
+        weak = rows.filter(rows.value <= 0)
+        if size(weak) == 0:
+            return rows, None, None
+        return rows.filter(rows.value > 0), None, weak.mutate(reason=ibis.literal(NOT_POSITIVE))
     low = rows.filter(rows.value < least)
+    enough, reason = rows.filter(rows.value >= least), ibis.literal(BELOW)
     if settings.feedback == "implicit":
-        return rows.filter(rows.value >= least), None, low
+        return enough, None, low.mutate(reason=reason)
     if most is None:
-        return rows.filter(rows.value >= least), low, None
-    return rows.filter(rows.value >= least), low.filter(low.value <= most), low.filter(low.value > most)
+        return enough, low, None
+    return enough, low.filter(low.value <= most), low.filter(low.value > most).mutate(reason=reason)
+
+
+def count_weak(weak: Table | None) -> dict[str, int]:
+    """Return how many rows, as `judge` gives them, are neither positive nor negative, by reason."""
+    found = {"not_positive": 0, "below_min_value": 0}
+    if weak is None:
+        return found
+    sizes = collect(weak.group_by("reason").agg(size=weak.count())).to_pylist()
+    return found | {row["reason"]: row["size"] for row in sizes}
+
+
+def notes_of(chosen: Selected, policy: str, settings: DatasetSettings, counts: Mapping[str, int]) -> list[str]:
+    """Return what a person should know of rows that are left out or merged, one sentence each."""
+    found = [f"{key} names ids that no row has: {', '.join(map(repr, names[:5]))}{', ...' if names[5:] else ''}"
+             for key, names in chosen.absent.items() if names]
+    if counts["not_positive"]:
+        found.append(f"{counts['not_positive']:,} interactions have a value of 0 or below, so they are not positives "
+                     f"(filtered.parquet lists them as {NOT_POSITIVE}); dataset.min_value=0 keeps those of 0, a lower "
+                     f"one negative ones too")
+    if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
+        why = {"max": "the strongest counts, at the time of the first as strong", "sum": "they are added up, since an "
+               "event has a negative weight"}[policy]
+        found.append(f"{counts['duplicates']:,} rows repeat a user and an item: with dataset.event_weights {why} "
+                     f"(dataset.duplicates={policy})")
+    return found
 
 
 def check_columns(settings: DatasetSettings, names: Sequence[str]) -> None:
     """Raise ConfigError for settings about values where the files have none."""
-    if "value" in names or settings.event_weights or settings.duplicates == "sum":
+    if "value" in names or settings.event_weights or policy_of(settings) == "sum":
         return
     for key in ("min_value", "max_negative_value"):
         if getattr(settings, key) is not None:

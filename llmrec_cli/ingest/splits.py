@@ -14,6 +14,7 @@ from llmrec_cli.ingest.coding import Coded
 from llmrec_cli.ingest.engine import collect, materialised, scalar, size
 from llmrec_cli.ingest.given import carved, earliest_alone
 from llmrec_cli.ingest.hashing import end_of, of_pair, salted, start_of
+from llmrec_cli.ingest.order import keys_of
 from llmrec_cli.settings.split import (
     ColdItems,
     ColdUsers,
@@ -106,7 +107,8 @@ def _share(size: IntegerColumn, share: float) -> IntegerColumn:
 
 def _last_out(rows: Table) -> Table:
     """Hold out each user's last interaction as test and the one before as valid; one is always left to train on."""
-    newest = ibis.row_number().over(group_by="user", order_by=[rows.timestamp.desc(), rows.item.desc()])
+    keys = [rows[name].desc() for name in keys_of(rows)]
+    newest = ibis.row_number().over(group_by="user", order_by=[*keys, rows.item.desc()])
     placed = rows.mutate(place=newest, size=rows.count().over(group_by="user"))
     test = (placed["size"] > 1).ifelse(1, 0)
     valid = (placed["size"] > 2).ifelse(1, 0)
@@ -138,7 +140,7 @@ def cutoffs(rows: Table, settings: Temporal, unit: str) -> dict[str, int]:
     for part in ("test", "valid"):
         start, days, share = (getattr(settings, key) for key in (f"{part}_from", f"{part}_days", part))
         if start is not None:
-            at = _moment(start, unit, f"split.{part}_from")
+            at = moment(start, unit, f"split.{part}_from")
             if at > end:
                 raise ConfigError(f"split.{part}_from={start}: is after {'the test began' if found else 'all data'}; "
                                   f"choose an earlier time")
@@ -181,10 +183,13 @@ def since(rows: Table, cutoff: dict[str, int]) -> Table:
                        ibis.literal(TRAIN, "int8"))
 
 
-def _moment(text: str, unit: str, key: str) -> int:
-    """Return a time that a person wrote as int64 milliseconds, or as it is when timestamps are an order."""
+def moment(text: str, unit: str, key: str, last: bool = False) -> int:
+    """Return a time that a person wrote as int64 milliseconds, or as it is when timestamps are an order.
+
+    Of a date, or a whole second, it is the first millisecond, or the last one.
+    """
     if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit != "iso" and not re.fullmatch("(19|20)[0-9]{6}", text):
-        return round(float(text) * (1000 if unit == "s" else 1))
+        return round(float(text) * (1000 if unit == "s" else 1)) + (999 if last and unit == "s" else 0)
     try:
         if unit == "order":
             raise ValueError("the timestamps are an order")
@@ -192,7 +197,8 @@ def _moment(text: str, unit: str, key: str) -> int:
     except ValueError as error:
         raise ConfigError(f"{key}={text}: is no time ({error}); write it as 2024-05-31, 2024-05-31T18:00:00 or like "
                           f"the timestamps, which are written in '{unit}'") from error
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
+    more = _DAY - 1 if last and re.fullmatch("[0-9]{4}-?[0-9]{2}-?[0-9]{2}", text) else 0
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1) + more
 
 
 def _held_out(rows: Table, place: IntegerColumn, test: Any, valid: Any) -> Table:

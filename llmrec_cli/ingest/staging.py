@@ -4,7 +4,7 @@ Here ends what depends on formats: everything after reads the staged file, on an
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ from llmrec_cli.ingest.parquet import (
     refuse_float_paths,
     refuse_nested_column,
 )
+from llmrec_cli.ingest.paths import steps_of
 from llmrec_cli.ingest.rejects import Reject, Rejects
 from llmrec_cli.ingest.sources import Record, Source
 
@@ -68,6 +69,7 @@ class Staged:
     headers : path -> how many of its rejects are the header again
     notes : what a person should know of how the files were read
     num_exploded : arrays whose entries became rows
+    order_is_time : dataset.columns.order stands for the timestamps, which the files do not have
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Staged:
     headers: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     num_exploded: int = 0
+    order_is_time: bool = False
     rejects: Rejects = field(init=False)
 
     def __post_init__(self) -> None:
@@ -258,6 +261,12 @@ def _listed(number: int, file: _Opened) -> Direct | None:
     bytes_per_row(file.source, list(columns.values()))  # Raises for a bomb.
     return Direct(number, file.source.path, columns, {ours: schema.field(theirs).type
                                                       for ours, theirs in columns.items()})
+
+
+def has_column(source: Source, name: str) -> bool:
+    """Return whether a file has one of our columns, under the name that the settings give it."""
+    theirs = steps_of(source.columns.get(name, name))[0]
+    return theirs in _open(replace(source, columns={}), (), (), rest=True, hasty=False).places
 
 
 class _Writer:

@@ -26,7 +26,7 @@ def tally(rows: Table, catalogues: Mapping[str, Table], described: Mapping[str, 
     counts |= {"interactions": sum(sizes.values()), **sizes}
     if not counts["train"]:
         raise DataError(f"no interaction is left to train on: {counts['read']:,} rows were read, "
-                        f"{counts['rejected']:,} rejected, {counts['duplicates']:,} merged, "
+                        f"{counts['rejected']:,} rejected, {counts['duplicates']:,} merged, {_dropped(counts)}"
                         f"{counts['below_min_value']:,} below dataset.min_value, {counts['below_core']:,} below "
                         f"dataset.min_user_interactions or min_item_interactions; relax what drops most, or the split")
     counts["newest"] = max(row["newest"] for row in parts.values())
@@ -38,6 +38,14 @@ def tally(rows: Table, catalogues: Mapping[str, Table], described: Mapping[str, 
         known = described[kind].rows
         if known is not None:
             counts[f"{kind}s_not_in_file"] = size(catalogue.anti_join(known, f"{kind}_id"))
+
+
+def _dropped(counts: Mapping[str, int]) -> str:
+    """Return what else was left out, for a sentence."""
+    why = {"not_positive": "of value 0 or below (dataset.min_value=0 keeps those of 0)",
+           "dropped_ids": "of dataset.drop_users or drop_items", "ignored_events": "of events whose weight is 0",
+           "outside_times": "after dataset.newest or before dataset.oldest"}
+    return "".join(f"{counts[key]:,} {what}, " for key, what in why.items() if counts.get(key))
 
 
 def _by_rank(catalogue: Table) -> dict[Any, int]:

@@ -46,14 +46,25 @@ def bootstrap(values_QM: np.ndarray, num_resamples: int, seed: int, weights_QM: 
     weights_QM = default_weights(values_QM) if weights_QM is None else weights_QM
     weights_QW, weight_M = _distinct(weights_QM)
     weighed_QM = np.where(weights_QM > 0, np.nan_to_num(values_QM) * weights_QM, 0.0)
-    mean_M = _ratio(weighed_QM.sum(0), weights_QM.sum(0))
+    limits_2M = _limits(values_QM, weights_QM)
+    mean_M = _ratio(weighed_QM.sum(0), weights_QM.sum(0, dtype=np.float64)).clip(*limits_2M)
     # What is left around the mean keeps its digits in single precision, and a constant stays one.
     left_QM = (weighed_QM - weights_QM * np.nan_to_num(mean_M)).astype(np.float32)
     both_QC = np.concatenate([left_QM, weights_QW], axis=1, dtype=np.float32)
     sums = np.concatenate([_counts(generator, rows, num_queries) @ both_QC
                            for rows in _blocks(num_resamples, num_queries)]).astype(np.float64)
     num_metrics = len(weight_M)
-    return Bootstrap(mean_M, mean_M + _ratio(sums[:, :num_metrics], sums[:, num_metrics:][:, weight_M]))
+    resampled_BM = mean_M + _ratio(sums[:, :num_metrics], sums[:, num_metrics:][:, weight_M])
+    # A mean lies between its values; single precision alone would put a recall at 1.00000001.
+    return Bootstrap(mean_M, resampled_BM.clip(*limits_2M))
+
+
+def _limits(values_QM: np.ndarray, weights_QM: np.ndarray) -> np.ndarray:
+    """Return the least and the largest value with a weight of each column, (2, M); NaN where there is none."""
+    defined_QM = (weights_QM > 0) & ~np.isnan(values_QM)
+    limits_2M = np.stack([np.where(defined_QM, values_QM, np.inf).min(0, initial=np.inf),
+                          np.where(defined_QM, values_QM, -np.inf).max(0, initial=-np.inf)])
+    return np.where(defined_QM.any(0), limits_2M, np.nan)
 
 
 def default_weights(values_QM: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ def render(audit: Mapping[str, Any], about: Mapping[str, Any]) -> str:
              ("Items", f"{kept['items']:,}", _each(kept["per_item"])),
              ("Density", f"{kept['density']:.3%}", "of all pairs of a user and an item are there")]
     values = {"audit": audit, "about": about, "split": _split(about["split"]), "cards": cards, "span": _span(kept),
-              "rows": tables.rows_table(audit), "splits": tables.splits_table(audit),
+              "rows": tables.rows_table(audit), "ties": tables.ties_table(audit), "splits": tables.splits_table(audit),
               "distributions": tables.distributions_table(audit), "texts": tables.texts_table(audit),
               "top": tables.top_table(audit), "examples": tables.examples, "charts": _charts(audit),
               "size": {"width": charts.WIDTH, "height": charts.HEIGHT, "left": charts.LEFT, "right": charts.RIGHT,

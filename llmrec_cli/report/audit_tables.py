@@ -9,6 +9,10 @@ _SPLITS = ("train", "valid", "test", "all")
 _FILTERED = {"below_min_value": "value below dataset.min_value",
              "below_core": "user or item with fewer than dataset.min_*_interactions",
              "event_without_weight": "event whose weight is 0",
+             "not_positive": "value of 0 or below; dataset.min_value=0 keeps those of 0",
+             "dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
+             "after_newest": "after dataset.newest", "before_oldest": "before dataset.oldest",
+             "dislike_of_unknown": "dislike whose user or item is in no interaction",
              "in_earlier_split": "held out, and in an earlier split too; split.leaks"}
 
 
@@ -29,6 +33,14 @@ def rows_table(audit: Mapping[str, Any]) -> Table:
                  [Row(name.replace("  ", " – "), [Cell(f"{number:,}", ""), Cell(_percent(number, rows["read"]), ""),
                                                   Cell(why, "")])
                   for name, number, why in lines if number or name in always])
+
+
+def ties_table(audit: Mapping[str, Any]) -> Table:
+    """Return how many interactions share their time with another of their user or group."""
+    return Table(["interactions at the time of another", "held-out of whom one is", "equal times are in the order of"],
+                 [Row(whose, [Cell(f"{told['interactions']:,}", f"{told['share']:.1%}"),
+                              Cell(f"{told[f'held_out_{whose}']:,} {whose}", f"{told['held_out_share']:.1%}"),
+                              Cell(", ".join(told["rule"][1:]), "")]) for whose, told in audit["ties"].items()])
 
 
 def splits_table(audit: Mapping[str, Any]) -> Table:

@@ -8,6 +8,8 @@ from llmrec_cli.report.content import Content
 MANY_TIES, MANY_CONSTANT = 0.5, 0.01
 """From these shares of lists on, ties say more about the scores than the scores about the items, and scores that are
 all the same are more than an accident."""
+MANY_TIMES = 0.1
+"""Share of interactions, or of users' held-out ones, above which ties in time are a warning."""
 SAMPLED = "Sampled candidates: a few items each were ranked"
 NAMES = {"item_knn": "item kNN", "user_knn": "user kNN", "ease": "EASE", "ials": "iALS", "mf": "MF"}
 """Names of heads that are written otherwise than their settings."""
@@ -56,7 +58,17 @@ def headline(content: Content) -> Headline:
                     [*(_standings(metrics) if several else []), *_sentences(content, best)],
                     warnings(metrics, k), cards, shown,
                     f"{metrics['tie_rate']:.1%} of the lists have ties in them. "
-                    f"{protocol['num_skipped']:,} {whom} were skipped.")
+                    f"{protocol['num_skipped']:,} {whom} were skipped.{time_ties(metrics)}")
+
+
+def time_ties(metrics: dict[str, Any]) -> str:
+    """Return how many interactions share their time with another, as a sentence after others; "" without times."""
+    ties, whom = metrics["protocol"].get("time_ties"), audience(metrics)
+    if not ties:
+        return ""
+    return (f" {ties['share']:.1%} of the interactions share {whom[:-1]} and time with another, and "
+            f"{ties['held_out_share']:.1%} of the {whom} with held-out interactions have one that does; a salted hash "
+            f"puts them in order.")
 
 
 def audience(metrics: dict[str, Any]) -> str:
@@ -78,6 +90,10 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
     if metrics["degenerate_rate"] >= MANY_CONSTANT:
         found.append(f"For {metrics['degenerate_rate']:.0%} of the {audience(metrics)} every item has the same score: "
                      f"there the model says nothing, and its lists are those of chance.")
+    ties = metrics["protocol"].get("time_ties", {"share": 0, "held_out_share": 0})
+    if max(ties["share"], ties["held_out_share"]) > MANY_TIMES:
+        found.append(f"The clock of the data is coarse:{time_ties(metrics)} So their order is partly chance, and what "
+                     f"is held out last may not be what happened last.")
     if metrics["protocol"]["candidates"].startswith("sampled"):
         found.append(f"{SAMPLED} ({metrics['protocol']['candidates']}): not to be compared with metrics of the whole "
                      f"catalogue, and models may come in another order there.")

@@ -9,13 +9,12 @@ import scipy.sparse as sp
 from llmrec_cli.data.interactions import Interactions
 
 
-def in_order(interactions: Interactions, seed: int) -> sp.csr_array:
-    """Return CSR (num_users, num_items) of 1s, rows oldest first, what has the same time in an order drawn by `seed`.
+def in_order(interactions: Interactions) -> sp.csr_array:
+    """Return CSR (num_users, num_items) of 1s, rows oldest first; equal times stay as they are.
 
-    Drawn per user, since by item number the same items would always come first, all the more where there is no time.
+    In prepared data a salted hash, or dataset.columns.order, put equal times in order; without times it is the hash.
     """
-    chance = np.random.default_rng(seed).random(len(interactions))
-    order = np.lexsort((chance, interactions.timestamp, interactions.user))
+    order = np.lexsort((interactions.timestamp, interactions.user))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(interactions.user, minlength=interactions.num_users))])
     return sp.csr_array((np.ones(len(order), np.float32), interactions.item[order], indptr),
                         shape=(interactions.num_users, interactions.num_items))

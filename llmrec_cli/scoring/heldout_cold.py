@@ -18,9 +18,6 @@ from llmrec_cli.scoring.answers import Scores, score
 from llmrec_cli.scoring.first_clicks import divided, in_order
 from llmrec_cli.scoring.heldout import HeldOut
 
-TIES_SEED = 0
-"""Seed of the order of interactions with the same time: the same whatever is measured."""
-
 
 def held_out_cold(data: PreparedData, split: str, users: Entities, items: Entities, told: int, after: int) -> HeldOut:
     """Return the users of `split` without earlier interactions, and what they did after the first `after` times.
@@ -32,7 +29,7 @@ def held_out_cold(data: PreparedData, split: str, users: Entities, items: Entiti
     item_of_M = items.find(data.items.ids)
     assert (item_of_M >= 0).all()
     earlier = data.part("train") if split == "valid" else data.part("train", "valid")
-    wanted = in_order(data.part(split), TIES_SEED)
+    wanted = in_order(data.part(split))
     lengths_U, known_U = np.diff(wanted.indptr), np.bincount(earlier.user, minlength=len(data.users)) > 0
     asked, chosen = (lengths_U > 0).sum(), np.flatnonzero((lengths_U > after) & ~known_U)
     if not len(chosen):

@@ -93,7 +93,9 @@ class Measured:
         weights = np.where(np.isnan(values), 0, weights)
         if not weights.any():
             return float("nan")
-        mean = float(np.nan_to_num(values) @ weights / weights.sum())
+        used = values[weights > 0]
+        # Rounding must not put a mean outside its values, a recall above 1.
+        mean = float(np.clip(np.nan_to_num(values) @ weights / weights.sum(), used.min(), used.max()))
         return float(np.sqrt(mean)) if name in ROOTS else mean
 
     def summary(self) -> dict[str, Any]:

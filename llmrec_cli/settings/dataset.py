@@ -10,7 +10,7 @@ from llmrec_cli.settings.cluster_users import ClusterUsers
 from llmrec_cli.settings.time_format import format_problems
 
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
-           "entity_id", "text")
+           "entity_id", "text", "order")
 EXPLODABLE = ("item_id", "user_id", "value", "timestamp", "event", "order", "group_id", "entity_id")
 ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
@@ -79,7 +79,8 @@ class DatasetSettings(Settings):
     """Weight of each kind of event in the column `event`, {view: 1, buy: 5}: the value is multiplied by it; 0 leaves
     such events out; an event that is not named is a bad row."""
     min_value: float | None = None
-    """Keep interactions whose value is this or more, after duplicates are merged; null keeps all."""
+    """Keep interactions whose value is this or more, after duplicates are merged; null keeps those above 0, so that
+    returns and unopened items are no signs of interest; 0 keeps those of 0 too."""
     max_negative_value: float | None = None
     """With feedback=explicit: largest value of a dislike, below min_value; what lies between is neither; null for all
     below min_value."""
@@ -88,10 +89,20 @@ class DatasetSettings(Settings):
     users are kept."""
     min_item_interactions: int = 0
     """Fewest interactions of an item that is kept, at least 0; above 0 the catalogue is only these items."""
-    duplicates: str = "keep_last"
-    """keep_last | keep_first | sum | max | error: what becomes of several interactions of one user with one item.
-    First and last are by timestamp, then by value, never by the order in the file; sum and max are of the values,
-    with the last timestamp."""
+    drop_users: list[str] = field(default_factory=list)
+    """User ids to leave out everywhere, [guest,nan]: placeholders that stand for many people."""
+    drop_items: list[str] = field(default_factory=list)
+    """Item ids to leave out everywhere, placeholders for instance."""
+    newest: str | None = None
+    """Newest time of interactions that are kept, written like the timestamps or as 2024-05-31, which includes that
+    day; later ones, of a wrong clock for instance, are left out; null keeps all."""
+    oldest: str | None = None
+    """Oldest time of interactions that are kept, written likewise; null keeps all."""
+    duplicates: str = "auto"
+    """auto | keep_last | keep_first | sum | max | error: what becomes of several interactions of one user with one
+    item. First and last are by timestamp, then by dataset.columns.order, then by a salted hash of the row, never by the
+    order in the file; max is the row of the largest value, the first of those; sum adds the values up, with the last
+    timestamp. auto is keep_last; with event_weights it is max, or sum where a weight is negative."""
     timestamp_unit: str = "auto"
     """auto | s | ms | us | ns | iso | excel | order: how timestamps are written: seconds, milliseconds, microseconds or
     nanoseconds since 1970, ISO 8601, days since 1899-12-30 as spreadsheets count them, or any whole number that grows
@@ -132,7 +143,7 @@ class DatasetSettings(Settings):
         yield from self.check("min_user_interactions", "min_item_interactions", least=0)
         yield from self.check("max_text_length", "history_titles", least=1)
         yield from self.check("max_reject_share", least=0, most=1)
-        yield from self.check("duplicates", among=("keep_last", "keep_first", "sum", "max", "error"))
+        yield from self.check("duplicates", among=("auto", "keep_last", "keep_first", "sum", "max", "error"))
         yield from self.check("timestamp_unit", among=("auto", "s", "ms", "us", "ns", "iso", "excel", "order"))
         if self.timestamp_format:
             if self.timestamp_unit != "auto":
@@ -225,8 +236,9 @@ class Files(DatasetSettings):
     """With group interactions that are divided already: those of the test."""
     columns: dict[str, str] = field(default_factory=dict)
     """Your names for user_id, item_id, value, timestamp, event, title, group_id, head, relation, tail, entity_id
-    and text (of dataset.documents), in all files; user.id is a value inside an object, items[].sku one inside each
-    entry of an array, which makes a row of each."""
+    and text (of dataset.documents), in all files; and for `order`, a whole number that puts interactions of equal time
+    in order, or all of them where there is no timestamp; it is used only where it is named here. user.id is a value
+    inside an object, items[].sku one inside each entry of an array, which makes a row of each."""
     explode: list[str] = field(default_factory=list)
     """Our columns of interactions, groups and links whose arrays make a row of each entry; several, [item_id,value], go
     side by side. In CSV an array is JSON, or divided by list_separator."""

@@ -136,6 +136,8 @@ class Camra2011(GroupFolder):
                              "licence is named; it is from the challenge CAMRa 2011: for research)")
     name: str = "camra2011"
     feedback: str = "explicit"
+    min_value: float | None = 0.0
+    """0: the published protocol takes every rating from 0 to 100 for a positive."""
 
 
 DATASETS = {"files": Files, "movielens_100k": MovieLens100k, "movielens_1m": MovieLens1m,

@@ -44,6 +44,7 @@ from llmrec_cli.stages.cold_users import cold_users, cold_users_content
 from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
 from llmrec_cli.stages.knowledge import knowledge_content
 from llmrec_cli.stages.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
+from llmrec_cli.stages.outdated import warn_outdated
 from llmrec_cli.stages.ranking import Ranked, common, gains, rank
 from llmrec_cli.stages.reporting import report_content
 from llmrec_cli.stages.robustness import robustness, robustness_content
@@ -58,6 +59,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     groups = grouped(load_entrants(cfg.models or [cfg.model], context))
     first = next(iter(groups.values()))[0]
     data = read_prepared(cfg.prepared or first.recommender.manifest["data"]["path"])
+    warn_outdated(data.manifest, run_dir)
     cfg = replace(cfg, audience=chosen_audience(cfg, first))
     for entrant in (entrant for group in groups.values() for entrant in group):
         refuse_trained_on(entrant, data, cfg.split)
@@ -77,7 +79,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     outcome = measure_all(ranked, groups, data, protocol, cfg, groups_of)
 
     synthetic = str(data.manifest.get("groups", {}).get("synthetic", ""))
-    content, cutoff = metrics_content(outcome, cfg, synthetic), main_cutoff(cfg.k)
+    content, cutoff = metrics_content(outcome, cfg, synthetic, data.manifest.get("ties", {})), main_cutoff(cfg.k)
     if disturbed is not None:
         content["robustness"] = robustness_content(disturbed, groups, data, plain, cfg)
     if learned is not None:

@@ -20,6 +20,7 @@ from llmrec_cli.settings.peft import TrainedPeft
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.fitting import fit
+from llmrec_cli.stages.outdated import warn_outdated
 from llmrec_cli.stages.resuming import same_data
 
 REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
@@ -31,6 +32,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
     same_data(run_dir, data, resumed=bool(cfg.resume))
+    warn_outdated(data.manifest, run_dir)
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
     audience = cfg.head.usual_audience() if cfg.audience == "auto" else cfg.audience

@@ -57,10 +57,11 @@ class Outcome:
         return next(iter(self.models.values()))
 
 
-def metrics_content(outcome: Outcome, cfg: EvaluateConfig, synthetic: str = "") -> dict[str, Any]:
+def metrics_content(outcome: Outcome, cfg: EvaluateConfig, synthetic: str = "",
+                    time_ties: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the content of metrics.json, about the first model; the others are under `models`.
 
-    `synthetic` says how groups were made that nobody observed.
+    `synthetic` says how groups were made that nobody observed; `time_ties` is the entry `ties` of the data's manifest.
     """
     result, task = outcome.main, outcome.task
     first = next(iter(outcome.models))
@@ -73,6 +74,8 @@ def metrics_content(outcome: Outcome, cfg: EvaluateConfig, synthetic: str = "") 
                 "diversity": outcome.diversity, "propensity": cfg.propensity,
                 "test": "paired t-test; p_holm: corrected for the number of comparisons (Holm)",
                 "slice_queries": slice_queries}
+    if time_ties and cfg.audience in time_ties:
+        protocol["time_ties"] = time_ties[cfg.audience]
     if cfg.audience == "groups" and synthetic:
         protocol["synthetic_groups"] = synthetic
     others = {name: one for name, one in outcome.everyone.items() if name != first}

@@ -35,6 +35,19 @@ def test_71_a_constant_scorer_scores_like_chance_and_its_ties_are_told(llmrec, c
     assert abs(metrics["hash"]["metrics"]["recall@10"]["mean"] - chance_Q.mean()) < 4 * spread
 
 
+def test_71_ties_among_sampled_candidates_are_expected_among_these_alone(llmrec, counting, monkeypatch):
+    def forget(counts_N):
+        counts_N[:] = 0
+    monkeypatch.setattr(evaluate, "render", lambda content: "report")
+    relevant = np.diff(counting(forget).part("test").matrix.indptr)
+    done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[2]", "ties=expected", "candidates=sampled:5",
+                  "run_dir=few")
+    assert done.code == 0
+    # Two of a user's five candidates and what they have in the test, any two of them.
+    found = json.loads(Path("few/metrics.json").read_text())["metrics"]["recall@2"]["mean"]
+    assert found == pytest.approx((2 / (5 + relevant[relevant > 0])).mean())
+
+
 def test_72_the_whole_catalogue_is_ranked_unless_a_label_says_otherwise(llmrec, counting, monkeypatch):
     monkeypatch.setattr(evaluate, "render", lambda content: "report")
     data = counting(lambda counts_N: None)

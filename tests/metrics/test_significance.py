@@ -4,6 +4,9 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from llmrec_cli.metrics import significance
 from llmrec_cli.metrics.significance import (
@@ -138,3 +141,22 @@ def test_a_thousand_resamples_of_a_thousand_users_and_thirty_metrics_take_well_u
     start = time.process_time()
     bootstrap(values, 1000, seed=1)
     assert time.process_time() - start < 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=arrays(np.float64, st.tuples(st.integers(1, 40), st.integers(1, 3)), elements=st.floats(0, 1)),
+       weight=st.floats(1e-3, 1e3), constant=st.booleans(), seed=st.integers(0, 99))
+def test_means_and_their_intervals_lie_between_the_values_they_are_made_of(values, weight, constant, seed):
+    values[:, 0] = values[0, 0] if constant else values[:, 0]
+    weights = np.full(values.shape, weight, np.float32)
+    weights[::3] = 1 / 3
+    drawn = bootstrap(values, 50, seed, weights)
+    for found in (drawn.mean_M, *drawn.interval_2M):
+        assert (found >= values.min(0)).all()
+        assert (found <= values.max(0)).all()
+
+
+def test_a_recall_of_one_for_everybody_is_one_whatever_the_weights():
+    weights = np.random.default_rng(0).random((5000, 1)).astype(np.float32)
+    drawn = bootstrap(np.ones((5000, 1)), 200, 1, weights)
+    assert (drawn.mean_M[0], drawn.interval_2M.max()) == (1.0, 1.0)

@@ -18,9 +18,12 @@ Stable keys; numbers are finite, shares are from 0 to 1, times are ISO 8601 (or 
 - `groups`, `knowledge`: counts; null without them. `links`, with knowledge only: what `ingest.knowledge` reports of
   links and of what contradicts them
 - `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning) and note
+- `ties`: of users, and of groups, where there are times: rule, interactions (that share user and time with another)
+  and their share, held_out_users (with such an interaction in valid or test) and held_out_share
 - `warnings`, `notes`: all sentences of the account
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,7 @@ from llmrec_cli.ingest.audit.shape import (
 from llmrec_cli.ingest.audit.texts import describe_texts
 from llmrec_cli.ingest.audit.titles import held_out_titles
 from llmrec_cli.ingest.engine import dropped
+from llmrec_cli.ingest.order import Ties
 from llmrec_cli.ingest.tally import notes
 from llmrec_cli.ingest.writing import TABLES
 from llmrec_cli.settings.dataset import DatasetSettings
@@ -54,7 +58,7 @@ FORMAT = 1
 
 
 def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: SplitSettings, unit: str,
-          account: Account) -> dict[str, Any]:
+          account: Account, ties: Sequence[Ties] = ()) -> dict[str, Any]:
     """Return the audit of the Parquet files in `path`; its warnings and notes join the account's.
 
     `unit` is how timestamps were written, "" without any. Adds negatives, users_with_one_interaction and
@@ -77,7 +81,8 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
         "groups": describe_groups(folder, dataset.made_groups),
         "knowledge": describe_knowledge(folder, folder.size("items")),
         "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split.kind, unit), held_out_titles(folder),
-                    *group_leakage(folder)]}
+                    *group_leakage(folder)],
+        "ties": {f"{one.whose}s": one.described() for one in ties}}
     dropped(per_user, per_item)
     if folder.has("negatives"):
         account.counts["negatives"] = found["rows"]["negatives"]
@@ -85,5 +90,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
                        "held_out_also_in_train": next(c["count"] for c in found["leakage"] if c["name"] == leaks.PAIRS)}
     count(found["groups"], found["leakage"], account)
     account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split)
+    account.warnings += [one.sentence() for one in ties if one.many]
     account.notes += notes(account.counts, unit, dataset.time_unit) + health.notes(found)
+    account.notes += [one.sentence() for one in ties if one.tied and not one.many]
     return {**found, "warnings": list(account.warnings), "notes": list(account.notes)}

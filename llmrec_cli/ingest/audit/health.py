@@ -46,7 +46,7 @@ def _one_of_all(audit: dict[str, Any]) -> list[str]:
     kept, found = audit["splits"]["all"], []
     if audit["time"] and kept["interactions"] > 1 and kept["first"] == kept["last"]:
         found.append(f"all {kept['interactions']:,} interactions are at one time ({kept['first']}), so what is first "
-                     f"or last is decided by ids; see that `timestamp` is the right column")
+                     f"or last is decided by a hash; see that `timestamp` is the right column")
     if audit["time"] and _SECONDS_AS_MS[0] <= str(kept["first"]) and str(kept["last"]) < _SECONDS_AS_MS[1]:
         found.append(f"all interactions are of January 1970 ({kept['first']} to {kept['last']}), where seconds that "
                      f"are read as milliseconds end up; see dataset.timestamp_unit")
