@@ -68,14 +68,15 @@ class Rows:
                                 f"{remedy}")
 
 
-def read_rows(named: str, key: str, ours: tuple[str, ...]) -> Rows:
+def read_rows(named: str, key: str, ours: tuple[str, ...], inside: tuple[str, ...] = ()) -> Rows:
     """Return the rows of the file, or the files of the pattern, that the setting `key` names.
 
-    `ours` are the columns that come first where they are there; all others follow.
+    `ours` are the columns that come first where they are there; all others follow, and the paths `inside` arrays and
+    objects.
     """
     paths = find(named, key)
     with tempfile.TemporaryDirectory(prefix="llmrec.") as folder:
-        staged = stage([_source(path) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
+        staged = stage([_source(path, inside) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
         if staged.rejects:
             first = [reject for path in paths for reject in staged.rejects.first(str(path))][:SHOWN]
             shown = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in first)
@@ -89,8 +90,8 @@ def read_rows(named: str, key: str, ours: tuple[str, ...]) -> Rows:
     return Rows(paths, table["file"].to_pylist(), table["line"].to_pylist(), columns)
 
 
-def _source(path: Path) -> Source:
-    return Source(path, columns_key="")  # There is no setting by which a column could be mapped.
+def _source(path: Path, inside: tuple[str, ...] = ()) -> Source:
+    return Source(path, columns_key="", paths=inside)  # There is no setting by which a column could be mapped.
 
 
 def read_ids(named: str, key: str, column: str) -> list[str]:

@@ -13,6 +13,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.cells import refuse_array_ids
 from llmrec_cli.ingest.checks import Raw, read_parts, unsound
 from llmrec_cli.ingest.coding import FIRST, Coded, encode
 from llmrec_cli.ingest.core import core
@@ -144,6 +145,7 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
 
 def reject_unsound(raw: Raw, staged: Staged, coded: Coded) -> int:
     """Return the number of sound rows; the others join the rejects, by a second look that is taken only then."""
+    refuse_array_ids(raw, staged, coded)
     sound = size(coded.rows) - sum(size(rows) for rows in raw.earlier)
     if sound != sum(staged.num_read) - len(staged.rejects):
         for part in raw.parts:

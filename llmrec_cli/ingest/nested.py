@@ -184,7 +184,7 @@ def _inside(node: Any, keys: Sequence[str], text: str) -> Any:
     """Return what is behind `keys`, None where a key is missing."""
     for key in keys:
         if isinstance(node, str):
-            node = parsed(node)
+            node = parsed(node) or node.strip() or None
         if node is None:
             return None
         if not isinstance(node, Mapping):
