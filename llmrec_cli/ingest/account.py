@@ -42,7 +42,8 @@ def refuse_rejects(staged: Staged, most: float) -> None:
             continue
         shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
                           for r in staged.rejects.first(file) if r.reason != HEADER_AGAIN)
-        share, times = bad / size, _times_of(staged.rejects.first(file))
+        share = bad / size
+        times = _times_of(staged.rejects.first(file)) if share > 0.5 else ""
         remedy = (f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
                   f"(rejects.parquet then lists them)" if bad < size else "No row is sound, so it is likely that a "
                   "setting is wrong and not the rows: see the reason and the settings of this file")

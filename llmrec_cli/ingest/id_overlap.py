@@ -130,8 +130,8 @@ def _of_few(pair: IdPair, num: int, shared: int, missing: Table, known: Table) -
     ours, theirs = (collect(table.order_by("id").limit(1))["id"].to_pylist() for table in (missing, known))
     some = f"only {shared:,}" if shared else "none"
     return (f"{some} of the {num:,} {pair.what} {'are' if shared > 1 else 'is'} in {pair.where} ('{ours[0]}' here, "
-            f"'{theirs[0] if theirs else ''}' there); is it the file of another data set, or are ids written in another "
-            f"way?")
+            f"'{theirs[0] if theirs else ''}' there); is it the file of another data set, or are ids written "
+            f"otherwise?")
 
 
 def id_pairs(coded: Coded, rows: Table, is_given: bool, described: Mapping[str, Described], groups: Groups | None,

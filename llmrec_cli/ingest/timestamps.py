@@ -91,7 +91,8 @@ def _unless_dates(kind: str, parts: Sequence[Table], files: Sequence[str]) -> st
     for part in parts:
         numbers = part.select(number=_as_number(part.timestamp))
         numbers = numbers.filter(numbers.number.notnull())
-        month, day = (numbers.number / 100).floor() % 100, numbers.number % 100
+        whole = numbers.number.clip(0, _KINDS[0][0]).cast("int64")
+        month, day = (whole // 100) % 100, whole % 100
         is_date = numbers.number.between(19700101, 20991231) & month.between(1, 12) & day.between(1, 31)
         [found] = collect(numbers.agg(size=numbers.count(), dates=is_date.sum())).to_pylist()
         if not found["size"] or found["dates"] != found["size"]:
@@ -108,6 +109,11 @@ def _as_number(column: Column) -> NumericColumn:
     return column.cast("float64") if column.type().is_numeric() else column.cast("string").try_cast("float64")
 
 
+def _is_broken(number: NumericColumn) -> BooleanColumn:
+    # Not by its floor, which engines make a whole number of 64 bits: too few for what people write.
+    return number % 1 != 0
+
+
 def _kind_at_once(column: Column) -> str | None:
     """Return the kind of all values of a column of numbers when lowest and highest are of the same, else None."""
     if column.type().is_timestamp() or column.type().is_date():
@@ -115,7 +121,7 @@ def _kind_at_once(column: Column) -> str | None:
     numbers = _as_number(column).name("number").as_table()
     number = numbers.number
     [found] = collect(numbers.agg(low=number.min(), high=number.max(), unread=number.isnull().sum(),
-                                  broken=((number < _KINDS[0][0]) & (number != number.floor())).sum())).to_pylist()
+                                  broken=((number < _KINDS[0][0]) & _is_broken(number)).sum())).to_pylist()
     if found["low"] is None or found["unread"] or found["broken"] or not 0 <= found["low"] <= found["high"]:
         return None
     kinds = [next((kind for end, kind in _KINDS if value < end), "bad") for value in (found["low"], found["high"])]
@@ -129,7 +135,7 @@ def _kind(column: Column) -> StringColumn:
     no_number = column.re_search(_ISO).ifelse("iso", "bad") if column.type().is_string() else ibis.literal("bad")
     # A small number with a fraction is no order; it may be a date of a spreadsheet.
     return ibis.cases((number.isnull(), no_number), (number < 0, "bad"),
-                      ((number < _KINDS[0][0]) & (number != number.floor()), "bad"),
+                      ((number < _KINDS[0][0]) & _is_broken(number), "bad"),
                       *((number < end, kind) for end, kind in _KINDS), else_="bad")
 
 
@@ -182,7 +188,8 @@ def _scaled(number: NumericColumn, unit: str) -> NumericColumn:
         return (number - EXCEL_1970) * _DAY
     if unit == "s":
         return number * 1000
-    return number if unit == "ms" else (number / (PER_SECOND[unit] // 1000)).floor()
+    divisor = PER_SECOND[unit] // 1000
+    return number if unit == "ms" else (number / divisor).clip(-1, _END + 1).floor()
 
 
 def _whole(ms: NumericColumn) -> IntegerColumn:

@@ -58,7 +58,7 @@ def test_81_few_ids_in_common_are_warned_of_and_a_catalogue_with_gaps_is_not(llm
     ids = [f"A{n}" for n in range(20)]
     prepared_ids(llmrec, clicks(ids), catalogue(["A3", *(f"x{n}" for n in range(30))]))
     assert warnings() == ["only 1 of the 20 items of the interactions is in dataset.items ('A0' here, 'A3' there); is "
-                          "it the file of another data set, or are ids written in another way?"]
+                          "it the file of another data set, or are ids written otherwise?"]
     prepared_ids(llmrec, clicks(ids), catalogue([*ids[:9], "x", "y"]), "force=true")
     assert warnings() == []
 

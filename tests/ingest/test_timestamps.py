@@ -168,6 +168,18 @@ def test_a_pattern_beside_a_unit_is_refused() -> None:
     assert "leave out one of the two" in problem
 
 
+@pytest.mark.parametrize("unit", ["auto", "s", "us", "ns", "excel", "%Y%m%d"])
+def test_numbers_beyond_every_range_are_bad_rows_in_every_unit(tmp_path: Path, unit: str) -> None:
+    said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
+    texts = ["NaN", "inf", "1e25", "99999999999999999999", "-1"]
+    rows = "".join(f"u,i{n},{text}\n" for n, text in enumerate(texts))
+    good = {"us": "1577836800000000", "ns": "1577836800000000000", "excel": "43831", "%Y%m%d": "20200101"}
+    prepared = prepare_text(tmp_path, f"user_id,item_id,timestamp\nu,good,{good.get(unit, '1577836800')}\n{rows}",
+                            max_reject_share=1.0, **said)
+    assert prepared.column("interactions", "timestamp") == [1577836800000]
+    assert prepared.column("rejects", "line") == [3, 4, 5, 6, 7]
+
+
 def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None:
     columns = {"us": pa.array([1577836800000001]), "ns": pa.array([1577836800000000001]),
                "excel": pa.array([43831.0]), "%Y%m%d": pa.array([20200101])}
