@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 import yaml
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
@@ -33,6 +32,7 @@ from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.encoders.portable import bundle, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
 from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
@@ -73,8 +73,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
     with whole_folder(folder) as temporary:
         recipe, encoders = _portable(head.chosen(), temporary)
         write_bytes(temporary / "config.yaml", _yaml(recipe))
-        write_bytes(temporary / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in
-                                                           head.state().items()}))
+        write_tensors(temporary / "model.safetensors", head.state())
         histories = _csr_arrays("history", data.part(*fitted_on)) | _csr_arrays("seen", data.part(*seen))
         groups = data.groups(*fitted_on)
         if groups is not None:
@@ -85,7 +84,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
             _write_entities(temporary / "groups.parquet", groups.entities, "group")
             write_members(temporary / "group_members.parquet", groups)
             facts = facts | {"synthetic_groups": groups.synthetic}
-        write_bytes(temporary / "histories.safetensors", save(histories))
+        write_tensors(temporary / "histories.safetensors", histories)
         _write_entities(temporary / "users.parquet", data.users, "user")
         _write_entities(temporary / "items.parquet", data.items, "item")
         if data.knowledge is not None:
@@ -202,7 +201,7 @@ def _yaml(recipe: Recipe) -> bytes:
 
 def _tensors(file: Path) -> dict[str, np.ndarray]:
     try:
-        return load_file(file)
+        return read_tensors(file)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
 

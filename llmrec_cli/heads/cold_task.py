@@ -3,7 +3,8 @@
 Shapes: Q queries, U users, N items, T items in training, C cold items.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -48,10 +49,16 @@ class ColdTask:
 
     def value(self, scores_QC: torch.Tensor) -> float:
         """Return the metric of the scores of the cold items, in the order of the catalogue."""
-        # Below every cold item, so that they are ranked among themselves.
-        scores_QN = torch.full((len(self.queries), len(self.cold_N)), float(scores_QC.min()) - 1)
-        scores_QN[:, torch.from_numpy(self.cold_N)] = scores_QC.cpu()
-        return Validation(self.queries, self.relevant_QN, self.ranks_N, self.monitor).of(scores_QN)
+        return self._among_cold.of(scores_QC.cpu())
+
+    @cached_property
+    def _among_cold(self) -> Validation:
+        """The validation whose catalogue are the cold items: none of them is in a history or seen."""
+        cold_C = np.flatnonzero(self.cold_N)
+        nothing = sp.csr_array((len(self.queries), len(cold_C)), dtype=np.float32)
+        queries = replace(self.queries, history=nothing, seen=nothing)
+        return Validation(queries, self.relevant_QN[:, cold_C], np.argsort(np.argsort(self.ranks_N[cold_C])),
+                          self.monitor)
 
 
 def cold_task(data: TrainingData, context: Context) -> ColdTask | None:

@@ -3,6 +3,7 @@
 Shapes: Q queries, N items of the training data, M items now, T items with training interactions.
 """
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,19 +16,22 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.cold_task import MOST_QUERIES, cold_task
-from llmrec_cli.heads.content_choice import TRIED, defaults, learned
+from llmrec_cli.heads.cold_task import cold_task
+from llmrec_cli.heads.content_choice import SHOWN_FROM, TRIED, choice_memory, defaults, learned
 from llmrec_cli.heads.content_kernel import (
+    BLOCK_ITEMS,
+    Denoiser,
     UnitFeatures,
-    denoiser,
     kernel,
+    mean_size,
+    nearest,
     neighbour_weights,
-    ridge_factor,
-    scale_of,
-    targets,
+    operations_per_second,
+    ridge_inverse,
+    target_columns,
 )
 from llmrec_cli.heads.dense_products import ColumnBlocks
-from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.features import ItemFeatures, features_memory
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.settings.head import Content as Settings
 from llmrec_cli.settings.head import Recipe
@@ -65,15 +69,17 @@ class Content(Head):
         return None if self.features is None else self.features.text
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of the larger of choosing and fitting, in float32.
-
-        Fitting: four matrices of T x T and three of T x N at a time. Choosing: five of T x T, and six of queries x N.
-        """
+        """Return the bytes of the larger of choosing and solving, with the features; the encoder's own apart."""
         num_items, num_trained = len(data.items), int((data.interactions.item_counts > 0).sum())
-        fitting = 4 * num_trained**2 + 3 * num_trained * num_items
-        queries = min(MOST_QUERIES, len(data.users))
-        choosing = 5 * num_trained**2 + 6 * queries * num_items if self._to_learn() else 0
-        return 4 * max(fitting, choosing)
+        users, entries = len(data.users), len(data.interactions)
+        features = features_memory(self.settings.features, self.recipe, data)
+        denoising = max(Denoiser.memory(users, num_trained, entries)[0], 0) if self.settings.denoise != 0 else 0
+        # The inverse, and either the Gram matrix's own needs or all weights; blocks of weights and of neighbours.
+        block = 4 * 4 * BLOCK_ITEMS * num_trained
+        near = 12 * min(self.settings.k, num_trained) * num_items if self.settings.blend != 0 else 0
+        solving = 4 * num_trained**2 + denoising + 4 * num_trained * num_items + block + near
+        choosing = choice_memory(self.settings, data) if self._to_learn() else 0
+        return features + max(solving, choosing)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is to be learned, then solve for the weights of all items."""
@@ -85,36 +91,76 @@ class Content(Head):
         if self._to_learn():
             task = cold_task(data, context)
             self.settings = defaults(self.settings) if task is None else learned(self.settings, unit, task, context)
+        num = int((data.interactions.item_counts > 0).sum())
+        operations = num**3 + 2 * num**2 * (len(data.items) - num)
+        if self.settings.denoise:
+            operations += 2 * min(num, len(data.users))**2 * num
+        seconds = operations / operations_per_second(context.device)
+        if seconds > SHOWN_FROM:
+            print(f"head=content: solving for {num:,} items in training takes about {seconds:.0f} s", file=sys.stderr)
         self._solve(unit, data, context.device)
 
     def _to_learn(self) -> bool:
         return any(getattr(self.settings, key) is None for key in TRIED)
 
     def _solve(self, unit: UnitFeatures, data: TrainingData, device: torch.device) -> None:
-        denoise, gamma, l2, blend = self._numbers()
+        """Set the weights, block by block of items, in the memory that holds them afterwards."""
+        denoise, _, _, blend = self._numbers()
         self.trained_T = np.flatnonzero(data.interactions.item_counts)
-        num = len(self.trained_T)
-        matrix_UT = sp.csr_array(data.interactions.matrix[:, self.trained_T])
-        smooth_TT = denoiser(matrix_UT, self.settings.denoise_l2, device) if denoise > 0 and blend < 1 else None
-        cosine_TN = unit.rows(self.trained_T).cosine(unit, device)
-        trained = torch.from_numpy(self.trained_T).to(device)
-        own_N = torch.full((len(data.items),), -1, device=device)
-        own_N[trained] = torch.arange(num, device=device)
-        weights_TN = torch.zeros_like(cosine_TN)
-        dual_TT = torch.zeros((num, num), device=device)
+        num, trained = len(self.trained_T), unit.rows(self.trained_T)
+        flat = np.zeros(num * len(data.items), np.float32)
+        self.weights = ColumnBlocks.of(flat, num, len(data.items))
+        self.dual_TT = np.zeros((num, num), np.float32)
         if blend < 1:
-            factor_TT = ridge_factor(cosine_TN[:, trained], gamma, l2)
-            dual_TT = torch.cholesky_solve(targets(smooth_TT, denoise, num, device).T, factor_TT).T
-            del factor_TT, smooth_TT
-            weights_TN = dual_TT @ kernel(cosine_TN, gamma)
-            scale = (1 - blend) / scale_of(weights_TN[:, trained])
-            dual_TT, weights_TN = dual_TT * scale, weights_TN.mul_(scale)
+            matrix_UT = sp.csr_array(data.interactions.matrix[:, self.trained_T])
+            smooth = Denoiser(matrix_UT, self.settings.denoise_l2, device) if denoise > 0 else None
+            self._solve_ridge(unit, trained, smooth, device)
         if blend > 0:
-            near_TN = neighbour_weights(cosine_TN, self.settings.k, self.settings.exponent, own_N)
-            self.near_scale = blend / scale_of(near_TN[:, trained])
-            weights_TN += near_TN.mul_(self.near_scale)
-        self.dual_TT, self.weights = dual_TT.cpu().numpy(), ColumnBlocks(num)
-        self.weights.append(weights_TN.cpu().numpy())
+            self._add_near(unit, trained, device)
+
+    def _solve_ridge(self, unit: UnitFeatures, trained: UnitFeatures, smooth: Denoiser | None,
+                     device: torch.device) -> None:
+        """Set the dual weights, target (K + l2)^-1, and the weights of all items, dual K.
+
+        For an item in training the latter are target - l2 dual, without a product.
+        """
+        denoise, gamma, l2, blend = self._numbers()
+        num = len(self.trained_T)
+        dual_TT = ridge_inverse(trained.cosine(trained, device), gamma, l2)
+        if smooth is not None:
+            for some, _ in trained.blocks():
+                # target = 1 - denoise P / diag(P), and a block of columns of the product needs no other block.
+                dual_TT[:, some] -= denoise * smooth.product(dual_TT[:, some] / smooth.diagonal_T1)
+        own_N = np.full(len(unit.dense_ND), -1)
+        own_N[self.trained_T] = np.arange(num)
+        total = 0.0
+        for some, block in unit.blocks(BLOCK_ITEMS):
+            own_B = own_N[some]
+            mine, cold = np.flatnonzero(own_B >= 0), np.flatnonzero(own_B < 0)
+            weights_TB = torch.empty((num, len(own_B)), device=device)
+            own = own_B[mine]
+            if len(own):
+                columns = target_columns(smooth, denoise, num, own, device) - l2 * dual_TT[:, own]
+                total += float(columns.abs().sum() - columns[own, np.arange(len(own))].abs().sum())
+                weights_TB[:, mine] = columns
+            if len(cold):
+                cosine_TC = block.rows(cold).cosine(trained, device).T.contiguous()
+                weights_TB[:, cold] = dual_TT @ kernel(cosine_TC, gamma, in_place=True)
+            self.weights.put(some.start, weights_TB.cpu())
+        scale = (1 - blend) / mean_size(total, num)
+        self.weights.multiply(scale)
+        self.dual_TT = dual_TT.mul_(scale).cpu().numpy()
+
+    def _add_near(self, unit: UnitFeatures, trained: UnitFeatures, device: torch.device) -> None:
+        """Add the neighbours' weights to those of all items."""
+        num = len(self.trained_T)
+        own_N = np.full(len(unit.dense_ND), -1)
+        own_N[self.trained_T] = np.arange(num)
+        near_NT = nearest(trained, unit, self.settings.k, self.settings.exponent, own_N, device)
+        self.near_scale = float(self._numbers()[3]) / mean_size(float(np.abs(near_NT[self.trained_T].data).sum()), num)
+        near_NT.data *= self.near_scale
+        for some, _ in unit.blocks(BLOCK_ITEMS):
+            self.weights.put(some.start, torch.from_numpy(near_NT[some].toarray().T), add=True)
 
     def _numbers(self) -> tuple[float, float, float, float]:
         denoise, gamma, l2, blend = (float(getattr(self.settings, key)) for key in TRIED)

@@ -56,6 +56,19 @@ class ColumnBlocks:
             block = np.ascontiguousarray(columns_RK[:, start:start + WIDTH], np.float32)
             self.blocks.append(torch.from_numpy(block).to(self.device))
 
+    def put(self, start: int, columns_RB: torch.Tensor, add: bool = False) -> None:
+        """Write columns from the column `start` on, a multiple of `WIDTH`; with `add` on top of what is there."""
+        assert start % WIDTH == 0
+        for place in range(0, columns_RB.shape[1], WIDTH):
+            block_RW = self.blocks[(start + place) // WIDTH]
+            some_RW = columns_RB[:, place:place + WIDTH]
+            block_RW.add_(some_RW) if add else block_RW.copy_(some_RW)
+
+    def multiply(self, factor: float) -> None:
+        """Multiply the matrix by a number."""
+        for block_RW in self.blocks:
+            block_RW.mul_(factor)
+
     def flat(self) -> np.ndarray:
         """Return the blocks one after the other, float32 (R x M,)."""
         if self.whole is not None:

@@ -3,7 +3,10 @@
 Shapes: Q queries, N items.
 """
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,18 +16,17 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.heads.fusion_scored import Scored, drawn
-from llmrec_cli.heads.fusion_weights import Weights, learn
+from llmrec_cli.heads.fusion_scored import CELLS, Scored, depth_for, drawn, gather
+from llmrec_cli.heads.fusion_weights import Learned, Weights, learn
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.scoring.group_strategies import scaled
+from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion as Settings
 from llmrec_cli.settings.head import Recipe
 
-CELLS = 2**28
-"""Most scores of members held while weights are learned: 1 GB."""
-MOST_QUERIES = 20_000
-"""Most validation queries that weights are learned on."""
+MOST_QUERIES = 10_000
+"""Most validation queries that weights are learned on, drawn at random."""
 RANK = 60
 """Reciprocal rank fusion's constant (Cormack et al. 2009)."""
 
@@ -32,10 +34,11 @@ RANK = 60
 class Fusion(Head):
     """Members' scores, scaled per query, times their weights.
 
-    Learned weights: coordinate ascent on the validation metric from the best member alone. Weights of their own for
-    long histories and for cold items are kept where those learned on either half of the validation queries are better
-    on the other. A member whose weights end at 0 is left out, so where nothing helps the best member what remains is
-    that member. At most MOST_QUERIES validation queries, drawn at random, and as many as CELLS allows.
+    Learned weights (`fusion_weights`): the best member on validation, and others beside it that gain more than the
+    standard error on queries held out in turn. Weights of their own for long histories and for cold items are kept by
+    the same rule. A member whose weights end at 0 is left out. Scores are scaled over the whole catalogue; then only
+    the items that a member ranks high, and the relevant ones, are held of each query (`fusion_scored`), so that any
+    catalogue is learned on MOST_QUERIES queries.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -80,9 +83,18 @@ class Fusion(Head):
 
         A member fitted before keeps what it learned, for which what its fit takes is the bound that it states.
         """
-        queries = min(MOST_QUERIES, len(data.users))
-        cells = min(CELLS, queries * len(data.items) * len(self.members)) if self._learns() else 0
-        return 4 * cells + sum(member.memory(data) for member in self.members.values())
+        return self._memory_of_learning(data) + sum(member.memory(data) for member in self.members.values())
+
+    def _memory_of_learning(self, data: TrainingData) -> int:
+        """Return the bytes of a block of all members' scores and of the candidates held for the ascent."""
+        if not self._learns():
+            return 0
+        queries, items, members = min(MOST_QUERIES, len(data.users)), len(data.items), len(self.members)
+        width = min(items, members * depth_for(queries, members))
+        # Of each candidate its scores, whether it is relevant, cold or padding, and its rank: while they are put into
+        # chunks, twice.
+        held = 2 * min(queries * width, CELLS) * (4 * members + 11)
+        return held + 2 * 4 * min(BLOCK_CELLS, min(queries, 1024) * items * members)
 
     def _learns(self) -> bool:
         return self.settings.weights == "learned" and len(self.members) > 1
@@ -103,23 +115,25 @@ class Fusion(Head):
             self.weights = Weights(dict.fromkeys(self.members, 1.0), {}, {}, 0)
 
     def _learn(self, validation: Validation, context: Context) -> Weights:
-        num = min(MOST_QUERIES, CELLS // (len(self.cold_N) * len(self.members)))
-        chosen = drawn(validation, max(1, num), context.seed)
+        chosen = drawn(validation, MOST_QUERIES, context.seed)
         with torch.inference_mode():
-            scores = {name: self._scaled_blocks(member, chosen.queries) for name, member in self.members.items()}
-            scored = Scored(scores, chosen, torch.from_numpy(self.cold_N))
-            weights, alone = learn(scored, context.seed)
-            context.log("fusion", members=alone, weights=weights.all, long_weights=weights.long,
-                        cold_weights=weights.cold, value=scored.value(weights), num_queries=len(chosen.queries))
+            scored = Scored(gather(self.scaled_members(), chosen, self.cold_N))
+            learned = learn(scored, context.seed)
+        num_available = int((np.diff(validation.relevant.indptr) > 0).sum())
+        weights = learned.weights
+        context.log("fusion", members=learned.alone, weights=weights.all, long_weights=weights.long,
+                    cold_weights=weights.cold, value=float(weights.values(scored).mean()),
+                    num_queries=scored.num_queries, num_available=num_available,
+                    tried=[{"name": step.name, "kept": step.kept} | step.held_out.facts() for step in learned.steps])
+        print(_report(learned, validation.monitor, scored.num_queries, num_available), file=sys.stderr)
         return weights.used()
 
-    def _scaled_blocks(self, member: Head, queries: Queries) -> torch.Tensor:
-        """Return a member's scaled scores (Q, N), computed block by block."""
-        scaled_QN = torch.empty((len(queries), len(self.cold_N)))
-        for start in range(0, len(queries), 1024):
-            rows = slice(start, start + 1024)
-            scaled_QN[rows] = self._scaled(self._asked(member, queries.rows(rows)).cpu())
-        return scaled_QN
+    def scaled_members(self) -> dict[str, Callable[[Queries], torch.Tensor]]:
+        """Return a function for each fitted member that returns its scaled scores (Q, N)."""
+        return {name: partial(self._scaled_scores, member) for name, member in self.members.items()}
+
+    def _scaled_scores(self, member: Head, queries: Queries) -> torch.Tensor:
+        return self._scaled(self._asked(member, queries).cpu())
 
     def _scaled(self, scores_QN: torch.Tensor) -> torch.Tensor:
         if self.settings.normalise == "raw":
@@ -141,7 +155,7 @@ class Fusion(Head):
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the weighted sum of the members' scores (Q, N)."""
-        scores = {name: self._scaled(self._asked(member, queries).cpu()) for name, member in self.members.items()}
+        scores = {name: score(queries) for name, score in self.scaled_members().items()}
         lengths_Q = torch.from_numpy(np.diff(queries.history.indptr))
         return self.weights.sum(scores, lengths_Q, torch.from_numpy(self.cold_N))
 
@@ -179,3 +193,16 @@ class Fusion(Head):
         for name, member in self.members.items():
             own = {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
             member.load(own, users, items, context)
+
+
+def _report(learned: Learned, monitor: str, num_queries: int, num_available: int) -> str:
+    """Return for people the members alone, and what was tried beside the best of them."""
+    alone = ", ".join(f"{name} {value:.4f}" for name, value in learned.alone.items())
+    lines = [f"fusion: {monitor} of the members alone on {num_queries:,} of {num_available:,} validation queries: "
+             f"{alone}"]
+    lines += [f"fusion: {step.name}: {step.held_out} held out in turn: {'kept' if step.kept else 'not kept'}"
+              for step in learned.steps]
+    used = learned.weights.used()
+    named = {"weights": used.all, f"from {used.long_history} items of history on": used.long, "cold items": used.cold}
+    return "\n".join([*lines, *(f"fusion: {part}: " + ", ".join(f"{name} {weight:g}" for name, weight in of.items())
+                                for part, of in named.items() if of)])

@@ -1,128 +1,228 @@
-"""The validation metric of weighted sums of scores that are held whole, fast enough to try hundreds of weights.
+"""The validation metric of weighted sums of members' scores, per query, fast enough to try hundreds of weights.
 
-Shapes: Q queries, B queries of a chunk, N items, K ranks, R queries with a hit.
+Instead of all scores, each query has candidates: the items that any member ranks high, and its relevant items. So the
+memory does not grow with the catalogue.
+
+Shapes: Q queries, B queries of a chunk or block, N items, P pairs of a query and a candidate, W candidates of a query,
+K ranks, R queries with a hit.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.queries import Queries
 from llmrec_cli.metrics.ranking import METRICS
-from llmrec_cli.scoring.topk import topk
+from llmrec_cli.scoring.scorer import blocks
 from llmrec_cli.scoring.validation import Validation
 
+DEPTH = 300
+"""Most items held of each member and query: its best ones that the query has not seen."""
+COLD_DEPTH = 100
+"""Most cold items held beside these, of each member and query: with weights of their own they may rise."""
+CELLS = 2**27
+"""Most scores held for all queries and members: 512 MB. Many members are held less deep."""
 CHUNK_CELLS = 2**19
 """Scores summed and compared at a time: 2 MB, which stay in the cache."""
 
-
-class Sum(Protocol):
-    """A way to add the members' scaled scores (B, N), knowing the lengths of the histories and which items are cold."""
-
-    def sum(self, scores: dict[str, torch.Tensor], lengths_Q: torch.Tensor, cold_N: torch.Tensor) -> torch.Tensor:
-        """Return a new tensor (B, N)."""
+Numbers = Mapping[str, float]
+Score = Callable[[Queries], torch.Tensor]
+"""A member's scaled scores (B, N) of the whole catalogue."""
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Some of the queries.
+class Candidates:
+    """Candidates of all queries, one row after the other; none has been seen by its query.
 
     Attributes
     ----------
-    rows : their rows of the scores, a slice where they lie together
-    lengths_B : the lengths of their histories
-    seen, relevant : the places of what they have seen, and of what they went on to like, in rows laid end to end
-    num_relevant_B : how many of the latter each has, at least 1
+    scores : the scaled score of each by each member, float32 (P,)
+    indptr_Q : int64 (Q + 1,), where each query's begin
+    relevant_P, cold_P : bool (P,)
+    ranks_P : int64 (P,), the hash ranks of the items, which break ties
+    num_relevant_Q : relevant items of each query, at least 1, also those it has seen
+    lengths_Q : lengths of the histories
+    monitor : `<metric>@<k>`
     """
 
-    rows: slice | torch.Tensor
-    lengths_B: torch.Tensor
-    seen: torch.Tensor
+    scores: dict[str, np.ndarray]
+    indptr_Q: np.ndarray
+    relevant_P: np.ndarray
+    cold_P: np.ndarray
+    ranks_P: np.ndarray
+    num_relevant_Q: np.ndarray
+    lengths_Q: np.ndarray
+    monitor: str
+
+
+def depth_for(num_queries: int, num_members: int) -> int:
+    """Return how many items of each member are held per query: DEPTH, or as many as CELLS allows."""
+    return max(1, min(DEPTH, CELLS // max(1, num_queries * num_members**2)))
+
+
+def gather(members: Mapping[str, Score], validation: Validation, cold_N: np.ndarray) -> Candidates:
+    """Return the candidates of the queries of `validation`, each of which has a relevant item, block by block.
+
+    A candidate of one member has its real score by every other member. Scores are scaled before, by the mean and
+    deviation (or the ranks) over the whole catalogue, exactly as the fusion scales them when it scores.
+    """
+    queries, num_items = validation.queries, len(cold_N)
+    depth = depth_for(len(queries), len(members))
+    cold, scores, parts = torch.from_numpy(cold_N), {name: list[np.ndarray]() for name in members}, []
+    for block in blocks(len(queries), num_items * len(members), 1024):
+        rows = queries.rows(block)
+        scaled = {name: score(rows).cpu() for name, score in members.items()}
+        seen, relevant = (torch.from_numpy(_places(matrix)) for matrix in (rows.seen, validation.relevant[block]))
+        held_BN = torch.zeros((len(rows), num_items), dtype=torch.bool)
+        for scaled_BN in scaled.values():
+            unseen_BN = scaled_BN.reshape(-1).index_fill(0, seen, -torch.inf).view(len(rows), num_items)
+            _hold(held_BN, unseen_BN, depth)
+            if cold_N.any():
+                _hold(held_BN, unseen_BN.masked_fill_(~cold, -torch.inf), min(depth, COLD_DEPTH))
+        held_BN.view(-1).index_fill_(0, relevant, value=True).index_fill_(0, seen, value=False)
+        places_P = torch.nonzero(held_BN.view(-1)).ravel()
+        for name, scaled_BN in scaled.items():
+            scores[name].append(scaled_BN.reshape(-1)[places_P].numpy())
+        is_relevant = torch.zeros(held_BN.numel(), dtype=torch.bool).index_fill_(0, relevant, value=True)
+        parts.append((held_BN.sum(dim=1).numpy(), is_relevant[places_P].numpy(), (places_P % num_items).numpy()))
+    sizes_Q, relevant_P, item_P = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Candidates({name: np.concatenate(part) for name, part in scores.items()},
+                      np.concatenate([[0], np.cumsum(sizes_Q)]), relevant_P, cold_N[item_P],
+                      validation.ranks[item_P], np.diff(validation.relevant.indptr),
+                      np.diff(queries.history.indptr), validation.monitor)
+
+
+def _hold(held_BN: torch.Tensor, scores_BN: torch.Tensor, depth: int) -> None:
+    """Mark the best items of each row, in place; ties at the end in any order."""
+    top = torch.topk(scores_BN, min(depth, scores_BN.shape[1]), dim=1)
+    held_BN.scatter_(1, top.indices, held_BN.gather(1, top.indices) | (top.values > -torch.inf))
+
+
+def _places(matrix: sp.csr_array) -> np.ndarray:
+    """Return the positions of the entries in the rows laid end to end."""
+    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return row * matrix.shape[1] + matrix.indices
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some of the queries, their candidates padded to the longest row.
+
+    Attributes
+    ----------
+    scores : of each member (B, W), -inf in the padding of the first
+    cold_BW, relevant_BW, padding_BW : bool
+    ranks_BW : int64
+    relevant, row_of_relevant : positions of the relevant candidates in the rows laid end to end, and their rows
+    num_relevant_B : of each query, also those that are no candidates
+    """
+
+    scores: dict[str, torch.Tensor]
+    cold_BW: torch.Tensor
+    relevant_BW: torch.Tensor
+    padding_BW: torch.Tensor
+    ranks_BW: np.ndarray
     relevant: torch.Tensor
-    num_relevant_B: torch.Tensor
+    row_of_relevant: torch.Tensor
+    num_relevant_B: np.ndarray
 
 
 class Scored:
-    """The members' scaled scores (Q, N) of the validation queries, or of some of these.
+    """The metric of each validation query under weights of the members, computed once for each weighting.
 
-    Lists are made only for queries with fewer than k items above their best relevant one, which is counted: for the
-    others there is no hit to find. To the bit the scorer's figures, ties included, in a fraction of the time.
+    Lists are made only for queries with fewer than k candidates above their best relevant one, which is counted: for
+    the others there is no hit to find. Where all items are candidates, the figures are to the bit the scorer's, ties
+    included; otherwise an item beyond every member's depth is taken not to reach the top k of a sum.
     """
 
-    def __init__(self, scores: dict[str, torch.Tensor], validation: Validation, cold_N: torch.Tensor,
-                 which: np.ndarray | None = None) -> None:
-        """Take float32 scores of all queries of `validation`, each of which has a relevant item."""
-        self.scores, self.validation, self.cold_N = scores, validation, cold_N
-        self.which = np.arange(len(validation.queries)) if which is None else which
-        self.num_relevant_Q = np.diff(validation.relevant.indptr)[self.which]
-        self.lengths_Q = np.diff(validation.queries.history.indptr)[self.which]
-        num_items = len(cold_N)
-        size = max(1, CHUNK_CELLS // num_items)
-        self.chunks = [self._chunk(self.which[start:start + size]) for start in range(0, len(self.which), size)]
-        self.above_BN = torch.empty((min(size, len(self.which)), num_items))
-        self.ones_N = torch.ones(num_items)
-        self.ranks_N = torch.from_numpy(validation.ranks)
+    def __init__(self, candidates: Candidates) -> None:
+        self.names = list(candidates.scores)
+        self.lengths_Q, self.num_queries = candidates.lengths_Q, len(candidates.lengths_Q)
+        self.num_cold_Q = np.add.reduceat(np.append(candidates.relevant_P & candidates.cold_P, False).astype(np.int64),
+                                          candidates.indptr_Q[:-1]) * (np.diff(candidates.indptr_Q) > 0)
+        self.metric, _, k = candidates.monitor.partition("@")
+        self.k = int(k)
+        self.chunks = list(_chunks(candidates))
+        self.known: dict[tuple[tuple[float, ...], ...], np.ndarray] = {}
 
-    def __len__(self) -> int:
-        return len(self.which)
+    def values(self, weights: Numbers, cold: Numbers) -> np.ndarray:
+        """Return the metric of each query, float64 (Q,), with weights of their own for cold items unless empty."""
+        key = tuple(tuple(part.get(name, 0.0) for name in self.names) for part in (weights, cold) if part)
+        if key not in self.known:
+            self.known[key] = np.concatenate([self._values(chunk, weights, cold) for chunk in self.chunks])
+        return self.known[key]
 
-    def rows(self, which: np.ndarray) -> "Scored":
-        """Return the chosen queries; the scores are not copied."""
-        return Scored(self.scores, self.validation, self.cold_N, self.which[which])
+    def _values(self, chunk: _Chunk, weights: Numbers, cold: Numbers) -> np.ndarray:
+        sum_BW = weighted_sum(weights, chunk.scores)
+        if cold:
+            sum_BW = torch.where(chunk.cold_BW, weighted_sum(cold, chunk.scores), sum_BW)
+        sum_BW.masked_fill_(chunk.padding_BW, -torch.inf)
+        return METRICS[self.metric](self._hits(chunk, sum_BW), chunk.num_relevant_B, [self.k])[:, 0]
 
-    def num_cold(self) -> int:
-        """Return the held-out interactions with cold items."""
-        return int(self.cold_N.numpy()[self.validation.relevant[self.which].indices].sum())
-
-    def value(self, weights: Sum) -> float:
-        """Return the mean of the validation metric of a weighted sum: to the bit what `Validation` says of it."""
-        name, _, k = self.validation.monitor.partition("@")
-        hits_QK = np.concatenate([self._hits(chunk, weights, int(k)) for chunk in self.chunks])
-        return float(METRICS[name](hits_QK, self.num_relevant_Q, [int(k)]).mean())
-
-    def _chunk(self, which: np.ndarray) -> Chunk:
-        queries, relevant = self.validation.queries, self.validation.relevant[which]
-        together = which[-1] - which[0] + 1 == len(which)
-        rows = slice(int(which[0]), int(which[-1]) + 1) if together else torch.from_numpy(which)
-        return Chunk(rows, torch.from_numpy(np.diff(queries.history.indptr)[which]), _places(queries.seen[which]),
-                     _places(relevant), torch.from_numpy(np.diff(relevant.indptr)))
-
-    def _hits(self, chunk: Chunk, weights: Sum, k: int) -> np.ndarray:
+    def _hits(self, chunk: _Chunk, sum_BW: torch.Tensor) -> np.ndarray:
         """Return which ranks hold a relevant item, bool (B, K)."""
-        sum_BN = weights.sum({name: s[chunk.rows] for name, s in self.scores.items()}, chunk.lengths_B, self.cold_N)
-        sum_BN.view(-1).index_fill_(0, chunk.seen, -torch.inf)
-        best_B1 = torch.segment_reduce(sum_BN.view(-1)[chunk.relevant], "max", lengths=chunk.num_relevant_B)[:, None]
-        # Comparisons written as floats can be counted by BLAS; whole numbers below 2^24 are exact.
-        above_BN = torch.gt(sum_BN, best_B1, out=self.above_BN[:len(sum_BN)])
-        rows = torch.nonzero((above_BN @ self.ones_N < k) & (best_B1[:, 0] > -torch.inf)).ravel()
-        items_RK, there_RK = best(sum_BN.index_select(0, rows), k, self.ranks_N)
-        hits_BK = np.zeros((len(sum_BN), k), bool)
-        relevant_BN = torch.zeros(sum_BN.shape, dtype=torch.bool)
-        relevant_BN.view(-1).index_fill_(0, chunk.relevant, True)
-        hits_RK = relevant_BN.index_select(0, rows).gather(1, items_RK) & there_RK
-        hits_BK[rows.numpy(), :items_RK.shape[1]] = hits_RK.numpy()
+        best_B1 = torch.full((len(sum_BW), 1), -torch.inf)
+        best_B1.view(-1).scatter_reduce_(0, chunk.row_of_relevant, sum_BW.view(-1)[chunk.relevant], "amax")
+        above_B = (sum_BW > best_B1).sum(dim=1)
+        rows = torch.nonzero((above_B < self.k) & (best_B1[:, 0] > -torch.inf)).ravel()
+        found_RW = sum_BW.index_select(0, rows)
+        places_RK = _best(found_RW, self.k, chunk.ranks_BW, rows)
+        hits_BK = np.zeros((len(sum_BW), self.k), bool)
+        hits_RK = chunk.relevant_BW.index_select(0, rows).gather(1, places_RK)
+        hits_BK[rows.numpy(), :places_RK.shape[1]] = (hits_RK & (found_RW.gather(1, places_RK) > -torch.inf)).numpy()
         return hits_BK
 
 
-def best(scores_RN: torch.Tensor, k: int, ranks_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best k items of each row, or all where these are fewer, and which of them are not masked (R, K)."""
-    values, items = torch.topk(scores_RN, min(k + 1, scores_RN.shape[1]), dim=1)
-    tied_R = torch.nonzero((values[:, 1:] == values[:, :-1]).any(dim=1)).ravel()
-    values, items = values[:, :k], items[:, :k]
-    if len(tied_R):
-        top = topk(scores_RN[tied_R], k, ranks_N)
-        width = items.shape[1]
-        items[tied_R] = torch.from_numpy(top.items_QK[:, :width])
-        values[tied_R] = torch.from_numpy(top.scores_QK[:, :width])
-    return items.clamp(min=0), values > -torch.inf
+def weighted_sum(weights: Numbers, scores: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the sum of the scores times their weights, in a new tensor; one weight at least is above 0."""
+    used = [name for name in scores if weights.get(name, 0.0) > 0]
+    total = scores[used[0]] * weights[used[0]]
+    for name in used[1:]:
+        total.add_(scores[name], alpha=weights[name])
+    return total
 
 
-def _places(matrix: sp.csr_array) -> torch.Tensor:
-    """Return where the entries are in the rows laid end to end."""
-    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    return torch.from_numpy(row * matrix.shape[1] + matrix.indices)
+def _best(scores_RW: torch.Tensor, k: int, ranks_BW: np.ndarray, rows: torch.Tensor) -> torch.Tensor:
+    """Return the places of the k best candidates of each row (R, K), ties broken by hash rank."""
+    values, places = torch.topk(scores_RW, min(k + 1, scores_RW.shape[1]), dim=1)
+    tied = torch.nonzero((values[:, 1:] == values[:, :-1]).any(dim=1)).ravel()
+    places = places[:, :k]
+    if len(tied):
+        order = np.lexsort((ranks_BW[rows[tied].numpy()], -scores_RW[tied].numpy()), axis=1)
+        places[tied] = torch.from_numpy(order[:, :places.shape[1]])
+    return places
+
+
+def _chunks(candidates: Candidates) -> list[_Chunk]:
+    """Return the queries in chunks of about CHUNK_CELLS candidates."""
+    indptr, start, found = candidates.indptr_Q, 0, []
+    widest = max(1, int(np.diff(indptr).max(initial=0)))
+    size = max(1, CHUNK_CELLS // widest)
+    for start in range(0, len(indptr) - 1, size):
+        found.append(_chunk(candidates, start, min(start + size, len(indptr) - 1)))
+    return found
+
+
+def _chunk(candidates: Candidates, start: int, stop: int) -> _Chunk:
+    first, last = candidates.indptr_Q[start], candidates.indptr_Q[stop]
+    sizes_B = np.diff(candidates.indptr_Q[start:stop + 1])
+    shape = (stop - start, max(1, int(sizes_B.max(initial=0))))
+    there_BW = np.arange(shape[1]) < sizes_B[:, None]
+
+    def padded(values_P: np.ndarray) -> np.ndarray:
+        table = np.zeros(shape, values_P.dtype)
+        table[there_BW] = values_P[first:last]
+        return table
+
+    relevant_BW = padded(candidates.relevant_P)
+    relevant = np.flatnonzero(relevant_BW)
+    return _Chunk({name: torch.from_numpy(padded(scores)) for name, scores in candidates.scores.items()},
+                  torch.from_numpy(padded(candidates.cold_P)), torch.from_numpy(relevant_BW),
+                  torch.from_numpy(~there_BW), padded(candidates.ranks_P), torch.from_numpy(relevant),
+                  torch.from_numpy(relevant // shape[1]), candidates.num_relevant_Q[start:stop])
 
 
 def drawn(validation: Validation, num: int, seed: int) -> Validation:

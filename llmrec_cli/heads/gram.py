@@ -61,6 +61,8 @@ def _width(num_rows: int, itemsize: int) -> int:
 
 def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
     """Return the inverse of a positive definite matrix of which the lower triangle is given; its memory is used."""
+    if len(gram_CC) == 0:
+        return gram_CC
     if device.type != "cpu":
         factor = torch.linalg.cholesky(torch.from_numpy(gram_CC).to(device))
         gram_CC[:] = torch.cholesky_inverse(factor).cpu().numpy()

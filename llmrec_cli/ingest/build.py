@@ -10,11 +10,13 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.account import Account, reading_notes, refuse_rejects
+from llmrec_cli.ingest.appended import refuse_overlap
 from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.checks import reading
 from llmrec_cli.ingest.clustered import ClusterOf, clustered_groups, refuse_clusters_beside
 from llmrec_cli.ingest.columns import refuse_idle_explode, refuse_unused
 from llmrec_cli.ingest.documents import read_documents, write_documents
+from llmrec_cli.ingest.duplicates import policy_of
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine, size
 from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules, texts_of
@@ -65,14 +67,19 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
     if earlier is not None:
         sources = earlier.sources(sources, scratch)
     refuse_group_texts(sources, settings)
-    staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights))
+    staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights),
+                                earlier)
     check_columns(settings, staged.names)
     staged_of = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in KINDS}
     with engine(cfg.engine, scratch) as connection, reading(staged):
-        described = {kind: describe(connection, part, kind, account, texts_of(settings, kind)[1])
+        dropped = {"user": settings.drop_users, "item": settings.drop_items, "group": []}
+        described = {kind: describe(connection, part, kind, account, texts_of(settings, kind)[1], dropped[kind])
                      for kind, part in staged_of.items()}
         rules = {kind: text_rules(described[kind], kind, settings) for kind in described}
-        kept = keep(read_raw(connection, staged, settings, earlier=earlier), staged, settings, account)
+        raw = read_raw(connection, staged, settings, earlier=earlier)
+        if policy_of(settings) == "sum":
+            refuse_overlap(raw, cfg.force, account)
+        kept = keep(raw, staged, settings, account)
         groups = read_groups(connection, sources, settings, scratch, account, earlier)
         graph = read_knowledge(connection, sources, scratch, account)
         if graph is not None:

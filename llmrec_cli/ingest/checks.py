@@ -32,6 +32,7 @@ class Raw:
     keys : the two id columns: user_id or group_id, and item_id
     unit : how timestamps are written, "" without any
     weights : event -> weight; empty for no weighting
+    given : whether the files say which split a row is in
     earlier : rows that were sound before: the keys, value, timestamp, split (int8) and event where there is one
     """
 
@@ -41,6 +42,7 @@ class Raw:
     keys: tuple[str, str]
     unit: str = ""
     weights: dict[str, float] | None = None
+    given: bool = False
     earlier: list[Table] = field(default_factory=list)
 
 

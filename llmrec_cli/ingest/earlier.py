@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
-from llmrec_cli.data.manifest import read_manifest
+from llmrec_cli.data.manifest import outdated, read_manifest
 from llmrec_cli.data.prepared import SPLITS
-from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.ingest.engine import read_staged
 from llmrec_cli.ingest.rejects import Rejects
 from llmrec_cli.ingest.sources import Source, Sources
@@ -55,6 +55,17 @@ class Earlier:
         split = ibis.cases(*((table.split == s, ibis.literal(SPLITS.index(named.get(s, s)), "int8")) for s in SPLITS))
         more = [name for name in ("event", "order") if name in table.columns]
         return table.mutate(split=split).select(key, "item_id", "value", "timestamp", "split", *more)
+
+    def names(self, name: str) -> list[str]:
+        """Return those of our columns, beside the ids, that <name>.parquet has."""
+        there = pq.read_schema(self.folder / f"{name}.parquet").names
+        timed = ["timestamp"] if self.manifest["timestamp_unit"] else []
+        return ["value", *timed, *(column for column in ("event", "order") if column in there)]
+
+    def given(self, key: str) -> bool:
+        """Return whether files said which split the interactions of users, or groups (`key`), are in."""
+        inputs = self.manifest["inputs"]
+        return inputs["split"]["kind"] == "given" if key == "user_id" else bool(inputs["dataset"].get("group_train"))
 
     def _carved(self, key: str) -> bool:
         """Return whether split=given took validation from the training of users, or groups (`key`)."""
@@ -121,11 +132,10 @@ class Earlier:
         return [*self.manifest.get("chain", []), own]
 
 
-def read_earlier(cfg: PrepareConfig, output: Path, inputs: dict[str, Any]) -> Earlier | None:
+def read_earlier(cfg: PrepareConfig, output: Path) -> Earlier | None:
     """Return the prepared data in `output` for mode=append, None for mode=new.
 
-    `inputs` is the signature of this run. Raises ConfigError when there is nothing, when it was made with other
-    settings, and when one of the files is in it already.
+    Raises ConfigError when there is nothing, and when it was made with other settings.
     """
     if cfg.mode == "new":
         return None
@@ -133,18 +143,11 @@ def read_earlier(cfg: PrepareConfig, output: Path, inputs: dict[str, Any]) -> Ea
         raise ConfigError(f"mode=append: there is no prepared data in {output} to add to; leave mode out the "
                           f"first time")
     earlier = Earlier(output, read_manifest(output))
+    if outdated(earlier.manifest):
+        raise ArtifactError(f"mode=append: {output} was prepared by an earlier version, with another order of equal "
+                            f"times; prepare all of it once more with mode=new")
     _refuse_other_settings(cfg, earlier)
-    there = {(file["path"], file.get("size"), file.get("mtime_ns"), file.get("sha256"))
-             for link in earlier.chain() for file in _of_rows(link["inputs"])}
-    for file in _of_rows(inputs):
-        if (file["path"], file.get("size"), file.get("mtime_ns"), file.get("sha256")) in there:
-            raise ConfigError(f"mode=append: {file['path']} is in {output} already; name only files that are new, or "
-                              f"prepare all of it with mode=new")
     return earlier
-
-
-def _of_rows(inputs: dict[str, Any]) -> list[dict[str, Any]]:
-    return [file for role in ("interactions", "group_interactions") for file in inputs["files"].get(role, [])]
 
 
 def _refuse_other_settings(cfg: PrepareConfig, earlier: Earlier) -> None:

@@ -15,8 +15,9 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.attributes import fit_edges
 from llmrec_cli.ingest.cells import count_unread_numbers, refuse_arrays, refuse_objects
-from llmrec_cli.ingest.engine import batches, collect, materialised, read_staged, scalar, size
+from llmrec_cli.ingest.engine import batches, collect, read_staged, scalar, size
 from llmrec_cli.ingest.histories import Histories
+from llmrec_cli.ingest.repeats import merge_repeats
 from llmrec_cli.ingest.staging import Staged
 from llmrec_cli.ingest.telling import HISTORY, TextRules, tell
 from llmrec_cli.ingest.templates import Template, columns_of
@@ -51,12 +52,13 @@ class Described:
 
 
 def describe(connection: BaseBackend, staged: Staged | None, kind: str, account: Account,
-             attributes: Mapping[str, str] | None = None) -> Described:
+             attributes: Mapping[str, str] | None = None, dropped: Sequence[str] = ()) -> Described:
     """Return the items, users or groups (`kind`: item | user | group) of a staged file.
 
     A row without an id joins the rejects. What is no number in a column that `attributes` (column -> type) says is one
-    is counted. Of several rows with one id the one whose columns sort first is kept. Raises DataError for an id that is
-    an array, and for an attribute made of objects.
+    is counted. Several rows with one id become one, column by column (`ingest.repeats`). What dataset.drop_users or
+    drop_items names (`dropped`) is not described. Raises DataError for an id that is an array, and for an attribute
+    made of objects.
     """
     if staged is None:
         return Described()
@@ -70,9 +72,11 @@ def describe(connection: BaseBackend, staged: Staged | None, kind: str, account:
     bad = {"c0": raw.c0.fill_null("") == ""}
     staged.rejects.extend_table(collect(_rejected(raw, bad, staged)))
     sound = raw.filter([~wrong for wrong in bad.values()])
-    rows, num_repeated, num_duplicated = _first_of_each(sound, own)
+    rows, repeats = merge_repeats(sound.filter(~sound.c0.isin(list(dropped))) if dropped else sound, own,
+                                  staged.names[1:])
     account.counts |= {f"{kind}s_read": sum(staged.num_read), f"{kind}s_rejected": len(staged.rejects),
-                       f"{kind}s_repeated": num_repeated, f"{kind}s_duplicated": num_duplicated}
+                       f"{kind}s_repeated": repeats.num_repeated, f"{kind}s_duplicated": repeats.num_duplicated}
+    account.notes += repeats.notes(kind)
     characters = sum((rows[column].length().fill_null(0) for column in own), rows.c0.length())
     width = int(scalar(characters.mean().fill_null(0)))
     return Described(rows.select(**{f"{kind}_id": rows.c0}, **{c: rows[c] for c in own}), staged.names[1:],
@@ -86,26 +90,6 @@ def _rejected(raw: Table, bad: dict[str, ibis.expr.types.BooleanValue], staged: 
     found = raw.select(file=files, line=raw.line, column=ibis.cases(*((wrong, names[c]) for c, wrong in bad.items())),
                        reason=ibis.cases(*((wrong, "is empty") for wrong in bad.values())))
     return found.filter(found.reason.notnull()).order_by("file", "line")
-
-
-def _first_of_each(sound: Table, own: list[str]) -> tuple[Table, int, int]:
-    """Return one row per id (c0), the number of rows left out that differ from another, and of those that do not.
-
-    Nothing is copied but the rows whose id is there several times: texts are long.
-    """
-    sizes = sound.group_by("c0").agg(size=sound.count())
-    repeated = materialised(sizes.filter(sizes["size"] > 1))
-    num_again = int(scalar(repeated["size"].sum().fill_null(0)))
-    if not num_again:
-        return sound, 0, 0
-    again = materialised(sound.semi_join(repeated, "c0"))
-    order = [ibis.asc(again[column], nulls_first=False) for column in own]
-    place = ibis.row_number().over(group_by="c0", order_by=[*order, again.file, again.line])
-    placed = again.mutate(place=place)
-    others = materialised(placed.filter(placed.place > 0).select("file", "line"))
-    num_distinct = size(again.select("c0", *own).distinct())
-    num_ids = num_again - size(others)
-    return sound.anti_join(others, ["file", "line"]), num_distinct - num_ids, num_again - num_distinct
 
 
 def schema(described: Described, kind: str) -> pa.Schema:

@@ -166,7 +166,8 @@ _NOTES = (("group_members_rejected", "rows of dataset.groups are bad; rejects.pa
           ("group_leaks", "rows of group interactions are held out and in an earlier split too; split.leaks left them "
                           "out"),
           ("groups_rejected", "rows of dataset.group_info are bad; rejects.parquet lists them"),
-          ("groups_repeated", "rows of dataset.group_info repeat an id; the one whose columns sort first is kept"),
+          ("groups_repeated", "rows of dataset.group_info repeat an id; they are merged column by column, the first "
+                              "value that is not empty"),
           ("groups_not_in_file", "groups are not in dataset.group_info; they are kept without text"),
           ("groups_left_out", "groups of dataset.group_info have no members; they are left out"),
           ("group_interactions_unknown_item", "rows of group interactions name an item that is not among the items; "

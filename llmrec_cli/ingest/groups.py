@@ -23,6 +23,7 @@ from llmrec_cli.ingest.engine import collect, materialised, read_staged, size
 from llmrec_cli.ingest.interactions import (
     count_weak,
     judge,
+    nothing_staged,
     read_raw,
     reject_unsound,
     take_order_for_time,
@@ -74,11 +75,15 @@ def read_groups(connection: BaseBackend, sources: Sources, settings: DatasetSett
         return None
     staged = stage(sources.members, scratch / "members.staged", ("group_id", "user_id"), ())
     members = _members(connection, staged, account)
-    if not sources.group_interactions:
+    members = members.filter(~members.user_id.isin(settings.drop_users)) if settings.drop_users else members
+    if sources.group_interactions:
+        files, optional = _ordered(sources.group_interactions)
+        by_group = stage(files, scratch / "group_interactions.staged", ("group_id", "item_id"), optional)
+        take_order_for_time(by_group)
+    elif earlier is not None and (earlier.folder / "group_interactions.parquet").is_file():
+        by_group = nothing_staged(scratch, earlier, "group_interactions", "group_id")
+    else:
         return Groups(members, staged=[staged])
-    files, optional = _ordered(sources.group_interactions)
-    by_group = stage(files, scratch / "group_interactions.staged", ("group_id", "item_id"), optional)
-    take_order_for_time(by_group)
     rows, filtered, unit = _interactions(connection, by_group, settings, account, earlier)
     return Groups(members, rows, filtered, unit, [staged, by_group])
 
@@ -125,7 +130,7 @@ def _interactions(connection: BaseBackend, staged: Staged, settings: DatasetSett
     # Without a column of values there is nothing to judge by.
     kept, low, weak = judge(merged, settings) if "value" in staged.names else (merged, None, None)
     low = None if low is None else low.mutate(reason=ibis.literal("dislike"))
-    given = any(source.split for source in staged.sources)
+    given = raw.given
     found = materialised(_named(kept, coded, given))
     unused = [_named(table, coded, given) for table in (chosen.left_out, weak, low) if table is not None]
     filtered = union([found.limit(0).mutate(reason=ibis.literal("")), *unused])

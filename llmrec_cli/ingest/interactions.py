@@ -20,6 +20,7 @@ from llmrec_cli.ingest.core import core
 from llmrec_cli.ingest.duplicates import PAIR, merge_duplicates, policy_of, refuse_duplicates
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import batches, collect, size
+from llmrec_cli.ingest.far_times import far_rows
 from llmrec_cli.ingest.order import ORDER, with_ties
 from llmrec_cli.ingest.selection import Selected, counts_of, select
 from llmrec_cli.ingest.sources import Source
@@ -53,11 +54,14 @@ class Kept:
     unit: str
 
 
-def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weighted: bool) -> Staged:
+def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weighted: bool,
+                       earlier: Earlier | None = None) -> Staged:
     """Stage the files of interactions. Raises DataError when a column lacks that a setting needs.
 
-    `needed_by` is `split=<name>` when that needs timestamps, or "".
+    `needed_by` is `split=<name>` when that needs timestamps, or "". There may be no files beside `earlier` data.
     """
+    if not sources and earlier is not None:
+        return nothing_staged(folder, earlier, "interactions", "user_id")
     optional = ORDERED if any(ORDER in source.columns for source in sources) else OPTIONAL
     staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), optional, direct=True)
     take_order_for_time(staged)
@@ -69,6 +73,11 @@ def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weig
         raise DataError(f"{sources[0].path}: no column 'event', which dataset.event_weights needs; map it with "
                         f"dataset.columns.event=<name>")
     return staged
+
+
+def nothing_staged(folder: Path, earlier: Earlier, name: str, key: str) -> Staged:
+    """Return no rows with the columns that <name>.parquet of the earlier data has."""
+    return Staged(folder / f"{name}.staged", [], [key, "item_id", *earlier.names(name)])
 
 
 def take_order_for_time(staged: Staged) -> None:
@@ -87,9 +96,12 @@ def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings,
     """Return the staged rows with the unit of their timestamps. `key` is the id column beside item_id."""
     weights = settings.event_weights if key == "user_id" else {}
     names = [name for name in staged.names if name in (key, "item_id", *ORDERED)]
+    given = any(source.split for source in staged.sources) if staged.sources or earlier is None else earlier.given(key)
     raw = Raw(read_parts(connection, staged), [str(source.path) for source in staged.sources], names, (key, "item_id"),
-              weights=weights)
-    if "timestamp" in names:
+              weights=weights, given=given)
+    if not staged.sources and earlier is not None:
+        raw = replace(raw, unit=earlier.manifest["timestamp_unit"] if "timestamp" in names else "")
+    elif "timestamp" in names:
         chosen = "order" if staged.order_is_time else settings.time_unit
         if staged.order_is_time and settings.time_unit not in ("auto", "order"):
             key_of_time = "timestamp_format" if settings.timestamp_format else "timestamp_unit"
@@ -100,7 +112,6 @@ def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings,
         return raw
     earlier.check_unit(raw.unit)
     before = [earlier.rows(connection, name, key) for name in FILES[key]]
-    given = any(source.split for source in staged.sources)
     return replace(raw, earlier=[_like(rows, names, given) for rows in before if rows is not None])
 
 
@@ -122,8 +133,9 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
     if policy == "error":
         refuse_duplicates(raw, staged)
     chosen = select(coded, settings, raw.unit, raw.names)
-    given = any(source.split for source in staged.sources)
-    merged = merge_duplicates(coded.with_rows(chosen.rows), policy, PAIR if given else PAIR[1:])
+    if far := far_rows(chosen.rows, raw):
+        account.warnings.append(far.sentence(raw.unit))
+    merged = merge_duplicates(coded.with_rows(chosen.rows), policy, PAIR if raw.given else PAIR[1:])
     positives, negatives, weak = judge(merged, settings)
     rows = core(positives, settings.min_user_interactions, settings.min_item_interactions)
     num_merged, num_positive, num_kept = size(merged), size(positives), size(rows)

@@ -67,8 +67,8 @@ def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
         if counts.get(f"{kind}s_rejected"):
             found.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s are bad; rejects.parquet lists them")
         if counts.get(f"{kind}s_repeated"):
-            found.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; the one whose columns "
-                         f"sort first is kept")
+            found.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; they are merged "
+                         f"column by column, the first value that is not empty")
         if counts.get(f"{kind}s_without_interactions"):
             found.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s without a kept interaction")
     if counts.get("items_without_text"):

@@ -67,7 +67,8 @@ class PrepareConfig(StageSettings):
     mode: str = "new"
     """new | append: whether the files are all there is, or come on top of what is prepared in the folder already."""
     force: bool = False
-    """Prepare also when the same files were prepared with the same settings already."""
+    """Prepare also when the same files were prepared with the same settings already, when the new data has under half
+    of the rows of what it replaces, and, with mode=append, when files or rows may have been added before."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("mode", among=("new", "append"))

@@ -42,14 +42,14 @@ def taken_by(work: Callable[[], None]) -> int | None:
 
     None where an earlier peak of the process hides it: Linux forgets the peak when asked to, other systems do not.
     """
-    forgotten = _forget_peak()
-    held, before = psutil.Process().memory_info().rss, _peak()
+    forgotten = _forgetpeak()
+    held, before = psutil.Process().memory_info().rss, peak()
     work()
-    after = _peak()
+    after = peak()
     return max(0, after - held) if forgotten or after > before else None
 
 
-def _forget_peak() -> bool:
+def _forgetpeak() -> bool:
     """Let the peak be what is held now, and return whether the system can (proc(5), clear_refs)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", "ascii")
@@ -66,7 +66,7 @@ def in_words(num_bytes: int) -> str:
     return f"{max(1, round(num_bytes / 2**10)):,} KiB"
 
 
-def _peak() -> int:
+def peak() -> int:
     """Return the most bytes this process has held."""
     status = Path("/proc/self/status")
     if status.is_file() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text("utf-8"))):

@@ -48,6 +48,7 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     """Prepare the files and put the result in the place of `output`; return its manifest."""
     # Imported only when there is something to do, for they take a second.
     from llmrec_cli.ingest.account import Account, show, tell
+    from llmrec_cli.ingest.appended import all_hashes, new_files, refuse_shrunk
     from llmrec_cli.ingest.build import build, refuse_warnings
     from llmrec_cli.ingest.earlier import read_earlier
     from llmrec_cli.ingest.manifest import with_files
@@ -56,11 +57,20 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     if sources.terms:
         tell(sources.terms)
     account = Account()
-    earlier = read_earlier(cfg, output, inputs)
+    earlier = read_earlier(cfg, output)
+    if earlier is not None:
+        sources, account.notes = new_files(sources, earlier, cfg.force)
+        if not sources.all():
+            for sentence in [*account.notes, f"{output} stays as it is"]:
+                tell(sentence)
+            return earlier.manifest
     with whole_folder(output) as folder:
         manifest, audit = build(cfg, sources, earlier, folder, scratch, account, lambda made: _clusters(cfg, made))
         refuse_warnings(account, cfg.dataset.audit == "strict")
-        manifest |= {"inputs": inputs} | ({"chain": earlier.chain()} if earlier else {})
+        if earlier is None and not cfg.force:
+            refuse_shrunk(output, manifest)
+        manifest |= {"inputs": inputs, "contents": all_hashes(sources, earlier)}
+        manifest |= {"chain": earlier.chain()} if earlier else {}
         write_audit(folder, audit, manifest)
         manifest = with_files(manifest, folder)
         write_json(folder / "manifest.json", manifest)

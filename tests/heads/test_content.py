@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads import content as module
+from llmrec_cli.heads import content_choice
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.cold_task import cold_task
 from llmrec_cli.heads.content_choice import START
+from llmrec_cli.heads.content_kernel import Denoiser, UnitFeatures, kernel
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Content, Recipe
@@ -212,3 +215,82 @@ def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: Memory)
     with pytest.raises(ResourceError, match=r"head=content: 40 items need .* choose head=two_tower"):
         fit(content(), training(WARM_LIKES, ATTRIBUTES))
+
+
+@pytest.mark.parametrize("num_users", [9, 60])
+def test_the_denoiser_is_ease_whether_users_or_items_are_fewer(num_users):
+    matrix = WARM_LIKES[:num_users, :32]
+    denoiser = Denoiser(sp.csr_array(matrix.astype(np.float32)), 10, torch.device("cpu"))
+    assert denoiser.by_users == (num_users < 32)
+    history = torch.from_numpy(matrix[:5].astype(np.float32))
+    np.testing.assert_allclose(denoiser.scores(history), matrix[:5] @ ease(matrix, 10), atol=1e-5)
+    inverse = np.linalg.inv(matrix.T @ matrix + 10 * np.eye(32))
+    np.testing.assert_allclose(denoiser.columns(np.array([3, 0])), inverse[:, [3, 0]], atol=1e-6)
+    np.testing.assert_allclose(denoiser.product(torch.from_numpy(inverse.astype(np.float32))), inverse @ inverse,
+                               atol=1e-6)
+
+
+def test_with_fewer_users_than_items_the_target_is_what_ease_makes_of_the_history():
+    few = WARM_LIKES[:9]
+    chosen = np.flatnonzero(few.any(axis=0))
+    found = fit(content(denoise=0.7, denoise_l2=10, blend=0.2), training(few, ATTRIBUTES)).score(queries(few)).numpy()
+    matrix, cosine = few[:, chosen], cosines()
+    target = 0.7 * ease(matrix, 10) + 0.3 * np.eye(len(chosen))
+    weights = target @ np.linalg.inv(np.exp(2 * (cosine[np.ix_(chosen, chosen)] - 1)) + 0.5 * np.eye(len(chosen)))
+    weights = weights @ np.exp(2 * (cosine[chosen] - 1))
+    alone = fit(content(blend=1.0), training(few, ATTRIBUTES)).score(queries(few)).numpy()
+    wanted = 0.8 * matrix @ weights / size(weights[:, chosen]) + 0.2 * alone
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_landmarks_predict_what_the_subset_of_regressors_says(monkeypatch):
+    monkeypatch.setattr(content_choice, "LANDMARKS", 6)
+    unit = UnitFeatures.of(np.random.default_rng(4).standard_normal((20, 5)).astype(np.float32),
+                           sp.csr_array((20, 0), dtype=np.float32))
+    trained, cold = unit.rows(np.arange(15)), unit.rows(np.arange(15, 20))
+    solved = content_choice._Landmarks(trained, cold, torch.device("cpu"), np.random.default_rng(2))
+    chosen = np.sort(np.random.default_rng(2).permutation(15)[:6])
+    cosine = unit.dense_ND @ unit.dense_ND.T
+    targets = np.random.default_rng(5).random((3, 15))
+    for gamma, l2 in ((1.0, 0.5), (2.0, 0.1), (1.0, 3.0)):
+        to_landmarks = np.exp(gamma * (cosine - 1))[chosen]
+        inner = to_landmarks[:, :15] @ to_landmarks[:, :15].T + l2 * to_landmarks[:, chosen]
+        wanted = targets @ to_landmarks[:, :15].T @ np.linalg.solve(inner, to_landmarks)
+        solved.take(gamma)
+        projected = solved.projected(torch.from_numpy(targets.astype(np.float32)))
+        np.testing.assert_allclose(solved.predicted(projected, l2, True), wanted[:, 15:], rtol=0.01, atol=1e-3)
+        np.testing.assert_allclose(solved.predicted(projected, l2, False), wanted[:, :15], rtol=0.01, atol=1e-3)
+
+
+def test_with_every_item_a_landmark_the_choice_is_that_of_the_whole_regression(monkeypatch):
+    _, whole = learn({})
+    monkeypatch.setattr(content_choice, "MOST_EXACT", 0)
+    _, found = learn({})
+    assert whole["landmarks"] is None
+    assert found.pop("landmarks") == content_choice.LANDMARKS
+    assert found.pop("value") == pytest.approx(whole.pop("value"), abs=1e-6)
+    assert found == {key: value for key, value in whole.items() if key != "landmarks"}
+
+
+def test_choosing_on_many_items_never_solves_for_all_of_them_and_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(content_choice, "MOST_EXACT", 0)
+    monkeypatch.setattr(content_choice, "LANDMARKS", 10)
+    monkeypatch.setattr(content_choice, "SHOWN_FROM", -1.0)
+    monkeypatch.setattr(module, "SHOWN_FROM", -1.0)
+    sizes = []
+    plain = content_choice.ridge_factor
+    monkeypatch.setattr(content_choice, "ridge_factor", lambda cosine, gamma, l2: (
+        sizes.append(len(cosine)), plain(cosine, gamma, l2))[1])
+    learn({})
+    assert set(sizes) == {10}
+    said = capsys.readouterr().err
+    assert "choosing denoise, gamma, l2, blend on 6 cold items takes about" in said
+    assert "solving for 32 items in training takes about" in said
+    assert "round 1 of at most 2" in said
+
+
+def test_a_kernel_in_the_memory_of_the_cosines_is_the_same():
+    cosine = torch.from_numpy(cosines().astype(np.float32))
+    apart = kernel(cosine, 0.7)
+    assert torch.equal(kernel(cosine, 0.7, in_place=True), apart)
+    assert torch.equal(cosine, apart)

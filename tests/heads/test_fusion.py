@@ -1,4 +1,4 @@
-"""Fusion: weights learned on validation, never worse than the best member there."""
+"""Fusion: weights learned on validation; the best member stays unless held-out queries say otherwise."""
 
 import re
 from dataclasses import replace
@@ -10,10 +10,11 @@ import torch
 
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads import fusion as fusion_module
 from llmrec_cli.heads import fusion_scored, fusion_weights
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.fusion_scored import Scored, drawn
-from llmrec_cli.heads.fusion_weights import Weights, ascend, learn
+from llmrec_cli.heads.fusion_scored import Scored, depth_for, drawn, gather
+from llmrec_cli.heads.fusion_weights import Weights, ascend, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, UserKnn
 from tests.heads.by_hand import queries as queries_of
@@ -33,6 +34,8 @@ def test_what_is_learned_is_never_worse_than_the_best_member_on_validation(shop,
     (said,) = [values for event, values in logged if event == "fusion"]
     assert value >= max(said["members"].values())
     assert said["value"] == pytest.approx(value)
+    assert said["num_queries"] == said["num_available"] == len(shop.context().validation.queries)
+    assert all(step["kept"] <= (step["gain"] > step["standard_error"]) for step in said["tried"])
     alone = {"ease": Ease(l2=20), "near": UserKnn(k=5), "popular": Popularity()}
     for name, settings in alone.items():
         assert shop.context().validation(shop.fit(shop.recipe(settings)).score) == pytest.approx(said["members"][name])
@@ -85,6 +88,17 @@ def test_the_ascent_keeps_the_best_weight_that_is_better_and_nothing_that_is_not
     assert ascend({"a": 1.0, "b": 0.0}, "a", -1.0, lambda w: -w["a"])[0] == {"a": 0.05, "b": 0.0}
 
 
+def test_how_many_queries_what_gain_and_whether_it_was_kept_are_on_stderr(shop, monkeypatch, capsys):
+    monkeypatch.setattr(fusion_module, "MOST_QUERIES", 40)
+    shop.fit(fusion(shop, ease=Ease(l2=20), near=UserKnn(k=5)))
+    num = len(shop.context().validation.queries)
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"fusion: ndcg@10 of the members alone on 40 of {num} validation queries: ease 0\.\d{{4}}, "
+                        r"near 0\.\d{4}", first)
+    assert re.fullmatch(r"fusion: members: [+-]0\.\d{4}, standard error 0\.\d{4}, 40 queries held out in turn: "
+                        r"(not )?kept", second)
+
+
 # --- ranks
 
 def test_reciprocal_ranks_add_up_and_equal_scores_share_a_rank(shop):
@@ -99,6 +113,11 @@ def scored(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", lon
     """Return two members, a and b: what is liked among cold items `cold_by` knows, among warm ones `long_by` for long
     histories and the other for short ones; with long_by=None the one that does not know the cold items knows the warm.
     """
+    return Scored(gather(*given_scores(seed, size, num_items, num_cold, noise, cold_by, long_by)))
+
+
+def given_scores(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", long_by="a"):
+    """Return the members' scores, the validation and which items are cold: what `gather` takes."""
     rng = np.random.default_rng(seed)
     cold = np.arange(num_items) >= num_items - num_cold
     relevant = (rng.random((size, num_items)) < 0.2) * 1.0
@@ -113,7 +132,16 @@ def scored(seed, size=60, num_items=50, num_cold=20, noise=1.5, cold_by="b", lon
         scores[name] = torch.from_numpy((relevant * knows * noise + rng.normal(size=relevant.shape)).astype(np.float32))
     validation = Validation(queries_of(history, list(range(size))), sp.csr_array(relevant.astype(np.float32)),
                             np.arange(num_items), "ndcg@10")
-    return Scored(scores, validation, torch.from_numpy(cold))
+    return asked_of(scores), validation, cold
+
+
+def asked_of(scores):
+    """Return members that say of the queries with these numbers what the rows (Q, N) say."""
+    return {name: lambda queries, table=table: table[torch.from_numpy(queries.user)] for name, table in scores.items()}
+
+
+def value(given, weights):
+    return float(weights.values(given).mean())
 
 
 def test_the_sum_takes_the_weights_of_long_histories_and_of_cold_items_where_they_are():
@@ -129,69 +157,175 @@ def test_the_sum_takes_the_weights_of_long_histories_and_of_cold_items_where_the
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("noise", [0.0, 1.5])
 def test_learned_weights_are_never_worse_than_the_best_member(seed, noise, monkeypatch):
-    monkeypatch.setattr(fusion_weights, "ENOUGH", 20)
+    monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
     given = scored(seed, noise=noise)
-    weights, alone = learn(given, seed)
-    assert given.value(weights) >= max(alone.values())
-    assert all(weight >= 0 for part in (weights.all, weights.long, weights.cold) for weight in part.values())
+    learned = learn(given, seed)
+    assert value(given, learned.weights) >= max(learned.alone.values())
+    assert all(weight >= 0 for part in learned.weights.parts for weight in part.values())
+
+
+def together(noises, seed, copied=False, size=300, num_items=40):
+    """Return members that score what is liked plus noise, or with `copied` the first member's scores plus noise."""
+    rng = np.random.default_rng(seed)
+    relevant = (rng.random((size, num_items)) < 0.1) * 1.0
+    relevant[:, -1] = 1
+    scores, told = {}, relevant
+    for name, noise in noises.items():
+        scores[name] = torch.from_numpy((told + noise * rng.normal(size=relevant.shape)).astype(np.float32))
+        told = scores["first"].numpy() if copied else relevant
+    validation = Validation(queries_of(np.zeros((size, num_items)), list(range(size))),
+                            sp.csr_array(relevant.astype(np.float32)), np.arange(num_items), "ndcg@10")
+    return Scored(gather(asked_of(scores), validation, np.zeros(num_items, bool)))
+
+
+def other_half_gains(noises, rule, num=12, **how):
+    """Return the gain over the member that is best on one half of the queries, on the other half, for each draw."""
+    gains = []
+    for seed in range(num):
+        given = together(noises, seed, **how)
+        half, other = np.array_split(np.random.default_rng(seed).permutation(given.num_queries), 2)
+        best = max(given.names, key=lambda name: given.values({name: 1.0}, {})[half].mean())
+        gains.append((rule(given, seed, half, best).values(given) - given.values({best: 1.0}, {}))[other].mean())
+    return np.array(gains)
+
+
+def any_gain(given, seed, half, best):
+    """Return what coordinate ascent from the best member finds, whatever it gains."""
+    start = dict.fromkeys(given.names, 0.0) | {best: 1.0}
+    return Weights(coordinate_ascent(start, given.names, lambda tried: given.values(tried, {})[half]), {}, {}, 0)
+
+
+def learned_on(given, seed, half, best):
+    return learn(given, seed, half).weights
+
+
+COPIES = {"first": 0.5, "second": 0.3, "third": 0.3, "fourth": 0.3}
+
+
+def test_members_that_only_repeat_a_better_one_cost_next_to_nothing_on_other_queries():
+    """Taking any gain loses .0015 there, and is worse than the best member in 8 of 12 draws."""
+    before = other_half_gains(COPIES, any_gain, copied=True)
+    now = other_half_gains(COPIES, learned_on, copied=True)
+    assert before.mean() < -0.001
+    assert (before < 0).sum() >= 6
+    assert now.mean() > before.mean() / 2
+    assert (now < 0).sum() <= 3
+
+
+def test_members_that_complement_each_other_gain_on_other_queries():
+    gains = other_half_gains({"first": 0.7, "second": 0.7, "third": 0.7}, learned_on)
+    assert (gains > 0.05).all()
+
+
+def test_members_that_the_others_do_without_are_left_out_and_said_so():
+    learned = learn(together({"first": 0.7, "second": 0.7, "noise": 5.0}, 1), 0)
+    steps = {step.name: step for step in learned.steps}
+    assert steps["members"].kept
+    assert steps["members"].held_out.gain > steps["members"].held_out.standard_error
+    assert not steps["noise"].kept
+    assert steps["noise"].held_out.gain <= steps["noise"].held_out.standard_error
+    assert set(learned.weights.used().all) == {"first", "second"}
+
+
+def test_held_out_gains_are_of_weights_that_never_saw_the_query(monkeypatch):
+    """The folds cover each query once, and what is learned for a fold looks at the other queries alone."""
+    given, asked = together({"first": 0.7, "second": 0.7}, 2, size=50), []
+    monkeypatch.setattr(fusion_weights, "_of_members", lambda scored, names, weights, rows: asked.append(rows) or
+                        replace(weights, all={"first": 1.0, "second": 1.0}))
+    learned = learn(given, 0)
+    left_out = [np.setdiff1d(np.arange(50), rows) for rows in asked[:5]]
+    np.testing.assert_array_equal(np.sort(np.concatenate(left_out)), np.arange(50))
+    single = max(learned.alone.values())
+    assert learned.steps[0].held_out.gain == pytest.approx(
+        given.values({"first": 1.0, "second": 1.0}, {}).mean() - single)
 
 
 def test_long_and_short_histories_get_weights_of_their_own_where_the_members_differ_there(monkeypatch):
-    monkeypatch.setattr(fusion_weights, "ENOUGH", 20)
-    weights, _ = learn(scored(1, size=400, num_cold=0, noise=3.0), 0)
+    monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
+    weights = learn(scored(1, size=400, num_cold=0, noise=3.0), 0).weights
     assert weights.long["a"] > 2 * weights.long["b"]
     assert weights.all["b"] > 2 * weights.all["a"]
     assert weights.long_history == 2
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_noise_gives_no_part_weights_of_its_own(seed, monkeypatch):
-    monkeypatch.setattr(fusion_weights, "ENOUGH", 20)
-    given = scored(2, size=400)
-    # Members as good as each other for everything: what the halves find apart is chance, and is not kept.
-    relevant = torch.from_numpy(given.validation.relevant.toarray())
-    generator = torch.Generator().manual_seed(seed)
-    same = {name: relevant + 0.7 * torch.randn(relevant.shape, generator=generator) for name in ("a", "b")}
-    weights, _ = learn(Scored(same, given.validation, given.cold_N), 0)
-    assert (weights.long, weights.cold) == ({}, {})
+def test_noise_seldom_gives_a_part_weights_of_its_own(monkeypatch):
+    """A gain above its standard error happens by chance in less than one of six; 2 parts x 12 draws."""
+    monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
+    _, validation, cold = given_scores(2, size=400)
+    relevant, parts = torch.from_numpy(validation.relevant.toarray()), 0
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        same = {name: relevant + 0.7 * torch.randn(relevant.shape, generator=generator) for name in ("a", "b")}
+        weights = learn(Scored(gather(asked_of(same), validation, cold)), 0).weights
+        parts += bool(weights.long) + bool(weights.cold)
+    assert parts <= 6
 
 
 def test_cold_items_get_weights_of_their_own_where_another_member_knows_them():
-    weights, _ = learn(scored(3, size=500, noise=3.0, long_by=None), 0)
+    weights = learn(scored(3, size=500, noise=3.0, long_by=None), 0).weights
     assert weights.cold["b"] > 2 * weights.cold["a"]
-    assert weights.all["a"] > 2 * weights.all["b"]
-    assert weights.long == {}
+    assert weights.all["a"] > weights.all["b"]
 
 
 def test_cold_items_get_none_where_too_few_of_them_were_liked(monkeypatch):
     given = scored(3, size=500, noise=3.0, long_by=None)
-    monkeypatch.setattr(fusion_weights, "ENOUGH", given.num_cold() // 2 + 1)
-    assert learn(given, 0)[0].cold == {}
+    monkeypatch.setattr(fusion_weights, "ENOUGH", int(given.num_cold_Q.sum()) + 1)
+    assert learn(given, 0).weights.cold == {}
 
 
-# --- the metric of scores held whole
+# --- the metric of candidates
 
 @pytest.mark.parametrize("monitor", ["ndcg@10", "recall@3", "mrr@1", "map@49", "hit@50", "precision@70"])
 @pytest.mark.parametrize("spread", [0, 1, 4, 1e6])
-def test_the_metric_is_to_the_bit_that_of_the_scorer(monitor, spread, monkeypatch):
+def test_with_all_items_as_candidates_the_metric_is_to_the_bit_that_of_the_scorer(monitor, spread, monkeypatch):
     monkeypatch.setattr(fusion_scored, "CHUNK_CELLS", 700)
-    given = scored(4, noise=0.5)
-    validation = replace(given.validation, monitor=monitor)
+    members, validation, cold = given_scores(4, noise=0.5)
+    validation = replace(validation, monitor=monitor, queries=validation.queries.rows(np.arange(60)))
     # Rounded to few values, so that much is tied, up to a scorer that says nothing.
-    scores = {name: torch.round(s * spread) for name, s in given.scores.items()}
-    ours = Scored(scores, validation, given.cold_N)
+    scores = {name: torch.round(score(validation.queries) * spread) for name, score in members.items()}
+    ours = Scored(gather(asked_of(scores), validation, cold))
     weights = Weights({"a": 1.0, "b": 0.5}, {"a": 0.0, "b": 1.0}, {"a": 2.0, "b": 1.0}, 2)
-    rows = np.flatnonzero(np.random.default_rng(1).random(60) < 0.5)
-    for part, which in ((ours, np.arange(60)), (ours.rows(rows), rows), (ours.rows(rows).rows(np.arange(5)), rows[:5])):
-        queries, lengths = validation.queries.rows(which), torch.from_numpy(part.lengths_Q)
-        sums = weights.sum({name: s[torch.from_numpy(which)] for name, s in scores.items()}, lengths, given.cold_N)
-        expected = replace(validation, queries=queries, relevant=validation.relevant[which]).of(sums)
-        assert part.value(weights) == expected
-        assert len(part) == len(which)
+    lengths = torch.from_numpy(np.diff(validation.queries.history.indptr))
+    expected = validation.of(weights.sum(scores, lengths, torch.from_numpy(cold)))
+    assert value(ours, weights) == expected
+    per_query = [replace(validation, queries=validation.queries.rows(np.array([q])), relevant=validation.relevant[[q]])
+                 .of(weights.sum(scores, lengths, torch.from_numpy(cold))[[q]]) for q in range(60)]
+    np.testing.assert_allclose(weights.values(ours), per_query, atol=1e-12)
+
+
+def test_items_that_no_member_ranks_high_are_not_held_and_the_metric_is_that_of_all_scores(monkeypatch):
+    members, validation, cold = given_scores(5, num_items=400, num_cold=100, noise=3.0)
+    weights = Weights({"a": 1.0, "b": 0.7}, {}, {"a": 0.6, "b": 1.0}, 0)
+    whole = weights.values(Scored(gather(members, validation, cold)))
+    monkeypatch.setattr(fusion_scored, "DEPTH", 60)
+    monkeypatch.setattr(fusion_scored, "COLD_DEPTH", 40)
+    few = gather(members, validation, cold)
+    # At most 60 + 40 of each of two members, and about 80 relevant ones.
+    assert np.diff(few.indptr_Q).max() < 280 < 400
+    np.testing.assert_array_equal(weights.values(Scored(few)), whole)
+
+
+def test_a_candidate_of_one_member_has_its_real_score_by_every_other(monkeypatch):
+    monkeypatch.setattr(fusion_scored, "DEPTH", 1)
+    validation = Validation(queries_of(np.array([[1.0, 0, 0, 0, 0]]), [0]),
+                            sp.csr_array(np.array([[0, 0, 0, 0, 1.0]])), np.arange(5), "ndcg@1")
+    scores = {"a": torch.tensor([[9.0, 3.0, 1.0, -2.0, 0.5]]), "b": torch.tensor([[9.0, -1.0, 2.0, -3.0, -7.0]])}
+    found = gather(asked_of(scores), validation, np.zeros(5, bool))
+    # Item 0 is seen; 1 is the best of a, 2 of b, 4 is relevant; 3 is nobody's.
+    np.testing.assert_array_equal(found.ranks_P, [1, 2, 4])
+    np.testing.assert_array_equal(found.scores["a"], np.float32([3.0, 1.0, 0.5]))
+    np.testing.assert_array_equal(found.scores["b"], np.float32([-1.0, 2.0, -7.0]))
+    np.testing.assert_array_equal(found.relevant_P, [False, False, True])
+
+
+def test_what_is_held_has_a_bound_whatever_the_catalogue_and_the_members():
+    assert depth_for(10_000, 3) == 300
+    for num_queries, num_members in ((10_000, 3), (10_000, 8), (20, 40)):
+        assert num_queries * num_members * num_members * depth_for(num_queries, num_members) <= fusion_scored.CELLS
 
 
 def test_with_few_queries_nothing_is_learned_for_parts():
-    weights, _ = learn(scored(1, size=60, noise=3.0), 0)
+    weights = learn(scored(1, size=60, noise=3.0), 0).weights
     assert (weights.long, weights.cold) == ({}, {})
 
 
@@ -213,7 +347,7 @@ def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop)
 
 
 def test_at_most_so_many_queries_are_looked_at_and_only_those_who_went_on_to_like_something():
-    validation = scored(1).validation
+    _, validation, _ = given_scores(1)
     assert drawn(validation, 60, 0) is validation
     some = drawn(validation, 7, 0)
     assert len(some.queries) == some.relevant.shape[0] == 7
@@ -230,8 +364,10 @@ def test_memory_is_that_of_all_members_and_of_their_scores(shop):
              for name, settings in {"ease": Ease(), "near": UserKnn(k=5)}.items()}
     assert build(fusion(shop, weights=dict.fromkeys(alone, 1.0), ease=Ease(), near=UserKnn(k=5))).memory(
         data) == sum(alone.values())
-    assert build(fusion(shop, ease=Ease(), near=UserKnn(k=5))).memory(
-        data) == sum(alone.values()) + 4 * 2 * len(data.users) * len(data.items)
+    learning = build(fusion(shop, ease=Ease(), near=UserKnn(k=5))).memory(data) - sum(alone.values())
+    # Both members' scores of a block and their scaled copies, and the candidates, here all items, twice.
+    cells = 2 * len(data.users) * len(data.items)
+    assert learning == 2 * 4 * cells + cells * (2 * 4 + 11)
 
 
 @pytest.mark.parametrize(("typed", "expected"), [

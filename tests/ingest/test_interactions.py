@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.settings.split import LeaveLastOut
 from tests.ingest.preparing import HEADER, prepare_text
 
 TWICE = HEADER + "u,a,5,300\nu,a,1,100\nu,a,2,300\nu,b,3,200\n"
@@ -58,6 +59,72 @@ def test_without_value_and_timestamp_every_interaction_counts_one(tmp_path: Path
 def test_what_is_no_number_is_rejected(tmp_path: Path) -> None:
     values = ["nan", "inf", "1e16", "", "0x10", "1_0", "5 stars"]
     rows = "".join(f"u,i{n},{value}\n" for n, value in enumerate(values))
-    prepared = prepare_text(tmp_path, "user_id,item_id,value\nu,a,-1.5e3\n" + rows, max_reject_share=1.0)
+    prepared = prepare_text(tmp_path, "user_id,item_id,value\nu,a,-1.5e3\n" + rows, max_reject_share=1.0,
+                            min_value=-1e4)
     assert prepared.column("rejects", "reason") == [f"'{value}' is not a number" for value in values]
     assert prepared.column("interactions", "value") == [-1500.0]
+
+
+def test_values_of_0_and_below_are_no_positives_unless_asked_for_and_are_listed(tmp_path: Path) -> None:
+    rows = HEADER + "u,a,2,1\nu,b,0,2\nu,c,-2,3\nv,a,2,1\nv,a,-2,9\nv,b,1,2\n"
+    prepared = prepare_text(tmp_path, rows, LeaveLastOut())
+    assert {(r["user_id"], r["item_id"]) for r in prepared.rows("interactions")} == {("u", "a"), ("v", "b")}
+    assert [(r["user_id"], r["item_id"], r["value"], r["reason"]) for r in prepared.rows("filtered")] == [
+        ("u", "b", 0.0, "not_positive"), ("u", "c", -2.0, "not_positive"), ("v", "a", -2.0, "not_positive")]
+    assert prepared.counts["not_positive"] == 3
+    assert any(note.startswith("3 interactions have a value of 0 or below") for note in prepared.manifest["notes"])
+    for least, num in ((0.0, 3), (-5.0, 5)):
+        asked = prepare_text(tmp_path / str(num), rows, LeaveLastOut(), min_value=least)
+        assert len(asked.rows("interactions")) == num
+
+
+def test_a_purchase_that_is_taken_back_is_relevant_only_when_something_is_left_of_it(tmp_path: Path) -> None:
+    rows = HEADER + "u,a,2,1\nu,a,-2,2\nu,b,3,1\nu,b,-1,2\n"
+    prepared = prepare_text(tmp_path, rows, duplicates="sum")
+    assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 2.0)]
+    assert [(r["item_id"], r["value"], r["reason"]) for r in prepared.rows("filtered")] == [("a", 0.0, "not_positive")]
+
+
+def test_dislikes_of_0_and_below_are_dislikes_with_explicit_feedback(tmp_path: Path) -> None:
+    rows = HEADER + "u,a,5,1\nu,b,0,2\nu,c,-3,3\nv,b,5,1\nv,c,5,1\n"
+    prepared = prepare_text(tmp_path, rows, feedback="explicit", min_value=4.0)
+    assert [r["item_id"] for r in prepared.rows("negatives")] == ["b", "c"]
+    assert prepared.counts["not_positive"] == 0
+
+
+EVENTS = "user_id,item_id,event,timestamp\nu,a,view,1\nu,a,buy,2\nu,a,buy,3\nu,a,view,4\nu,b,view,1\n"
+
+
+def test_with_event_weights_the_strongest_counts_at_the_time_of_the_first_as_strong(tmp_path: Path) -> None:
+    prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": 5.0})
+    assert [(r["item_id"], r["value"], r["event"], r["timestamp"]) for r in prepared.rows("interactions")] == [
+        ("b", 1.0, "view", 1), ("a", 5.0, "buy", 2)]
+    assert any("the strongest counts" in note for note in prepared.manifest["notes"])
+
+
+def test_with_a_negative_weight_events_are_added_up_so_that_a_return_takes_back(tmp_path: Path) -> None:
+    prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": -2.0})
+    assert [(r["item_id"], r["value"]) for r in prepared.rows("interactions")] == [("b", 1.0)]
+
+
+def test_of_rows_at_one_time_neither_the_value_nor_the_file_decides_which_is_last(tmp_path: Path) -> None:
+    rows = [f"u{n},a,{value},5" for n in range(60) for value in (1, 2)]
+    first, other = (prepare_text(tmp_path / str(n), HEADER + "\n".join(lines)) for n, lines in
+                    enumerate((rows, rows[::-1])))
+    assert first.manifest["fingerprint"] == other.manifest["fingerprint"]
+    assert 15 < sum(value == 1 for value in first.column("interactions", "value")) < 45
+
+
+def test_dropped_ids_and_times_outside_are_left_out_counted_and_listed(tmp_path: Path) -> None:
+    rows = ("user_id,item_id,timestamp\nguest,a,2024-03-05\nu,test,2024-03-05\nu,a,2024-03-09T23:59:59\n"
+            "u,b,2024-03-10\nu,c,2024-02-01\n")
+    prepared = prepare_text(tmp_path, rows, items="item_id,title\na,A\ntest,T\n", drop_users=["guest", "nobody"],
+                            drop_items=["test"], newest="2024-03-09", oldest="2024-03-01")
+    assert prepared.in_split("train") == {("u", "a")}
+    assert {r["reason"]: r["item_id"] for r in prepared.rows("filtered")} == {
+        "dropped_user": "a", "dropped_item": "test", "after_newest": "b", "before_oldest": "c"}
+    assert (prepared.counts["dropped_ids"], prepared.counts["outside_times"]) == (2, 2)
+    assert prepared.column("items", "item_id") == ["a"]
+    assert "dataset.drop_users names ids that no row has: 'nobody'" in prepared.manifest["notes"]
+    with pytest.raises(ConfigError, match=r"dataset\.newest=2024: has no effect on interactions without a column"):
+        prepare_text(tmp_path / "2", "user_id,item_id\nu,a\n", newest="2024")

@@ -30,7 +30,7 @@ from typing import Any
 from ibis.backends import BaseBackend
 
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.audit import health
+from llmrec_cli.ingest.audit import health, placeholders
 from llmrec_cli.ingest.audit import leakage as leaks
 from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.audit.group_leakage import count, group_leakage
@@ -70,6 +70,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
     per_user = counted(rows, "user", newest=bool(unit) and split.kind != "temporal")
     per_item = counted(rows, "item")
     users, items = Counted(per_user), Counted(per_item)
+    suspect = placeholders.warnings(folder, per_user, per_item)
     sizes = {name: part.size for name, part in parts.items()}
     found: dict[str, Any] = {
         "format": FORMAT, "rows": account_of_rows(folder, account.counts, sizes),
@@ -90,6 +91,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
                        "held_out_also_in_train": next(c["count"] for c in found["leakage"] if c["name"] == leaks.PAIRS)}
     count(found["groups"], found["leakage"], account)
     account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split, account.counts)
+    account.warnings += suspect
     account.warnings += [one.sentence() for one in ties if one.many]
     account.notes += notes(account.counts, unit, dataset.time_unit) + health.notes(found)
     account.notes += [one.sentence() for one in ties if one.tied and not one.many]

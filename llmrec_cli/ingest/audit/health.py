@@ -25,7 +25,7 @@ def warnings(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, i
         found.append(f"{abs(rows['unaccounted']):,} rows {'are lost' if rows['unaccounted'] > 0 else 'are too many'}: "
                      f"{rows['read']:,} were read, but rejected, merged, filtered, negative and kept rows are "
                      f"{rows['read'] - rows['unaccounted']:,}; please report this as a bug")
-    found += [_nothing_held_out(part, isinstance(split, Given)) for part in _empty_parts(audit, split)]
+    found += [_nothing_held_out(part, split) for part in _empty_parts(audit, split)]
     found += _one_of_all(audit) + _cold(audit, split, counts) + _same_texts(audit)
     return found
 
@@ -38,11 +38,17 @@ def _empty_parts(audit: dict[str, Any], split: SplitSettings) -> list[str]:
     return [part for part in wanted if not audit["rows"][part]]
 
 
-def _nothing_held_out(part: str, is_given: bool) -> str:
-    remedy = "see what dataset.min_value, dataset.min_*_interactions and split.leaks left out of the file, or give " \
-             "split.valid a larger share" if is_given else "give it a larger share, or the data more rows"
+def _nothing_held_out(part: str, split: SplitSettings) -> str:
+    what = "give it a larger share, or the data more rows"
+    if isinstance(split, Given):
+        what = ("see what dataset.min_value, dataset.min_*_interactions and split.leaks left out of its file, or give "
+                "split.valid a larger share")
+    elif getattr(split, f"{part}_days", None) is not None:
+        what = f"nothing happened in its days; set more split.{part}_days, or see whether the newest times are right"
+    elif getattr(split, f"{part}_from", None) is not None:
+        what = f"nothing happened from then to its end; set an earlier split.{part}_from"
     return (f"the split '{part}' has no rows, so nothing can be {'chosen' if part == 'valid' else 'measured'} by it; "
-            f"{remedy}")
+            f"{what}")
 
 
 def _one_of_all(audit: dict[str, Any]) -> list[str]:

@@ -1,0 +1,55 @@
+"""Arrays in a safetensors file, written from and read into their own memory.
+
+`safetensors.numpy` holds every array twice more while it writes, and maps the whole file beside the arrays while it
+reads. A model whose weights just fit into memory must not need three times as much to be saved.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from llmrec_cli.run_dir import whole_file, writing
+
+NAMES = {"uint64": "U64", "int64": "I64", "float64": "F64", "float32": "F32", "uint32": "U32", "int32": "I32",
+         "float16": "F16", "uint16": "U16", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
+"""Names of number types in safetensors, in the order in which it writes them: each begins at a multiple of its size."""
+TYPES = {name: np.dtype(kind) for kind, name in NAMES.items()}
+
+
+def write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a file that a reader sees whole or not at all; the bytes are those of `safetensors.numpy.save`."""
+    order = sorted(arrays, key=lambda name: (list(NAMES).index(arrays[name].dtype.name), name))
+    header, start = dict[str, Any](), 0
+    for name in order:
+        array = arrays[name]
+        header[name] = {"dtype": NAMES[array.dtype.name], "shape": list(array.shape),
+                        "data_offsets": [start, start + array.nbytes]}
+        start += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with writing(path), whole_file(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            array = np.ascontiguousarray(arrays[name])
+            file.write(memoryview(array).cast("B") if array.size else b"")
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file whose header `safetensors` finds sound; raises SafetensorError or OSError."""
+    with safe_open(path, framework="numpy") as checked:
+        names = set(checked.keys())
+    found: dict[str, np.ndarray] = {}
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        for name in sorted(names, key=lambda name: header[name]["data_offsets"][0]):
+            facts = header[name]
+            array = np.empty(facts["shape"], TYPES[facts["dtype"]])
+            file.seek(8 + size + facts["data_offsets"][0])
+            if array.size:
+                file.readinto(memoryview(array).cast("B"))
+            found[name] = array
+    return {name: found[name] for name in sorted(found)}

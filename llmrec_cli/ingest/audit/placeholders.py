@@ -1,0 +1,74 @@
+"""Ids that stand for nobody, or for everybody: placeholders, and one user with an outsized share of the rows."""
+
+import math
+
+import ibis
+from ibis.expr.types import Table
+
+from llmrec_cli.ingest.audit.folder import Folder
+from llmrec_cli.ingest.engine import collect
+
+NAMES = ("nan", "null", "none", "nil", "na", "n/a", "undefined", "unknown", "unk", "anonymous", "anon", "guest",
+         "visitor", "not set", "notset", "missing", "-1")
+"""Ids that exports write for nobody, without what surrounds them and in lower case."""
+LARGE, TIMES, ENOUGH = 0.05, 3, 100
+"""Share of the interactions above which a user is outsized, if also this many times the mean, from this many rows."""
+_ZERO_TIMES = 10
+_AROUND = r"[\s\"'()<>\[\]{}._?-]+"
+_SHOWN = 5
+
+
+def warnings(folder: Folder, per_user: Table, per_item: Table) -> list[str]:
+    """Return what is likely to be wrong; `per_user` and `per_item` have the interactions of each split."""
+    found = []
+    for kind, table in (("user", per_user), ("item", per_item)):
+        sized = table.select(kind, size=table.train + table.valid + table.test)
+        rows = _placeholders(folder, kind, sized)
+        if rows:
+            named = ", ".join(f"'{row['id']}' ({row['size']:,})" for row in rows[:_SHOWN])
+            ids = ",".join(row["id"] for row in rows)
+            found.append(f"{len(rows)} {kind} id{'s' if rows[1:] else ''} may stand for an unknown {kind}, and "
+                         f"{sum(row['size'] for row in rows):,} interactions are taken for one {kind}'s each: {named}"
+                         f"{', ...' if rows[_SHOWN:] else ''}; dataset.drop_{kind}s=[{ids}] leaves them out")
+    return found + _outsized(folder, per_user)
+
+
+def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, int | str]]:
+    """Return id and number of interactions of the users or items whose id is a placeholder, most first."""
+    named = folder.table(f"{kind}s").select(kind, id=f"{kind}_id").inner_join(sized, kind)
+    # What is around a word, blanks and quotes say, is no part of it; of "-1" the sign is.
+    bare = named.id.lower().re_replace(r"^" + _AROUND, "").re_replace(_AROUND + "$", "")
+    plain = named.id.lower().strip()
+    suspect = named.filter(bare.isin(list(NAMES)) | plain.isin(list(NAMES)) | (bare == ""))
+    rows = collect(suspect.order_by(ibis.desc("size"), "id").select("id", "size")).to_pylist()
+    return rows + _zero(named, kind)
+
+
+def _zero(named: Table, kind: str) -> list[dict[str, int | str]]:
+    """Return the id 0 where it is no number like the others: they are words, or it is a user of many times the mean.
+
+    An item may well have many times the mean: popular ones do.
+    """
+    zero = collect(named.filter(named.id.isin(["0", "0.0"])).select("id", "size")).to_pylist()
+    if not zero:
+        return []
+    others = named.filter(~named.id.isin(["0", "0.0"]))
+    [about] = collect(others.agg(num=others.count(), numbers=others.count(where=others.id.re_search("^-?[0-9.]+$")),
+                                 mean=others["size"].mean())).to_pylist()
+    words = about["num"] and about["numbers"] < about["num"]
+    outsized = _ZERO_TIMES * about["mean"] if kind == "user" and about["mean"] else math.inf
+    return [row for row in zero if words or row["size"] > outsized]
+
+
+def _outsized(folder: Folder, per_user: Table) -> list[str]:
+    sized = per_user.select("user", size=per_user.train + per_user.valid + per_user.test)
+    [all_] = collect(sized.agg(num=sized.count(), total=sized["size"].sum())).to_pylist()
+    total = int(all_["total"] or 0)  # DuckDB's sums are decimals.
+    if total < ENOUGH:
+        return []
+    least = max(LARGE * total, TIMES * total / all_["num"])
+    rows = collect(sized.filter(sized["size"] > least).order_by(ibis.desc("size"), "user")).to_pylist()
+    names = folder.entities("user", [row["user"] for row in rows[:_SHOWN]])
+    return [f"user '{names[row['user']]['user_id']}' has {row['size'] / total:.0%} of the interactions "
+            f"({row['size']:,} of {total:,}); if it is not one person, dataset.drop_users="
+            f"[{names[row['user']]['user_id']}] leaves it out" for row in rows[:_SHOWN]]

@@ -1,0 +1,104 @@
+"""Several rows of one item, user or group in the files that describe them: they become one row, column by column."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ibis.expr.types import BooleanValue, Table
+
+from llmrec_cli.ingest.engine import collect, materialised, scalar, size
+
+_FILE = 1 << 40  # more lines than a file has: file and line as one number
+_COLUMNS, _VALUES, _SHOWN = 3, 3, 40
+"""Columns and values of an example that are shown, and characters of a value."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Rows that repeat an id.
+
+    Attributes
+    ----------
+    num_repeated, num_duplicated : rows left out that differ from another of their id, and those that do not
+    contradicting, updated : column to the number of ids with several values in one file, and in several files
+    examples : column to (id, its values in the order of the files, the value that is kept)
+    """
+
+    num_repeated: int = 0
+    num_duplicated: int = 0
+    contradicting: dict[str, int] = field(default_factory=dict)
+    updated: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, tuple[str, list[str], str]] = field(default_factory=dict)
+
+    def notes(self, kind: str) -> list[str]:
+        """Return what a person should know, one sentence each; `kind` is item | user | group."""
+        sentences = ((self.contradicting, f"{kind}s have several values in one file; the first is kept"),
+                     (self.updated, f"{kind}s have another value in a later file; the newest file wins"))
+        return [f"{what}: {', '.join(self._column(name, number) for name, number in _most(found))}"
+                for found, what in sentences if found]
+
+    def _column(self, name: str, number: int) -> str:
+        if name not in self.examples:
+            return f"{name} ({number:,})"
+        id_, values, kept = self.examples[name]
+        return f"{name} ({number:,}, for instance '{id_}': {', '.join(map(repr, values))}; kept {kept!r})"
+
+
+def _most(found: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def merge_repeats(sound: Table, own: Sequence[str], names: Sequence[str]) -> tuple[Table, Repeats]:
+    """Return one row per id (c0) with the columns `own`, and what was merged. `names` is what `own` are called.
+
+    Of each column the newest file that has a value counts, and in it the first row that has one. Nothing is copied but
+    the rows whose id is there several times: texts are long.
+    """
+    sizes = sound.group_by("c0").agg(size=sound.count())
+    repeated = materialised(sizes.filter(sizes["size"] > 1))
+    num_again = int(scalar(repeated["size"].sum().fill_null(0)))
+    if not num_again:
+        return sound.select("c0", *own), Repeats()
+    again = materialised(sound.semi_join(repeated, "c0"))
+    place = again.line - again.file.cast("int64") * _FILE
+    kept = {column: again[column].argmin(place, where=_has_value(again, column)) for column in own}
+    merged = materialised(again.group_by("c0").agg(size=again.count(), **kept).drop("size"))
+    num_distinct = size(again.select("c0", *own).distinct())
+    contradicting, updated = _differing(again, own)
+    of = dict(zip(own, names, strict=True))
+    shown = [*_most(contradicting)[:_COLUMNS], *_most(updated)[:_COLUMNS]]
+    examples = {of[column]: _example(again, merged, column, within=column in contradicting) for column, _ in shown}
+    found = Repeats(num_distinct - size(repeated), num_again - num_distinct,
+                    {of[c]: number for c, number in contradicting.items()},
+                    {of[c]: number for c, number in updated.items()}, examples)
+    once = sound.anti_join(repeated, "c0").select("c0", *own)
+    return once.union(merged.select("c0", *own)), found
+
+
+def _has_value(rows: Table, column: str) -> BooleanValue:
+    return rows[column].fill_null("").strip() != ""
+
+
+def _differing(again: Table, own: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return column to the number of ids with several values in one file, and to those with several in all."""
+    if not own:
+        return {}, {}
+    in_file = again.group_by("c0", "file").agg(**{c: again[c].nunique(where=_has_value(again, c)) for c in own})
+    most = in_file.group_by("c0").agg(**{c: in_file[c].max() for c in own})
+    every = again.group_by("c0").agg(**{f"{c}_all": again[c].nunique(where=_has_value(again, c)) for c in own})
+    both = most.inner_join(every, "c0")
+    totals = collect(both.agg(**{c: (both[c] > 1).sum() for c in own},
+                              **{f"{c}_all": ((both[c] <= 1) & (both[f"{c}_all"] > 1)).sum() for c in own})).to_pylist()
+    return ({c: int(totals[0][c]) for c in own if totals[0][c]},
+            {c: int(totals[0][f"{c}_all"]) for c in own if totals[0][f"{c}_all"]})
+
+
+def _example(again: Table, merged: Table, column: str, within: bool) -> tuple[str, list[str], str]:
+    """Return the id of least order that has several values (in one file, with `within`), these and the one kept."""
+    filled = again.filter(_has_value(again, column)).select("c0", "file", "line", value=again[column])
+    keys = ["c0", "file"] if within else ["c0"]
+    several = filled.group_by(*keys).agg(num=filled.value.nunique())
+    id_ = scalar(several.filter(several.num > 1).c0.min())
+    rows = collect(filled.filter(filled.c0 == id_).order_by("file", "line").limit(100)).to_pylist()
+    values = list(dict.fromkeys(row["value"][:_SHOWN] for row in rows))[:_VALUES]
+    chosen = collect(merged.filter(merged.c0 == id_).select(column)).column(0)[0].as_py()
+    return id_, values, (chosen or "")[:_SHOWN]

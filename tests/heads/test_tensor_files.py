@@ -1,0 +1,57 @@
+"""Arrays written and read in their own memory, in the format of safetensors."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from llmrec_cli.heads.tensor_files import NAMES, read_tensors, write_tensors
+
+ARRAYS = {name: np.arange(6).reshape(2, 3).astype(name) for name in NAMES} | {
+    "é": np.array([True]), "none": np.zeros((0, 4), np.float32), "one": np.array(3.5), "turned": np.eye(3)[:, :2].T}
+
+
+def test_the_bytes_are_those_of_safetensors(tmp_path):
+    write_tensors(tmp_path / "a", ARRAYS)
+    assert (tmp_path / "a").read_bytes() == save({name: np.array(array, order="C") for name, array in ARRAYS.items()})
+
+
+def test_what_is_read_is_what_safetensors_reads(tmp_path):
+    write_tensors(tmp_path / "a", ARRAYS)
+    found, wanted = read_tensors(tmp_path / "a"), load_file(tmp_path / "a")
+    assert found.keys() == wanted.keys() == ARRAYS.keys()
+    for name, array in wanted.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content[:20],
+                                    lambda content: b"\xff" * 8 + content[8:], lambda content: content + b"x"])
+def test_a_damaged_file_is_refused(tmp_path, damage):
+    (tmp_path / "a").write_bytes(damage(save({"x": np.ones(5)})))
+    with pytest.raises(SafetensorError):
+        read_tensors(tmp_path / "a")
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+import numpy as np
+from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
+from llmrec_cli.stages.memory import taken_by
+write_tensors(Path(sys.argv[1]), {"x": np.ones(9)})
+read_tensors(Path(sys.argv[1]))
+arrays = {"x": np.ones(2**24, np.float32)}
+print(taken_by(lambda: write_tensors(Path(sys.argv[1]), arrays)), taken_by(lambda: read_tensors(Path(sys.argv[1]))))
+"""
+
+
+def test_writing_takes_no_second_copy_and_reading_only_the_arrays(tmp_path):
+    done = subprocess.run([sys.executable, "-c", MEASURED, str(tmp_path / "a")], check=True, capture_output=True,
+                          text=True)
+    written, read = map(int, done.stdout.split())
+    assert written < 2**22
+    assert read < 2**26 + 2**22
