@@ -1,6 +1,9 @@
 """Composing: what was typed becomes checked settings, or everything that is wrong with it is told at once."""
 
+from dataclasses import dataclass
+
 import pytest
+import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
@@ -8,10 +11,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from llmrec_cli.config import compose
+from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.overrides import to_hydra
 from llmrec_cli.settings.base import Builder, to_plain
-from llmrec_cli.settings.encoder import HuggingFace, MiniLM
+from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, HuggingFace, MiniLM
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Ease, Fusion, TwoTower
 from llmrec_cli.settings.peft import Frozen
@@ -161,6 +165,32 @@ def test_a_group_without_effect_is_refused_when_it_was_chosen_on_purpose():
         "head.features.tuned=true with head.features.text above 0, or choose another head"]
     assert compose("finetune", ["head=ease", "peft=none"]).head.kind == "ease"
     assert compose("finetune", ["head=ease", "head.features.text=6", "encoder=minilm"]).head.features.text == 6
+
+
+def test_frozen_is_what_vectors_are_that_nothing_trains_and_layers_are_trained_only_where_asked_for():
+    for typed in (["head=item_similarity"], ["head=content"], ["head=ease", "head.features.text=6"]):
+        assert compose("finetune", [*typed, "peft=frozen"]).peft.kind == "frozen"
+        assert problems("finetune", *typed, "peft=lora")[0].startswith("peft=lora: has no effect, since head=")
+        assert compose("finetune", [*typed, "head.features.tuned=true", "peft=lora"]).peft.kind == "lora"
+        assert problems("finetune", *typed, "head.features.tuned=true", "peft=frozen") == [
+            "peft=frozen: has nothing to train with head.features.tuned=true; leave out head.features.tuned, or choose "
+            "peft=embedding_adapter or lora"]
+    assert problems("finetune", "head=ease", "peft=frozen")[0].startswith("peft=frozen: has no effect")
+
+
+def test_an_encoder_without_an_implementation_is_named_as_the_mistake_it_is(monkeypatch):
+    @dataclass
+    class MiniLM6(EncoderSettings):
+        kind: str = "minilm6"
+
+    monkeypatch.setitem(ENCODERS, "minilm6", MiniLM6)
+    builder = Builder({"encoder": ENCODERS})
+    builder.settings(MiniLM6, {"kind": "minilm6"}, "encoder")
+    assert builder.found == [
+        "encoder.kind=minilm6: has settings and no implementation; name one in MiniLM6.implementation, or choose one "
+        "of minilm, hf, pretrained, scratch, static, tfidf, lsa, concat (did you mean 'minilm'?)"]
+    with pytest.raises(ConfigError, match=r"encoder=minilm6: has settings and no implementation; .* choose one of"):
+        open_encoder(MiniLM6(), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("reference", ["${oc.env:HOME}", "${ oc.env:HOME}", "${oc.env:HOME,x}",

@@ -10,6 +10,7 @@ from ibis.expr.types import IntegerColumn, Table
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.coding import Coded
 from llmrec_cli.ingest.engine import collect, materialised, scalar, size
 from llmrec_cli.ingest.given import carved, earliest_alone
@@ -41,17 +42,20 @@ class Divided:
     ----------
     cutoff : the first moment of valid and test of a temporal split
     leaks : rows that were left out since an earlier split has their pair; None unless split.leaks=drop
+    num_known : rows that stay in training although the hash chose them for validation, since `known` has their pair
     """
 
     rows: Table
     cutoff: dict[str, int] = field(default_factory=dict)
     leaks: Table | None = None
+    num_known: int = 0
 
 
-def divide(coded: Coded, settings: SplitSettings, unit: str, chosen_unit: str) -> Divided:
+def divide(coded: Coded, settings: SplitSettings, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
     """Return the rows of `coded` with `split` set.
 
-    `unit` is how timestamps were written ("" without any), `chosen_unit` what the settings said of it.
+    `unit` is how timestamps were written ("" without any), `chosen_unit` what the settings said of it. No pair in
+    `known` (user, item) is carved from given training for validation.
     """
     rows = coded.rows
     if isinstance(settings, Random):
@@ -73,7 +77,8 @@ def divide(coded: Coded, settings: SplitSettings, unit: str, chosen_unit: str) -
         return Divided(rows.mutate(split=ibis.literal(TRAIN, "int8")))
     assert isinstance(settings, Given)
     rows, leaks = earliest_alone(rows) if settings.leaks == "drop" else (rows, None)
-    return Divided(carved(coded.with_rows(rows), settings.valid, settings.seed), leaks=leaks)
+    carved_rows, num_known = carved(coded.with_rows(rows), settings.valid, settings.seed, known)
+    return Divided(carved_rows, leaks=leaks, num_known=num_known)
 
 
 def needs_time(settings: SplitSettings) -> str:
@@ -188,8 +193,9 @@ def moment(text: str, unit: str, key: str, last: bool = False) -> int:
 
     Of a date, or a whole second, it is the first millisecond, or the last one.
     """
-    if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit != "iso" and not re.fullmatch("(19|20)[0-9]{6}", text):
-        return round(float(text) * (1000 if unit == "s" else 1)) + (999 if last and unit == "s" else 0)
+    if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit in timestamps.UNITS and unit != "iso" \
+            and not re.fullmatch("(19|20)[0-9]{6}", text):
+        return timestamps.milliseconds_of(float(text), unit) + (999 if last and unit == "s" else 0)
     try:
         if unit == "order":
             raise ValueError("the timestamps are an order")

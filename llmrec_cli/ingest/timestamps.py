@@ -3,6 +3,7 @@
 How they are written, the `unit`, is one of UNITS, or a pattern of `ingest.time_formats`, which has a '%'.
 """
 
+import math
 from collections.abc import Sequence
 
 import ibis
@@ -190,6 +191,13 @@ def _scaled(number: NumericColumn, unit: str) -> NumericColumn:
         return number * 1000
     divisor = PER_SECOND[unit] // 1000
     return number if unit == "ms" else (number / divisor).clip(-1, _END + 1).floor()
+
+
+def milliseconds_of(number: float, unit: str) -> int:
+    """Return a number in a unit of UNITS, but ISO 8601, as `read` gives it."""
+    if unit == "excel":
+        return round((number - EXCEL_1970) * _DAY)
+    return round(number) if unit == "order" else math.floor(number * 1000 / PER_SECOND[unit])
 
 
 def _whole(ms: NumericColumn) -> IntegerColumn:

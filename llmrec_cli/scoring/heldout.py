@@ -30,6 +30,8 @@ class HeldOut:
     num_cold : those of them without any history
     candidates_QN : CSR of 1s, the only items each query may be given, as in protocols with sampled negatives; None
         where all of `candidates_N` may be
+    owner_Q : object array (Q,) of str, the user or group of each query, where each row of a file of candidates is a
+        query of its own, so that a user may have several; None where queries are users or groups
     """
 
     queries: Queries
@@ -40,6 +42,17 @@ class HeldOut:
     num_skipped: int
     num_cold: int
     candidates_QN: sp.csr_array | None = None
+    owner_Q: np.ndarray | None = None
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The id of the user or group of each query, object array (Q,)."""
+        return self.queries.ids if self.owner_Q is None else self.owner_Q
+
+    @property
+    def num_owners(self) -> int:
+        """How many users or groups the queries are of."""
+        return len(self.queries) if self.owner_Q is None else len(set(self.owner_Q))
 
 
 def held_out(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,

@@ -185,9 +185,10 @@ class EvaluateConfig(CacheSettings):
     """auto | users | groups: who is asked for; auto takes whom the model was chosen for."""
     candidates: str = "all"
     """all | cold | sampled:<n> | a file: what is ranked. cold: items without training interactions. sampled:99: what
-    was held out and 99 items that the user or group has nothing to do with. A file with user_id or group_id, and
-    item_id or negatives (several ids, spaces between them): what was held out and the items in the file. The last two
-    reproduce papers and are labelled as sampled."""
+    was held out and 99 items that the user or group has nothing to do with. A file with item_id alone: these items, as
+    recommend takes it. With user_id, group_id or query_id beside it: each query's own items and what was held out. With
+    negatives too (several ids, spaces between them): every row is a list of its own, item_id among its negatives, as
+    papers publish it. What is ranked for each query apart is labelled as sampled."""
     graded: bool = False
     """Let the values of the held-out interactions be the gains of ndcg, instead of 1."""
     ties: str = "hash"
@@ -202,8 +203,9 @@ class EvaluateConfig(CacheSettings):
     stratified_recall and ips_recall; 0 makes them plain recall."""
     k: list[int] = field(default_factory=lambda: [5, 10, 20, 50])
     """List lengths, each at least 1."""
-    exclude_seen: bool = True
-    """Leave out what the query is known to have interacted with."""
+    exclude_seen: bool | None = None
+    """Leave out what the query is known to have interacted with. null: true, but false with a file of candidates, which
+    is ranked as given."""
     baselines: list[str] = field(default_factory=lambda: ["popularity", "item_knn"])
     """Heads fitted on the same data to compare with."""
     robustness: Robustness = field(default_factory=Robustness)
@@ -235,7 +237,7 @@ class EvaluateConfig(CacheSettings):
             yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
         if not self.candidates:
             yield "candidates: empty; choose all, cold, sampled:<n> or a file"
-        if self.cold_users.on and not self.exclude_seen:
+        if self.cold_users.on and self.exclude_seen is False:
             yield ("exclude_seen=false: cannot be combined with cold_users=true, where what a user did first is on no "
                    "list however much of it is told; leave out one of the two")
         if self.cold_users.on and self.audience == "groups":
