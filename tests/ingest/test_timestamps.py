@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.splits import moment
 from llmrec_cli.ingest.time_advice import fitting_patterns
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.time_format import expression_of
@@ -189,3 +190,13 @@ def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None
         said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
         prepared = prepare_with(folder, Files(name="x", interactions=str(folder / "x.parquet"), **said))
         assert prepared.column("interactions", "timestamp") == [1577836800000]
+
+
+@pytest.mark.parametrize(("unit", "text", "expected"), [
+    ("s", "1577836800", 1577836800000), ("ms", "1577836800123", 1577836800123),
+    ("us", "1577836800123999", 1577836800123),
+    ("ns", "1577836800000000000", 1577836800000), ("excel", "43831", 1577836800000), ("order", "17", 17),
+    ("%d/%m/%Y", "2020-01-01", 1577836800000), ("us", "20200101", 1577836800000)])
+def test_a_time_that_a_setting_gives_as_a_number_is_in_the_unit_of_the_timestamps(unit: str, text: str,
+                                                                                  expected: int) -> None:
+    assert moment(text, unit, "dataset.newest") == expected
