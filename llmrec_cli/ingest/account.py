@@ -15,6 +15,8 @@ from llmrec_cli.ingest.rejects import Reject
 from llmrec_cli.ingest.staging import Staged
 from llmrec_cli.ingest.time_advice import advice
 
+_MOST_ADVISED = 0.2
+"""Share of bad rows up to which leaving them out is advised; where more are bad, most often a setting is."""
 _NO_TIME = re.compile("'(.*)' is not a time in '", re.DOTALL)
 
 
@@ -45,8 +47,9 @@ def refuse_rejects(staged: Staged, most: float) -> None:
         share = bad / size
         times = _times_of(staged.rejects.first(file)) if share > 0.5 else ""
         remedy = (f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
-                  f"(rejects.parquet then lists them)" if bad < size else "No row is sound, so it is likely that a "
-                  "setting is wrong and not the rows: see the reason and the settings of this file")
+                  f"(rejects.parquet then lists them)" if share <= _MOST_ADVISED else
+                  f"{'No row is sound' if bad == size else 'So many rows are bad'}, so it is likely that a setting is "
+                  f"wrong and not the rows: see the reason and the settings of this file")
         raise DataError(f"{file}: {bad:,} of {size:,} rows ({share:.2%}) are bad, more than "
                         f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n{times}{remedy}")
 

@@ -107,3 +107,11 @@ def test_a_line_of_python_among_json_is_a_bad_row_that_says_so(llmrec):
     prepared_ids(llmrec, "\n".join([*rows, "{'user_id': 'v', 'item_id': 'i'}"]), "dataset.max_reject_share=0.1",
                  name="x.jsonl")
     assert rejects() == [(41, "", "not JSON but a Python dictionary")]
+
+
+def test_leaving_out_most_rows_is_never_advised(llmrec):
+    content = "user_id,item_id\n" + "u,i\n" * 10 + "u,\n" * 20
+    message = refused(llmrec, content)
+    assert "20 of 30 rows (66.67%) are bad" in message
+    assert "set dataset.max_reject_share" not in message
+    assert "So many rows are bad, so it is likely that a setting is wrong and not the rows" in message
