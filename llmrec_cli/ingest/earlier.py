@@ -32,8 +32,9 @@ from llmrec_cli.settings.stages import PrepareConfig
 READING = (
     "interactions", "train", "valid", "test", "items", "users", "groups", "group_info", "group_interactions",
     "group_train", "group_valid", "group_test", "knowledge", "links", "path", "columns", "item_columns", "user_columns",
-    "group_columns", "header", "item_header", "user_header", "encoding", "delimiter", "quote", "max_reject_share",
-    "audit", "reviews", "metadata", "version", "dev_path", "name")
+    "group_columns", "header", "item_header", "user_header", "encoding", "delimiter", "quote", "escape",
+    "max_reject_share", "timestamp_unit", "timestamp_format", "explode", "audit", "reviews", "metadata",
+    "version", "dev_path", "name")
 _BATCH = 1 << 14
 
 
