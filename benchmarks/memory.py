@@ -90,12 +90,26 @@ def show(name: str, found: Any) -> None:
 
 
 def apart(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what the work returns in a child process, or its error."""
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        try:
-            return pool.apply(work, arguments)
-        except Exception as error:
-            return f"{type(error).__name__}: {str(error)[:160]}"
+    """Return what the work returns in a child process, or its error as text."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=answer, args=(theirs, work, arguments))
+    child.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError:
+        return "the process was killed"
+    finally:
+        child.join()
+
+
+def answer(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Send what the work returns, or its error as text."""
+    try:
+        pipe.send(work(*arguments))
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {str(error)[:160]}")
 
 
 def fitted(name: str, data: PreparedData, settings: list[str], folder: Path) -> tuple[int, int, int]:
@@ -138,10 +152,10 @@ def commands(name: str, data: PreparedData, settings: list[str], folder: Path) -
 def run(stage: Any, name: str, arguments: list[str]) -> dict[str, int]:
     """Run a command and return what it logged of memory."""
     cfg = compose(name, arguments)
-    cfg.run_dir.mkdir(parents=True, exist_ok=True) if isinstance(cfg.run_dir, Path) else None
     events: dict[str, Any] = {}
-    place = RunDir(Path(cfg.run_dir))
-    place.path.mkdir(parents=True, exist_ok=True)
+    path = Path(next(word for word in arguments if word.startswith("run_dir=")).partition("=")[2])
+    path.mkdir(parents=True, exist_ok=True)
+    place = RunDir(path)
     place.listeners.append(lambda event, **values: events.__setitem__(event, values))
     stage.run(cfg, place)
     return events.get("memory_taken", {})

@@ -135,8 +135,8 @@ def model_folder(chosen: str, setting: str = "model") -> Path:
     return inside if inside.is_dir() else path
 
 
-def load_recommender(folder: Path, context: Context) -> Recommender:
-    """Return the recommender in a model folder, every file checked against the manifest."""
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a model, of a format that this version reads."""
     file = folder / "manifest.json"
     try:
         manifest = json.loads(file.read_text("utf-8"))
@@ -148,6 +148,12 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     if manifest["format"] > FORMAT:
         raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec "
                             f"reads; upgrade llmrec")
+    return manifest
+
+
+def load_recommender(folder: Path, context: Context) -> Recommender:
+    """Return the recommender in a model folder, every file checked against the manifest."""
+    file, manifest = folder / "manifest.json", read_facts(folder)
     if missing := sorted((FACTS - manifest.keys()) | (FILES - manifest["files"].keys())):
         raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
     check_files(folder, manifest["files"], REMEDY)

@@ -15,17 +15,15 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
+from llmrec_cli.encoders.memory import vector_size
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.dense_products import ColumnBlocks
 from llmrec_cli.heads.ease_forms import Dual, Primal, Rows
-from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.features import ItemFeatures, features_memory
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.settings.head import Ease as Settings
 from llmrec_cli.settings.head import Recipe
-
-TEXT_SIZE = 384
-"""Length of a text vector that memory is planned for: that of MiniLM."""
 
 L2_PER_INTERACTION = 5.0
 """Ridge penalty for each interaction that the average item has, where none is given."""
@@ -65,19 +63,22 @@ class Ease(Head):
         return None if self.features is None else self.features.text
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of the form that will be chosen, for texts of `TEXT_SIZE`; the encoder's own apart."""
-        without = replace(self.settings.features, text=0, documents=0, entities=0, tuned=False, stop_after=None)
+        """Return the bytes of the features and of the form that will be chosen."""
+        weights = self.settings.features
+        without = replace(weights, text=0, documents=0, entities=0, tuned=False, stop_after=None)
         features = ItemFeatures(without, self.recipe, torch.device("cpu"))
         features.fit(data, Context(torch.device("cpu"), seed=0))
         sparse_RN = self._rows(data.interactions, features).sparse_RN
-        num_dense = TEXT_SIZE * sum(weight > 0 for weight in (self.settings.features.text,
-                                                              self.settings.features.documents))
-        if self.settings.features.entities > 0 and self.recipe.entities is not None:
+        size = 0 if self.recipe.encoder is None else vector_size(self.recipe.encoder)
+        num_dense = size * sum(weight > 0 for weight in (weights.text, weights.documents))
+        if weights.entities > 0 and self.recipe.entities is not None:
             num_dense += self.recipe.entities.embedding_size
         num_rows, num_items = sparse_RN.shape
-        if self._primal(num_items, num_rows + num_dense):
-            return Primal.memory(np.bincount(sparse_RN.indices, minlength=num_items), num_rows, num_dense)
-        return Dual.memory(np.diff(sparse_RN.indptr), num_items, num_dense)
+        form = (Primal.memory(np.bincount(sparse_RN.indices, minlength=num_items), num_rows, num_dense)
+                if self._primal(num_items, num_rows + num_dense) else
+                Dual.memory(np.diff(sparse_RN.indptr), num_items, num_dense))
+        # The encoder stays open while the weights are solved for.
+        return features_memory(weights, self.recipe, data) + form
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Solve for the item-item weights."""

@@ -13,13 +13,14 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import Knowledge, idf
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.encoders.memory import BYTES_OF_A_CHARACTER, encoder_memory, vector_size
 from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.item_documents import document_vectors
 from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
-from llmrec_cli.heads.item_tuning import tune
+from llmrec_cli.heads.item_tuning import tune, tuning_memory
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.peft import Frozen, PeftSettings
@@ -199,5 +200,29 @@ def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:
 
 
 def features_memory(weights: FeatureWeights, recipe: Recipe, data: TrainingData) -> int:
-    """Return the bytes that features hold and take to be made; an encoder's own apart."""
-    return 0
+    """Return the bytes that making the features takes at its peak; with trained texts those of the training too."""
+    num_items, held, making = len(data.items), 0, 0
+    texts = list(data.items.texts)
+    if weights.text > 0 and recipe.encoder is not None:
+        vectors = 4 * num_items * vector_size(recipe.encoder)
+        # As the encoder said them, for this fit and for the next ones; weighted side by side; centred on the way.
+        held += 3 * vectors
+        making = max(making, encoder_memory(recipe.encoder, texts) + 2 * vectors)
+        if weights.tuned:
+            making = max(making, encoder_memory(recipe.encoder, texts) + tuning_memory(data, recipe))
+    if weights.documents > 0 and recipe.encoder is not None and data.documents is not None:
+        pieces = sum(len(text) // 200 + 1 for text in data.documents.texts)
+        held += 2 * 4 * num_items * vector_size(recipe.encoder)
+        making = max(making, encoder_memory(recipe.encoder, list(data.documents.texts))
+                     + 2 * 4 * pieces * vector_size(recipe.encoder))
+    if weights.entities > 0 and recipe.entities is not None:
+        held += 3 * 4 * num_items * recipe.entities.embedding_size
+    sparse = data.items.attributes.nnz if weights.attributes > 0 else 0
+    if weights.words > 0:
+        characters = sum(map(len, texts))
+        sparse += characters // 8
+        making = max(making, BYTES_OF_A_CHARACTER * characters)
+    if data.knowledge is not None:
+        sparse += data.knowledge.features.nnz if weights.knowledge > 0 else 0
+        sparse += data.knowledge.two_hops.nnz if weights.two_hops > 0 else 0
+    return held + making + 40 * sparse

@@ -16,7 +16,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import DataError, DivergedError
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.features import ItemFeatures, features_memory
 from llmrec_cli.heads.item_prior import LinearPrior
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.least_squares import BATCH_BYTES, Observed, Penalty, Ridge
@@ -72,7 +72,11 @@ class Ials(Head):
         # Sorting holds pairs of int32 and an int8, and their matrix; training the columns of two matrices, int32.
         num = len(data.interactions)
         cost = num_users * 24 * self.settings.embedding_size + 12 * num
-        return max(14 * num, 8 * num + factors + 3 * min(BATCH_BYTES, cost))
+        # Whom a batch's rows belong to and what they are multiplied with is made by torch's sparse products too.
+        training = max(14 * num, 8 * num + factors + 3 * min(BATCH_BYTES, cost))
+        features = getattr(self.settings, "features", None)
+        return training if features is None or not features.used else training + features_memory(
+            features, self.recipe, data) + 3 * factors
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Alternate between user and item factors."""

@@ -13,9 +13,10 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
+from llmrec_cli.encoders.memory import vector_size
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.content_kernel import UnitFeatures
-from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.features import ItemFeatures, features_memory
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.settings.head import ItemSimilarity as Settings
 from llmrec_cli.settings.head import Recipe
@@ -57,8 +58,9 @@ class ItemSimilarity(Head):
         return None if self.features is None else self.features.text
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of the items' vectors, for texts of 384 dimensions; an encoder's own apart."""
-        return 2 * 4 * 384 * len(data.items)
+        """Return the bytes of the items' features, trained where that is asked for, and of these at length 1."""
+        size = 0 if self.recipe.encoder is None else vector_size(self.recipe.encoder)
+        return features_memory(self.settings.features, self.recipe, data) + 2 * 4 * size * len(data.items)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Make the items' features, trained first where that is asked for."""

@@ -14,7 +14,7 @@ import torch
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.cold_task import ColdTask, cold_task
+from llmrec_cli.heads.cold_task import HIDDEN, MOST_QUERIES, ColdTask, cold_task
 from llmrec_cli.heads.content_choice import START
 from llmrec_cli.heads.content_kernel import kernel, neighbour_weights, ridge_factor
 from llmrec_cli.heads.item_texts import ItemTexts
@@ -75,6 +75,23 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
                 parameter.copy_(start[name])
     texts.refresh()
     return trained.best_epoch if kept else 0
+
+
+def tuning_memory(data: TrainingData, recipe: Recipe) -> int:
+    """Return the bytes that `tune` takes at its peak, beside the vectors themselves and the encoder."""
+    counts_N, length_U = data.interactions.item_counts, np.bincount(data.interactions.user)
+    num, num_items = int((counts_N > 0).sum()), len(data.items)
+    batch = min(recipe.optim.batch_size, num)
+    # Pairs of items chosen together: in the product, divided, and with the row of each.
+    together = min(int((length_U.astype(np.int64)**2).sum()), num**2)
+    pairs = 12 * num**2 + 12 * num**2 if getattr(recipe.loss, "targets", "") == "ease" else 0
+    # A step: targets, logits, their softmax, its product with the targets, and a gradient.
+    step = 4 * 5 * batch * num
+    cold = max(int(HIDDEN * num), num_items - num)
+    queries = min(MOST_QUERIES, len(data.users))
+    by_kernel = isinstance(recipe.head, Content) and recipe.head.blend != 1
+    validation = 4 * (3 * num * cold + queries * (num + 3 * cold) + (2 * num**2 if by_kernel else 0))
+    return 40 * together + pairs + max(step, validation)
 
 
 @torch.no_grad()

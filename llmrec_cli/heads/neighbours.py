@@ -68,9 +68,9 @@ def norms(matrix_RF: sp.csr_array) -> np.ndarray:
 def fit_memory(data: TrainingData, settings: ItemKnn) -> int:
     """Return the bytes that finding the neighbours of all items takes at its peak.
 
-    An interaction is 4 bytes of value and 4 of index, by user and by item. A cell of a block is 8 bytes in the sparse
-    product, 4 in the dense one and 4 in the part that BLAS adds or in the denominators. An item has no more neighbours
-    than its users have other interactions.
+    An interaction is 4 bytes of value and 4 of index, by user and by item. A cell of a block is 4 bytes in the dense
+    product, 4 in the part that BLAS adds or in the denominators, and where two items meet 8 in the sparse product. An
+    item has no more neighbours than its users have other interactions.
     """
     interactions, num_items = data.interactions, len(data.items)
     nnz, length_U = len(interactions), np.bincount(interactions.user, minlength=interactions.num_users)
@@ -80,7 +80,8 @@ def fit_memory(data: TrainingData, settings: ItemKnn) -> int:
     dense = len(dense_features(length_U, num_items))
     # Values of the matrix, by item and turned round again, which is split in two where there are dense features.
     prepared = (4 + 8 + 8) * nnz + 4 * dense * num_items
-    block = 16 * min(BLOCK_CELLS, num_items**2)
+    cells = min(BLOCK_CELLS, num_items**2)
+    block = 8 * cells + int(8 * cells * most_N.mean() / max(1, num_items))
     splitting = 10 * nnz if dense else 0
     turned = 16 * kept - 8 * nnz if settings.neighbours_of == "target" else 0
     return prepared + max(splitting, block + 8 * kept, 12 * kept, turned)

@@ -18,8 +18,9 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.heads.artifact import Recommender
+from llmrec_cli.heads.artifact import Recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.sparse_products import BLOCK_CELLS as NEIGHBOUR_CELLS
 from llmrec_cli.ingest.candidates import read_candidates
 from llmrec_cli.metrics.beyond_accuracy import Vectors
 from llmrec_cli.report.candidates import candidate_notes
@@ -35,6 +36,7 @@ from llmrec_cli.scoring.audience import audience_of
 from llmrec_cli.scoring.evaluation import Measures, measure
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.measured import averaged, ranking
+from llmrec_cli.scoring.memory import history_memory, lists_memory, scoring_memory
 from llmrec_cli.scoring.processes import leave_to_first
 from llmrec_cli.scoring.protocols import (
     Protocol,
@@ -53,18 +55,22 @@ from llmrec_cli.stages.cold_users import cold_users, cold_users_content
 from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
 from llmrec_cli.stages.history_protocol import history_content
 from llmrec_cli.stages.knowledge import knowledge_content
+from llmrec_cli.stages.memory import CATALOGUE_FACTOR, Watch, model_memory, num_rows
 from llmrec_cli.stages.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
 from llmrec_cli.stages.outdated import warn_outdated
 from llmrec_cli.stages.ranking import Ranked, common, gains, rank
 from llmrec_cli.stages.reporting import report_content
 from llmrec_cli.stages.robustness import robustness, robustness_content
 
+REPORT_BYTES = 110 * 2**20
+"""What drawing the report's plots takes: matplotlib and its fonts."""
 Entrants = Mapping[str, Sequence[Entrant]]
 
 
 def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     """Load, hold out, measure models and baselines alike, write."""
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
+    watch = Watch("evaluate", memory_of(cfg), context.device, run_dir.log)
     baselines = {name: baseline(name) for name in cfg.baselines}
     groups = grouped(load_entrants(cfg.models or [cfg.model], context))
     first = next(iter(groups.values()))[0]
@@ -108,6 +114,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
     headline = {name: content["metrics"][name]["mean"] for name in (f"ndcg@{cutoff}", f"recall@{cutoff}")}
+    watch.done()
     if gone := content["protocol"].get("num_delisted"):
         print(f"{gone:,} of the {outcome.task.relevant_QN.nnz:,} interactions to be found are with items that the "
               f"catalogue no longer has, which `recommend` leaves out", file=sys.stderr)
@@ -121,6 +128,19 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     if learned is not None:
         print(knowledge_lines(learned, cutoff))
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
+
+
+def memory_of(cfg: EvaluateConfig) -> int:
+    """Return the bytes that evaluating takes at its peak: models, data, blocks of scores, lists and the report."""
+    folders = [model_folder(name) for name in cfg.models or [cfg.model]]
+    path = Path(cfg.prepared or (read_facts(folders[0]).get("data") or {}).get("path") or "")
+    asked, items, interactions = (num_rows(path / f"{name}.parquet") for name in ("users", "items", "interactions"))
+    models = sum(model_memory(folder) for folder in folders)
+    tables = sum(file.stat().st_size for file in path.glob("*s.parquet"))
+    together = len(folders) + len(cfg.baselines)
+    knn = 16 * min(NEIGHBOUR_CELLS, items**2) if any("knn" in name for name in cfg.baselines) else 0
+    return (models + CATALOGUE_FACTOR * tables + history_memory(interactions) + knn
+            + scoring_memory(asked, items, cfg.block_size) + together * lists_memory(asked, max(cfg.k)) + REPORT_BYTES)
 
 
 def delisted_content(outcome: Outcome, data: PreparedData) -> dict[str, int]:

@@ -1,4 +1,9 @@
-"""Memory: stated before a head is fitted, refused where it is not there, and compared with what was taken."""
+"""Memory: stated before work begins, refused where it is not there, and compared with what was taken.
+
+What is stated, of a fit (`Head.memory`), of evaluate and of recommend, is the growth of the process's resident memory
+from where it stands when the work begins to its peak: for a fit with the data loaded, for the other two commands with
+the libraries loaded and nothing read. `taken_by` and `Watch` measure the same.
+"""
 
 import re
 import resource
@@ -7,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from llmrec_cli.data.training_data import TrainingData
@@ -14,10 +21,18 @@ from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fusion import Fusion
 
+LIBRARIES = 8 * 2**20
+"""What BLAS and torch keep for themselves once they have computed something."""
+TRAINING_LIBRARIES = 64 * 2**20
+"""The same of heads trained by gradients, whose optimizer and curves are loaded when training begins."""
+CATALOGUE_FACTOR = 6
+"""Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
+
 
 def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
     """Return the bytes that fitting will take; raise ResourceError where there are not as many."""
-    needed, available = head.memory(data), available_memory(device)
+    needed = head.memory(data) + (TRAINING_LIBRARIES if "optim" in head.recipe.head.uses() else LIBRARIES)
+    available = available_memory(device)
     if needed > available:
         of_members = ""
         if isinstance(head, Fusion):
@@ -37,19 +52,57 @@ def available_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info(device)[0])
 
 
+class Watch:
+    """The memory that a command states, and takes from here on until it is done."""
+
+    def __init__(self, command: str, needed: int, device: torch.device, log: Callable[..., None]) -> None:
+        """Say what is needed; raise ResourceError where there is not as much."""
+        available = available_memory(torch.device("cpu"))
+        if device.type == "cpu" and needed > available:
+            raise ResourceError(f"{command}: takes about {in_words(needed)} of memory, and {in_words(available)} are "
+                                f"free; choose a smaller block_size or fewer models at a time, free memory, or choose "
+                                f"a machine with more")
+        print(f"{command}: takes about {in_words(needed)} of memory", file=sys.stderr)
+        self.command, self.needed, self.log = command, needed, log
+        self.forgotten = _forget_peak()
+        self.held, self.before = psutil.Process().memory_info().rss, peak()
+
+    def done(self) -> None:
+        """Note in the log what was taken."""
+        after = peak()
+        taken = max(0, after - self.held) if self.forgotten or after > self.before else None
+        self.log("memory_taken", command=self.command, stated=self.needed, taken=taken)
+
+
+def model_memory(folder: Path) -> int:
+    """Return the bytes that a model in a folder holds once it is loaded: its arrays and its catalogue."""
+    files = [file for file in (folder / "model.safetensors", folder / "histories.safetensors") if file.is_file()]
+    tables = [file for file in folder.glob("*.parquet") if file.is_file()]
+    return (sum(file.stat().st_size for file in files)
+            + CATALOGUE_FACTOR * sum(file.stat().st_size for file in tables))
+
+
+def num_rows(table: Path) -> int:
+    """Return the rows of a Parquet file, 0 where it cannot be read: that is said where it is checked and read."""
+    try:
+        return int(pq.read_metadata(table).num_rows)
+    except (OSError, pa.ArrowInvalid):
+        return 0
+
+
 def taken_by(work: Callable[[], None]) -> int | None:
     """Do the work and return the bytes of memory that the process took for it at most, beyond what it held before.
 
     None where an earlier peak of the process hides it: Linux forgets the peak when asked to, other systems do not.
     """
-    forgotten = _forgetpeak()
+    forgotten = _forget_peak()
     held, before = psutil.Process().memory_info().rss, peak()
     work()
     after = peak()
     return max(0, after - held) if forgotten or after > before else None
 
 
-def _forgetpeak() -> bool:
+def _forget_peak() -> bool:
     """Let the peak be what is held now, and return whether the system can (proc(5), clear_refs)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", "ascii")

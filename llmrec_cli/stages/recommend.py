@@ -17,7 +17,7 @@ from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, counted
-from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
+from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context
 from llmrec_cli.ingest.newcomers import new_items, new_users
 from llmrec_cli.ingest.queries import Strict, inline_query, read_queries
@@ -26,15 +26,19 @@ from llmrec_cli.report.shown_lists import show_lists
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.run_dir import RunDir, write_json, writing
 from llmrec_cli.scoring.answers import SOURCES, Answers, answer
+from llmrec_cli.scoring.memory import scoring_memory
 from llmrec_cli.scoring.processes import dealt, is_first, leave_to_first
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.stages import RecommendConfig
 from llmrec_cli.stages.allowed_items import AllowedItems, allowed_items
 from llmrec_cli.stages.latest_histories import Histories, latest_histories
+from llmrec_cli.stages.memory import Watch, model_memory, num_rows
 from llmrec_cli.stages.reasons import reasons
 
 SHOWN_LISTS = 5
+WRITTEN_BYTES = 120
+"""A row of a list on its way into a file."""
 
 
 @dataclass
@@ -73,8 +77,9 @@ class Tally:
 
 def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     """Load the model, gather the queries, add what is new, score, write or print."""
-    folder = model_folder(cfg.model)
-    recommender = load_recommender(folder, Context(choose_device(cfg.device), seed=1, log=run_dir.log,
+    folder, device = model_folder(cfg.model), choose_device(cfg.device)
+    watch = Watch("recommend", memory_of(cfg, folder), device, run_dir.log)
+    recommender = load_recommender(folder, Context(device, seed=1, log=run_dir.log,
                                                    cache=cfg.cache_folder))
     known = add_newcomers(cfg, recommender)
     queries = None if cfg.queries == "all" else gather(cfg, known)
@@ -110,8 +115,21 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
         write_json(Path(f"{cfg.output}.manifest.json"),
                    {"format": 1, **provenance(folder, recommender), "k": cfg.k, "exclude_seen": cfg.exclude_seen,
                     **used, **tally.counts, "files": {Path(cfg.output).name: sha256(Path(cfg.output))}})
+    watch.done()
     run_dir.log("recommended", **used, **tally.counts)
     run_dir.finish("recommend", facts)
+
+
+def memory_of(cfg: RecommendConfig, folder: Path) -> int:
+    """Return the bytes that recommending takes at its peak: the model, histories, a block of scores and its lists."""
+    read_facts(folder)
+    users, items = (num_rows(folder / f"{kind}.parquet") for kind in ("users", "items"))
+    rows = users if cfg.queries == "all" else SHOWN_LISTS
+    file = folder / "histories.safetensors"
+    histories = file.stat().st_size if file.is_file() else 0
+    block = max(1, min(cfg.block_size, rows))
+    return (model_memory(folder) + 4 * histories + scoring_memory(rows, items, cfg.block_size)
+            + (WRITTEN_BYTES * block * min(cfg.k, items) if cfg.output else 0))
 
 
 def add_newcomers(cfg: RecommendConfig, recommender: Recommender) -> Known:

@@ -16,6 +16,7 @@ from llmrec_cli.run_dir import require_room
 from llmrec_cli.scoring import processes
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.training.allocator import freed_memory_kept
 from llmrec_cli.training.checkpoint import (
     Progress,
     Weights,
@@ -65,7 +66,7 @@ def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterab
                           surroundings.device, surroundings.seed, settings.precision, surroundings.title,
                           surroundings.log)
     loop = _Loop(model, optimizer, gradients, settings, length, surroundings, after_step)
-    with _own_randomness(surroundings), loop.curves, loop.interrupts.heeded():
+    with _own_randomness(surroundings), loop.curves, loop.interrupts.heeded(), freed_memory_kept():
         loop.begin(validates=validate is not None)
         loop.run(batches, validate)
     progress = loop.progress

@@ -1,0 +1,46 @@
+"""Freed memory kept for the next step, where the C library lets us say so.
+
+glibc gives memory back to the system as soon as there is much of it at the top of its heap, and every array above
+32 MiB at once. A step of training frees all it took and takes it again: each page is given back, asked for and filled
+with zeros by the kernel, step after step.
+"""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+KEPT = 2**31 - 1
+"""Free bytes at the top of the heap from which on they are given back while training: never, as far as an int says."""
+MAPPED = 2**25
+"""Size from which on an array is a mapping of its own: the most that glibc allows, and where its own rule ends."""
+USUAL = 2**26
+"""What glibc's own rule keeps once arrays of `MAPPED` were freed: twice that."""
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep what is freed in the block for what is allocated in it; afterwards what is free goes back to the system."""
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
+    libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+    try:
+        yield
+    finally:
+        libc.mallopt(M_TRIM_THRESHOLD, USUAL)
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> Any:
+    """Return the C library where it is glibc; None elsewhere, where memory is managed by other rules."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None

@@ -1,0 +1,80 @@
+"""Evaluate and recommend state the memory they take before they read anything, and note what they took."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmrec_cli.scoring.memory import lists_memory, scoring_memory
+from llmrec_cli.stages import evaluate, memory, recommend
+from llmrec_cli.stages.memory import in_words, model_memory
+
+
+def noted(run: str) -> dict:
+    lines = [json.loads(line) for line in (Path(run) / "log.jsonl").read_text("utf-8").splitlines()]
+    return next(line for line in lines if line["event"] == "memory_taken")
+
+
+@pytest.fixture
+def fitted(llmrec, tiny_prepared):
+    assert llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity", "run_dir=fit").code == 0
+    return llmrec
+
+
+@pytest.mark.parametrize(("command", "more"), [("evaluate", ["baselines=[item_knn]"]),
+                                               ("recommend", ["queries=all", "output=lists.csv", "k=5"])])
+def test_what_a_command_takes_is_stated_first_and_noted_in_the_log(fitted, command, more):
+    done = fitted(command, "model=fit", "run_dir=run", *more)
+    assert done.code == 0
+    found = noted("run")
+    assert done.err.splitlines()[0] == f"{command}: takes about {in_words(found['stated'])} of memory"
+    assert found["command"] == command
+    assert found["taken"] is None or found["taken"] >= 0
+
+
+@pytest.mark.parametrize(("command", "stage"), [("evaluate", evaluate), ("recommend", recommend)])
+def test_a_command_that_does_not_fit_into_memory_ends_before_anything_is_loaded(fitted, monkeypatch, command, stage):
+    def load(*_):
+        raise AssertionError("began to load")
+
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1000)
+    monkeypatch.setattr(stage, "load_entrants" if command == "evaluate" else "load_recommender", load)
+    done = fitted(command, "model=fit", "run_dir=run", *(["queries=all"] if command == "recommend" else []))
+    assert done.code == 5
+    assert f"{command}: takes about" in done.err
+    assert "1 KiB are free" in done.err
+
+
+def test_a_model_is_stated_with_the_bytes_of_its_arrays(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    (tmp_path / "histories.safetensors").write_bytes(bytes(10))
+    assert model_memory(tmp_path) == 1010
+
+
+def test_scores_are_stated_by_the_block_and_lists_by_their_places():
+    assert scoring_memory(10, 100, 1024) == 3 * 4 * 10 * 100
+    assert scoring_memory(10**6, 100, 50) == 3 * 4 * 50 * 100
+    assert lists_memory(7, 20) == 20 * lists_memory(7, 1)
+
+
+def test_a_chosen_head_is_let_go_before_the_one_that_is_published_is_fitted(llmrec, tiny_prepared, monkeypatch):
+    import gc
+    import weakref
+
+    from llmrec_cli.stages import finetune
+
+    heads: list[weakref.ref] = []
+    alive = []
+    plain = finetune.fit
+
+    def fit(*arguments, **options):
+        gc.collect()
+        alive.append(sum(head() is not None for head in heads))
+        head = plain(*arguments, **options)
+        heads.append(weakref.ref(head))
+        return head
+
+    monkeypatch.setattr(finetune, "fit", fit)
+    assert llmrec("finetune", f"prepared={tiny_prepared}", "head=ease", "run_dir=fit").code == 0
+    np.testing.assert_array_equal(alive, [0, 0])
