@@ -96,8 +96,8 @@ def _ragged(lists: list[list[str]] | None, size: int) -> tuple[np.ndarray, np.nd
 
 
 def match(asked: Asked, users: Entities, items: Entities, history: sp.csr_array, seen: sp.csr_array,
-          groups: KnownGroups | None = None, num_known: int | None = None, times: sp.csr_array | None = None,
-          given_value: float = 1.0) -> Matched:
+          groups: KnownGroups | None = None, times: sp.csr_array | None = None, given_value: float = 1.0,
+          num_known: int | None = None) -> Matched:
     """Return the queries with everything that is known of them added.
 
     `history`, its `times` and `seen` are by the first of the `users`, of whom the first `num_known` (all with a

@@ -70,15 +70,6 @@ class PreparedData:
         """Texts about the items, None where there are none."""
         return read_documents(self.path)
 
-    @property
-    def has_moments(self) -> bool:
-        """Whether timestamps are moments, and not a mere order or absent."""
-        return self.manifest.get("timestamp_unit", "") not in ("", "order")
-
-    def times_of(self, interactions: Interactions) -> sp.csr_array | None:
-        """Return the times of some of the interactions as `Interactions.times`, None where the data has no moments."""
-        return interactions.times if self.has_moments else None
-
     @cached_property
     def listed(self) -> np.ndarray | None:
         """Which items, bool (num_items,), the catalogue has; None for all, and where there was no catalogue."""
@@ -88,6 +79,15 @@ class PreparedData:
         listed = np.ones(len(self.items), bool)
         listed[self.items.find(_strings(pq.read_table(file)["item_id"]))] = False
         return listed
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether timestamps are moments, and not a mere order or absent."""
+        return self.manifest.get("timestamp_unit", "") not in ("", "order")
+
+    def times_of(self, interactions: Interactions) -> sp.csr_array | None:
+        """Return the times of some of the interactions as `Interactions.times`, None where the data has no moments."""
+        return interactions.times if self.has_moments else None
 
     def part(self, *splits: str) -> Interactions:
         """Return the interactions of the named splits."""

@@ -60,8 +60,7 @@ class Recommender:
     seen : CSR (num_users, num_items), training and validation interactions and what else the head was fitted on: what
         is left out of lists
     times : CSR int64 with the entries of `history`, as in `Queries`; None where the head has no need of them
-    listed_N : bool (num_items,), the items that the catalogue has which the data was prepared with; all where there was
-        none. The others are in the log alone: nobody can have them any more.
+    listed : bool (num_items,), the items that the catalogue has which the data was prepared with; None for all
     """
 
     head: Head
@@ -71,13 +70,8 @@ class Recommender:
     seen: sp.csr_array
     manifest: dict[str, Any]
     groups: KnownGroups | None = None
-    listed: np.ndarray | None = None
     times: sp.csr_array | None = None
-
-    @cached_property
-    def usual_value(self) -> float:
-        """The value of an interaction of which none is known: the median of the history's."""
-        return float(np.median(self.history.data)) if self.history.nnz else 1.0
+    listed: np.ndarray | None = None
 
     @property
     def listed_N(self) -> np.ndarray:
@@ -86,6 +80,11 @@ class Recommender:
         The others are in the log alone: nobody can have them any more.
         """
         return np.ones(len(self.items), bool) if self.listed is None else self.listed
+
+    @cached_property
+    def usual_value(self) -> float:
+        """The value of an interaction of which none is known: the median of the history's."""
+        return float(np.median(self.history.data)) if self.history.nnz else 1.0
 
 
 def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tuple[str, ...],
@@ -116,8 +115,8 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
                                                                           "name": data.manifest["name"]},
-                    "texts": data.manifest.get("texts"), "positives": _positives_of(data),
-                    "values": data.manifest.get("values", ""),
+                    "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
+                    "positives": _positives_of(data),
                     "fitted_on": list(fitted_on), "encoders": encoders, **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
@@ -164,7 +163,7 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     shape = (len(users), len(items))
     return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
                        _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", ""))),
-                       _listed(folder / "items.parquet"), _times(histories, "history", shape))
+                       _times(histories, "history", shape), _listed(folder / "items.parquet"))
 
 
 def _known_groups(folder: Path, histories: dict[str, np.ndarray], shape: tuple[int, int],

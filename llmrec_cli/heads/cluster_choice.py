@@ -15,8 +15,9 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.cluster_fit import Behaviour, behaviour_vectors, cluster, posterior
 from llmrec_cli.heads.user_profiles import Placement
+from llmrec_cli.scoring.acceptance import accepted
 from llmrec_cli.scoring.first_clicks import divided
-from llmrec_cli.scoring.scorer import validation_metric
+from llmrec_cli.scoring.scorer import validation_values
 from llmrec_cli.settings.heads.clusters import Clusters as Settings
 
 ASKED = (0, 1, 3, 5)
@@ -37,8 +38,8 @@ TRIED: dict[str, tuple[int | float, ...]] = {
 USUAL: dict[str, int | float] = {"first_clicks": 0, "num_clusters": 8, "click_weight": 0.6}
 """What stands where there is nobody to choose on."""
 
-Values = dict[tuple[int | float, ...], float]
-"""The metric of each combination of what is tried, in the order of TRIED."""
+Values = dict[tuple[int | float, ...], np.ndarray]
+"""The metric of each hidden user, for each combination of what is tried, in the order of TRIED."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ def to_choose(settings: Settings) -> list[str]:
 
 
 def chosen(settings: Settings, known: Known, ranks_N: np.ndarray, context: Context) -> Settings:
-    """Return the settings with a number for everything that is null: the best of all combinations."""
+    """Return the settings with a number for everything that is null: the best of all combinations, or the usual ones.
+
+    The usual settings, as far as they can be tried, stay unless the best ones gain more than the standard error over
+    hidden users.
+    """
     free = to_choose(settings)
     monitor = MONITOR if context.validation is None else context.validation.monitor
     tried: dict[str, tuple[int | float, ...]] = {
@@ -92,12 +97,21 @@ def chosen(settings: Settings, known: Known, ranks_N: np.ndarray, context: Conte
         trial = _Fold(known, fold, settings, ranks_N, monitor, context.seed)
         for size in sizes:
             for way, value in trial.measured(int(size), tried).items():
-                values[way] = values.get(way, 0.0) + value / measurable
-    best = max(values, key=lambda way: values[way])
-    found = _with(settings, dict(zip(TRIED, best, strict=True)))
-    context.log("clusters", chosen=True, monitor=monitor, value=values[best], num_users=measurable,
-                **dict(zip(TRIED, best, strict=True)))
+                values[way] = np.append(values.get(way, np.zeros(0)), value)
+    best, usual_way = max(values, key=lambda way: values[way].mean()), _usual_way(free, tried, sizes)
+    gain = accepted(values[best] - values[usual_way])
+    kept = best if gain.is_accepted else usual_way
+    found = _with(settings, dict(zip(TRIED, kept, strict=True)))
+    context.log("clusters", chosen=True, monitor=monitor, value=float(values[kept].mean()), num_users=measurable,
+                best=dict(zip(TRIED, best, strict=True)), **gain.facts(), **dict(zip(TRIED, kept, strict=True)))
     return found
+
+
+def _usual_way(free: list[str], tried: dict[str, tuple[int | float, ...]],
+               sizes: list[int | float]) -> tuple[int | float, ...]:
+    """Return the combination of the usual settings, or of the first one tried where the usual one is not."""
+    choices = tried | {"num_clusters": tuple(sizes)}
+    return tuple(USUAL[key] if key in free and USUAL[key] in choices[key] else choices[key][0] for key in TRIED)
 
 
 def _with(settings: Settings, numbers: dict[str, Any]) -> Settings:
@@ -126,7 +140,7 @@ class _Fold:
         self.settings, self.ranks_N, self.monitor, self.seed = settings, ranks_N, monitor, seed
 
     def measured(self, num_clusters: int, tried: dict[str, tuple[int | float, ...]]) -> "Values":
-        """Return the metric, summed over hidden users, mean over what is told, of each way with that many clusters."""
+        """Return the metric of each hidden user, mean over what is told, of each way with that many clusters."""
         cluster_V = cluster(self.vectors, num_clusters, self.seed)
         prior = Placement.fitted(self.others.profile_VF, cluster_V, num_clusters, self.settings.l2)
         prior_HC = prior(self.hidden.profile_VF)
@@ -141,14 +155,14 @@ class _Fold:
                     likely_HC = posterior(prior_HC, likelihood_HC, weight)
                     way = (first_clicks, num_clusters, weight)
                     found[way] = found.get(way, 0.0) + self._metric(likely_HC, behaviour.share_CN) / len(ASKED)
-        return {way: value * self.hidden.matrix_VN.shape[0] for way, value in found.items()}
+        return found
 
-    def _metric(self, likely_HC: np.ndarray, share_CN: np.ndarray) -> float:
-        """Return the mean metric of the hidden users, 0 without any, by what each cluster's share of users has."""
+    def _metric(self, likely_HC: np.ndarray, share_CN: np.ndarray) -> np.ndarray:
+        """Return the metric of each hidden user (H,), by what each cluster's share of users has."""
         size = len(likely_HC)
         if size == 0:
-            return 0.0
+            return np.zeros(0)
         names = np.array([*map(str, range(size)), None], object)[:-1]
         queries = Queries(names, names, np.arange(size), self.seen_HN, self.seen_HN, np.full(size, "", object))
-        return validation_metric(lambda block: torch.from_numpy(likely_HC[block.user] @ share_CN), queries,
+        return validation_values(lambda block: torch.from_numpy(likely_HC[block.user] @ share_CN), queries,
                                  self.relevant_HN, self.monitor, self.ranks_N)

@@ -51,7 +51,11 @@ class ColdTask:
 
     def value(self, scores_QC: torch.Tensor) -> float:
         """Return the metric of the scores of the cold items, in the order of the catalogue."""
-        return self._among_cold.of(scores_QC.cpu())
+        return float(self.values(scores_QC).mean())
+
+    def values(self, scores_QC: torch.Tensor) -> np.ndarray:
+        """Return the metric of each query, float64 (Q,)."""
+        return self._among_cold.values_of(scores_QC.cpu())
 
     @cached_property
     def _among_cold(self) -> Validation:

@@ -15,7 +15,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
-from llmrec_cli.errors import ResourceError
+from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.dense_products import ColumnBlocks
 from llmrec_cli.heads.ease_forms import Dual, Primal, Rows
@@ -89,7 +89,10 @@ class Ease(Head):
         num_rows, num_items = rows.sparse_RN.shape[0] + len(rows.dense_DN), len(data.items)
         form = Primal if self._primal(num_items, num_rows) else Dual
         context.log("ease", form=form.__name__.lower(), items=num_items, rows=num_rows)
-        self.form = form.fit(rows, self._penalties(data.interactions), context.device)
+        try:
+            self.form = form.fit(rows, self._penalties(data.interactions), context.device)
+        except np.linalg.LinAlgError as error:
+            raise ConfigError(_singular(self.settings, form)) from error
         self.added = ColumnBlocks(num_items)
 
     def score_users(self, queries: Queries) -> torch.Tensor:
@@ -172,6 +175,14 @@ class Ease(Head):
             raise ResourceError(f"head=ease: {len(data.items)} items and {len(data.users)} users need "
                                 f"{needed / 2**30:.1f} GiB of memory and {available / 2**30:.1f} GiB are free; choose "
                                 f"head=item_knn, or prepare fewer items with dataset.min_item_interactions")
+
+
+def _singular(settings: Settings, form: type[Primal] | type[Dual]) -> str:
+    """Return what to do about a penalty too small for the precision of the form."""
+    instead = ("; or choose head.form=dual, which solves in double precision" if form is Primal else "")
+    return (f"head.l2={settings.l2}: too small for this data: the equations are numerically singular, since some items "
+            f"are explained wholly by others; set head.l2=1 or more (null is {L2_PER_INTERACTION:g} for each "
+            f"interaction of the average item){instead}")
 
 
 def _average(count: np.ndarray) -> float:

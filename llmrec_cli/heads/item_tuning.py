@@ -3,6 +3,7 @@
 Shapes: U users, N items, T items in training, B items of a step.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from llmrec_cli.heads.cold_task import ColdTask, cold_task
 from llmrec_cli.heads.content_choice import START
 from llmrec_cli.heads.content_kernel import kernel, neighbour_weights, ridge_factor
 from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.scoring.acceptance import accepted
 from llmrec_cli.settings.head import Content, Recipe
 from llmrec_cli.settings.loss import Distillation
 from llmrec_cli.training.adversary import adversarial_loss
@@ -34,7 +36,8 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
     An epoch sees each item in training once as the item whose company is to be foretold, `optim.batch_size` of them a
     step, among all items in training. The encoder runs for the items of a step; of the others it is what it said last.
     Validation ranks cold items by their nearest neighbours, or by kernel ridge where the head does; those hidden for it
-    are hidden from the training too. Where no epoch beats the vectors as they came, these are kept.
+    are hidden from the training too. The vectors as they came stay unless the best epoch gains more than its standard
+    error over queries.
     """
     if stop_after == 0:
         return 0
@@ -51,15 +54,21 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
     model = torch.nn.ModuleDict({"texts": texts, "similarity": step.similarity})
     # What head=content is made of; the others look at near items.
     by_kernel = isinstance(recipe.head, Content) and recipe.head.blend != 1
-    before = None if task is None else _value(texts, task, by_kernel)
+    before_Q = None if task is None else _values(texts, task, by_kernel)
     start = {name: parameter.detach().clone() for name, parameter in trained_parameters(texts).items()}
     texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
+    validate = None if task is None else lambda: float(_values(texts, task, by_kernel).mean())
     trained = train(model, step.batches, step.loss, [*texts.rates(optim), (step.similarity, optim.rate())], optim,
-                    length, surroundings, None if task is None else lambda: _value(texts, task, by_kernel),
-                    after_step=texts.after_step, shrink=texts.shrink)
-    kept = before is None or trained.best_value is None or trained.best_value > before
-    context.log("texts", monitor="" if task is None else task.monitor, before=before, after=trained.best_value,
-                kept=kept)
+                    length, surroundings, validate, after_step=texts.after_step, shrink=texts.shrink)
+    kept = True
+    if task is not None and before_Q is not None:
+        after_Q = _values(texts, task, by_kernel)
+        gain = accepted(after_Q - before_Q)
+        kept = gain.is_accepted
+        context.log("texts", monitor=task.monitor, before=float(before_Q.mean()), after=float(after_Q.mean()),
+                    kept=kept, **gain.facts())
+        print(f"texts: {task.monitor} of cold items {before_Q.mean():.4f} as they came, {after_Q.mean():.4f} tuned: "
+              f"{gain}: {'kept' if kept else 'not kept'}", file=sys.stderr)
     if not kept:
         with torch.no_grad():
             for name, parameter in trained_parameters(texts).items():
@@ -69,8 +78,8 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
 
 
 @torch.no_grad()
-def _value(texts: ItemTexts, task: ColdTask, by_kernel: bool) -> float:
-    """Return how well cold items are ranked by their neighbours among the items in training, or by kernel ridge."""
+def _values(texts: ItemTexts, task: ColdTask, by_kernel: bool) -> np.ndarray:
+    """Return each query's metric (Q,) where cold items are ranked by neighbours in training, or by kernel ridge."""
     texts.refresh()
     table_ND = texts.table
     trained, cold = (torch.from_numpy(which).to(table_ND.device)
@@ -79,9 +88,9 @@ def _value(texts: ItemTexts, task: ColdTask, by_kernel: bool) -> float:
     history_QT = torch.from_numpy(task.queries.history[:, task.trained_T].toarray()).to(table_ND.device)
     if by_kernel:
         factor_TT = ridge_factor(table_ND[trained] @ table_ND[trained].T, START["gamma"], START["l2"])
-        return task.value(torch.cholesky_solve(history_QT.T, factor_TT).T @ kernel(cosine_TC, START["gamma"]))
+        return task.values(torch.cholesky_solve(history_QT.T, factor_TT).T @ kernel(cosine_TC, START["gamma"]))
     nobody = torch.full((len(cold),), -1, device=table_ND.device)
-    return task.value(history_QT @ neighbour_weights(cosine_TC, NEIGHBOURS, EXPONENT, nobody))
+    return task.values(history_QT @ neighbour_weights(cosine_TC, NEIGHBOURS, EXPONENT, nobody))
 
 
 class _Step:

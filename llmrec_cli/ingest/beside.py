@@ -103,6 +103,26 @@ def _source(path: Path) -> Source:
     return Source(path, columns_key="")  # There is no setting by which a column could be mapped.
 
 
+def line_of(named: str, key: str, columns: tuple[str, ...], value: str) -> str:
+    """Return file and line of the first row that names an id in one of `columns`, for an error; by itself or in a list.
+
+    In a .txt file it is the first line with it.
+    """
+    paths = find(named, key)
+    if all(".txt" in path.suffixes[-2:] for path in paths):
+        for path in paths:
+            for number, line in enumerate(lines(_source(path)), 1):
+                if value == line.rstrip("\r\n") or value in line.split():
+                    return f"{path}: line {number}"
+    rows = read_rows(named, key, columns)
+    for row in range(len(rows)):
+        for column in columns:
+            text = rows.texts(column)[row]
+            if text == value or value in text.split() or f'"{value}"' in text:
+                return rows.where(row)
+    return named
+
+
 def read_ids(named: str, key: str, column: str) -> list[str]:
     """Return the ids in a file: its column `column`, or one id a line in a .txt file."""
     paths = find(named, key)

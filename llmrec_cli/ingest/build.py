@@ -20,9 +20,8 @@ from llmrec_cli.ingest.duplicates import policy_of
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine, size
 from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules, texts_of
-from llmrec_cli.ingest.far_times import far_rows
 from llmrec_cli.ingest.given import LEAKED, refuse_contradictions
-from llmrec_cli.ingest.group_splits import divide_groups
+from llmrec_cli.ingest.group_splits import divide_groups, known_to_members
 from llmrec_cli.ingest.group_tables import notes as group_notes
 from llmrec_cli.ingest.group_tables import number_groups, write_group_texts, write_groups
 from llmrec_cli.ingest.group_tables import warnings as group_warnings
@@ -94,15 +93,15 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
             refuse_rejects(part, settings.max_reject_share)
         divided = divide(kept.coded, cfg.split, kept.unit, settings.timestamp_unit)
         if groups is not None and groups.rows is not None:
-            rows, account.counts["group_leaks"] = divide_groups(
+            rows, counts = divide_groups(
                 groups.rows, cfg.split, groups.unit, divided.cutoff, chosen_unit=settings.timestamp_unit,
-                users_unit=kept.unit, items=_parts_of_items(divided, kept) if cfg.split.kind == "cold_items" else None)
+                users_unit=kept.unit, items=_parts_of_items(divided, kept) if cfg.split.kind == "cold_items" else None,
+                known=known_to_members(groups.members, kept.coded, divided.rows, cfg.split))
+            account.counts |= counts
             groups = groups.divided(rows)
         if settings.synthetic_groups:
             groups = synthetic_groups(connection, kept.coded.with_rows(divided.rows), settings, scratch)
         kept = without_leaks(kept, divided, account)
-        if far := far_rows(divided.rows, raw):
-            account.warnings.append(far.sentence(kept.unit))
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)

@@ -46,21 +46,30 @@ def valid_share(split: SplitSettings) -> float:
     return split.valid if isinstance(split, Given) else 0.0
 
 
-def carved(coded: Coded, share: float, seed: int) -> Table:
+def carved(coded: Coded, share: float, seed: int, known: Table | None = None) -> tuple[Table, int]:
     """Return the rows with about `share` of the training as validation, by the hash that split=random takes.
 
     Each row goes by its own hash, so that rows which join later move none that were there before; of each user one
     interaction, that of the highest hash, stays to be trained on. So the share is that of the users with more than one.
+    Pairs in `known` (user, item) stay in training as well; the number is that of those which the hash would have taken.
     """
     if share == 0:
-        return coded.rows
+        return coded.rows, 0
     rows = coded.rows.inner_join(coded.users, "user").inner_join(coded.items, "item")
     hashed = rows.mutate(hash=of_pair(seed, rows)).drop("user_id", "item_id")
     highest = ibis.row_number().over(group_by=["user", "split"], order_by=[hashed.hash.desc(), hashed.item])
     placed = hashed.mutate(place=highest)
     chosen = (placed.split == _TRAIN) & (placed.place > 0) & (start_of(placed.hash) < end_of(share))
-    split = ibis.cases((chosen, ibis.literal(_VALID, "int8")), else_=placed.split)
-    return materialised(placed.mutate(split=split).select(*coded.rows.columns))
+    taken = materialised(placed.mutate(chosen=chosen).select(*coded.rows.columns, "chosen"))
+    num_known = 0
+    if known is not None:
+        copies = materialised(taken.filter(taken.chosen).semi_join(known, ["user", "item"]).select("user", "item")
+                              .mutate(copied=ibis.literal(True)))
+        num_known = size(copies)
+        joined = taken.left_join(copies, ["user", "item"])
+        taken = joined.mutate(chosen=taken.chosen & joined.copied.isnull()).select(*coded.rows.columns, "chosen")
+    split = ibis.cases((taken.chosen, ibis.literal(_VALID, "int8")), else_=taken.split)
+    return materialised(taken.mutate(split=split).select(*coded.rows.columns)), num_known
 
 
 def earliest_alone(rows: Table) -> tuple[Table, Table]:

@@ -18,10 +18,12 @@ from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, NoSplit, R
 
 def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[str, int], *,
                   chosen_unit: str = "auto", users_unit: str = "",
-                  items: Table | None = None) -> tuple[Table, int]:
+                  items: Table | None = None, known: Table | None = None) -> tuple[Table, dict[str, int]]:
     """Return `rows` (split, group_id, item_id, value, timestamp, order) with `split` set, and ties where there are.
 
-    The number is that of rows left out since an earlier split has their pair, by split.leaks.
+    Counts: `group_leaks`, rows left out since an earlier split has their pair; `group_copies_kept_in_train`, rows that
+    stay in training although they were chosen for validation, since a member was trained on the pair. These pairs are
+    `known` (group_id, item_id; `known_to_members`).
 
     `cutoff` is the first timestamp of what the users' split holds out, {valid, test}, when that split is temporal: then
     a temporal division of the groups is at the same moments, for what is known of one is known of the other. `unit` and
@@ -46,12 +48,35 @@ def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[
         # What no user chose is in no part; it can be learnt from.
         divided = Divided(joined.mutate(split=joined.own.fill_null(ibis.literal(FIRST, "int8"))))
     else:
-        divided = divide(coded, rule, unit, chosen_unit)
+        carves = isinstance(rule, Given) and rule.valid > 0
+        divided = divide(coded, rule, unit, chosen_unit, _coded_pairs(known, coded) if carves else None)
     named = divided.rows.inner_join(coded.users.rename(group_id="user_id"), "user").inner_join(coded.items, "item")
     names = ibis.cases(*((named.split == n, name) for n, name in enumerate(SPLITS)))
-    num_leaks = 0 if divided.leaks is None else size(divided.leaks)
+    counts = {"group_leaks": 0 if divided.leaks is None else size(divided.leaks),
+              "group_copies_kept_in_train": divided.num_known}
     ties = [TIE] if TIE in named.columns else []
-    return materialised(named.mutate(split=names).select(*columns_of(named), *ties)), num_leaks
+    return materialised(named.mutate(split=names).select(*columns_of(named), *ties)), counts
+
+
+def known_to_members(members: Table, coded: Coded, rows: Table, settings: SplitSettings) -> Table | None:
+    """Return the pairs (group_id, item_id) that a member (group_id, user_id) is trained on, None with split.leaks=keep.
+
+    `rows` are the users' interactions after they were divided, in the codes of `coded`.
+    """
+    if settings.leaks == "keep":
+        return None
+    trained = rows.filter(rows.split == FIRST).select("user", "item")
+    of_members = members.inner_join(coded.users, "user_id").inner_join(trained, "user").inner_join(coded.items, "item")
+    return of_members.select("group_id", "item_id").distinct()
+
+
+def _coded_pairs(known: Table | None, coded: Coded) -> Table | None:
+    """Return the pairs (group_id, item_id) in the codes of groups, in the place of users, and items."""
+    if known is None:
+        return None
+    named = known.rename(user_id="group_id")
+    return materialised(named.inner_join(coded.users, "user_id").inner_join(coded.items, "item_id")
+                        .select("user", "item"))
 
 
 def coded_groups(rows: Table) -> Coded:

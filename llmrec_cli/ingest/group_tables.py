@@ -165,6 +165,8 @@ _NOTES = (("group_members_rejected", "rows of dataset.groups are bad; rejects.pa
           ("group_outside_times", "rows of group interactions are after dataset.newest or before dataset.oldest"),
           ("group_leaks", "rows of group interactions are held out and in an earlier split too; split.leaks left them "
                           "out"),
+          ("group_copies_kept_in_train", "rows of group interactions were chosen for validation and stay in training, "
+                                         "since a member's training has the pair; split.leaks=keep takes them"),
           ("groups_rejected", "rows of dataset.group_info are bad; rejects.parquet lists them"),
           ("groups_repeated", "rows of dataset.group_info repeat an id; they are merged column by column, the first "
                               "value that is not empty"),
@@ -193,4 +195,7 @@ def warnings(counts: dict[str, int]) -> list[str]:
         found.append(f"{counts['groups_without_members']:,} groups have interactions "
                      f"({counts['group_interactions_without_members']:,} rows, left out) but no members in "
                      f"dataset.groups; is it the file of another data set?")
+    if counts.get("group_copies_kept_in_train") and not counts.get("group_valid"):
+        found.append("every row of groups that was chosen for validation is in a member's training, so groups have no "
+                     "validation; raise split.group_valid, or take copies with split.leaks=keep")
     return found

@@ -34,7 +34,7 @@ class NewInteractions:
     ----------
     user_ids, item_ids : object arrays (num,) of str
     values : float32 (num,), 1 where the file has none
-    timestamps : int64 (num,), milliseconds since 1970 UTC or a mere order; None where the file has none
+    timestamps : int64 (num,), milliseconds since 1970 UTC; None where the file has none, or a mere order
     rows, row : the rows of the file, and of each interaction its row, to name it in an error
     num_dropped : rows that are no positives: their value is 0 or below, or below the least that the model's data took
     """
@@ -65,8 +65,9 @@ def read_new_interactions(named: str, positives: Mapping[str, Any]) -> NewIntera
     times = _times(rows) if "timestamp" in rows.columns else None
     chosen = np.arange(len(rows)) if times is None else _in_order(times, ids)
     chosen = chosen[positive[chosen]]
-    return NewInteractions(ids["user_id"][chosen], ids["item_id"][chosen], values[chosen],
-                           None if times is None else times[chosen], rows, chosen, int((~positive).sum()))
+    moments = None if times is None or times.max() < SECONDS_FROM * 1000 else times[chosen]
+    return NewInteractions(ids["user_id"][chosen], ids["item_id"][chosen], values[chosen], moments, rows, chosen,
+                           int((~positive).sum()))
 
 
 def _values(rows: Rows, weights: Mapping[str, float]) -> np.ndarray:

@@ -9,13 +9,12 @@ import pyarrow as pa
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.prepared import attribute_matrix
-from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.ingest.attributes import number_of
 from llmrec_cli.ingest.beside import Rows, read_rows
 from llmrec_cli.ingest.html import strip_html
 from llmrec_cli.ingest.telling import HISTORY, TextRules, tell
 from llmrec_cli.ingest.templates import Template, columns_of
-from llmrec_cli.report.terminal import counted
 from llmrec_cli.settings.base import nearest
 
 MOST_SHOWN = 60

@@ -41,17 +41,20 @@ class Divided:
     ----------
     cutoff : the first moment of valid and test of a temporal split
     leaks : rows that were left out since an earlier split has their pair; None unless split.leaks=drop
+    num_known : rows that stay in training although the hash chose them for validation, since `known` has their pair
     """
 
     rows: Table
     cutoff: dict[str, int] = field(default_factory=dict)
     leaks: Table | None = None
+    num_known: int = 0
 
 
-def divide(coded: Coded, settings: SplitSettings, unit: str, chosen_unit: str) -> Divided:
+def divide(coded: Coded, settings: SplitSettings, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
     """Return the rows of `coded` with `split` set.
 
-    `unit` is how timestamps were written ("" without any), `chosen_unit` what the settings said of it.
+    `unit` is how timestamps were written ("" without any), `chosen_unit` what the settings said of it. No pair in
+    `known` (user, item) is carved from given training for validation.
     """
     rows = coded.rows
     if isinstance(settings, Random):
@@ -73,7 +76,8 @@ def divide(coded: Coded, settings: SplitSettings, unit: str, chosen_unit: str) -
         return Divided(rows.mutate(split=ibis.literal(TRAIN, "int8")))
     assert isinstance(settings, Given)
     rows, leaks = earliest_alone(rows) if settings.leaks == "drop" else (rows, None)
-    return Divided(carved(coded.with_rows(rows), settings.valid, settings.seed), leaks=leaks)
+    carved_rows, num_known = carved(coded.with_rows(rows), settings.valid, settings.seed, known)
+    return Divided(carved_rows, leaks=leaks, num_known=num_known)
 
 
 def needs_time(settings: SplitSettings) -> str:

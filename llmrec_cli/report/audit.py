@@ -44,7 +44,7 @@ def _split(split: Mapping[str, Any]) -> str:
     # What is as it would be without being said is not: split=given has a seed that decides nothing.
     idle = {"kind", "cutoff", *(("valid", "seed") if split["kind"] == "given" and not split.get("valid") else ())}
     told = [f"{key}={value}" for key, value in split.items()
-            if key not in idle and value not in (None, "") and (key, value) != ("leaks", "keep")]
+            if key not in idle and value not in (None, "") and (key, value) != ("leaks", "auto")]
     return f"split={split['kind']}" + (f" ({', '.join(told)})" if told else "")
 
 

@@ -4,10 +4,10 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from llmrec_cli.report.candidates import measured_on
+
 JOINERS = "\u200c\u200d"
 """Invisible characters that words of some scripts, and emoji, are written with."""
-SHOWN_IDS = 3
-"""Ids that a sentence shows of many."""
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories that can move the cursor, turn the text around or break a line."""
 
@@ -16,12 +16,6 @@ def printable(text: str) -> str:
     """Return `text` with what could act on a terminal written out: ESC as \\x1b, a line break as \\n."""
     return "".join(c if c in JOINERS or unicodedata.category(c) not in INVISIBLE
                    else c.encode("unicode_escape").decode() for c in text)
-
-
-def counted(number: int, ids: Sequence[Any]) -> str:
-    """Return how many there are and the first of them: `4 ('a', 'b', 'c', ...)`."""
-    shown = ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS])
-    return f"{number:,} ({shown}{', ...' if number > min(len(ids), SHOWN_IDS) else ''})"
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -49,7 +43,7 @@ def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
     p-values are those corrected for the number of comparisons.
     """
     names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "hit", "coverage")]
-    header = [f"{content['protocol']['num_queries']} {content['protocol'].get('audience', 'users')}", *names]
+    header = [measured_on(content["protocol"]), *names]
     rows = [[model, *(_value(content["metrics"], name) for name in names)],
             ["  95% interval", *(_interval(content["metrics"], name) for name in names)]]
     others = {name: one["metrics"] for name, one in content.get("models", {}).items() if name != model}

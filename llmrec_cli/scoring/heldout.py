@@ -31,6 +31,8 @@ class HeldOut:
     num_cold : those of them without any history
     candidates_QN : CSR of 1s, the only items each query may be given, as in protocols with sampled negatives; None
         where all of `candidates_N` may be
+    owner_Q : object array (Q,) of str, the user or group of each query, where each row of a file of candidates is a
+        query of its own, so that a user may have several; None where queries are users or groups
     """
 
     queries: Queries
@@ -41,13 +43,24 @@ class HeldOut:
     num_skipped: int
     num_cold: int
     candidates_QN: sp.csr_array | None = None
+    owner_Q: np.ndarray | None = None
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The id of the user or group of each query, object array (Q,)."""
+        return self.queries.ids if self.owner_Q is None else self.owner_Q
+
+    @property
+    def num_owners(self) -> int:
+        """How many users or groups the queries are of."""
+        return len(self.queries) if self.owner_Q is None else len(set(self.owner_Q))
 
 
 def held_out(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
-             exclude_seen: bool, latest: bool = True, times: sp.csr_array | None = None) -> HeldOut:
+             exclude_seen: bool, times: sp.csr_array | None = None, latest: bool = True) -> HeldOut:
     """Return the users and held-out items of `split` for a recommender that knows `users` and `items`.
 
-    `history` (users, at most N) is what the recommender was fitted on, with its `times` where it needs them; `items`
+    `history` (users, at most N) is what the recommender was fitted on, with its `times` where it has them; `items`
     must include those of `data`. Ids are matched as strings, so the data may be newer than the recommender. With
     `latest` the history of a query is everything in the data before `split` (see `latest_of`); without it a user that
     the recommender knows has the history of the fit alone. Seen is the history of the fit and everything in the data
@@ -59,15 +72,15 @@ def held_out(data: PreparedData, split: str, users: Entities, items: Entities, h
     before = data.part("train") if split == "valid" else data.part("train", "valid")
     asked = np.flatnonzero(np.bincount(wanted.user, minlength=len(data.users)))
     before_UN = renumbered(before, item_of_M, len(items))
-    data_UN = renumbered(data.interactions, item_of_M, len(items))
-
-    def asked_with(known: sp.csr_array, in_data: sp.csr_array) -> sp.csr_array:
-        fitted = histories_of(asked, user_of_U, known, in_data)
-        return latest_of(asked, fitted, in_data, data_UN) if latest else fitted
-
-    histories = asked_with(history, before_UN)
-    when = None if times is None else asked_with(times, times_of(data, before, item_of_M, len(items)))
-    seen = union(histories_of(asked, user_of_U, history, before_UN), before_UN[asked])
+    fitted = histories_of(asked, user_of_U, history, before_UN)
+    histories = fitted
+    when = None if times is None else histories_of(asked, user_of_U, times,
+                                                   times_of(data, before, item_of_M, len(items)))
+    if latest:
+        data_UN = renumbered(data.interactions, item_of_M, len(items))
+        histories = latest_of(asked, fitted, before_UN, data_UN)
+        when = None if when is None else latest_of(asked, when, times_of(data, before, item_of_M, len(items)), data_UN)
+    seen = union(fitted, before_UN[asked])
     relevant = minus(renumbered(wanted, item_of_M, len(items))[asked], seen if exclude_seen else None)
     warm, findable = np.diff(histories.indptr) > 0, np.diff(relevant.indptr) > 0
     chosen = np.flatnonzero(warm & findable)

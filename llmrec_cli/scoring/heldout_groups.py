@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups
-from llmrec_cli.data.interactions import presence
+from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Membership, Queries
 from llmrec_cli.errors import DataError
@@ -28,8 +28,8 @@ from llmrec_cli.scoring.heldout import (
 
 
 def held_out_groups(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
-                    known: KnownGroups | None, exclude_seen: bool, latest: bool = True,
-                    times: sp.csr_array | None = None) -> HeldOut:
+                    known: KnownGroups | None, exclude_seen: bool, times: sp.csr_array | None = None,
+                    latest: bool = True) -> HeldOut:
     """Return the groups and held-out items of `split` for a recommender that knows `users`, `items` and `known`.
 
     As `scoring.heldout.held_out` does for users: with `latest` a group and each of its members have the history in the
@@ -47,21 +47,20 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
     asked = np.flatnonzero(np.bincount(wanted.interactions.user, minlength=len(wanted)))
     together_GN = renumbered(before.interactions, item_of_M, len(items))
     own: sp.csr_array = together_GN[:0] if known is None else known.history
-    whole = data.groups("train", "valid", "test")
-    assert whole is not None
-    data_GN = renumbered(whole.interactions, item_of_M, len(items))
-
-    def asked_with(known_GN: sp.csr_array, in_data: sp.csr_array) -> sp.csr_array:
-        fitted = histories_of(asked, group_of_G, known_GN, in_data)
-        return latest_of(asked, fitted, in_data, data_GN) if latest else fitted
-
-    histories = asked_with(own, together_GN)
-    when = None if known is None or known.times is None else asked_with(
-        known.times, times_of(data, before.interactions, item_of_M, len(items)))
-    seen = union(histories_of(asked, group_of_G, own, together_GN), together_GN[asked])
+    fitted = histories_of(asked, group_of_G, own, together_GN)
+    histories = fitted
+    when = _times(data, before.interactions, asked, group_of_G, item_of_M, len(items), known)
+    if latest:
+        whole = data.groups("train", "valid", "test")
+        assert whole is not None
+        whole_GN = renumbered(whole.interactions, item_of_M, len(items))
+        histories = latest_of(asked, fitted, together_GN, whole_GN)
+        when = None if when is None else latest_of(asked, when, times_of(data, before.interactions, item_of_M,
+                                                                         len(items)), whole_GN)
+    seen = union(fitted, together_GN[asked])
     relevant = minus(renumbered(wanted.interactions, item_of_M, len(items))[asked], seen if exclude_seen else None)
 
-    everybody = _everybody(data, split, users, items, history, latest, times)
+    everybody = _everybody(data, split, users, items, history, times, latest)
     members = wanted.members[asked]
     speaks = members @ (np.diff(everybody.history.indptr) > 0).astype(np.float32) > 0
     warm, findable = (np.diff(histories.indptr) > 0) | speaks, np.diff(relevant.indptr) > 0
@@ -90,19 +89,28 @@ def newer_groups(queries: Queries, known: sp.csr_array, groups: KnownGroups | No
     return theirs | newer_histories(replace(queries, user=queries.groups.group, groups=None), groups.history)
 
 
+def _times(data: PreparedData, before: Interactions, asked: np.ndarray, group_of_G: np.ndarray, item_of_M: np.ndarray,
+           num_items: int, known: KnownGroups | None) -> sp.csr_array | None:
+    """Return when each entry of the groups' histories was, None where the recommender has no need of it."""
+    if known is None or known.times is None:
+        return None
+    return histories_of(asked, group_of_G, known.times, times_of(data, before, item_of_M, num_items))
+
+
 def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
-               latest: bool, times: sp.csr_array | None) -> Queries:
+               times: sp.csr_array | None, latest: bool) -> Queries:
     """Return the users of the data as queries, with their latest histories or those of the recommender's fit."""
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
     before = data.part("train") if split == "valid" else data.part("train", "valid")
-    everyone, data_UN = np.arange(len(user_of_U)), renumbered(data.interactions, item_of_M, len(items))
-
-    def asked_with(known: sp.csr_array, in_data: sp.csr_array) -> sp.csr_array:
-        fitted = histories_of(everyone, user_of_U, known, in_data)
-        return latest_of(everyone, fitted, in_data, data_UN) if latest else fitted
-
-    histories = asked_with(history, renumbered(before, item_of_M, len(items)))
-    when = None if times is None else asked_with(times, times_of(data, before, item_of_M, len(items)))
+    everyone = np.arange(len(user_of_U))
+    before_UN = renumbered(before, item_of_M, len(items))
+    histories = histories_of(everyone, user_of_U, history, before_UN)
+    when_UN = times_of(data, before, item_of_M, len(items))
+    when = None if times is None else histories_of(everyone, user_of_U, times, when_UN)
+    if latest:
+        data_UN = renumbered(data.interactions, item_of_M, len(items))
+        histories = latest_of(everyone, histories, before_UN, data_UN)
+        when = None if when is None else latest_of(everyone, when, when_UN, data_UN)
     everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
     whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))
     return Queries(data.users.ids, data.users.ids, user_of_U, histories, presence(histories),

@@ -152,9 +152,9 @@ def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Graded:
     return Graded(gains_QK, -np.sort(-ideal_QI, axis=1))
 
 
-def validation_metric(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,
-                      block_size: int = 1024) -> float:
-    """Return the mean of `monitor` (`ndcg@10`, ...) over the queries that have relevant items."""
+def validation_values(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,
+                      block_size: int = 1024) -> np.ndarray:
+    """Return `monitor` (`ndcg@10`, ...) of each query that has relevant items, float64, in their order."""
     name, _, k = monitor.partition("@")
     num_relevant_Q = np.diff(relevant_QN.indptr)
     chosen = np.flatnonzero(num_relevant_Q)
@@ -163,4 +163,4 @@ def validation_metric(score: Score, queries: Queries, relevant_QN: sp.csr_array,
                         f"on; set aside more with split.valid=<fraction>")
     lists = recommend_lists(score, queries.rows(chosen), int(k), ranks_N, block_size=block_size)
     found_QK = hits(lists.items_QK, relevant_QN[chosen])
-    return float(METRICS[name](found_QK, num_relevant_Q[chosen], [int(k)]).mean())
+    return METRICS[name](found_QK, num_relevant_Q[chosen], [int(k)])[:, 0]

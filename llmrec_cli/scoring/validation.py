@@ -8,7 +8,7 @@ import torch
 
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Queries, known_groups, known_users
-from llmrec_cli.scoring.scorer import Score, validation_metric
+from llmrec_cli.scoring.scorer import Score, validation_values
 from llmrec_cli.scoring.topk import item_hash_ranks
 
 
@@ -31,14 +31,22 @@ class Validation:
 
     def __call__(self, score: Score) -> float:
         """Return the mean metric of a scorer, higher is better."""
-        return validation_metric(score, self.queries, self.relevant, self.monitor, self.ranks)
+        return float(self.values(score).mean())
+
+    def values(self, score: Score) -> np.ndarray:
+        """Return the metric of each query that has a relevant item, float64, in their order."""
+        return validation_values(score, self.queries, self.relevant, self.monitor, self.ranks)
 
     def of(self, scores_QN: torch.Tensor) -> float:
         """Return the mean metric of scores that were computed for all queries at once."""
+        return float(self.values_of(scores_QN).mean())
+
+    def values_of(self, scores_QN: torch.Tensor) -> np.ndarray:
+        """Return the metric of each query that has a relevant item, of scores computed for all queries at once."""
         whom = _number(self.queries)
         place = np.full(whom.max() + 1, -1, np.int64)
         place[whom] = np.arange(len(self.queries))
-        return self(lambda block: scores_QN[torch.from_numpy(place[_number(block)])])
+        return self.values(lambda block: scores_QN[torch.from_numpy(place[_number(block)])])
 
 
 def _number(queries: Queries) -> np.ndarray:

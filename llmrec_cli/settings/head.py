@@ -39,7 +39,8 @@ class Fusion(HeadSettings):
     """zscore | rank | raw: how a member's scores of one query are scaled before they are added; rank is
     1 / (60 + rank)."""
     weights: str | dict[str, float] = "learned"
-    """`learned`: coordinate ascent on the validation metric, falling back to the best member; or a number each."""
+    """`learned`: on validation, the best member alone unless a sum gains more than its standard error on queries held
+    out in turn; or a number each."""
     cold_weights: dict[str, float] = field(default_factory=dict)
     """With given weights: those of items without training interactions, where they differ."""
     long_weights: dict[str, float] = field(default_factory=dict)
@@ -159,9 +160,15 @@ class Recipe(Settings):
                 yield (f"loss={self.loss.kind}: head={self.head.kind} cannot be trained by it; choose one of "
                        f"{', '.join(self.head.losses)}")
         layers = self.peft is not None and self.peft.kind not in ("frozen", "embedding_adapter")
-        if "peft" in uses and layers and not isinstance(self.encoder, TransformerSettings):
-            yield (f"peft={self.peft.kind}: encoder={getattr(self.encoder, 'kind', None)} has no layers that could be "
+        # An encoder that could not be read is a problem of its own.
+        without = self.encoder is not None and not isinstance(self.encoder, TransformerSettings)
+        if "peft" in uses and layers and without:
+            yield (f"peft={self.peft.kind}: encoder={self.encoder.kind} has no layers that could be "
                    f"trained; choose peft=frozen, peft=embedding_adapter or another encoder")
+        features: Any = getattr(self.head, "features", None)
+        if getattr(features, "tuned", False) and self.peft is not None and self.peft.kind == "frozen":
+            yield ("peft=frozen: has nothing to train with head.features.tuned=true; leave out head.features.tuned, or "
+                   "choose peft=embedding_adapter or lora")
         decay = 1.0 if self.optim is None or "optim" not in uses else self.optim.layer_decay
         num_trained = getattr(self.peft, "num_layers", None)
         if decay != 1 and (not layers or "peft" not in uses or num_trained == 1):

@@ -22,15 +22,16 @@ class SplitSettings(Settings):
     group_valid: float | None = None
     """Share of the groups' interactions for validation where they are divided at random or by files, 0 to 0.9; null for
     what `valid` says of the users', and for none where only the groups' files are divided."""
-    leaks: str = "keep"
-    """keep | drop: what becomes of pairs that files have in several splits: counted and warned of, or left in the
-    earliest split only, so that nothing held out has been trained on."""
+    leaks: str = "auto"
+    """auto | keep | drop: what becomes of held-out pairs that were trained on. Pairs that files have in several splits
+    are counted and warned of, or with drop left in the earliest split only. Where validation of groups is carved from
+    given training, a pair that a member was trained on stays in training, but not with keep."""
 
     def problems(self) -> Iterator[str]:
         if self.group:
             yield from self.check("group", among=GROUP_RULES)
         yield from self.check("group_valid", least=0, most=0.9)
-        yield from self.check("leaks", among=("keep", "drop"))
+        yield from self.check("leaks", among=("auto", "keep", "drop"))
 
 
 @dataclass

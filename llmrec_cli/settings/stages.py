@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import Settings, nearest, option
 from llmrec_cli.settings.cold_users import ColdUsers
@@ -186,9 +186,10 @@ class EvaluateConfig(CacheSettings):
     """auto | users | groups: who is asked for; auto takes whom the model was chosen for."""
     candidates: str = "all"
     """all | cold | sampled:<n> | a file: what is ranked. cold: items without training interactions. sampled:99: what
-    was held out and 99 items that the user or group has nothing to do with. A file with user_id or group_id, and
-    item_id or negatives (several ids, spaces between them): what was held out and the items in the file. The last two
-    reproduce papers and are labelled as sampled."""
+    was held out and 99 items that the user or group has nothing to do with. A file with item_id alone: these items, as
+    recommend takes it. With user_id, group_id or query_id beside it: each query's own items and what was held out. With
+    negatives too (several ids, spaces between them): every row is a list of its own, item_id among its negatives, as
+    papers publish it. What is ranked for each query apart is labelled as sampled."""
     history: str = LATEST
     """latest | fit: with which interactions a known user is asked. latest: all before the measured split, whatever the
     model was fitted on. fit: those that the model was fitted on. mf, neural_cf and factorization_machine answer known
@@ -207,8 +208,9 @@ class EvaluateConfig(CacheSettings):
     stratified_recall and ips_recall; 0 makes them plain recall."""
     k: list[int] = field(default_factory=lambda: [5, 10, 20, 50])
     """List lengths, each at least 1."""
-    exclude_seen: bool = True
-    """Leave out what the query is known to have interacted with."""
+    exclude_seen: bool | None = None
+    """Leave out what the query is known to have interacted with. null: true, but false with a file of candidates, which
+    is ranked as given."""
     baselines: list[str] = field(default_factory=lambda: ["popularity", "item_knn"])
     """Heads fitted on the same data to compare with."""
     robustness: Robustness = field(default_factory=Robustness)
@@ -241,7 +243,7 @@ class EvaluateConfig(CacheSettings):
             yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
         if not self.candidates:
             yield "candidates: empty; choose all, cold, sampled:<n> or a file"
-        if self.cold_users.on and not self.exclude_seen:
+        if self.cold_users.on and self.exclude_seen is False:
             yield ("exclude_seen=false: cannot be combined with cold_users=true, where what a user did first is on no "
                    "list however much of it is told; leave out one of the two")
         if self.cold_users.on and self.history == FIT:
@@ -260,6 +262,8 @@ class EvaluateConfig(CacheSettings):
 @dataclass
 class QuerySettings(Settings):
     """One query given inline."""
+
+    opaque: ClassVar[bool] = True
 
     query_id: str | None = None
     """Name of the query in the output; its group_id, user_id or `query` when not given."""

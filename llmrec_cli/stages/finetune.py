@@ -1,6 +1,7 @@
 """Prepared data to a recommender."""
 
 import shutil
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.fitting import fit
 from llmrec_cli.stages.outdated import warn_outdated
 from llmrec_cli.stages.resuming import same_data
+from llmrec_cli.stages.validation_checks import suspicious_validation, without_validation
 
 REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
 
@@ -47,6 +49,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     head = fit(recipe, data.training("train"), context, quiet=bool(tuning))
     value = None if validation is None else validation(head.score)
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
+    checks = _checked(recipe, head, value, data, context)
 
     fitted_on: tuple[str, ...] = ("train",)
     if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, REFITTED_ON[cfg.refit]):
@@ -59,7 +62,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
 
     processes.leave_to_first()
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit,
-                             "audience": audience} | tuning
+                             "audience": audience} | tuning | checks
     save_recommender(run_dir.model, head, data, fitted_on, facts)
     _save_trained_encoders(head, run_dir)
     run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
@@ -67,6 +70,18 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     if value is not None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
+
+
+def _checked(recipe: Recipe, head: Head, value: float | None, data: PreparedData, context: Context) -> dict[str, Any]:
+    """Say on stderr what is wrong with the validation, and return it for the manifest."""
+    if context.validation is None or value is None:
+        said = without_validation(recipe)
+        print("warning: " + "; ".join(said), file=sys.stderr)
+        return {"not_chosen": said}
+    found = suspicious_validation(head, value, context.validation, data, context)
+    for sentence in found:
+        print(f"warning: suspicious: {sentence}", file=sys.stderr)
+    return {"suspicious": found} if found else {}
 
 
 def _save_trained_encoders(head: Head, run_dir: RunDir) -> None:

@@ -15,13 +15,12 @@ import scipy.sparse as sp
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups, without_texts
 from llmrec_cli.data.histories import appended, history_matrix, lengthened, widened, without
-from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import UNTIMED
-from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.ingest.new_interactions import read_new_interactions
-from llmrec_cli.report.terminal import counted
 from llmrec_cli.scoring.heldout import union
 from llmrec_cli.settings.stages import FIT, LATEST, RecommendConfig
 
@@ -37,11 +36,11 @@ class Histories:
     users : those of the model, then new ones, U in all
     num_known : how many of them the model knows
     history, seen : CSR (U, N), what scores are made from, oldest first, and what is left out of lists
+    times : CSR int64 with the entries of `history`, as in `Queries`; None where the model has no need of them
     groups : what is known of groups, None where the model knows none
     label : latest | fit, which of them it is
     num_newer : users of the model with interactions that it was not fitted on
     notes : sentences about what was used and what was passed over
-    times : CSR int64 with the entries of `history`, as in `Queries`; None where the head has no need of them
     """
 
     users: Entities
@@ -61,8 +60,10 @@ def histories_of_fit(known: Recommender, users: Entities, num_items: int) -> His
     if groups is not None:
         groups = replace(groups, history=widened(groups.history, num_items), seen=widened(groups.seen, num_items),
                          times=None if groups.times is None else widened(groups.times, num_items))
-    history, seen = (lengthened(widened(matrix, num_items), len(users)) for matrix in (known.history, known.seen))
-    times = None if known.times is None else lengthened(widened(known.times, num_items), len(users))
+    history, seen, times = (None if matrix is None else lengthened(widened(matrix, num_items), len(users))
+                            for matrix in (known.history, known.seen, known.times))
+    assert history is not None
+    assert seen is not None
     return Histories(users, len(known.users), history, seen, groups, FIT, 0, [], times)
 
 
@@ -135,15 +136,19 @@ def _with_data(found: Histories, data: PreparedData, known: Recommender, items: 
     fresh = np.flatnonzero((place_U < 0) & (np.bincount(interactions.user[~lost], minlength=len(place_U)) > 0))
     users = found.users.extended(_chosen(data.users, fresh)) if len(fresh) else found.users
     place_U[fresh] = len(found.users) + np.arange(len(fresh))
-    newer, newer_times = _matrices(interactions, place_U, item_of_M, (len(users), len(items)), data.has_moments)
+    shape = (len(users), len(items))
+    newer, times = (_matrix(interactions, column, place_U, item_of_M, shape)
+                    for column in (interactions.value, _times(interactions, data.has_moments)))
     groups = found.groups
     if groups is not None and (together := data.groups(*splits)) is not None:
         # A new group has no place here: it is asked for by its members.
         place_G = groups.entities.find(together.entities.ids)
-        own, own_times = _matrices(together.interactions, place_G, item_of_M, groups.history.shape, data.has_moments)
-        groups = replace(groups, history=appended(groups.history, own), seen=union(groups.seen, own),
-                         times=None if groups.times is None else appended(groups.times, own_times))
-    return _grown(replace(found, users=users, groups=groups, label=LATEST), newer, newer_times)
+        rows, shape = together.interactions, groups.history.shape
+        own, when = (_matrix(rows, column, place_G, item_of_M, shape)
+                     for column in (rows.value, _times(rows, data.has_moments)))
+        groups = replace(groups, history=appended(groups.history, own), seen=union(groups.seen, presence(own)),
+                         times=None if groups.times is None else appended(groups.times, when))
+    return _grown(replace(found, users=users, groups=groups, label=LATEST), newer, times)
 
 
 def _with_file(found: Histories, cfg: RecommendConfig, known: Recommender, items: Entities) -> Histories:
@@ -168,35 +173,31 @@ def _with_file(found: Histories, cfg: RecommendConfig, known: Recommender, items
     ids = given.user_ids[kept]
     fresh = [user for user in dict.fromkeys(ids) if user not in found.users.index]
     users = found.users.extended(without_texts(fresh)) if fresh else found.users
-    times = np.arange(len(given)) if given.timestamps is None else given.timestamps
-    user = users.find(ids)
-    order = np.argsort(user, kind="stable")
-    interactions = Interactions(user[order], item[kept][order], given.values[kept][order], times[kept][order],
-                                len(users), len(items))
-    newer, newer_times = _matrices(interactions, np.arange(len(users)), np.arange(len(items)),
-                                   (len(users), len(items)), given.timestamps is not None)
-    return _grown(replace(found, users=users, label=LATEST), newer, newer_times)
+    user, shape = users.find(ids), (len(users), len(items))
+    times = np.full(len(given), UNTIMED) if given.timestamps is None else given.timestamps
+    newer, when = (history_matrix(user, item[kept], column[kept], shape) for column in (given.values, times))
+    return _grown(replace(found, users=users, label=LATEST), newer, when)
 
 
-def _grown(found: Histories, newer: sp.csr_array, newer_times: sp.csr_array) -> Histories:
-    """Return the histories followed by `newer`, CSR (U, N) of all users, at `newer_times`."""
+def _grown(found: Histories, newer: sp.csr_array, times: sp.csr_array) -> Histories:
+    """Return the histories followed by `newer`, CSR (U, N) of all users, with its `times`."""
     history, seen = (lengthened(matrix, len(found.users)) for matrix in (found.history, found.seen))
-    times = None if found.times is None else appended(lengthened(found.times, len(found.users)), newer_times)
-    return replace(found, history=appended(history, newer), seen=union(seen, newer), times=times)
+    older = None if found.times is None else lengthened(found.times, len(found.users))
+    return replace(found, history=appended(history, newer), seen=union(seen, presence(newer)),
+                   times=None if older is None else appended(older, times))
 
 
-def _matrices(interactions: Interactions, place_U: np.ndarray, item_of_M: np.ndarray, shape: tuple[int, int],
-              has_moments: bool) -> tuple[sp.csr_array, sp.csr_array]:
-    """Return values and times of interactions in other integers, without users or items whose place is -1.
+def _times(interactions: Interactions, are_moments: bool) -> np.ndarray:
+    """Return the timestamps of interactions where they are moments, and not a mere order."""
+    return interactions.timestamp if are_moments else np.full(len(interactions), UNTIMED)
 
-    Times are `UNTIMED` unless timestamps are moments.
-    """
+
+def _matrix(interactions: Interactions, column: np.ndarray, place_U: np.ndarray, item_of_M: np.ndarray,
+            shape: tuple[int, int]) -> sp.csr_array:
+    """Return a column of interactions in other integers, without users or items whose place is -1."""
     user, item = place_U[interactions.user], item_of_M[interactions.item]
     kept = (user >= 0) & (item >= 0)
-    times = interactions.timestamp if has_moments else np.full(len(interactions), UNTIMED)
-    values, moments = (history_matrix(user[kept], item[kept], data[kept], shape)
-                       for data in (interactions.value, times))
-    return values, moments
+    return history_matrix(user[kept], item[kept], column[kept], shape)
 
 
 def _chosen(entities: Entities, rows: np.ndarray) -> Entities:

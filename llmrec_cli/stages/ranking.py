@@ -67,6 +67,7 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
 
     With cold_users=true it is told the first `told` interactions of each, as many as are ever told where that is None.
     """
+    assert cfg.exclude_seen is not None
     head, items = known.head, known.items
     new = new_items(items, data.items)
     if len(new):
@@ -101,14 +102,15 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
 def task_of(known: Recommender, items: Entities, data: PreparedData, cfg: EvaluateConfig,
             told: int | None = None) -> HeldOut:
     """Return whom a recommender is asked for, and what is to be found; `items` is its catalogue with what is new."""
+    assert cfg.exclude_seen is not None
     latest = cfg.history == LATEST
     if cfg.audience == "groups":
         return held_out_groups(data, cfg.split, known.users, items, known.history, known.groups, cfg.exclude_seen,
-                               latest, known.times)
+                               known.times, latest)
     if cfg.cold_users.on:
         told = max(cfg.cold_users.first) if told is None else told
         return held_out_cold(data, cfg.split, known.users, items, told, cfg.cold_users.apart)
-    return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen, latest, known.times)
+    return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen, known.times, latest)
 
 
 def common(ranked: Mapping[str, Ranked]) -> dict[str, Ranked]:
@@ -137,17 +139,19 @@ def common(ranked: Mapping[str, Ranked]) -> dict[str, Ranked]:
 
 
 def task_rows(task: HeldOut, which: np.ndarray) -> HeldOut:
-    """Return the chosen queries; the others count as skipped."""
-    return replace(task, queries=task.queries.rows(which), relevant_QN=task.relevant_QN[which],
-                   lengths_Q=task.lengths_Q[which],
-                   candidates_QN=None if task.candidates_QN is None else task.candidates_QN[which],
-                   num_skipped=task.num_skipped + len(task.queries) - len(which))
+    """Return the chosen queries; users or groups without any of them count as skipped."""
+    chosen = replace(task, queries=task.queries.rows(which), relevant_QN=task.relevant_QN[which],
+                     lengths_Q=task.lengths_Q[which],
+                     candidates_QN=None if task.candidates_QN is None else task.candidates_QN[which],
+                     owner_Q=None if task.owner_Q is None else task.owner_Q[which])
+    return replace(chosen, num_skipped=task.num_skipped + task.num_owners - chosen.num_owners)
 
 
 def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData, item_of_M: np.ndarray,
                cfg: EvaluateConfig) -> Ranked:
     """Return it with how far the scores of the queries' held-out pairs are off."""
-    user_Q, likes = data.users.find(queries.ids), data.part(cfg.split)
+    # Pairs are the user's, whatever lists there are: of several the last one has them.
+    user_Q, likes = data.users.find(ranked.task.owners), data.part(cfg.split)
     dislikes = data.negatives(cfg.split) if head.predicts == "logit" else None
     if head.predicts == "logit" and (dislikes is None or not len(dislikes)):
         return ranked

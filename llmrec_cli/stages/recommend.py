@@ -16,14 +16,14 @@ from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.device import choose_device
-from llmrec_cli.errors import ConfigError
+from llmrec_cli.errors import ConfigError, counted
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
 from llmrec_cli.heads.base import Context
 from llmrec_cli.ingest.newcomers import new_items, new_users
 from llmrec_cli.ingest.queries import Strict, inline_query, read_queries
 from llmrec_cli.report.lists import Catalogue, list_table, list_writer
 from llmrec_cli.report.shown_lists import show_lists
-from llmrec_cli.report.terminal import counted, printable
+from llmrec_cli.report.terminal import printable
 from llmrec_cli.run_dir import RunDir, write_json, writing
 from llmrec_cli.scoring.answers import SOURCES, Answers, answer
 from llmrec_cli.scoring.processes import dealt, is_first, leave_to_first
@@ -181,7 +181,7 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
     def answer_block(start: int) -> tuple[Answers, Matched]:
         stop = min(start + step, len(queries))
         matched = match(queries.rows(start, stop), histories.users, known.items, histories.history, histories.seen,
-                        histories.groups, histories.num_known, histories.times, recommender.usual_value)
+                        histories.groups, histories.times, recommender.usual_value, histories.num_known)
         answers = answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
                          exclude_seen=cfg.exclude_seen, candidates_N=allowed.allowed_N,
                          candidates_QN=allowed.own_candidates(start, stop))

@@ -37,6 +37,7 @@ def facts_of(tuned: list[Tuned]) -> dict[str, Any]:
     """Return what the manifest says of tuning, by head or member."""
     return {each.name: {"trials": len(each.trials), "pruned": _count(each, TrialState.PRUNED),
                         "failed": _count(each, TrialState.FAIL), "given": _value(each.trials[0]), "value": each.value,
+                        "tried_value": each.tried_value, "gain": None if each.gain is None else each.gain.facts(),
                         "settings": each.settings, "importance": importance(each)} for each in tuned}
 
 
@@ -65,14 +66,25 @@ def _lines(recipe: Recipe, tuned: Tuned, monitor: str) -> list[str]:
     pruned, failed = _count(tuned, TrialState.PRUNED), _count(tuned, TrialState.FAIL)
     beside = [f"{number} {what}" for number, what in ((pruned, "given up early"), (failed, "failed")) if number]
     matters, known = importance(tuned), places(tuned.given)
-    rows = [[key, _shown(known[key].value(tuned.given)), _shown(tuned.settings[key]), _range(tuned, key),
+    best = max((t for t in tuned.trials if t.state is TrialState.COMPLETE), key=lambda t: (t.value, -t.number))
+    found = best.user_attrs["settings"]
+    rows = [[key, _shown(known[key].value(tuned.given)), _shown(found[key]), _range(tuned, key),
              f"{matters[key]:.2f}" if key in matters else "-"]
             for key in sorted(tuned.space, key=lambda key: -matters.get(key, 0.0))]
     typed = " ".join(f"{_prefix(recipe, tuned, key)}{key}={_shown(value)}" for key, value in tuned.settings.items())
-    return [f"{tuned.name}: {monitor} on validation {tuned.value:.4f} after {total} trials"
+    return [f"{tuned.name}: {monitor} on validation {tuned.tried_value:.4f} after {total} trials"
             + (f" ({', '.join(beside)})" if beside else "")
             + (f", {given:.4f} as given" if isinstance(given, float) else ""),
-            columns(["setting", "given", "best", "tried", "importance"], rows), f"the same by hand: {typed}", ""]
+            *_verdict(tuned), columns(["setting", "given", "best", "tried", "importance"], rows),
+            f"the same by hand: {typed}", ""]
+
+
+def _verdict(tuned: Tuned) -> list[str]:
+    """Return whether the best trial was taken, by how much it gained over the given settings."""
+    if tuned.gain is None:
+        return []
+    kept = "the best are taken" if tuned.gain.is_accepted else "too little, so the given settings stay"
+    return [f"{tuned.name}: the best gain {tuned.gain} over those given: {kept}"]
 
 
 def _prefix(recipe: Recipe, tuned: Tuned, key: str) -> str:

@@ -3,9 +3,11 @@
 A tree-structured Parzen estimator (Bergstra et al. 2011; Optuna's) proposes, and a trial of a head trained by epochs is
 given up where it is below the median of the earlier ones (Golovin et al. 2017). Differs: the estimator is seeded anew
 for each trial by the run's seed and the trial's place, so that a run that was killed and is gone on with proposes what
-it would have. Each trial is in a journal; one that was interrupted is done again.
+it would have. Each trial is in a journal; one that was interrupted is done again. The best trial replaces the given
+settings only if it gains more than its standard error over the validation queries.
 """
 
+import base64
 import sys
 import time
 import warnings
@@ -21,8 +23,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ConfigError, DataError, DivergedError, LlmrecError
+from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError, LlmrecError
 from llmrec_cli.heads.base import Context
+from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.heads.base import Range
@@ -31,6 +34,8 @@ from llmrec_cli.settings.tune import Tune
 from llmrec_cli.stages.fitting import fit
 from llmrec_cli.stages.journal import open_journal
 
+VALUES = "values"
+"""Attribute of a trial with the metric of each validation query, so that trials are compared in pairs."""
 WARMUP_EPOCHS = 2
 """Epochs in which no trial is given up: a learning rate that is still rising says little."""
 
@@ -43,9 +48,11 @@ class Tuned:
     ----------
     name : the head, or the member of a fusion
     given : the recipe as it was given
-    best : the recipe with the settings of the best trial
+    best : the recipe with the settings of the best trial, or as given where that gains too little
     settings : those settings
-    value : the metric of the best trial on validation
+    value : their metric on validation
+    tried_value : the metric of the best trial
+    gain : of the best trial over the given settings; None where the given ones are best or came to no value
     space : what could be chosen
     trials : all that came to an end: complete, pruned or failed
     """
@@ -55,6 +62,8 @@ class Tuned:
     best: Recipe
     settings: dict[str, Any]
     value: float
+    tried_value: float
+    gain: Acceptance | None
     space: dict[str, Range]
     trials: list[FrozenTrial]
 
@@ -142,12 +151,29 @@ class _Search:
             raise DivergedError(f"tune.trials={self.settings.trials}: not one of {len(done)} trials of {self.name} "
                                 f"came to an end; the last: {done[-1].user_attrs['reason']}")
         best = max(complete, key=lambda t: (t.value, -t.number))
+        gain = self._gain(best, complete)
+        # The given settings are the simpler choice: nothing was searched for them.
+        chosen = best if gain is None or gain.is_accepted else complete[0]
         assert best.value is not None
-        settings = best.user_attrs["settings"]
-        self.context.log("tuned", part=self.name, trials=len(done), best=best.user_attrs["place"], value=best.value,
-                         settings=settings)
-        return Tuned(self.name, self.recipe, with_values(self.recipe, settings)[0], settings, best.value, self.space,
-                     done)
+        assert chosen.value is not None
+        settings = chosen.user_attrs["settings"]
+        self.context.log("tuned", part=self.name, trials=len(done), best=best.user_attrs["place"],
+                         chosen=chosen.user_attrs["place"], value=chosen.value, settings=settings,
+                         **({} if gain is None else gain.facts()))
+        return Tuned(self.name, self.recipe, with_values(self.recipe, settings)[0], settings, chosen.value, best.value,
+                     gain, self.space, done)
+
+    def _gain(self, best: FrozenTrial, complete: list[FrozenTrial]) -> Acceptance | None:
+        """Return the paired gain of the best trial over the given settings, None where these are it or failed."""
+        given = complete[0]
+        if given.user_attrs["place"] > 0 or best is given:
+            return None
+        try:
+            values, before = (_unpacked(trial.user_attrs[VALUES]) for trial in (best, given))
+        except KeyError as error:
+            raise ArtifactError(f"{self.name}: the trials in tuning.journal are of an earlier version, without the "
+                                f"metric of each query; tune anew, without resume") from error
+        return accepted(values - before)
 
     def _space(self) -> dict[str, Range]:
         """Return what can be chosen here, and say what cannot."""
@@ -211,7 +237,9 @@ class _Search:
             if problems:
                 raise ConfigError(problems)
             head = fit(recipe, self.data, context, quiet=place > 0)
-            return TrialState.COMPLETE, validation(head.score)
+            values = validation.values(head.score)
+            trial.set_user_attr(VALUES, _packed(values))
+            return TrialState.COMPLETE, float(values.mean())
         except optuna.TrialPruned:
             return TrialState.PRUNED, epochs[-1]
         except LlmrecError as error:
@@ -246,6 +274,15 @@ class _Search:
         print(f"{self.name}: trial {place + 1}/{self.settings.trials}, {shown}"
               + ("" if best is None else f", best {best:.4f}") + f", {seconds:.1f} s: {in_words(values)}",
               file=sys.stderr)
+
+
+def _packed(values_Q: np.ndarray) -> str:
+    """Return the metric of each query as text for the journal: most are 0, so they are small when compressed."""
+    return base64.b85encode(zlib.compress(values_Q.astype("<f4").tobytes())).decode()
+
+
+def _unpacked(text: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<f4").astype(np.float64)
 
 
 def _study(storage: optuna.storages.BaseStorage, name: str, settings: Tune) -> optuna.Study:

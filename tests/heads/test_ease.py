@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.errors import ResourceError
+from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads import ease as module
 from llmrec_cli.heads import ease_forms, gram
 from llmrec_cli.heads.base import build
@@ -229,3 +229,23 @@ def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: Memory)
     with pytest.raises(ResourceError, match=r"head=ease: 12 items and 40 users need .* choose head=item_knn, or"):
         fit(Ease(), training(MATRIX))
+
+
+@every_form
+@pytest.mark.parametrize("l2", [1e-7, 1e-20])
+def test_a_penalty_too_small_to_tell_items_apart_is_refused_and_says_which_is_not(l2, form):
+    # The first two items always go together, so without a penalty each is the other.
+    matrix = np.column_stack([MATRIX[:, 0], MATRIX])
+    if form == "dual" and l2 == 1e-7:
+        # Double precision tells them apart: each explains the other, nobody else does.
+        found = scores(Ease(l2=l2, form=form), matrix, np.eye(13))
+        assert (found[0].argmax(), found[1].argmax()) == (1, 0)
+        return
+    with pytest.raises(ConfigError, match=rf"head.l2={l2}: too small .* set head.l2=1 or more") as raised:
+        scores(Ease(l2=l2, form=form), matrix, matrix)
+    assert ("head.form=dual" in str(raised.value)) == (form == "primal")
+
+
+def test_a_small_penalty_is_solved_where_no_item_is_explained_by_others():
+    np.testing.assert_allclose(scores(Ease(l2=1e-7, form="primal"), MATRIX, MATRIX), MATRIX @ by_column(MATRIX, 1e-7),
+                               atol=1e-4)

@@ -40,20 +40,37 @@ def test_the_loss_falls_whatever_is_trained(shop, peft):
 
 
 def test_vectors_that_no_epoch_improves_stay_as_they_came(shop, monkeypatch):
-    values = iter([0.5, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(item_tuning, "_value", lambda *_: next(values))
+    # As they came, three epochs, and the best of these again.
+    values = iter([0.5, 0.4, 0.3, 0.2, 0.4])
+    monkeypatch.setattr(item_tuning, "_values", lambda *_: np.full(10, next(values)))
     head = shop.fit(tuned(shop, Lora(rank=2, num_layers=1)))
     plain = shop.fit(shop.recipe(Content(features=FeatureWeights(text=1.0))))
     np.testing.assert_allclose(head.text_vectors, plain.text_vectors, atol=1e-6)
     assert head.chosen().head.features.stop_after == 0
 
 
+@pytest.mark.parametrize(("spread", "kept"), [(0.3, True), (0.9, False)])
+def test_tuned_vectors_are_kept_only_for_a_gain_above_its_standard_error(shop, monkeypatch, capsys, spread, kept):
+    """The mean gain is .2 on 10 queries; deviations of +-spread have a standard error of spread / 3."""
+    gains = 0.2 + spread * np.array([1, -1] * 5)
+    values = iter([np.zeros(10), np.full(10, 0.1), gains, np.full(10, 0.1), gains])
+    monkeypatch.setattr(item_tuning, "_values", lambda *_: next(values))
+    logged = []
+    head = shop.fit(tuned(shop, EmbeddingAdapter(rank=4)), log=lambda event, **found: logged.append((event, found)))
+    (said,) = [found for event, found in logged if event == "texts"]
+    assert (said["gain"], said["kept"]) == (pytest.approx(0.2), kept)
+    assert said["standard_error"] == pytest.approx(spread / 3)
+    assert head.chosen().head.features.stop_after == (2 if kept else 0)
+    assert f"+0.2000, standard error {spread / 3:.4f}, 10 queries: {'kept' if kept else 'not kept'}" in \
+        capsys.readouterr().err
+
+
 def test_a_refit_trains_for_as_long_as_validation_chose_and_asks_it_no_more(shop, monkeypatch):
-    values = iter([0.1, 0.2, 0.5, 0.4])
-    monkeypatch.setattr(item_tuning, "_value", lambda *_: next(values))
+    values = iter([0.1, 0.2, 0.5, 0.4, 0.5])
+    monkeypatch.setattr(item_tuning, "_values", lambda *_: np.full(10, next(values)))
     first = shop.fit(tuned(shop, EmbeddingAdapter(rank=4)))
     assert first.chosen().head.features.stop_after == 2
-    monkeypatch.setattr(item_tuning, "_value", lambda *_: pytest.fail("asked validation"))
+    monkeypatch.setattr(item_tuning, "_values", lambda *_: pytest.fail("asked validation"))
     epochs = []
     shop.fit(first.chosen(), validation=None, log=lambda event, **v: epochs.append(v) if event == "step" else None)
     assert len(epochs) == 2 * 3

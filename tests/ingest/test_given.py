@@ -62,7 +62,7 @@ def test_groups_are_carved_alike_with_a_share_of_their_own_and_groups_of_one_pai
     members = "group_id,user_id\n" + "".join(f"{g},u{n % 6}\n" for n, g in enumerate(dict(together)))
     files = {"groups": members, "group_train": csv_of(together, "group_id"),
              "group_test": csv_of([("g0", "zz")], "group_id")}
-    prepared = prepared_of(tmp_path, train, [("u1", "i11")], Given(valid=0.1, group_valid=0.5), **files)
+    prepared = prepared_of(tmp_path, train, [("u1", "i11")], Given(valid=0.1, group_valid=0.5, leaks="keep"), **files)
     assert in_split(prepared, "valid") == carved_by_hand(together, 0.5, 42)
     assert {group for group, _ in in_split(prepared, "train")} == set(dict(together))
     assert 30 < prepared.counts["group_valid"] < 70
@@ -123,7 +123,7 @@ def test_shares_and_a_seed_without_effect_are_refused() -> None:
     assert list(Given(valid=0.95).problems()) == ["valid=0.95: must be at most 0.9"]
     assert list(Given(seed=7).problems()) == [
         "seed=7: has an effect only with split.valid or split.group_valid above 0"]
-    assert list(Given(leaks="lose").problems()) == ["leaks=lose: choose one of keep, drop"]
+    assert list(Given(leaks="lose").problems()) == ["leaks=lose: choose one of auto, keep, drop"]
     assert list(Given(valid=0.1, seed=7).problems()) == []
 
 
@@ -132,7 +132,63 @@ def test_validation_that_chance_left_empty_is_warned_of(tmp_path: Path) -> None:
     assert any("the split 'valid' has no rows" in warning for warning in prepared.manifest["warnings"])
 
 
-def test_files_added_later_are_carved_with_those_before(tmp_path: Path) -> None:
+def without_copies(carved: set[tuple[str, str]], members: str, trained: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the carved pairs of groups that no member has in training."""
+    who = [line.split(",") for line in members.splitlines()[1:]]
+    return {(g, item) for g, item in carved if not any((u, item) in trained for group, u in who if group == g)}
+
+
+def household(num: int, copied: float) -> tuple[str, list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return members, training of users and of groups: as in CAMRa, most of what a group saw is some member's row too.
+    """
+    rng = random.Random(5)
+    members, users, groups = "group_id,user_id\n", [], []
+    for n in range(num):
+        members += f"g{n},u{2 * n}\ng{n},u{2 * n + 1}\n"
+        for item in rng.sample(range(60), 10):
+            groups.append((f"g{n}", f"i{item}"))
+            if rng.random() < copied:
+                users.append((f"u{2 * n + rng.randrange(2)}", f"i{item}"))
+        users += [(f"u{2 * n}", f"j{n}"), (f"u{2 * n + 1}", f"j{n}")]
+    return members, users, groups
+
+
+@pytest.mark.parametrize("leaks", ["auto", "drop"])
+def test_what_a_member_was_trained_on_is_no_validation_of_the_group(tmp_path: Path, leaks: str) -> None:
+    members, users, groups = household(30, copied=0.7)
+    split = Given(valid=0.2, group_valid=0.4, leaks=leaks)
+    files = {"groups": members, "group_train": csv_of(groups, "group_id"),
+             "group_test": csv_of([("g0", "t")], "group_id")}
+    prepared = prepared_of(tmp_path, users, [("u1", "t")], split, **files)
+    hashed = carved_by_hand(groups, 0.4, 42)
+    expected = without_copies(hashed, members, prepared.in_split("train"))
+    assert in_split(prepared, "valid") == expected
+    assert 0.2 < len(expected) / len(hashed) < 0.6
+    # They are trained on instead: no row of the group is lost.
+    assert in_split(prepared, "train") == set(groups) - expected
+    assert prepared.counts["group_copies_kept_in_train"] == len(hashed) - len(expected)
+    assert any(f"{len(hashed) - len(expected):,} rows of group interactions were chosen for validation and stay in"
+               in note for note in prepared.manifest["notes"])
+
+
+def test_copies_are_validation_where_they_are_asked_for(tmp_path: Path) -> None:
+    members, users, groups = household(10, copied=0.7)
+    files = {"groups": members, "group_train": csv_of(groups, "group_id")}
+    prepared = prepared_of(tmp_path, users, [("u1", "t")], Given(group_valid=0.4, leaks="keep"), **files)
+    assert in_split(prepared, "valid") == carved_by_hand(groups, 0.4, 42)
+    assert prepared.counts["group_copies_kept_in_train"] == 0
+
+
+def test_groups_whose_every_row_is_a_copy_have_no_validation_and_a_warning(tmp_path: Path) -> None:
+    members, users, groups = household(10, copied=1.0)
+    files = {"groups": members, "group_train": csv_of(groups, "group_id")}
+    prepared = prepared_of(tmp_path, users, [("u1", "t")], Given(group_valid=0.4), **files)
+    assert in_split(prepared, "valid") == set()
+    assert any("so groups have no validation" in warning for warning in prepared.manifest["warnings"])
+
+
+@pytest.mark.parametrize("leaks", ["auto", "keep"])
+def test_files_added_later_are_carved_with_those_before(tmp_path: Path, leaks: str) -> None:
     """Also a pair that validation took comes again, and a user whose only interaction had to stay gets another."""
     train = pairs_of(20, 30, 5)
     parts = [[*train[::2], ("once", "i1")], [*train[1::2], *train[:10], ("once", "i2"), ("once", "i3")]]
@@ -142,7 +198,7 @@ def test_files_added_later_are_carved_with_those_before(tmp_path: Path) -> None:
         write(tmp_path, csv_of(part, "group_id"), f"group_train{n}.csv")
         write(tmp_path, f"group_id,user_id\nonce,u{n}\n" + "".join(f"u{m},u{m + n}\n" for m in range(20)),
               f"groups{n}.csv")
-    split, keys = Given(valid=0.4, group_valid=0.5), ("train", "test", "groups", "group_train")
+    split, keys = Given(valid=0.4, group_valid=0.5, leaks=leaks), ("train", "test", "groups", "group_train")
     for n, mode in enumerate(("new", "append")):
         files = {key: str(tmp_path / f"{key}{n}.csv") for key in keys}
         appended = prepare_with(tmp_path / "step", Files(name="x", **files), split, mode=mode)
@@ -152,7 +208,10 @@ def test_files_added_later_are_carved_with_those_before(tmp_path: Path) -> None:
         assert appended.in_split(part) == whole.in_split(part) != set()
     for part in ("train", "valid"):
         assert in_split(appended, part) == in_split(whole, part) != set()
-    assert in_split(whole, "valid") == carved_by_hand(sorted({*parts[0], *parts[1]}), 0.5, 42)
+    carved = carved_by_hand(sorted({*parts[0], *parts[1]}), 0.5, 42)
+    members = "".join((tmp_path / f"groups{n}.csv").read_text("utf-8") for n in range(2))
+    assert in_split(whole, "valid") == (carved if leaks == "keep" else
+                                        without_copies(carved, members, whole.in_split("train"))) != set()
 
 
 # A household's films as CAMRa2011 has them: what group 1 and user 12 tried in the test is in their training too.

@@ -1,5 +1,6 @@
 """Whom a recommender is measured on, and what counts as found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def prepared(rows, users=("u", "v", "w"), items=ITEMS):
 def task(data, split="test", fitted_on=("train",), exclude_seen=True, users=None, items=None, history=None,
          latest=True):
     history = data.part(*fitted_on).matrix if history is None else history
-    return held_out(data, split, users or data.users, items or data.items, history, exclude_seen, latest)
+    return held_out(data, split, users or data.users, items or data.items, history, exclude_seen, latest=latest)
 
 
 def rows_of(matrix):
@@ -184,10 +185,22 @@ def test_histories_carry_the_values_of_interactions_and_everything_else_is_ones(
     interactions.value[:] = np.arange(len(interactions)) + 2
     known = entities(["u", "v", "w"])
     found = held_out(data, "test", known, data.items, data.part("train").values[:3], exclude_seen=True,
-                     times=data.part("train").times[:3])
+                     times=data.part("train").times[:3], latest=False)
     assert rows_of(found.queries.history) == [[1, 0], [1]]
     assert found.queries.history.data.tolist() == [2, 3, 9]
     # A user whom the model does not know has the times of the data, which has none.
     assert found.queries.times.data.tolist() == [0, 1, UNTIMED]
     assert (found.queries.seen.data == 1).all()
     assert (found.relevant_QN.data == 1).all()
+
+
+def test_a_latest_history_has_the_values_and_times_of_the_data():
+    data = replace(prepared(DATA), manifest={"timestamp_unit": "s"})
+    interactions = data.interactions
+    interactions.value[:] = np.arange(len(interactions)) + 2
+    train = data.part("train")
+    found = held_out(data, "test", data.users, data.items, train.values, exclude_seen=True, times=train.times)
+    assert rows_of(found.queries.history) == [[1, 0, 2]]
+    assert found.queries.history.data.tolist() == [2, 3, 4]
+    assert found.queries.times.data.tolist() == [0, 1, 2]
+    assert found.queries.times.indices.tolist() == [1, 0, 2]

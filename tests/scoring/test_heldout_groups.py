@@ -52,7 +52,7 @@ TOGETHER = [("g", "a", "train"), ("g", "b", "valid"), ("g", "d", "test"), ("h", 
 
 def task(data, split="test", known=None, exclude_seen=True, latest=True, history=None):
     history = data.part("train").matrix if history is None else history
-    return held_out_groups(data, split, data.users, data.items, history, known, exclude_seen, latest)
+    return held_out_groups(data, split, data.users, data.items, history, known, exclude_seen, latest=latest)
 
 
 def lists(matrix):

@@ -10,7 +10,7 @@ import torch
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.errors import DataError, DivergedError
 from llmrec_cli.metrics.ranking import recall
-from llmrec_cli.scoring.scorer import hits, recommend_lists, validation_metric
+from llmrec_cli.scoring.scorer import hits, recommend_lists, validation_values
 from llmrec_cli.scoring.topk import item_hash_ranks
 
 
@@ -98,15 +98,15 @@ def test_hits_do_not_need_sorted_relevant_items():
     assert hits(np.array([[0, 1, 2]]), matrix([[2, 0]], 3)).tolist() == [[True, False, True]]
 
 
-def test_validation_metric_is_the_mean_over_queries_with_relevant_items():
+def test_validation_values_are_of_the_queries_with_relevant_items():
     # u0 has its item at rank 2; u1 has nothing to find and is left out; u2 has it at rank 1.
-    value = validation_metric(fixed(SCORES), queries_with(SEEN, 5), matrix([[3], [], [2]], 5), "ndcg@10", np.arange(5))
-    assert value == pytest.approx((1 / math.log2(3) + 1) / 2)
+    values = validation_values(fixed(SCORES), queries_with(SEEN, 5), matrix([[3], [], [2]], 5), "ndcg@10", np.arange(5))
+    np.testing.assert_allclose(values, [1 / math.log2(3), 1])
 
 
 def test_validation_without_anything_relevant_is_a_data_error_and_not_zero():
     with pytest.raises(DataError, match=r"split\.valid"):
-        validation_metric(fixed(SCORES), queries_with(SEEN, 5), matrix([[], [], []], 5), "ndcg@10", np.arange(5))
+        validation_values(fixed(SCORES), queries_with(SEEN, 5), matrix([[], [], []], 5), "ndcg@10", np.arange(5))
 
 
 def test_a_constant_scorer_scores_like_random():

@@ -316,6 +316,32 @@ def test_models_that_cannot_be_asked_the_same_are_refused(tmp_path, prepared):
                                                          refit="all"))], baselines=[])
 
 
+def test_models_of_one_data_set_are_compared_although_it_holds_out_pairs_that_are_in_training_too(tmp_path):
+    leaked = [(user, item, "test") for user, item, split in rows() if split == "train" and user < "u10"]
+    data = write_prepared(tmp_path / "leaks", [*rows(), *leaked])
+    models = [str(write_model(tmp_path / head, data, head)) for head in ("item_knn", "popularity")]
+    metrics = run(tmp_path, models=models, baselines=[], exclude_seen=False)
+    assert set(metrics["models"]) == {"item_knn", "popularity"}
+
+
+def test_candidates_of_a_file_are_ranked_as_given_and_the_catalogue_without_what_was_seen(tmp_path, prepared):
+    model = str(write_model(tmp_path / "m", prepared))
+    seen = {}
+    for user, item, split in rows():
+        seen.setdefault(user, set()).update([item] if split != "test" else [])
+    lines = ["user_id,item_id", *(f"{user},{item}" for user, items in seen.items() for item in sorted(items))]
+    (tmp_path / "seen.csv").write_text("\n".join(lines))
+    found = {}
+    for name, settings in (("given", {}), ("dropped", {"exclude_seen": True})):
+        protocol = run(tmp_path, name, model=model, candidates=str(tmp_path / "seen.csv"), baselines=[],
+                       **settings)["protocol"]
+        lists = pq.read_table(tmp_path / name / "recommendations.parquet").to_pylist()
+        found[name] = (protocol["exclude_seen"], protocol["candidate_counts"]["seen"],
+                       protocol["candidate_counts"]["seen_left_out"], len(lists))
+    number = len(lines) - 1
+    assert found == {"given": (False, number, 0, number + NUM_USERS), "dropped": (True, number, number, NUM_USERS)}
+
+
 def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, prepared, capsys):
     model = str(write_model(tmp_path / "m", prepared))
     users = [f"u{n:02}" for n in range(NUM_USERS)]

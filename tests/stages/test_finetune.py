@@ -87,8 +87,20 @@ def test_without_validation_a_head_that_chooses_nothing_is_fitted_and_measured_n
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
     done = llmrec("finetune", "head=ease", "run_dir=run")
     assert (done.code, done.out) == (0, "")
+    assert "warning: the prepared data holds nothing out for validation, so nothing was chosen on it" in done.err
+    assert "optim.epochs" not in done.err
+    assert manifest("run")["not_chosen"][0].startswith("the prepared data holds nothing out for validation")
     assert manifest("run")["metrics"] == {"valid": {"ndcg@10": None}}
     assert manifest("run")["fitted_on"] == ["train"]
+
+
+def test_without_validation_a_trained_head_says_that_all_epochs_are_run(llmrec, prepare_tiny):
+    assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
+    done = llmrec("finetune", "head=mf", "head.embedding_size=4", "optim.epochs=2", "optim.batch_size=128",
+                  "run_dir=run")
+    assert done.code == 0
+    assert "without early stopping all of optim.epochs are run" in done.err
+    assert len(manifest("run")["not_chosen"]) == 3
 
 
 def test_a_fusion_without_validation_is_refused_and_nothing_is_published(llmrec, prepare_tiny):

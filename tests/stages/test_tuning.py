@@ -18,7 +18,8 @@ from llmrec_cli import cli
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.device import choose_device
 from llmrec_cli.heads.ease import Ease
-from llmrec_cli.stages import fitting, memory
+from llmrec_cli.scoring.acceptance import Acceptance, accepted
+from llmrec_cli.stages import fitting, memory, tuning
 from llmrec_cli.stages.memory import in_words
 
 SPACE = ["head=ease", "head.search.l2_exponent=null", "head.search.user_exponent=null",
@@ -62,8 +63,16 @@ def saved(run):
     return yaml.safe_load(Path(run, "model/config.yaml").read_text("utf-8"))
 
 
+@pytest.fixture
+def any_gain_counts(monkeypatch):
+    """Let the best trial be taken whatever it gains: the tiny shop has too few users for a standard error to be small.
+    """
+    monkeypatch.setattr(tuning, "accepted", lambda gain_Q: Acceptance(float(gain_Q.mean()), 0.0, len(gain_Q)))
+
+
 # --- what is tried and kept
 
+@pytest.mark.usefixtures("any_gain_counts")
 def test_the_given_settings_come_first_and_the_best_of_all_are_refitted_and_saved(llmrec, settings):
     done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
     assert done.code == 0
@@ -89,12 +98,15 @@ def test_the_given_settings_come_first_and_the_best_of_all_are_refitted_and_save
     assert logged[3]["settings"] == {key: float(found[3][key]) for key in ("l2", "features.attributes")}
 
 
+@pytest.mark.usefixtures("any_gain_counts")
 def test_what_was_gained_and_by_which_settings_is_printed_and_can_be_typed_to_the_same_model(llmrec, settings):
     done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
     best = max(float(row["value"]) for row in trials("run"))
-    first, header, _, *rows, by_hand, _, last = done.out.splitlines()
+    first, verdict, header, _, *rows, by_hand, _, last = done.out.splitlines()
     given = float(trials("run")[0]["value"])
     assert first == f"ease: ndcg@10 on validation {best:.4f} after 12 trials, {given:.4f} as given"
+    assert re.fullmatch(rf"ease: the best gain \+{best - given:.4f}, standard error 0\.0000, \d+ queries over those "
+                        "given: the best are taken", verdict)
     assert header.split() == ["setting", "given", "best", "tried", "importance"]
     assert {row.split()[0] for row in rows} == {"l2", "features.attributes"}
     assert sum(float(row.split()[-1]) for row in rows) == pytest.approx(1, abs=0.02)
@@ -103,6 +115,25 @@ def test_what_was_gained_and_by_which_settings_is_printed_and_can_be_typed_to_th
     assert llmrec(*settings, "head=ease", *typed, "run_dir=typed").code == 0
     assert Path("typed/model/model.safetensors").read_bytes() == Path("run/model/model.safetensors").read_bytes()
     assert saved("typed") == saved("run")
+
+
+def test_the_given_settings_stay_where_the_best_trial_gains_less_than_its_standard_error(llmrec, settings, monkeypatch):
+    """The verdict is `accepted` on the difference that each query makes, whose mean is that of the two trials."""
+    differences = []
+    monkeypatch.setattr(tuning, "accepted", lambda gain_Q: differences.append(gain_Q) or accepted(gain_Q))
+    done = llmrec(*settings, *SPACE, "tune.trials=12", "head.l2=900", "run_dir=run")
+    assert done.code == 0
+    found = trials("run")
+    given, best = float(found[0]["value"]), max(float(row["value"]) for row in found)
+    (gain_Q,) = differences
+    verdict = accepted(gain_Q)
+    assert verdict.gain == pytest.approx(best - given, abs=1e-6)
+    assert 0 < verdict.gain < verdict.standard_error
+    model, head = manifest("run"), saved("run")["head"]
+    assert (head["l2"], head["features"]["attributes"]) == (900, 0)
+    assert model["metrics"]["valid"]["ndcg@10"] == model["tuning"]["ease"]["value"] == given
+    assert (model["tuning"]["ease"]["tried_value"], model["tuning"]["ease"]["gain"]["accepted"]) == (best, False)
+    assert f"ease: the best gain {verdict} over those given: too little, so the given settings stay" in done.out
 
 
 def test_the_same_seed_tries_the_same_and_another_seed_tries_others(llmrec, settings):
@@ -114,6 +145,7 @@ def test_the_same_seed_tries_the_same_and_another_seed_tries_others(llmrec, sett
     assert trials("a")[1:] != trials("c")[1:]
 
 
+@pytest.mark.usefixtures("any_gain_counts")
 def test_given_settings_outside_the_range_are_tried_as_they_are(llmrec, settings):
     done = llmrec(*settings, "head=ease", "head.search={}", "head.search.l2={low: 500, high: 1000}", "head.l2=20",
                   "tune.trials=4", "run_dir=run")
