@@ -8,7 +8,7 @@ default), where what is there already is not run again. Each model is what its s
 before; the test is read here. `table.against` names the model that the others are held against, or for each model its
 own. Intervals are over users: a user's differences are averaged over the splits first, since
 the same user in three splits is not three users. `table.evaluations`, {name: [evaluate settings]}, measures each model
-by several protocols.
+by several protocols; `{path}` in them is the folder that `dataset.path=` names.
 """
 
 import json
@@ -38,7 +38,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = yaml.safe_load((configs_dir() / "experiment" / f"{experiment}.yaml").read_text("utf-8"))["table"]
     metrics, splits, against = table["metrics"], table["splits"], table["against"]
-    evaluations = table.get("evaluations", {"": []})
+    evaluations = {name: in_folder(protocol, given) for name, protocol in table.get("evaluations", {"": []}).items()}
     prepared = {seed: folder / f"prepared-{seed}" for seed in splits}
     for seed, output in prepared.items():
         if not output.exists():
@@ -59,6 +59,14 @@ def main() -> None:
             if rival in values and name != rival:
                 told += f"{difference(values[name][evaluation], values[rival][evaluation]):28}"
         print(f"{name:28}{shown}   {told:{28 * len(evaluations)}}   {time.monotonic() - started:.0f} s", flush=True)
+
+
+def in_folder(protocol: list[str], given: list[str]) -> list[str]:
+    """Return the evaluate settings with `{path}` replaced by the folder that `dataset.path=` among `given` names."""
+    path = next((word.partition("=")[2] for word in given if word.startswith("dataset.path=")), None)
+    if path is None and any("{path}" in setting for setting in protocol):
+        sys.exit("this table needs the folder of the published files; add dataset.path=<folder>")
+    return [setting.replace("{path}", str(Path(path or "").resolve())) for setting in protocol]
 
 
 def told_of(against: str | dict[str, str]) -> str:
@@ -83,9 +91,13 @@ def measured(folder: Path, experiment: str, prepared: Path, name: str, settings:
                *protocol)
     content = json.loads((report / "metrics.json").read_text("utf-8"))
     slices = {f"{part} {name}": value for part, of in content["slices"].items() for name, value in of.items()}
-    users = pq.read_table(report / "per_user.parquet", columns=["query_id", metric])
-    pairs = zip(users["query_id"].to_pylist(), users[metric].to_pylist(), strict=True)
-    return dict(pairs), content["metrics"] | slices
+    users = pq.read_table(report / "per_user.parquet")
+    # Where each row of a file of candidates was a list, a group has the mean of its own rows.
+    owners = users["owner_id" if "owner_id" in users.column_names else "query_id"].to_pylist()
+    values: dict[str, list[float]] = {}
+    for owner, value in zip(owners, users[metric].to_pylist(), strict=True):
+        values.setdefault(owner, []).append(value)
+    return {owner: float(np.mean(own)) for owner, own in values.items()}, content["metrics"] | slices
 
 
 def difference(ours: dict[str, float], theirs: dict[str, float]) -> str:

@@ -199,7 +199,19 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
     """Run a stage in a new run directory, which only the first of several processes has, and return it."""
     import yaml
 
-    from llmrec_cli.run_dir import CONFIG, LOCK, NoRunDir, RunDir, environment, lock, write_bytes, write_json
+    from llmrec_cli.run_dir import (
+        CONFIG,
+        LATEST,
+        LOCK,
+        RUNS,
+        NoRunDir,
+        RunDir,
+        environment,
+        lock,
+        require_link,
+        write_bytes,
+        write_json,
+    )
     from llmrec_cli.settings.base import to_plain
 
     signal.signal(signal.SIGTERM, _terminated)
@@ -209,6 +221,8 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
         with suppress(processes.LeftToFirst):
             import_module(f"llmrec_cli.stages.{command}").run(settings, NoRunDir(Path(resume or os.devnull)))
         return Path(os.devnull)
+    # Before the work: it would be in vain where the newest run cannot be named at the end.
+    require_link(RUNS / command / LATEST)
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
     with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):
         # Where the run is, is not its business: the folder may be moved, and is then gone on with from there.

@@ -246,7 +246,10 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
     if "entity_gate" in {f.name for f in dataclasses.fields(head)}:
         instead["entities"] = "set head.entity_gate=true, "
     return [f"{group}={chosen[group]}: has no effect, since head={head.kind} does not use it; leave it out, "
-            f"{instead[group]}or choose another head" for group in unused if group not in head.uses()
+            f"{instead[group]}or choose another head" for group in unused
+            # Vectors that nothing trains are frozen, which is what was asked for.
+            if (group not in head.uses()
+                and not (group == "peft" and chosen[group] == "frozen" and "encoder" in head.uses()))
             or (isinstance(head, Fusion) and group == "adversarial" and not head.has_adversary())]
 
 

@@ -6,6 +6,9 @@ Every message names the file, row or key, the value, and the next step. Anything
 
 from collections.abc import Sequence
 
+SHOWN_IDS = 3
+"""Ids that a sentence shows of many."""
+
 
 class LlmrecError(Exception):
     """An error to be shown to a person as one message, without a traceback."""
@@ -72,3 +75,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     # By name, since torch is not to be loaded for it.
     return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
             or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))
+
+
+def counted(number: int, ids: Sequence[object]) -> str:
+    """Return how many there are and the first of them: `4 ('a', 'b', 'c', ...)`."""
+    shown = ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS])
+    return f"{number:,} ({shown}{', ...' if number > min(len(ids), SHOWN_IDS) else ''})"

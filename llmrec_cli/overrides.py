@@ -4,7 +4,6 @@ Values of text and path settings are taken literally, though Hydra's grammar wou
 means nothing; an experiment is a named list of overrides; and what cannot be meant is refused with the nearest name.
 """
 
-import csv
 import dataclasses
 import re
 import types
@@ -23,6 +22,7 @@ from llmrec_cli.settings.stages import COMMANDS
 QUIET = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=runs/multirun", "hydra.sweep.subdir=.",
          "hydra/job_logging=none", "hydra/hydra_logging=none"]
 PLAIN = "is"
+_ENTRY = re.compile(r'\s*"(?P<quoted>(?:[^"]|"")*)"\s*(?=,|\Z)|[^,]*')
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
 
@@ -107,6 +107,8 @@ def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) 
     if key.startswith("~"):
         return text
     names = names_of(command)
+    # A command's own name before a setting of its says nothing more: `llmrec recommend recommend.delisted=keep`.
+    key = key.removeprefix(f"{command}.") if key.split(".")[0] not in names else key
     if not equals:
         raise ConfigError(f"{text}: expected a setting, key=value{nearest(text, names)}")
     if key.startswith(("hydra.", "hydra/")):
@@ -136,7 +138,7 @@ def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) 
         # dataset.knowledge=<file> beside dataset.knowledge.link_on: the one setting that is meant by the name alone.
         key = f"{key}.{short[0]}"
         hints = list(_hints_at(COMMANDS[command], key.split(".")))
-    literal = value if sweep else _literal(hints, value)
+    literal = value if sweep else _literal(hints, value, _is_opaque(COMMANDS[command], key.split(".")))
     if key in GROUPS:
         # A plain setting here and a group elsewhere (split): Hydra takes it for the group unless it is a mapping.
         literal = ",".join(f"{{{PLAIN}: {value}}}" for value in (literal.split(",") if sweep else [literal]))
@@ -165,20 +167,49 @@ def unknown(group: str, choice: str, known: Sequence[str]) -> str:
     return f"{group}={choice}: no such {group}{nearest(choice, known)}; choose one of {', '.join(known)}{several}"
 
 
-def _literal(hints: Sequence[Any], value: str) -> str:
-    """Return `value` for Hydra's grammar: untouched, unless the setting takes text."""
+def _is_opaque(cls: type, path: Sequence[str]) -> bool:
+    """Return whether the setting at `path` is of those whose values are ids and texts alone."""
+    for part in path[:-1]:
+        hint = get_type_hints(cls).get(part)
+        if not (isinstance(hint, type) and issubclass(hint, Settings)):
+            return False
+        cls = hint
+    return issubclass(cls, Settings) and cls.opaque
+
+
+def _literal(hints: Sequence[Any], value: str, opaque: bool) -> str:
+    """Return `value` for Hydra's grammar: untouched, unless the setting takes text.
+
+    `opaque` takes null for a text too: where a user may be called so.
+    """
     kinds = {kind for hint in hints for kind in _kinds(hint)}
-    if value == "null" and type(None) in kinds:
+    if value == "null" and type(None) in kinds and not opaque:
         return value
     if any(get_origin(kind) is dict for kind in kinds) and value.startswith("{") and value.endswith("}"):
         return value
     if "list of text" in kinds and (value.startswith("[") and value.endswith("]")):
-        parts = next(csv.reader([value[1:-1]], skipinitialspace=True), [])
-        return "[" + ",".join(_quoted(part.strip()) for part in parts) + "]"
+        return "[" + ",".join(_quoted(part) for part in _entries(value[1:-1])) + "]"
     if str in kinds:
         # `float | str` settings and the like: a number stays a number.
         return _quoted(value)
     return f"[{_quoted(value)}]" if "list of text" in kinds else value
+
+
+def _entries(text: str) -> list[str]:
+    """Return the entries of a list, commas between them.
+
+    Blanks around an entry are no part of it; one in double quotes is as it stands, with a double quote written twice.
+    """
+    found: list[str] = []
+    place = 0
+    while text.strip():
+        match = _ENTRY.match(text, place)
+        assert match is not None
+        found.append(match[0].strip() if match["quoted"] is None else match["quoted"].replace('""', '"'))
+        if match.end() == len(text):
+            break
+        place = match.end() + 1  # beyond the comma
+    return found
 
 
 def _quoted(value: str) -> str:

@@ -244,8 +244,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def require_link(link: Path) -> None:
+    """Raise ResourceError where something other than a link has the name of `link`, as copies by `cp -rL` leave it.
+
+    It may be all there is of somebody's run, so it is neither written over nor moved.
+    """
+    if link.exists() and not link.is_symlink():
+        what = "folder" if link.is_dir() else "file"
+        raise ResourceError(f"{link}: is a {what} and not the link to the newest one, as a copy that follows links "
+                            f"makes of it (cp -rL, an image); give it a name of its own, `mv {link} "
+                            f"{link.with_name('copied')}`, and try again")
+
+
 def point(link: Path, target: Path) -> None:
     """Make `link` a symbolic link to the folder `target`, by one rename."""
+    require_link(link)
     with writing(link):
         link.parent.mkdir(parents=True, exist_ok=True)
         inside = target.resolve().is_relative_to(link.parent.resolve())

@@ -1,6 +1,9 @@
 """Composing: what was typed becomes checked settings, or everything that is wrong with it is told at once."""
 
+from dataclasses import dataclass
+
 import pytest
+import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
@@ -8,10 +11,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from llmrec_cli.config import compose
+from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.overrides import to_hydra
 from llmrec_cli.settings.base import Builder, to_plain
-from llmrec_cli.settings.encoder import HuggingFace, MiniLM
+from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, HuggingFace, MiniLM
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Ease, Fusion, TwoTower
 from llmrec_cli.settings.peft import Frozen
@@ -41,6 +45,45 @@ TRAPS = ["slow science fiction, about memory", "{title} ({year}). {genres}", "a=
 @pytest.mark.parametrize("text", TRAPS)
 def test_a_text_arrives_as_it_was_typed(text):
     assert compose("prepare", ["dataset.interactions=x.csv", f"dataset.item_text={text}"]).dataset.item_text == text
+
+
+@pytest.mark.parametrize("key", ["user_id", "group_id", "query_id", "text"])
+@pytest.mark.parametrize("text", [*TRAPS, "007", "NA", "None", "nan", "0x1f", "1_000"])
+def test_an_id_of_a_query_is_whatever_was_typed_null_too(key, text):
+    query = compose("recommend", [f"query.{key}={text}", "query.history=[1]"] if key == "query_id"
+                    else [f"query.{key}={text}"]).query
+    assert getattr(query, key) == text
+
+
+@pytest.mark.parametrize(("typed", "ids"), [
+    ("[null,007]", ["null", "007"]), ("[true, 1e5 ,~]", ["true", "1e5", "~"]), ("[{a},b]", ["{a}", "b"]),
+    ('["a,b",c]', ["a,b", "c"]), ('[" a ",b c]', [" a ", "b c"]), ('["say ""x""",it\'s]', ['say "x"', "it's"]),
+    ('[a"b,${x},c\\]', ['a"b', "${x}", "c\\"]), ("[]", []), ("null", ["null"]), ("x", ["x"])])
+@pytest.mark.parametrize("key", ["history", "members"])
+def test_ids_in_a_list_are_whatever_was_typed_null_too(key, typed, ids):
+    assert getattr(compose("recommend", [f"query.{key}={typed}", "query.text=x"]).query, key) == ids
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.sampled_from("ab 1\n\t太é\\\\'\"$${}{}[](),=:#~"), min_size=1, max_size=8), max_size=4))
+def test_any_ids_arrive_from_a_list_of_quoted_ones(ids):
+    typed = ",".join('"' + key.replace('"', '""') + '"' for key in ids)
+    overrides, found = to_hydra("recommend", [f"query.history=[{typed}]"])
+    value = OverridesParser.create().parse_override(overrides[-1]).value()
+    assert found == []
+    assert OmegaConf.to_container(OmegaConf.create({"ids": value}), resolve=True) == {"ids": ids}
+
+
+def test_null_is_nothing_where_a_setting_is_no_id():
+    assert compose("recommend", ["queries=all", "history=null"]).history is None
+
+
+def test_a_setting_may_be_typed_with_the_name_of_its_command_before_it():
+    assert compose("recommend", ["queries=all", "recommend.delisted=keep"]).delisted == "keep"
+    with pytest.raises(ConfigError, match="`llmrec recommend` has no such setting"):
+        compose("recommend", ["queries=all", "evaluate.k=3"])
+    with pytest.raises(ConfigError, match=r"delisted=no: must be one of|delisted=no: choose one of"):
+        compose("recommend", ["queries=all", "recommend.delisted=no"])
 
 
 @settings(max_examples=100, deadline=None)
@@ -161,6 +204,32 @@ def test_a_group_without_effect_is_refused_when_it_was_chosen_on_purpose():
         "head.features.tuned=true with head.features.text above 0, or choose another head"]
     assert compose("finetune", ["head=ease", "peft=none"]).head.kind == "ease"
     assert compose("finetune", ["head=ease", "head.features.text=6", "encoder=minilm"]).head.features.text == 6
+
+
+def test_frozen_is_what_vectors_are_that_nothing_trains_and_layers_are_trained_only_where_asked_for():
+    for typed in (["head=item_similarity"], ["head=content"], ["head=ease", "head.features.text=6"]):
+        assert compose("finetune", [*typed, "peft=frozen"]).peft.kind == "frozen"
+        assert problems("finetune", *typed, "peft=lora")[0].startswith("peft=lora: has no effect, since head=")
+        assert compose("finetune", [*typed, "head.features.tuned=true", "peft=lora"]).peft.kind == "lora"
+        assert problems("finetune", *typed, "head.features.tuned=true", "peft=frozen") == [
+            "peft=frozen: has nothing to train with head.features.tuned=true; leave out head.features.tuned, or choose "
+            "peft=embedding_adapter or lora"]
+    assert problems("finetune", "head=ease", "peft=frozen")[0].startswith("peft=frozen: has no effect")
+
+
+def test_an_encoder_without_an_implementation_is_named_as_the_mistake_it_is(monkeypatch):
+    @dataclass
+    class MiniLM6(EncoderSettings):
+        kind: str = "minilm6"
+
+    monkeypatch.setitem(ENCODERS, "minilm6", MiniLM6)
+    builder = Builder({"encoder": ENCODERS})
+    builder.settings(MiniLM6, {"kind": "minilm6"}, "encoder")
+    assert builder.found == [
+        "encoder.kind=minilm6: has settings and no implementation; name one in MiniLM6.implementation, or choose one "
+        "of minilm, hf, pretrained, scratch, static, tfidf, lsa, concat (did you mean 'minilm'?)"]
+    with pytest.raises(ConfigError, match=r"encoder=minilm6: has settings and no implementation; .* choose one of"):
+        open_encoder(MiniLM6(), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("reference", ["${oc.env:HOME}", "${ oc.env:HOME}", "${oc.env:HOME,x}",

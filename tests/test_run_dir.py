@@ -22,6 +22,7 @@ from llmrec_cli.run_dir import (
     lock,
     point,
     read_json,
+    require_link,
     scratch_folder,
     whole_file,
     whole_folder,
@@ -299,3 +300,41 @@ def test_the_environment_has_versions_and_hardware_and_no_variables(monkeypatch)
 def test_the_commit_is_none_without_git(monkeypatch):
     monkeypatch.setattr(module.shutil, "which", lambda _: None)
     assert commit() is None
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_became_of_latest_by_a_copy_that_follows_links_is_neither_lost_nor_written_over(kind):
+    link = Path("runs/finetune/latest")
+    link.parent.mkdir(parents=True)
+    content = link / "model.txt" if kind == "folder" else link
+    content.parent.mkdir(exist_ok=True)
+    content.write_text("somebody's")
+    for use in (require_link, lambda place: point(place, RunDir.create("finetune").path)):
+        with pytest.raises(ResourceError, match=f"runs/finetune/latest: is a {kind} and not the link.*mv runs/finetun"):
+            use(link)
+    assert content.read_text() == "somebody's"
+    link.rename("runs/finetune/copied")
+    point(link, RunDir.create("finetune").path)
+    assert link.is_symlink()
+
+
+def test_a_link_to_what_is_gone_is_replaced():
+    link = Path("runs/finetune/latest")
+    link.parent.mkdir(parents=True)
+    link.symlink_to("gone")
+    require_link(link)
+    point(link, RunDir.create("finetune").path)
+    assert link.is_dir()
+
+
+@pytest.mark.parametrize("name", ["runs/prepare/latest", "data/prepared/latest"])
+def test_a_latest_that_is_a_folder_ends_a_command_before_its_work(llmrec, prepare_tiny, name):
+    Path(name).mkdir(parents=True)
+    (Path(name) / "kept").write_text("")
+    done = llmrec("prepare", *prepare_tiny)
+    assert done.code == 5
+    assert f"{name}: is a folder and not the link to the newest one" in done.err
+    assert not Path("data/prepared/tiny").exists()
+    assert (Path(name) / "kept").is_file()
+    Path(name).rename("moved")
+    assert llmrec("prepare", *prepare_tiny).code == 0

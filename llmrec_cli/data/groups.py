@@ -56,9 +56,10 @@ class KnownGroups:
     Attributes
     ----------
     members : CSR (G, U) of 1s
-    history : CSR (G, N) of 1s, what each did together and the recommender was fitted on, oldest first
+    history : CSR (G, N) of values, what each did together and the recommender was fitted on, oldest first
     seen : CSR (G, N) of 1s, that and what else is known before the test: what is left out of lists
     synthetic : how the groups were made, "" for groups that somebody observed
+    times : CSR int64 with the entries of `history`, as in `Queries`; None where nothing has a time
     """
 
     entities: Entities
@@ -66,6 +67,7 @@ class KnownGroups:
     history: sp.csr_array
     seen: sp.csr_array
     synthetic: str = ""
+    times: sp.csr_array | None = None
 
 
 def read_members(table: pa.Table, num_users: int) -> tuple[list[str], sp.csr_array]:

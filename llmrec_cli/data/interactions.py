@@ -38,16 +38,38 @@ class Interactions:
 
     @cached_property
     def matrix(self) -> sp.csr_array:
-        """CSR (num_users, num_items) of 1s; a row's indices are in order of time, oldest first.
+        """CSR (num_users, num_items) of 1s; a row's indices are in order of time, oldest first."""
+        return self.with_data(np.ones(len(self.item), np.float32))
+
+    @cached_property
+    def values(self) -> sp.csr_array:
+        """The same as `matrix`, with each interaction's value, float32."""
+        return self.with_data(self.value)
+
+    @cached_property
+    def times(self) -> sp.csr_array:
+        """The same as `matrix`, with each interaction's timestamp, int64."""
+        return self.with_data(self.timestamp)
+
+    def with_data(self, data: np.ndarray) -> sp.csr_array:
+        """Return the same as `matrix` with `data` (num_interactions,) in the place of the 1s.
 
         Built by hand, since scipy's conversions sort the indices and lose the order.
         """
+        return sp.csr_array((data, self.item, self._indptr), shape=(self.num_users, self.num_items))
+
+    @cached_property
+    def _indptr(self) -> np.ndarray:
         indptr = np.zeros(self.num_users + 1, np.int64)
         np.cumsum(np.bincount(self.user, minlength=self.num_users), out=indptr[1:])
-        ones = np.ones(len(self.item), np.float32)
-        return sp.csr_array((ones, self.item, indptr), shape=(self.num_users, self.num_items))
+        return indptr
 
     @cached_property
     def item_counts(self) -> np.ndarray:
         """Interactions of each item, int64 (num_items,)."""
         return np.bincount(self.item, minlength=self.num_items)
+
+
+def presence(matrix: sp.csr_array) -> sp.csr_array:
+    """Return the matrix with 1 for each entry; rows keep the order of their entries."""
+    return sp.csr_array((np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)

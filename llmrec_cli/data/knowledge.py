@@ -124,10 +124,15 @@ def two_hops(triples: Triples, most_entries: int = MOST_ENTRIES, most_at_once: i
     return kept
 
 
-def idf(matrix_NF: sp.csr_array) -> sp.csr_array:
-    """Return features times log(N / number of items that have the feature)."""
-    frequency_F = np.bincount(matrix_NF.indices, minlength=matrix_NF.shape[1])
-    idf_F = np.log(matrix_NF.shape[0] / np.maximum(frequency_F, 1)).astype(np.float32)
+def idf(matrix_NF: sp.csr_array, trained_N: np.ndarray | None = None) -> sp.csr_array:
+    """Return features times log(items / items that have the feature), both counted among `trained_N` (bool), or all.
+
+    A feature that none of them has gets 0.
+    """
+    trained_N = np.ones(matrix_NF.shape[0], bool) if trained_N is None else trained_N
+    is_counted = np.repeat(trained_N, np.diff(matrix_NF.indptr))
+    frequency_F = np.bincount(matrix_NF.indices[is_counted], minlength=matrix_NF.shape[1])
+    idf_F = np.log(max(1, trained_N.sum()) / np.maximum(frequency_F, 1)).astype(np.float32) * (frequency_F > 0)
     return sp.csr_array((matrix_NF.data * idf_F[matrix_NF.indices], matrix_NF.indices, matrix_NF.indptr),
                         shape=matrix_NF.shape)
 

@@ -10,6 +10,7 @@ A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
   that are in neither
 - `items.parquet`: item (int64, the row number), item_id, title, text, attributes (list of `column=value`),
   then the file's own columns as strings; one that has a name of ours gets a '_', so `title_` is the title as it came
+- `unlisted_items.parquet`, where a file of items was given and lacks some of the log's: their item_id
 - `users.parquet`: user, user_id, title, text, attributes, then the file's own columns
 - `groups.parquet`: group, group_id, user, user_id; `group_interactions.parquet`: group, group_id, item, item_id, value,
   timestamp, split, order, in the same order; `group_filtered.parquet`: sound rows of groups that are not used, with
@@ -44,6 +45,7 @@ from llmrec_cli.data.manifest import read_manifest
 from llmrec_cli.data.training_data import TrainingData
 
 SPLITS = ("train", "valid", "test")
+UNLISTED = "unlisted_items.parquet"
 ENTITY_FILES = {"user": "users.parquet", "item": "items.parquet", "group": "group_texts.parquet"}
 
 
@@ -67,6 +69,25 @@ class PreparedData:
     def documents(self) -> Documents | None:
         """Texts about the items, None where there are none."""
         return read_documents(self.path)
+
+    @cached_property
+    def listed(self) -> np.ndarray | None:
+        """Which items, bool (num_items,), the catalogue has; None for all, and where there was no catalogue."""
+        file = self.path / UNLISTED
+        if not file.is_file():
+            return None
+        listed = np.ones(len(self.items), bool)
+        listed[self.items.find(_strings(pq.read_table(file)["item_id"]))] = False
+        return listed
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether timestamps are moments, and not a mere order or absent."""
+        return self.manifest.get("timestamp_unit", "") not in ("", "order")
+
+    def times_of(self, interactions: Interactions) -> sp.csr_array | None:
+        """Return the times of some of the interactions as `Interactions.times`, None where the data has no moments."""
+        return interactions.times if self.has_moments else None
 
     def part(self, *splits: str) -> Interactions:
         """Return the interactions of the named splits."""
@@ -92,7 +113,9 @@ class PreparedData:
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
         return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge,
-                            self.groups(*splits), self.documents)
+                            self.groups(*splits), self.documents, bool(self.manifest.get("timestamp_unit")),
+                            str((self.manifest.get("split") or {}).get("kind", "")),
+                            str(self.manifest.get("values", "")), self.has_moments)
 
 
 def read_prepared(folder: str | Path) -> PreparedData:

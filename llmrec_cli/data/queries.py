@@ -7,6 +7,9 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 
+UNTIMED = np.iinfo(np.int64).max
+"""Time of an interaction that comes with the query: as new as any."""
+
 
 @dataclass(frozen=True)
 class Membership:
@@ -43,12 +46,15 @@ class Queries:
     ids : object array (num_queries,) of str, unique
     user_ids : object array (num_queries,) of str, "" where the query names no user
     user : int64 (num_queries,), the user's integer in the model, -1 if the model does not know the user
-    history : CSR (num_queries, num_items) of 1s, oldest first in each row: what scores are made from
+    history : CSR (num_queries, num_items), oldest first in each row: what scores are made from. Its data are the values
+        of the interactions, 1 where none is known; heads read them through `data.weights`
     seen : CSR (num_queries, num_items) of 1s: what is left out of the list; includes `history`
     texts : object array (num_queries,) of str, "" where there is none
     groups : who asks together, where a query is a group's; `history` is then what the group did together
     attributes : CSR (num_queries, num_attributes) of 0/1, those of the users; None where nobody's are known
     profiles : object array (num_queries,) of str, the users' own texts, whatever the query says; None likewise
+    times : CSR int64 with the entries of `history`: milliseconds since 1970 UTC, `UNTIMED` where unknown; None where
+        nothing has a time
     """
 
     ids: np.ndarray
@@ -60,6 +66,7 @@ class Queries:
     groups: Membership | None = None
     attributes: sp.csr_array | None = None
     profiles: np.ndarray | None = None
+    times: sp.csr_array | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,30 +94,32 @@ class Queries:
                        self.seen[which], self.texts[which],
                        None if self.groups is None else self.groups.chosen(which),
                        None if self.attributes is None else self.attributes[which],
-                       None if self.profiles is None else self.profiles[which])
+                       None if self.profiles is None else self.profiles[which],
+                       None if self.times is None else self.times[which])
 
 
 def known_users(user: np.ndarray, ids: np.ndarray, history: sp.csr_array, seen: sp.csr_array,
-                users: Entities | None = None) -> Queries:
+                users: Entities | None = None, times: sp.csr_array | None = None) -> Queries:
     """Return one query per known user.
 
-    `user` (num_queries,) are integers into `ids` (num_users,) and the rows of `history` and `seen`
+    `user` (num_queries,) are integers into `ids` (num_users,) and the rows of `history`, `times` and `seen`
     (num_users, num_items), and into `users`, whose attributes and texts heads may look at.
     """
     names = ids[user]
     return Queries(names, names, user, history[user], seen[user], np.full(len(user), "", object),
                    attributes=None if users is None else users.attributes[user],
-                   profiles=None if users is None else users.texts[user])
+                   profiles=None if users is None else users.texts[user], times=None if times is None else times[user])
 
 
 def known_groups(group: np.ndarray, entities: Entities, members: sp.csr_array, together: sp.csr_array,
-                 seen: sp.csr_array, users: Queries) -> Queries:
+                 seen: sp.csr_array, users: Queries, times: sp.csr_array | None = None) -> Queries:
     """Return one query per known group.
 
-    `group` (num_queries,) are integers into `entities` and the rows of `members` (num_groups, num_users), `together`
-    and `seen` (num_groups, num_items). `users` are the queries of all users, those whom `members` counts.
+    `group` (num_queries,) are integers into `entities` and the rows of `members` (num_groups, num_users), `together`,
+    its `times` and `seen` (num_groups, num_items). `users` are the queries of all users, those whom `members` counts.
     """
     ids = entities.ids[group]
     nobody, size = np.full(len(group), -1, np.int64), len(group)
     asked = Membership(group, users, members[group], np.ones(size, bool)).chosen(slice(None))
-    return Queries(ids, np.full(size, "", object), nobody, together[group], seen[group], entities.texts[group], asked)
+    return Queries(ids, np.full(size, "", object), nobody, together[group], seen[group], entities.texts[group], asked,
+                   times=None if times is None else times[group])

@@ -13,6 +13,7 @@ Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make 
 
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,12 @@ from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.peft import TrainedPeft
 
-FORMAT = 1
+FORMAT = 2
+"""2: histories have values, and times where the head needs them; 1 had neither."""
 FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
 FACTS = {"head", "data_fingerprint", "data_cutoff", "data", "texts", "fitted_on", "encoders"}
+LISTED = "listed"
+"""Column of items.parquet: whether the catalogue has the item, where some it has not."""
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
 
@@ -52,9 +56,11 @@ class Recommender:
     Attributes
     ----------
     groups : the groups it knows, None where its data had none
-    history : CSR (num_users, num_items), the interactions that the head was fitted on
+    history : CSR (num_users, num_items) of values, the interactions that the head was fitted on
     seen : CSR (num_users, num_items), training and validation interactions and what else the head was fitted on: what
         is left out of lists
+    times : CSR int64 with the entries of `history`, as in `Queries`; None where the head has no need of them
+    listed : bool (num_items,), the items that the catalogue has which the data was prepared with; None for all
     """
 
     head: Head
@@ -64,6 +70,21 @@ class Recommender:
     seen: sp.csr_array
     manifest: dict[str, Any]
     groups: KnownGroups | None = None
+    times: sp.csr_array | None = None
+    listed: np.ndarray | None = None
+
+    @property
+    def listed_N(self) -> np.ndarray:
+        """The items, bool (num_items,), that the catalogue has which the data was prepared with; all without one.
+
+        The others are in the log alone: nobody can have them any more.
+        """
+        return np.ones(len(self.items), bool) if self.listed is None else self.listed
+
+    @cached_property
+    def usual_value(self) -> float:
+        """The value of an interaction of which none is known: the median of the history's."""
+        return float(np.median(self.history.data)) if self.history.nnz else 1.0
 
 
 def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tuple[str, ...],
@@ -74,28 +95,37 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         recipe, encoders = _portable(head.chosen(), temporary)
         write_bytes(temporary / "config.yaml", _yaml(recipe))
         write_tensors(temporary / "model.safetensors", head.state())
-        histories = _csr_arrays("history", data.part(*fitted_on)) | _csr_arrays("seen", data.part(*seen))
+        timed = data.has_moments and head.recipe.head.uses_times()
+        histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
         groups = data.groups(*fitted_on)
         if groups is not None:
             known = data.groups(*seen)
             assert known is not None
-            histories |= (_csr_arrays("group_history", groups.interactions)
+            histories |= (_history_arrays("group_history", groups.interactions, timed)
                           | _csr_arrays("group_seen", known.interactions))
             _write_entities(temporary / "groups.parquet", groups.entities, "group")
             write_members(temporary / "group_members.parquet", groups)
             facts = facts | {"synthetic_groups": groups.synthetic}
         write_tensors(temporary / "histories.safetensors", histories)
         _write_entities(temporary / "users.parquet", data.users, "user")
-        _write_entities(temporary / "items.parquet", data.items, "item")
+        _write_entities(temporary / "items.parquet", data.items, "item", data.listed)
         if data.knowledge is not None:
             knowledge_paths(data.knowledge, data.path, data.items).write(temporary)
         names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
         manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
                                                                           "name": data.manifest["name"]},
-                    "texts": data.manifest.get("texts"), "fitted_on": list(fitted_on), "encoders": encoders, **facts,
+                    "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
+                    "positives": _positives_of(data),
+                    "fitted_on": list(fitted_on), "encoders": encoders, **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
+
+
+def _positives_of(data: PreparedData) -> dict[str, Any]:
+    """Return what made an interaction a positive when the data was prepared: min_value and event_weights."""
+    settings = data.manifest.get("inputs", {}).get("dataset", {})
+    return {key: settings.get(key) for key in ("min_value", "event_weights")}
 
 
 def model_folder(chosen: str, setting: str = "model") -> Path:
@@ -132,7 +162,8 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
                             f"{REMEDY}") from error
     shape = (len(users), len(items))
     return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
-                       _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", ""))))
+                       _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", ""))),
+                       _times(histories, "history", shape), _listed(folder / "items.parquet"))
 
 
 def _known_groups(folder: Path, histories: dict[str, np.ndarray], shape: tuple[int, int],
@@ -143,7 +174,14 @@ def _known_groups(folder: Path, histories: dict[str, np.ndarray], shape: tuple[i
     _, members = read_members(pq.read_table(folder / "group_members.parquet"), shape[0])
     size = (len(entities), shape[1])
     return KnownGroups(entities, members, _csr(histories, "group_history", size), _csr(histories, "group_seen", size),
-                       synthetic)
+                       synthetic, _times(histories, "group_history", size))
+
+
+def _listed(file: Path) -> np.ndarray | None:
+    """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
+    if LISTED not in pq.read_schema(file).names:
+        return None
+    return pq.read_table(file, columns=[LISTED])[LISTED].to_numpy().astype(bool)
 
 
 def _refuse_others(folder: Path, files: dict[str, str]) -> None:
@@ -211,12 +249,28 @@ def _csr_arrays(name: str, interactions: Interactions) -> dict[str, np.ndarray]:
     return {f"{name}_indptr": matrix.indptr.astype(np.int64), f"{name}_indices": matrix.indices.astype(np.int64)}
 
 
+def _history_arrays(name: str, interactions: Interactions, timed: bool) -> dict[str, np.ndarray]:
+    """Return what `_csr` and `_times` read: values unless all are 1, times if `timed`."""
+    arrays = _csr_arrays(name, interactions)
+    if (interactions.value != 1).any():
+        arrays[f"{name}_values"] = interactions.value
+    return arrays | ({f"{name}_times": interactions.timestamp} if timed else {})
+
+
 def _csr(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int]) -> sp.csr_array:
+    """Return the entries with their values; 1s where there are none, as in models of format 1."""
     indices = tensors[f"{name}_indices"]
-    return sp.csr_array((np.ones(len(indices), np.float32), indices, tensors[f"{name}_indptr"]), shape=shape)
+    values = tensors.get(f"{name}_values", np.ones(len(indices), np.float32))
+    return sp.csr_array((values, indices, tensors[f"{name}_indptr"]), shape=shape)
 
 
-def _write_entities(file: Path, entities: Entities, kind: str) -> None:
+def _times(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int]) -> sp.csr_array | None:
+    if f"{name}_times" not in tensors:
+        return None
+    return sp.csr_array((tensors[f"{name}_times"], tensors[f"{name}_indices"], tensors[f"{name}_indptr"]), shape=shape)
+
+
+def _write_entities(file: Path, entities: Entities, kind: str, listed: np.ndarray | None = None) -> None:
     names = np.array(entities.attribute_names, object)
     attributes = entities.attributes
     lists = pa.ListArray.from_arrays(pa.array(attributes.indptr, pa.int32()),
@@ -224,4 +278,6 @@ def _write_entities(file: Path, entities: Entities, kind: str) -> None:
     columns = {f"{kind}_id": pa.array(list(entities.ids), pa.string()),
                "title": pa.array(list(entities.titles), pa.string()),
                "text": pa.array(list(entities.texts), pa.string()), "attributes": lists}
+    if listed is not None:
+        columns[LISTED] = pa.array(listed)
     pq.write_table(pa.table(columns), file)

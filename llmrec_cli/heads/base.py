@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, unused_values
 from llmrec_cli.scoring.group_strategies import average
 from llmrec_cli.scoring.groups import by_members
 from llmrec_cli.scoring.rating import pair_scores
@@ -68,6 +69,7 @@ class Head(ABC):
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.interaction_weights = InteractionWeights()
 
     @property
     def answers_text(self) -> bool:
@@ -78,6 +80,11 @@ class Head(ABC):
     def reads_profiles(self) -> bool:
         """Whether `score_users` makes something of a user's attributes or own text, also where there is no history."""
         return False
+
+    @property
+    def without_fold_in(self) -> list[str]:
+        """Names of the parts that answer a known user by what was learned of this user, whatever the history."""
+        return []
 
     @property
     def rereads(self) -> bool:
@@ -129,6 +136,15 @@ class Head(ABC):
     @abstractmethod
     def score_users(self, queries: Queries) -> "torch.Tensor":
         """Return the scores (Q, N) of users, made from their histories; finite also for an empty one."""
+
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return a sentence where values of interactions differ and this head, fitted on them, made nothing of it."""
+        reason = unused_values(data, self.recipe.head)
+        return [] if reason is None else [f"head={self.recipe.head.kind}: {reason}"]
+
+    def history(self, queries: Queries) -> sp.csr_array:
+        """Return the queries' histories, each entry with the weight that it would have had in `fit`."""
+        return self.interaction_weights.history(queries)
 
     def score_groups(self, queries: Queries) -> "torch.Tensor":
         """Return the scores (Q, N) of groups: the mean of what their members score, and of what they did together."""

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.cluster_fit import Behaviour, behaviour_vectors, cluster, posterior
@@ -47,7 +48,7 @@ class Known:
 
     Attributes
     ----------
-    matrix_VN : what they did, rows oldest first
+    matrix_VN : what they did, rows oldest first, with the weights of interactions
     profile_VF : features that place them
     beside_VG : what is clustered beside behaviour, times its weight
     """
@@ -130,7 +131,7 @@ class _Fold:
         lengths_V = np.diff(known.matrix_VN.indptr)
         self.hidden = known.rows(hidden[lengths_V[hidden] > max(ASKED)])
         # What might have been told is neither to be found nor on any list, so that all is about the same items.
-        self.seen_HN, self.relevant_HN = divided(self.hidden.matrix_VN, max(ASKED))
+        self.seen_HN, self.relevant_HN = divided(presence(self.hidden.matrix_VN), max(ASKED))
         self.relevant_HN.sort_indices()
         kept = np.ones(len(lengths_V), bool)
         kept[hidden] = False

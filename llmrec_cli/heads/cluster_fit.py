@@ -1,5 +1,7 @@
 """Clusters of users: k-means on what they did and are, and what a cluster does.
 
+Entries of users' rows are the weights of interactions: all of 1 where they count the same.
+
 Shapes: V users with interactions, N items, D dimensions, C clusters, R rows.
 """
 
@@ -23,8 +25,10 @@ def behaviour_vectors(matrix_VN: sp.csr_array, size: int, seed: int) -> np.ndarr
     # Only here: it takes a second to load.
     from sklearn.utils.extmath import randomized_svd
 
-    lengths_V = np.maximum(np.diff(matrix_VN.indptr), 1)
-    values = (matrix_VN.data / np.repeat(np.sqrt(lengths_V), np.diff(matrix_VN.indptr))).astype(np.float32)
+    squares_VN = sp.csr_array((matrix_VN.data.astype(np.float64)**2, matrix_VN.indices, matrix_VN.indptr),
+                              shape=matrix_VN.shape)
+    norm_V = np.sqrt(np.asarray(squares_VN @ np.ones(matrix_VN.shape[1])))
+    values = (matrix_VN.data / np.repeat(norm_V, np.diff(matrix_VN.indptr))).astype(np.float32)
     rows_VN = sp.csr_array((values, matrix_VN.indices, matrix_VN.indptr), shape=matrix_VN.shape)
     left_VD, singular_D, _ = randomized_svd(rows_VN, min(size, *rows_VN.shape), random_state=seed)
     vectors_VD = left_VD * singular_D
@@ -46,7 +50,8 @@ class Behaviour:
     Attributes
     ----------
     click_CN : log probability that an interaction that places a user is with the item
-    share_CN : share of the members who interact with the item after those: the behaviour vector
+    share_CN : share of the members who interact with the item after those, each with the weight of the interaction:
+        the behaviour vector
     """
 
     click_CN: np.ndarray

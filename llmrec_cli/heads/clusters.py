@@ -12,6 +12,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.cluster_choice import MOST_USERS, NUM_FOLDS, TRIED, Known, chosen, to_choose
@@ -77,7 +78,8 @@ class Clusters(Head):
         if len(trained_V) < 2:
             raise DataError(f"head=clusters: {len(trained_V)} users have training interactions, too few to cluster; "
                             f"prepare with a larger training split, or choose head=popularity")
-        matrix_UN = in_order(data.interactions)
+        self.interaction_weights = fit_weights(data, self.settings)
+        matrix_UN = in_order(data.interactions, self.interaction_weights.of(data.interactions))
         known, texts_VT = self._known(data, matrix_UN, trained_V, context)
         if to_choose(self.settings):
             self.settings = chosen(self.settings, known, item_hash_ranks(data.items.ids), context)
@@ -123,7 +125,7 @@ class Clusters(Head):
         """Return the behaviour of the clusters that profile and history point to (Q, M)."""
         _, first, click_weight = self._numbers()
         features_QF = self.profiles(queries.attributes, queries.profiles, len(queries))
-        likely_QC = posterior(self.by_profile(features_QF), self.behaviour.likelihood(queries.history, first),
+        likely_QC = posterior(self.by_profile(features_QF), self.behaviour.likelihood(self.history(queries), first),
                               click_weight)
         return self._scores(likely_QC)
 
@@ -152,7 +154,7 @@ class Clusters(Head):
         """Return the clusters, who is in them and how users are placed."""
         state = {"cluster": self.cluster_U, "click": self.behaviour.click_CN, "share": self.behaviour.share_CN,
                  "attributes.mean": self.profiles.mean_A,
-                 **self.by_profile.state("by_profile")}
+                 **self.by_profile.state("by_profile"), **self.interaction_weights.state()}
         if self.by_text is not None and self.profiles.texts is not None:
             state |= self.by_text.state("by_text") | self.profiles.texts.state()
         return state
@@ -160,6 +162,7 @@ class Clusters(Head):
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
         self.cluster_U, self.num_items = state["cluster"], len(items)
+        self.interaction_weights = InteractionWeights.loaded(state)
         self.behaviour = Behaviour(state["click"], state["share"])
         texts = None
         if self.settings.text > 0:

@@ -10,8 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.base import Context
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import Validation
@@ -32,9 +34,9 @@ class ColdTask:
 
     Attributes
     ----------
-    queries : at most MOST_QUERIES
+    queries : at most MOST_QUERIES; `history` has the weights of interactions, and no times
     relevant_QN : CSR of 1s, cold items only
-    matrix_UN : CSR, the interactions that may be learned from
+    matrix_UN : CSR of the weights of the interactions that may be learned from
     trained_T : int64, the items that have any
     cold_N : bool, the candidates
     """
@@ -65,31 +67,35 @@ class ColdTask:
                           self.monitor)
 
 
-def cold_task(data: TrainingData, context: Context) -> ColdTask | None:
+def cold_task(data: TrainingData, context: Context, weights: InteractionWeights | None = None) -> ColdTask | None:
     """Return cold items to choose on: those of validation or, where they are too few, some hidden from training.
 
-    None where there is nothing to hide or nobody who would miss it.
+    Interactions and histories have these weights, 1 where none are given. None where there is nothing to hide or nobody
+    who would miss it.
     """
-    validation, matrix = context.validation, data.interactions.matrix
+    weights = InteractionWeights() if weights is None else weights
+    validation, matrix = context.validation, weights.matrix(data.interactions)
     rng = np.random.default_rng(context.seed)
     cold_N = data.interactions.item_counts == 0
     if validation is not None:
         relevant = _columns(validation.relevant, cold_N)
         if relevant.nnz >= ENOUGH:
             rows = _drawn(relevant, rng)
-            return ColdTask(validation.queries.rows(rows), relevant[rows], matrix, np.flatnonzero(~cold_N), cold_N,
-                            validation.ranks, validation.monitor)
+            queries = validation.queries.rows(rows)
+            queries = replace(queries, history=weights.history(queries), times=None)
+            return ColdTask(queries, relevant[rows], matrix, np.flatnonzero(~cold_N), cold_N, validation.ranks,
+                            validation.monitor)
     trained = np.flatnonzero(~cold_N)
     hidden_N = np.zeros(len(cold_N), bool)
     hidden_N[rng.permutation(trained)[: int(HIDDEN * len(trained))]] = True
-    relevant, kept = _columns(matrix, hidden_N), _columns(matrix, ~hidden_N)
+    relevant, kept = presence(_columns(matrix, hidden_N)), _columns(matrix, ~hidden_N)
     relevant = sp.csr_array(relevant.multiply((np.diff(kept.indptr) > 0)[:, None]))
     relevant.eliminate_zeros()
     if relevant.nnz == 0:
         return None
     rows = _drawn(relevant, rng)
     ids, history = data.users.ids[rows], kept[rows]
-    queries = Queries(ids, ids, rows, history, history, np.full(len(rows), "", object))
+    queries = Queries(ids, ids, rows, history, presence(history), np.full(len(rows), "", object))
     monitor, ranks = (MONITOR, item_hash_ranks(data.items.ids)) if validation is None else (
         validation.monitor, validation.ranks)
     return ColdTask(queries, relevant[rows], kept, np.flatnonzero(np.bincount(kept.indices, minlength=len(cold_N))),

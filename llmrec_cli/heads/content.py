@@ -14,6 +14,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.cold_task import cold_task
@@ -88,8 +89,9 @@ class Content(Head):
         features.fit(data, context)
         self.features = features
         unit = UnitFeatures.of(features.dense_ND, features.sparse_NF)
+        self.interaction_weights = fit_weights(data, self.settings)
         if self._to_learn():
-            task = cold_task(data, context)
+            task = cold_task(data, context, self.interaction_weights)
             self.settings = defaults(self.settings) if task is None else learned(self.settings, unit, task, context)
         num = int((data.interactions.item_counts > 0).sum())
         operations = num**3 + 2 * num**2 * (len(data.items) - num)
@@ -112,7 +114,7 @@ class Content(Head):
         self.weights = ColumnBlocks.of(flat, num, len(data.items))
         self.dual_TT = np.zeros((num, num), np.float32)
         if blend < 1:
-            matrix_UT = sp.csr_array(data.interactions.matrix[:, self.trained_T])
+            matrix_UT = sp.csr_array(self.interaction_weights.matrix(data.interactions)[:, self.trained_T])
             smooth = Denoiser(matrix_UT, self.settings.denoise_l2, device) if denoise > 0 else None
             self._solve_ridge(unit, trained, smooth, device)
         if blend > 0:
@@ -168,7 +170,7 @@ class Content(Head):
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); items in a history that were not in training are passed over."""
-        return self.weights.product(_columns(queries.history, self.trained_T))
+        return self.weights.product(_columns(self.history(queries), self.trained_T))
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the similarity of the texts with the items' texts (T, M): cosines times the features' weights."""
@@ -206,10 +208,11 @@ class Content(Head):
         """Return the weights and what new items and texts need."""
         assert self.features is not None
         return {"weights": self.weights.flat(), "dual": self.dual_TT, "trained": self.trained_T,
-                "near_scale": np.array([self.near_scale])} | self.features.state()
+                "near_scale": np.array([self.near_scale])} | self.features.state() | self.interaction_weights.state()
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
+        self.interaction_weights = InteractionWeights.loaded(state)
         self.dual_TT, self.trained_T = state["dual"], state["trained"]
         self.weights = ColumnBlocks.of(state["weights"], len(self.trained_T), len(items))
         self.near_scale = float(state["near_scale"][0])

@@ -14,7 +14,8 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ResourceError
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
+from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.dense_products import ColumnBlocks
 from llmrec_cli.heads.ease_forms import Dual, Primal, Rows
@@ -37,6 +38,10 @@ class Ease(Head):
     have it. An item outside training has no row of its own but a column, the regression of its features: for a single
     new item exactly what EASE would give an item without interactions. Several new items do not see each other, and
     texts are centred by the mean of the items in training.
+
+    With weights, X has them as its entries, so that B minimises |X - X B|^2 + the penalties, each item's weight
+    regressed on those of the user's others, and a history is asked with its own: a known user's is the row of X. Steck
+    states it for binary X but uses nothing of that; so do Ning and Karypis 2011 (SLIM, eq. 3).
 
     Differs: the penalty may grow with an item's popularity and a user's weight fall with the length of the history.
     """
@@ -77,19 +82,23 @@ class Ease(Head):
     def fit(self, data: TrainingData, context: Context) -> None:
         """Solve for the item-item weights."""
         self._require_memory(data)
+        self.interaction_weights = fit_weights(data, self.settings)
         self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
         self.features.fit(data, context)
         rows = self._rows(data.interactions, self.features)
         num_rows, num_items = rows.sparse_RN.shape[0] + len(rows.dense_DN), len(data.items)
         form = Primal if self._primal(num_items, num_rows) else Dual
         context.log("ease", form=form.__name__.lower(), items=num_items, rows=num_rows)
-        self.form = form.fit(rows, self._penalties(data.interactions), context.device)
+        try:
+            self.form = form.fit(rows, self._penalties(data.interactions), context.device)
+        except np.linalg.LinAlgError as error:
+            raise ConfigError(_singular(self.settings, form)) from error
         self.added = ColumnBlocks(num_items)
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return history x weights (Q, M); new items in a history have no weights yet and are passed over."""
         assert self.form is not None
-        history = queries.history[:, :self.added.num_rows]
+        history = self.history(queries)[:, :self.added.num_rows]
         scores_QN = torch.from_numpy(self.form.scores(history))
         return torch.cat([scores_QN, self.added.product(history)], dim=1) if self.added.blocks else scores_QN
 
@@ -120,10 +129,12 @@ class Ease(Head):
         """Return the solved form, the features, and the columns of items added since."""
         assert self.form is not None
         assert self.features is not None
-        return self.form.state() | self.features.state() | {"added": self.added.dense()}
+        return self.form.state() | self.features.state() | {"added": self.added.dense()} | \
+            self.interaction_weights.state()
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
+        self.interaction_weights = InteractionWeights.loaded(state)
         self.form = Primal.loaded(state) if "weights" in state else Dual.loaded(state, context.device)
         self.added = ColumnBlocks(len(state["added"]))
         self.added.append(state["added"])
@@ -132,7 +143,7 @@ class Ease(Head):
 
     def _rows(self, interactions: Interactions, features: ItemFeatures) -> Rows:
         """Return users and features as weighted rows."""
-        matrix_UN = interactions.matrix
+        matrix_UN = self.interaction_weights.matrix(interactions)
         length_U = np.diff(matrix_UN.indptr)
         weight_U = (np.maximum(length_U, 1) / _average(length_U))**(-self.settings.user_exponent / 2)
         users_UN = sp.csr_array((np.repeat(weight_U, length_U).astype(np.float32) * matrix_UN.data, matrix_UN.indices,
@@ -142,10 +153,14 @@ class Ease(Head):
         return Rows(users_UN, np.ascontiguousarray(features.dense_ND.T))
 
     def _penalties(self, interactions: Interactions) -> np.ndarray:
-        """Return each item's ridge penalty, float32 (N,)."""
-        average = _average(interactions.item_counts)
+        """Return each item's ridge penalty, float32 (N,).
+
+        An item's popularity is the sum of the squares of its weights, the diagonal of X'X that the penalty is added to.
+        """
+        count_N = self.interaction_weights.by_item(interactions, power=2)
+        average = _average(count_N)
         l2 = L2_PER_INTERACTION * average if self.settings.l2 is None else self.settings.l2
-        relative_N = np.maximum(interactions.item_counts, 1) / average
+        relative_N = np.where(count_N > 0, count_N, 1) / average
         return (l2 * relative_N**self.settings.l2_exponent).astype(np.float32)
 
     def _primal(self, num_items: int, num_rows: int) -> bool:
@@ -160,6 +175,14 @@ class Ease(Head):
             raise ResourceError(f"head=ease: {len(data.items)} items and {len(data.users)} users need "
                                 f"{needed / 2**30:.1f} GiB of memory and {available / 2**30:.1f} GiB are free; choose "
                                 f"head=item_knn, or prepare fewer items with dataset.min_item_interactions")
+
+
+def _singular(settings: Settings, form: type[Primal] | type[Dual]) -> str:
+    """Return what to do about a penalty too small for the precision of the form."""
+    instead = ("; or choose head.form=dual, which solves in double precision" if form is Primal else "")
+    return (f"head.l2={settings.l2}: too small for this data: the equations are numerically singular, since some items "
+            f"are explained wholly by others; set head.l2=1 or more (null is {L2_PER_INTERACTION:g} for each "
+            f"interaction of the average item){instead}")
 
 
 def _average(count: np.ndarray) -> float:

@@ -55,7 +55,9 @@ class Primal:
                 stop = min(start + BLOCK_ITEMS, num_items)
                 gram_NN[start:stop, :stop] += dense_ND[start:stop] @ dense_ND[:stop].T
         gram_NN.flat[::num_items + 1] += l2_N[order_N]
+        gram_diagonal_N = gram_NN.diagonal().copy()
         inverse_NN = inverse_in_place(gram_NN, device)
+        _require_digits(1 / (inverse_NN.diagonal() * gram_diagonal_N))
         reorder_in_place(inverse_NN, np.argsort(order_N))
         diagonal_N = inverse_NN.diagonal().copy()
         # Rows are divided, not columns: as blocks the matrix is turned round.
@@ -120,6 +122,7 @@ class Dual:
         gram_RR.flat[::num_rows + 1] += 1
         form = cls(Rows(sparse_RN, dense_DN), inverse_in_place(gram_RR, device), l2_N, np.ones(len(l2_N)), device)
         form.inverse_diagonal_N = form._diagonal()
+        _require_digits(form.inverse_diagonal_N * form.root_N**2)
         return form
 
     @staticmethod
@@ -173,6 +176,19 @@ class Dual:
         shape = (len(state["rows.indptr"]) - 1, len(state["inverse_diagonal"]))
         sparse = sp.csr_array((state["rows.values"], state["rows.indices"], state["rows.indptr"]), shape=shape)
         return cls(Rows(sparse, state["rows.dense"]), state["inverse"], state["l2"], state["inverse_diagonal"], device)
+
+
+LEAST_DIGITS = 8
+"""How many times the rounding error what the other items leave unexplained of an item must be."""
+
+
+def _require_digits(unexplained_N: np.ndarray) -> None:
+    """Raise LinAlgError where the share of an item that the others leave unexplained, 0 to 1, is lost in rounding.
+
+    The diagonal of P, which weights are divided by, is made of it.
+    """
+    if not (unexplained_N > LEAST_DIGITS * np.finfo(unexplained_N.dtype).eps).all():
+        raise np.linalg.LinAlgError("numerically singular: the diagonal of the inverse is lost in rounding")
 
 
 def _columns(matrix_RN: sp.csr_array, order_N: np.ndarray) -> sp.csr_array:

@@ -29,8 +29,8 @@ class ItemFeatures:
     """Item features, each kind normalised to length 1 per item, then times its weight.
 
     text: centred vectors of a frozen encoder, dense; documents: the same of texts about the items, which items that
-    come later do not have. words: TF-IDF of the text's words. attributes: as they are.
-    knowledge: IDF of the neighbours in the knowledge graph; two_hops: that of what the neighbours are joined to
+    come later do not have. words: TF-IDF of the text's words, of those that items in training have. attributes: as they
+    are. knowledge: IDF of the neighbours in the knowledge graph; two_hops: that of what the neighbours are joined to
     (`data.knowledge`); entities: centred vectors of the graph's entities, dense; items that come later have none of the
     three. A new item's words and attributes count where the items in training have them too. An item of which a kind
     says nothing has zeros there.
@@ -57,8 +57,8 @@ class ItemFeatures:
         self.sparse_NF: Any = sp.csr_array((0, 0), dtype=np.float32)
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Make the features of the items in `data`."""
-        items, weights = data.items, self.weights
+        """Make the features of the items in `data`; what is learned of them is learned from those in training."""
+        items, weights, trained_N = data.items, self.weights, data.interactions.item_counts > 0
         for key, in_common in (("knowledge", "features"), ("two_hops", "two_hops")):
             if getattr(weights, key) > 0 and (data.knowledge is None or not getattr(data.knowledge, in_common).nnz):
                 why = "has no knowledge graph; prepare with dataset.knowledge=<file> and dataset.links=<file>" if (
@@ -71,21 +71,21 @@ class ItemFeatures:
                             f"dataset.documents=<file>, or set it to 0")
         self.attribute_names = items.attribute_names
         if weights.text > 0:
-            self._fit_texts(data, context)
+            self._fit_texts(data, context, trained_N)
         if weights.documents > 0 and data.documents is not None:
             self.documents_ND = document_vectors(data.documents, len(items), self.recipe.encoder,
-                                                 data.interactions.item_counts > 0, self.device, context)
+                                                 trained_N, self.device, context)
         if weights.entities > 0:
             self.entities_ND = item_entities(self.recipe.entities, data, context,
                                              f"features.entities={weights.entities}")
         if weights.words > 0:
-            self.words.fit(items.texts)
+            self.words.fit(items.texts[trained_N])
         self.dense_ND = self._dense(len(items), self.text_vectors)
-        self.sparse_NF = self._sparse(items, data.knowledge)
+        self.sparse_NF = self._sparse(items, data.knowledge, trained_N)
 
-    def _fit_texts(self, data: TrainingData, context: Context) -> None:
+    def _fit_texts(self, data: TrainingData, context: Context, trained_N: np.ndarray) -> None:
         self.text = ItemTexts.encoded(self.recipe.encoder, self.peft, data.items.texts, self.device, context.seed,
-                                      context.memo, data.interactions.item_counts > 0, context.cache,
+                                      context.memo, trained_N, context.cache,
                                       self.recipe.optim.precision if self.weights.tuned else "float32")
         if self.text.trained:
             stop_after = tune(self.text, data, self.recipe, self.weights.stop_after, context)
@@ -109,7 +109,7 @@ class ItemFeatures:
             self.entities_ND = np.pad(self.entities_ND, ((0, len(items)), (0, 0)))
         dense = self._dense(len(items), vectors)
         width = self.sparse_NF.shape[1]
-        sparse = self._sparse(items, None)
+        sparse = self._sparse(items, None, np.zeros(len(items), bool))
         # What the graph says comes last, and it says nothing of new items.
         sparse = sp.csr_array((sparse.data, sparse.indices, sparse.indptr), shape=(len(items), width))
         self.dense_ND = np.concatenate([self.dense_ND, dense])
@@ -167,16 +167,17 @@ class ItemFeatures:
         dense_ND: np.ndarray = np.concatenate(parts, axis=1, dtype=np.float32)
         return dense_ND
 
-    def _sparse(self, items: Entities, knowledge: Knowledge | None) -> sp.csr_array:
+    def _sparse(self, items: Entities, knowledge: Knowledge | None, trained_N: np.ndarray) -> sp.csr_array:
+        """Return the weighted sparse features of items (N, F), of which `trained_N` are in training."""
         parts: list[Any] = [sp.csr_array((len(items), 0), dtype=np.float32)]
         if self.weights.words > 0:
             parts.append(_unit(self.words.matrix(items.texts)) * np.float32(self.weights.words))
         if self.weights.attributes > 0:
             parts.append(_unit(self._attributes(items)) * np.float32(self.weights.attributes))
         if self.weights.knowledge > 0 and knowledge is not None:
-            parts.append(_unit(idf(knowledge.features)) * np.float32(self.weights.knowledge))
+            parts.append(_unit(idf(knowledge.features, trained_N)) * np.float32(self.weights.knowledge))
         if self.weights.two_hops > 0 and knowledge is not None:
-            parts.append(_unit(idf(knowledge.two_hops)) * np.float32(self.weights.two_hops))
+            parts.append(_unit(idf(knowledge.two_hops, trained_N)) * np.float32(self.weights.two_hops))
         return sp.csr_array(sp.hstack(parts, format="csr", dtype=np.float32))
 
     def _attributes(self, items: Entities) -> sp.csr_array:

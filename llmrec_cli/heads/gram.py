@@ -60,20 +60,24 @@ def _width(num_rows: int, itemsize: int) -> int:
 
 
 def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the inverse of a positive definite matrix of which the lower triangle is given; its memory is used."""
+    """Return the inverse of a positive definite matrix of which the lower triangle is given; its memory is used.
+
+    Raises numpy's LinAlgError where the matrix is not positive definite in its precision.
+    """
     if len(gram_CC) == 0:
         return gram_CC
     if device.type != "cpu":
-        factor = torch.linalg.cholesky(torch.from_numpy(gram_CC).to(device))
+        factor, failed_at = torch.linalg.cholesky_ex(torch.from_numpy(gram_CC).to(device))
+        _require_definite(int(failed_at))
         gram_CC[:] = torch.cholesky_inverse(factor).cpu().numpy()
         return gram_CC
     # LAPACK stores by columns: our lower triangle is its upper one.
     functions: Any = get_lapack_funcs(("potrf", "potri"), dtype=gram_CC.dtype)
     factorise, invert = functions
     factored: Any = factorise(gram_CC.T, lower=0, overwrite_a=1, clean=0)
+    _require_definite(factored[1])
     inverted: Any = invert(factored[0], lower=0, overwrite_c=1)
-    assert factored[1] == 0, f"not positive definite: {factored[1]}"
-    assert inverted[1] == 0
+    _require_definite(inverted[1])
     inverse_CC: np.ndarray = inverted[0].T
     for start in range(0, len(inverse_CC), MIRRORED_AT_ONCE):
         stop = min(start + MIRRORED_AT_ONCE, len(inverse_CC))
@@ -81,3 +85,8 @@ def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
         square[:] = np.tril(square) + np.tril(square, -1).T
         inverse_CC[start:stop, stop:] = inverse_CC[stop:, start:stop].T
     return inverse_CC
+
+
+def _require_definite(failed_at: int) -> None:
+    if failed_at:
+        raise np.linalg.LinAlgError(f"not positive definite: {failed_at}")

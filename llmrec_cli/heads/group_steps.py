@@ -14,6 +14,7 @@ import torch
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.group_inputs import GroupInputs, ItemsKnown, Past, inputs_of, without
 from llmrec_cli.heads.group_model import GroupModel, Kept
 from llmrec_cli.heads.item_texts import ItemTexts
@@ -38,12 +39,21 @@ class Batch(NamedTuple):
     seeds: np.ndarray
 
 
+class Weights(NamedTuple):
+    """What interactions of users and of groups weigh; None where all weigh the same."""
+
+    users: InteractionWeights | None
+    groups: InteractionWeights | None
+
+
 class Asked(NamedTuple):
-    """Interactions of a step as questions: which of its groups or users, and which of its candidates each chose."""
+    """Interactions of a step as questions: which of its groups or users, which of its candidates each chose, and what
+    the answer weighs, None where all weigh the same."""
 
     row_B: torch.Tensor
     target_B: torch.Tensor
     known_SC: torch.Tensor
+    weight_B: torch.Tensor | None = None
 
 
 class Task(NamedTuple):
@@ -64,11 +74,15 @@ class GroupSteps:
     """
 
     def __init__(self, model: GroupModel, texts: ItemTexts | None, recipe: Recipe, data: TrainingData,
-                 features: ItemsKnown | None, text_KT: torch.Tensor | None, device: torch.device) -> None:
+                 features: ItemsKnown | None, text_KT: torch.Tensor | None, device: torch.device,
+                 weights: Weights | None = None) -> None:
         assert isinstance(recipe.head, TrainedGroups)
         assert data.groups is not None
         self.model, self.texts, self.recipe, self.settings, self.device = model, texts, recipe, recipe.head, device
         self.users, self.groups = data.interactions, data.groups.interactions
+        self.weight_of_users, self.weight_of_groups = (
+            None if found is None or found.is_uniform else found.of(interactions) for found, interactions in
+            zip(weights or Weights(None, None), (self.users, self.groups), strict=True))
         self.past = Past(data.groups.members, self.groups.matrix)
         self.features, self.text_KT = features, text_KT
         counts_N = self.users.item_counts + self.groups.item_counts
@@ -123,11 +137,11 @@ class GroupSteps:
         past, history = self.past.without(of_groups), without(self.users.matrix, of_users)
         tasks = []
         if len(of_groups):
-            groups, asked = self._asked(self.groups, of_groups, candidates_C)
+            groups, asked = self._asked(self.groups, of_groups, candidates_C, self.weight_of_groups)
             inputs = self._inputs(past, history, groups)
             tasks.append(Task(1.0, True, inputs, self._kept(inputs, generator), asked))
         if len(of_users):
-            users, asked = self._asked(self.users, of_users, candidates_C)
+            users, asked = self._asked(self.users, of_users, candidates_C, self.weight_of_users)
             inputs = alone_inputs(past, users, history[users], self.device)
             tasks.append(Task(self.settings.user_weight, False, inputs, self._kept(inputs, generator), asked))
         return tasks
@@ -137,13 +151,14 @@ class GroupSteps:
             return self.model.group_logits(task.inputs, items_NE, candidates, task.kept)
         return self.model.user_logits(self.model.members(task.inputs, items_NE, task.kept), items_NE, candidates)
 
-    def _asked(self, interactions: Interactions, rows_B: np.ndarray,
-               candidates_C: np.ndarray) -> tuple[np.ndarray, Asked]:
+    def _asked(self, interactions: Interactions, rows_B: np.ndarray, candidates_C: np.ndarray,
+               weight: np.ndarray | None) -> tuple[np.ndarray, Asked]:
         """Return the distinct groups or users (S,) of interactions, and what they are asked."""
         of, row_B = np.unique(interactions.user[rows_B], return_inverse=True)
         target_B = np.searchsorted(candidates_C, interactions.item[rows_B])
         known_SC = torch.from_numpy(known_among(interactions.matrix, of, candidates_C)).to(self.device)
-        return of, Asked(self._tensor(row_B), self._tensor(target_B), known_SC)
+        weight_B = None if weight is None else torch.from_numpy(weight[rows_B]).to(self.device)
+        return of, Asked(self._tensor(row_B), self._tensor(target_B), known_SC, weight_B)
 
     def _inputs(self, past: Past, history: sp.csr_array, groups_S: np.ndarray) -> GroupInputs:
         rows = past.members[groups_S]
@@ -180,11 +195,11 @@ def choice_loss(loss: LossSettings, logits_SC: torch.Tensor, asked: Asked,
     """Return the loss of what was chosen against the candidates that the same group or user is not known to like."""
     logits_BC, known_BC = (of.index_select(0, asked.row_B) for of in (logits_SC, asked.known_SC))
     if isinstance(loss, Softmax):
-        return softmax_loss(logits_BC, asked.target_B, log_q_C, known_BC, loss.label_smoothing)
+        return softmax_loss(logits_BC, asked.target_B, log_q_C, known_BC, loss.label_smoothing, asked.weight_B)
     positive_B = logits_BC.gather(1, asked.target_B[:, None])[:, 0]
     if isinstance(loss, Bpr):
-        return bpr_loss(positive_B, logits_BC, known_BC)
-    return against_negatives(bce_loss, positive_B, logits_BC, known_BC)
+        return bpr_loss(positive_B, logits_BC, known_BC, asked.weight_B)
+    return against_negatives(bce_loss, positive_B, logits_BC, known_BC, asked.weight_B)
 
 
 def alone_inputs(past: Past, user_Q: np.ndarray, history: sp.csr_array, device: torch.device) -> GroupInputs:

@@ -36,7 +36,8 @@ def mine(settings: HardNegatives, data: TrainingData, context: Context) -> np.nd
         raise ConfigError(f"loss.hard_negatives.model={settings.model}: was fitted on valid too, so its best items are "
                           f"the ones that validation asks for; give a model of a run with refit=none")
     matrix = data.interactions.matrix
-    queries = known_users(np.arange(len(data.users)), data.users.ids, matrix, matrix)
+    times = data.interactions.times if data.has_moments else None
+    queries = known_users(np.arange(len(data.users)), data.users.ids, data.interactions.values, matrix, times=times)
     lists = recommend_lists(miner.head.score, queries, settings.to_rank, item_hash_ranks(data.items.ids))
     mined: np.ndarray = lists.items_QK[:, settings.from_rank - 1:].astype(np.int64)
     if (mined < 0).all():

@@ -13,6 +13,7 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import DataError, DivergedError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.features import ItemFeatures
@@ -31,6 +32,8 @@ TOLERANCE = 1e-3
 class Ials(Head):
     """iALS (Hu, Koren and Volinsky 2008, with the loss and the penalty of Rendle et al. 2022).
 
+    A pair with the interaction weight c has the confidence w (1 + c / w), where w is `unobserved_weight`, against w
+    for a pair without an interaction: Hu et al.'s 1 + alpha f(value), eq. 3 and its log form, with alpha = 1 / w.
     Queries are folded in by an exact solve against the item factors, known users too, so a new user with a known
     user's history gets that user's scores. Differs from the paper: a few preconditioned steps from the last factors
     instead of an exact solve in training (`least_squares`), and items and users without interactions are no part of
@@ -74,6 +77,7 @@ class Ials(Head):
     def fit(self, data: TrainingData, context: Context) -> None:
         """Alternate between user and item factors."""
         settings, interactions = self.settings, data.interactions
+        self.interaction_weights = fit_weights(data, settings)
         if not len(interactions):
             raise DataError("head=ials: there is no interaction to learn from; prepare with a larger training split")
         self.features = self._build_features(context.device)
@@ -90,16 +94,19 @@ class Ials(Head):
                 self.map_FD = prior.map_FD.cpu().numpy()
                 self.items_MD[:] = self._from_features(self.features.dense_ND, self.features.sparse_NF)
             self.items_MD[torch.from_numpy(order_N)] = items_ND
-        self.counts_M = torch.from_numpy(interactions.item_counts.astype(np.float32)).to(context.device)
+        counts_N = self.interaction_weights.by_item(interactions)
+        self.counts_M = torch.from_numpy(counts_N.astype(np.float32)).to(context.device)
 
     def _alternate(self, interactions: Interactions, order_N: np.ndarray, prior: LinearPrior | None,
                    context: Context) -> torch.Tensor:
         """Return the factors (N, D) of the items in `order_N`."""
         size, weight, device = self.settings.embedding_size, self.settings.unobserved_weight, context.device
-        matrix_UN = _by_length(interactions, order_N)
-        by_user, by_item = (Observed(m, size, device) for m in (matrix_UN, sp.csr_array(matrix_UN.T.tocsr())))
+        weighs = not self.interaction_weights.is_uniform
+        matrix_UN = _by_length(interactions, order_N, self.interaction_weights.of(interactions) if weighs else None)
+        by_user, by_item = (Observed(m, size, device, weighs)
+                            for m in (matrix_UN, sp.csr_array(matrix_UN.T.tocsr())))
         del matrix_UN
-        counts_U, counts_N = by_user.starts.diff().numpy(), by_item.starts.diff().numpy()
+        counts_U, counts_N = (observed.counts_R.numpy().astype(np.float64) for observed in (by_user, by_item))
         self.penalty = self._penalty(counts_U, len(counts_N))
         item_penalty = self._penalty(counts_N, len(counts_U))
         users, items = (torch.from_numpy(c.astype(np.float32)).to(device) for c in (counts_U, counts_N))
@@ -135,7 +142,7 @@ class Ials(Head):
 
         Items without interactions count in a history where features gave them factors.
         """
-        history_QM = sp.csr_array(queries.history[:, : len(self.items_MD)])
+        history_QM = sp.csr_array(self.history(queries)[:, : len(self.items_MD)])
         if self.features is None:
             known = self.counts_M.cpu().numpy()[history_QM.indices] > 0
             history_QM = _kept(history_QM, known)
@@ -146,7 +153,8 @@ class Ials(Head):
         with torch.inference_mode():
             if self._ridge is None:
                 self._ridge = Ridge(self.items_MD, self.counts_M, self.settings.unobserved_weight, self.penalty)
-            observed = Observed(history_QM, self.items_MD.shape[1], self.items_MD.device)
+            observed = Observed(history_QM, self.items_MD.shape[1], self.items_MD.device,
+                                weighted=not self.interaction_weights.is_uniform)
             solved_QD = self._ridge.solve(observed, TOLERANCE)
             users_QD = torch.empty_like(solved_QD)
             users_QD[torch.from_numpy(order_Q)] = solved_QD
@@ -179,13 +187,14 @@ class Ials(Head):
                  "penalty": np.array([penalty.scale, penalty.offset, penalty.exponent, penalty.usual])}
         if self.features is not None:
             state |= {"map": self.map_FD} | self.features.state()
-        return state
+        return state | self.interaction_weights.state()
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
         self.items_MD = torch.from_numpy(state["items"]).to(context.device)
         self.counts_M = torch.from_numpy(state["counts"]).to(context.device)
         self.penalty = Penalty(*state["penalty"].tolist())
+        self.interaction_weights = InteractionWeights.loaded(state)
         self.features = self._build_features(context.device)
         if self.features is not None:
             self.map_FD = state["map"]
@@ -207,7 +216,7 @@ class Ials(Head):
         return torch.from_numpy(dense_KE @ self.map_FD[:num_dense] + sparse_KG @ self.map_FD[num_dense:])
 
 
-def _by_length(interactions: Interactions, order_N: np.ndarray) -> sp.csr_array:
+def _by_length(interactions: Interactions, order_N: np.ndarray, weights: np.ndarray | None) -> sp.csr_array:
     """Return users with interactions, the longest histories first, with the items in `order_N` (U, N)."""
     counts = np.bincount(interactions.user, minlength=interactions.num_users)
     num_users = int((counts > 0).sum())
@@ -215,7 +224,8 @@ def _by_length(interactions: Interactions, order_N: np.ndarray) -> sp.csr_array:
     place_of_user[np.argsort(-counts, kind="stable")] = np.arange(len(counts), dtype=np.int32)
     place_of_item[order_N] = np.arange(len(order_N), dtype=np.int32)
     pairs = (place_of_user[interactions.user], place_of_item[interactions.item])
-    matrix = sp.coo_array((np.ones(len(interactions), np.int8), pairs), shape=(num_users, len(order_N))).tocsr()
+    values = np.ones(len(interactions), np.int8) if weights is None else weights
+    matrix = sp.coo_array((values, pairs), shape=(num_users, len(order_N))).tocsr()
     matrix.sort_indices()
     return sp.csr_array(matrix)
 

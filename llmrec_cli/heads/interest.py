@@ -3,6 +3,8 @@
 Shapes: Q queries, M items now, P pairs, T tokens of the longest of them, D size of the encoder's vector.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -16,8 +18,9 @@ from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest_pairs import Batch, Pairs
-from llmrec_cli.heads.pair_head import resolved
+from llmrec_cli.heads.pair_head import resolved, weights_of_choices
 from llmrec_cli.heads.parameters import load_parameters
+from llmrec_cli.heads.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.head import Interest as Settings
 from llmrec_cli.settings.loss import Mse
@@ -63,7 +66,8 @@ class Interest(Head):
     """A cross-encoder (Nogueira and Cho 2019) that puts another head's candidates in a new order.
 
     The user's text is the titles of the newest items of the history, the newest first, or what the query says in words;
-    in training without the item that is asked about. The label is no part of any text. The encoder's trained layers and
+    in training those of the newest items before the pair, or where the split is not by time of all but the pair's item
+    (`head.training_history`). The label is no part of any text. The encoder's trained layers and
     a linear map make one number of a pair: a logit, of which a probability is made once, in the loss and on lists, or
     with loss=mse how far the value is above or below the mean one.
     """
@@ -72,7 +76,8 @@ class Interest(Head):
         super().__init__(recipe)
         assert isinstance(recipe.head, Settings)
         self.settings = recipe.head
-        self.candidates = build(Recipe(head=HEADS[self.settings.candidates]()))
+        self.candidates = build(Recipe(head=HEADS[self.settings.candidates](weight=self.settings.weight,
+                                                                            decay=self.settings.decay)))
         self.encoder: TextEncoder | None = None
         self.out: Reading | None = None
         self.target = "choice"
@@ -87,6 +92,11 @@ class Interest(Head):
         return True
 
     @property
+    def without_fold_in(self) -> list[str]:
+        """The candidates' head, where it answers known users by what was learned of each."""
+        return self.candidates.without_fold_in
+
+    @property
     def rereads(self) -> bool:
         """Always: texts are read when a list is made."""
         return True
@@ -99,6 +109,10 @@ class Interest(Head):
     def predicts(self) -> str | None:
         """The `value`, or the `logit` of a like where dislikes were learned from."""
         return {"value": "value", "opinion": "logit"}.get(self.target)
+
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return why values are not used; nothing where they are what is predicted."""
+        return super().unused_values(data) if self.target == "choice" else []
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the candidates' head and of the texts; the encoder's own apart."""
@@ -117,7 +131,10 @@ class Interest(Head):
         self.candidates.fit(data, context.inside("candidates"))
         self.titles, self.texts = _titles(data.items), data.items.texts
         self.target = resolved("auto", recipe.loss, data)
-        pairs = Pairs(data, self.target, optim.batch_size)
+        history = resolved_history(self.settings.training_history, data, context)
+        self.settings = replace(self.settings, training_history=history)
+        self.interaction_weights = weights_of_choices(data, self.settings, self.target)
+        pairs = Pairs(data, self.target, optim.batch_size, history == BEFORE, self.interaction_weights)
         self.mean = pairs.mean
         torch.manual_seed(context.seed)
         self._build(context)
@@ -143,8 +160,8 @@ class Interest(Head):
         self.out = Reading(self.encoder.embedding_size).to(context.device)
 
     def _packed(self, batch: Batch) -> PackedTokens:
-        users = [self._user_text(self.histories, user, item)
-                 for user, item in zip(batch.user, batch.item, strict=True)]
+        users = [self._user_text(self.histories, user, item, num_before)
+                 for user, item, num_before in zip(batch.user, batch.item, batch.num_before, strict=True)]
         return self._tokens(users, list(self.texts[batch.item]))
 
     @torch.no_grad()
@@ -158,6 +175,7 @@ class Interest(Head):
         encoder, out = self._fitted()
         ids_PT, mask_PT = self._packed(batch).batch(torch.arange(len(batch.user), device=encoder.device))
         target_P = torch.from_numpy(batch.target).to(encoder.device)
+        weight_P = None if self.interaction_weights.is_uniform else torch.from_numpy(batch.weight).to(encoder.device)
         measure = mse_loss if isinstance(self.recipe.loss, Mse) else bce_loss
 
         def numbers(hidden: torch.Tensor) -> torch.Tensor:
@@ -168,12 +186,13 @@ class Interest(Head):
             scores_P = numbers(hidden)
             return torch.stack([torch.zeros_like(scores_P), scores_P], dim=1)
 
-        value = adversarial_loss(lambda hidden: measure(numbers(hidden), target_P), encoder.lower(ids_PT, mask_PT),
-                                 self.recipe.adversarial, logits)
+        value = adversarial_loss(lambda hidden: measure(numbers(hidden), target_P, weight_P),
+                                 encoder.lower(ids_PT, mask_PT), self.recipe.adversarial, logits)
         return value if encoder.budget is None else value + encoder.budget.penalty()
 
-    def _user_text(self, histories: sp.csr_array, row: int, without: int = -1) -> str:
-        items = histories.indices[histories.indptr[row]:histories.indptr[row + 1]]
+    def _user_text(self, histories: sp.csr_array, row: int, without: int = -1, num_before: int | None = None) -> str:
+        """Return the titles of the newest of the first `num_before` items of a history, all of them by default."""
+        items = histories.indices[histories.indptr[row]:histories.indptr[row + 1]][:num_before]
         newest = items[items != without][::-1][:self.settings.history_items]
         return "; ".join(self.titles[newest])
 
@@ -228,6 +247,10 @@ class Interest(Head):
         users = [self._user_text(queries.history, n) for n in range(len(queries))]
         row = np.repeat(np.arange(len(queries)), np.diff(pairs_QN.indptr))
         return self._read([users[n] for n in row], pairs_QN.indices)
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the histories that training took."""
+        return replace(self.recipe, head=self.settings)
 
     def add_items(self, items: Entities) -> None:
         """Append items by their texts; the candidates' head says whether they are read without words."""

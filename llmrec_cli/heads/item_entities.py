@@ -31,7 +31,7 @@ from llmrec_cli.settings.entities import EntitySettings
 from llmrec_cli.training.entity_vectors import learn_entity_vectors
 from llmrec_cli.training.link_prediction import Ids
 
-FORMAT = 1
+FORMAT = 2
 
 
 def item_entities(settings: EntitySettings | None, data: TrainingData, context: Context, asked_by: str) -> np.ndarray:

@@ -7,6 +7,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.neighbours import Candidates, Weighting, fit_memory, nearest_neighbours, powers
 from llmrec_cli.heads.sparse_products import RightFactor, compact
@@ -17,6 +18,8 @@ from llmrec_cli.settings.head import Recipe
 class ItemKnn(Head):
     """Score of an item: the summed similarities of the history's items to it (Sarwar et al. 2001, eq. 8).
 
+    With weights, items are compared as vectors of the weights of their interactions, and the sum is weighted by those
+    of the history.
     Asymmetric cosine: Aiolli 2013, |target|^(2 asymmetry) |history|^(2 - 2 asymmetry) in the denominator.
     Differs: shrinkage, a power of the norms, and not divided by the sum of the similarities, which is for ratings.
     """
@@ -34,7 +37,8 @@ class ItemKnn(Head):
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Find each item's nearest neighbours."""
-        items_NU = sp.csr_array(compact(data.interactions.matrix).T)
+        self.interaction_weights = fit_weights(data, self.settings)
+        items_NU = sp.csr_array(compact(self.interaction_weights.matrix(data.interactions)).T)
         items_NU = Weighting(items_NU, self.settings)(items_NU)
         target, other = powers(self.settings)
         own, others = (target, other) if self.settings.neighbours_of == "target" else (other, target)
@@ -46,7 +50,7 @@ class ItemKnn(Head):
         """Return history x similarity (Q, N)."""
         if self.factor is None:
             self.factor = RightFactor(self.similarity_NN)
-        return torch.from_numpy(self.factor.product(queries.history))
+        return torch.from_numpy(self.factor.product(self.history(queries)))
 
     def _keep(self, similarity_NN: sp.csr_array) -> None:
         self.similarity_NN, self.factor = similarity_NN, None
@@ -60,8 +64,10 @@ class ItemKnn(Head):
     def state(self) -> dict[str, np.ndarray]:
         """Return the similarities."""
         s = self.similarity_NN
-        return {"indptr": s.indptr.astype(np.int64), "indices": s.indices.astype(np.int64), "values": s.data}
+        return {"indptr": s.indptr.astype(np.int64), "indices": s.indices.astype(np.int64), "values": s.data,
+                **self.interaction_weights.state()}
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take the similarities."""
+        self.interaction_weights = InteractionWeights.loaded(state)
         self._keep(sp.csr_array((state["values"], state["indices"], state["indptr"]), shape=(len(items), len(items))))

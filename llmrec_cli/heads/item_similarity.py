@@ -12,6 +12,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.content_kernel import UnitFeatures
 from llmrec_cli.heads.features import ItemFeatures
@@ -63,21 +64,22 @@ class ItemSimilarity(Head):
         """Make the items' features, trained first where that is asked for."""
         self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
         self.features.fit(data, context)
+        self.interaction_weights = fit_weights(data, self.settings)
         self._unify()
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the summed similarities (Q, M)."""
-        history = queries.history
+        history = self.history(queries)
         chosen, place = np.unique(history.indices, return_inverse=True)
         cosine_LM = self.unit.rows(chosen).cosine(self.unit, torch.device("cpu"))
         weights_QL = sp.csr_array((self._recency(history), place, history.indptr), (history.shape[0], len(chosen)))
         return torch.from_numpy(weights_QL @ (cosine_LM.clamp_min_(0) ** self.settings.exponent).numpy())
 
     def _recency(self, history: sp.csr_array) -> np.ndarray:
-        """Return the weight of each entry: recency to the power of how many came after it in its row."""
+        """Return the weight of each entry: recency to the power of how many came after it, times the interaction's."""
         ends = np.repeat(history.indptr[1:], np.diff(history.indptr))
         age = ends - 1 - np.arange(len(ends))
-        return (self.settings.recency ** age).astype(np.float32)
+        return (self.settings.recency ** age).astype(np.float32) * history.data
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the cosine of the texts with the items' texts (T, M)."""
@@ -98,10 +100,11 @@ class ItemSimilarity(Head):
     def state(self) -> dict[str, np.ndarray]:
         """Return the features."""
         assert self.features is not None
-        return self.features.state()
+        return self.features.state() | self.interaction_weights.state()
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
+        self.interaction_weights = InteractionWeights.loaded(state)
         self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
         self.features.load(state, items)
         self._unify()

@@ -4,14 +4,16 @@ Shapes: R rows to solve for, C columns with fixed factors, D dimensions, B rows 
 
 Row r minimises (Rendle et al. 2022, eq. 3, for one row)
 
-    sum over its observed columns (1 - x.y_c)^2  +  w * sum over all columns (x.y_c)^2  +  penalty_r * |x - prior_r|^2
+    sum over its observed columns c_rc (1 - x.y_c)^2  +  w * sum over all columns (x.y_c)^2
+        +  penalty_r * |x - prior_r|^2
 
-by conjugate gradients from where it stands (Takacs et al. 2011), so that each step lowers the loss. Differs: all rows
-of a batch step together, on the compressed rows as they are, without padding: products of the observed pairs alone,
-then sums of the factors by row. And the steps are preconditioned by what a row with n observed columns is expected to
-have,
+where c_rc is the weight of the interaction, 1 unless interactions are weighted. Beside an unobserved pair such a pair
+has the confidence w (1 + alpha c_rc) with alpha = 1 / w (Hu et al. 2008, eq. 3). Conjugate gradients go on from where x
+stands (Takacs et al. 2011), so that each step lowers the loss. Differs: all rows of a batch step together, on the
+compressed rows as they are, without padding: products of the observed pairs alone, then sums of the factors by row. And
+the steps are preconditioned by what a row is expected to have whose weights sum to n,
 
-    w * Y'Y + penalty + n * (mean of y y' over observed pairs)
+    w * Y'Y + penalty + n * (weighted mean of y y' over observed pairs)
 
 which the solutions of one generalised eigenproblem, D by D, make diagonal for every row at once. So one step does what
 takes three or more without it.
@@ -42,8 +44,8 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta 
 class Penalty:
     """How the ridge penalty of a row grows with the pairs observed in it (Rendle et al. 2022, eq. 5).
 
-    `scale * (n + offset)^exponent`, where `offset` is the weight of all pairs that are not observed. `usual` is the
-    number of observed columns in the row of a random interaction.
+    `scale * (n + offset)^exponent`, where n is the sum of their weights and `offset` the weight of all pairs that are
+    not observed. `usual` is n in the row of a random interaction.
     """
 
     scale: float
@@ -71,13 +73,26 @@ class Penalty:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that are solved together: their place, their numbers of observed columns (B, 1), and these columns."""
+    """Rows that are solved together.
+
+    Attributes
+    ----------
+    rows : their place
+    counts_B1 : numbers of observed columns, or the sums of their weights
+    starts, columns : the observed columns, as CSR
+    weights : float32 (Z,), c above; None where all are 1
+    """
 
     rows: slice
     counts_B1: torch.Tensor
     starts: torch.Tensor
     columns: torch.Tensor
     num_columns: int
+    weights: torch.Tensor | None = None
+
+    def weighted(self, values_Z: torch.Tensor) -> torch.Tensor:
+        """Return the values of the observed pairs times the pairs' weights."""
+        return values_Z if self.weights is None else values_Z * self.weights
 
     def products(self, x_BD: torch.Tensor, y_CD: torch.Tensor) -> torch.Tensor:
         """Return x.y of the observed pairs (Z,)."""
@@ -98,13 +113,18 @@ class Batch:
 class Observed:
     """The observed columns of each row, in batches whose working set fits into the cache.
 
+    Where `weighted`, the entries of the matrix are the weights of pairs, above 0; otherwise all pairs weigh 1.
     Rows of similar length should be neighbours, since a batch goes on until its last row has converged.
     """
 
-    def __init__(self, matrix_RC: sp.csr_array, embedding_size: int, device: torch.device) -> None:
+    def __init__(self, matrix_RC: sp.csr_array, embedding_size: int, device: torch.device,
+                 weighted: bool = False) -> None:
         self.num_rows, self.num_columns = matrix_RC.shape
         self.starts = torch.from_numpy(matrix_RC.indptr.astype(np.int64))
         self.columns = torch.from_numpy(matrix_RC.indices.astype(np.int32, copy=False)).to(device)
+        self.weights = torch.from_numpy(matrix_RC.data.astype(np.float32)).to(device) if weighted else None
+        counts_R = matrix_RC @ np.ones(self.num_columns, np.float64) if weighted else np.diff(matrix_RC.indptr)
+        self.counts_R = torch.from_numpy(counts_R.astype(np.float32))
         cost_R = np.cumsum(24 * embedding_size + 12 * np.diff(matrix_RC.indptr).astype(np.int64))
         self.bounds = np.append(np.unique(cost_R // BATCH_BYTES, return_index=True)[1], self.num_rows).tolist()
 
@@ -113,9 +133,10 @@ class Observed:
         for first, end in zip(self.bounds[:-1], self.bounds[1:], strict=True):
             starts = self.starts[first:end + 1]
             low, high = int(starts[0]), int(starts[-1])
-            counts_B1 = starts.diff().to(torch.float32)[:, None].to(self.columns.device)
+            counts_B1 = self.counts_R[first:end, None].to(self.columns.device)
             yield Batch(slice(first, end), counts_B1, (starts - low).to(self.columns.device, torch.int32),
-                        self.columns[low:high], self.num_columns)
+                        self.columns[low:high], self.num_columns,
+                        None if self.weights is None else self.weights[low:high])
 
 
 class Ridge:
@@ -124,8 +145,8 @@ class Ridge:
     def __init__(self, y_CD: torch.Tensor, counts_C: torch.Tensor, unobserved: float, penalty: Penalty) -> None:
         """Prepare for fixed factors.
 
-        `counts_C` is how often a column is observed; a column with 0 is no part of what is not observed either.
-        `unobserved` is w above.
+        `counts_C` is the sum of the weights of each column's observed pairs; a column with 0 is no part of what is not
+        observed either. `unobserved` is w above.
         """
         self.penalty = penalty
         self.base, slope = penalty.line()
@@ -170,10 +191,10 @@ class Ridge:
         inverse_BD = 1 / (1 + batch.counts_B1 * self.expected_D)
         if start_BD is None:
             x_BD = torch.zeros_like(inverse_BD)
-            residual_BD = batch.sums(inverse_BD.new_ones(len(batch.columns)), self.y_CD)
+            residual_BD = batch.sums(batch.weighted(inverse_BD.new_ones(len(batch.columns))), self.y_CD)
         else:
             x_BD = start_BD @ self.into_DD
-            residual_BD = batch.sums(1 - batch.products(x_BD, self.y_CD), self.y_CD)
+            residual_BD = batch.sums(batch.weighted(1 - batch.products(x_BD, self.y_CD)), self.y_CD)
             residual_BD -= x_BD + above_B1 * (x_BD @ self.gram_DD)
         if prior_BD is not None:
             residual_BD += penalty_B1 * (prior_BD @ self.basis_DD)
@@ -181,7 +202,7 @@ class Ridge:
         size_B1 = (residual_BD * step_BD).sum(1, keepdim=True)
         enough_B1 = (tolerance**2 * size_B1).clamp(min=SMALLEST)
         for left in range(num_steps, 0, -1):
-            image_BD = batch.sums(batch.products(step_BD, self.y_CD), self.y_CD)
+            image_BD = batch.sums(batch.weighted(batch.products(step_BD, self.y_CD)), self.y_CD)
             image_BD += step_BD + above_B1 * (step_BD @ self.gram_DD)
             length_B1 = size_B1 / (step_BD * image_BD).sum(1, keepdim=True)
             # Rows that are done stay where they are, also those with nothing to do, whose length is 0 / 0.

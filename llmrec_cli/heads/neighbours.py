@@ -12,10 +12,11 @@ from llmrec_cli.settings.heads.neighbours import ItemKnn, NeighbourSettings
 
 
 class Weighting:
-    """Weights of the features of 0/1 rows, from the rows that are known.
+    """Weights of the features of rows, whose entries are the weights of interactions, from the rows that are known.
 
-    tfidf: log(1 + C / df); bm25: that times Robertson and Zaragoza 2009, eq. 3.15. Frequencies and the average length
-    are those of the known rows, so that a row's weights don't depend on which rows it comes with.
+    tfidf: the entry times log(1 + C / df); bm25: Robertson and Zaragoza 2009, eq. 3.15, with the entry as the term
+    frequency, and its sum as the length of a row. df and the average length are those of the known rows, so that a
+    row's weights don't depend on which rows it comes with.
     """
 
     def __init__(self, known_CF: sp.csr_array, settings: NeighbourSettings) -> None:
@@ -23,7 +24,7 @@ class Weighting:
         self.settings = settings
         frequency_F = np.bincount(known_CF.indices, minlength=num_features)
         self.idf_F = np.log1p(num_rows / np.maximum(frequency_F, 1)).astype(np.float32)
-        self.average_length = max(known_CF.nnz / max(num_rows, 1), 1e-9)
+        self.average_length = max(float(known_CF.data.sum(dtype=np.float64)) / max(num_rows, 1), 1e-9)
 
     def __call__(self, matrix_RF: sp.csr_array) -> sp.csr_array:
         """Return the rows with their weights."""
@@ -31,9 +32,13 @@ class Weighting:
             return matrix_RF
         values = self.idf_F[matrix_RF.indices]
         if self.settings.weighting == "bm25":
-            k1, b, length_R = self.settings.k1, self.settings.b, np.diff(matrix_RF.indptr)
-            damping_R = (k1 + 1) / (k1 * (1 - b + b * length_R / self.average_length) + 1)
-            values *= np.repeat(damping_R.astype(np.float32), length_R)
+            k1, b, entries_R = self.settings.k1, self.settings.b, np.diff(matrix_RF.indptr)
+            length_R = matrix_RF @ np.ones(matrix_RF.shape[1], np.float64)
+            norm = np.repeat(k1 * (1 - b + b * length_R / self.average_length), entries_R)
+            frequency = matrix_RF.data.astype(np.float64)
+            values *= ((k1 + 1) * frequency / (norm + frequency)).astype(np.float32)
+        else:
+            values *= matrix_RF.data
         return sp.csr_array((values, matrix_RF.indices, matrix_RF.indptr), shape=matrix_RF.shape)
 
 

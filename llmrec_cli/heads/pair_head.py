@@ -16,14 +16,16 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.pair_model import PairModel
 from llmrec_cli.heads.pair_steps import ChoiceSteps, ValueSteps, known_values, memory_of
 from llmrec_cli.heads.parameters import load_parameters
-from llmrec_cli.heads.towers import history_sums, history_vectors
+from llmrec_cli.heads.towers import history_sums, history_vectors, weight_sums
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import Bce, LossSettings, Mse
 from llmrec_cli.training.loop import Length, Surroundings, train
@@ -65,6 +67,11 @@ class PairHead(Head):
         """The `value` or the `logit` of a like, where the target is one of them."""
         return {"value": "value", "opinion": "logit"}.get(self.settings.target)
 
+    @property
+    def without_fold_in(self) -> list[str]:
+        """The head itself: only new users are answered by a history."""
+        return [self.settings.kind]
+
     @abstractmethod
     def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
         """Return the model before training; `mean` is what it predicts of a pair that nothing is known of."""
@@ -92,6 +99,7 @@ class PairHead(Head):
         optim, device = self.recipe.optim, context.device
         target = resolved(self.settings.target, self.recipe.loss, data)
         self.settings = replace(self.settings, target=target)
+        self.interaction_weights = weights_of_choices(data, self.settings, target)
         user, item, value = known_values(data, target)
         self.trained_U = np.bincount(user, minlength=len(data.users)) > 0
         self.trained_N = np.bincount(item, minlength=len(data.items)) > 0
@@ -102,7 +110,7 @@ class PairHead(Head):
         shared = self.model, self.settings, self.recipe.loss
         steps: Any  # Each has batches of its own kind, which its own loss takes.
         where = optim.batch_size, device, self.recipe.adversarial
-        steps = (ChoiceSteps(*shared, data.interactions, *where) if target == "choice"
+        steps = (ChoiceSteps(*shared, data.interactions, *where, self.interaction_weights) if target == "choice"
                  else ValueSteps(*shared, data, *where))
         length = Length(self.settings.stop_after or optim.epochs, steps.num_batches, optim.epochs)
         parts = {"head": self.settings, "loss": self.recipe.loss, "adversarial": self.recipe.adversarial}
@@ -114,8 +122,12 @@ class PairHead(Head):
         context.log("target", target=target)
         trained = train(self.model, steps.batches, steps.loss, [(self.model, optim.rate(USUAL_RATE))], optim, length,
                         surroundings, self._validation(data, context), split=steps.split)
-        self._solve_fold_in(data.interactions.matrix)
+        self._solve_fold_in(self.interaction_weights.matrix(data.interactions))
         self.settings = replace(self.settings, stop_after=trained.best_epoch)
+
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return why values are not used; nothing where they are what is predicted."""
+        return super().unused_values(data) if self.settings.target == "choice" else []
 
     def _validation(self, data: TrainingData, context: Context) -> Callable[[], float] | None:
         # A list's order says little of how near the predicted values are, so it must not choose when to stop.
@@ -125,7 +137,7 @@ class PairHead(Head):
 
         def validate() -> float:
             if not self._is_known(validation.queries).all():
-                self._solve_fold_in(data.interactions.matrix)
+                self._solve_fold_in(self.interaction_weights.matrix(data.interactions))
             return validation(self.score)
 
         return validate
@@ -145,11 +157,18 @@ class PairHead(Head):
         self.fold_in_LK = torch.linalg.solve(gram_LL, centred_UL.T @ (rows_UK - self.average_K))
 
     def _history(self, history: sp.csr_array) -> torch.Tensor:
-        """Return the sums of the rows of each history's items over the root of their number (Q, L)."""
+        """Return the sums of the rows of each history's items over the root of their number (Q, L).
+
+        With weights, their weighted mean times that root.
+        """
         known = sp.csr_array(history[:, :len(self.trained_N)])
         indices, indptr = self._ids(known.indices), self._ids(known.indptr)
         items_NL = self._fitted().items(torch.arange(len(self.trained_N), device=indices.device)).rows
-        return history_vectors(history_sums(items_NL, indices, indptr), indptr.diff())
+        if self.interaction_weights.is_uniform:
+            return history_vectors(history_sums(items_NL, indices, indptr), indptr.diff())
+        weight_L = torch.from_numpy(known.data).to(items_NL)
+        return history_vectors(history_sums(items_NL, indices, indptr, weight_L), indptr.diff(),
+                               weight_sums(weight_L, indptr))
 
     @torch.no_grad()
     def score_users(self, queries: Queries) -> torch.Tensor:
@@ -170,8 +189,9 @@ class PairHead(Head):
         if known.all():
             return rows_QK
         new = np.flatnonzero(~known)
-        sums_RL = self._history(queries.history[new])
-        given_R1 = self._ids(np.diff(queries.history[new][:, :len(self.trained_N)].indptr))[:, None] > 0
+        history = self.history(queries)[new]
+        sums_RL = self._history(history)
+        given_R1 = self._ids(np.diff(history[:, :len(self.trained_N)].indptr))[:, None] > 0
         rows_QK[self._ids(new)] = self.average_K + ((sums_RL - self.usual_L) @ self.fold_in_LK) * given_R1
         return rows_QK
 
@@ -200,10 +220,12 @@ class PairHead(Head):
         own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._fitted().state_dict().items()}
         return own | {"trained_users": self.trained_U, "trained_items": self.trained_N,
                       "fold_in": self.fold_in_LK.cpu().numpy(), "usual_history": self.usual_L.cpu().numpy(),
-                      "average_user": self.average_K.cpu().numpy()}
+                      "average_user": self.average_K.cpu().numpy()} | \
+            self.interaction_weights.state()
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
+        self.interaction_weights = InteractionWeights.loaded(state)
         self.trained_U, self.trained_N = state["trained_users"], state["trained_items"]
         self.model = self.model_of(users, items, 0.0)
         load_parameters(self.model, state, "model", self.settings.kind)
@@ -239,6 +261,18 @@ def resolved(target: str, loss: LossSettings, data: TrainingData) -> str:
     if isinstance(loss, Mse) and has_values:
         return "value"
     return "opinion" if isinstance(loss, Bce) and data.negatives is not None else "choice"
+
+
+def weights_of_choices(data: TrainingData, settings: HeadSettings, target: str) -> InteractionWeights:
+    """Return the weights of interactions where they are choices; what is predicted of each is no weight of it."""
+    if target == "choice":
+        return fit_weights(data, settings)
+    if settings.weight not in (None, "none") or settings.decay is not None:
+        key = "decay" if settings.decay is not None else "weight"
+        raise DataError(f"head.{key}={getattr(settings, key)}: has no effect where the {target} of each interaction is "
+                        f"what head={settings.kind} predicts; leave it out, or choose loss=softmax or loss=bpr where "
+                        f"the head has it")
+    return InteractionWeights()
 
 
 def _mean(value: np.ndarray, target: str) -> float:

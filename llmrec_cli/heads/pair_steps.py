@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pair_model import PairModel
 from llmrec_cli.settings.adversarial import AdversarialSettings, NoAdversary
 from llmrec_cli.settings.heads.pairs import PairSettings
@@ -48,16 +49,18 @@ class Part(NamedTuple):
 
 
 class ChoiceSteps:
-    """What users interact with against what else there is.
+    """What users interact with against what else there is; each interaction's loss has its weight.
 
     A step sees the interactions of a few users together: its candidates are scored once for each user, and not once for
     each interaction.
     """
 
     def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, interactions: Interactions,
-                 batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None) -> None:
+                 batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None,
+                 weights: InteractionWeights | None = None) -> None:
         self.model, self.settings, self.kind, self.device = model, settings, loss, device
         self.adversarial = adversarial
+        self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
         self.user, self.item, self.matrix = interactions.user, interactions.item, interactions.matrix
         self.warm_items = np.flatnonzero(interactions.item_counts)
         self.num_batches = max(1, math.ceil(len(interactions) / batch_size))
@@ -104,6 +107,7 @@ class ChoiceSteps:
         users, place = np.unique(self.user[rows], return_inverse=True)
         known_SC = self._tensor(known_among(self.matrix, users, candidates))
         user_B, user_rows = self._tensor(place), self.model.users(self._tensor(users))
+        weight_B = None if self.weight is None else self._tensor(self.weight[rows])
         item_rows = self.model.items(self._tensor(candidates))
         learned = [user_rows.rows, item_rows.rows]
         drawn_BC = None if compared_BC is None else self._tensor(compared_BC[part.places])
@@ -119,24 +123,27 @@ class ChoiceSteps:
             block_SC = self.model.block(users_SK, items_CL)
             positive_B = (self.model.pairs(users_SK.index_select(0, user_B), own_BL[0]) if own_BL else
                           block_SC.flatten().index_select(0, user_B * len(candidates) + place_B))
-            return self._of_scores(positive_B, block_SC, known_SC, user_B, drawn_BC, part)
+            return self._of_scores(positive_B, block_SC, known_SC, user_B, drawn_BC, part, weight_B)
 
         value = adversarial_loss_of_all(of_rows, learned, self.adversarial)
         return value + part.share * penalty(user_rows.squares.index_select(0, user_B), squares_B, self.settings.l2)
 
     def _of_scores(self, positive_B: torch.Tensor, block_SC: torch.Tensor, known_SC: torch.Tensor,
-                   user_B: torch.Tensor, drawn_BC: torch.Tensor | None, part: Part) -> torch.Tensor:
+                   user_B: torch.Tensor, drawn_BC: torch.Tensor | None, part: Part,
+                   weight_B: torch.Tensor | None) -> torch.Tensor:
         if isinstance(self.kind, Softmax):
-            return part.share * softmax_of_rows_loss(positive_B, block_SC, known_SC, user_B, self.log_weight)
+            return part.share * softmax_of_rows_loss(positive_B, block_SC, known_SC, user_B, self.log_weight, weight_B)
         if drawn_BC is not None:
             place_BC = drawn_BC + user_B[:, None] * block_SC.shape[1]
-            return part.of_negatives * bpr_loss(positive_B, block_SC.flatten()[place_BC], known_SC.flatten()[place_BC])
+            return part.of_negatives * bpr_loss(positive_B, block_SC.flatten()[place_BC], known_SC.flatten()[place_BC],
+                                                weight_B)
         # Positives count as much as their negatives together, as in two_tower.
         squared = isinstance(self.kind, Mse)
         losses_SC = block_SC.square() if squared else functional.softplus(block_SC)
         of_negatives = losses_SC.masked_fill(known_SC, 0.0).sum() / (~known_SC).sum().clamp_min(1)
         measure = mse_loss if squared else bce_loss
-        return part.share * measure(positive_B, torch.ones_like(positive_B)) + part.of_negatives * of_negatives
+        return (part.share * measure(positive_B, torch.ones_like(positive_B), weight_B)
+                + part.of_negatives * of_negatives)
 
     def _compared(self, num_rows: int, num_candidates: int, generator: np.random.Generator) -> np.ndarray | None:
         """Return the candidates that loss=bpr compares each interaction with; the same under attack."""

@@ -6,12 +6,13 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.settings.head import Recipe
 
 
 class Popularity(Head):
-    """Items by their number of training interactions: the baseline any recommender must beat."""
+    """Items by their training interactions, counted or weighed: the baseline any recommender must beat."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -23,12 +24,13 @@ class Popularity(Head):
         return 24 * len(data.items)
 
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Count."""
-        self.counts_N = data.interactions.item_counts.astype(np.float32)
-        groups = data.groups
-        chosen = groups is not None and len(groups.interactions) > 0
-        self.together_N = self.counts_N if not chosen or groups is None else (
-            groups.interactions.item_counts.astype(np.float32))
+        """Add up the weights of each item's interactions."""
+        settings, groups = self.recipe.head, data.groups
+        self.counts_N = fit_weights(data, settings).by_item(data.interactions).astype(np.float32)
+        self.together_N = self.counts_N
+        if groups is not None and len(groups.interactions) > 0:
+            weights = fit_weights(data, settings, groups=True)
+            self.together_N = weights.by_item(groups.interactions).astype(np.float32)
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the counts, once per query (Q, N)."""

@@ -12,6 +12,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
 from llmrec_cli.heads.item_entities import item_entities
@@ -87,7 +88,8 @@ class Sequential(Head):
             entities_ND = torch.from_numpy(item_entities(recipe.entities, data, context, "head.entity_gate=true"))
         self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND).to(device)
         hard_UK = mine(recipe.loss.hard_negatives, data, context)
-        steps = SequenceSteps(self.model, self.texts, recipe, data.interactions, hard_UK, device)
+        steps = SequenceSteps(self.model, self.texts, recipe, data.interactions, hard_UK, device,
+                              fit_weights(data, self.settings))
         self.stop_after = train_with_texts(self.model, self.texts, steps, recipe, self.stop_after, context, self.score)
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.pair_steps import known_among
 from llmrec_cli.heads.sequential_model import SequenceModel
@@ -76,14 +77,16 @@ Batch = tuple[np.ndarray, np.ndarray]
 class SequenceSteps:
     """The batches of an epoch and the loss of a batch.
 
-    An epoch shows the newest `max_length` interactions of every user, each to be told from those before it.
+    An epoch shows the newest `max_length` interactions of every user, each to be told from those before it. What is
+    told counts by the weight of its interaction.
     """
 
     def __init__(self, model: SequenceModel, texts: ItemTexts | None, recipe: Recipe, interactions: Interactions,
-                 hard_UK: np.ndarray, device: torch.device) -> None:
+                 hard_UK: np.ndarray, device: torch.device, weights: InteractionWeights | None = None) -> None:
         assert isinstance(recipe.head, Settings)
         self.model, self.texts, self.settings, self.recipe, self.device = model, texts, recipe.head, recipe, device
         self.matrix, self.hard_UK = interactions.matrix, hard_UK
+        self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
         counts_U = np.diff(self.matrix.indptr)
         self.users_W = np.flatnonzero(counts_U)
         self.lengths_W = np.minimum(counts_U[self.users_W], self.settings.max_length).astype(np.int64)
@@ -165,11 +168,13 @@ class SequenceSteps:
                     candidates_C: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return the loss of users (P, E), a step's items (R, E) and its candidates (C, E)."""
         loss = self.recipe.loss
+        # The place of an item in the matrix is that of its interaction.
+        weight_P = None if self.weight is None else self._tensor(self.weight[laid.next])
         if isinstance(loss, Softmax):
             target_P = self._tensor(np.searchsorted(candidates_C, targets_P))
             log_q_C = None if self.whole else self.log_q_N[self._tensor(candidates_C)]
             return lambda users_PE, _, candidates_CE: catalogue_softmax_loss(users_PE, candidates_CE, target_P, log_q_C,
-                                                                             loss.label_smoothing)
+                                                                             loss.label_smoothing, weight_P)
         row_P = np.repeat(np.arange(len(users_B)), laid.lengths)
         known_PC = self._tensor(known_among(self.matrix, users_B, candidates_C)[row_P])
         own_P = self._tensor(place_P)
@@ -178,8 +183,9 @@ class SequenceSteps:
             positive_P = (users_PE * items_RE.index_select(0, own_P)).sum(dim=1)
             negative_PC = users_PE @ candidates_CE.T
             if isinstance(loss, Bpr):
-                return bpr_loss(positive_P, negative_PC, known_PC)
-            return against_negatives(mse_loss if isinstance(loss, Mse) else bce_loss, positive_P, negative_PC, known_PC)
+                return bpr_loss(positive_P, negative_PC, known_PC, weight_P)
+            return against_negatives(mse_loss if isinstance(loss, Mse) else bce_loss, positive_P, negative_PC, known_PC,
+                                     weight_P)
 
         return compare
 

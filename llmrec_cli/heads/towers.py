@@ -70,6 +70,14 @@ class Towers(nn.Module):
             ids_NE = ids_NE * has_id_N[:, None]
         return vectors_NE + functional.pad(ids_NE, (0, 0, 0, len(text_NT) - len(ids_NE)))
 
+    def histories(self, items_NE: torch.Tensor, indices: torch.Tensor, indptr: torch.Tensor) -> torch.Tensor:
+        """Return the vectors (num_histories, E) of histories of items, which are CSR, oldest first."""
+        if self.pooling is None:
+            return history_vectors(history_sums(items_NE, indices, indptr), indptr.diff())
+        weight_L = self.pooling(items_NE, indices, ages(indptr))
+        return history_vectors(history_sums(items_NE, indices, indptr, weight_L), indptr.diff(),
+                               weight_sums(weight_L, indptr))
+
     def users(self, history_BE: torch.Tensor, ids_BE: torch.Tensor,
               profile_BT: torch.Tensor | None = None) -> torch.Tensor:
         """Return user vectors (B, E) of histories, of id embeddings and of profiles' texts (0 where there is none)."""

@@ -14,12 +14,13 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.features import ItemFeatures
 from llmrec_cli.heads.group_inputs import Bags, ItemsKnown, Past, of_queries
 from llmrec_cli.heads.group_model import GroupModel, Sizes
-from llmrec_cli.heads.group_steps import LEAST_STEPS, GroupSteps, alone_inputs
+from llmrec_cli.heads.group_steps import LEAST_STEPS, GroupSteps, Weights, alone_inputs
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.text_training import train_with_texts
@@ -112,23 +113,29 @@ class TrainedGroupHead(Head):
             self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
                                            context.memo, trained_N, context.cache, recipe.optim.precision)
         if settings.group_text:
-            self.group_texts = self._group_texts(groups.entities.texts, context)
+            trained_K = np.diff(groups.interactions.matrix.indptr) > 0
+            self.group_texts = self._group_texts(groups.entities.texts, trained_K, context)
         if settings.features.used:
             self.features = ItemFeatures(settings.features, recipe, device)
             self.features.fit(data, context)
         self.past = Past(groups.members, groups.interactions.matrix)
         self.model = self._new(len(data.users)).to(device)
         steps = GroupSteps(self.model, self.texts, recipe, data, self._features(),
-                           None if self.group_texts is None else self.group_texts.table, device)
+                           None if self.group_texts is None else self.group_texts.table, device,
+                           Weights(fit_weights(data, settings), fit_weights(data, settings, groups=True)))
         self.stop_after = train_with_texts(self.model, self.texts, steps, recipe, self.stop_after, context, self.score)
 
-    def _group_texts(self, texts: np.ndarray, context: Context) -> ItemTexts:
-        """Return the vectors of the groups' own texts, by the encoder as it is before any training."""
-        if not any(str(text).strip() for text in texts):
-            raise DataError("head.group_text=true: no group has a text; prepare with a text of groups, or leave it out")
+    def _group_texts(self, texts: np.ndarray, trained_K: np.ndarray, context: Context) -> ItemTexts:
+        """Return the vectors of the groups' own texts, by the encoder as it is before any training.
+
+        What is learned of texts is learned from groups in training, `trained_K` (bool).
+        """
+        if not any(str(text).strip() for text in texts[trained_K]):
+            raise DataError("head.group_text=true: no group in training has a text; prepare with a text of groups, or "
+                            "leave it out")
         # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
         return ItemTexts.encoded(self.recipe.encoder, Frozen(), texts, context.device, context.seed, {},
-                                 cache=context.cache)
+                                 trained_K, context.cache)
 
     def _new(self, num_users: int) -> GroupModel:
         texts, said, known = self.texts, self.group_texts, self.features

@@ -12,6 +12,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
@@ -19,7 +20,8 @@ from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.text_training import train_with_texts
-from llmrec_cli.heads.towers import Towers, ages, history_sums, history_vectors, weight_sums
+from llmrec_cli.heads.towers import Towers
+from llmrec_cli.heads.training_history import BEFORE, resolved_history
 from llmrec_cli.heads.two_tower_steps import TowerSteps
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
@@ -29,7 +31,8 @@ from llmrec_cli.settings.peft import Frozen
 class TwoTower(Head):
     """Two-tower retrieval (Covington et al. 2016; Yi et al. 2019).
 
-    A step sees B interactions. The user's vector is made of their other items, the target left out. Each distinct text
+    A step sees B interactions. The user's vector is made of the items before the target, or where the split is not by
+    time of all their other items (`head.training_history`). Each distinct text
     of a step is encoded at most once, whatever number of interactions name it, and at most `encoded_items` of them with
     gradients; the other items keep the vectors of when they were last encoded.
     """
@@ -71,28 +74,40 @@ class TwoTower(Head):
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train towers and encoder together by the one loop."""
         recipe, device = self.recipe, context.device
+        self._check_recency(data)
+        history = resolved_history(self.settings.training_history, data, context)
+        self.settings = replace(self.settings, training_history=history)
         torch.manual_seed(context.seed)
         trained_N = data.interactions.item_counts > 0
         self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
                                        context.memo, trained_N, context.cache, recipe.optim.precision)
         if self.settings.profile:
-            self.profiles = self._profiles(data.users.texts, context)
+            self.profiles = self._profiles(data.users.texts, np.diff(data.interactions.matrix.indptr) > 0, context)
         profile_size = 0 if self.profiles is None else self.profiles.size
         self.towers = Towers(len(data.users), len(data.items), self.texts.size, self.settings, recipe.loss,
                              profile_size, self._entities(data, context)).to(device)
         steps = TowerSteps(self.towers, self.texts, recipe, data.interactions,
                            None if self.profiles is None else self.profiles.table,
-                           mine(recipe.loss.hard_negatives, data, context), device)
+                           mine(recipe.loss.hard_negatives, data, context), device, history == BEFORE,
+                           fit_weights(data, self.settings))
         self.stop_after = train_with_texts(self.towers, self.texts, steps, recipe, self.stop_after, context, self.score)
 
-    def _profiles(self, texts: np.ndarray, context: Context) -> ItemTexts:
-        """Return the vectors of the users' own texts, by the encoder as it is before any training."""
-        if not any(str(text).strip() for text in texts):
-            raise DataError("head.profile=true: no user has a text; prepare with dataset.user_text=<template> and "
-                            "dataset.users=<file>, or leave it out")
+    def _check_recency(self, data: TrainingData) -> None:
+        if self.settings.recency and not data.has_order:
+            raise DataError("head.recency=true: the interactions have no times, so none is more recent than another; "
+                            "prepare with dataset.columns.timestamp=<column>, or leave it out")
+
+    def _profiles(self, texts: np.ndarray, trained_U: np.ndarray, context: Context) -> ItemTexts:
+        """Return the vectors of the users' own texts, by the encoder as it is before any training.
+
+        What is learned of texts is learned from users in training, `trained_U` (bool).
+        """
+        if not any(str(text).strip() for text in texts[trained_U]):
+            raise DataError("head.profile=true: no user in training has a text; prepare with "
+                            "dataset.user_text=<template> and dataset.users=<file>, or leave it out")
         # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
         return ItemTexts.encoded(self.recipe.encoder, Frozen(), texts, context.device, context.seed, {},
-                                 cache=context.cache)
+                                 trained_U, context.cache)
 
     def _entities(self, data: TrainingData, context: Context) -> torch.Tensor | None:
         if not self.settings.entity_gate:
@@ -108,12 +123,7 @@ class TwoTower(Head):
         items_ME = towers.items(text_MT)
         indices = torch.from_numpy(queries.history.indices.astype(np.int64)).to(device)
         indptr = torch.from_numpy(queries.history.indptr.astype(np.int64)).to(device)
-        if towers.pooling is None:
-            history_QE = history_vectors(history_sums(items_ME, indices, indptr), indptr.diff())
-        else:
-            weight_L = towers.pooling(items_ME, indices, ages(indptr))
-            history_QE = history_vectors(history_sums(items_ME, indices, indptr, weight_L), indptr.diff(),
-                                         weight_sums(weight_L, indptr))
+        history_QE = towers.histories(items_ME, indices, indptr)
         user_Q = torch.from_numpy(queries.user).to(device)
         is_known_Q1 = (user_Q >= 0)[:, None]
         ids_QE = towers.user_ids(user_Q.clamp_min(0)) * is_known_Q1

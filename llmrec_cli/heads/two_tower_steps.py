@@ -12,9 +12,11 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.text_training import chosen_to_encode
 from llmrec_cli.heads.towers import Towers, ages, history_sums, history_vectors, weight_sums
+from llmrec_cli.heads.training_history import earlier_items
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
 from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
@@ -27,15 +29,18 @@ class TowerSteps:
     """The batches of an epoch and the loss of a batch.
 
     `profile_UT` are the vectors of the users' texts, where they are read, `hard_UK` what is drawn from as hard
-    negatives.
+    negatives. The history of an interaction is what came before it where the training `is_causal`, else all others of
+    the user.
     """
 
     def __init__(self, towers: Towers, texts: ItemTexts, recipe: Recipe, interactions: Interactions,
-                 profile_UT: torch.Tensor | None, hard_UK: np.ndarray, device: torch.device) -> None:
+                 profile_UT: torch.Tensor | None, hard_UK: np.ndarray, device: torch.device,
+                 is_causal: bool = False, weights: InteractionWeights | None = None) -> None:
         assert isinstance(recipe.head, Settings)
         self.towers, self.texts, self.settings, self.recipe, self.device = towers, texts, recipe.head, recipe, device
         self.matrix, self.profile_UT, self.hard_UK = interactions.matrix, profile_UT, hard_UK
-        self.user, self.item = interactions.user, interactions.item
+        self.user, self.item, self.is_causal = interactions.user, interactions.item, is_causal
+        self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
         self.num_batches = max(1, math.ceil(len(interactions) / recipe.optim.batch_size))
         num_drawn = recipe.loss.num_negatives or 0
         log_chance_N = log_chances(interactions.item_counts, len(interactions) / self.num_batches, num_drawn)
@@ -57,10 +62,11 @@ class TowerSteps:
         negatives = self._negatives(user_B, generator)
         items_R, place = np.unique(np.concatenate([item_B, negatives]), return_inverse=True)
         target_B = torch.from_numpy(place[:len(rows)]).to(self.device)
+        weight_B = None if self.weight is None else torch.from_numpy(self.weight[rows]).to(self.device)
         is_known_BR = torch.from_numpy(self.matrix[user_B][:, items_R].toarray() > 0).to(self.device)
         keep_N = self._kept(generator, len(self.log_chance_N))
         keep_B = self._kept(generator, len(rows))
-        history = self._history(rows, user_B)
+        history = self._earlier(rows, user_B) if self.is_causal else self._others(rows, user_B)
         user_of_B = torch.from_numpy(user_B).to(self.device)
         profile_BT = None if self.profile_UT is None else self.profile_UT[user_of_B]
         rows_R = torch.from_numpy(items_R).to(self.device)
@@ -75,21 +81,22 @@ class TowerSteps:
             return self.towers.logits(users_BE, items_NE[rows_R], bias_R)
 
         def of(text_NT: torch.Tensor) -> torch.Tensor:
-            return self._of_logits(logits(text_NT), target_B, is_known_BR, rows_R)
+            return self._of_logits(logits(text_NT), target_B, is_known_BR, rows_R, weight_B)
 
         return self.texts.loss_with(live_L, rows_R, of, self.recipe.adversarial, adversarial_loss, logits)
 
     def _of_logits(self, logits_BR: torch.Tensor, target_B: torch.Tensor, is_known_BR: torch.Tensor,
-                   rows_R: torch.Tensor) -> torch.Tensor:
+                   rows_R: torch.Tensor, weight_B: torch.Tensor | None) -> torch.Tensor:
         loss = self.recipe.loss
         if isinstance(loss, Softmax):
             log_q_R = loss.popularity_correction * self.log_chance_N[rows_R]
-            return softmax_loss(logits_BR, target_B, log_q_R, is_known_BR, loss.label_smoothing)
+            return softmax_loss(logits_BR, target_B, log_q_R, is_known_BR, loss.label_smoothing, weight_B)
         positive_B = logits_BR.gather(1, target_B[:, None])[:, 0]
         if isinstance(loss, Bpr):
-            return bpr_loss(positive_B, logits_BR, is_known_BR)
+            return bpr_loss(positive_B, logits_BR, is_known_BR, weight_B)
         assert isinstance(loss, Bce | Mse)
-        return against_negatives(bce_loss if isinstance(loss, Bce) else mse_loss, positive_B, logits_BR, is_known_BR)
+        return against_negatives(bce_loss if isinstance(loss, Bce) else mse_loss, positive_B, logits_BR, is_known_BR,
+                                 weight_B)
 
     def _negatives(self, user_B: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         loss = self.recipe.loss
@@ -103,7 +110,14 @@ class TowerSteps:
         kept = (generator.random(size) >= self.settings.id_dropout).astype(np.float32)
         return torch.from_numpy(kept).to(self.device)
 
-    def _history(self, rows: np.ndarray, user_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def _earlier(self, rows: np.ndarray, user_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return a function of item vectors (N, E) and targets' (B, E) to histories (B, E) of what came before."""
+        # Interactions are in the order of the matrix, so a row says where the target is in it.
+        indices, indptr = (torch.from_numpy(array).to(self.device) for array in
+                           earlier_items(self.matrix, user_B, rows - self.matrix.indptr[user_B]))
+        return lambda items_NE, _: self.towers.histories(items_NE, indices, indptr)
+
+    def _others(self, rows: np.ndarray, user_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return a function of item vectors (N, E) and targets' (B, E) to histories (B, E) without their targets."""
         users, place = np.unique(user_B, return_inverse=True)
         matrix: sp.csr_array = self.matrix[users]

@@ -7,6 +7,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.neighbours import Candidates, Weighting, nearest_neighbours, powers
 from llmrec_cli.heads.sparse_products import RightFactor, compact
@@ -18,7 +19,8 @@ class UserKnn(Head):
     """Score of an item: the summed similarities of the nearest users who interacted with it (Resnick et al. 1994).
 
     Differs: for positives alone, so nothing is subtracted or divided. A query is compared by its history, whether the
-    user was in training or not; a known user is never their own neighbour. Asymmetric cosine as in Aiolli 2013.
+    user was in training or not; a known user is never their own neighbour. Asymmetric cosine as in Aiolli 2013. With
+    weights, users are compared as vectors of the weights of their interactions, and these weights are summed.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -34,14 +36,15 @@ class UserKnn(Head):
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Keep the interactions; neighbours are found when asked for."""
-        self._keep(compact(data.interactions.matrix))
+        self.interaction_weights = fit_weights(data, self.settings)
+        self._keep(compact(self.interaction_weights.matrix(data.interactions)))
 
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return neighbours' similarities x their interactions (Q, N)."""
         if self.known is None:
             self.known = _Known(self.matrix_UN, self.settings)
         known, own = self.known, powers(self.settings)[0]
-        near_QU = nearest_neighbours(known.weighting(queries.history), own, known.candidates, self.settings,
+        near_QU = nearest_neighbours(known.weighting(self.history(queries)), own, known.candidates, self.settings,
                                      queries.user)
         return torch.from_numpy(known.factor.product(near_QU))
 
@@ -54,13 +57,16 @@ class UserKnn(Head):
         self._keep(sp.csr_array((old.data, old.indices, old.indptr), shape=shape))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the interactions."""
-        return {"indptr": self.matrix_UN.indptr.astype(np.int64), "indices": self.matrix_UN.indices.astype(np.int64)}
+        """Return the interactions, with their weights where these differ."""
+        matrix, weights = self.matrix_UN, self.interaction_weights
+        return {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int64),
+                **({} if weights.is_uniform else {"values": matrix.data}), **weights.state()}
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take the interactions."""
-        ones = np.ones(len(state["indices"]), np.float32)
-        self._keep(sp.csr_array((ones, state["indices"], state["indptr"]), shape=(len(users), len(items))))
+        self.interaction_weights = InteractionWeights.loaded(state)
+        values = state.get("values", np.ones(len(state["indices"]), np.float32))
+        self._keep(sp.csr_array((values, state["indices"], state["indptr"]), shape=(len(users), len(items))))
 
 
 class _Known:

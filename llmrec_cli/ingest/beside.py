@@ -5,6 +5,7 @@ like.
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +41,25 @@ class Rows:
         """Return file and line of a row."""
         return f"{self.paths[self.file[row]]}: line {self.line[row]}"
 
+    def refuse_unused(self, key: str, used: Sequence[str], remedy: str) -> None:
+        """Raise DataError naming the first column that has no effect: one that is not among those that are `used`."""
+        for name in self.columns:
+            if name not in used:
+                raise DataError(f"{self.paths[0]}: the column '{name}' has no effect in {key}="
+                                f"{nearest(name, used)}; {remedy}")
+
     def texts(self, column: str) -> list[str]:
         """Return a column with "" for what is missing, also where the whole column is."""
         return [value or "" for value in self.columns.get(column, [None] * len(self))]
 
     def ids(self, column: str) -> list[str]:
         """Return a column of ids, each there and there once, or raise DataError naming the row."""
+        values = self.filled(column)
+        self.refuse_repeated(values, column, "name it once")
+        return values
+
+    def filled(self, column: str) -> list[str]:
+        """Return a column that every row needs, or raise DataError naming the row without it."""
         if column not in self.columns:
             raise DataError(f"{self.paths[0]}: no column '{column}'; there are {', '.join(self.columns)}; rename the "
                             f"column that holds it{nearest(column, self.columns)}")
@@ -53,7 +67,6 @@ class Rows:
         for row, value in enumerate(values):
             if not value:
                 raise DataError(f"{self.where(row)}: {column} is empty; every row needs one")
-        self.refuse_repeated(values, column, "name it once")
         return values
 
     def refuse_repeated(self, values: list[str], column: str, remedy: str) -> None:
@@ -88,6 +101,26 @@ def read_rows(named: str, key: str, ours: tuple[str, ...]) -> Rows:
 
 def _source(path: Path) -> Source:
     return Source(path, columns_key="")  # There is no setting by which a column could be mapped.
+
+
+def line_of(named: str, key: str, columns: tuple[str, ...], value: str) -> str:
+    """Return file and line of the first row that names an id in one of `columns`, for an error; by itself or in a list.
+
+    In a .txt file it is the first line with it.
+    """
+    paths = find(named, key)
+    if all(".txt" in path.suffixes[-2:] for path in paths):
+        for path in paths:
+            for number, line in enumerate(lines(_source(path)), 1):
+                if value == line.rstrip("\r\n") or value in line.split():
+                    return f"{path}: line {number}"
+    rows = read_rows(named, key, columns)
+    for row in range(len(rows)):
+        for column in columns:
+            text = rows.texts(column)[row]
+            if text == value or value in text.split() or f'"{value}"' in text:
+                return rows.where(row)
+    return named
 
 
 def read_ids(named: str, key: str, column: str) -> list[str]:

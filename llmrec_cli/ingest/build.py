@@ -20,7 +20,6 @@ from llmrec_cli.ingest.duplicates import policy_of
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import engine, size
 from llmrec_cli.ingest.entities import Described, describe, fit_classes, text_rules, texts_of
-from llmrec_cli.ingest.far_times import far_rows
 from llmrec_cli.ingest.given import LEAKED, refuse_contradictions
 from llmrec_cli.ingest.group_splits import divide_groups, known_to_members
 from llmrec_cli.ingest.group_tables import notes as group_notes
@@ -48,7 +47,7 @@ from llmrec_cli.ingest.splits import Divided, divide, divide_negatives, needs_ti
 from llmrec_cli.ingest.staging import Staged, stage_entities
 from llmrec_cli.ingest.synthetic import refuse_beside, synthetic_groups
 from llmrec_cli.ingest.tally import tally
-from llmrec_cli.ingest.writing import write_entities, write_left_out, write_rejects
+from llmrec_cli.ingest.writing import write_entities, write_left_out, write_rejects, write_unlisted
 from llmrec_cli.settings.stages import PrepareConfig
 
 KINDS = ("item", "user", "group")
@@ -103,8 +102,6 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         if settings.synthetic_groups:
             groups = synthetic_groups(connection, kept.coded.with_rows(divided.rows), settings, scratch)
         kept = without_leaks(kept, divided, account)
-        if far := far_rows(divided.rows, raw):
-            account.warnings.append(far.sentence(kept.unit))
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
@@ -116,6 +113,11 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         given = cfg.split.kind == "given"
         content = [write_rows(folder / "interactions.parquet", divided.rows, users, items, given),
                    write_entities(folder, items, described["item"], "item", rules["item"], account)]
+        before = earlier.listed(connection) if earlier else None
+        if unlisted := write_unlisted(folder, items, described["item"], before):
+            account.counts["items_unlisted"] = unlisted
+            account.notes.append(f"{unlisted:,} items of the interactions are not in the files of items: `recommend` "
+                                 f"leaves them out as delisted unless recommend.delisted=keep")
         histories = training_titles(folder / "interactions.parquet", folder / "items.parquet",
                                     settings.history_titles) if rules["user"].needs_history else None
         content.append(write_entities(folder, users, described["user"], "user", rules["user"], account, histories))
@@ -145,7 +147,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         found = audit(connection, folder, settings, cfg.split, kept.unit, account, ties)
     if graph is not None:
         found["links"] = graph.report
-    manifest = manifest_of(settings.name, content, describe_split(cfg.split, divided.cutoff),
+    manifest = manifest_of(settings, content, describe_split(cfg.split, divided.cutoff),
                            describe_texts(settings, {kind: about for kind, about in described.items()
                                                      if kind != "group" or groups is not None}, rules), kept.unit,
                            account)

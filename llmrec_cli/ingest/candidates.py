@@ -1,59 +1,111 @@
-"""Candidates from a file: which items each user, or each group, is asked about.
+"""Candidates from a file: which items are ranked, for all queries alike or for each by itself.
 
-Rows of user_id (or group_id) and item_id, one per candidate; or, as papers publish them, a row per held-out pair with
-its `negatives`, the items it was ranked among: a JSON list, or ids divided by spaces. The pair's own item is then no
-candidate by itself, for what was held out always is one. A .txt file may be in the format of AGREE (Cao et al. 2018),
-groupRatingNegative.txt and userRatingNegative.txt: `(group,item) negative negative ...`.
+The columns say which of the forms a file has:
+
+    item_id                        one list of items, the same for all queries; a .txt file has one id a line
+    user_id, item_id               one candidate a row; the rows of a user are one list
+    user_id, item_id, negatives    as papers publish them: every row is a list of its own, the held-out item among its
+                                   negatives, a JSON list or ids divided by spaces
+    user_id, negatives             the same without the item's name, one row per user
+
+`group_id` or `query_id` may stand for `user_id`. A .txt file may be in the format of AGREE (Cao et al. 2018),
+groupRatingNegative.txt and userRatingNegative.txt: `(group,item) negative negative ...`, a list a row.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
+from llmrec_cli.data.candidates import Candidates
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.beside import Rows, read_rows
+from llmrec_cli.ingest.beside import Rows, read_ids, read_rows
 from llmrec_cli.ingest.lines import lines
 from llmrec_cli.ingest.sources import Source, find
 from llmrec_cli.settings.base import nearest
 
 KEY = "candidates"
+OWNERS = ("user_id", "group_id", "query_id")
+"""Columns that say whose candidates a row has."""
 # Ids written as numbers keep the digits they were written with.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 _PAIR = re.compile(r"\(([^(),]+),([^(),]+)\)\s*(.*)")
 
 
-def read_candidates(named: str, who: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return whom and what the file that `candidates` names pairs, two object arrays (num_pairs,) of ids.
+@dataclass(frozen=True)
+class _Row:
+    """A row of a file: `where` names it in an error."""
 
-    `who` is whose candidates they are: user | group.
+    owner: str
+    target: str
+    items: list[str]
+    where: str
+
+
+def read_candidates(named: str, owners: Sequence[str] = OWNERS) -> Candidates:
+    """Return the candidates in the file, or the files of the pattern, that the setting `candidates` names.
+
+    `owners` are the columns that may say whose candidates a row has. A column without effect is refused.
     """
     paths = find(named, KEY)
     if all(".txt" in path.suffixes[-2:] for path in paths):
-        found = [pair for path in paths for pair in _published(Source(path))]
-    else:
-        found = _of_rows(read_rows(named, KEY, (f"{who}_id", "item_id", "negatives")), who)
-    ids = [one for one, items in found for _ in items]
-    return _objects(ids), _objects(list(chain.from_iterable(items for _, items in found)))
+        if any(_is_published(path) for path in paths):
+            return _lists(owners[0], [row for path in paths for row in _published(Source(path))])
+        return _for_all(read_ids(named, KEY, "item_id"))
+    rows = read_rows(named, KEY, (*OWNERS, "item_id", "negatives"))
+    owner = _owner(rows, owners)
+    if not owner:
+        return _for_all([row.items[0] for row in _pairs(rows, "")])
+    if "negatives" in rows.columns:
+        return _lists(owner, list(_with_negatives(rows, owner)))
+    pairs: dict[str, list[str]] = {}
+    for row in _pairs(rows, owner):
+        pairs.setdefault(row.owner, []).extend(row.items)
+    return _stacked(owner, list(pairs), [""] * len(pairs), list(pairs.values()))
 
 
-def _of_rows(rows: Rows, who: str) -> list[tuple[str, list[str]]]:
-    several = "negatives" in rows.columns
-    column = "negatives" if several else "item_id"
-    for name in (f"{who}_id", column):
-        if name not in rows.columns:
-            raise DataError(f"{rows.paths[0]}: no column '{name}'; there are {', '.join(rows.columns)}; candidates of "
-                            f"{who}s are rows of {who}_id and item_id, or of {who}_id and negatives"
-                            f"{nearest(name, rows.columns)}")
-    found = []
-    for row, (one, said) in enumerate(zip(rows.texts(f"{who}_id"), rows.texts(column), strict=True)):
-        items = _items(said, rows.where(row)) if several else [said]
-        if not one or not items or not items[0]:
-            raise DataError(f"{rows.where(row)}: {column if one else f'{who}_id'} is empty; every row needs one")
-        found.append((one, items))
-    return found
+def _owner(rows: Rows, owners: Sequence[str]) -> str:
+    """Return the column that says whose candidates a row has, "" without one; refuse columns without effect."""
+    known = (*owners, "item_id", "negatives")
+    for name in rows.columns:
+        if name not in known:
+            other = f"; audience={name[:-3]}s ranks for {name[:-3]}s" if name in ("user_id", "group_id") else ""
+            raise DataError(f"{rows.paths[0]}: column '{name}' has no effect on candidates, which have "
+                            f"{', '.join(known)}{nearest(name, known)}{other}; rename the column or leave it out")
+    there = [name for name in owners if name in rows.columns]
+    if there[1:]:
+        raise DataError(f"{rows.paths[0]}: columns '{there[0]}' and '{there[1]}' both say whose candidates a row has; "
+                        f"leave one of them out")
+    if not {"item_id", "negatives"} & {*rows.columns}:
+        raise DataError(f"{rows.paths[0]}: no column 'item_id'; there are {', '.join(rows.columns)}; candidates are "
+                        f"rows of item_id (the same for all), of {owners[0]} and item_id, or of {owners[0]}, item_id "
+                        f"and negatives")
+    if "negatives" in rows.columns and not there:
+        raise DataError(f"{rows.paths[0]}: no column '{owners[0]}'; there are {', '.join(rows.columns)}; negatives are "
+                        f"those of one {owners[0].removesuffix('_id')}, named in each row")
+    return there[0] if there else ""
+
+
+def _pairs(rows: Rows, owner: str) -> Iterator[_Row]:
+    """Yield the rows of item_id, beside their owner where there is one."""
+    for row, item in enumerate(rows.texts("item_id")):
+        one = rows.columns[owner][row] if owner else ""
+        if not item or (owner and not one):
+            raise DataError(f"{rows.where(row)}: {owner if item else 'item_id'} is empty; every row needs one")
+        yield _Row(one or "", "", [item], rows.where(row))
+
+
+def _with_negatives(rows: Rows, owner: str) -> Iterator[_Row]:
+    targets, negatives = rows.texts("item_id"), rows.texts("negatives")
+    for row, one in enumerate(rows.texts(owner)):
+        items = _items(negatives[row], rows.where(row))
+        if not one or not items:
+            raise DataError(f"{rows.where(row)}: {'negatives' if one else owner} is empty; every row needs one")
+        yield _Row(one, targets[row], items, rows.where(row))
 
 
 def _items(text: str, where: str) -> list[str]:
@@ -70,9 +122,14 @@ def _items(text: str, where: str) -> list[str]:
     return list(found)
 
 
-def _published(source: Source) -> Iterator[tuple[str, list[str]]]:
-    """Yield whom and the negatives of each line of a file in AGREE's format."""
-    number = 0
+def _is_published(path: Path) -> bool:
+    """Whether the first line of a .txt file is one of AGREE's format, and not an item id."""
+    first = next((line.strip() for line in lines(Source(path)) if line.strip()), "")
+    return re.match(r"\([^(),]+,[^(),]+\)", first) is not None
+
+
+def _published(source: Source) -> Iterator[_Row]:
+    """Yield the rows of a file in AGREE's format."""
     for number, line in enumerate(lines(source), start=1):
         if not line.strip():
             continue
@@ -80,9 +137,29 @@ def _published(source: Source) -> Iterator[tuple[str, list[str]]]:
         if found is None or not found[3].split():
             raise DataError(f"{source.path}: line {number}: '{line.strip()[:60]}' is not `(id,item) negative negative "
                             f"...`; candidates in a .txt file are written so, others as CSV, JSONL or Parquet")
-        yield found[1].strip(), found[3].split()
-    if not number:
-        raise DataError(f"{source.path}: is empty; it needs a line `(id,item) negative negative ...` per pair")
+        yield _Row(found[1].strip(), found[2].strip(), found[3].split(), f"{source.path}: line {number}")
+
+
+def _lists(owner: str, rows: list[_Row]) -> Candidates:
+    """Return the candidates of rows that are lists of their own."""
+    first: dict[str, _Row] = {}
+    for row in rows:
+        earlier = first.setdefault(row.owner, row)
+        if earlier is not row and not (row.target and earlier.target):
+            nameless, other = (row, earlier) if not row.target else (earlier, row)
+            raise DataError(f"{nameless.where}: {owner} '{row.owner}' has candidates in another row too "
+                            f"({other.where}), and no item_id says which held-out item this row is about; name it in "
+                            f"the column item_id")
+    return _stacked(owner, [row.owner for row in rows], [row.target for row in rows], [row.items for row in rows])
+
+
+def _for_all(items: list[str]) -> Candidates:
+    return _stacked("", [""], [""], [items])
+
+
+def _stacked(column: str, ids: list[str], targets: list[str], items: list[list[str]]) -> Candidates:
+    offsets = np.concatenate([[0], np.cumsum([len(one) for one in items], dtype=np.int64)])
+    return Candidates(column, _objects(ids), _objects(targets), _objects(list(chain.from_iterable(items))), offsets)
 
 
 def _objects(values: list[str]) -> np.ndarray:

@@ -18,7 +18,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.data.manifest import outdated, read_manifest
-from llmrec_cli.data.prepared import SPLITS
+from llmrec_cli.data.prepared import SPLITS, UNLISTED
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.ingest.engine import read_staged
 from llmrec_cli.ingest.rejects import Rejects
@@ -77,6 +77,16 @@ class Earlier:
         """Return <kind> and <kind>_id of all items, users or groups (`kind`: item | user | group), each once."""
         file = self.folder / f"{kind}s.parquet"
         return read_staged(connection, file).select(kind, f"{kind}_id").distinct() if file.is_file() else None
+
+    def listed(self, connection: BaseBackend) -> Table | None:
+        """Return item_id of the items that files of items had; None where there were no such files."""
+        if "items_read" not in self.manifest["counts"]:
+            return None
+        items = self.catalogue(connection, "item")
+        unlisted = self.folder / UNLISTED
+        if items is None or not unlisted.is_file():
+            return items
+        return items.anti_join(read_staged(connection, unlisted), "item_id")
 
     def rejects(self, scratch: Path) -> Rejects:
         """Return the rows that were bad then."""

@@ -19,6 +19,7 @@ from llmrec_cli.ingest.core import core
 from llmrec_cli.ingest.duplicates import PAIR, merge_duplicates, policy_of, refuse_duplicates
 from llmrec_cli.ingest.earlier import Earlier
 from llmrec_cli.ingest.engine import batches, collect, size
+from llmrec_cli.ingest.far_times import far_rows
 from llmrec_cli.ingest.order import ORDER, with_ties
 from llmrec_cli.ingest.selection import Selected, counts_of, select
 from llmrec_cli.ingest.sources import Source
@@ -130,6 +131,8 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
     if policy == "error":
         refuse_duplicates(raw, staged)
     chosen = select(coded, settings, raw.unit, raw.names)
+    if far := far_rows(chosen.rows, raw):
+        account.warnings.append(far.sentence(raw.unit))
     merged = merge_duplicates(coded.with_rows(chosen.rows), policy, PAIR if raw.given else PAIR[1:])
     positives, negatives, weak = judge(merged, settings)
     rows = core(positives, settings.min_user_interactions, settings.min_item_interactions)

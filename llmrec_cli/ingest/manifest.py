@@ -36,7 +36,22 @@ def describe_texts(settings: DatasetSettings, described: Mapping[str, Described]
     return found
 
 
-def manifest_of(name: str, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,
+def value_kind(settings: DatasetSettings) -> str:
+    """Return what the values of interactions are, `event_weight`, `strength` or `rating`: see `data.training_data`.
+
+    As dataset.values says. With auto, values that had to reach a dataset.min_value above 0, or that say likes from
+    dislikes, are ratings. Sums of duplicates are strengths whatever they have to reach, and so are values that nothing
+    is said of.
+    """
+    if settings.values != "auto":
+        return settings.values
+    if settings.event_weights:
+        return "event_weight"
+    thresholded = (settings.min_value or 0) > 0 or settings.feedback == "explicit"
+    return "rating" if thresholded and settings.duplicates != "sum" else "strength"
+
+
+def manifest_of(settings: DatasetSettings, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,
                 account: Account) -> dict[str, Any]:
     """Return the manifest, but for `files`, the hashes of the files.
 
@@ -45,9 +60,9 @@ def manifest_of(name: str, content: list[str], split: dict[str, Any], texts: dic
     """
     fingerprint = hashlib.sha256("\n".join([str(FORMAT), *content]).encode()).hexdigest()
     newest = account.counts.pop("newest", 0)
-    return {"format": FORMAT, "name": name, "fingerprint": fingerprint, "counts": account.counts, "split": split,
-            "texts": texts, "timestamp_unit": unit, "data_cutoff": newest if unit else None,
-            "warnings": account.warnings, "notes": account.notes}
+    return {"format": FORMAT, "name": settings.name, "fingerprint": fingerprint, "counts": account.counts,
+            "split": split, "texts": texts, "timestamp_unit": unit, "values": value_kind(settings),
+            "data_cutoff": newest if unit else None, "warnings": account.warnings, "notes": account.notes}
 
 
 def with_files(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.prepared import attribute_matrix
-from llmrec_cli.errors import ArtifactError, DataError
+from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.ingest.attributes import number_of
 from llmrec_cli.ingest.beside import Rows, read_rows
 from llmrec_cli.ingest.html import strip_html
@@ -22,26 +22,39 @@ MOST_SHOWN = 60
 
 @dataclass(frozen=True)
 class Newcomers:
-    """Entities that are new, and sentences about what a person should look at."""
+    """Entities that are new, and sentences about what a person should look at.
+
+    `known` are the places, int64, of those in the file that the model knows already.
+    """
 
     entities: Entities
     notes: list[str]
+    known: np.ndarray
 
 
-def new_items(named: str, texts: dict[str, Any] | None, known: Entities) -> Newcomers:
-    """Return the items in the file that `items=` names; `texts` is what the model's manifest says of texts."""
+def new_items(named: str, texts: dict[str, Any] | None, known: Entities, refuse_known: bool = False) -> Newcomers:
+    """Return the items in the file that `items=` names and that the model does not know.
+
+    `texts` is what the model's manifest says of texts. The model keeps its own texts of items that it knows; with
+    `refuse_known` these raise DataError.
+    """
     rows, rules, notes = _read(named, "item", texts)
     ids = rows.ids("item_id")
-    there = np.flatnonzero(known.find(np.array(ids, object)) >= 0)
-    if len(there):
+    place = known.find(np.array(ids, object))
+    there, fresh = np.flatnonzero(place >= 0), np.flatnonzero(place < 0)
+    if len(there) and refuse_known:
         more = f", and {len(there) - 1:,} more of the file's items" if len(there) > 1 else ""
         raise DataError(f"{rows.where(there[0])}: the model knows item '{ids[there[0]]}' already{more}; leave out of "
-                        f"items= what is not new, or train again with what has changed")
-    found = _described(rows, ids, range(len(ids)), "item", rules)
+                        f"items= what is not new, or leave out on_unknown=error")
+    if len(there):
+        notes.append(f"items={named}: the model knows {counted(len(there), [ids[n] for n in there])} of {len(ids):,} "
+                     f"items already and goes by what it was trained on; train again where they have changed")
+    found = _described(rows, [ids[n] for n in fresh], fresh.tolist(), "item", rules)
     mute = int((found.texts == "").sum())
     if mute:
-        notes.append(f"items={named}: {mute:,} of {len(ids):,} items have no text, so only attributes speak for them")
-    return Newcomers(found, notes)
+        notes.append(f"items={named}: {mute:,} of {len(fresh):,} new items have no text, so only attributes speak for "
+                     f"them")
+    return Newcomers(found, notes, place[there])
 
 
 def new_users(named: str, texts: dict[str, Any] | None, known: Entities) -> Newcomers:
@@ -55,7 +68,8 @@ def new_users(named: str, texts: dict[str, Any] | None, known: Entities) -> Newc
         raise DataError(f"users={named}: no text can be made of these users, and the model answers new users by text: "
                         f"add a column 'text', or prepare and train with dataset.user_text=<template of columns>")
     ids = rows.ids("user_id")
-    fresh = np.flatnonzero(known.find(np.array(ids, object)) < 0)
+    place = known.find(np.array(ids, object))
+    fresh = np.flatnonzero(place < 0)
     if len(fresh) < len(ids):
         notes.append(f"users={named}: the model knows {len(ids) - len(fresh):,} of {len(ids):,} users, and goes by "
                      f"their history")
@@ -63,7 +77,7 @@ def new_users(named: str, texts: dict[str, Any] | None, known: Entities) -> Newc
     if rules.template is None:
         clean, said = strip_html if rules.strip_html else str, rows.texts("text")
         found.texts[:] = [clean(said[n]).strip()[:rules.max_length] for n in fresh]
-    return Newcomers(found, notes)
+    return Newcomers(found, notes, place[place >= 0])
 
 
 def _read(named: str, kind: str, texts: dict[str, Any] | None) -> tuple[Rows, TextRules, list[str]]:

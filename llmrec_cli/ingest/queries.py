@@ -7,8 +7,11 @@ JSON list.
 """
 
 import json
+from dataclasses import dataclass
 
 from llmrec_cli.data.asked import Asked, asked
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.beside import read_rows
 from llmrec_cli.settings.base import nearest
@@ -22,8 +25,33 @@ UNNAMED = "query"
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
-def read_queries(named: str) -> Asked:
-    """Return the queries in the file that the setting `queries` names."""
+@dataclass(frozen=True)
+class Strict:
+    """What ids in queries must be among where on_unknown=error: items of histories, members, and groups.
+
+    A user_id may be anybody's: a user whom nobody knows has an answer of their own.
+    """
+
+    items: Entities
+    users: Entities
+    groups: KnownGroups | None
+
+    def check(self, column: str, ids: list[str], where: str, has_members: bool = False) -> None:
+        """Raise DataError for the first id that the model does not know; `where` names the row or the setting."""
+        known = {"history": self.items, "members": self.users}.get(column)
+        if column == "group_id":
+            if has_members:
+                return
+            known = None if self.groups is None else self.groups.entities
+        what = {"history": "an item", "members": "a user", "group_id": "a group"}[column]
+        for key in ids:
+            if key and (known is None or key not in known.index):
+                raise DataError(f"{where}: {column} '{key[:60]}' is not {what} of the model; repair it, or leave out "
+                                f"on_unknown=error")
+
+
+def read_queries(named: str, strict: Strict | None = None) -> Asked:
+    """Return the queries in the file that the setting `queries` names; with `strict` no id may be unknown."""
     rows = read_rows(named, "queries", COLUMNS)
     unknown = [name for name in rows.columns if name not in COLUMNS]
     if unknown:
@@ -32,6 +60,10 @@ def read_queries(named: str) -> Asked:
     users, groups, own = rows.texts("user_id"), rows.texts("group_id"), rows.texts("query_id")
     lists = {name: [read_history(text, rows.where(row), name) for row, text in enumerate(rows.texts(name))]
              for name in ("history", "members")}
+    for row in range(len(rows)) if strict else ():
+        for column, said in (("history", lists["history"][row]), ("members", lists["members"][row]),
+                             ("group_id", [groups[row]])):
+            strict.check(column, said, rows.where(row), bool(lists["members"][row]))
     for row, user in enumerate(users):
         if user and (groups[row] or lists["members"][row]):
             raise DataError(f"{rows.where(row)}: user_id '{user[:60]}' beside group_id or members: a query is a "
@@ -43,14 +75,16 @@ def read_queries(named: str) -> Asked:
     return asked(users, rows.texts("text"), lists["history"], ids, groups, lists["members"])
 
 
-def inline_query(query: QuerySettings) -> Asked:
-    """Return the one query that the settings `query.*` describe."""
+def inline_query(query: QuerySettings, strict: Strict | None = None) -> Asked:
+    """Return the one query that the settings `query.*` describe; with `strict` no id may be unknown."""
     user, group = query.user_id or "", query.group_id or ""
     history, members = ([key for key in given or [] if key] for given in (query.history, query.members))
     for key, values in (("query_id", [query.query_id or ""]), ("user_id", [user]), ("history", history),
                         ("text", [query.text or ""]), ("group_id", [group]), ("members", members)):
         if any("\ud800" <= c <= "\udfff" for value in values for c in value):
             raise ConfigError(f"query.{key}: is not UTF-8; set the terminal to UTF-8, or name a file by queries=")
+    for column, values in (("history", history), ("members", members), ("group_id", [group])) if strict else ():
+        strict.check(column, values, f"query.{column}", bool(members))
     return asked([user], [query.text or ""], [history], [query.query_id or group or user or UNNAMED], [group],
                  [members])
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.expr.types import Table
 
+from llmrec_cli.data.prepared import UNLISTED
 from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import batches, size
 from llmrec_cli.ingest.entities import Described, entity_batches, schema
@@ -61,6 +62,25 @@ def write_left_out(folder: Path, catalogue: Table, described: Described, kind: s
     found = (pa.RecordBatch.from_arrays([column.cast(pa.string()) for column in batch.columns], schema=target)
              for batch in batches(left.order_by(key).select(key, *described.columns()), ROWS >> 5))
     write_table(folder / f"{kind}s_left_out.parquet", target, found)
+
+
+def write_unlisted(folder: Path, items: Table, described: Described, before: Table | None) -> int:
+    """Write unlisted_items.parquet: the items that the files of items do not have, and return how many these are.
+
+    `before` are those that an earlier catalogue had, item_id; with mode=append they are still listed. Nothing is
+    written where no file of items was given, or where it has all.
+    """
+    if described.rows is None:
+        return 0
+    gone = items.anti_join(described.rows, "item_id")
+    gone = gone if before is None else gone.anti_join(before, "item_id")
+    number = size(gone)
+    if number:
+        target = pa.schema([("item_id", pa.string())])
+        found = (pa.RecordBatch.from_arrays([batch.column(0).cast(pa.string())], schema=target)
+                 for batch in batches(gone.select("item_id").order_by("item_id"), ROWS))
+        write_table(folder / UNLISTED, target, found)
+    return number
 
 
 def left_out_schema(names: Sequence[str], kind: str) -> pa.Schema:

@@ -10,6 +10,7 @@ Shapes: Q queries, M metrics, B resamples, W distinct weights, P pairs of recomm
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.special import stdtr
 
 BLOCK_CELLS = 2**22
@@ -35,14 +36,15 @@ class Bootstrap:
         return _percentiles(self.resampled_BM)
 
 
-def bootstrap(values_QM: np.ndarray, num_resamples: int, seed: int, weights_QM: np.ndarray | None = None) -> Bootstrap:
+def bootstrap(values_QM: np.ndarray, num_resamples: int, seed: int, weights_QM: np.ndarray | None = None,
+              cluster_Q: np.ndarray | None = None) -> Bootstrap:
     """Resample the queries with replacement, all metrics together, so that differences between columns are paired.
 
     A mean is sum(w v) / sum(w). Without `weights_QM` every defined value weighs 1 and a NaN 0: not defined for this
-    query, such as a slice in which it has no relevant item.
+    query, such as a slice in which it has no relevant item. With `cluster_Q` (Q,), integers from 0, whole clusters of
+    queries are drawn (Cameron, Gelbach and Miller 2008), for queries of one user are alike.
     """
     generator = np.random.default_rng(seed)
-    num_queries = len(values_QM)
     weights_QM = default_weights(values_QM) if weights_QM is None else weights_QM
     weights_QW, weight_M = _distinct(weights_QM)
     weighed_QM = np.where(weights_QM > 0, np.nan_to_num(values_QM) * weights_QM, 0.0)
@@ -51,12 +53,22 @@ def bootstrap(values_QM: np.ndarray, num_resamples: int, seed: int, weights_QM: 
     # What is left around the mean keeps its digits in single precision, and a constant stays one.
     left_QM = (weighed_QM - weights_QM * np.nan_to_num(mean_M)).astype(np.float32)
     both_QC = np.concatenate([left_QM, weights_QW], axis=1, dtype=np.float32)
+    if cluster_Q is not None:
+        both_QC = cluster_sums(both_QC, cluster_Q)
+    num_queries = len(both_QC)
     sums = np.concatenate([_counts(generator, rows, num_queries) @ both_QC
                            for rows in _blocks(num_resamples, num_queries)]).astype(np.float64)
     num_metrics = len(weight_M)
     resampled_BM = mean_M + _ratio(sums[:, :num_metrics], sums[:, num_metrics:][:, weight_M])
     # A mean lies between its values; single precision alone would put a recall at 1.00000001.
     return Bootstrap(mean_M, resampled_BM.clip(*limits_2M))
+
+
+def cluster_sums(values_QM: np.ndarray, cluster_Q: np.ndarray) -> np.ndarray:
+    """Return the sums of each cluster's rows, (clusters, M)."""
+    member_CQ = sp.csr_array((np.ones(len(cluster_Q), values_QM.dtype), (cluster_Q, np.arange(len(cluster_Q)))))
+    summed: np.ndarray = member_CQ @ values_QM
+    return summed
 
 
 def _limits(values_QM: np.ndarray, weights_QM: np.ndarray) -> np.ndarray:
@@ -81,12 +93,18 @@ def paired_difference(ours: Bootstrap, theirs: Bootstrap) -> tuple[np.ndarray, n
     return ours.mean_M - theirs.mean_M, _percentiles(ours.resampled_BM - theirs.resampled_BM)
 
 
-def influence(values_QM: np.ndarray, weights_QM: np.ndarray) -> np.ndarray:
-    """Return how much each query moves each mean, float64 (Q, M): w (v - mean) / mean(w), 0 where w is 0."""
+def influence(values_QM: np.ndarray, weights_QM: np.ndarray, cluster_Q: np.ndarray | None = None) -> np.ndarray:
+    """Return how much each query moves each mean, float64 (Q, M): w (v - mean) / mean(w), 0 where w is 0.
+
+    With `cluster_Q` how much each cluster of queries does, (clusters, M): sum(w (v - mean)) / mean of its sums of w.
+    """
     total_M = weights_QM.sum(0, dtype=np.float64)
     weighed_QM = np.where(weights_QM > 0, np.nan_to_num(values_QM) * weights_QM, 0.0)
     mean_M = np.nan_to_num(_ratio(weighed_QM.sum(0), total_M))
-    return (weighed_QM - weights_QM * mean_M) / np.maximum(total_M / len(values_QM), 1e-300)
+    left_QM = weighed_QM - weights_QM * mean_M
+    if cluster_Q is not None:
+        left_QM = cluster_sums(left_QM, cluster_Q)
+    return left_QM / np.maximum(total_M / len(left_QM), 1e-300)
 
 
 def paired_test(difference_M: np.ndarray, ours_QM: np.ndarray, theirs_QM: np.ndarray) -> np.ndarray:

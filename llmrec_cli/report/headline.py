@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from llmrec_cli.report.candidates import measured_on
 from llmrec_cli.report.content import Content
 
 MANY_TIES, MANY_CONSTANT = 0.5, 0.01
@@ -44,8 +45,9 @@ def headline(content: Content) -> Headline:
     metrics, k = content.metrics, content.cutoff
     ours, protocol, whom = metrics["metrics"], metrics["protocol"], audience(metrics)
     best = strongest_baseline(metrics, k)
+    rows = "Rows" if "num_rows" in protocol else whom.title()
     cards = [_card(f"ndcg@{k}", "how high on the list the liked items are", ours, f"ndcg@{k}", "{:.3f}"),
-             _card(f"{whom.title()} with a hit", f"find something they liked among {k}", ours, f"hit@{k}", "{:.0%}"),
+             _card(f"{rows} with a hit", f"find something they liked among {k}", ours, f"hit@{k}", "{:.0%}"),
              _card(f"Hits in a list of {k}", f"items the {whom[:-1]} went on to like", ours, f"precision@{k}", "{:.2f}",
                    k),
              _card("Liked items found", f"recall@{k}", ours, f"recall@{k}", "{:.1%}")]
@@ -156,15 +158,15 @@ def _title(metrics: dict[str, Any], model: str, best: str | None, k: int) -> str
 
 def _sentences(content: Content, best: str | None) -> list[str]:
     metrics, k = content.metrics, content.cutoff
-    ours, num_asked, whom = metrics["metrics"], metrics["protocol"]["num_queries"], audience(metrics)
+    ours, protocol, whom = metrics["metrics"], metrics["protocol"], audience(metrics)
     hit_low, hit_high = ours[f"hit@{k}"]["ci95"]
-    sampled = metrics["protocol"]["candidates"].startswith("sampled")
-    among = "a few sampled" if sampled else f"{metrics['protocol']['num_candidates']:,}"
-    first = (f"Asked for {k} out of {among} items for each of {num_asked:,} {whom}, "
+    among = "a few sampled" if protocol["candidates"].startswith("sampled") else f"{protocol['num_candidates']:,}"
+    first = (f"Asked for {k} out of {among} items for each of {measured_on(protocol)}, "
              f"{readable(content.model)} puts at least one that the {whom[:-1]} went on to like on "
              f"{_of(ours, f'hit@{k}'):.0%} of the lists (95% interval {hit_low:.0%} to {hit_high:.0%})")
+    rest = [*_by_query(metrics, content.model, k), *_predictions(ours)]
     if best is None:
-        return [f"{first}.", *_predictions(ours)]
+        return [f"{first}.", *rest]
     theirs, compared = metrics["baselines"][best], metrics["comparisons"][best][f"ndcg@{k}"]
     low, high = compared["ci95"]
     base = _of(theirs, f"ndcg@{k}")
@@ -173,7 +175,16 @@ def _sentences(content: Content, best: str | None) -> list[str]:
     return [f"{first}; {readable(best)}, the strongest baseline, on {_of(theirs, f'hit@{k}'):.0%}.",
             f"Its ndcg@{k} is {_of(ours, f'ndcg@{k}'):.3f} against {base:.3f}{relative}. The difference of "
             f"{compared['difference']:+.3f} has a 95% interval from {low:+.3f} to {high:+.3f}, {sure}.",
-            *_predictions(ours)]
+            *rest]
+
+
+def _by_query(metrics: dict[str, Any], model: str, k: int) -> list[str]:
+    """Return what the means are over users or groups where the others are over rows of a file of candidates."""
+    if "by_query" not in metrics:
+        return []
+    ours, whom = metrics["by_query"][model], audience(metrics)
+    return [f"These are means over rows. Over {whom}, each the mean of its own rows, ndcg@{k} is "
+            f"{_of(ours, f'ndcg@{k}'):.3f} and hit@{k} {_of(ours, f'hit@{k}'):.3f}. Intervals are of {whom} in both."]
 
 
 def _predictions(ours: dict[str, Any]) -> list[str]:

@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from llmrec_cli.report.candidates import measured_on
+
 JOINERS = "\u200c\u200d"
 """Invisible characters that words of some scripts, and emoji, are written with."""
 INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -41,7 +43,7 @@ def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
     p-values are those corrected for the number of comparisons.
     """
     names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "hit", "coverage")]
-    header = [f"{content['protocol']['num_queries']} {content['protocol'].get('audience', 'users')}", *names]
+    header = [measured_on(content["protocol"]), *names]
     rows = [[model, *(_value(content["metrics"], name) for name in names)],
             ["  95% interval", *(_interval(content["metrics"], name) for name in names)]]
     others = {name: one["metrics"] for name, one in content.get("models", {}).items() if name != model}

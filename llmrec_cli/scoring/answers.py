@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.asked import Matched
@@ -66,12 +67,13 @@ class Answers:
 
 
 def answer(head: Scores, matched: Matched, popularity_N: np.ndarray, ranks_N: np.ndarray, k: int, *,
-           exclude_seen: bool = True, candidates_N: np.ndarray | None = None) -> Answers:
-    """Return the lists of one block of queries."""
+           exclude_seen: bool = True, candidates_N: np.ndarray | None = None,
+           candidates_QN: sp.csr_array | None = None) -> Answers:
+    """Return the lists of one block of queries; the candidates are those for all, and those of each query."""
     with torch.inference_mode():
         scores_QN, sources, with_text = score(head, matched, popularity_N)
         lists = block_lists(scores_QN, matched.queries, k, ranks_N, exclude_seen=exclude_seen,
-                            candidates_N=candidates_N)
+                            candidates_N=candidates_N, candidates_BN=candidates_QN)
     return Answers(matched.queries, lists, sources, with_text)
 
 

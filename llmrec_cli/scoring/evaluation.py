@@ -92,7 +92,9 @@ def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | N
         weights |= dict.fromkeys(predicted.values, predicted.num_pairs_Q.astype(np.float64))
         whole |= {"auc_pairs": predicted.auc, **predicted.whole}
     slices = sliced_metrics(lists, found_QK, task, values, how)
-    return Measured(lists, found_QK, values, weights, whole, slices, how.num_resamples, how.seed)
+    cluster_Q = None if task.owner_Q is None else np.unique(task.owner_Q, return_inverse=True)[1].ravel()
+    return Measured(lists, found_QK, values, weights, whole, slices, how.num_resamples, how.seed,
+                    cluster_Q=cluster_Q)
 
 
 def _beyond(items_QK: np.ndarray, task: HeldOut, how: Measures) -> tuple[dict[str, np.ndarray], dict[str, float]]:

@@ -9,14 +9,15 @@ import scipy.sparse as sp
 from llmrec_cli.data.interactions import Interactions
 
 
-def in_order(interactions: Interactions) -> sp.csr_array:
-    """Return CSR (num_users, num_items) of 1s, rows oldest first; equal times stay as they are.
+def in_order(interactions: Interactions, data: np.ndarray | None = None) -> sp.csr_array:
+    """Return CSR (num_users, num_items) of values, rows oldest first; equal times stay as they are.
 
     In prepared data a salted hash, or dataset.columns.order, put equal times in order; without times it is the hash.
+    `data` (num_interactions,) takes the place of the values.
     """
     order = np.lexsort((interactions.timestamp, interactions.user))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(interactions.user, minlength=interactions.num_users))])
-    return sp.csr_array((np.ones(len(order), np.float32), interactions.item[order], indptr),
+    return sp.csr_array(((interactions.value if data is None else data)[order], interactions.item[order], indptr),
                         shape=(interactions.num_users, interactions.num_items))
 
 

@@ -42,13 +42,15 @@ def _joined(one: Queries, other: Queries) -> Queries:
     """Return members' queries and, after them, what groups did together, who have no profile."""
     history, seen = (sp.csr_array(sp.vstack(both, format="csr"))
                      for both in ((one.history, other.history), (one.seen, other.seen)))
+    times = None if one.times is None or other.times is None else sp.csr_array(
+        sp.vstack([one.times, other.times], format="csr"))
     size = len(other)
     attributes = None if one.attributes is None else sp.csr_array(
         sp.vstack([one.attributes, sp.csr_array((size, one.attributes.shape[1]), dtype=one.attributes.dtype)], "csr"))
     profiles = None if one.profiles is None else np.concatenate([one.profiles, np.full(size, "", object)])
     return Queries(np.concatenate([one.ids, other.ids]), np.concatenate([one.user_ids, other.user_ids]),
                    np.concatenate([one.user, other.user]), history, seen, np.concatenate([one.texts, other.texts]),
-                   attributes=attributes, profiles=profiles)
+                   attributes=attributes, profiles=profiles, times=times)
 
 
 def by_members(score: Callable[[Queries], torch.Tensor], queries: Queries, strategy: Strategy, *, depth: int = 50,

@@ -9,9 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.histories import appended, chosen_rows, widened, without
+from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.queries import UNTIMED, Queries
 from llmrec_cli.errors import DataError
 
 
@@ -30,6 +31,8 @@ class HeldOut:
     num_cold : those of them without any history
     candidates_QN : CSR of 1s, the only items each query may be given, as in protocols with sampled negatives; None
         where all of `candidates_N` may be
+    owner_Q : object array (Q,) of str, the user or group of each query, where each row of a file of candidates is a
+        query of its own, so that a user may have several; None where queries are users or groups
     """
 
     queries: Queries
@@ -40,15 +43,28 @@ class HeldOut:
     num_skipped: int
     num_cold: int
     candidates_QN: sp.csr_array | None = None
+    owner_Q: np.ndarray | None = None
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The id of the user or group of each query, object array (Q,)."""
+        return self.queries.ids if self.owner_Q is None else self.owner_Q
+
+    @property
+    def num_owners(self) -> int:
+        """How many users or groups the queries are of."""
+        return len(self.queries) if self.owner_Q is None else len(set(self.owner_Q))
 
 
 def held_out(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
-             exclude_seen: bool) -> HeldOut:
+             exclude_seen: bool, times: sp.csr_array | None = None, latest: bool = True) -> HeldOut:
     """Return the users and held-out items of `split` for a recommender that knows `users` and `items`.
 
-    `history` (users, at most N) is what the recommender was fitted on; `items` must include those of `data`. Ids are
-    matched as strings, so the data may be newer than the recommender: a user it knows is asked for with the history
-    it has, a new one with the history in the data. Seen is that history and everything in the data before `split`.
+    `history` (users, at most N) is what the recommender was fitted on, with its `times` where it has them; `items`
+    must include those of `data`. Ids are matched as strings, so the data may be newer than the recommender. With
+    `latest` the history of a query is everything in the data before `split` (see `latest_of`); without it a user that
+    the recommender knows has the history of the fit alone. Seen is the history of the fit and everything in the data
+    before `split`.
     """
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
     assert (item_of_M >= 0).all()
@@ -56,8 +72,15 @@ def held_out(data: PreparedData, split: str, users: Entities, items: Entities, h
     before = data.part("train") if split == "valid" else data.part("train", "valid")
     asked = np.flatnonzero(np.bincount(wanted.user, minlength=len(data.users)))
     before_UN = renumbered(before, item_of_M, len(items))
-    histories = histories_of(asked, user_of_U, history, before_UN)
-    seen = union(histories, before_UN[asked])
+    fitted = histories_of(asked, user_of_U, history, before_UN)
+    histories = fitted
+    when = None if times is None else histories_of(asked, user_of_U, times,
+                                                   times_of(data, before, item_of_M, len(items)))
+    if latest:
+        data_UN = renumbered(data.interactions, item_of_M, len(items))
+        histories = latest_of(asked, fitted, before_UN, data_UN)
+        when = None if when is None else latest_of(asked, when, times_of(data, before, item_of_M, len(items)), data_UN)
+    seen = union(fitted, before_UN[asked])
     relevant = minus(renumbered(wanted, item_of_M, len(items))[asked], seen if exclude_seen else None)
     warm, findable = np.diff(histories.indptr) > 0, np.diff(relevant.indptr) > 0
     chosen = np.flatnonzero(warm & findable)
@@ -67,7 +90,8 @@ def held_out(data: PreparedData, split: str, users: Entities, items: Entities, h
     everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
     whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))[asked[chosen]]
     queries = Queries(ids, ids, user_of_U[asked[chosen]], histories[chosen], seen[chosen], texts,
-                      attributes=everybody.attributes[whom], profiles=everybody.texts[whom])
+                      attributes=everybody.attributes[whom], profiles=everybody.texts[whom],
+                      times=None if when is None else when[chosen])
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = train.item_counts, True
     return HeldOut(queries, relevant[chosen], counts_N, np.diff(train.matrix.indptr)[asked[chosen]], candidates_N,
@@ -86,15 +110,41 @@ def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> st
 
 
 def renumbered(interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
-    """Return the interactions (U, N) in the recommender's integers, each row still oldest first."""
-    matrix = interactions.matrix
+    """Return the values of interactions (U, N) in the recommender's integers, each row still oldest first."""
+    return _with_items(interactions.values, item_of_M, num_items)
+
+
+def times_of(data: PreparedData, interactions: Interactions, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
+    """Return the times of the entries of `renumbered`, `UNTIMED` where the data has no moments."""
+    times = interactions.times if data.has_moments else interactions.with_data(np.full(len(interactions), UNTIMED))
+    return _with_items(times, item_of_M, num_items)
+
+
+def _with_items(matrix: sp.csr_array, item_of_M: np.ndarray, num_items: int) -> sp.csr_array:
     return sp.csr_array((matrix.data, item_of_M[matrix.indices], matrix.indptr), shape=(matrix.shape[0], num_items))
+
+
+def latest_of(asked: np.ndarray, fitted: sp.csr_array, before_UN: sp.csr_array, data_UN: sp.csr_array) -> sp.csr_array:
+    """Return the history of each user in `asked` up to the split that is measured.
+
+    That is what the data has before the split, `before_UN`. What the recommender was fitted on and the data has in no
+    split, since it begins later, comes first. What the data (`data_UN`, of all splits) holds out is in no history, even
+    where the recommender was fitted on it.
+    """
+    return appended(without(fitted, data_UN[asked]), before_UN[asked])
+
+
+def newer_histories(queries: Queries, known: sp.csr_array) -> np.ndarray:
+    """Return which queries, bool (Q,), are of known users with interactions that the recommender was not fitted on."""
+    fitted = chosen_rows(widened(known, queries.history.shape[1]), queries.user)
+    newer: np.ndarray = (np.diff(without(queries.history, fitted).indptr) > 0) & (queries.user >= 0)
+    return newer
 
 
 def histories_of(asked: np.ndarray, user_of_U: np.ndarray, known: sp.csr_array, data_UN: sp.csr_array) -> sp.csr_array:
     """Return the history of each user in `asked`: the recommender's own, for those it does not know the data's."""
     num_known, num_items = known.shape[0], data_UN.shape[1]
-    wide = sp.csr_array((known.data, known.indices, known.indptr), shape=(num_known, num_items))
+    wide = widened(known, num_items)
     user = user_of_U[asked]
     if (user >= 0).all():
         return wide[user]
@@ -122,8 +172,9 @@ def _from_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
 
 
 def union(one: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
+    """Return 1s where either has an entry."""
     if np.array_equal(one.indptr, other.indptr) and np.array_equal(one.indices, other.indices):
-        return one
+        return presence(one)
     return _from_pairs(_distinct(np.concatenate([_pairs(one), _pairs(other)])), one.shape)
 
 

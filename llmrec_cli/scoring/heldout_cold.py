@@ -11,6 +11,7 @@ import torch
 
 from llmrec_cli.data.asked import Matched
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DataError
@@ -29,25 +30,31 @@ def held_out_cold(data: PreparedData, split: str, users: Entities, items: Entiti
     item_of_M = items.find(data.items.ids)
     assert (item_of_M >= 0).all()
     earlier = data.part("train") if split == "valid" else data.part("train", "valid")
-    wanted = in_order(data.part(split))
+    measured = data.part(split)
+    wanted, when = in_order(measured), in_order(measured, measured.timestamp)
     lengths_U, known_U = np.diff(wanted.indptr), np.bincount(earlier.user, minlength=len(data.users)) > 0
     asked, chosen = (lengths_U > 0).sum(), np.flatnonzero((lengths_U > after) & ~known_U)
     if not len(chosen):
         raise DataError(f"{data.path}: none of the {asked} users with {split} interactions can be measured: "
                         f"{int(((lengths_U > 0) & known_U).sum())} have interactions before them, the others no more "
                         f"than {after}; prepare with split=cold_users, or set cold_users.first to smaller numbers")
-    rows = wanted[chosen]
-    rows = sp.csr_array((rows.data, item_of_M[rows.indices], rows.indptr), shape=(len(chosen), len(items)))
-    hidden, relevant = divided(rows, after)
-    history = divided(hidden, told)[0]
+
+    def first(matrix: sp.csr_array, num: int) -> tuple[sp.csr_array, sp.csr_array]:
+        rows = matrix[chosen]
+        return divided(sp.csr_array((rows.data, item_of_M[rows.indices], rows.indptr),
+                                    shape=(len(chosen), len(items))), num)
+
+    hidden, relevant = first(wanted, after)
+    history, relevant = divided(hidden, told)[0], presence(relevant)
     relevant.sort_indices()
     everybody = users.extended(data.users)
     ids, whom = data.users.ids[chosen], len(users) + chosen
     profiles = everybody.texts[whom]
     # As users= does it: a user's own text stands in for a text where there is no history.
     texts = np.where(np.diff(history.indptr) == 0, profiles, "").astype(object)
-    queries = Queries(ids, ids, np.full(len(chosen), -1, np.int64), history, hidden, texts,
-                      attributes=everybody.attributes[whom], profiles=profiles)
+    queries = Queries(ids, ids, np.full(len(chosen), -1, np.int64), history, presence(hidden), texts,
+                      attributes=everybody.attributes[whom], profiles=profiles,
+                      times=first(when, told)[0] if data.has_moments else None)
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = data.part("train").item_counts, True
     return HeldOut(queries, relevant, counts_N, np.zeros(len(chosen), np.int64), candidates_N,

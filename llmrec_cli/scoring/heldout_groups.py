@@ -3,25 +3,39 @@
 Shapes: Q queries, N items of the recommender's catalogue, G groups, U users and M items of the prepared data.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups
+from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Membership, Queries
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.audience import no_groups
-from llmrec_cli.scoring.heldout import HeldOut, histories_of, minus, renumbered, union
+from llmrec_cli.scoring.heldout import (
+    HeldOut,
+    histories_of,
+    latest_of,
+    minus,
+    newer_histories,
+    renumbered,
+    times_of,
+    union,
+)
 
 
 def held_out_groups(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
-                    known: KnownGroups | None, exclude_seen: bool) -> HeldOut:
+                    known: KnownGroups | None, exclude_seen: bool, times: sp.csr_array | None = None,
+                    latest: bool = True) -> HeldOut:
     """Return the groups and held-out items of `split` for a recommender that knows `users`, `items` and `known`.
 
-    As `scoring.heldout.held_out` does for users: a group that the recommender knows is asked for with the history it
-    has, a new one with the history in the data. Who is in a group, the data says. Measured are groups that did
-    something together before `split`, or of which a member has a history.
+    As `scoring.heldout.held_out` does for users: with `latest` a group and each of its members have the history in the
+    data before `split`; without it those that the recommender knows have that of the fit, new ones that in the data.
+    The data says who is in a group. Measured are groups that did something together before `split`, or of which a
+    member has a history.
     """
     wanted = data.groups(split)
     before_split = ("train",) if split == "valid" else ("train", "valid")
@@ -33,11 +47,20 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
     asked = np.flatnonzero(np.bincount(wanted.interactions.user, minlength=len(wanted)))
     together_GN = renumbered(before.interactions, item_of_M, len(items))
     own: sp.csr_array = together_GN[:0] if known is None else known.history
-    histories = histories_of(asked, group_of_G, own, together_GN)
-    seen = union(histories, together_GN[asked])
+    fitted = histories_of(asked, group_of_G, own, together_GN)
+    histories = fitted
+    when = _times(data, before.interactions, asked, group_of_G, item_of_M, len(items), known)
+    if latest:
+        whole = data.groups("train", "valid", "test")
+        assert whole is not None
+        whole_GN = renumbered(whole.interactions, item_of_M, len(items))
+        histories = latest_of(asked, fitted, together_GN, whole_GN)
+        when = None if when is None else latest_of(asked, when, times_of(data, before.interactions, item_of_M,
+                                                                         len(items)), whole_GN)
+    seen = union(fitted, together_GN[asked])
     relevant = minus(renumbered(wanted.interactions, item_of_M, len(items))[asked], seen if exclude_seen else None)
 
-    everybody = _everybody(data, split, users, items, history)
+    everybody = _everybody(data, split, users, items, history, times, latest)
     members = wanted.members[asked]
     speaks = members @ (np.diff(everybody.history.indptr) > 0).astype(np.float32) > 0
     warm, findable = (np.diff(histories.indptr) > 0) | speaks, np.diff(relevant.indptr) > 0
@@ -47,7 +70,8 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
     entities, size = wanted.entities, len(chosen)
     asking = Membership(group_of_G[asked[chosen]], everybody, members[chosen], np.ones(size, bool)).chosen(slice(None))
     queries = Queries(entities.ids[asked[chosen]], np.full(size, "", object), np.full(size, -1, np.int64),
-                      histories[chosen], seen[chosen], entities.texts[asked[chosen]], asking)
+                      histories[chosen], seen[chosen], entities.texts[asked[chosen]], asking,
+                      times=None if when is None else when[chosen])
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M] = data.part("train").item_counts + train.interactions.item_counts
     candidates_N[item_of_M] = True
@@ -56,16 +80,42 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
                    int((~warm).sum()))
 
 
-def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array) -> Queries:
-    """Return the users of the data as queries, with what the recommender knows of them, else the data."""
+def newer_groups(queries: Queries, known: sp.csr_array, groups: KnownGroups | None) -> np.ndarray:
+    """Return which queries, bool (Q,), are of groups with interactions, theirs or a member's, newer than the fit."""
+    assert queries.groups is not None
+    theirs: np.ndarray = queries.groups.rows @ newer_histories(queries.groups.members, known).astype(np.float32) > 0
+    if groups is None:
+        return theirs
+    return theirs | newer_histories(replace(queries, user=queries.groups.group, groups=None), groups.history)
+
+
+def _times(data: PreparedData, before: Interactions, asked: np.ndarray, group_of_G: np.ndarray, item_of_M: np.ndarray,
+           num_items: int, known: KnownGroups | None) -> sp.csr_array | None:
+    """Return when each entry of the groups' histories was, None where the recommender has no need of it."""
+    if known is None or known.times is None:
+        return None
+    return histories_of(asked, group_of_G, known.times, times_of(data, before, item_of_M, num_items))
+
+
+def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
+               times: sp.csr_array | None, latest: bool) -> Queries:
+    """Return the users of the data as queries, with their latest histories or those of the recommender's fit."""
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
-    before = renumbered(data.part("train") if split == "valid" else data.part("train", "valid"), item_of_M, len(items))
-    histories = histories_of(np.arange(len(user_of_U)), user_of_U, history, before)
+    before = data.part("train") if split == "valid" else data.part("train", "valid")
+    everyone = np.arange(len(user_of_U))
+    before_UN = renumbered(before, item_of_M, len(items))
+    histories = histories_of(everyone, user_of_U, history, before_UN)
+    when_UN = times_of(data, before, item_of_M, len(items))
+    when = None if times is None else histories_of(everyone, user_of_U, times, when_UN)
+    if latest:
+        data_UN = renumbered(data.interactions, item_of_M, len(items))
+        histories = latest_of(everyone, histories, before_UN, data_UN)
+        when = None if when is None else latest_of(everyone, when, when_UN, data_UN)
     everybody = users if (user_of_U >= 0).all() else users.extended(data.users)
     whom = np.where(user_of_U >= 0, user_of_U, len(users) + np.arange(len(user_of_U)))
-    return Queries(data.users.ids, data.users.ids, user_of_U, histories, histories,
+    return Queries(data.users.ids, data.users.ids, user_of_U, histories, presence(histories),
                    np.full(len(user_of_U), "", object), attributes=everybody.attributes[whom],
-                   profiles=everybody.texts[whom])
+                   profiles=everybody.texts[whom], times=when)
 
 
 def _nobody(data: PreparedData, split: str, num_asked: int, num_cold: int) -> str:

@@ -14,6 +14,7 @@ from llmrec_cli.metrics.ranking import METRICS
 from llmrec_cli.metrics.significance import (
     Bootstrap,
     bootstrap,
+    cluster_sums,
     default_weights,
     holm,
     influence,
@@ -44,6 +45,7 @@ class Measured:
     whole : metric to a value that belongs to all lists together
     slices : slice to metric@k to float64 (Q,), NaN for the queries that are not in the slice
     seeds : the means of each seed, where `values` are means over several
+    cluster_Q : int64 (Q,), from 0, the user or group of each query where one may have several; None where none has
     """
 
     lists: Lists
@@ -55,6 +57,7 @@ class Measured:
     num_resamples: int
     seed: int
     seeds: list[dict[str, float]] = field(default_factory=list)
+    cluster_Q: np.ndarray | None = None
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
@@ -62,7 +65,8 @@ class Measured:
         columns = [*self.values.values(), *(v for named in self.slices.values() for v in named.values())]
         # Rows are kept together in memory: a column is read at a time.
         values_QM = np.stack(columns).T
-        drawn = bootstrap(values_QM, self.num_resamples, self.seed, self._weights(values_QM, list(self.values)))
+        drawn = bootstrap(values_QM, self.num_resamples, self.seed, self._weights(values_QM, list(self.values)),
+                          self.cluster_Q)
         for n, name in enumerate(self.values):
             if name in ROOTS:
                 drawn.mean_M[n], drawn.resampled_BM[:, n] = np.sqrt(drawn.mean_M[n]), np.sqrt(drawn.resampled_BM[:, n])
@@ -70,9 +74,9 @@ class Measured:
 
     @cached_property
     def influence(self) -> np.ndarray:
-        """How much each query moves the mean of each of `values`, float64 (Q, len(values))."""
+        """How much each query, or cluster of them, moves the mean of each of `values`, float64 (Q, len(values))."""
         values_QM = np.stack(list(self.values.values())).T
-        moved_QM = influence(values_QM, self._weights(values_QM, list(self.values)))
+        moved_QM = influence(values_QM, self._weights(values_QM, list(self.values)), self.cluster_Q)
         for n, name in enumerate(self.values):
             if name in ROOTS:
                 moved_QM[:, n] /= 2 * max(self.mean(name), 1e-300)
@@ -109,6 +113,23 @@ class Measured:
             for name, described in means.items():
                 described["sd"] = float(np.std([seed[name] for seed in self.seeds], ddof=1))
         return means
+
+    def by_owner(self) -> dict[str, Any]:
+        """Return `{metric@k: {mean, ci95}}` of means over users or groups, each the mean over its own queries.
+
+        Metrics that weigh queries are left out: they are no means of a user's queries.
+        """
+        assert self.cluster_Q is not None
+        names = [name for name in self.values if name not in self.weights]
+        values_QM = np.stack([self.values[name] for name in names]).T
+        defined_QM = default_weights(values_QM)
+        sums_CM, num_CM = (cluster_sums(np.asarray(one, np.float64), self.cluster_Q)
+                           for one in (np.nan_to_num(values_QM), defined_QM))
+        means_CM = np.divide(sums_CM, num_CM, out=np.full(sums_CM.shape, np.nan), where=num_CM > 0)
+        drawn = bootstrap(means_CM, self.num_resamples, self.seed)
+        low_M, high_M = drawn.interval_2M
+        return {name: {"mean": float(drawn.mean_M[n]), "ci95": [float(low_M[n]), float(high_M[n])]}
+                for n, name in enumerate(names) if np.isfinite(drawn.mean_M[n])}
 
     def slice_summary(self) -> dict[str, Any]:
         """Return `{slice: {metric@k: {mean, ci95}}}`; an empty slice has no metrics."""

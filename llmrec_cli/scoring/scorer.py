@@ -89,9 +89,9 @@ def recommend_lists(score: Score, queries: Queries, k: int, ranks_N: np.ndarray,
 
 
 def block_lists(scores_BN: torch.Tensor, queries: Queries, k: int, ranks_N: np.ndarray, *, exclude_seen: bool = True,
-                candidates_N: np.ndarray | None = None) -> Lists:
+                candidates_N: np.ndarray | None = None, candidates_BN: sp.csr_array | None = None) -> Lists:
     """Return the k best items of one block of queries from its finite scores, by this process alone."""
-    allowed = Allowed(queries.seen if exclude_seen else None, None, _penalty(len(ranks_N), candidates_N))
+    allowed = Allowed(queries.seen if exclude_seen else None, candidates_BN, _penalty(len(ranks_N), candidates_N))
     lists = _empty(len(queries), k, None)
     if len(queries):
         _put(lists, slice(0, len(queries)), ranked(scores_BN, k, ranks_N, allowed, None), None)

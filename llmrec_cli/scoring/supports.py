@@ -80,11 +80,15 @@ def _without(queries: Queries, query: np.ndarray, member: np.ndarray) -> Queries
     left = sp.csr_array((rows.data[kept], rows.indices[kept], indptr), shape=rows.shape)
     forgets = np.repeat(member < 0, np.diff(history.indptr))
     before = np.concatenate([[0], np.cumsum(~forgets)])[history.indptr]
-    history = sp.csr_array((history.data[~forgets], history.indices[~forgets], before), shape=history.shape)
+
+    def remembered(matrix: sp.csr_array) -> sp.csr_array:
+        return sp.csr_array((matrix.data[~forgets], matrix.indices[~forgets], before), shape=matrix.shape)
+
     # Without its history a group is one of which nothing but the members is known.
     group = np.where(member < 0, -1, asked.group[query])
     plain = replace(queries, groups=None).rows(query)
-    return replace(plain, history=history,
+    return replace(plain, history=remembered(history),
+                   times=None if plain.times is None else remembered(plain.times),
                    groups=Membership(group, asked.members, left, np.ones(len(query), bool)).chosen(slice(None)))
 
 

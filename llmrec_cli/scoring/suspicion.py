@@ -86,7 +86,10 @@ def named_users(items: Entities, task: HeldOut) -> str | None:
 
     Measured against as many pairs of the same users and items put together anew, since an id such as 7 also is a word.
     """
-    place = {key: q for q, key in enumerate(task.queries.ids)}
+    # Where a user has several lists, all of them are this user's.
+    owners, owner_Q = (task.queries.ids, np.arange(len(task.queries))) if task.owner_Q is None else np.unique(
+        task.owner_Q, return_inverse=True)
+    place = {key: n for n, key in enumerate(owners)}
     pattern = re.compile(r"[^\s,;:|=()\[\]\"']+")
     named = [[place[word] for word in {text, *pattern.findall(text)} if word in place]
              for text in map(" ".join, zip(items.texts, _attributes(items), strict=True))]
@@ -95,8 +98,11 @@ def named_users(items: Entities, task: HeldOut) -> str | None:
     indptr = np.concatenate([[0], np.cumsum([len(one) for one in named])])
     indices = np.array([q for one in named for q in one], np.int64)
     named_MQ = sp.csr_array((np.ones(len(indices), np.float32), indices, indptr),
-                            shape=(len(items), len(task.queries)))
-    relevant = task.relevant_QN
+                            shape=(len(items), len(owners)))
+    wanted = task.relevant_QN
+    row = np.repeat(owner_Q.ravel(), np.diff(wanted.indptr))
+    relevant = sp.csr_array((np.ones(len(row), np.float32), (row, wanted.indices)), shape=(len(owners), len(items)))
+    relevant.data[:] = 1
     num_found = int(relevant.multiply(named_MQ.T).sum())
     # Expected where users and items meet by chance: each item's share of the held-out pairs times who it names.
     expected = float(np.bincount(relevant.indices, minlength=len(items)) @ (named_MQ @ np.diff(relevant.indptr))

@@ -66,21 +66,23 @@ def validation_of(data: PreparedData, monitor: str, audience: str = "users") -> 
     users = np.unique(valid.user[known])
     if len(users) == 0:
         return None
-    queries = known_users(users, data.users.ids, train.matrix, train.matrix, data.users)
+    queries = known_users(users, data.users.ids, train.values, train.matrix, data.users, data.times_of(train))
     return Validation(queries, valid.matrix[users], item_hash_ranks(data.items.ids), monitor)
 
 
 def _validation_of_groups(data: PreparedData, monitor: str) -> Validation | None:
     """Return the groups with validation interactions of which something is known: a history, or a member's."""
-    train, together, wanted = data.part("train").matrix, data.groups("train"), data.groups("valid")
+    train, together, wanted = data.part("train"), data.groups("train"), data.groups("valid")
     if together is None or wanted is None:
         return None
-    history = together.interactions.matrix
-    known = (np.diff(history.indptr) > 0) | (together.members @ (np.diff(train.indptr) > 0) > 0)
+    own = together.interactions
+    known = (np.diff(own.matrix.indptr) > 0) | (together.members @ (np.diff(train.matrix.indptr) > 0) > 0)
     asked = np.bincount(wanted.interactions.user, minlength=len(wanted)) > 0
     chosen = np.flatnonzero(known & asked)
     if len(chosen) == 0:
         return None
-    users = known_users(np.arange(len(data.users)), data.users.ids, train, train, data.users)
-    queries = known_groups(chosen, together.entities, together.members, history, history, users)
+    users = known_users(np.arange(len(data.users)), data.users.ids, train.values, train.matrix, data.users,
+                        data.times_of(train))
+    queries = known_groups(chosen, together.entities, together.members, own.values, own.matrix, users,
+                           data.times_of(own))
     return Validation(queries, wanted.interactions.matrix[chosen], item_hash_ranks(data.items.ids), monitor)

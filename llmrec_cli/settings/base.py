@@ -24,6 +24,9 @@ class Settings:
     shorthand: ClassVar[str] = ""
     """The field that is meant where a value is given for the whole, if any."""
 
+    opaque: ClassVar[bool] = False
+    """Whether every value is an id or a text, so that a typed `null` is the id null and not nothing."""
+
     def problems(self) -> Iterator[str]:
         """Yield one sentence per value out of range or combination that cannot work.
 

@@ -73,6 +73,10 @@ class DatasetSettings(Settings):
     feedback: str = "implicit"
     """implicit | explicit: whether a value is how strong a sign of interest is (clicks, counts, dwell time), or an
     opinion, in which case what is below min_value is kept apart as a dislike, in negatives.parquet."""
+    values: str = "auto"
+    """auto | strength | rating: what values are. A strength, such as a count, an amount or a duration, counts in
+    training (head.weight); an opinion that reached a threshold does not unless asked for. auto takes a rating where
+    min_value is above 0 or feedback=explicit, unless duplicates are summed or events have weights."""
     event_weights: dict[str, float] = field(default_factory=dict)
     """Weight of each kind of event in the column `event`, {view: 1, buy: 5}: the value is multiplied by it; 0 leaves
     such events out; an event that is not named is a bad row."""
@@ -139,6 +143,7 @@ class DatasetSettings(Settings):
         yield from self.check("duplicates", among=("auto", "keep_last", "keep_first", "sum", "max", "error"))
         yield from self.check("timestamp_unit", among=("auto", "s", "ms", "iso", "order"))
         yield from self.check("feedback", among=("implicit", "explicit"))
+        yield from self.check("values", among=("auto", "strength", "rating"))
         yield from self.check("audit", among=("warn", "strict"))
         if self.max_negative_value is not None:
             if self.feedback != "explicit" or self.min_value is None:

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings, option
+from llmrec_cli.settings.base import Settings, nearest, option
 
 
 @dataclass
 class EncoderSettings(Settings):
     """What every text encoder has."""
 
+    implementation: ClassVar[str] = ""
+    """Dotted path of what is built, resolved only then."""
     kind: str = ""
     """The option's name; choose with encoder=<name>."""
     whitening: float = 0.0
@@ -21,6 +24,11 @@ class EncoderSettings(Settings):
     """Principal components of the items' vectors that are kept, at least 1; null keeps the vectors as they are."""
 
     def problems(self) -> Iterator[str]:
+        if not self.implementation:
+            others = [name for name in ENCODERS if name != self.kind]
+            yield (f"kind={self.kind}: has settings and no implementation; name one in "
+                   f"{type(self).__name__}.implementation, or choose one of {', '.join(others)}"
+                   f"{nearest(self.kind, others)}")
         yield from self.check("whitening", least=0, most=1)
         yield from self.check("projection", least=1)
 
@@ -29,6 +37,7 @@ class EncoderSettings(Settings):
 class TransformerSettings(EncoderSettings):
     """What every encoder with a transformer has: those that can be trained."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.text_encoder.TextEncoder"
     max_length: int = 64
     """Tokens kept of a text, 4 to 8192; longer texts are truncated."""
     batch_tokens: int = 2048
@@ -125,6 +134,7 @@ class Scratch(TransformerSettings):
 class Static(EncoderSettings):
     """The mean of a transformer's token embeddings, without its layers: some forty times as fast, word order lost."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.static.StaticEncoder"
     kind: str = "static"
     path: str = ""
     """Folder of the Hugging Face model whose token embeddings are taken; empty for MiniLM's."""
@@ -144,6 +154,7 @@ class Static(EncoderSettings):
 class TfIdf(EncoderSettings):
     """TF-IDF of the most frequent words (pairs of characters where a script has no spaces), learned from the items."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.lexical.TfIdfEncoder"
     kind: str = "tfidf"
     embedding_size: int = 2048
     """Words kept: those that most texts have, at least 1; a vector takes 4 bytes for each."""
@@ -160,6 +171,7 @@ class TfIdf(EncoderSettings):
 class Lsa(EncoderSettings):
     """Latent semantic analysis (Deerwester et al. 1990): a truncated SVD of TF-IDF, learned from the items' texts."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.lexical.LsaEncoder"
     kind: str = "lsa"
     embedding_size: int = 256
     """Dimensions kept, at least 1; fewer where there are fewer texts or words."""
@@ -192,6 +204,7 @@ class Concat(EncoderSettings):
     on short titles (docs/encoders.md): compare both on validation.
     """
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.concat.ConcatEncoder"
     kind: str = "concat"
     parts: dict[str, Part] = field(default_factory=lambda: {"minilm": Part(encoder=MiniLM()),
                                                             "lsa": Part(encoder=Lsa(), weight=0.7)})

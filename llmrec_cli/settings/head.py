@@ -32,6 +32,7 @@ class Fusion(HeadSettings):
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.fusion.Fusion"
+    weighs: ClassVar[bool] = False
     kind: str = "fusion"
     members: dict[str, "Recipe"] = field(default_factory=dict)
     normalise: str = "zscore"
@@ -46,8 +47,12 @@ class Fusion(HeadSettings):
     """With given weights: those of queries with at least `long_history` items in their history, where they differ."""
     long_history: int = 0
     """Items from which on a history is long; 0 where there are no long_weights."""
+    long_share: float = 0.0
+    """With long_weights: the share of users with a long history, 0 to 1, by which a fit on other interactions finds
+    `long_history` anew, since histories grow; set by learning. 0 leaves `long_history` as it is."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("normalise", among=("zscore", "rank", "raw"))
         if not self.members:
             yield "members: empty; name at least one, head.members.<name>.head=<head>"
@@ -65,6 +70,9 @@ class Fusion(HeadSettings):
             yield from self._problems_of_weights(self.weights)
         if bool(self.long_weights) != (self.long_history > 0):
             yield f"long_history={self.long_history}: give long_weights and a long_history of at least 1, or neither"
+        yield from self.check("long_share", least=0, most=1)
+        if self.long_share > 0 and not self.long_weights:
+            yield f"long_share={self.long_share}: has no effect without long_weights; leave it out"
 
     def _problems_of_weights(self, weights: dict[str, float]) -> Iterator[str]:
         for key, given in (("weights", weights), ("cold_weights", self.cold_weights),
@@ -79,6 +87,9 @@ class Fusion(HeadSettings):
 
     def uses(self) -> set[str]:
         return set().union(*(member.head.uses() for member in self.members.values()))
+
+    def uses_times(self) -> bool:
+        return any(member.head.uses_times() for member in self.members.values())
 
     def usual_audience(self) -> str:
         among = {member.head.usual_audience() for member in self.members.values()}
@@ -149,9 +160,15 @@ class Recipe(Settings):
                 yield (f"loss={self.loss.kind}: head={self.head.kind} cannot be trained by it; choose one of "
                        f"{', '.join(self.head.losses)}")
         layers = self.peft is not None and self.peft.kind not in ("frozen", "embedding_adapter")
-        if "peft" in uses and layers and not isinstance(self.encoder, TransformerSettings):
-            yield (f"peft={self.peft.kind}: encoder={getattr(self.encoder, 'kind', None)} has no layers that could be "
+        # An encoder that could not be read is a problem of its own.
+        without = self.encoder is not None and not isinstance(self.encoder, TransformerSettings)
+        if "peft" in uses and layers and without:
+            yield (f"peft={self.peft.kind}: encoder={self.encoder.kind} has no layers that could be "
                    f"trained; choose peft=frozen, peft=embedding_adapter or another encoder")
+        features: Any = getattr(self.head, "features", None)
+        if getattr(features, "tuned", False) and self.peft is not None and self.peft.kind == "frozen":
+            yield ("peft=frozen: has nothing to train with head.features.tuned=true; leave out head.features.tuned, or "
+                   "choose peft=embedding_adapter or lora")
         decay = 1.0 if self.optim is None or "optim" not in uses else self.optim.layer_decay
         num_trained = getattr(self.peft, "num_layers", None)
         if decay != 1 and (not layers or "peft" not in uses or num_trained == 1):

@@ -19,6 +19,7 @@ class MovieLens100k(DatasetSettings):
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.movielens.movielens_100k"
     own_knowledge: ClassVar[bool] = True
     name: str = "movielens_100k"
+    values: str = "rating"
     item_text: str = "{title}. {genres}"
     attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
     path: str = ""
@@ -32,6 +33,7 @@ class MovieLens1m(DatasetSettings):
     kind: str = "movielens_1m"
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.movielens_1m.movielens_1m"
     name: str = "movielens_1m"
+    values: str = "rating"
     item_text: str = "{title}. {genres}"
     attributes: dict[str, str] = field(default_factory=lambda: {"genres": "list"})
     path: str = ""
@@ -46,6 +48,7 @@ class AmazonReviews(DatasetSettings):
     kind: str = "amazon_reviews"
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.amazon.amazon_reviews"
     name: str = "amazon_reviews"
+    values: str = "rating"
     item_text: str = "{title}. {brand}. {categories}. {features}. {description}"
     attributes: dict[str, str] = field(default_factory=lambda: {"brand": "category", "categories": "list",
                                                                 "price": "number"})
@@ -107,6 +110,7 @@ class GroupFolder(DatasetSettings):
     reader: ClassVar[str] = "llmrec_cli.ingest.presets.group_folder.group_folder"
     source: ClassVar[str] = ""
     """Where the data is to be had."""
+    values: str = "rating"
     path: str = ""
     """Folder with groupMember.txt, groupRatingTrain.txt, groupRatingTest.txt, userRatingTrain.txt and
     userRatingTest.txt. Of the files *Negative.txt prepare takes nothing: ranking is over all items, unless evaluate is

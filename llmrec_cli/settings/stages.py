@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import Settings, nearest, option
 from llmrec_cli.settings.cold_users import ColdUsers
@@ -17,6 +17,7 @@ from llmrec_cli.settings.tune import Tune
 
 LARGEST_SEED = 2**63 - 1
 AUDIENCES = ("auto", "users", "groups")
+LATEST, FIT = "latest", "fit"
 RANKING_METRICS = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
 
 
@@ -185,9 +186,14 @@ class EvaluateConfig(CacheSettings):
     """auto | users | groups: who is asked for; auto takes whom the model was chosen for."""
     candidates: str = "all"
     """all | cold | sampled:<n> | a file: what is ranked. cold: items without training interactions. sampled:99: what
-    was held out and 99 items that the user or group has nothing to do with. A file with user_id or group_id, and
-    item_id or negatives (several ids, spaces between them): what was held out and the items in the file. The last two
-    reproduce papers and are labelled as sampled."""
+    was held out and 99 items that the user or group has nothing to do with. A file with item_id alone: these items, as
+    recommend takes it. With user_id, group_id or query_id beside it: each query's own items and what was held out. With
+    negatives too (several ids, spaces between them): every row is a list of its own, item_id among its negatives, as
+    papers publish it. What is ranked for each query apart is labelled as sampled."""
+    history: str = LATEST
+    """latest | fit: with which interactions a known user is asked. latest: all before the measured split, whatever the
+    model was fitted on. fit: those that the model was fitted on. mf, neural_cf and factorization_machine answer known
+    users by what they learned of each, either way."""
     graded: bool = False
     """Let the values of the held-out interactions be the gains of ndcg, instead of 1."""
     ties: str = "hash"
@@ -202,8 +208,9 @@ class EvaluateConfig(CacheSettings):
     stratified_recall and ips_recall; 0 makes them plain recall."""
     k: list[int] = field(default_factory=lambda: [5, 10, 20, 50])
     """List lengths, each at least 1."""
-    exclude_seen: bool = True
-    """Leave out what the query is known to have interacted with."""
+    exclude_seen: bool | None = None
+    """Leave out what the query is known to have interacted with. null: true, but false with a file of candidates, which
+    is ranked as given."""
     baselines: list[str] = field(default_factory=lambda: ["popularity", "item_knn"])
     """Heads fitted on the same data to compare with."""
     robustness: Robustness = field(default_factory=Robustness)
@@ -223,6 +230,7 @@ class EvaluateConfig(CacheSettings):
         yield from super().problems()
         yield from self.check("split", among=("test", "valid"))
         yield from self.check("ties", among=("hash", "expected"))
+        yield from self.check("history", among=(LATEST, FIT))
         yield from self.check("audience", among=AUDIENCES)
         yield from self.check("propensity", least=0)
         if self.model and self.models:
@@ -235,9 +243,11 @@ class EvaluateConfig(CacheSettings):
             yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
         if not self.candidates:
             yield "candidates: empty; choose all, cold, sampled:<n> or a file"
-        if self.cold_users.on and not self.exclude_seen:
+        if self.cold_users.on and self.exclude_seen is False:
             yield ("exclude_seen=false: cannot be combined with cold_users=true, where what a user did first is on no "
                    "list however much of it is told; leave out one of the two")
+        if self.cold_users.on and self.history == FIT:
+            yield "history=fit: has no effect with cold_users=true, whose users have no history; leave it out"
         if self.cold_users.on and self.audience == "groups":
             yield "audience=groups: cannot be combined with cold_users=true, which is about users"
         if self.cold_users.on and self.knowledge.on:
@@ -252,6 +262,8 @@ class EvaluateConfig(CacheSettings):
 @dataclass
 class QuerySettings(Settings):
     """One query given inline."""
+
+    opaque: ClassVar[bool] = True
 
     query_id: str | None = None
     """Name of the query in the output; its group_id, user_id or `query` when not given."""
@@ -281,8 +293,22 @@ class RecommendConfig(CacheSettings):
     """A file of items the model has never seen, to be recommended too."""
     users: str = ""
     """A file of users the model has never seen."""
+    interactions: str = ""
+    """A file of interactions that the prepared data does not have yet, today's say, with user_id, item_id and, where
+    they have them, value, timestamp and event: the newest of each user's history."""
+    history: str | None = None
+    """latest | fit: with which interactions known users and groups are asked. latest: all that the model's prepared
+    data has now, but for the test split of the very data that it was fitted on, and those of interactions=. fit: those
+    that the model was fitted on. null: latest, or fit where the data is not to be found, which is then printed."""
     candidates: str = ""
-    """A file of item ids; only these are recommended."""
+    """A file of item ids; only these are recommended. With a column query_id, user_id or group_id each query has
+    candidates of its own."""
+    on_unknown: str = "ignore"
+    """ignore | error: what happens with ids in candidates, histories, members and interactions that the model does not
+    know, and with ids in items= that it knows already. ignore: they are counted and the rest is used."""
+    delisted: str = "drop"
+    """drop | keep: whether items are left out that only the log has, and not the catalogue that the data was prepared
+    with."""
     k: int = 10
     """Length of the lists, at least 1."""
     exclude_seen: bool = True
@@ -309,6 +335,13 @@ class RecommendConfig(CacheSettings):
             yield ("queries: nothing says whom to recommend to; set queries=all, queries=<file>, query.user_id=<id>, "
                    "query.history=[<item>,<item>], query.text='<what the user likes>', query.group_id=<id> or "
                    "query.members=[<user>,<user>]")
+        yield from self.check("on_unknown", among=("ignore", "error"))
+        yield from self.check("delisted", among=("drop", "keep"))
+        if self.history is not None:
+            yield from self.check("history", among=(LATEST, FIT))
+        if self.history == FIT and self.interactions:
+            yield (f"interactions={self.interactions}: has no effect with history=fit, the history that the model was "
+                   f"fitted on; leave out one of the two")
         if self.output and not self.output.endswith((".parquet", ".jsonl", ".csv")):
             yield f"output={self.output}: the name must end in .parquet, .jsonl or .csv"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
@@ -87,11 +88,16 @@ def refuse_trained_on(entrant: Entrant, data: PreparedData, split: str) -> None:
 
 
 def refuse_taught(entrant: Entrant, data: PreparedData, split: str) -> None:
-    """Raise DataError where a model of other data was fitted on some of what is held out in this."""
+    """Raise DataError where a model of other data was fitted on some of what is held out in this.
+
+    Pairs that this data has in training and in what it holds out are no model's doing.
+    """
     known, held = entrant.recommender, data.part(split)
+    if data.manifest["fingerprint"] == known.manifest["data_fingerprint"]:
+        return
     user, item = known.users.find(data.users.ids)[held.user], known.items.find(data.items.ids)[held.item]
     both = (user >= 0) & (item >= 0)
-    taught = int(known.history[user[both], item[both]].sum()) if both.any() else 0
+    taught = int(presence(known.history)[user[both], item[both]].sum()) if both.any() else 0
     if taught:
         raise DataError(f"models: {entrant.folder} cannot be asked the same questions as the others: it was fitted on "
                         f"{taught:,} of the {len(held):,} held-out interactions of {data.path}; compare models that "

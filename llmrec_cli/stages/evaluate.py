@@ -22,6 +22,7 @@ from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.ingest.candidates import read_candidates
 from llmrec_cli.metrics.beyond_accuracy import Vectors
+from llmrec_cli.report.candidates import candidate_notes
 from llmrec_cli.report.cold_users import cold_users_lines
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import warnings
@@ -32,9 +33,17 @@ from llmrec_cli.report.terminal import headline_table, printable
 from llmrec_cli.run_dir import RunDir, write_bytes, write_json
 from llmrec_cli.scoring.audience import audience_of
 from llmrec_cli.scoring.evaluation import Measures, measure
+from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.measured import averaged, ranking
 from llmrec_cli.scoring.processes import leave_to_first
-from llmrec_cli.scoring.protocols import Protocol, cold_items, given_candidates, sampled_candidates
+from llmrec_cli.scoring.protocols import (
+    Protocol,
+    cold_items,
+    given_candidates,
+    is_file,
+    num_seen,
+    sampled_candidates,
+)
 from llmrec_cli.scoring.satisfaction import member_satisfaction
 from llmrec_cli.scoring.slicing import Masks, Slices, build_slices, values_of
 from llmrec_cli.scoring.suspicion import named_users, suspicious
@@ -42,6 +51,7 @@ from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages.cold_users import cold_users, cold_users_content
 from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
+from llmrec_cli.stages.history_protocol import history_content
 from llmrec_cli.stages.knowledge import knowledge_content
 from llmrec_cli.stages.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
 from llmrec_cli.stages.outdated import warn_outdated
@@ -60,7 +70,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     first = next(iter(groups.values()))[0]
     data = read_prepared(cfg.prepared or first.recommender.manifest["data"]["path"])
     warn_outdated(data.manifest, run_dir)
-    cfg = replace(cfg, audience=chosen_audience(cfg, first))
+    cfg = replace(cfg, audience=chosen_audience(cfg, first), exclude_seen=leaves_out_seen(cfg))
     for entrant in (entrant for group in groups.values() for entrant in group):
         refuse_trained_on(entrant, data, cfg.split)
         if cfg.models:
@@ -69,6 +79,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
 
     protocol = protocol_of(cfg, data)
     ranked = rank_all(groups, baselines, data, protocol, cfg, context)
+    counts = candidate_counts(protocol, next(iter(ranked.values()))[0].task, cfg)
     cold = cold_users(groups, baselines, ranked, data, protocol, cfg, context) if cfg.cold_users.on else None
     disturbed = robustness(groups, data, protocol, cfg, context) if cfg.robustness.on else None
     plain = Measures(sorted(set(cfg.k)), Slices({}, {}), None, cfg.propensity, cfg.num_bootstrap, cfg.seed)
@@ -76,10 +87,11 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     learned = (knowledge_content(groups, data, protocol_of(chosen_on, data), plain, chosen_on, context)
                if cfg.knowledge.on else None)
     leave_to_first()
-    outcome = measure_all(ranked, groups, data, protocol, cfg, groups_of)
+    outcome = measure_all(ranked, groups, data, replace(protocol, counts=counts), cfg, groups_of)
 
     synthetic = str(data.manifest.get("groups", {}).get("synthetic", ""))
     content, cutoff = metrics_content(outcome, cfg, synthetic, data.manifest.get("ties", {})), main_cutoff(cfg.k)
+    content["protocol"] |= history_content(ranked, groups, cfg) | delisted_content(outcome, data)
     if disturbed is not None:
         content["robustness"] = robustness_content(disturbed, groups, data, plain, cfg)
     if learned is not None:
@@ -87,13 +99,18 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     if cold is not None:
         content["cold_users"] = cold_users_content(cold, groups, cfg)
     write_json(run_dir.file("metrics.json"), content)
-    write_bytes(run_dir.file("per_user.parquet"), per_user(outcome.models, outcome.task))
+    write_bytes(run_dir.file("per_user.parquet"), per_user(outcome.models, outcome.task, data.items))
     write_bytes(run_dir.file("recommendations.parquet"), recommendations(outcome.models, outcome.task, data.items))
     write_bytes(run_dir.file("report.html"), render(report_content(outcome, content, groups, data, cfg)).encode())
+    for note in candidate_notes(content["protocol"]):
+        print(printable(note), file=sys.stderr)
     for warning in warnings(content, cutoff):
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
     headline = {name: content["metrics"][name]["mean"] for name in (f"ndcg@{cutoff}", f"recall@{cutoff}")}
+    if gone := content["protocol"].get("num_delisted"):
+        print(f"{gone:,} of the {outcome.task.relevant_QN.nnz:,} interactions to be found are with items that the "
+              f"catalogue no longer has, which `recommend` leaves out", file=sys.stderr)
     run_dir.finish("evaluate", {"model": str(first.folder), "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {"test" if cfg.split == "test" else "valid": headline}})
     print(headline_table(next(iter(groups)), content, cutoff))
@@ -106,9 +123,32 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     print(f"report: {run_dir.file('report.html')}", file=sys.stderr)
 
 
+def delisted_content(outcome: Outcome, data: PreparedData) -> dict[str, int]:
+    """Return num_delisted of the protocol: what was to be found of items that the catalogue no longer has."""
+    if data.listed is None:
+        return {}
+    return {"num_delisted": int((~data.listed[outcome.task.relevant_QN.indices]).sum())}
+
+
 def chosen_audience(cfg: EvaluateConfig, first: Entrant) -> str:
     """Return users or groups: whom the setting `audience` says, or the (first) model was chosen for."""
     return str(first.recommender.manifest.get("audience", "users")) if cfg.audience == "auto" else cfg.audience
+
+
+def leaves_out_seen(cfg: EvaluateConfig) -> bool:
+    """Return whether lists leave out what was seen: unless told, always but where a file says what is ranked."""
+    if cfg.exclude_seen is not None:
+        return cfg.exclude_seen
+    return cfg.cold_users.on or not is_file(cfg.candidates)
+
+
+def candidate_counts(protocol: Protocol, task: HeldOut, cfg: EvaluateConfig) -> dict[str, int | str]:
+    """Return what a file of candidates has, with how many of them the queries had seen, as the (first) model saw it."""
+    if not is_file(cfg.candidates):
+        return protocol.counts
+    seen, held_out = num_seen(task)
+    return {**protocol.counts, "seen": seen, "seen_left_out": seen if cfg.exclude_seen else 0,
+            "seen_held_out": held_out}
 
 
 def protocol_of(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
@@ -124,7 +164,8 @@ def protocol_of(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
         raise ConfigError(f"candidates={cfg.candidates}: no such file, and none of all, cold and sampled:<n>"
                           f"{nearest(cfg.candidates, ('all', 'cold', 'sampled:99'))}")
     whom = audience_of(data, cfg.audience, cfg.split)
-    return given_candidates(data, whom, *read_candidates(cfg.candidates, whom.kind), cfg.candidates)
+    return given_candidates(data, whom, read_candidates(cfg.candidates, (f"{whom.kind}_id", "query_id")),
+                            cfg.candidates)
 
 
 def rank_all(groups: Entrants, baselines: Mapping[str, Head], data: PreparedData, protocol: Protocol,
@@ -156,7 +197,7 @@ def measure_all(ranked: Mapping[str, Sequence[Ranked]], groups: Entrants, data: 
     cutoffs, cutoff = sorted(set(cfg.k)), main_cutoff(cfg.k)
     task = next(iter(ranked.values()))[0].task
     whom = audience_of(data, cfg.audience, cfg.split)
-    query_Q = whom.entities.find(task.queries.ids)
+    query_Q = whom.entities.find(task.owners)
     vectors, diversity = item_vectors(ranked, data.items)
     how = Measures(cutoffs, build_slices(cfg.slices, data, whom, query_Q, task.counts_N, task.lengths_Q),
                    vectors, cfg.propensity, cfg.num_bootstrap, cfg.seed,
@@ -172,8 +213,8 @@ def measure_all(ranked: Mapping[str, Sequence[Ranked]], groups: Entrants, data: 
     named = named_users(data.items, task)
     first = next(iter(models))
     traces[first] += [named] if named else []
-    return Outcome(models, baselines, task, ranking(measured, f"ndcg@{cutoff}"), protocol.label, diversity, traces,
-                   exposure_of(models[first], task, groups_of, cutoff))
+    return Outcome(models, baselines, task, ranking(measured, f"ndcg@{cutoff}"), protocol.label, protocol.counts,
+                   diversity, traces, exposure_of(models[first], task, groups_of, cutoff))
 
 
 def members_of(one: Ranked, data: PreparedData, group_Q: np.ndarray, cfg: EvaluateConfig) -> dict[str, np.ndarray]:
@@ -204,7 +245,8 @@ def fitted_on(recommender: Recommender) -> TrainingData:
     user = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
     order = np.arange(len(user), dtype=np.int64)
     interactions = Interactions(user, history.indices.astype(np.int64), history.data, order, *history.shape)
-    return TrainingData(recommender.users, recommender.items, interactions, groups=_groups_of(recommender))
+    return TrainingData(recommender.users, recommender.items, interactions, groups=_groups_of(recommender),
+                        value_kind=recommender.manifest.get("values", ""))
 
 
 def _groups_of(recommender: Recommender) -> Groups | None:

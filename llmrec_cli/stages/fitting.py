@@ -20,6 +20,10 @@ def fit(recipe: Recipe, data: TrainingData, context: Context, quiet: bool = Fals
     taken = taken_by(lambda: head.fit(data, context))
     context.log("fitted", head=recipe.head.kind, seconds=round(time.monotonic() - started, 3), memory_stated=needed,
                 memory_taken=taken, trained_of_encoder=_trained_of_encoder(head))
+    for reason in head.unused_values(data):
+        context.log("values_unused", reason=reason)
+        if not quiet:
+            print(f"note: {reason}", file=sys.stderr)
     return head
 
 

@@ -116,8 +116,9 @@ def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_o
         # Nothing may be chosen any more, or a variant could make up for what it lacks.
         inside = replace(context.inside(f"knowledge_{name}"), seed=seed, validation=None)
         head = fit(recipe, replace(training, knowledge=knowledge), inside, quiet=True)
-        history = training.interactions.matrix
-        recommender = Recommender(head, data.users, data.items, history, history, entrant.recommender.manifest)
+        known = training.interactions
+        recommender = Recommender(head, data.users, data.items, known.values, known.matrix,
+                                  entrant.recommender.manifest, times=data.times_of(known))
         one = rank(recommender, data, protocol, cfg, f"candidates={cfg.candidates}")
         return measure(one.lists, one.task, how)
 

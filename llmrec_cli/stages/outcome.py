@@ -33,6 +33,7 @@ class Outcome:
     task : what they were asked, in the integers of the prepared data
     ranking : all of them by the main metric
     candidates, diversity : labels of what was ranked, and of what lists are varied by
+    candidate_counts : what a file of candidates has, and what of it was not ranked as given
     suspicious : model -> traces of a leak
     exposure : attribute -> value -> share by what is shared, of the first model
     """
@@ -42,6 +43,7 @@ class Outcome:
     task: HeldOut
     ranking: Ranking
     candidates: str
+    candidate_counts: dict[str, int | str]
     diversity: str | None
     suspicious: dict[str, list[str]]
     exposure: dict[str, dict[str, dict[str, float]]]
@@ -68,8 +70,10 @@ def metrics_content(outcome: Outcome, cfg: EvaluateConfig, synthetic: str = "",
     slice_queries = {name: int(np.isfinite(next(iter(values.values()))).sum())
                      for name, values in result.slices.items()}
     protocol = {"split": cfg.split, "audience": cfg.audience, "candidates": outcome.candidates,
-                "num_candidates": int(task.candidates_N.sum()), "exclude_seen": cfg.exclude_seen,
-                "ties": TIES[cfg.ties], "graded": cfg.graded, "num_queries": len(task.queries),
+                "candidate_counts": outcome.candidate_counts, "num_candidates": int(task.candidates_N.sum()),
+                "exclude_seen": cfg.exclude_seen,
+                "ties": TIES[cfg.ties], "graded": cfg.graded, "num_queries": task.num_owners,
+                **({} if task.owner_Q is None else {"num_rows": len(task.queries)}),
                 "num_skipped": task.num_skipped, "num_cold": task.num_cold, "num_bootstrap": cfg.num_bootstrap,
                 "diversity": outcome.diversity, "propensity": cfg.propensity,
                 "test": "paired t-test; p_holm: corrected for the number of comparisons (Holm)",
@@ -85,6 +89,8 @@ def metrics_content(outcome: Outcome, cfg: EvaluateConfig, synthetic: str = "",
         "comparisons": corrected({name: result.comparison(one) for name, one in others.items()}),
         "tie_rate": result.lists.tie_rate, "degenerate_rate": result.lists.degenerate,
         "suspicious": outcome.suspicious[first]}
+    if task.owner_Q is not None:
+        content["by_query"] = {name: one.by_owner() for name, one in outcome.everyone.items()}
     if outcome.exposure:
         content["exposure"] = outcome.exposure
     if len(outcome.models) > 1:
@@ -125,12 +131,20 @@ def _leaderboard(outcome: Outcome) -> dict[str, Any]:
     return {"metric": ranking.metric, "rows": rows, "pairs": pairs}
 
 
-def per_user(models: Mapping[str, Measured], task: HeldOut) -> bytes:
-    """Return a row per model and user: how much there was to find and every metric."""
-    tables = []
+def per_user(models: Mapping[str, Measured], task: HeldOut, items: Entities) -> bytes:
+    """Return a row per model and query: how much there was to find and every metric.
+
+    Where each row of a file of candidates is a query, the columns `query_id`, `owner_id` and `item_id` say which: a
+    name for the row, whose it is, and its held-out item ("" where the file names none).
+    """
+    tables, row = [], {}
+    if task.owner_Q is not None:
+        first = items.ids[task.relevant_QN.indices[task.relevant_QN.indptr[:-1]]]
+        named = np.where(np.diff(task.relevant_QN.indptr) == 1, first, "")
+        row = {"owner_id": pa.array(list(task.owner_Q), pa.string()), "item_id": pa.array(list(named), pa.string())}
     for name, result in models.items():
         values = {metric: np.sqrt(value) if metric in ROOTS else value for metric, value in result.values.items()}
-        tables.append(pa.table({"query_id": pa.array(list(task.queries.ids), pa.string()),
+        tables.append(pa.table({"query_id": pa.array(list(task.queries.ids), pa.string()), **row,
                                 "model": pa.array([name] * len(task.queries), pa.string()),
                                 "num_relevant": np.diff(task.relevant_QN.indptr).astype(np.int64),
                                 "history_length": np.diff(task.queries.history.indptr).astype(np.int64),
@@ -139,8 +153,9 @@ def per_user(models: Mapping[str, Measured], task: HeldOut) -> bytes:
 
 
 def recommendations(models: Mapping[str, Measured], task: HeldOut, items: Entities) -> bytes:
-    """Return a row per model, user and rank."""
+    """Return a row per model, query and rank, with `owner_id` where each row of a file of candidates is a query."""
     tables = []
+    owners = {} if task.owner_Q is None else {"owner_id": pa.array(list(task.owner_Q), pa.string())}
     ids, users, names = (pa.array(list(column), pa.string())
                          for column in (task.queries.ids, task.queries.user_ids, items.ids))
     source = "model" if task.queries.groups is None else "group"
@@ -148,7 +163,8 @@ def recommendations(models: Mapping[str, Measured], task: HeldOut, items: Entiti
         query, place = np.nonzero(result.lists.items_QK >= 0)
         taken = pa.array(query)
         tables.append(pa.table({
-            "query_id": ids.take(taken), "user_id": users.take(taken), "rank": place + 1,
+            "query_id": ids.take(taken), **{key: column.take(taken) for key, column in owners.items()},
+            "user_id": users.take(taken), "rank": place + 1,
             "item_id": names.take(pa.array(result.lists.items_QK[query, place])),
             "score": result.lists.scores_QK[query, place],
             "source": pa.array(np.full(len(query), source), pa.string()), "hit": result.hits_QK[query, place],

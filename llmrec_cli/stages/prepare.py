@@ -14,6 +14,7 @@ from llmrec_cli.run_dir import (
     clear_leftovers,
     lock,
     point,
+    require_link,
     scratch_folder,
     whole_folder,
     write_json,
@@ -28,6 +29,7 @@ def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
     """Write prepared data and point data/prepared/latest at it, or raise and leave what was there."""
     output = Path(cfg.output) if cfg.output else PREPARED / cfg.dataset.name
     refuse_to_replace(output)
+    require_link(PREPARED / LATEST)
     with lock(output.parent / f".{output.name}.lock", f"the prepared data {output}"):
         clear_leftovers(output)
         with scratch_folder(output) as scratch:

@@ -22,13 +22,13 @@ from llmrec_cli.metrics.auc import binary_auc
 from llmrec_cli.metrics.rating import absolute_errors, correct, detected, log_losses, squared_errors
 from llmrec_cli.scoring.audience import audience_of
 from llmrec_cli.scoring.evaluation import Predicted
-from llmrec_cli.scoring.heldout import HeldOut, held_out
+from llmrec_cli.scoring.heldout import HeldOut, held_out, newer_histories
 from llmrec_cli.scoring.heldout_cold import held_out_cold, served
-from llmrec_cli.scoring.heldout_groups import held_out_groups
+from llmrec_cli.scoring.heldout_groups import held_out_groups, newer_groups
 from llmrec_cli.scoring.protocols import Protocol
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.stages import EvaluateConfig
+from llmrec_cli.settings.stages import LATEST, EvaluateConfig
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class Ranked:
     task, lists : in the integers of the prepared data
     predicted : how far scores are off that predict more than an order
     vectors_MD : text vectors of the items, where the head has an encoder
+    num_newer : how many queries have a known user, or group, with interactions that the head was not fitted on
     """
 
     task: HeldOut
     lists: Lists
     predicted: Predicted | None = None
     vectors_MD: np.ndarray | None = None
+    num_newer: int = 0
 
     def rows(self, which: np.ndarray) -> "Ranked":
         """Return the chosen queries."""
@@ -65,6 +67,7 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
 
     With cold_users=true it is told the first `told` interactions of each, as many as are ever told where that is None.
     """
+    assert cfg.exclude_seen is not None
     head, items = known.head, known.items
     new = new_items(items, data.items)
     if len(new):
@@ -87,7 +90,10 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
     lists = replace(lists, items_QK=np.where(lists.items_QK >= 0, place_N[lists.items_QK], -1),
                     relevant_scores=lists.relevant_scores[places])
     vectors = head.text_vectors
-    ranked = Ranked(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M])
+    newer_Q = newer_groups(task.queries, known.history, known.groups) if cfg.audience == "groups" \
+        else newer_histories(task.queries, known.history)
+    ranked = Ranked(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M],
+                    num_newer=int(newer_Q.sum()))
     if head.predicts is None or cfg.audience == "groups" or cfg.cold_users.on:
         return ranked
     return _predicted(ranked, head, task.queries, data, item_of_M, cfg)
@@ -96,12 +102,15 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
 def task_of(known: Recommender, items: Entities, data: PreparedData, cfg: EvaluateConfig,
             told: int | None = None) -> HeldOut:
     """Return whom a recommender is asked for, and what is to be found; `items` is its catalogue with what is new."""
+    assert cfg.exclude_seen is not None
+    latest = cfg.history == LATEST
     if cfg.audience == "groups":
-        return held_out_groups(data, cfg.split, known.users, items, known.history, known.groups, cfg.exclude_seen)
+        return held_out_groups(data, cfg.split, known.users, items, known.history, known.groups, cfg.exclude_seen,
+                               known.times, latest)
     if cfg.cold_users.on:
         told = max(cfg.cold_users.first) if told is None else told
         return held_out_cold(data, cfg.split, known.users, items, told, cfg.cold_users.apart)
-    return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen)
+    return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen, known.times, latest)
 
 
 def common(ranked: Mapping[str, Ranked]) -> dict[str, Ranked]:
@@ -130,17 +139,19 @@ def common(ranked: Mapping[str, Ranked]) -> dict[str, Ranked]:
 
 
 def task_rows(task: HeldOut, which: np.ndarray) -> HeldOut:
-    """Return the chosen queries; the others count as skipped."""
-    return replace(task, queries=task.queries.rows(which), relevant_QN=task.relevant_QN[which],
-                   lengths_Q=task.lengths_Q[which],
-                   candidates_QN=None if task.candidates_QN is None else task.candidates_QN[which],
-                   num_skipped=task.num_skipped + len(task.queries) - len(which))
+    """Return the chosen queries; users or groups without any of them count as skipped."""
+    chosen = replace(task, queries=task.queries.rows(which), relevant_QN=task.relevant_QN[which],
+                     lengths_Q=task.lengths_Q[which],
+                     candidates_QN=None if task.candidates_QN is None else task.candidates_QN[which],
+                     owner_Q=None if task.owner_Q is None else task.owner_Q[which])
+    return replace(chosen, num_skipped=task.num_skipped + task.num_owners - chosen.num_owners)
 
 
 def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData, item_of_M: np.ndarray,
                cfg: EvaluateConfig) -> Ranked:
     """Return it with how far the scores of the queries' held-out pairs are off."""
-    user_Q, likes = data.users.find(queries.ids), data.part(cfg.split)
+    # Pairs are the user's, whatever lists there are: of several the last one has them.
+    user_Q, likes = data.users.find(ranked.task.owners), data.part(cfg.split)
     dislikes = data.negatives(cfg.split) if head.predicts == "logit" else None
     if head.predicts == "logit" and (dislikes is None or not len(dislikes)):
         return ranked
@@ -200,7 +211,8 @@ def _moved(task: HeldOut, place_N: np.ndarray, item_of_M: np.ndarray) -> tuple[H
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=matrix.shape[0]))])
         return sp.csr_array((matrix.data[kept], place_N[matrix.indices[kept]], indptr), shape=(matrix.shape[0], size))
 
-    queries = replace(task.queries, history=move(task.queries.history), seen=move(task.queries.seen))
+    queries = replace(task.queries, history=move(task.queries.history), seen=move(task.queries.seen),
+                      times=None if task.queries.times is None else move(task.queries.times))
     places = move(_places(task.relevant_QN))
     places.sort_indices()
     relevant = sp.csr_array((np.ones(places.nnz, np.float32), places.indices, places.indptr), shape=places.shape)

@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from llmrec_cli.data.asked import Asked, Matched, asked, match
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.groups import KnownGroups
+from llmrec_cli.data.knowledge_paths import FILE as KNOWLEDGE
 from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.device import choose_device
-from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.errors import ConfigError, counted
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
 from llmrec_cli.heads.base import Context
-from llmrec_cli.ingest.beside import read_ids
 from llmrec_cli.ingest.newcomers import new_items, new_users
-from llmrec_cli.ingest.queries import inline_query, read_queries
+from llmrec_cli.ingest.queries import Strict, inline_query, read_queries
 from llmrec_cli.report.lists import Catalogue, list_table, list_writer
 from llmrec_cli.report.shown_lists import show_lists
 from llmrec_cli.report.terminal import printable
@@ -32,41 +30,45 @@ from llmrec_cli.scoring.processes import dealt, is_first, leave_to_first
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.stages import RecommendConfig
+from llmrec_cli.stages.allowed_items import AllowedItems, allowed_items
+from llmrec_cli.stages.latest_histories import Histories, latest_histories
 from llmrec_cli.stages.reasons import reasons
 
-SHOWN_LISTS, SHOWN_IDS = 5, 3
+SHOWN_LISTS = 5
 
 
 @dataclass
 class Known:
-    """A recommender with the items and users that were added to it; the users it does not know come last."""
+    """A recommender with the items and users that were added to it; the users it does not know come last.
+
+    `listed_N` (bool) says which items the catalogue still has.
+    """
 
     recommender: Recommender
     items: Entities
     users: Entities
+    listed_N: np.ndarray
 
 
 @dataclass
 class Tally:
-    """What the lists were made from, and what was passed over."""
+    """What the lists were made from, and what was passed over: each id once, however often it is named."""
 
     sources: Counter[str] = field(default_factory=Counter)
     num_lists: int = 0
     num_rows: int = 0
-    num_unknown: int = 0
-    unknown: list[str] = field(default_factory=list)
+    unknown: dict[str, None] = field(default_factory=dict)
     num_mute: int = 0
-    num_strangers: int = 0
-    strangers: list[str] = field(default_factory=list)
-    num_silent: int = 0
+    strangers: dict[str, None] = field(default_factory=dict)
+    silent: dict[str, None] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, Any]:
         """The numbers, as a manifest has them."""
         return {"queries": self.sources.total(), "empty_lists": self.sources.total() - self.num_lists,
                 "rows": self.num_rows, "sources": {name: self.sources[name] for name in SOURCES},
-                "unknown_history_items": self.num_unknown, "texts_not_understood": self.num_mute,
-                "unknown_members": self.num_strangers, "members_without_history": self.num_silent}
+                "unknown_history_items": len(self.unknown), "texts_not_understood": self.num_mute,
+                "unknown_members": len(self.strangers), "members_without_history": len(self.silent)}
 
 
 def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
@@ -75,10 +77,17 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     recommender = load_recommender(folder, Context(choose_device(cfg.device), seed=1, log=run_dir.log,
                                                    cache=cfg.cache_folder))
     known = add_newcomers(cfg, recommender)
-    queries = gather(cfg, known)
+    queries = None if cfg.queries == "all" else gather(cfg, known)
+    histories = latest_histories(cfg, recommender, known.users, known.items,
+                                 queries is None or names_somebody(queries))
+    queries = everybody(recommender, histories) if queries is None else queries
+    if cfg.reasons:
+        tell(*refuse_no_reasons(queries, folder))
+    allowed = allowed_items(cfg, queries, known.items, known.listed_N)
+    tell(*histories.notes, *allowed.notes)
     tally = Tally()
     shown = queries if cfg.output else queries.rows(0, min(len(queries), SHOWN_LISTS))
-    answered = answer_all(cfg, known, shown, tally)
+    answered = answer_all(cfg, known, histories, allowed, shown, tally)
     if not is_first():
         # Its share is done by asking for all; the first gets it with the rest.
         deque(answered, maxlen=0)
@@ -93,65 +102,89 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
             tell(f"shown: {SHOWN_LISTS} of {len(queries):,} queries; output=<file>.parquet (or .jsonl, .csv) has all")
     tell_tally(tally, recommender)
 
-    facts = {"model": str(folder), "output": cfg.output or None, **provenance(folder, recommender), **tally.counts}
+    used = {"history": histories.label, "newer_histories": histories.num_newer,
+            "delisted_items": int((~known.listed_N).sum()) if cfg.delisted == "drop" else 0}
+    facts = {"model": str(folder), "output": cfg.output or None, **provenance(folder, recommender), **used,
+             **tally.counts}
     if cfg.output:
         write_json(Path(f"{cfg.output}.manifest.json"),
                    {"format": 1, **provenance(folder, recommender), "k": cfg.k, "exclude_seen": cfg.exclude_seen,
-                    **tally.counts, "files": {Path(cfg.output).name: sha256(Path(cfg.output))}})
-    run_dir.log("recommended", **tally.counts)
+                    **used, **tally.counts, "files": {Path(cfg.output).name: sha256(Path(cfg.output))}})
+    run_dir.log("recommended", **used, **tally.counts)
     run_dir.finish("recommend", facts)
 
 
 def add_newcomers(cfg: RecommendConfig, recommender: Recommender) -> Known:
     """Return the recommender with the items of `items=` and the users of `users=` added."""
     texts = recommender.manifest.get("texts")
-    known = Known(recommender, recommender.items, recommender.users)
+    known = Known(recommender, recommender.items, recommender.users, recommender.listed_N)
     if cfg.users:
         found = new_users(cfg.users, texts, recommender.users)
         known.users = recommender.users.extended(found.entities)
         tell(*found.notes)
     if cfg.items:
-        found = new_items(cfg.items, texts, recommender.items)
-        recommender.head.add_items(found.entities)
-        known.items = recommender.items.extended(found.entities)
+        found = new_items(cfg.items, texts, recommender.items, refuse_known=cfg.on_unknown == "error")
         tell(*found.notes)
+        # What the feed has is in the catalogue again.
+        known.listed_N = known.listed_N | np.isin(np.arange(len(recommender.items)), found.known)
+        if len(found.entities):
+            recommender.head.add_items(found.entities)
+            known.items = recommender.items.extended(found.entities)
+            known.listed_N = np.concatenate([known.listed_N, np.ones(len(found.entities), bool)])
     return known
 
 
 def gather(cfg: RecommendConfig, known: Known) -> Asked:
-    """Return the queries of the command line, of a file, or of everybody.
+    """Return the queries of the command line or of a file."""
+    strict = Strict(known.items, known.users, known.recommender.groups) if cfg.on_unknown == "error" else None
+    return inline_query(cfg.query, strict) if cfg.queries is None else read_queries(cfg.queries, strict)
 
-    Everybody are users with a history, and new ones; the groups where the model was chosen for groups.
-    """
-    if cfg.queries is None:
-        return inline_query(cfg.query)
-    if cfg.queries != "all":
-        return read_queries(cfg.queries)
-    groups = known.recommender.groups
-    if groups is not None and known.recommender.manifest.get("audience") == "groups":
-        ids = list(groups.entities.ids)
+
+def names_somebody(queries: Asked) -> bool:
+    """Whether any of the queries is of a user or a group, or lists members."""
+    return bool((queries.user_ids != "").any() or (queries.group_ids != "").any() or len(queries.members))
+
+
+def everybody(recommender: Recommender, histories: Histories) -> Asked:
+    """Return the users with a history, and new ones; the groups where the model was chosen for groups."""
+    if histories.groups is not None and recommender.manifest.get("audience") == "groups":
+        ids = list(histories.groups.entities.ids)
         return asked([""] * len(ids), group_ids=ids)
-    history = known.recommender.history
-    named = np.concatenate([np.diff(history.indptr) > 0, np.ones(len(known.users) - history.shape[0], bool)])
-    return asked(list(known.users.ids[named]))
+    named = np.diff(histories.history.indptr) > 0
+    named[histories.num_known:] = True
+    return asked(list(histories.users.ids[named]))
 
 
-def answer_all(cfg: RecommendConfig, known: Known, queries: Asked, tally: Tally) -> Iterator[Answers]:
+def refuse_no_reasons(queries: Asked, folder: Path) -> list[str]:
+    """Raise ConfigError where no query has reasons; return a sentence where some have none.
+
+    Groups have them; a user has those of the knowledge graph, where the model has one.
+    """
+    is_group = (queries.group_ids != "") | (np.diff(queries.member_offsets) > 0)
+    if is_group.all() or (folder / KNOWLEDGE).is_file():
+        return []
+    if not is_group.any():
+        raise ConfigError("reasons=true: there are reasons for groups (query.group_id, query.members), and for users "
+                          "where the model's data has a knowledge graph, which this model's has not; leave it out")
+    return [f"reasons: those of groups alone; {int((~is_group).sum()):,} queries of users have none"]
+
+
+def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed: AllowedItems, queries: Asked,
+               tally: Tally) -> Iterator[Answers]:
     """Yield the lists of the queries, a block at a time, and count."""
     recommender, size = known.recommender, len(known.items)
-    history, seen = widened(recommender.history, size), widened(recommender.seen, size)
-    groups = widened_groups(recommender.groups, size)
-    popularity_N = np.bincount(history.indices, minlength=size).astype(np.float32)
+    popularity_N = np.bincount(recommender.history.indices, minlength=size).astype(np.float32)
     ranks_N = item_hash_ranks(known.items.ids)
-    candidates_N = candidates(cfg.candidates, known.items) if cfg.candidates else None
     paths = read_paths(model_folder(cfg.model), size) if cfg.reasons else None
     step = max(1, min(cfg.block_size, BLOCK_CELLS // max(1, size)))
 
     def answer_block(start: int) -> tuple[Answers, Matched]:
-        matched = match(queries.rows(start, min(start + step, len(queries))), known.users, known.items, history, seen,
-                        groups)
+        stop = min(start + step, len(queries))
+        matched = match(queries.rows(start, stop), histories.users, known.items, histories.history, histories.seen,
+                        histories.groups, histories.times, recommender.usual_value, histories.num_known)
         answers = answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
-                         exclude_seen=cfg.exclude_seen, candidates_N=candidates_N)
+                         exclude_seen=cfg.exclude_seen, candidates_N=allowed.allowed_N,
+                         candidates_QN=allowed.own_candidates(start, stop))
         if cfg.reasons:
             answers = replace(answers, reasons=reasons(recommender.head, answers, known.items, paths))
         return answers, matched
@@ -161,21 +194,20 @@ def answer_all(cfg: RecommendConfig, known: Known, queries: Asked, tally: Tally)
         tally.sources.update(answers.sources.tolist())
         tally.num_lists += int((lengths > 0).sum())
         tally.num_rows += int(lengths.sum())
-        tally.num_unknown += len(matched.unknown)
-        tally.unknown += list(matched.unknown[:SHOWN_IDS - len(tally.unknown)])
-        tally.num_strangers += len(matched.strangers)
-        tally.strangers += list(matched.strangers[:SHOWN_IDS - len(tally.strangers)])
-        tally.num_silent += num_silent(answers.queries)
+        tally.unknown.update(dict.fromkeys(matched.unknown))
+        tally.strangers.update(dict.fromkeys(matched.strangers))
+        tally.silent.update(dict.fromkeys(silent_members(answers.queries)))
         tally.num_mute += 0 if recommender.head.answers_text else int((answers.queries.texts != "").sum())
         yield answers
 
 
-def num_silent(queries: Queries) -> int:
-    """Return how many memberships are of users who have no history, so that nothing speaks for them."""
+def silent_members(queries: Queries) -> np.ndarray:
+    """Return the ids of members who have no history, so that nothing speaks for them."""
     if queries.groups is None:
-        return 0
-    silent = np.diff(queries.groups.members.history.indptr) == 0
-    return int(silent[queries.groups.rows.indices].sum())
+        return np.zeros(0, object)
+    members = queries.groups.members
+    silent: np.ndarray = members.ids[np.diff(members.history.indptr) == 0]
+    return silent
 
 
 def write_lists(path: Path, items: Entities, answered: Iterable[Answers], with_reasons: bool = False) -> None:
@@ -190,31 +222,6 @@ def write_lists(path: Path, items: Entities, answered: Iterable[Answers], with_r
                 writer.write(rows)
 
 
-def candidates(named: str, items: Entities) -> np.ndarray:
-    """Return which items (num_items,) a file of ids names. Raises DataError for ids that are nobody's."""
-    ids = np.array([*read_ids(named, "candidates", "item_id"), None], object)[:-1]
-    places = items.find(ids)
-    if (places < 0).any():
-        unknown = ids[places < 0]
-        raise DataError(f"candidates={named}: of {len(ids):,} ids these are not items of the model: "
-                        f"{_some(len(unknown), unknown)}; add them with items=<file>, or leave them out")
-    chosen = np.zeros(len(items), bool)
-    chosen[places] = True
-    return chosen
-
-
-def widened(matrix: sp.csr_array, num_items: int) -> sp.csr_array:
-    """Return the matrix with empty columns for items that were added."""
-    return sp.csr_array((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], num_items))
-
-
-def widened_groups(groups: KnownGroups | None, num_items: int) -> KnownGroups | None:
-    """Return the groups with empty columns for items that were added."""
-    if groups is None:
-        return None
-    return replace(groups, history=widened(groups.history, num_items), seen=widened(groups.seen, num_items))
-
-
 def provenance(folder: Path, recommender: Recommender) -> dict[str, Any]:
     """Return which model, fitted on which data up to when: by it a stale list is told from a fresh one."""
     manifest = recommender.manifest
@@ -227,22 +234,24 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
     """Print to stderr what the lists were made from, and what was passed over."""
     made = ", ".join(f"{tally.sources[name]:,} by {name}" for name in SOURCES if tally.sources[name])
     tell(f"lists made: {made}")
-    if tally.num_unknown:
-        tell(f"not among the model's items, so ignored in histories: {_some(tally.num_unknown, tally.unknown)}")
+    if tally.unknown:
+        unknown = counted(len(tally.unknown), list(tally.unknown))
+        tell(f"not among the model's items, so ignored in histories: {unknown}")
     groups = recommender.groups
     if tally.sources["group"] and groups is not None and groups.synthetic:
         tell(f"the model's groups are synthetic ({groups.synthetic}): made of users for a demonstration")
-    if tally.num_strangers:
+    if tally.strangers:
         tell("members and groups that the model does not know, so ignored: "
-             f"{_some(tally.num_strangers, tally.strangers)}")
-    if tally.num_silent:
-        tell(f"members without any interaction, for whom nothing speaks: {tally.num_silent:,}")
+             f"{counted(len(tally.strangers), list(tally.strangers))}")
+    if tally.silent:
+        tell(f"members without any interaction, for whom nothing speaks: {len(tally.silent):,}")
     if tally.num_mute:
         tell(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
              f"({tally.num_mute:,}); heads that read them: two_tower, ease with head.features.text=6, or a fusion with "
              f"one of these")
     if empty := tally.sources.total() - tally.num_lists:
-        tell(f"queries without a list, since they have had every item that may be recommended: {empty:,}")
+        tell(f"queries without a list, since they have no candidates or have had every item that may be recommended: "
+             f"{empty:,}")
 
 
 def tell(*sentences: str) -> None:
@@ -250,8 +259,3 @@ def tell(*sentences: str) -> None:
     for sentence in sentences:
         print(printable(sentence), file=sys.stderr)
 
-
-def _some(number: int, ids: Any) -> str:
-    """Return how many there are and the first of them."""
-    shown = ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS])
-    return f"{number:,} ({shown}{', ...' if number > min(len(ids), SHOWN_IDS) else ''})"

@@ -5,11 +5,13 @@ from typing import Any
 
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.metrics.beyond_accuracy import exposure
+from llmrec_cli.report.candidates import candidate_notes
 from llmrec_cli.report.content import Content, Duel, Shown, duels, examples, main_cutoff, training_curves
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.measured import Measured
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages.entrants import Entrant
+from llmrec_cli.stages.history_protocol import history_facts
 from llmrec_cli.stages.outcome import Outcome
 
 
@@ -21,8 +23,8 @@ def report_content(outcome: Outcome, metrics: dict[str, Any], groups: Mapping[st
              for name, one in (outcome.models if len(outcome.models) > 1 else outcome.everyone).items()}
     name, entrants = next(iter(groups.items()))
     rivals, fought = _duels(outcome, data, cutoff)
-    return Content(name, _facts(entrants, outcome, data, cfg), metrics, cutoff, task.counts_N[task.candidates_N], shown,
-                   training_curves(entrants[0].folder.parent / "log.jsonl"),
+    return Content(name, _facts(entrants, outcome, metrics, data, cfg), metrics, cutoff,
+                   task.counts_N[task.candidates_N], shown, training_curves(entrants[0].folder.parent / "log.jsonl"),
                    examples(task, outcome.main.lists, outcome.main.hits_QK, data.items, cutoff), fought, rivals)
 
 
@@ -40,7 +42,7 @@ def _duels(outcome: Outcome, data: PreparedData, cutoff: int) -> tuple[tuple[str
     return (first, other), found
 
 
-def _facts(entrants: Sequence[Entrant], outcome: Outcome, data: PreparedData,
+def _facts(entrants: Sequence[Entrant], outcome: Outcome, metrics: dict[str, Any], data: PreparedData,
            cfg: EvaluateConfig) -> dict[str, list[tuple[str, str]]]:
     """Return what was trained on what, as labels and values."""
     recommender, task = entrants[0].recommender, outcome.task
@@ -63,9 +65,12 @@ def _facts(entrants: Sequence[Entrant], outcome: Outcome, data: PreparedData,
                   ("Seeds" if entrants[1:] else "Seed", seeds),
                   ("Data", "the same as measured on" if same else f"other: {manifest['data_fingerprint'][:16]}")],
         "Measured": [("On", f"the {cfg.split} split, {task.relevant_QN.nnz:,} interactions"),
-                     (cfg.audience.title(), f"{len(task.queries):,} ({task.num_skipped:,} skipped)"),
+                     (cfg.audience.title(), f"{task.num_owners:,} ({task.num_skipped:,} skipped)"),
+                     *([] if task.owner_Q is None else [("Rows", f"{len(task.queries):,}, each a list of its own")]),
+                     *history_facts(metrics["protocol"]),
                      ("Candidates", ranked.get(outcome.candidates, outcome.candidates)
                       + (f", less what a {cfg.audience[:-1]} has seen" if cfg.exclude_seen else "")),
+                     *(("Of the candidates", note.partition(": ")[2]) for note in candidate_notes(metrics["protocol"])),
                      ("Intervals", f"95%, {cfg.num_bootstrap:,} resamples of the {cfg.audience}"),
                      ("Diversity", f"by {outcome.diversity}" if outcome.diversity else "not measured"),
                      ("Baselines", ", ".join(cfg.baselines) or "none")]}

@@ -306,11 +306,17 @@ def _contains(tried: Range, value: Any) -> bool:
 
 
 def _missing(key: str, data: TrainingData) -> str | None:
-    """Return what the data would have to have for a weight of features to mean anything, None where it has it."""
+    """Return what the data would have to have for a setting to mean anything, None where it has it."""
     has = {"features.text": (any(data.items.texts), "texts"), "features.words": (any(data.items.texts), "texts"),
            "features.attributes": (data.items.attributes.nnz > 0, "attributes"),
            "features.knowledge": (data.knowledge is not None, "knowledge"),
            "features.two_hops": (data.knowledge is not None, "knowledge"),
            "features.documents": (data.documents is not None, "documents")}
+    if key == "weight" and (value := data.interactions.value).min(initial=1) == value.max(initial=1):
+        return "the interactions of the prepared data all have the same value"
+    if key == "weight" and data.value_kind == "rating":
+        return "the values of the prepared data are ratings (dataset.values), which are not used as weights"
+    if key == "decay" and not data.has_moments:
+        return "the prepared data has no times"
     there, what = has.get(key, (True, ""))
     return None if there else f"the items of the prepared data have no {what}"

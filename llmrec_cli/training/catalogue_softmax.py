@@ -13,36 +13,44 @@ CHUNKS = {"cpu": 64, "cuda": 8192}
 
 
 def catalogue_softmax_loss(hidden_PE: torch.Tensor, items_CE: torch.Tensor, target_P: torch.Tensor,
-                           log_q_C: torch.Tensor | None = None, label_smoothing: float = 0.0) -> torch.Tensor:
+                           log_q_C: torch.Tensor | None = None, label_smoothing: float = 0.0,
+                           weight_P: torch.Tensor | None = None) -> torch.Tensor:
     """Return the mean cross-entropy of a softmax over `hidden_PE @ items_CE.T - log_q_C`.
 
     The same number as `softmax_loss` of that product. The gradients are made in the same pass, chunk by chunk, and the
     scores thrown away (Wijmans et al. 2024, without their skipping of small terms): a third of the time and a hundredth
-    of the memory of keeping them. `target_P` (int64) is each position's candidate. Gradients of gradients are refused.
+    of the memory of keeping them. `target_P` (int64) is each position's candidate; `weight_P` multiplies its loss in
+    the mean. Gradients of gradients are refused.
     """
     no_correction = items_CE.new_zeros(0) if log_q_C is None else log_q_C
+    no_weights = items_CE.new_zeros(0) if weight_P is None else weight_P
     # In float32 also where autocast asks for less: the sums of thousands of exponentials are the loss.
     with torch.autocast(hidden_PE.device.type, enabled=False):
         value: torch.Tensor = _CatalogueSoftmax.apply(hidden_PE.float(), items_CE.float(), target_P, no_correction,
-                                                      label_smoothing)
+                                                      label_smoothing, no_weights)
     return value
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_PE: torch.Tensor, items_CE: torch.Tensor, target_P: torch.Tensor,
-                log_q_C: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+                log_q_C: torch.Tensor, label_smoothing: float, weight_P: torch.Tensor) -> torch.Tensor:
         num_positions, num_candidates = len(hidden_PE), len(items_CE)
         kept = 1.0 - label_smoothing
         # What is the same for every chunk: the targets' own part, and the smoothed part shared by all candidates.
         mean_E = items_CE.mean(dim=0)
         gradient_PE = -kept * items_CE.index_select(0, target_P) - label_smoothing * mean_E
+        weighs, weighted_PE, total = len(weight_P) > 0, hidden_PE, float(num_positions)
+        if weighs:
+            gradient_PE *= weight_P[:, None]
+            weighted_PE, total = hidden_PE * weight_P[:, None], float(weight_P.sum())
         value = (hidden_PE * gradient_PE).sum()
         if len(log_q_C):
-            value = value + kept * log_q_C.index_select(0, target_P).sum()
-            value = value + num_positions * label_smoothing * log_q_C.mean()
-        gradient_CE = torch.zeros_like(items_CE).index_add_(0, target_P, hidden_PE, alpha=-kept)
-        gradient_CE -= hidden_PE.sum(dim=0) * (label_smoothing / num_candidates)
+            log_q_P = log_q_C.index_select(0, target_P)
+            value = value + kept * (log_q_P * weight_P if weighs else log_q_P).sum()
+            value = value + total * label_smoothing * log_q_C.mean()
+        gradient_CE = torch.zeros_like(items_CE).index_add_(0, target_P, weighted_PE, alpha=-kept)
+        gradient_CE -= weighted_PE.sum(dim=0) * (label_smoothing / num_candidates)
         size = min(CHUNKS[hidden_PE.device.type], num_positions)
         buffer_KC = hidden_PE.new_empty(size, num_candidates)
         for start in range(0, num_positions, size):
@@ -53,10 +61,12 @@ class _CatalogueSoftmax(torch.autograd.Function):
             highest_K1 = scores_KC.amax(dim=1, keepdim=True)
             scores_KC.sub_(highest_K1).exp_()
             sums_K1 = scores_KC.sum(dim=1, keepdim=True)
-            value = value + (sums_K1.log() + highest_K1).sum()
+            part = slice(start, start + size)
+            share_K1 = weight_P[part, None] if weighs else 1.0
+            value = value + ((sums_K1.log() + highest_K1) * share_K1).sum()
             # Dividing the thin side by the sums spares a pass over the wide one.
-            gradient_PE[start:start + size].add_(scores_KC @ items_CE / sums_K1)
-            gradient_CE.addmm_(scores_KC.T, hidden_KE / sums_K1)
+            gradient_PE[part].add_(scores_KC @ items_CE / sums_K1 * share_K1)
+            gradient_CE.addmm_(scores_KC.T, weighted_PE[part] / sums_K1)
         ctx.save_for_backward(gradient_PE.div_(num_positions), gradient_CE.div_(num_positions))
         return value / num_positions
 
@@ -64,4 +74,4 @@ class _CatalogueSoftmax(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         gradient_PE, gradient_CE = ctx.saved_tensors
-        return gradient_PE * gradient, gradient_CE * gradient, None, None, None
+        return gradient_PE * gradient, gradient_CE * gradient, None, None, None, None

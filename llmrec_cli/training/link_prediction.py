@@ -32,7 +32,7 @@ class Ids(NamedTuple):
     relation: np.ndarray
     tail: np.ndarray
 
-    def rows(self, chosen: np.ndarray) -> "Ids":
+    def rows(self, chosen: np.ndarray | slice) -> "Ids":
         """Return some of them."""
         return Ids(*(column[chosen] for column in self))
 

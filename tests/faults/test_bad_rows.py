@@ -113,6 +113,20 @@ def test_38_a_column_of_the_data_may_order_equal_times_or_stand_for_them(llmrec)
         assert not any("share user and time" in text for text in warned)
 
 
+def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(llmrec):
+    rows = [f"u{user},i{(user + n) % 6},1,{START + n // 2 * 86_400}\n" for user in range(20) for n in range(5)]
+    split_of(llmrec, "user_id,item_id,value,timestamp\n" + "".join(rows), "leave_last_out")
+    assert llmrec("finetune", "head=popularity", "run_dir=run").code == 0
+    done = llmrec("evaluate", "model=run", "run_dir=measured", "num_bootstrap=100", "baselines=[]")
+    # Four of five share their day; of what is held out the last does not, the one before does.
+    assert json.loads(Path("measured/metrics.json").read_text())["protocol"]["time_ties"] == {
+        "rule": ["timestamp", "salted hash"], "interactions": 80, "share": 0.8, "held_out_users": 20,
+        "held_out_share": 1.0}
+    told = "80.0% of the interactions share user and time with another, and 100.0% of the users"
+    assert told in done.err
+    assert told in Path("measured/report.html").read_text()
+
+
 def test_77_what_was_returned_or_never_opened_is_not_what_a_user_likes(llmrec):
     content = "user_id,item_id,value,timestamp\n" + "".join(
         f"u{n},i{item},{value},{START + item}\n" for n in range(8) for item, value in ((0, 2), (1, 1), (2, 0), (3, -1)))

@@ -23,15 +23,22 @@ def entities(size: int, attributes: np.ndarray | None = None, kind: str = "e") -
 
 
 def training(matrix: np.ndarray, attributes: np.ndarray | None = None) -> TrainingData:
-    """Return training data with the interactions of a 0/1 matrix (num_users, num_items)."""
+    """Return training data with the interactions of a matrix (num_users, num_items), 0 for none, else their values.
+
+    The values are weights of events, so that heads take them as they are.
+    """
     user, item = np.nonzero(matrix)
-    ones, order = np.ones(len(user), np.float32), np.arange(len(user))
-    interactions = Interactions(user, item, ones, order, *matrix.shape)
-    return TrainingData(entities(len(matrix), kind="u"), entities(matrix.shape[1], attributes), interactions)
+    value, order = np.asarray(matrix[user, item], np.float32), np.arange(len(user))
+    interactions = Interactions(user, item, value, order, *matrix.shape)
+    return TrainingData(entities(len(matrix), kind="u"), entities(matrix.shape[1], attributes), interactions,
+                        value_kind="event_weight")
 
 
 def queries(history: np.ndarray, user: list[int] | None = None) -> Queries:
-    """Return queries with the histories of a 0/1 matrix; `user` are their numbers, -1 for unknown, as by default."""
+    """Return queries with the histories of a matrix, 0 for none, else their values.
+
+    `user` are their numbers, -1 for unknown, as by default.
+    """
     size = len(history)
     ids, rows = np.array([f"q{n}" for n in range(size)], object), sp.csr_array(history.astype(np.float32))
     return Queries(ids, ids, np.array([-1] * size if user is None else user), rows, rows, np.full(size, "", object))

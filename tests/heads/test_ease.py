@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.errors import ResourceError
+from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads import ease as module
 from llmrec_cli.heads import ease_forms, gram
 from llmrec_cli.heads.base import build
@@ -22,6 +22,9 @@ MATRIX = (RNG.random((40, 12)) < 0.3) * 1.0
 ATTRIBUTES = (RNG.random((12, 5)) < 0.4) * 1
 FEATURES = FeatureWeights(attributes=2.0)
 FORMS = ("primal", "dual")
+
+VALUES = MATRIX * RNG.choice([1.0, 3.0, 20.0], MATRIX.shape)
+WEIGHTS = VALUES / VALUES[VALUES > 0].mean()
 
 every_form = pytest.mark.parametrize("form", FORMS)
 
@@ -66,6 +69,28 @@ def test_a_feature_is_one_more_user_with_the_items_that_have_it(form):
     rows = np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)])
     found = scores(Ease(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
     np.testing.assert_allclose(found, MATRIX @ by_column(rows, 5), atol=1e-5)
+
+
+@every_form
+def test_with_weights_each_items_weight_is_regressed_on_those_of_the_others(form):
+    found = scores(Ease(l2=5, form=form), VALUES, VALUES)
+    np.testing.assert_allclose(found, WEIGHTS @ by_column(WEIGHTS, 5), atol=1e-4)
+
+
+def test_with_weights_the_penalty_grows_with_the_sum_of_their_squares():
+    square_N = (WEIGHTS**2).sum(axis=0)
+    l2_N = 5 * square_N.mean() * (square_N / square_N.mean())**0.5
+    found = scores(Ease(l2_exponent=0.5, form="primal"), VALUES, VALUES)
+    np.testing.assert_allclose(found, WEIGHTS @ by_column(WEIGHTS, l2_N), atol=1e-4)
+
+
+def test_a_purchase_that_counts_a_hundred_views_changes_who_comes_first():
+    # Two users of item 0 viewed item 1, one bought item 2: as ones item 1 is ahead, with the weights item 2 is.
+    plain = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 1.0]])
+    bought = plain * np.array([1, 1, 100])
+    one, hundred = (scores(Ease(l2=1), matrix, np.array([[1.0, 0, 0]]))[0] for matrix in (plain, bought))
+    assert one[1] > one[2]
+    assert hundred[1] < hundred[2]
 
 
 @every_form
@@ -204,3 +229,23 @@ def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: Memory)
     with pytest.raises(ResourceError, match=r"head=ease: 12 items and 40 users need .* choose head=item_knn, or"):
         fit(Ease(), training(MATRIX))
+
+
+@every_form
+@pytest.mark.parametrize("l2", [1e-7, 1e-20])
+def test_a_penalty_too_small_to_tell_items_apart_is_refused_and_says_which_is_not(l2, form):
+    # The first two items always go together, so without a penalty each is the other.
+    matrix = np.column_stack([MATRIX[:, 0], MATRIX])
+    if form == "dual" and l2 == 1e-7:
+        # Double precision tells them apart: each explains the other, nobody else does.
+        found = scores(Ease(l2=l2, form=form), matrix, np.eye(13))
+        assert (found[0].argmax(), found[1].argmax()) == (1, 0)
+        return
+    with pytest.raises(ConfigError, match=rf"head.l2={l2}: too small .* set head.l2=1 or more") as raised:
+        scores(Ease(l2=l2, form=form), matrix, matrix)
+    assert ("head.form=dual" in str(raised.value)) == (form == "primal")
+
+
+def test_a_small_penalty_is_solved_where_no_item_is_explained_by_others():
+    np.testing.assert_allclose(scores(Ease(l2=1e-7, form="primal"), MATRIX, MATRIX), MATRIX @ by_column(MATRIX, 1e-7),
+                               atol=1e-4)

@@ -71,7 +71,7 @@ def test_two_hops_have_a_weight_of_their_own_and_new_items_none_of_them():
     links = sp.csr_array(np.eye(4, 6, dtype=np.float32) * [1, 1, 1, 0, 0, 0])
     triples = Triples(np.array([0, 1, 2, 3, 4]), np.array([0, 0, 0, 1, 1]), np.array([3, 3, 4, 5, 5]),
                       pa.array(["i0", "i1", "i2", "x", "y", "z"]), pa.array(["by", "from"]), links)
-    data = replace(shelf(), items=shelf().items.extended(newcomer()), knowledge=knowledge_of(triples))
+    data = replace(training(np.ones((2, 4))), items=shelf().items.extended(newcomer()), knowledge=knowledge_of(triples))
     found = fitted(data, knowledge=2.0, two_hops=3.0)
     np.testing.assert_allclose(found.sparse_NF.toarray(), [[2, 3], [2, 3], [0, 3], [0, 0]], rtol=1e-6)
     assert found.add(newcomer())[1].toarray().tolist() == [[0, 0]]

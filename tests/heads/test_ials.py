@@ -22,6 +22,8 @@ RNG = np.random.default_rng(7)
 MATRIX = (RNG.random((30, 14)) < 0.3) * 1.0
 MATRIX[:, 0] = 1.0
 MATRIX[0] = 1.0
+VALUES = MATRIX * np.random.default_rng(8).choice([1.0, 4.0, 25.0], MATRIX.shape)
+WEIGHTS = VALUES / VALUES[VALUES > 0].mean()
 ATTRIBUTES = (RNG.random((14, 5)) < 0.4) * 1
 FEATURES = FeatureWeights(attributes=1.0)
 SETTINGS = Ials(embedding_size=5, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=6)
@@ -41,13 +43,18 @@ def penalties(matrix, settings):
 
 
 def solved(matrix, fixed, settings, penalty, prior=None):
-    """Return each row's solution of its normal equations, columns of 0s left out of what is unobserved."""
+    """Return each row's solution of its normal equations, columns of 0s left out of what is unobserved.
+
+    Entries of the matrix are the weights of interactions. With the unobserved weight w and alpha = 1 / w confidences
+    are those of Hu et al. 2008, eq. 3 and 4: w (1 + alpha times the weight).
+    """
     warm = fixed[matrix.any(axis=0)]
     rows = []
     for n, row in enumerate(matrix):
-        own = fixed[row > 0]
-        left = own.T @ own + settings.unobserved_weight * warm.T @ warm + penalty[n] * np.eye(fixed.shape[1])
-        right = own.sum(axis=0) + (0 if prior is None else penalty[n] * prior[n])
+        own, confidence = fixed[row > 0], row[row > 0, None]
+        left = (own.T @ (confidence * own) + settings.unobserved_weight * warm.T @ warm
+                + penalty[n] * np.eye(fixed.shape[1]))
+        right = (confidence * own).sum(axis=0) + (0 if prior is None else penalty[n] * prior[n])
         rows.append(np.linalg.solve(left, right))
     return np.array(rows)
 
@@ -68,7 +75,7 @@ def ridge(fixed, matrix, settings):
                          settings.frequency_exponent)
     shared = Ridge(torch.from_numpy(fixed).float(), torch.from_numpy(matrix.sum(axis=0)).float(),
                    settings.unobserved_weight, penalty)
-    return shared, Observed(sp.csr_array(matrix.astype(np.float32)), fixed.shape[1], CPU)
+    return shared, Observed(sp.csr_array(matrix.astype(np.float32)), fixed.shape[1], CPU, weighted=True)
 
 
 def test_one_user_folded_into_items_of_one_dimension():
@@ -82,21 +89,24 @@ def test_one_user_folded_into_items_of_one_dimension():
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("weight", "l2"), [(0.05, 0.5), (0.4, 0.01), (1.0, 0.001)])
-def test_solutions_are_those_of_the_normal_equations(exponent, weight, l2):
+@pytest.mark.parametrize("matrix", [MATRIX, WEIGHTS])
+def test_solutions_are_those_of_the_normal_equations(exponent, weight, l2, matrix):
     chosen = Ials(embedding_size=5, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
     fixed = RNG.normal(size=(14, 5))
-    shared, observed = ridge(fixed, MATRIX, chosen)
-    wanted = solved(MATRIX, fixed, chosen, penalties(MATRIX, chosen))
+    shared, observed = ridge(fixed, matrix, chosen)
+    wanted = solved(matrix, fixed, chosen, penalties(matrix, chosen))
     np.testing.assert_allclose(shared.solve(observed, 1e-6).numpy(), wanted, rtol=1e-3, atol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 25), st.integers(2, 25), st.integers(1, 12), st.floats(0.01, 1),
-       st.floats(1e-3, 1), st.floats(0, 1), st.integers(1, 4), st.booleans())
-def test_every_half_step_lowers_the_loss(seed, num_users, num_items, size, weight, l2, exponent, steps, drawn):
+       st.floats(1e-3, 1), st.floats(0, 1), st.integers(1, 4), st.booleans(), st.booleans())
+def test_every_half_step_lowers_the_loss(seed, num_users, num_items, size, weight, l2, exponent, steps, drawn,
+                                         weighted):
     rng = np.random.default_rng(seed)
     matrix = (rng.random((num_users, num_items)) < 0.3) * 1.0
     matrix[0], matrix[:, 0] = 1, 1
+    matrix *= rng.choice([0.1, 1, 7], matrix.shape) if weighted else 1
     chosen = Ials(embedding_size=size, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
     users, items = rng.normal(size=(num_users, size)), rng.normal(size=(num_items, size))
     prior = rng.normal(size=items.shape) if drawn else np.zeros(items.shape)
@@ -113,20 +123,22 @@ def test_every_half_step_lowers_the_loss(seed, num_users, num_items, size, weigh
             before = after
 
 
-def test_training_ends_where_neither_users_nor_items_can_be_improved():
+@pytest.mark.parametrize(("values", "weights"), [(MATRIX, MATRIX), (VALUES, WEIGHTS)])
+def test_training_ends_where_neither_users_nor_items_can_be_improved(values, weights):
     chosen = Ials(embedding_size=3, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=300)
-    items = fit(chosen, training(MATRIX)).items_MD.numpy().astype(np.float64)
-    users = solved(MATRIX, items, chosen, penalties(MATRIX, chosen))
-    again = solved(MATRIX.T, users, chosen, penalties(MATRIX.T, chosen))
+    items = fit(chosen, training(values)).items_MD.numpy().astype(np.float64)
+    users = solved(weights, items, chosen, penalties(weights, chosen))
+    again = solved(weights.T, users, chosen, penalties(weights.T, chosen))
     assert np.abs(items).max() > 0.1
     np.testing.assert_allclose(again, items, atol=2e-3)
 
 
-def test_known_and_new_users_get_the_scores_of_an_exact_solve_for_their_history():
-    head = fit(SETTINGS, training(MATRIX))
+@pytest.mark.parametrize(("values", "weights"), [(MATRIX, MATRIX), (VALUES, WEIGHTS)])
+def test_known_and_new_users_get_the_scores_of_an_exact_solve_for_their_history(values, weights):
+    head = fit(SETTINGS, training(values))
     items = head.items_MD.numpy().astype(np.float64)
-    wanted = solved(MATRIX, items, SETTINGS, penalties(MATRIX, SETTINGS)) @ items.T
-    known, new = head.score(queries(MATRIX, list(range(30)))), head.score(queries(MATRIX))
+    wanted = solved(weights, items, SETTINGS, penalties(weights, SETTINGS)) @ items.T
+    known, new = head.score(queries(values, list(range(30)))), head.score(queries(values))
     assert torch.equal(known, new)
     np.testing.assert_allclose(known.numpy(), wanted, atol=2e-3)
 

@@ -26,13 +26,13 @@ def scores(settings, matrix, history, user=None):
 
 def weights_by_hand(rows, known, settings):
     """Return rows with the weights of their features, the formulas written out densely."""
-    idf = np.log1p(len(known) / np.maximum(known.sum(0), 1))
+    idf = np.log1p(len(known) / np.maximum((known > 0).sum(0), 1))
     if settings.weighting == "none":
         return rows * 1.0
     if settings.weighting == "tfidf":
         return rows * idf
     average, length = max(known.sum() / len(known), 1e-9), rows.sum(1, keepdims=True)
-    return rows * idf * (settings.k1 + 1) / (settings.k1 * (1 - settings.b + settings.b * length / average) + 1)
+    return rows * idf * (settings.k1 + 1) / (settings.k1 * (1 - settings.b + settings.b * length / average) + rows)
 
 
 def similarities_by_hand(targets, others, settings):
@@ -123,6 +123,14 @@ def random_matrix(seed, num_users, num_items):
     return (rng.random((num_users, num_items)) < np.outer(rng.random(num_users), rng.random(num_items) * 1.5)) * 1.0
 
 
+def random_weights(seed, num_users, num_items, weighted):
+    """Return a matrix of values, 1s unless `weighted`, and what they weigh: the average interaction 1."""
+    values = random_matrix(seed, num_users, num_items)
+    if weighted:
+        values *= np.random.default_rng(seed + 1).choice([1.0, 5.0, 30.0], values.shape)
+    return values, values / (values[values > 0].mean() if values.any() else 1)
+
+
 def sure(similarity, k):
     """Whether no rounding can change who is among the k nearest: none that is left out is as near as one that is in."""
     ordered = -np.sort(-similarity, axis=1)
@@ -130,30 +138,31 @@ def sure(similarity, k):
         ordered[:, k] > 0].all())
 
 
-sizes = {"seed": st.integers(0, 10**6), "num_users": st.integers(1, 14), "num_items": st.integers(1, 14)}
+sizes = {"seed": st.integers(0, 10**6), "num_users": st.integers(1, 14), "num_items": st.integers(1, 14),
+         "weighted": st.booleans()}
 
 
 @given(settings=settings_of(ItemKnn), **sizes)
-def test_item_knn_scores_as_the_dense_formula_says(settings, seed, num_users, num_items):
-    matrix = random_matrix(seed, num_users, num_items)
+def test_item_knn_scores_as_the_dense_formula_says(settings, seed, num_users, num_items, weighted):
+    values, matrix = random_weights(seed, num_users, num_items, weighted)
     items = weights_by_hand(matrix.T, matrix.T, settings)
     similarity = similarities_by_hand(items, items, settings)
     np.fill_diagonal(similarity, 0)
     assume(sure(similarity if settings.neighbours_of == "target" else similarity.T, settings.k))
-    np.testing.assert_allclose(scores(settings, matrix, matrix), item_knn(matrix, matrix, settings),
+    np.testing.assert_allclose(scores(settings, values, values), item_knn(matrix, matrix, settings),
                                rtol=1e-4, atol=1e-6)
 
 
 @given(settings=settings_of(UserKnn), known=st.booleans(), **sizes)
-def test_user_knn_scores_as_the_dense_formula_says(settings, known, seed, num_users, num_items):
-    matrix = random_matrix(seed, num_users, num_items)
+def test_user_knn_scores_as_the_dense_formula_says(settings, known, seed, num_users, num_items, weighted):
+    values, matrix = random_weights(seed, num_users, num_items, weighted)
     user = list(range(num_users)) if known else [-1] * num_users
     rows = weights_by_hand(matrix, matrix, settings)
     similarity = similarities_by_hand(rows, rows, settings)
     if known:
         np.fill_diagonal(similarity, 0)
     assume(sure(similarity, settings.k))
-    np.testing.assert_allclose(scores(settings, matrix, matrix, user), user_knn(matrix, matrix, user, settings),
+    np.testing.assert_allclose(scores(settings, values, values, user), user_knn(matrix, matrix, user, settings),
                                rtol=1e-4, atol=1e-6)
 
 

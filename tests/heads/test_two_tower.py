@@ -191,7 +191,7 @@ def test_a_training_step_leaves_the_target_out_of_the_attention(shop):
     steps = TowerSteps(towers, Plain(44), recipe, part, None, np.empty((60, 0), np.int64), torch.device("cpu"))
     items = torch.randn(44, 16, generator=torch.Generator().manual_seed(2))
     rows = np.array([3, 200, 11])
-    got = steps._history(rows, part.user[rows])(items, items[torch.from_numpy(part.item[rows])])
+    got = steps._others(rows, part.user[rows])(items, items[torch.from_numpy(part.item[rows])])
     for row, vector in zip(rows, got, strict=True):
         mine = part.matrix.indices[part.matrix.indptr[part.user[row]]:part.matrix.indptr[part.user[row] + 1]]
         others = torch.from_numpy(mine[mine != part.item[row]].astype(np.int64))
@@ -234,5 +234,5 @@ def test_a_new_user_is_answered_by_a_profile_as_known_users_with_it_are(shop):
 def test_profiles_without_a_text_of_any_user_are_refused(shop):
     data = shop.data.training("train")
     silent = replace(data, users=replace(data.users, texts=np.full(60, "", object)))
-    with pytest.raises(DataError, match=r"head\.profile=true: no user has a text"):
+    with pytest.raises(DataError, match=r"head\.profile=true: no user in training has a text"):
         build(shop.recipe(replace(SMALL, profile=True))).fit(silent, shop.context())

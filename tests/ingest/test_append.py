@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.settings.dataset import Files, Knowledge
 from llmrec_cli.settings.split import (
     ColdItems,
@@ -43,7 +44,7 @@ def both_ways(folder: Path, parts: list[dict[str, str]], split: SplitSettings,
         for key, paths in files.items():
             named.setdefault(key, []).extend(paths)
         appended = prepare_with(folder / "step", Files(name="x", **files, **options), split,
-                                mode="append" if n else "new")
+                                mode="append" if n else "new", force=bool(n))
     whole = prepare_with(folder / "whole", Files(name="x", **named, **options), split)
     assert appended is not None
     return whole, appended
@@ -99,6 +100,63 @@ def test_any_two_files_one_after_the_other_are_the_same_as_both_at_once(
     whole, appended = both_ways(tmp_path_factory.mktemp("any"), parts, LeaveLastOut(), min_value=3.0,
                                 min_user_interactions=2)
     assert_same(appended, whole)
+
+
+def in_file_order(prepared: Prepared) -> dict[str, list[str]]:
+    """Return the items of each user as interactions.parquet has them."""
+    found: dict[str, list[str]] = {}
+    for row in prepared.rows("interactions"):
+        found.setdefault(row["user_id"], []).append(row["item_id"])
+    return found
+
+
+def test_equal_times_are_in_the_same_order_and_the_content_has_the_same_hash_as_at_once(tmp_path: Path) -> None:
+    days = [HEADER + "".join(f"u{user},i{(user + 3 * n) % 7},1,{1_600_000_000 + n % 2}\n" for user in range(6)
+                             for n in part) for part in ((0, 1, 2, 3, 4, 5, 6), (2, 3), (0,))]
+    whole, appended = both_ways(tmp_path, [{"interactions": day} for day in days], LeaveLastOut())
+    assert in_file_order(appended) == in_file_order(whole)
+    # No id is new, so the numbers are the same too.
+    assert appended.manifest["fingerprint"] == whole.manifest["fingerprint"]
+    orders = {tuple(items) for items in in_file_order(whole).values()}
+    assert len({tuple(sorted(items)) for items in orders}) == 1
+    assert len(orders) > 3
+
+
+def test_items_that_change_are_the_same_one_after_the_other_as_at_once(tmp_path: Path) -> None:
+    parts = [{"interactions": f"user_id,item_id\nu,a\nu,b\nv,c{n}\n", "items": f"item_id,title,price\n{rows}"}
+             for n, rows in enumerate(("a,A,1\nb,,2\nb,B,\nc9,left out,1\n", "a,,3\nb,Z,\n", "b,B2,0\nc9,C,\n"))]
+    whole, appended = both_ways(tmp_path, parts, NoSplit())
+    assert content(appended) == content(whole)
+    items = {row["item_id"]: (row["title"], row["price"]) for row in whole.rows("items")}
+    assert (items["a"], items["b"], items["c9"]) == (("A", "3"), ("B2", "0"), ("C", "1"))
+
+
+def test_group_rows_that_were_left_out_count_again_when_more_is_known(tmp_path: Path) -> None:
+    first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "groups": "group_id,user_id\ng,u\ng,v\n",
+             "group_interactions": "group_id,item_id,value\ng,a,-3\ng,b,1\nh,a,1\ng,new,1\n"}
+    second = {"interactions": "user_id,item_id\nw,new\n", "groups": "group_id,user_id\nh,w\n",
+              "group_interactions": "group_id,item_id,value\ng,a,4\ng,b,-1\n"}
+    whole, appended = both_ways(tmp_path, [first, second], NoSplit(), duplicates="sum")
+    assert content(appended) == content(whole)
+    assert {(row["group_id"], row["item_id"]): row["value"] for row in whole.rows("group_interactions")} == {
+        ("g", "a"): 1.0, ("h", "a"): 1.0, ("g", "new"): 1.0}
+
+
+def test_what_groups_did_stays_on_a_day_without_it(tmp_path: Path) -> None:
+    first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "groups": "group_id,user_id\ng,u\ng,v\n",
+             "group_interactions": "group_id,item_id\ng,a\n"}
+    whole, appended = both_ways(tmp_path, [first, {"interactions": "user_id,item_id\nu,b\n"}], NoSplit())
+    assert content(appended) == content(whole)
+    assert len(appended.rows("group_interactions")) == 1
+
+
+def test_data_of_an_earlier_format_is_not_added_to(tmp_path: Path) -> None:
+    file = str(write(tmp_path, rows_of(5, 1), "a.csv"))
+    prepared = prepare_with(tmp_path / "x", Files(name="x", interactions=file), NoSplit())
+    (prepared.folder / "manifest.json").write_text(json.dumps(prepared.manifest | {"format": 1}))
+    with pytest.raises(ArtifactError, match=r"mode=append: .* was prepared by an earlier version, with another order"):
+        prepare_with(tmp_path / "x", Files(name="x", interactions=str(write(tmp_path, rows_of(5, 2), "b.csv"))),
+                     NoSplit(), mode="append")
 
 
 def test_old_ids_keep_their_numbers_and_new_ones_come_after_them(tmp_path: Path) -> None:
@@ -166,8 +224,9 @@ def test_what_cannot_be_added_to_is_refused(tmp_path: Path) -> None:
         prepare("b", rows_of(5, 2), "append", Random())
     with pytest.raises(DataError, match=r"mode=append: the timestamps are written in 'order', and those in .* in 's'"):
         prepare("b", HEADER + "u,i,1,5\n", "append")
-    with pytest.raises(ConfigError, match=r"mode=append: .*a\.csv is in .* already; name only files that are new"):
-        prepare_with(tmp_path / "x", Files(name="x", interactions=str(tmp_path / "a.csv")), NoSplit(), mode="append")
+    same = Files(name="x", interactions=str(tmp_path / "a.csv"))
+    again = prepare_with(tmp_path / "x", same, NoSplit(), mode="append")
+    assert again.manifest == before
     assert Prepared(tmp_path / "x" / "out").manifest == before
 
 

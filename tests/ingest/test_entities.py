@@ -40,12 +40,27 @@ def test_lists_in_jsonl_are_lists(tmp_path: Path) -> None:
     assert (item["item_id"], item["text"], item["attributes"]) == ("7", "A: x|y, z", ["tags=x|y", "tags=z"])
 
 
-def test_a_repeated_item_is_the_row_whose_columns_sort_first(tmp_path: Path) -> None:
-    rows = ["a,Beta,x", "a,Alpha,y", "z,Z,z"]
-    for n, given in enumerate((rows, rows[::-1])):
-        prepared = prepare_text(tmp_path / str(n), CLICKS, items="item_id,title,genres\n" + "\n".join(given))
-        assert prepared.rows("items")[0]["title"] == "Alpha"
-        assert prepared.counts["items_repeated"] == 1
+def test_rows_of_one_item_become_one_column_by_column_and_contradictions_are_shown(tmp_path: Path) -> None:
+    rows = "a,Shirt,S,\na,,M,\na, ,S,red\nz,Z,,\nz,Z,,\n"
+    prepared = prepare_text(tmp_path, CLICKS, items="item_id,title,option,colour\n" + rows)
+    found = {row["item_id"]: (row["title"], row["option"], row["colour"]) for row in prepared.rows("items")}
+    assert (found["a"], found["z"][0]) == (("Shirt", "S", "red"), "Z")
+    assert (prepared.counts["items_repeated"], prepared.counts["items_duplicated"]) == (2, 1)
+    assert ("items have several values in one file; the first is kept: option (1, for instance 'a': 'S', 'M'; kept "
+            "'S')") in prepared.manifest["notes"]
+
+
+def test_of_several_files_the_later_one_wins_for_an_item_and_a_user(tmp_path: Path) -> None:
+    write(tmp_path, CLICKS)
+    for kind in ("item", "user"):
+        who = "a" if kind == "item" else "u"
+        write(tmp_path, f"{kind}_id,title,price\n{who},Zebra,1\n", f"{kind}1.csv")
+        write(tmp_path, f"{kind}_id,title,price\n{who},Aardvark,\n", f"{kind}2.csv")
+    prepared = prepare_with(tmp_path, Files(interactions="clicks.csv", items=["item1.csv", "item2.csv"],
+                                            users=["user1.csv", "user2.csv"]))
+    for kind in ("item", "user"):
+        row = prepared.rows(f"{kind}s")[0]
+        assert (row["title"], row["price"]) == ("Aardvark", "1")
 
 
 def test_names_of_our_own_columns_may_be_mapped_and_still_used_in_the_text(tmp_path: Path) -> None:
@@ -115,9 +130,9 @@ def test_the_fallback_of_an_item_without_text_is_none_and_its_share_is_told(tmp_
 
 def test_repeats_that_say_the_same_are_counted_apart(tmp_path: Path) -> None:
     rows = ["a,Beta,x", "a,Alpha,y", "a,Beta,x", "a,Alpha,y", "a,Alpha,", "z,Z,z", "z,Z,z", "b,B,b"]
-    for n, given in enumerate((rows, rows[::-1])):
+    for n, (given, kept) in enumerate(((rows, ("Beta", "x")), (rows[::-1], ("Alpha", "y")))):
         found = described(tmp_path / str(n), "item_id,title,genres\n" + "\n".join(given), {"a": 0, "b": 0, "z": 1})
-        assert (found.column("title"), found.column("genres")) == (["Alpha", "B", "Z"], ["", "b", "z"])
+        assert list(zip(found.column("title"), found.column("genres"), strict=True)) == [kept, ("B", "b"), ("Z", "z")]
         assert (found.counts["items_repeated"], found.counts["items_duplicated"]) == (2, 3)
 
 

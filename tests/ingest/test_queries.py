@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,11 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.asked import Asked, asked, match
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.ingest.beside import read_ids
 from llmrec_cli.ingest.newcomers import new_items, new_users
-from llmrec_cli.ingest.queries import inline_query, read_history, read_queries
+from llmrec_cli.ingest.queries import Strict, inline_query, read_history, read_queries
 from llmrec_cli.settings.stages import QuerySettings
 
 TEXTS = {"item": {"template": "{title} ({year}). {genres}", "attributes": {"genres": "list"},
@@ -168,10 +170,36 @@ def test_new_items_get_title_text_and_attributes_as_the_models_own_did() -> None
     assert found.notes == []
 
 
-def test_new_items_the_model_knows_are_refused_by_name() -> None:
-    file = write("new.csv", "item_id,title\nn1,A\ni1,B\n")
-    with pytest.raises(DataError, match="line 3: the model knows item 'i1' already"):
-        new_items(file, TEXTS, entities("i1"))
+def test_new_items_the_model_knows_are_counted_and_the_others_added_or_refused_by_name() -> None:
+    file = write("new.csv", "item_id,title\nn1,A\ni1,B\nn2,C\n")
+    found = new_items(file, TEXTS, entities("i0", "i1"))
+    assert list(found.entities.ids) == ["n1", "n2"]
+    assert list(found.entities.titles) == ["A", "C"]
+    assert found.known.tolist() == [1]
+    assert "the model knows 1 ('i1') of 3 items already and goes by what it was trained on" in found.notes[-1]
+    with pytest.raises(DataError, match=r"line 3: the model knows item 'i1' already.*on_unknown=error"):
+        new_items(file, TEXTS, entities("i1"), refuse_known=True)
+    assert len(new_items(write("old.csv", "item_id,title\ni1,B\n"), TEXTS, entities("i1")).entities) == 0
+
+
+@pytest.mark.parametrize(("row", "said"), [
+    ({"user_id": "u", "history": ["i1", "xx"]}, "q.jsonl: line 2: history 'xx' is not an item of the model"),
+    ({"members": ["u", "who"]}, "q.jsonl: line 2: members 'who' is not a user of the model"),
+    ({"group_id": "g"}, "q.jsonl: line 2: group_id 'g' is not a group of the model")])
+def test_unknown_ids_in_queries_are_refused_where_somebody_wants_that(row: dict[str, Any], said: str) -> None:
+    strict = Strict(entities("i1"), entities("u"), None)
+    file = write("q.jsonl", '{"query_id": "a", "text": "any"}\n' + json.dumps({"query_id": "b", **row}) + "\n")
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_queries(file, strict)
+    assert len(read_queries(file)) == 2
+
+
+def test_a_user_or_a_group_with_members_may_be_anybodys_also_where_unknown_ids_are_refused() -> None:
+    strict = Strict(entities("i1"), entities("u"), None)
+    rows = [{"user_id": "new", "history": ["i1"]}, {"group_id": "tonight", "members": ["u"]}]
+    assert len(read_queries(write("q.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), strict)) == 2
+    with pytest.raises(DataError, match=r"query\.history: history 'xx' is not an item"):
+        inline_query(QuerySettings(history=["i1", "xx"]), strict)
 
 
 def test_new_items_without_a_column_of_the_template_are_told_and_without_all_of_them_refused() -> None:
@@ -213,3 +241,19 @@ def test_candidates_are_a_column_or_a_line_each() -> None:
     assert read_ids(write("c.csv", "title,item_id\nA,NA\nB,7\n"), "candidates", "item_id") == ["NA", "7"]
     with pytest.raises(DataError, match=r"candidates=c\.txt: is empty"):
         read_ids(write("c.txt", "\n"), "candidates", "item_id")
+
+
+def test_a_history_carries_values_and_times_and_what_the_query_adds_is_the_newest_with_the_usual_value() -> None:
+    def known(data: list[float], kind: type) -> sp.csr_array:
+        return sp.csr_array((np.array(data, kind), [2, 0], [0, 2, 2]), shape=(2, 4))
+
+    values, times = known([5, 9], np.float32), known([70, 80], np.int64)
+    found = match(asked(["u", "new"], histories=[["i2", "i3"], ["i1"]], ids=["a", "b"]), entities("u", "v"),
+                  entities("i0", "i1", "i2", "i3"), values, known([5, 9], np.float32), times=times, given_value=6.0)
+    # i2 counts where it was named last, with the larger of its values.
+    assert [list(found.queries.history[[q]].indices) for q in range(2)] == [[0, 2, 3], [1]]
+    assert found.queries.history.data.tolist() == [9, 6, 6, 6]
+    assert found.queries.times is not None
+    assert found.queries.times.data.tolist() == [80, UNTIMED, UNTIMED, UNTIMED]
+    assert found.queries.times.indices.tolist() == found.queries.history.indices.tolist()
+    assert (found.queries.seen.data == 1).all()

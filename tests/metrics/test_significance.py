@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -160,3 +161,27 @@ def test_a_recall_of_one_for_everybody_is_one_whatever_the_weights():
     weights = np.random.default_rng(0).random((5000, 1)).astype(np.float32)
     drawn = bootstrap(np.ones((5000, 1)), 200, 1, weights)
     assert (drawn.mean_M[0], drawn.interval_2M.max()) == (1.0, 1.0)
+
+
+def test_clusters_of_one_query_are_the_plain_bootstrap_and_a_query_five_times_over_is_no_surer():
+    generator = np.random.default_rng(5)
+    values = generator.random((30, 2))
+    weights = generator.random((30, 2)).astype(np.float32)
+    plain = bootstrap(values, 200, 1, weights)
+    alone = bootstrap(values, 200, 1, weights, np.arange(30))
+    assert np.array_equal(plain.resampled_BM, alone.resampled_BM)
+    fivefold = bootstrap(np.repeat(values, 5, axis=0), 200, 1, np.repeat(weights, 5, axis=0),
+                         np.repeat(np.arange(30), 5))
+    assert np.allclose(plain.mean_M, fivefold.mean_M)
+    assert np.allclose(plain.resampled_BM, fivefold.resampled_BM, atol=1e-5)
+
+
+def test_the_influence_of_a_cluster_gives_the_paired_test_of_cluster_means_where_all_are_of_one_size():
+    generator = np.random.default_rng(6)
+    ours, theirs = generator.random((2, 60, 1))
+    cluster = np.repeat(np.arange(20), 3)
+    weights = np.ones((60, 1), np.float32)
+    difference = ours.mean(0) - theirs.mean(0)
+    p = paired_test(difference, influence(ours, weights, cluster), influence(theirs, weights, cluster))
+    means = [values.reshape(20, 3).mean(axis=1) for values in (ours, theirs)]
+    assert p[0] == pytest.approx(scipy.stats.ttest_rel(*means).pvalue)

@@ -59,6 +59,8 @@ def made(**changes: Any) -> dict[str, Any]:
                       "examples": [{"item_id": "7", "title": NASTY, "entity_id": "m.1", "known": [NASTY]}],
                       "differences": [{"column": "year", "entities": "film.year", "pairs": 9, "different": 2,
                                        "examples": [("7", "1995", "m.1", NASTY)]}]},
+            "ties": {"users": {"rule": ["timestamp", "salted hash"], "interactions": 3, "share": 0.75,
+                               "held_out_users": 1, "held_out_share": 0.5}},
             "leakage": [{"name": "x", "meaning": "Pairs in both.", "count": 1, "checked": 2, "share": 0.5,
                          "verdict": "warning", "note": "a note", "examples": [{"user_id": NASTY, "title": "千と"}]},
                         {"name": "y", "meaning": "Titles told.", "count": 0, "checked": 0, "share": 0.0,
@@ -193,3 +195,10 @@ def test_links_to_look_at_are_shown_once() -> None:
     told = "linked, to look at: item 7 is entity m.1"
     assert told not in render(made(notes=[told]), ABOUT)
     assert told in render({key: value for key, value in made(notes=[told]).items() if key != "links"}, ABOUT)
+
+
+def test_ties_in_time_are_shown_with_what_puts_them_in_order() -> None:
+    page = render(made(), ABOUT)
+    assert "Ties in time" in page
+    assert "<td>3<small>75.0%</small></td><td>1 users<small>50.0%</small></td><td>salted hash</td>" in page
+    assert "Ties in time" not in render(made(ties={}), ABOUT)

@@ -1,5 +1,6 @@
 """Whom a recommender is measured on, and what counts as found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import scipy.sparse as sp
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import SPLITS, PreparedData
+from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import DataError
-from llmrec_cli.scoring.heldout import held_out
+from llmrec_cli.scoring.heldout import held_out, newer_histories
 
 ITEMS = ["a", "b", "c", "d", "e"]
 
@@ -31,9 +33,10 @@ def prepared(rows, users=("u", "v", "w"), items=ITEMS):
                         np.array([SPLITS.index(row[2]) for _, row in rows], np.int8))
 
 
-def task(data, split="test", fitted_on=("train",), exclude_seen=True, users=None, items=None, history=None):
+def task(data, split="test", fitted_on=("train",), exclude_seen=True, users=None, items=None, history=None,
+         latest=True):
     history = data.part(*fitted_on).matrix if history is None else history
-    return held_out(data, split, users or data.users, items or data.items, history, exclude_seen)
+    return held_out(data, split, users or data.users, items or data.items, history, exclude_seen, latest=latest)
 
 
 def rows_of(matrix):
@@ -51,9 +54,61 @@ def test_only_users_with_held_out_interactions_are_asked_for():
     assert found.num_skipped == 0
 
 
-def test_the_history_is_what_the_model_was_fitted_on_oldest_first():
-    assert rows_of(task(prepared(DATA)).queries.history) == [[1, 0]]
-    assert rows_of(task(prepared(DATA), fitted_on=("train", "valid")).queries.history) == [[1, 0, 2]]
+@pytest.mark.parametrize("fitted_on", [("train",), ("train", "valid")])
+def test_the_latest_history_is_everything_before_the_split_oldest_first_whatever_was_fitted_on(fitted_on):
+    assert rows_of(task(prepared(DATA), fitted_on=fitted_on).queries.history) == [[1, 0, 2]]
+    assert rows_of(task(prepared(DATA), "valid", fitted_on=("train",)).queries.history) == [[1, 0], [0]]
+
+
+def test_the_history_of_the_fit_is_what_the_model_was_fitted_on_oldest_first():
+    assert rows_of(task(prepared(DATA), latest=False).queries.history) == [[1, 0]]
+    assert rows_of(task(prepared(DATA), fitted_on=("train", "valid"), latest=False).queries.history) == [[1, 0, 2]]
+
+
+@pytest.mark.parametrize("latest", [True, False])
+def test_what_there_is_to_find_and_to_leave_out_is_the_same_with_either_history(latest):
+    found = task(prepared(DATA), latest=latest)
+    assert rows_of(found.relevant_QN) == [[3]]
+    assert rows_of(found.queries.seen) == [[0, 1, 2]]
+
+
+def test_a_user_who_has_only_validation_interactions_before_the_test_is_asked_for_with_them():
+    data = prepared([("u", "b", "train"), ("v", "a", "valid"), ("v", "d", "test")])
+    assert rows_of(task(data).queries.history) == [[0]]
+    with pytest.raises(DataError, match="none of the 1 users"):
+        task(data, latest=False)
+
+
+def test_nothing_held_out_is_in_a_latest_history_even_where_the_model_was_fitted_on_it():
+    data = prepared([*DATA, ("u", "e", "test")])
+    everything = data.part("train", "valid", "test").matrix
+    assert rows_of(task(data, history=everything, exclude_seen=False).queries.history) == [[1, 0, 2]]
+    # The test comes after validation, so it is in no history of validation's either.
+    assert rows_of(task(data, "valid", history=everything, exclude_seen=False).queries.history) == [[1, 0], [0]]
+
+
+def test_what_a_model_knows_from_before_the_data_begins_comes_before_what_the_data_has():
+    """The model was fitted on e, b of u; the data begins later, with b again as its first interaction."""
+    data = prepared([("u", "b", "train"), ("u", "a", "train"), ("u", "d", "test")])
+    known = sp.csr_array((np.ones(2, np.float32), [4, 1], [0, 2, 2, 2]), shape=(3, 5))
+    assert rows_of(task(data, history=known).queries.history) == [[4, 1, 0]]
+
+
+def test_queries_with_interactions_newer_than_the_fit_are_counted():
+    data = prepared([*DATA, ("v", "b", "test"), ("w", "d", "test")])
+    train = data.part("train").matrix
+    found = task(data)
+    assert found.queries.ids.tolist() == ["u", "v", "w"]
+    assert newer_histories(found.queries, train).tolist() == [True, True, False]
+    assert not newer_histories(task(data, latest=False).queries, train).any()
+    assert not newer_histories(found.queries, data.part("train", "valid").matrix).any()
+
+
+def test_values_stay_with_their_interactions_in_a_latest_history():
+    data = prepared([("u", "b", "train"), ("u", "a", "valid"), ("u", "d", "test")])
+    known = sp.csr_array((np.float32([7, 8]), [4, 1], [0, 2, 2, 2]), shape=(3, 5))
+    history = task(data, history=known).queries.history
+    assert (history.indices.tolist(), history.data.tolist()) == ([4, 1, 0], [7, 1, 1])
 
 
 def test_validation_interactions_are_left_out_of_lists_for_the_test_also_when_not_fitted_on():
@@ -100,15 +155,18 @@ def test_popularity_and_history_lengths_come_from_the_training_split():
     assert found.lengths_Q.tolist() == [2]
 
 
-def test_newer_data_is_matched_by_id_and_a_user_known_to_the_model_keeps_the_models_history():
+def test_newer_data_is_matched_by_id_and_a_user_known_to_the_model_has_its_history_too():
     """The model knows users (v, u) and items (e, d, old, a); the data has a new user, new items, and another order."""
     data = prepared([*DATA, ("w", "e", "test")])
     known = sp.csr_array(np.array([[0, 0, 1, 0], [1, 0, 0, 1]], np.float32))
     items = entities(["e", "d", "old", "a", "b", "c"])
-    found = task(data, users=entities(["v", "u"]), items=items, history=known)
+    found = task(data, users=entities(["v", "u"]), items=items, history=known, latest=False)
     assert found.queries.ids.tolist() == ["u", "w"]
     assert found.queries.user.tolist() == [1, -1]
     assert rows_of(found.queries.history) == [[0, 3], [5]]
+    # u did e before the data begins, as far as the data says, then b, a and c.
+    latest = task(data, users=entities(["v", "u"]), items=items, history=known)
+    assert rows_of(latest.queries.history) == [[0, 4, 3, 5], [5]]
     assert rows_of(found.queries.seen) == [[0, 3, 4, 5], [5]]
     assert rows_of(found.relevant_QN) == [[1], [0]]
     assert found.candidates_N.tolist() == [True, True, False, True, True, True]
@@ -119,3 +177,30 @@ def test_what_an_older_model_was_fitted_on_is_not_counted_as_found_in_newer_data
     known = data.part("train", "valid", "test").matrix
     with pytest.raises(DataError, match="nothing left to find"):
         task(data, history=known)
+
+
+def test_histories_carry_the_values_of_interactions_and_everything_else_is_ones():
+    data = prepared([*DATA, ("x", "b", "train"), ("x", "a", "test")], users=("u", "v", "w", "x"))
+    interactions = data.interactions
+    interactions.value[:] = np.arange(len(interactions)) + 2
+    known = entities(["u", "v", "w"])
+    found = held_out(data, "test", known, data.items, data.part("train").values[:3], exclude_seen=True,
+                     times=data.part("train").times[:3], latest=False)
+    assert rows_of(found.queries.history) == [[1, 0], [1]]
+    assert found.queries.history.data.tolist() == [2, 3, 9]
+    # A user whom the model does not know has the times of the data, which has none.
+    assert found.queries.times.data.tolist() == [0, 1, UNTIMED]
+    assert (found.queries.seen.data == 1).all()
+    assert (found.relevant_QN.data == 1).all()
+
+
+def test_a_latest_history_has_the_values_and_times_of_the_data():
+    data = replace(prepared(DATA), manifest={"timestamp_unit": "s"})
+    interactions = data.interactions
+    interactions.value[:] = np.arange(len(interactions)) + 2
+    train = data.part("train")
+    found = held_out(data, "test", data.users, data.items, train.values, exclude_seen=True, times=train.times)
+    assert rows_of(found.queries.history) == [[1, 0, 2]]
+    assert found.queries.history.data.tolist() == [2, 3, 4]
+    assert found.queries.times.data.tolist() == [0, 1, 2]
+    assert found.queries.times.indices.tolist() == [1, 0, 2]

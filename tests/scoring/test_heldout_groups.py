@@ -10,7 +10,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import SPLITS, PreparedData
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.group_slices import cohesion, group_masks
-from llmrec_cli.scoring.heldout_groups import held_out_groups
+from llmrec_cli.scoring.heldout_groups import held_out_groups, newer_groups
 from llmrec_cli.scoring.satisfaction import member_satisfaction
 from llmrec_cli.scoring.validation import validation_of
 from tests.scoring.test_group_scores import csr
@@ -38,8 +38,8 @@ class Prepared(PreparedData):
         return self.told
 
 
-def prepared(together):
-    users = rows([("u", "a", "train"), ("v", "b", "train"), ("v", "c", "train"), ("u", "d", "test"),
+def prepared(together, more=()):
+    users = rows([("u", "a", "train"), ("v", "b", "train"), ("v", "c", "train"), *more, ("u", "d", "test"),
                   ("x", "a", "test"), ("v", "e", "test")], USERS)
     data = Prepared(Path("data"), {}, without_texts(USERS), without_texts(ITEMS), *users)
     object.__setattr__(data, "told", Groups(without_texts(GROUPS), csr(MEMBERS, len(USERS)), *rows(together, GROUPS)))
@@ -50,8 +50,9 @@ TOGETHER = [("g", "a", "train"), ("g", "b", "valid"), ("g", "d", "test"), ("h", 
             ("k", "b", "test")]
 
 
-def task(data, split="test", known=None, exclude_seen=True):
-    return held_out_groups(data, split, data.users, data.items, data.part("train").matrix, known, exclude_seen)
+def task(data, split="test", known=None, exclude_seen=True, latest=True, history=None):
+    history = data.part("train").matrix if history is None else history
+    return held_out_groups(data, split, data.users, data.items, history, known, exclude_seen, latest=latest)
 
 
 def lists(matrix):
@@ -75,10 +76,29 @@ def test_a_group_is_asked_for_with_what_it_did_before_and_its_members_with_their
     assert together.group.tolist() == [-1, -1]
 
 
-def test_a_group_that_the_recommender_knows_has_the_history_that_the_recommender_has():
+def test_the_latest_history_of_a_group_is_everything_before_the_split_and_nothing_held_out():
+    """The recommender was fitted on h's test interaction with e; g went on to b after the fit."""
     data = prepared(TOGETHER)
     known = KnownGroups(without_texts(["h", "g"]), csr([[2], [0]], 4), csr([[4], [0]]), csr([[4], [0]]))
     found = task(data, known=known, exclude_seen=False)
+    assert lists(found.queries.history) == [[0, 1], [2]]
+    assert newer_groups(found.queries, data.part("train").matrix, known).tolist() == [True, True]
+
+
+def test_members_of_a_group_are_asked_for_with_their_latest_histories():
+    data = prepared(TOGETHER, [("v", "a", "valid")])
+    train = data.part("train").matrix
+    for latest, history in ((True, [[0], [1, 2, 0], []]), (False, [[0], [1, 2], []])):
+        found = task(data, latest=latest)
+        assert lists(found.queries.groups.members.history) == history
+        # g did b together in validation, but the recommender knows no groups, so all it did is as new to it as g is.
+        assert newer_groups(found.queries, train, None).tolist() == [latest, False]
+
+
+def test_a_group_that_the_recommender_knows_may_be_asked_for_with_the_history_of_the_fit():
+    data = prepared(TOGETHER)
+    known = KnownGroups(without_texts(["h", "g"]), csr([[2], [0]], 4), csr([[4], [0]]), csr([[4], [0]]))
+    found = task(data, known=known, exclude_seen=False, latest=False)
     assert found.queries.groups.group.tolist() == [1, 0]
     assert lists(found.queries.history) == [[0], [4]]
     # Who is in a group, the data says.

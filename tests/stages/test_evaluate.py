@@ -22,6 +22,7 @@ from llmrec_cli.settings.loss import Bce, Mse
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
+from llmrec_cli.stages.history_protocol import history_facts
 
 NUM_USERS, NUM_ITEMS = 40, 30
 NASTY = "<script>alert(1)</script>\x1b[2J =cmd|'/c calc'!A1 千と千尋"
@@ -315,6 +316,32 @@ def test_models_that_cannot_be_asked_the_same_are_refused(tmp_path, prepared):
                                                          refit="all"))], baselines=[])
 
 
+def test_models_of_one_data_set_are_compared_although_it_holds_out_pairs_that_are_in_training_too(tmp_path):
+    leaked = [(user, item, "test") for user, item, split in rows() if split == "train" and user < "u10"]
+    data = write_prepared(tmp_path / "leaks", [*rows(), *leaked])
+    models = [str(write_model(tmp_path / head, data, head)) for head in ("item_knn", "popularity")]
+    metrics = run(tmp_path, models=models, baselines=[], exclude_seen=False)
+    assert set(metrics["models"]) == {"item_knn", "popularity"}
+
+
+def test_candidates_of_a_file_are_ranked_as_given_and_the_catalogue_without_what_was_seen(tmp_path, prepared):
+    model = str(write_model(tmp_path / "m", prepared))
+    seen = {}
+    for user, item, split in rows():
+        seen.setdefault(user, set()).update([item] if split != "test" else [])
+    lines = ["user_id,item_id", *(f"{user},{item}" for user, items in seen.items() for item in sorted(items))]
+    (tmp_path / "seen.csv").write_text("\n".join(lines))
+    found = {}
+    for name, settings in (("given", {}), ("dropped", {"exclude_seen": True})):
+        protocol = run(tmp_path, name, model=model, candidates=str(tmp_path / "seen.csv"), baselines=[],
+                       **settings)["protocol"]
+        lists = pq.read_table(tmp_path / name / "recommendations.parquet").to_pylist()
+        found[name] = (protocol["exclude_seen"], protocol["candidate_counts"]["seen"],
+                       protocol["candidate_counts"]["seen_left_out"], len(lists))
+    number = len(lines) - 1
+    assert found == {"given": (False, number, 0, number + NUM_USERS), "dropped": (True, number, number, NUM_USERS)}
+
+
 def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, prepared, capsys):
     model = str(write_model(tmp_path / "m", prepared))
     users = [f"u{n:02}" for n in range(NUM_USERS)]
@@ -449,3 +476,56 @@ def wide():
     for user in range(NUM_USERS):
         for item, split in zip(generator.choice(WIDE, 10, False), ["train"] * 8 + ["valid", "test"], strict=True):
             yield f"u{user:02}", f"i{item:03}", split
+
+
+def test_a_model_fitted_on_train_alone_is_asked_with_the_validation_item_too_unless_history_is_of_the_fit(tmp_path):
+    """Whoever ends on item n in training does n + 1 in validation and n + 2 in the test: only with the item of
+    validation at hand can a head that follows from item to item find the test's."""
+    chain_of = [(f"u{user:02}", f"i{(user + step) % NUM_ITEMS:02}", split) for user in range(NUM_USERS)
+                for step, split in enumerate(("train",) * 6 + ("valid", "test"))]
+    prepared = write_prepared(tmp_path / "chain", chain_of)
+    model = str(write_model(tmp_path / "m", prepared, "ease", ("train",), "none"))
+    latest = run(tmp_path, model=model, baselines=[])
+    fit = run(tmp_path, "old", model=model, history="fit", baselines=[])
+    assert (latest["protocol"]["history"], fit["protocol"]["history"]) == ("latest", "fit")
+    assert latest["protocol"]["num_newer_histories"] == NUM_USERS
+    assert fit["protocol"]["num_newer_histories"] == 0
+    assert latest["protocol"]["without_fold_in"] == {}
+    assert latest["metrics"]["ndcg@5"]["mean"] > fit["metrics"]["ndcg@5"]["mean"] + 0.1
+    lengths = {name: set(pq.read_table(tmp_path / name / "per_user.parquet")["history_length"].to_pylist())
+               for name in ("out", "old")}
+    assert lengths == {"out": {7}, "old": {6}}
+    # Both leave out what is in validation, and look for the same.
+    assert latest["protocol"]["num_queries"] == fit["protocol"]["num_queries"]
+
+
+def test_a_model_refitted_on_train_and_validation_gives_the_same_lists_with_either_history(tmp_path, prepared):
+    model = str(write_model(tmp_path / "m", prepared))
+    for history in ("latest", "fit"):
+        run(tmp_path, history, model=model, history=history, baselines=[])
+    lists = [pq.read_table(tmp_path / name / "recommendations.parquet") for name in ("latest", "fit")]
+    assert lists[0].equals(lists[1])
+
+
+def test_a_head_that_learned_of_each_user_says_that_newer_interactions_change_nothing(tmp_path, prepared):
+    data = read_prepared(prepared)
+    fitted = build(Recipe(head=HEADS["mf"](embedding_size=4), loss=Mse(), optim=AdamW(epochs=1)))
+    fitted.fit(data.training("train"), Context(torch.device("cpu"), 1))
+    save_recommender(tmp_path / "m", fitted, data, ("train",), {"refit": "none", "seed": 1})
+    model = str(tmp_path / "m")
+    latest = run(tmp_path, model=model, baselines=[])
+    assert latest["protocol"]["without_fold_in"] == {"mf": ["mf"]}
+    assert latest["protocol"]["num_newer_histories"] == NUM_USERS
+    fit = run(tmp_path, "old", model=model, history="fit", baselines=[])
+    assert fit["metrics"]["ndcg@10"] == latest["metrics"]["ndcg@10"]
+
+
+def test_the_report_says_with_which_interactions_users_were_asked():
+    protocol = {"history": "latest", "num_newer_histories": 1200, "num_queries": 2000,
+                "without_fold_in": {"mf": ["mf"], "fusion": ["mf", "neural"]}}
+    assert history_facts(protocol) == [("Histories", (
+        "all interactions before the split; 1,200 of 2,000 have some that are newer than the fit; known users by what "
+        "was learned of each: mf, fusion (mf, neural)"))]
+    assert history_facts(protocol | {"history": "fit", "without_fold_in": {}})[0][1] == (
+        "those that the model was fitted on")
+    assert history_facts({"split": "test"}) == []

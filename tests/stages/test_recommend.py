@@ -289,11 +289,16 @@ def test_only_candidates_are_recommended_and_a_list_may_be_empty(capsys: pytest.
     assert "every item that may be recommended: 1" in capsys.readouterr().err
 
 
-def test_candidates_that_are_nobodys_are_refused_with_the_first_few() -> None:
+def test_candidates_that_are_nobodys_are_counted_and_the_known_ones_used(capsys: pytest.CaptureFixture[str]) -> None:
     Path("c.txt").write_text("i1\nx1\nx2\nx3\nx4\n")
-    refused = r"of 5 ids these are not items of the model: 4 \('x1', 'x2', 'x3', \.\.\.\); add them"
-    with pytest.raises(DataError, match=refused):
-        recommend("knn", "queries=all", "candidates=c.txt")
+    found = by_query(recommend("knn", "queries=all", "candidates=c.txt"))
+    assert {item for listed in found.values() for item in listed} == {"i1"}
+    assert "candidates=c.txt: not items of the model, so ignored: 4 ('x1', 'x2', 'x3', ...)" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"c\.txt: line 2: 'x1' is no item of the model.*on_unknown=error"):
+        recommend("knn", "queries=all", "candidates=c.txt", "on_unknown=error")
+    Path("none.txt").write_text("x1\nx2\n")
+    with pytest.raises(DataError, match=r"none of the 2 ids is an item of the model: 2 \('x1', 'x2'\); are these"):
+        recommend("knn", "queries=all", "candidates=none.txt")
 
 
 # Files

@@ -1,6 +1,7 @@
 """Vectors of entities: a step by hand, what is drawn, and that the models learn the patterns they are made for."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,6 +142,26 @@ def test_vectors_tell_held_out_triples_better_than_before(kind):
     assert told["held_out"] > 3
     assert told["after"]["mrr"] > 2 * told["before"]["mrr"]
     assert told["losses"][-1] < told["losses"][0]
+
+
+@pytest.mark.parametrize("kind", ENTITIES)
+def test_held_out_triples_choose_the_epochs_and_are_learned_too(kind):
+    """The vectors are, bit by bit, those that the same number of epochs makes of all triples."""
+    settings = ENTITIES[kind](embedding_size=8, epochs=6, batch_size=32, learning_rate=0.5, held_out=0.1)
+    vectors, told = learned(communities(), 135, 2, settings)
+    assert told["held_out"] > 0
+    assert (told["triples"], len(told["losses"])) == (132, told["epochs"])
+    assert 1 <= told["epochs"] <= 6
+    again, _ = learned(communities(), 135, 2, replace(settings, epochs=told["epochs"], held_out=0))
+    assert vectors.tobytes() == again.tobytes()
+
+
+def test_as_many_epochs_are_run_as_tell_held_out_triples_best(monkeypatch):
+    values = iter([0.1, 0.2, 0.5, 0.4, 0.5])
+    monkeypatch.setattr("llmrec_cli.training.entity_vectors.link_prediction",
+                        lambda *_: {"mrr": next(values), "hits@10": 0.0})
+    _, told = learned(communities(), 135, 2, TransE(embedding_size=4, epochs=4, held_out=0.1))
+    assert (told["epochs"], told["before"]["mrr"], told["after"]["mrr"]) == (2, 0.1, 0.5)
 
 
 @pytest.mark.parametrize("kind", ENTITIES)

@@ -7,7 +7,14 @@ import torch
 
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.training.adversary import adversarial_loss, fgm
-from llmrec_cli.training.losses import bce_loss, bpr_loss, mse_loss, softmax_loss, softmax_of_rows_loss
+from llmrec_cli.training.losses import (
+    against_negatives,
+    bce_loss,
+    bpr_loss,
+    mse_loss,
+    softmax_loss,
+    softmax_of_rows_loss,
+)
 
 
 def test_softmax_of_two_equal_logits_costs_log_two():
@@ -78,6 +85,31 @@ def test_bpr_of_a_pair_log_three_apart_costs_log_four_thirds():
 
 def test_bpr_with_nothing_to_compare_is_zero():
     assert bpr_loss(torch.tensor([1.0]), torch.tensor([[0.0]]), torch.tensor([[True]])).item() == 0
+
+
+def test_a_weight_of_two_is_the_row_twice():
+    generator = torch.Generator().manual_seed(2)
+    logits, target = torch.randn(3, 5, generator=generator), torch.tensor([0, 3, 4])
+    excluded, rows = torch.rand(3, 5, generator=generator) < 0.3, torch.tensor([0, 1, 1, 2])
+    weight, positive, user = torch.tensor([1.0, 2.0, 1.0]), logits[:, 0], torch.arange(3)
+    every = torch.zeros_like(excluded)
+    pairs = [
+        (softmax_loss(logits, target, None, excluded, 0.2, weight),
+         softmax_loss(logits[rows], target[rows], None, excluded[rows], 0.2)),
+        (softmax_of_rows_loss(positive, logits, excluded, user, 0.5, weight),
+         softmax_of_rows_loss(positive[rows], logits, excluded, rows, 0.5)),
+        (bpr_loss(positive, logits, every, weight), bpr_loss(positive[rows], logits[rows], every[rows])),
+        (bce_loss(positive, torch.ones(3), weight), bce_loss(positive[rows], torch.ones(4))),
+        (mse_loss(positive, target, weight), mse_loss(positive[rows], target[rows]))]
+    for weighted, repeated in pairs:
+        # A mean over three rows in the one, over four in the other.
+        assert 3 * weighted.item() == pytest.approx(4 * repeated.item(), rel=1e-5)
+
+
+def test_negatives_count_the_same_whatever_their_positives_weigh():
+    positive, negative, none = torch.zeros(2), torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)
+    found = against_negatives(bce_loss, positive, negative, none, torch.tensor([0.5, 3.5]))
+    assert found.item() == pytest.approx(3 * math.log(2))
 
 
 def test_the_softmax_of_rows_is_the_softmax_of_each_interaction():

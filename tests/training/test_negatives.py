@@ -39,15 +39,18 @@ def test_hard_negatives_come_from_their_users_lists_and_short_lists_give_what_th
     assert drawn_from_lists(lists[:, :0], 2, np.random.default_rng(0)).tolist() == []
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_the_softmax_in_chunks_is_torchs_with_its_gradients(smoothing):
+def test_the_softmax_in_chunks_is_torchs_with_its_gradients(smoothing, weighted):
     generator = torch.Generator().manual_seed(0)
     size = 2 * CHUNKS["cpu"] + 3  # Two chunks and a rest.
     hidden = torch.randn(size, 8, generator=generator, requires_grad=True)
     items = torch.randn(30, 8, generator=generator, requires_grad=True)
     log_q, target = torch.randn(30, generator=generator), torch.randint(30, (size,), generator=generator)
-    ours = catalogue_softmax_loss(hidden, items, target, log_q, smoothing)
-    torchs = functional.cross_entropy(hidden @ items.T - log_q, target, label_smoothing=smoothing)
+    weight = torch.rand(size, generator=generator) if weighted else torch.ones(size)
+    ours = catalogue_softmax_loss(hidden, items, target, log_q, smoothing, weight if weighted else None)
+    torchs = (weight * functional.cross_entropy(hidden @ items.T - log_q, target, label_smoothing=smoothing,
+                                                reduction="none")).mean()
     torch.testing.assert_close(ours, torchs)
     for mine, theirs in zip(torch.autograd.grad(3 * ours, (hidden, items)), torch.autograd.grad(3 * torchs,
                             (hidden, items)), strict=True):

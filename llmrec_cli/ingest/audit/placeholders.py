@@ -1,5 +1,7 @@
 """Ids that stand for nobody, or for everybody: placeholders, and one user with an outsized share of the rows."""
 
+import math
+
 import ibis
 from ibis.expr.types import Table
 
@@ -39,11 +41,13 @@ def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, int
     plain = named.id.lower().strip()
     suspect = named.filter(bare.isin(list(NAMES)) | plain.isin(list(NAMES)) | (bare == ""))
     rows = collect(suspect.order_by(ibis.desc("size"), "id").select("id", "size")).to_pylist()
-    return rows + _zero(named)
+    return rows + _zero(named, kind)
 
 
-def _zero(named: Table) -> list[dict[str, int | str]]:
-    """Return the id 0 where it is no number like the others: they are words, or it has many times their interactions.
+def _zero(named: Table, kind: str) -> list[dict[str, int | str]]:
+    """Return the id 0 where it is no number like the others: they are words, or it is a user of many times the mean.
+
+    An item may well have many times the mean: popular ones do.
     """
     zero = collect(named.filter(named.id.isin(["0", "0.0"])).select("id", "size")).to_pylist()
     if not zero:
@@ -52,7 +56,8 @@ def _zero(named: Table) -> list[dict[str, int | str]]:
     [about] = collect(others.agg(num=others.count(), numbers=others.count(where=others.id.re_search("^-?[0-9.]+$")),
                                  mean=others["size"].mean())).to_pylist()
     words = about["num"] and about["numbers"] < about["num"]
-    return [row for row in zero if words or (about["mean"] and row["size"] > _ZERO_TIMES * about["mean"])]
+    outsized = _ZERO_TIMES * about["mean"] if kind == "user" and about["mean"] else math.inf
+    return [row for row in zero if words or row["size"] > outsized]
 
 
 def _outsized(folder: Folder, per_user: Table) -> list[str]:

@@ -13,8 +13,11 @@ from llmrec_cli.settings.base import Settings
 
 OF_GRADIENTS = ("softmax", "bpr", "bce", "mse")
 """Losses of heads that are trained by gradients themselves."""
+WEIGHTS = ("value", "log", "none")
 OF_TUNING = ("distillation",)
 """Losses of heads whose text vectors are trained before they are read."""
+TRAINING_HISTORIES = ("auto", "before", "others")
+"""The setting `training_history` of heads that learn a target from a history."""
 
 
 @dataclass
@@ -49,15 +52,37 @@ class HeadSettings(Settings):
     losses: ClassVar[tuple[str, ...]] = OF_GRADIENTS
     audience: ClassVar[str] = "users"
     """Whom the head is made for: users | groups."""
+    weighs: ClassVar[bool] = True
+    """Whether the head itself has a use for `weight` and `decay`; a fusion leaves them to its members."""
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, Range] = field(default_factory=dict)
     """What `tune.trials` may change: a setting of this head (`l2`, `features.text`) or of a group that it uses
     (`optim.learning_rate`), and its range."""
 
+    weight: str | None = None
+    """value | log | none: how much an interaction counts: by its value (divided by the mean), by log(1 + value / the
+    median), or all the same; null takes value for dataset.event_weights, log for other strengths such as counts and
+    durations, and none for ratings (dataset.values)."""
+    decay: float | None = None
+    """Half-life of interactions in days, above 0: one that is so many days older than the newest in training counts
+    half; null counts all ages the same."""
+
+    def problems(self) -> Iterator[str]:
+        yield from self.check("weight", among=WEIGHTS)
+        yield from self.check("decay", above=0)
+        for key in ("weight", "decay") if not self.weighs else ():
+            if getattr(self, key) is not None:
+                yield (f"{key}={getattr(self, key)}: has no effect on head={self.kind}, whose members weigh each for "
+                       f"themselves; set members.<name>.{key}")
+
     def uses(self) -> set[str]:
         """Return the config groups beside `head` that change what this head does."""
         return set()
+
+    def uses_times(self) -> bool:
+        """Return whether the head reads when each interaction was, also in the histories of those who ask."""
+        return self.decay is not None
 
     def usual_audience(self) -> str:
         """Return whom audience=auto looks at: users | groups."""

@@ -41,6 +41,7 @@ class Clusters(HeadSettings):
     """Ridge penalty of the logistic regression from a profile to the clusters, above 0."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("num_clusters", "vector_size", least=1)
         yield from self.check("first_clicks", "attributes", "text", "smoothing", least=0)
         yield from self.check("click_weight", "click_smoothing", "l2", above=0)

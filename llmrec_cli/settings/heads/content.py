@@ -38,6 +38,7 @@ class Content(HeadSettings):
     """Power the cosines of neighbours are raised to, above 0; higher trusts near ones more."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("gamma", "l2", above=0)
         yield from self.check("denoise", "blend", least=0, most=1)
         yield from self.check("k", least=1)

@@ -30,6 +30,7 @@ class Ease(HeadSettings):
     takes what needs less memory. They give the same scores."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("l2", above=0)
         yield from self.check("l2_exponent", "user_exponent", least=0, most=1)
         yield from self.check("form", among=("auto", "primal", "dual"))

@@ -33,6 +33,7 @@ class Ials(HeadSettings):
     """With weight w, features explain w^2 / (1 + w^2) of what the item factors differ by before anything is seen."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("embedding_size", "iterations", least=1)
         yield from self.check("l2", above=0)
         yield from self.check("unobserved_weight", above=0, most=1)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.base import TRAINING_HISTORIES, HeadSettings
 from llmrec_cli.settings.loss import Bce, Mse
 
 CANDIDATES = ("popularity", "item_knn", "user_knn", "ease")
@@ -28,10 +28,16 @@ class Interest(HeadSettings):
     """Items at the top of a list that are read and put in a new order, at least 1; the others stay below them."""
     history_items: int = 8
     """Newest items of a history whose titles are read as the user's text, at least 1."""
+    training_history: str = "auto"
+    """auto | before | others: which items of the user are read beside a pair in training. before: only what came before
+    it. others: all but the pair's item, later ones too. auto: before where interactions have times and the split is by
+    time (leave_last_out, temporal) or none, else others."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("candidates", among=CANDIDATES)
         yield from self.check("rerank", "history_items", least=1)
+        yield from self.check("training_history", among=TRAINING_HISTORIES)
 
     def uses(self) -> set[str]:
         return {"encoder", "peft", "adversarial", "loss", "optim"}

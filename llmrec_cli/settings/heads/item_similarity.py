@@ -23,6 +23,7 @@ class ItemSimilarity(HeadSettings):
     """Weight of an item of the history beside the one that came after it, above 0, at most 1; 1 weighs all alike."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("exponent", above=0)
         yield from self.check("recency", above=0, most=1)
         yield from self.features.problems_of_all()

@@ -30,6 +30,7 @@ class NeighbourSettings(HeadSettings):
     """Power the similarities are raised to, above 0; higher trusts near neighbours more."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("k", least=1)
         yield from self.check("shrinkage", least=0)
         yield from self.check("exponent", "k1", above=0)

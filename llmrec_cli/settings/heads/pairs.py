@@ -32,6 +32,7 @@ class PairSettings(HeadSettings):
     """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("embedding_size", "candidates", "stop_after", least=1)
         yield from self.check("l2", least=0)
         yield from self.check("target", among=TARGETS)

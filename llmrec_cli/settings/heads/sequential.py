@@ -40,6 +40,7 @@ class Sequential(HeadSettings):
     """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("embedding_size", "num_layers", "num_attention_heads", "max_length", "encoded_items",
                               "stop_after", least=1)
         yield from self.check("dropout", "id_dropout", least=0, most=0.99)

@@ -37,6 +37,7 @@ class TrainedGroups(HeadSettings):
     """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("embedding_size", "encoded_items", "stop_after", least=1)
         yield from self.check("user_weight", least=0)
         yield from self.check("id_dropout", "item_id_dropout", "dropout", least=0, most=0.99)

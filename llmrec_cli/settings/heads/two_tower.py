@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.base import TRAINING_HISTORIES, HeadSettings
 
 
 @dataclass
@@ -29,7 +29,12 @@ class TwoTower(HeadSettings):
     history: str = "sum"
     """sum | attention: how a history's items become one vector; attention learns what counts more."""
     recency: bool = False
-    """Whether the attention weighs items by how many places they are behind the newest too."""
+    """Whether the attention weighs items by how many places they are behind the newest too; needs interactions with
+    times."""
+    training_history: str = "auto"
+    """auto | before | others: what a training step knows of the user beside the target. before: only what came before
+    it. others: all else in training, later items too. auto: before where interactions have times and the split is by
+    time (leave_last_out, temporal) or none, else others."""
     profile: bool = False
     """Whether a user's own text (dataset.user_text) is read by the frozen encoder; new users can be asked by theirs."""
     entity_gate: bool = False
@@ -40,10 +45,12 @@ class TwoTower(HeadSettings):
     1; an empty list has none."""
 
     def problems(self) -> Iterator[str]:
+        yield from super().problems()
         yield from self.check("embedding_size", "encoded_items", "stop_after", least=1)
         yield from self.check("id_dropout", "dropout", least=0, most=0.99)
         yield from self.check("id_scale", least=0)
         yield from self.check("history", among=("sum", "attention"))
+        yield from self.check("training_history", among=TRAINING_HISTORIES)
         if self.recency and self.history != "attention":
             yield f"recency=true: has no effect with history={self.history}; set history=attention"
         if any(size < 1 for size in self.layers):

@@ -1,0 +1,171 @@
+"""Weights of interactions: how much each counts, by its value and its age.
+
+An interaction with value r, a days older than the newest one in training, weighs
+
+    f(r) * 2^(-a / decay) / mean      f(r) = r with weight=value, log(1 + r / epsilon) with weight=log, 1 with none
+
+where epsilon is the median value in training and `mean` that of the numerators over the interactions in training. So
+the average interaction in training weighs 1, as every one does without weights: penalties, learning rates and
+shrinkage keep their meaning, and values in other units give the same weights. The two forms of f are those of the
+confidence 1 + alpha * r and 1 + alpha * log(1 + r / epsilon) of Hu, Koren and Volinsky 2008 (eq. 3 and section 6);
+alpha is the head's own (`heads.ials`). Where all values are the same and nothing decays, all weights are exactly 1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.data.interactions import Interactions, presence
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import DataError
+from llmrec_cli.settings.heads.base import HeadSettings
+
+DAY = 86_400_000
+"""Milliseconds."""
+NAME = "interaction_weights"
+"""Of the tensor among what a head saves."""
+
+
+@dataclass(frozen=True)
+class InteractionWeights:
+    """How values and times of interactions become weights; the same in a fit and in a history that is folded in.
+
+    Attributes
+    ----------
+    kind : value | log | none, f above
+    epsilon : median of the values in training
+    mean : of the weights in training before they are divided by it
+    decay : half-life in days, None where ages don't count
+    newest : milliseconds since 1970 UTC, the newest interaction in training
+    """
+
+    kind: str = "none"
+    epsilon: float = 1.0
+    mean: float = 1.0
+    decay: float | None = None
+    newest: int = 0
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all interactions weigh 1."""
+        return self.kind == "none" and self.decay is None
+
+    def of(self, interactions: Interactions) -> np.ndarray:
+        """Return the weight of each interaction, float32 (num_interactions,)."""
+        if self.is_uniform:
+            return np.ones(len(interactions), np.float32)
+        return self._weights(interactions.value, interactions.timestamp)
+
+    def by_item(self, interactions: Interactions, power: int = 1) -> np.ndarray:
+        """Return the sum of a power of each item's weights, float64 (num_items,); equal sums are equal to the bit."""
+        if self.is_uniform:
+            return interactions.item_counts.astype(np.float64)
+        raw = self._raw(interactions.value, interactions.timestamp)**power
+        return np.bincount(interactions.item, raw, minlength=interactions.num_items) / self.mean**power
+
+    def matrix(self, interactions: Interactions) -> sp.csr_array:
+        """Return `interactions.matrix` with the weights in the place of the 1s."""
+        return interactions.matrix if self.is_uniform else interactions.with_data(self.of(interactions))
+
+    def history(self, queries: Queries) -> sp.csr_array:
+        """Return the histories of queries with the weight of each entry, CSR float32 (num_queries, num_items)."""
+        return self.entries(queries.history, queries.times)
+
+    def entries(self, values: sp.csr_array, times: sp.csr_array | None) -> sp.csr_array:
+        """Return the weight of each entry of `values`, whose times are in `times`."""
+        if self.is_uniform:
+            return presence(values)
+        assert self.decay is None or times is not None or not values.nnz, "decay needs the times of histories"
+        weights = self._weights(values.data, None if times is None else times.data)
+        return sp.csr_array((weights, values.indices, values.indptr), shape=values.shape)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what a head saves of it: nothing where all weights are 1."""
+        if self.is_uniform:
+            return {}
+        return {NAME: np.array([KINDS.index(self.kind), self.epsilon, self.mean, self.decay or 0.0, self.newest])}
+
+    @classmethod
+    def loaded(cls, state: dict[str, np.ndarray]) -> "InteractionWeights":
+        """Return the weights that have this state."""
+        if NAME not in state:
+            return cls()
+        kind, epsilon, mean, decay, newest = state[NAME].tolist()
+        return cls(KINDS[int(kind)], epsilon, mean, decay or None, int(newest))
+
+    def _weights(self, values: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+        return (self._raw(values, times) / self.mean).astype(np.float32)
+
+    def _raw(self, values: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+        """Return the weights before they are divided by their mean, float64."""
+        if self.kind == "none":
+            weights = np.ones(len(values))
+        else:
+            # What comes after training may have values of 0 and below: no sign of interest.
+            positive = np.maximum(values.astype(np.float64), 0.0)
+            weights = positive if self.kind == "value" else np.log1p(positive / self.epsilon)
+        if self.decay is None or times is None:
+            return weights
+        # What is newer than training, or comes with the query, is as new as the newest.
+        age = (self.newest - np.minimum(times, self.newest)) / DAY
+        return weights * np.exp2(-age / self.decay)
+
+
+KINDS = ("none", "value", "log")
+USUAL = {"event_weight": "value", "strength": "log"}
+"""What weight=null means, by the kind of the values: weights of events are meant as they are, while the tenth play or
+purchase says less than the first. Ratings that reached a threshold all say the same."""
+
+
+def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False) -> InteractionWeights:
+    """Return the weights that a head's settings ask for, fitted to what users did, or with `groups` groups.
+
+    Raises DataError where the data has not what they need.
+    """
+    assert not groups or data.groups is not None
+    interactions = data.groups.interactions if groups and data.groups is not None else data.interactions
+    kind = _kind(data, interactions, settings)
+    if settings.decay is not None and not data.has_moments:
+        raise DataError(f"head.decay={settings.decay:g}: the prepared data has no times, or only an order, so that "
+                        f"nothing has an age; prepare with a column of times (dataset.columns.timestamp, "
+                        f"dataset.timestamp_unit=s, ms or iso), or leave head.decay out")
+    if not len(interactions) or (kind == "none" and settings.decay is None):
+        return InteractionWeights()
+    newest = int(interactions.timestamp.max()) if settings.decay is not None else 0
+    found = InteractionWeights(kind, float(np.median(interactions.value)) if kind == "log" else 1.0, 1.0,
+                               settings.decay, newest)
+    mean = float(found._raw(interactions.value, interactions.timestamp).mean())
+    return InteractionWeights(kind, found.epsilon, mean, settings.decay, newest)
+
+
+def unused_values(data: TrainingData, settings: HeadSettings) -> str | None:
+    """Return why a head makes nothing of values that differ; None where it does, or they do not."""
+    values = data.interactions.value
+    if not settings.weighs or not len(values) or values.min() == values.max() or \
+            _kind(data, data.interactions, settings) != "none":
+        return None
+    span = f"values of interactions differ ({values.min():g} to {values.max():g}) and are not used"
+    if settings.weight is not None:
+        return f"{span}, as head.weight={settings.weight} says"
+    if values.min() <= 0:
+        return (f"{span}: {int((values <= 0).sum()):,} of them are 0 or below, which are no weights; prepare with "
+                f"dataset.min_value above 0 to weigh the others")
+    if data.value_kind == "rating":
+        return f"{span}: they are ratings (dataset.values) that all reached the threshold; head.weight=value uses them"
+    return f"{span}: the data does not say what they are; prepare it again, or use them with head.weight=value"
+
+
+def _kind(data: TrainingData, interactions: Interactions, settings: HeadSettings) -> str:
+    """Return value, log or none: what `settings.weight` means for this data; none too where all values are the same."""
+    values = interactions.value
+    if settings.weight == "none" or not len(values) or values.min() == values.max():
+        return "none"
+    if settings.weight is None:
+        return USUAL.get(data.value_kind, "none") if values.min() > 0 else "none"
+    if values.min() <= 0:
+        raise DataError(f"head.weight={settings.weight}: {int((values <= 0).sum()):,} of {len(values):,} training "
+                        f"interactions have a value of 0 or below ({values.min():g} the lowest), which is no weight; "
+                        f"prepare with dataset.min_value above 0, or set head.weight=none")
+    return settings.weight

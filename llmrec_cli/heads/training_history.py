@@ -1,0 +1,50 @@
+"""The part of a user's training interactions that a training target is learned from.
+
+Shapes: B targets, L items of their histories, U users, N items.
+"""
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.training_data import SPLITS_BY_TIME, TrainingData
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import Context
+
+BEFORE, OTHERS = "before", "others"
+
+
+def resolved_history(setting: str, data: TrainingData, context: Context) -> str:
+    """Return before | others for the setting `training_history`, auto | before | others, and log it.
+
+    auto is `before` where interactions have times and all that is held out is later than training, so that a step asks
+    what a list will be asked: what comes next. The test split is not looked at: files divided by somebody else
+    (split=given) may be in the order of time, but only a person can say so.
+    """
+    ordered = data.has_order and _has_distinct_times(data.interactions)
+    if setting == BEFORE and not ordered:
+        raise DataError("head.training_history=before: the interactions have no times, or all of a user's are at one "
+                        "time, so nothing came before anything; prepare with dataset.columns.timestamp=<column>, or "
+                        "choose head.training_history=others")
+    chosen = (BEFORE if ordered and data.is_split_by_time else OTHERS) if setting == "auto" else setting
+    why = ("set" if setting != "auto" else "no times" if not ordered else f"split={data.split or 'unknown'}"
+           + ("" if data.split in SPLITS_BY_TIME else ", which does not go by time"))
+    context.log("training_history", chosen=chosen, why=why)
+    return chosen
+
+
+def _has_distinct_times(interactions: Interactions) -> bool:
+    """Return whether any user has interactions at different times."""
+    user, time = interactions.user, interactions.timestamp
+    return bool(((user[1:] == user[:-1]) & (time[1:] != time[:-1])).any())
+
+
+def earlier_items(matrix: sp.csr_array, user_B: np.ndarray, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first `place_B` items of each user's row in `matrix` (U, N), as CSR: indices (L,), indptr (B + 1,).
+
+    Rows are in the order of time, with ties broken as `prepare` broke them: an item at the same time as the target
+    counts as earlier where the row has it earlier. Histories of lists are cut in the same order.
+    """
+    indptr = np.concatenate([[0], np.cumsum(place_B)])
+    place_L = np.arange(indptr[-1]) + np.repeat(matrix.indptr[user_B] - indptr[:-1], place_B)
+    return matrix.indices[place_L].astype(np.int64), indptr

@@ -1,0 +1,206 @@
+"""With which interactions `recommend` asks: those of the fit, or all that the prepared data and today's file have.
+
+The test split of the very data that a model was fitted on is what the model is measured on, by its own report and by
+whoever checks its lists, so it is in no history. Data that was prepared since is there to be used, all of it.
+
+Shapes: U users and N items that can be asked for, G groups.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import KnownGroups, without_texts
+from llmrec_cli.data.histories import appended, history_matrix, lengthened, widened, without
+from llmrec_cli.data.interactions import Interactions, presence
+from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.data.queries import UNTIMED
+from llmrec_cli.errors import ArtifactError, DataError, counted
+from llmrec_cli.heads.artifact import Recommender
+from llmrec_cli.ingest.new_interactions import read_new_interactions
+from llmrec_cli.scoring.heldout import union
+from llmrec_cli.settings.stages import FIT, LATEST, RecommendConfig
+
+REMEDY = "prepare it again, or set history=fit"
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What is known of users and groups when they are asked for.
+
+    Attributes
+    ----------
+    users : those of the model, then new ones, U in all
+    num_known : how many of them the model knows
+    history, seen : CSR (U, N), what scores are made from, oldest first, and what is left out of lists
+    times : CSR int64 with the entries of `history`, as in `Queries`; None where the model has no need of them
+    groups : what is known of groups, None where the model knows none
+    label : latest | fit, which of them it is
+    num_newer : users of the model with interactions that it was not fitted on
+    notes : sentences about what was used and what was passed over
+    """
+
+    users: Entities
+    num_known: int
+    history: sp.csr_array
+    seen: sp.csr_array
+    groups: KnownGroups | None
+    label: str
+    num_newer: int
+    notes: list[str]
+    times: sp.csr_array | None = None
+
+
+def histories_of_fit(known: Recommender, users: Entities, num_items: int) -> Histories:
+    """Return what the model was fitted on; `users` are the model's and those that were added."""
+    groups = known.groups
+    if groups is not None:
+        groups = replace(groups, history=widened(groups.history, num_items), seen=widened(groups.seen, num_items),
+                         times=None if groups.times is None else widened(groups.times, num_items))
+    history, seen, times = (None if matrix is None else lengthened(widened(matrix, num_items), len(users))
+                            for matrix in (known.history, known.seen, known.times))
+    assert history is not None
+    assert seen is not None
+    return Histories(users, len(known.users), history, seen, groups, FIT, 0, [], times)
+
+
+def latest_histories(cfg: RecommendConfig, known: Recommender, users: Entities, items: Entities,
+                     names_somebody: bool) -> Histories:
+    """Return the histories that the setting `history` asks for.
+
+    `users` and `items` are the model's and those that were added. Where no query names a user or a group
+    (`names_somebody`), nobody has a history but the query's own, and the data is not read.
+    """
+    found = histories_of_fit(known, users, len(items))
+    if cfg.history == FIT or not (names_somebody or cfg.interactions):
+        return found
+    data = find_data(cfg, known)
+    if isinstance(data, PreparedData):
+        found = _with_data(found, data, known, items)
+    else:
+        found.notes.append(f"histories: those that the model was fitted on, since {data}; name today's interactions "
+                           f"with interactions=<file>, or silence this with history=fit")
+    if cfg.interactions:
+        found = _with_file(found, cfg, known, items)
+    if found.label == FIT:
+        return found
+    fitted = lengthened(widened(known.history, len(items)), len(found.users))
+    newer_U = np.diff(without(found.history, fitted).indptr) > 0
+    num_newer, num_new = int(newer_U[:found.num_known].sum()), int(newer_U[found.num_known:].sum())
+    new = f", and {num_new:,} that it does not know have a history" if num_new else ""
+    found.notes.append(f"histories: {num_newer:,} of the model's {found.num_known:,} users have interactions newer "
+                       f"than the fit{new}")
+    if num_newer and known.head.without_fold_in:
+        found.notes.append(f"  {', '.join(known.head.without_fold_in)}: known users are answered by what was learned "
+                           f"of each, so these only keep items off their lists; train again to have them count")
+    return replace(found, num_newer=num_newer)
+
+
+def find_data(cfg: RecommendConfig, known: Recommender) -> PreparedData | str:
+    """Return the prepared data that the model was fitted on, as it is now, or why it is not to be had.
+
+    With history=latest, which somebody asked for, the latter is an error.
+    """
+    told = known.manifest["data"]
+    path = Path(told["path"])
+    if not (path / "manifest.json").is_file():
+        found: PreparedData | str = f"its prepared data is not here ({path})"
+    else:
+        try:
+            found = read_prepared(path)
+        except ArtifactError as error:
+            raise ArtifactError(f"{error}; it is where known users have their latest interactions from: {REMEDY}") \
+                from error
+        if not (known.users.find(found.users.ids) >= 0).any():
+            found = f"the data in {path} is of others: it has none of the model's users"
+    if isinstance(found, str) and cfg.history == LATEST:
+        raise DataError(f"history=latest: {found}; copy the data there, give the interactions with interactions=<file> "
+                        f"and leave out history, or set history=fit")
+    return found
+
+
+def _with_data(found: Histories, data: PreparedData, known: Recommender, items: Entities) -> Histories:
+    """Return the histories with what the prepared data has now."""
+    same = data.manifest["fingerprint"] == known.manifest["data_fingerprint"]
+    splits = ("train", "valid") if same and "test" not in known.manifest["fitted_on"] else ("train", "valid", "test")
+    item_of_M, interactions = items.find(data.items.ids), data.part(*splits)
+    lost = item_of_M[interactions.item] < 0
+    if lost.any():
+        rows = np.unique(interactions.item[lost])
+        found.notes.append(f"items of {data.path} that the model does not know, so left out of histories: "
+                           f"{counted(len(rows), data.items.ids[rows])}; add them with items=<file>, or train again")
+    place_U = found.users.find(data.users.ids)
+    fresh = np.flatnonzero((place_U < 0) & (np.bincount(interactions.user[~lost], minlength=len(place_U)) > 0))
+    users = found.users.extended(_chosen(data.users, fresh)) if len(fresh) else found.users
+    place_U[fresh] = len(found.users) + np.arange(len(fresh))
+    shape = (len(users), len(items))
+    newer, times = (_matrix(interactions, column, place_U, item_of_M, shape)
+                    for column in (interactions.value, _times(interactions, data.has_moments)))
+    groups = found.groups
+    if groups is not None and (together := data.groups(*splits)) is not None:
+        # A new group has no place here: it is asked for by its members.
+        place_G = groups.entities.find(together.entities.ids)
+        rows, shape = together.interactions, groups.history.shape
+        own, when = (_matrix(rows, column, place_G, item_of_M, shape)
+                     for column in (rows.value, _times(rows, data.has_moments)))
+        groups = replace(groups, history=appended(groups.history, own), seen=union(groups.seen, presence(own)),
+                         times=None if groups.times is None else appended(groups.times, when))
+    return _grown(replace(found, users=users, groups=groups, label=LATEST), newer, times)
+
+
+def _with_file(found: Histories, cfg: RecommendConfig, known: Recommender, items: Entities) -> Histories:
+    """Return the histories with the interactions of a file as the newest; users of whom nothing is known are new."""
+    given = read_new_interactions(cfg.interactions, known.manifest.get("positives") or {})
+    name = f"interactions={cfg.interactions}"
+    item = items.find(given.item_ids)
+    lost = np.flatnonzero(item < 0)
+    if len(lost):
+        first = f"{given.rows.where(int(given.row[lost[0]]))}: '{given.item_ids[lost[0]]}'"
+        if len(lost) == len(given):
+            raise DataError(f"{first} is no item of the model, and nor is any other in the file; are these the ids of "
+                            f"another catalogue? New items are added with items=<file>")
+        if cfg.on_unknown == "error":
+            raise DataError(f"{first} is no item of the model; add it with items=<file>, or leave out on_unknown=error")
+        unknown = list(dict.fromkeys(given.item_ids[lost]))
+        found.notes.append(f"{name}: items that the model does not know, so ignored: {counted(len(unknown), unknown)}")
+    if given.num_dropped:
+        found.notes.append(f"{name}: {given.num_dropped:,} of {len(given.rows):,} rows are no sign of interest by "
+                           f"their value, so they count for nothing")
+    kept = item >= 0
+    ids = given.user_ids[kept]
+    fresh = [user for user in dict.fromkeys(ids) if user not in found.users.index]
+    users = found.users.extended(without_texts(fresh)) if fresh else found.users
+    user, shape = users.find(ids), (len(users), len(items))
+    times = np.full(len(given), UNTIMED) if given.timestamps is None else given.timestamps
+    newer, when = (history_matrix(user, item[kept], column[kept], shape) for column in (given.values, times))
+    return _grown(replace(found, users=users, label=LATEST), newer, when)
+
+
+def _grown(found: Histories, newer: sp.csr_array, times: sp.csr_array) -> Histories:
+    """Return the histories followed by `newer`, CSR (U, N) of all users, with its `times`."""
+    history, seen = (lengthened(matrix, len(found.users)) for matrix in (found.history, found.seen))
+    older = None if found.times is None else lengthened(found.times, len(found.users))
+    return replace(found, history=appended(history, newer), seen=union(seen, presence(newer)),
+                   times=None if older is None else appended(older, times))
+
+
+def _times(interactions: Interactions, are_moments: bool) -> np.ndarray:
+    """Return the timestamps of interactions where they are moments, and not a mere order."""
+    return interactions.timestamp if are_moments else np.full(len(interactions), UNTIMED)
+
+
+def _matrix(interactions: Interactions, column: np.ndarray, place_U: np.ndarray, item_of_M: np.ndarray,
+            shape: tuple[int, int]) -> sp.csr_array:
+    """Return a column of interactions in other integers, without users or items whose place is -1."""
+    user, item = place_U[interactions.user], item_of_M[interactions.item]
+    kept = (user >= 0) & (item >= 0)
+    return history_matrix(user[kept], item[kept], column[kept], shape)
+
+
+def _chosen(entities: Entities, rows: np.ndarray) -> Entities:
+    return Entities(entities.ids[rows], entities.titles[rows], entities.texts[rows], entities.attributes[rows],
+                    entities.attribute_names)
+

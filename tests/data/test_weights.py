@@ -1,0 +1,127 @@
+"""What an interaction counts: hand-worked weights, and the properties that every head builds on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.queries import UNTIMED, known_users
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import DAY, InteractionWeights, fit_weights, unused_values
+from llmrec_cli.errors import DataError
+from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe
+
+
+def training(values, days=None, **facts) -> TrainingData:
+    """Return data of one user who did something with as many items as there are values."""
+    size = len(values)
+    names = np.array([f"i{n}" for n in range(size)], object)
+    blank = np.full(size, "", object)
+    nothing = sp.csr_array((size, 0), dtype=np.float32)
+    items = Entities(names, names, blank, nothing, [])
+    users = Entities(names[:1], names[:1], blank[:1], nothing[:1], [])
+    time = np.arange(size) if days is None else np.array(days) * DAY
+    interactions = Interactions(np.zeros(size, np.int64), np.arange(size), np.array(values, np.float32), time, 1, size)
+    usual = {"has_moments": days is not None, "value_kind": "event_weight"}
+    return TrainingData(users, items, interactions, **(usual | facts))
+
+
+def weights(data: TrainingData, **settings) -> list[float]:
+    return fit_weights(data, Ease(**settings)).of(data.interactions).tolist()
+
+
+def test_a_value_weighs_in_proportion_and_the_average_interaction_weighs_one():
+    assert weights(training([1, 1, 4])) == [0.5, 0.5, 2]
+
+
+def test_log_counts_in_units_of_the_median():
+    # epsilon = 2: log 2, log 2 and log 4 = 2 log 2; their mean is 4/3 log 2.
+    assert weights(training([2, 2, 6]), weight="log") == pytest.approx([0.75, 0.75, 1.5])
+
+
+def test_an_interaction_a_half_life_older_than_the_newest_weighs_half_of_it():
+    assert weights(training([1, 1, 1], days=[0, 10, 20]), decay=10.0) == pytest.approx([3 / 7, 6 / 7, 12 / 7])
+
+
+def test_value_and_age_are_multiplied():
+    # 8 / 2 and 2: their mean is 3.
+    assert weights(training([8, 2], days=[0, 5]), decay=5.0) == pytest.approx([4 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize("weight", ["value", "log", "none", None])
+@pytest.mark.parametrize("value", [1, 5, 0.1])
+def test_equal_values_weigh_exactly_one_and_leave_nothing_to_save(weight, value):
+    data = training([value] * 7)
+    found = fit_weights(data, Ease(weight=weight))
+    assert found.is_uniform
+    assert found.state() == {}
+    assert found.matrix(data.interactions) is data.interactions.matrix
+
+
+@pytest.mark.parametrize("weight", ["value", "log"])
+def test_values_in_other_units_give_the_same_weights(weight):
+    values = [1, 3, 100, 7]
+    assert weights(training(values), weight=weight) == weights(training([v * 1024 for v in values]), weight=weight)
+
+
+def test_a_history_weighs_what_it_weighed_in_the_fit_and_what_comes_with_the_query_is_as_new_as_the_newest():
+    data = training([3, 1, 1], days=[0, 1, 2])
+    found = fit_weights(data, Ease(decay=1.0))
+    known = data.interactions
+    queries = known_users(np.array([0]), data.users.ids, known.values, known.matrix, times=known.times)
+    np.testing.assert_array_equal(found.history(queries).data, found.of(known))
+    now = replace(queries, times=known.with_data(np.full(3, UNTIMED)))
+    later = replace(queries, times=known.with_data(np.full(3, 9 * DAY)))
+    np.testing.assert_array_equal(found.history(now).data, found.history(later).data)
+    assert found.history(now).data[0] == 4 * found.history(queries).data[0]
+
+
+def test_what_is_saved_gives_the_same_weights():
+    data = training([3, 1, 8], days=[0, 1, 2])
+    for settings in (Ease(weight="log", decay=3.0), Ease(weight="value"), Ease(weight="none", decay=0.5)):
+        found = fit_weights(data, settings)
+        assert InteractionWeights.loaded(found.state()) == found
+
+
+def test_by_default_weights_of_events_count_as_they_are_and_other_strengths_by_their_logarithm():
+    assert weights(training([1, 1, 4])) == weights(training([1, 1, 4]), weight="value")
+    assert weights(training([1, 1, 4], value_kind="strength")) == weights(training([1, 1, 4]), weight="log")
+
+
+def test_ratings_that_reached_a_threshold_weigh_the_same_unless_asked_for():
+    data = training([4, 5, 5], value_kind="rating")
+    assert weights(data) == [1, 1, 1]
+    assert weights(data, weight="value") == pytest.approx([6 / 7, 7.5 / 7, 7.5 / 7])
+
+
+@pytest.mark.parametrize(("data", "settings", "says"), [
+    (training([1, 100]), Popularity(weight="none"), "differ (1 to 100) and are not used, as head.weight=none says"),
+    (training([4, 5], value_kind="rating"), ItemKnn(), "head.weight=value uses them"),
+    (training([-2, 5]), ItemKnn(), "1 of them are 0 or below"),
+    (training([1, 2], value_kind=""), ItemKnn(), "the data does not say what they are"),
+    (training([1, 100]), ItemKnn(), None), (training([3, 3]), ItemKnn(weight="none"), None),
+    (training([1, 100]), Fusion(members={"a": Recipe(head=ItemKnn())}), None)])
+def test_values_that_differ_and_are_not_used_are_named_with_the_reason(data, settings, says):
+    found = unused_values(data, settings)
+    assert (found is None) if says is None else says in found
+
+
+def test_values_of_zero_and_below_are_refused_as_weights():
+    with pytest.raises(DataError, match=r"head.weight=log: 2 of 3 training .* \(-1 the lowest\).*dataset.min_value"):
+        fit_weights(training([-1, 0, 3]), Ease(weight="log"))
+
+
+def test_decay_without_times_is_refused():
+    with pytest.raises(DataError, match=r"head.decay=30: .*no times.*dataset.timestamp_unit"):
+        fit_weights(training([1, 2]), Ease(decay=30.0))
+
+
+def test_a_head_of_members_refuses_weights_of_its_own():
+    found = list(Fusion(members={"a": Recipe(head=ItemKnn())}, weight="log").problems())
+    assert found == ["weight=log: has no effect on head=fusion, whose members weigh each for themselves; set "
+                     "members.<name>.weight"]
+    assert any("decay=0" in problem for problem in Ease(decay=0.0).problems())
+    assert any("weight=values" in problem for problem in Ease(weight="values").problems())

@@ -1,0 +1,141 @@
+"""The fault matrix, data that looks right: placeholder users, nightly files, truncated exports, wrong clocks."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.faults.common import START
+
+HEADER = "user_id,item_id,timestamp\n"
+DAYS = [HEADER + "".join(f"u{n % 12},i{(n * 5 + day) % 9},{START + day * 86_400 + n}\n" for n in range(60))
+        for day in range(3)]
+
+
+def prepare(llmrec, *settings, name="night"):
+    """Prepare with the command line, and return what it printed and the manifest there is then."""
+    done = llmrec("prepare", "dataset=files", f"dataset.name={name}", *settings)
+    file = Path(f"data/prepared/{name}/manifest.json")
+    return done, json.loads(file.read_text()) if file.is_file() else {}
+
+
+def table(name, file="night"):
+    """Return the rows of a Parquet file."""
+    return pq.read_table(f"data/prepared/{file}/{name}.parquet").to_pylist()
+
+
+def test_82_users_who_stand_for_many_are_warned_of_and_can_be_left_out(llmrec):
+    rows = [f"u{n},i{n * 7 % 40},{START + n}\n" for n in range(120)]
+    rows += [f"{name},i{n},{START + n}\n" for name, num in (("GUEST", 40), ("nan", 2), ("0", 1), ("' '", 1))
+             for n in range(num)]
+    Path("o.csv").write_text(HEADER + "".join(rows))
+    done, manifest = prepare(llmrec, "dataset.interactions=o.csv", "split=none")
+    assert done.code == 0
+    named, large = (next(text for text in manifest["warnings"] if words in text) for words in
+                    ("may stand for an unknown user", "has 24% of the interactions"))
+    assert named.startswith("4 user ids may stand for an unknown user, and 44 interactions")
+    assert all(f"'{name}'" in named for name in ("GUEST", "nan", "0"))
+    assert "dataset.drop_users=[GUEST] leaves it out" in large
+    dropped = "dataset.drop_users=[GUEST,nan,0,NULL]"
+    done, manifest = prepare(llmrec, "dataset.interactions=o.csv", "split=none", dropped)
+    assert manifest["counts"]["dropped_ids"] == 43
+    assert not {"GUEST", "nan", "0"} & {row["user_id"] for row in table("users")}
+    assert "dataset.drop_users names ids that no row has: 'NULL'" in manifest["notes"]
+
+
+def test_82_numbers_from_0_and_users_alike_are_not_taken_for_placeholders(llmrec):
+    Path("o.csv").write_text(HEADER + "".join(f"{n % 30},{n % 7},{START + n}\n" for n in range(300)))
+    assert prepare(llmrec, "dataset.interactions=o.csv", "split=none")[1]["warnings"] == []
+
+
+@pytest.mark.parametrize("empty", [HEADER, "", "\n\n"])
+def test_84_an_empty_day_is_nothing_new_and_no_error(llmrec, empty):
+    Path("1.csv").write_text(DAYS[0])
+    Path("2.csv").write_text(empty)
+    before = prepare(llmrec, "dataset.interactions=1.csv", "split=none")[1]
+    done, after = prepare(llmrec, "dataset.interactions=2.csv", "split=none", "mode=append")
+    assert done.code == 0
+    assert "2.csv has no rows: nothing new" in done.err
+    assert after == before
+    assert prepare(llmrec, "dataset.interactions=2.csv", "split=none", name="first")[0].code == 3
+
+
+@pytest.mark.parametrize("policy", ["auto", "sum"])
+def test_84_a_repeated_day_changes_nothing_whatever_its_name(llmrec, policy):
+    Path("1.csv").write_text(DAYS[0])
+    Path("2.csv").write_text(DAYS[1])
+    settings = ["split=none", f"dataset.duplicates={policy}"]
+    prepare(llmrec, "dataset.interactions=1.csv", *settings)
+    before = prepare(llmrec, "dataset.interactions=2.csv", *settings, "mode=append")[1]
+    Path("again.csv").write_text(DAYS[0])
+    for file in ("1.csv", "again.csv"):
+        done, after = prepare(llmrec, f"dataset.interactions={file}", *settings, "mode=append")
+        assert done.code == 0
+        assert f"{file} is in data/prepared/night already (a file of the same content): nothing new" in done.err
+        assert after == before
+
+
+def test_84_rows_that_may_have_been_added_up_already_are_refused_unless_they_are_said_to_be_new(llmrec):
+    Path("1.csv").write_text(DAYS[0])
+    # The last three rows of the day before, once more.
+    Path("2.csv").write_text(HEADER + "".join(DAYS[0].splitlines(keepends=True)[-3:]) + f"u1,i1,{START + 10**6}\n")
+    settings = ["split=none", "dataset.duplicates=sum"]
+    before = prepare(llmrec, "dataset.interactions=1.csv", *settings)[1]
+    done, after = prepare(llmrec, "dataset.interactions=2.csv", *settings, "mode=append")
+    assert done.code == 3
+    assert "3 rows may have been added up already" in done.err
+    assert "2.csv: line 2 (user 'u9' and item " in done.err
+    assert after == before
+    done, after = prepare(llmrec, "dataset.interactions=2.csv", *settings, "mode=append", "force=true")
+    assert done.code == 0
+    assert any("3 of the new rows name a pair that was there at the same time or later" in n for n in after["notes"])
+    # What is kept otherwise than by adding up takes them again without harm.
+    one = prepare(llmrec, "dataset.interactions=1.csv", "split=none", name="last")[1]
+    assert prepare(llmrec, "dataset.interactions=2.csv", "split=none", "mode=append", name="last")[0].code == 0
+    assert one["counts"]["interactions"] + 1 >= len(table("interactions", "last"))
+
+
+def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
+    Path("1.csv").write_text(DAYS[0])
+    Path("2.csv").write_text(DAYS[1])
+    Path("i1.csv").write_text("item_id,title,price,stock\ni0,Thing 0,10,yes\ni1,Thing 1,10,yes\n")
+    Path("i2.csv").write_text("item_id,title,price,stock\ni0,Zebra 0,9,no\ni1,,8,\n")
+    Path("p1.csv").write_text("user_id,city\nu0,Zagreb\n")
+    Path("p2.csv").write_text("user_id,city\nu0,Aachen\n")
+    prepare(llmrec, "dataset.interactions=1.csv", "dataset.items=i1.csv", "dataset.users=p1.csv", "split=none")
+    _, manifest = prepare(llmrec, "dataset.interactions=2.csv", "dataset.items=i2.csv", "dataset.users=p2.csv",
+                          "split=none", "mode=append")
+    items = {row["item_id"]: (row["title"], row["price"], row["stock"]) for row in table("items")}
+    assert (items["i0"], items["i1"]) == (("Zebra 0", "9", "no"), ("Thing 1", "8", "yes"))
+    assert [row["city"] for row in table("users") if row["user_id"] == "u0"] == ["Aachen"]
+    assert any(note.startswith("items have another value in a later file; the newest file wins: price (2, for")
+               for note in manifest["notes"])
+
+
+def test_85_data_under_half_of_what_it_replaces_needs_force(llmrec):
+    Path("1.csv").write_text(DAYS[0])
+    Path("short.csv").write_text("".join(DAYS[1].splitlines(keepends=True)[:30]))
+    before = prepare(llmrec, "dataset.interactions=1.csv", "split=none")[1]
+    done, after = prepare(llmrec, "dataset.interactions=short.csv", "split=none")
+    assert done.code == 7
+    assert "these files have 29 rows of interactions, under half of the 60 that 'night' was prepared from" in done.err
+    assert "mode=append" in done.err
+    assert "force=true" in done.err
+    assert after == before
+    assert prepare(llmrec, "dataset.interactions=short.csv", "split=none", "force=true")[1]["counts"]["read"] == 29
+
+
+def test_one_row_of_a_wrong_clock_is_named_and_can_be_cut(llmrec):
+    late = START + 10 * 365 * 86_400
+    rows = [f"u{n % 9},i{n % 7},{START + n * 8_640}\n" for n in range(300)]
+    Path("o.csv").write_text(HEADER + "".join([*rows[:5], f"u1,i8,{late}\n", *rows[5:]]))
+    split = ["split=temporal", "split.test_days=2", "split.valid_days=2", "dataset.interactions=o.csv"]
+    _, manifest = prepare(llmrec, *split)
+    assert manifest["counts"]["test"] == 1
+    [warning] = [text for text in manifest["warnings"] if "wrong clock" in text]
+    assert warning.startswith("o.csv line 7 has the time 2030-09-11T12:26:40Z, ")
+    cut = warning.partition("dataset.newest=")[2].split()[0]
+    _, manifest = prepare(llmrec, *split, f"dataset.newest={cut}")
+    assert (manifest["counts"]["outside_times"], manifest["counts"]["test"] > 1) == (1, True)
+    assert not [text for text in manifest["warnings"] if "wrong clock" in text]

@@ -1,0 +1,126 @@
+"""Texts of items and users outside training move nothing that is trained (fault 74)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.documents import Documents
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.knowledge import Knowledge, idf
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.settings.adversarial import NoAdversary
+from llmrec_cli.settings.encoder import Concat, Lsa, Part, Static, TfIdf
+from llmrec_cli.settings.head import Content, Ials, Recipe, Sequential, TwoTower
+from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen
+from tests.heads.by_hand import entities
+
+CONTEXT = Context(torch.device("cpu"), seed=1)
+TEXTS = ["red tea cup", "red cup", "green tea", "green tea pot", "blue pot", "blue red kettle", "kettle"]
+COLD = 6
+"""The only item, and with `users_texts` the only user, that nothing in training names."""
+OTHER = "red tea tea pot kettle and words that only this text has"
+
+
+def whole(cold="kettle", dimension=None):
+    """Return data of 7 users and items, the last of each outside training; `cold` is the text of both."""
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(6), 3)
+    item = np.concatenate([rng.choice(6, 3, replace=False) for _ in range(6)])
+    rows = Interactions(user, item, np.ones(18, np.float32), np.tile(np.arange(3), 6), 7, 7)
+    texts = np.array([*TEXTS[:COLD], cold], object)
+    users, items = (replace(entities(7, kind=kind), texts=texts) for kind in "ui")
+    documents = Documents(np.repeat(np.arange(7), 2), np.array([part for text in texts for part in (text, text[::2])],
+                                                               object))
+    return TrainingData(users, items, rows, documents=documents)
+
+
+def encoders(folder):
+    return {"tfidf": TfIdf(), "lsa": Lsa(embedding_size=3), "static": Static(path=str(folder)),
+            "whitened": Lsa(embedding_size=3, whitening=0.5),
+            "concat": Concat(parts={"a": Part(encoder=TfIdf()), "b": Part(encoder=Lsa(embedding_size=3), weight=0.7)})}
+
+
+def recipe_of(head, encoder, **changed):
+    usual = {"peft": Frozen(), "adversarial": NoAdversary(), "loss": Softmax(),
+             "optim": AdamW(epochs=2, batch_size=8, learning_rate=0.05)}
+    return Recipe(head=head, encoder=encoder, **(usual | changed))
+
+
+def require_equal(one, other):
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        assert np.array_equal(array, other[name]), name
+
+
+def learned(features):
+    """Return what features learned, and the features of the items in training."""
+    state = features.words.state() | {"dense": features.dense_ND[:COLD], "sparse": features.sparse_NF[:COLD].toarray()}
+    if features.text is not None:
+        state |= {f"encoder.{name}": value for name, value in features.text.learned.items()}
+        state |= {"mean": features.text.mean.numpy(), "matrix": features.text.matrix.numpy()}
+    return state
+
+
+@pytest.mark.parametrize("weights", [{"words": 2.0}, {"text": 1.0}, {"documents": 1.0}], ids=lambda w: next(iter(w)))
+@pytest.mark.parametrize("name", ["tfidf", "lsa", "static", "whitened", "concat"])
+def test_features_of_items_in_training_do_not_know_the_texts_of_others(tiny_encoder, name, weights):
+    found = []
+    for text in ("kettle", OTHER):
+        features = ItemFeatures(FeatureWeights(**weights), recipe_of(Content(), encoders(tiny_encoder)[name]),
+                                CONTEXT.device)
+        features.fit(whole(text), CONTEXT)
+        found.append(learned(features))
+    assert found[0]["dense"].any() or found[0]["sparse"].any()
+    require_equal(*found)
+
+
+def test_words_are_those_of_two_texts_in_training_and_an_item_outside_has_them_too():
+    """Of the texts in training "kettle" has one, of all texts two; "red" is in 3 of the 6 that are counted."""
+    features = ItemFeatures(FeatureWeights(words=1.0), Recipe(head=Content()), CONTEXT.device)
+    features.fit(whole(OTHER), CONTEXT)
+    assert list(features.words.index) == ["blue", "cup", "green", "pot", "red", "tea"]
+    assert features.words.idf_V[4] == pytest.approx(np.log(7 / 4) + 1)
+    assert np.flatnonzero(features.sparse_NF[[COLD]].toarray()[0]).tolist() == [3, 4, 5]
+
+
+def test_how_rare_a_neighbour_in_the_graph_is_is_counted_among_the_items_in_training():
+    """Neighbour a has 3 of 6 items in training, b 1, c none; the seventh item, outside training, has all of them."""
+    graph = np.zeros((7, 3), np.float32)
+    graph[:3, 0], graph[0, 1], graph[COLD] = 1, 1, 1
+    found = idf(sp.csr_array(graph), np.arange(7) < COLD).toarray()
+    np.testing.assert_allclose(found[0], [np.log(2), np.log(6), 0], rtol=1e-6)
+    np.testing.assert_allclose(found[COLD], [np.log(2), np.log(6), 0], rtol=1e-6)
+    features = ItemFeatures(FeatureWeights(knowledge=1.0), Recipe(head=Content()), CONTEXT.device)
+    features.fit(replace(whole(), knowledge=Knowledge(sp.csr_array(graph), ["by>a", "by>b", "by>c"])), CONTEXT)
+    unit = np.array([np.log(2), np.log(6), 0]) / np.hypot(np.log(2), np.log(6))
+    np.testing.assert_allclose(features.sparse_NF.toarray()[0], unit, rtol=1e-6)
+
+
+FEATURES = FeatureWeights(text=1.0, words=1.0)
+HEADS = {
+    "two_tower": (recipe_of(TwoTower(embedding_size=4, profile=True), Lsa(embedding_size=3)), "towers."),
+    "two_tower_adapter": (recipe_of(TwoTower(embedding_size=4), TfIdf(), peft=EmbeddingAdapter(rank=2)),
+                          ("towers.", "texts.map.")),
+    "sequential": (recipe_of(Sequential(embedding_size=4, num_layers=1), TfIdf()), "model."),
+    "ials": (recipe_of(Ials(embedding_size=4, features=FEATURES), Lsa(embedding_size=3)), "map"),
+    "content": (recipe_of(Content(features=FEATURES, denoise=0.5, gamma=1.0, l2=1.0, blend=0.3), TfIdf()), "dual")}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_no_head_learns_from_the_texts_of_items_and_users_outside_training(name):
+    recipe, prefix = HEADS[name]
+    found = []
+    for text in ("kettle", OTHER):
+        head = build(recipe)
+        head.fit(whole(text), CONTEXT)
+        found.append({key: value for key, value in head.state().items() if key.startswith(prefix)})
+    assert found[0]
+    require_equal(*found)

@@ -1,0 +1,180 @@
+"""What values and ages of interactions do, asked of every head."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.data.asked import asked, match
+from llmrec_cli.data.queries import Queries, known_users
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.artifact import load_recommender, save_recommender
+from llmrec_cli.heads.base import Head
+from llmrec_cli.settings.head import Ease, Fusion, Mf, Recipe
+from llmrec_cli.stages.fitting import fit
+from tests.heads.conftest import Shop, recipes
+from tests.heads.test_conformance import BY_HISTORY_ALONE
+from tests.heads.test_group_conformance import TRAINED, club, group_recipes  # noqa: F401
+
+# One of each kind, and those whose code weighs in another way.
+HEADS = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "ease", "ease_features", "ials",
+         "content", "item_similarity", "clusters", "mf", "mf_bpr", "mf_mse", "neural_cf", "factorization_machine",
+         "two_tower_frozen", "sequential_ids", "sequential_lora", "interest")
+every_head = pytest.mark.parametrize("name", HEADS)
+
+
+def with_values(shop: Shop, value: np.ndarray, kind: str = "event_weight") -> Shop:
+    """Return the shop with other values of interactions."""
+    data = shop.data
+    interactions = replace(data.interactions, value=value.astype(np.float32))
+    return replace(shop, data=replace(data, interactions=interactions, manifest=data.manifest | {"values": kind}))
+
+
+def ones(shop: Shop) -> Shop:
+    return with_values(shop, np.ones(len(shop.data.interactions)))
+
+
+def bought(shop: Shop) -> Shop:
+    """Return the shop with a third of its interactions worth ten times as much."""
+    return with_values(shop, np.random.default_rng(3).choice([1, 1, 10], len(shop.data.interactions)))
+
+
+def quick(recipe: Recipe, **settings) -> Recipe:
+    """Return a recipe that trains for two epochs, its head with these settings."""
+    optim = replace(recipe.optim, epochs=min(2, recipe.optim.epochs))
+    return replace(recipe, head=replace(recipe.head, **settings), optim=optim)
+
+
+def trained(shop: Shop, name: str, **settings) -> Head:
+    return shop.fit(quick(recipes(shop)[name], **settings), validation=None)
+
+
+def known(shop: Shop, users=None) -> Queries:
+    """Return known users with what they did, what it was worth and when it was."""
+    train = shop.data.part("train")
+    chosen = np.arange(len(shop.data.users)) if users is None else np.array(users)
+    return known_users(chosen, shop.data.users.ids, train.values, train.matrix, times=train.times)
+
+
+def assert_same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        np.testing.assert_array_equal(other[key], value, err_msg=key)
+
+
+@every_head
+def test_where_all_values_are_one_weights_change_no_bit(shop, name):
+    plain, weighted = (trained(ones(shop), name, weight=weight).state() for weight in ("none", "value"))
+    assert_same_bits(plain, weighted)
+
+
+@every_head
+def test_values_that_differ_change_the_scores(shop, name):
+    valued = bought(shop)
+    plain, weighted = (trained(valued, name, weight=weight).score(known(valued)) for weight in ("none", "value"))
+    assert torch.isfinite(weighted).all()
+    # A tiny encoder with random weights is as sure of everything after an epoch, whatever it was trained on.
+    assert not (torch.equal if name == "interest" else torch.allclose)(plain, weighted)
+
+
+@every_head
+def test_values_in_other_units_change_no_bit(shop, name):
+    valued = bought(shop)
+    eightfold = with_values(shop, 8 * valued.data.interactions.value)
+    first, second = (trained(which, name, weight="value").state() for which in (valued, eightfold))
+    assert_same_bits(*({key: value for key, value in state.items() if not key.endswith("interaction_weights")}
+                       for state in (first, second)))
+
+
+@every_head
+def test_a_head_with_weights_and_decay_scores_the_same_bits_from_its_folder(shop, name, tmp_path):
+    valued = bought(shop)
+    head = trained(valued, name, weight="log", decay=2.0)
+    queries = known(valued)
+    save_recommender(tmp_path / "model", head, valued.data, ("train",), {"metrics": {}})
+    loaded = load_recommender(tmp_path / "model", shop.context(validation=None))
+    assert (loaded.history != valued.data.part("train").values).nnz == 0
+    np.testing.assert_array_equal(loaded.times.data, valued.data.part("train").times.data)
+    assert (loaded.seen.data == 1).all()
+    again = replace(queries, history=loaded.history, times=loaded.times)
+    assert torch.equal(loaded.head.score(again), head.score(queries))
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name in BY_HISTORY_ALONE])
+def test_a_known_user_and_a_new_one_with_the_same_weighted_history_get_the_same_scores(shop, name):
+    valued = bought(shop)
+    head, queries = trained(valued, name, weight="value", decay=2.0), known(valued, [0, 7, 33])
+    assert torch.equal(head.score(replace(queries, user=np.full(3, -1))), head.score(queries))
+
+
+@pytest.mark.parametrize("name", ["item_knn", "ease", "ials", "content"])
+def test_older_interactions_say_less_with_decay(shop, name):
+    head, (oldest, newest) = trained(ones(shop), name, decay=0.1), ([0], [-1])
+    train = shop.data.part("train")
+    user = int(np.argmax(np.diff(train.matrix.indptr)))
+    items = train.matrix.indices[slice(*train.matrix.indptr[user:user + 2])]
+    alone = [match(asked(["u"], histories=[[shop.data.items.ids[items[at[0]]]]]), shop.data.users, shop.data.items,
+                   train.matrix[:0], train.matrix[:0], times=train.times[:0]).queries for at in (oldest, newest)]
+    both = head.score(known(ones(shop), [user]))[0]
+    near = [torch.nn.functional.cosine_similarity(both, head.score(one)[0], dim=0) for one in alone]
+    assert near[1] > near[0]
+
+
+def test_members_of_a_fusion_weigh_each_for_themselves(shop):
+    valued = bought(shop)
+    member = {"a": valued.recipe(Ease(l2=20, weight="value"))}
+    scores = [valued.fit(valued.recipe(Fusion(members=members, weights={"a": 1.0})), validation=None)
+              .score(known(valued)) for members in (member, {"a": valued.recipe(Ease(l2=20, weight="none"))})]
+    assert not torch.allclose(*scores)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_values_of_groups_change_the_heads_of_groups_and_ones_do_not(club, name):  # noqa: F811
+    def state(value: float, weight: str) -> dict[str, np.ndarray]:
+        values = np.where(np.arange(len(club.data.interactions)) % 3, 1, value)
+        return with_values(club, values).fit(quick(group_recipes(club)[name], weight=weight), validation=None).state()
+
+    assert_same_bits(state(1, "value"), state(1, "none"))
+    plain, weighted = state(9, "none"), state(9, "value")
+    assert any((plain[key] != weighted[key]).any() for key in plain)
+
+
+@pytest.mark.parametrize(("recipe", "says"), [
+    (Ease(l2=20, weight="none"), "note: head=ease: values of interactions differ (1 to 10) and are not used, as "
+                                 "head.weight=none"),
+    (Ease(l2=20), "")])
+def test_fitting_says_once_that_values_differ_and_are_not_used(shop, recipe, says, capsys):
+    valued, log = bought(shop), []
+    context = valued.context(validation=None, log=lambda event, **values: log.append(event))
+    for quiet in (False, True):
+        fit(valued.recipe(recipe), valued.data.training("train"), context, quiet=quiet)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert [line[:len(says)] for line in said] == ([says] if says else [])
+    assert log.count("values_unused") == 2 * bool(says)
+
+
+def test_ratings_that_reached_a_threshold_are_not_used_and_fitting_names_what_uses_them(shop, capsys):
+    rated = with_values(shop, shop.data.interactions.value, "rating")
+    fit(rated.recipe(Ease(l2=20)), rated.data.training("train"), rated.context(validation=None))
+    assert "values of interactions differ (4 to 5) and are not used: they are ratings" in capsys.readouterr().err
+
+
+def test_weights_of_what_is_itself_predicted_are_refused(shop):
+    from llmrec_cli.settings.loss import Mse
+
+    with pytest.raises(DataError, match=r"head.weight=value: has no effect where the value of each interaction"):
+        shop.fit(shop.recipe(Mf(target="value", weight="value"), loss=Mse()))
+
+
+def test_a_model_of_before_values_were_saved_is_read_with_values_of_one(shop, tmp_path):
+    head = trained(ones(shop), "item_knn")
+    save_recommender(tmp_path / "model", head, ones(shop).data, ("train",), {"metrics": {}})
+    manifest = tmp_path / "model" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    loaded = load_recommender(tmp_path / "model", shop.context(validation=None))
+    assert loaded.manifest["format"] == 1
+    assert (loaded.history.data == 1).all()
+    assert loaded.times is None
+    # Values that come later are not used: the fit knew none.
+    assert torch.equal(loaded.head.score(known(bought(shop))), head.score(known(ones(shop))))

@@ -1,0 +1,217 @@
+"""What a training step knows of a user: only what came before the target, where the split is by time."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.queries import known_users
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import build
+from llmrec_cli.heads.interest import Interest
+from llmrec_cli.heads.interest_pairs import Pairs
+from llmrec_cli.heads.towers import Towers, ages
+from llmrec_cli.heads.training_history import earlier_items, resolved_history
+from llmrec_cli.heads.two_tower_steps import TowerSteps
+from llmrec_cli.settings.adversarial import NoAdversary
+from llmrec_cli.settings.encoder import HuggingFace, TfIdf
+from llmrec_cli.settings.head import Interest as InterestSettings
+from llmrec_cli.settings.head import Recipe, TwoTower
+from llmrec_cli.settings.loss import Bce, Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import Frozen
+from tests.heads.by_hand import CONTEXT, entities
+
+NUM_USERS, NUM_ITEMS, NUM_KINDS, LENGTH = 400, 48, 4, 10
+ATTENTION = TwoTower(embedding_size=16, dropout=0.0, id_dropout=0.0, history="attention", recency=True)
+
+
+def rows_of(*histories, times=None, num_items=8):
+    """Return interactions: histories of users, at the times given or 0, 1, 2 of each user."""
+    user = np.repeat(np.arange(len(histories)), [len(items) for items in histories])
+    item = np.concatenate([np.array(items, np.int64) for items in histories])
+    time = np.concatenate([np.arange(len(items)) for items in histories] if times is None else times)
+    return Interactions(user, item, np.ones(len(user), np.float32), time.astype(np.int64), len(histories), num_items)
+
+
+def data_of(interactions, **facts):
+    """Return training data with times, of a split by time, with texts that say little."""
+    items = entities(interactions.num_items)
+    items = replace(items, texts=np.array([f"thing {n % 7} {n % 7}" for n in range(len(items))], object))
+    usual = {"has_order": True, "split": "leave_last_out"}
+    return TrainingData(entities(interactions.num_users, kind="u"), items, interactions, **(usual | facts))
+
+
+def recipe_of(head, **changed):
+    usual = {"encoder": TfIdf(), "peft": Frozen(), "adversarial": NoAdversary(), "loss": Softmax(),
+             "optim": AdamW(epochs=6, batch_size=256, learning_rate=0.03)}
+    return Recipe(head=head, **(usual | changed))
+
+
+def chains(seed=0):
+    """Return NUM_USERS histories of LENGTH items (U, LENGTH) and the item after each: its kind is what the last says.
+
+    Each item has a kind, and a kind drawn at random that follows it. No item comes twice.
+    """
+    rng = np.random.default_rng(seed)
+    following_N = rng.integers(NUM_KINDS, size=NUM_ITEMS)
+    chain = np.zeros((NUM_USERS, LENGTH + 1), np.int64)
+    for row in chain:
+        row[0] = rng.integers(NUM_ITEMS)
+        for place in range(1, LENGTH + 1):
+            free = np.setdiff1d(np.arange(following_N[row[place - 1]], NUM_ITEMS, NUM_KINDS), row[:place])
+            row[place] = rng.choice(free if len(free) else np.setdiff1d(np.arange(NUM_ITEMS), row[:place]))
+    return chain[:, :-1], chain[:, -1]
+
+
+def hits(head, data, next_U):
+    """Return the share of users whose next item is among the five best that they have not had."""
+    matrix = data.interactions.matrix
+    scores = head.score(known_users(np.arange(len(next_U)), data.users.ids, matrix, matrix)).numpy().copy()
+    scores[matrix.toarray() > 0] = -np.inf
+    return float((np.argsort(-scores, axis=1)[:, :5] == next_U[:, None]).any(axis=1).mean())
+
+
+def test_two_tower_learns_what_follows_the_newest_item_only_from_what_came_before():
+    """Five of about ten unseen items of the right kind: .5 is what can be had, .13 what guessing gets."""
+    histories, next_U = chains()
+    data = data_of(rows_of(*histories, num_items=NUM_ITEMS))
+    values = {}
+    for setting in ("auto", "others"):
+        head = build(recipe_of(replace(ATTENTION, training_history=setting)))
+        head.fit(data, CONTEXT)
+        values[setting] = hits(head, data, next_U)
+    assert values["auto"] > 0.4
+    assert values["others"] < 0.25
+
+
+@pytest.mark.parametrize(("has_order", "split", "expected"), [
+    (True, "leave_last_out", "before"), (True, "temporal", "before"), (True, "none", "before"),
+    (True, "random", "others"), (True, "cold_items", "others"), (True, "cold_users", "others"),
+    (True, "given", "others"), (False, "none", "others"), (False, "random", "others")])
+def test_histories_end_before_the_target_where_the_split_goes_by_time(has_order, split, expected):
+    data, logged = data_of(rows_of([0, 1], [2]), has_order=has_order, split=split), []
+    context = replace(CONTEXT, log=lambda event, **values: logged.append((event, values["chosen"])))
+    assert resolved_history("auto", data, context) == expected
+    assert logged == [("training_history", expected)]
+    assert resolved_history("others", data, context) == "others"
+
+
+def test_histories_may_be_asked_to_end_before_the_target_under_any_split_with_times():
+    assert resolved_history("before", data_of(rows_of([0, 1]), split="given"), CONTEXT) == "before"
+
+
+@pytest.mark.parametrize("facts", [{"has_order": False}, {"times": [np.zeros(3), np.ones(2)]}], ids=["none", "equal"])
+def test_nothing_is_before_anything_where_a_users_times_are_missing_or_all_equal(facts):
+    data = data_of(rows_of([0, 1, 2], [3, 4], times=facts.get("times")), has_order=facts.get("has_order", True))
+    assert resolved_history("auto", data, CONTEXT) == "others"
+    with pytest.raises(DataError, match=r"head\.training_history=before: .* dataset\.columns\.timestamp"):
+        resolved_history("before", data, CONTEXT)
+
+
+def test_recency_without_times_is_refused():
+    with pytest.raises(DataError, match=r"head\.recency=true: the interactions have no times"):
+        build(recipe_of(ATTENTION)).fit(data_of(rows_of([0, 1], [2]), has_order=False), CONTEXT)
+
+
+def test_earlier_items_are_the_oldest_of_a_row_oldest_first():
+    indices, indptr = earlier_items(rows_of([5, 3, 1], [2, 7], [4]).matrix, np.array([0, 1, 0, 2]),
+                                    np.array([2, 1, 0, 0]))
+    assert indices.tolist() == [5, 3, 2]
+    assert indptr.tolist() == [0, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("settings", [ATTENTION, replace(ATTENTION, recency=False), TwoTower(embedding_size=16)],
+                         ids=["recency", "attention", "sum"])
+def test_nothing_that_comes_later_changes_the_history_of_a_target(settings):
+    """Against the history of a list that ends before the target, and bit by bit under another future."""
+    past, future, other = [4, 0, 6], [1, 2, 3], [7, 5, 2]
+    generator = torch.Generator().manual_seed(1)
+    towers = Towers(2, 8, 4, settings, Softmax())
+    if towers.pooling is not None:
+        with torch.no_grad():
+            towers.pooling.query_E.normal_(generator=generator)
+            if towers.pooling.ages is not None:
+                towers.pooling.ages.normal_(generator=generator)
+    items = torch.randn(8, 16, generator=generator)
+    rows, found = np.array([3, 0, 8]), []
+    for later in (future, other):
+        data = rows_of(past + later, [5, 1, 0])
+        steps = TowerSteps(towers, None, recipe_of(settings), data, None, np.empty((2, 0), np.int64),
+                           torch.device("cpu"), is_causal=True)
+        found.append(steps._earlier(rows, data.user[rows])(items, items[torch.from_numpy(data.item[rows])]))
+    assert torch.equal(*found)
+    alone = towers.histories(items, torch.tensor([*past, 5, 1]), torch.tensor([0, 3, 3, 5]))
+    torch.testing.assert_close(found[0], alone)
+    assert ages(torch.tensor([0, 3])).tolist() == [2, 1, 0]  # From the target: the item just before it has age 0.
+
+
+def test_users_of_whom_nothing_is_earlier_are_learned_from_as_an_empty_history():
+    data = data_of(rows_of([0], [1], [2, 3]))
+    head = build(recipe_of(ATTENTION, optim=AdamW(epochs=2, batch_size=2)))
+    head.fit(data, CONTEXT)
+    assert all(np.isfinite(array).all() for array in head.state().values() if array.dtype == np.float32)
+
+
+@pytest.mark.parametrize("head", [ATTENTION, InterestSettings(candidates="popularity")], ids=lambda head: head.kind)
+def test_the_model_says_which_histories_it_was_trained_with(head, tiny_encoder):
+    encoder = HuggingFace(path=str(tiny_encoder), max_length=24)
+    loss = Softmax() if head.kind == "two_tower" else Bce()
+    fitted = build(recipe_of(head, encoder=encoder, loss=loss, optim=AdamW(epochs=1, batch_size=8)))
+    fitted.fit(data_of(rows_of([0, 1, 2], [2, 3])), CONTEXT)
+    assert fitted.chosen().head.training_history == "before"
+
+
+def test_interest_reads_beside_a_pair_what_came_before_it():
+    """User 0 likes 4, 0, 6 at times 0, 10, 20 and dislikes 5 at 10 and 7 at 15; user 1 likes 1."""
+    likes = rows_of([4, 0, 6], [1], times=[np.array([0, 10, 20]), np.array([5])])
+    dislikes = Interactions(np.array([0, 0, 1]), np.array([5, 7, 2]), np.ones(3, np.float32), np.array([10, 15, 3]), 2,
+                            8)
+    data = replace(data_of(likes), negatives=dislikes)
+    pairs = Pairs(data, "opinion", 10, is_causal=True)
+    # The like at the dislike's own time is not known to have come before it.
+    assert pairs.known.num_before.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert Pairs(data, "opinion", 10).known.num_before.tolist() == [3, 3, 3, 1, 3, 3, 1]
+    head = Interest(recipe_of(InterestSettings(candidates="popularity", history_items=2), loss=Bce()))
+    head.titles = np.array([f"t{n}" for n in range(8)], object)
+    texts = [head._user_text(likes.matrix, user, item, num) for user, item, num in
+             zip(pairs.known.user, pairs.known.item, pairs.known.num_before, strict=True)]
+    assert texts == ["", "t4", "t0; t4", "", "t4", "t0; t4", ""]
+
+
+def test_an_item_drawn_for_interest_has_the_history_of_the_interaction_that_it_is_drawn_beside():
+    pairs = Pairs(data_of(rows_of([4, 0, 6], [1, 3])), "choice", 100, is_causal=True)
+    [batch] = pairs.batches(0, np.random.default_rng(0))
+    liked = batch.target > 0
+    before = dict(zip(zip(batch.user[liked], batch.item[liked], strict=True), batch.num_before[liked], strict=True))
+    assert before == {(0, 4): 0, (0, 0): 1, (0, 6): 2, (1, 1): 0, (1, 3): 1}
+    # Drawn items come behind, in the order of those they are drawn beside.
+    drawn = list(zip(batch.user[~liked], batch.num_before[~liked], strict=True))
+    beside = list(zip(batch.user[liked], batch.num_before[liked], strict=True))
+    assert all(pair in beside for pair in drawn)
+    assert drawn == [pair for pair in beside if pair in drawn]
+
+
+@pytest.mark.parametrize("head", [ATTENTION, InterestSettings(candidates="popularity")], ids=lambda head: head.kind)
+def test_training_on_what_came_before_resumes_to_the_same_bits(head, tiny_encoder, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(event, **values):
+        if event == "step" and values["step"] == 5:
+            raise Killed
+
+    encoder, loss = HuggingFace(path=str(tiny_encoder), max_length=24), Softmax() if head.kind == "two_tower" else Bce()
+    recipe = recipe_of(head, encoder=encoder, loss=loss, optim=AdamW(epochs=4, batch_size=4, checkpoint_every=1))
+    data = data_of(rows_of([0, 1, 2], [2, 3], [4, 6, 5, 1], times=[np.arange(3), np.zeros(2), np.arange(4)]))
+    heads = [build(recipe) for _ in range(3)]
+    heads[0].fit(data, CONTEXT)
+    with pytest.raises(Killed):
+        heads[1].fit(data, replace(CONTEXT, folder=tmp_path, log=kill))
+    heads[2].fit(data, replace(CONTEXT, folder=tmp_path, resumed=True))
+    whole, resumed = heads[0].state(), heads[2].state()
+    assert whole.keys() == resumed.keys()
+    assert all(np.array_equal(array, resumed[name]) for name, array in whole.items())
