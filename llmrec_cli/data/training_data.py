@@ -21,7 +21,7 @@ class TrainingData:
     knowledge : what a knowledge graph says of the items
     documents : texts about the items
     groups : groups of the users, with what they did together in the same splits as `interactions`
-    has_times : whether interactions have timestamps, so that the rows of a user are in the order of time
+    has_order : whether timestamps, moments or a mere order, say what came before what; rows of a user are in it
     split : the rule that held out validation and test (`settings.split.SPLITS`), "" where it is not known
     value_kind : what the values of interactions are: `event_weight`, chosen for each kind of event; `strength`, such as
         a count, an amount or a duration; `rating`, an opinion that had to reach a threshold; "" where the data does not
@@ -36,7 +36,7 @@ class TrainingData:
     knowledge: Knowledge | None = None
     groups: Groups | None = None
     documents: Documents | None = None
-    has_times: bool = False
+    has_order: bool = False
     split: str = ""
     value_kind: str = "strength"
     has_moments: bool = False
@@ -44,4 +44,4 @@ class TrainingData:
     @property
     def is_split_by_time(self) -> bool:
         """Whether all that is held out from a user came after the user's training; also where nothing is held out."""
-        return self.has_times and self.split in SPLITS_BY_TIME
+        return self.has_order and self.split in SPLITS_BY_TIME

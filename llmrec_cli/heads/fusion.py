@@ -16,6 +16,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.heads.fusion_lengths import limit_for, share_of_long
 from llmrec_cli.heads.fusion_scored import CELLS, Scored, depth_for, drawn, gather
 from llmrec_cli.heads.fusion_weights import Learned, Weights, learn
 from llmrec_cli.heads.item_texts import ItemTexts
@@ -49,6 +50,7 @@ class Fusion(Head):
         given = self.settings
         self.weights = Weights({} if isinstance(given.weights, str) else dict(given.weights), dict(given.long_weights),
                                dict(given.cold_weights), given.long_history)
+        self.long_share = given.long_share
         self.cold_N: np.ndarray = np.zeros(0, bool)
 
     @property
@@ -120,8 +122,15 @@ class Fusion(Head):
         if self._learns() and context.validation is not None:
             self.weights = self._learn(context.validation, context)
             self.members = {name: self.members[name] for name in self.weights.all}
+            # Lengths of groups' histories are not those of users, who are counted here.
+            if self.weights.long and context.validation.queries.groups is None:
+                self.long_share = share_of_long(data.interactions, self.weights.long_history)
         elif self.settings.weights == "learned":
             self.weights = Weights(dict.fromkeys(self.members, 1.0), {}, {}, 0)
+        elif self.long_share > 0:
+            limit = limit_for(data.interactions, self.long_share, self.weights.long_history)
+            context.log("long_history", share=self.long_share, before=self.weights.long_history, now=limit)
+            self.weights = replace(self.weights, long_history=limit)
 
     def _learn(self, validation: Validation, context: Context) -> Weights:
         chosen = drawn(validation, MOST_QUERIES, context.seed)
@@ -183,7 +192,8 @@ class Fusion(Head):
         return replace(self.recipe, head=replace(self.settings, members=members, weights=dict(self.weights.all),
                                                   long_weights=dict(self.weights.long),
                                                   cold_weights=dict(self.weights.cold),
-                                                  long_history=self.weights.long_history))
+                                                  long_history=self.weights.long_history,
+                                                  long_share=self.long_share))
 
     def add_items(self, items: Entities) -> None:
         """Append items to every member."""

@@ -21,7 +21,7 @@ def resolved_history(setting: str, data: TrainingData, context: Context) -> str:
     what a list will be asked: what comes next. The test split is not looked at: files divided by somebody else
     (split=given) may be in the order of time, but only a person can say so.
     """
-    ordered = data.has_times and _has_distinct_times(data.interactions)
+    ordered = data.has_order and _has_distinct_times(data.interactions)
     if setting == BEFORE and not ordered:
         raise DataError("head.training_history=before: the interactions have no times, or all of a user's are at one "
                         "time, so nothing came before anything; prepare with dataset.columns.timestamp=<column>, or "

@@ -93,7 +93,7 @@ class TwoTower(Head):
         self.stop_after = train_with_texts(self.towers, self.texts, steps, recipe, self.stop_after, context, self.score)
 
     def _check_recency(self, data: TrainingData) -> None:
-        if self.settings.recency and not data.has_times:
+        if self.settings.recency and not data.has_order:
             raise DataError("head.recency=true: the interactions have no times, so none is more recent than another; "
                             "prepare with dataset.columns.timestamp=<column>, or leave it out")
 

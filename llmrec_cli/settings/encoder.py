@@ -18,7 +18,8 @@ class EncoderSettings(Settings):
     """The option's name; choose with encoder=<name>."""
     whitening: float = 0.0
     """0 to 1: how far directions in which the items' vectors differ much are evened out, learned from the items in
-    training; 0 not at all, 1 wholly. Vectors are centred in any case."""
+    training; 0 not at all, 1 wholly. Vectors are centred in any case. It gained with long texts and lost with short
+    titles: let validation choose, head.search.encoder.whitening."""
     projection: int | None = None
     """Principal components of the items' vectors that are kept, at least 1; null keeps the vectors as they are."""
 
@@ -199,7 +200,8 @@ class Part(Settings):
 class Concat(EncoderSettings):
     """Several encoders side by side, each part centred, of length 1 and times its weight.
 
-    The default, MiniLM with .7 times LSA, ranked 1.7 to 3.6% better than MiniLM alone (docs/encoders.md).
+    The default, MiniLM with .7 times LSA, ranked 1.7 to 3.6% better than MiniLM alone on long product texts, and worse
+    on short titles (docs/encoders.md): compare both on validation.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.concat.ConcatEncoder"

@@ -39,13 +39,17 @@ class Fusion(HeadSettings):
     """zscore | rank | raw: how a member's scores of one query are scaled before they are added; rank is
     1 / (60 + rank)."""
     weights: str | dict[str, float] = "learned"
-    """`learned`: coordinate ascent on the validation metric, falling back to the best member; or a number each."""
+    """`learned`: on validation, the best member alone unless a sum gains more than its standard error on queries held
+    out in turn; or a number each."""
     cold_weights: dict[str, float] = field(default_factory=dict)
     """With given weights: those of items without training interactions, where they differ."""
     long_weights: dict[str, float] = field(default_factory=dict)
     """With given weights: those of queries with at least `long_history` items in their history, where they differ."""
     long_history: int = 0
     """Items from which on a history is long; 0 where there are no long_weights."""
+    long_share: float = 0.0
+    """With long_weights: the share of users with a long history, 0 to 1, by which a fit on other interactions finds
+    `long_history` anew, since histories grow; set by learning. 0 leaves `long_history` as it is."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -66,6 +70,9 @@ class Fusion(HeadSettings):
             yield from self._problems_of_weights(self.weights)
         if bool(self.long_weights) != (self.long_history > 0):
             yield f"long_history={self.long_history}: give long_weights and a long_history of at least 1, or neither"
+        yield from self.check("long_share", least=0, most=1)
+        if self.long_share > 0 and not self.long_weights:
+            yield f"long_share={self.long_share}: has no effect without long_weights; leave it out"
 
     def _problems_of_weights(self, weights: dict[str, float]) -> Iterator[str]:
         for key, given in (("weights", weights), ("cold_weights", self.cold_weights),

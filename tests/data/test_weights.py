@@ -25,7 +25,8 @@ def training(values, days=None, **facts) -> TrainingData:
     users = Entities(names[:1], names[:1], blank[:1], nothing[:1], [])
     time = np.arange(size) if days is None else np.array(days) * DAY
     interactions = Interactions(np.zeros(size, np.int64), np.arange(size), np.array(values, np.float32), time, 1, size)
-    return TrainingData(users, items, interactions, **({"has_moments": days is not None} | facts))
+    usual = {"has_moments": days is not None, "value_kind": "event_weight"}
+    return TrainingData(users, items, interactions, **(usual | facts))
 
 
 def weights(data: TrainingData, **settings) -> list[float]:
@@ -83,6 +84,11 @@ def test_what_is_saved_gives_the_same_weights():
     for settings in (Ease(weight="log", decay=3.0), Ease(weight="value"), Ease(weight="none", decay=0.5)):
         found = fit_weights(data, settings)
         assert InteractionWeights.loaded(found.state()) == found
+
+
+def test_by_default_weights_of_events_count_as_they_are_and_other_strengths_by_their_logarithm():
+    assert weights(training([1, 1, 4])) == weights(training([1, 1, 4]), weight="value")
+    assert weights(training([1, 1, 4], value_kind="strength")) == weights(training([1, 1, 4]), weight="log")
 
 
 def test_ratings_that_reached_a_threshold_weigh_the_same_unless_asked_for():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llmrec_cli.data.asked import asked, match
+from llmrec_cli.data.histories import widened
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.heads.base import Context, Head, build
@@ -27,7 +28,6 @@ from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.loss import Bce, Bpr, Distillation, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, Lora, TopLayers
-from llmrec_cli.stages.recommend import widened
 
 CPU = torch.device("cpu")
 

@@ -9,10 +9,12 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.config import compose
+from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads import fusion as fusion_module
 from llmrec_cli.heads import fusion_scored, fusion_weights
 from llmrec_cli.heads.base import build
+from llmrec_cli.heads.fusion_lengths import limit_for, share_of_long
 from llmrec_cli.heads.fusion_scored import Scored, depth_for, drawn, gather
 from llmrec_cli.heads.fusion_weights import Weights, ascend, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation
@@ -346,6 +348,35 @@ def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop)
     torch.testing.assert_close(found[:, cold], (ease + near)[:, cold])
 
 
+def test_after_a_refit_as_many_users_have_a_long_history_as_when_the_limit_was_learned(shop):
+    """A user has as many items again after the refit as before it, so the limit doubles; one given without a share
+    stays."""
+    members = {"ease": shop.recipe(Ease(l2=20)), "near": shop.recipe(UserKnn(k=5))}
+    settings = Fusion(members=members, weights={"ease": 1.0, "near": 0.0}, long_weights={"ease": 0.0, "near": 1.0},
+                      long_history=8)
+    train, grown = shop.data.training("train"), shop.data.training("train")
+    rows = train.interactions
+    twice = Interactions(np.repeat(rows.user, 2), np.repeat(rows.item, 2), np.repeat(rows.value, 2),
+                         np.repeat(rows.timestamp, 2), rows.num_users, rows.num_items)
+    share = share_of_long(rows, 8)
+    assert 0 < share < 1
+    assert limit_for(rows, share, 8) == 8
+    assert share_of_long(twice, limit_for(twice, share, 8)) == share
+    for given, expected in ((share, 15), (0.0, 8)):
+        head = build(shop.recipe(replace(settings, long_share=given)))
+        head.fit(replace(grown, interactions=twice), shop.context(validation=None))
+        assert head.weights.long_history == expected
+        assert head.chosen().head.long_share == given
+
+
+def test_a_limit_is_nearest_to_the_one_learned_where_several_have_the_same_share():
+    """Lengths 1, 1, 2, 6, 7: 40% are at least 3, 4, 5 or 6 long."""
+    user = np.repeat(np.arange(5), [1, 1, 2, 6, 7])
+    rows = Interactions(user, np.arange(17), np.ones(17, np.float32), np.arange(17), 6, 17)
+    assert [limit_for(rows, 0.4, limit) for limit in (1, 4, 9)] == [3, 4, 6]
+    assert share_of_long(rows, 4) == 0.4
+
+
 def test_at_most_so_many_queries_are_looked_at_and_only_those_who_went_on_to_like_something():
     _, validation, _ = given_scores(1)
     assert drawn(validation, 60, 0) is validation
@@ -372,6 +403,7 @@ def test_memory_is_that_of_all_members_and_of_their_scores(shop):
 
 @pytest.mark.parametrize(("typed", "expected"), [
     ("head.long_history=5", "head.long_history=5: give long_weights and a long_history of at least 1, or neither"),
+    ("head.long_share=0.5", "head.long_share=0.5: has no effect without long_weights"),
     ("head.cold_weights={ease: 1}", "head.cold_weights: has no effect with weights=learned"),
     ("head.weights={ease: 1, tower: 1, neighbours: -1}", "head.weights.neighbours=-1.0: must be at least 0"),
     ("head.weights={ease: 0, tower: 0, neighbours: 0}", "head.weights: one of them must be above 0"),

@@ -165,3 +165,16 @@ def test_weights_of_what_is_itself_predicted_are_refused(shop):
 
     with pytest.raises(DataError, match=r"head.weight=value: has no effect where the value of each interaction"):
         shop.fit(shop.recipe(Mf(target="value", weight="value"), loss=Mse()))
+
+
+def test_a_model_of_before_values_were_saved_is_read_with_values_of_one(shop, tmp_path):
+    head = trained(ones(shop), "item_knn")
+    save_recommender(tmp_path / "model", head, ones(shop).data, ("train",), {"metrics": {}})
+    manifest = tmp_path / "model" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    loaded = load_recommender(tmp_path / "model", shop.context(validation=None))
+    assert loaded.manifest["format"] == 1
+    assert (loaded.history.data == 1).all()
+    assert loaded.times is None
+    # Values that come later are not used: the fit knew none.
+    assert torch.equal(loaded.head.score(known(bought(shop))), head.score(known(ones(shop))))

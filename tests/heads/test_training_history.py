@@ -41,7 +41,7 @@ def data_of(interactions, **facts):
     """Return training data with times, of a split by time, with texts that say little."""
     items = entities(interactions.num_items)
     items = replace(items, texts=np.array([f"thing {n % 7} {n % 7}" for n in range(len(items))], object))
-    usual = {"has_times": True, "split": "leave_last_out"}
+    usual = {"has_order": True, "split": "leave_last_out"}
     return TrainingData(entities(interactions.num_users, kind="u"), items, interactions, **(usual | facts))
 
 
@@ -88,12 +88,12 @@ def test_two_tower_learns_what_follows_the_newest_item_only_from_what_came_befor
     assert values["others"] < 0.25
 
 
-@pytest.mark.parametrize(("has_times", "split", "expected"), [
+@pytest.mark.parametrize(("has_order", "split", "expected"), [
     (True, "leave_last_out", "before"), (True, "temporal", "before"), (True, "none", "before"),
     (True, "random", "others"), (True, "cold_items", "others"), (True, "cold_users", "others"),
     (True, "given", "others"), (False, "none", "others"), (False, "random", "others")])
-def test_histories_end_before_the_target_where_the_split_goes_by_time(has_times, split, expected):
-    data, logged = data_of(rows_of([0, 1], [2]), has_times=has_times, split=split), []
+def test_histories_end_before_the_target_where_the_split_goes_by_time(has_order, split, expected):
+    data, logged = data_of(rows_of([0, 1], [2]), has_order=has_order, split=split), []
     context = replace(CONTEXT, log=lambda event, **values: logged.append((event, values["chosen"])))
     assert resolved_history("auto", data, context) == expected
     assert logged == [("training_history", expected)]
@@ -104,9 +104,9 @@ def test_histories_may_be_asked_to_end_before_the_target_under_any_split_with_ti
     assert resolved_history("before", data_of(rows_of([0, 1]), split="given"), CONTEXT) == "before"
 
 
-@pytest.mark.parametrize("facts", [{"has_times": False}, {"times": [np.zeros(3), np.ones(2)]}], ids=["none", "equal"])
+@pytest.mark.parametrize("facts", [{"has_order": False}, {"times": [np.zeros(3), np.ones(2)]}], ids=["none", "equal"])
 def test_nothing_is_before_anything_where_a_users_times_are_missing_or_all_equal(facts):
-    data = data_of(rows_of([0, 1, 2], [3, 4], times=facts.get("times")), has_times=facts.get("has_times", True))
+    data = data_of(rows_of([0, 1, 2], [3, 4], times=facts.get("times")), has_order=facts.get("has_order", True))
     assert resolved_history("auto", data, CONTEXT) == "others"
     with pytest.raises(DataError, match=r"head\.training_history=before: .* dataset\.columns\.timestamp"):
         resolved_history("before", data, CONTEXT)
@@ -114,7 +114,7 @@ def test_nothing_is_before_anything_where_a_users_times_are_missing_or_all_equal
 
 def test_recency_without_times_is_refused():
     with pytest.raises(DataError, match=r"head\.recency=true: the interactions have no times"):
-        build(recipe_of(ATTENTION)).fit(data_of(rows_of([0, 1], [2]), has_times=False), CONTEXT)
+        build(recipe_of(ATTENTION)).fit(data_of(rows_of([0, 1], [2]), has_order=False), CONTEXT)
 
 
 def test_earlier_items_are_the_oldest_of_a_row_oldest_first():
@@ -193,3 +193,25 @@ def test_an_item_drawn_for_interest_has_the_history_of_the_interaction_that_it_i
     beside = list(zip(batch.user[liked], batch.num_before[liked], strict=True))
     assert all(pair in beside for pair in drawn)
     assert drawn == [pair for pair in beside if pair in drawn]
+
+
+@pytest.mark.parametrize("head", [ATTENTION, InterestSettings(candidates="popularity")], ids=lambda head: head.kind)
+def test_training_on_what_came_before_resumes_to_the_same_bits(head, tiny_encoder, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(event, **values):
+        if event == "step" and values["step"] == 5:
+            raise Killed
+
+    encoder, loss = HuggingFace(path=str(tiny_encoder), max_length=24), Softmax() if head.kind == "two_tower" else Bce()
+    recipe = recipe_of(head, encoder=encoder, loss=loss, optim=AdamW(epochs=4, batch_size=4, checkpoint_every=1))
+    data = data_of(rows_of([0, 1, 2], [2, 3], [4, 6, 5, 1], times=[np.arange(3), np.zeros(2), np.arange(4)]))
+    heads = [build(recipe) for _ in range(3)]
+    heads[0].fit(data, CONTEXT)
+    with pytest.raises(Killed):
+        heads[1].fit(data, replace(CONTEXT, folder=tmp_path, log=kill))
+    heads[2].fit(data, replace(CONTEXT, folder=tmp_path, resumed=True))
+    whole, resumed = heads[0].state(), heads[2].state()
+    assert whole.keys() == resumed.keys()
+    assert all(np.array_equal(array, resumed[name]) for name, array in whole.items())

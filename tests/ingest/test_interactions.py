@@ -128,3 +128,13 @@ def test_dropped_ids_and_times_outside_are_left_out_counted_and_listed(tmp_path:
     assert "dataset.drop_users names ids that no row has: 'nobody'" in prepared.manifest["notes"]
     with pytest.raises(ConfigError, match=r"dataset\.newest=2024: has no effect on interactions without a column"):
         prepare_text(tmp_path / "2", "user_id,item_id\nu,a\n", newest="2024")
+
+
+@pytest.mark.parametrize(("settings", "kind"), [
+    ({}, "strength"), ({"min_value": 0.0}, "strength"), ({"min_value": 4.0}, "rating"),
+    ({"feedback": "explicit", "min_value": 0.0}, "rating"), ({"duplicates": "sum", "min_value": 4.0}, "strength"),
+    ({"event_weights": {"view": 1.0, "buy": 5.0}, "min_value": 1.0}, "event_weight"), ({"values": "rating"}, "rating"),
+    ({"values": "strength", "min_value": 4.0}, "strength")])
+def test_the_manifest_says_what_values_are(tmp_path: Path, settings: dict[str, object], kind: str) -> None:
+    rows = "user_id,item_id,value,event\nu,a,5,view\nu,b,4,buy\n"
+    assert prepare_text(tmp_path, rows, **settings).manifest["values"] == kind

@@ -34,6 +34,15 @@ def problems(*typed):
     return error.value.problems
 
 
+@pytest.mark.parametrize("head", ["content", "two_tower", "sequential"])
+def test_whitening_of_the_encoder_can_be_tuned(head):
+    recipe = compose("finetune", ["tune.trials=2", f"head={head}", "head.search={}",
+                                  "head.search.encoder.whitening={choices: [0, 0.25, 0.5, 0.75]}"]).recipe
+    assert list(searched(recipe)) == ["encoder.whitening"]
+    changed, wrong = with_values(recipe, {"encoder.whitening": 0.5})
+    assert (changed.encoder.whitening, wrong) == (0.5, [])
+
+
 def search_of(*typed):
     return compose("finetune", ["tune.trials=2", *typed]).head.search
 
