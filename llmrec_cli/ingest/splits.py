@@ -193,15 +193,9 @@ def moment(text: str, unit: str, key: str, last: bool = False) -> int:
 
     Of a date, or a whole second, it is the first millisecond, or the last one.
     """
-<<<<<<< HEAD
-    if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit != "iso" and not re.fullmatch("(19|20)[0-9]{6}", text):
-        scale = {"s": 1000, "us": 1e-3, "ns": 1e-6}.get(unit, 1)
-        return round(float(text) * scale) + (999 if last and unit == "s" else 0)
-=======
     if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit in timestamps.UNITS and unit != "iso" \
             and not re.fullmatch("(19|20)[0-9]{6}", text):
         return timestamps.milliseconds_of(float(text), unit) + (999 if last and unit == "s" else 0)
->>>>>>> files
     try:
         if unit == "order":
             raise ValueError("the timestamps are an order")
