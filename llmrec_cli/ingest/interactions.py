@@ -87,7 +87,7 @@ def take_order_for_time(staged: Staged) -> None:
     staged.names = ["timestamp" if name == ORDER else name for name in staged.names]
     for direct in staged.direct:
         for mapping in (direct.columns, direct.types):
-            mapping["timestamp"] = mapping.pop(ORDER)  # type: ignore[assignment]
+            mapping["timestamp"] = mapping.pop(ORDER)
     staged.order_is_time = True
 
 
