@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("prepared")
     parser.add_argument("--halves", type=int, default=16)
     parser.add_argument("overrides", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     data = read_prepared(given.prepared)
     cfg = compose("finetune", [*given.overrides, "device=cpu"])
     validation = validation_of(data, cfg.monitor)

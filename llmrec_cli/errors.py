@@ -5,6 +5,10 @@ Every message names the file, row or key, the value, and the next step. Anything
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHOWN_IDS = 3
 """Ids that a sentence shows of many."""
@@ -77,7 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
             or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))
 
 
-def counted(number: int, ids: Sequence[object]) -> str:
+def counted(number: int, ids: "Sequence[object] | np.ndarray") -> str:
     """Return how many there are and the first of them: `4 ('a', 'b', 'c', ...)`."""
     shown = ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS])
     return f"{number:,} ({shown}{', ...' if number > min(len(ids), SHOWN_IDS) else ''})"

@@ -138,12 +138,29 @@ def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) 
         # dataset.knowledge=<file> beside dataset.knowledge.link_on: the one setting that is meant by the name alone.
         key = f"{key}.{short[0]}"
         hints = list(_hints_at(COMMANDS[command], key.split(".")))
+    if "[" in key and not sweep:
+        return _inside_brackets(command, text, key, value)
     literal = value if sweep else _literal(hints, value, _is_opaque(COMMANDS[command], key.split(".")))
     if key in GROUPS:
         # A plain setting here and a group elsewhere (split): Hydra takes it for the group unless it is a mapping.
         literal = ",".join(f"{{{PLAIN}: {value}}}" for value in (literal.split(",") if sweep else [literal]))
     _check_grammar(text, f"++{key}={literal}")
     return f"++{key}={literal}"
+
+
+def _inside_brackets(command: str, text: str, key: str, value: str) -> str:
+    """Return the override of a mapping whose key is a path, dataset.attributes.shelves[].name=list, as a mapping.
+
+    Hydra takes brackets in a key for something else.
+    """
+    parts = key.split(".")
+    for end in range(1, len(parts)):
+        if any(hint == dict[str, str] for hint in _hints_at(COMMANDS[command], parts[:end])):
+            name = re.sub(r"([][(){}:=, \t\\])", r"\\\1", ".".join(parts[end:]))
+            override = f"++{'.'.join(parts[:end])}={{{name}: {_quoted(value)}}}"
+            _check_grammar(text, override)
+            return override
+    raise ConfigError(f"{text}: no setting has brackets in its name")
 
 
 def names_of(command: str) -> list[str]:

@@ -5,6 +5,7 @@ Shapes: Q queries, U users, N items, T items in training, C cold items.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -61,7 +62,7 @@ class ColdTask:
     def _among_cold(self) -> Validation:
         """The validation whose catalogue are the cold items: none of them is in a history or seen."""
         cold_C = np.flatnonzero(self.cold_N)
-        nothing = sp.csr_array((len(self.queries), len(cold_C)), dtype=np.float32)
+        nothing: Any = sp.csr_array((len(self.queries), len(cold_C)), dtype=np.float32)
         queries = replace(self.queries, history=nothing, seen=nothing)
         return Validation(queries, self.relevant_QN[:, cold_C], np.argsort(np.argsort(self.ranks_N[cold_C])),
                           self.monitor)

@@ -34,7 +34,7 @@ def write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             array = np.ascontiguousarray(arrays[name])
-            file.write(array.reshape(-1).view(np.uint8).data if array.size else b"")
+            file.write(array.data.cast("B") if array.size else b"")
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -50,6 +50,6 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             array = np.empty(facts["shape"], TYPES[facts["dtype"]])
             file.seek(8 + size + facts["data_offsets"][0])
             if array.size:
-                file.readinto(array.reshape(-1).view(np.uint8).data)
+                file.readinto(array.data.cast("B"))
             found[name] = array
     return {name: found[name] for name in sorted(found)}

@@ -1,5 +1,6 @@
 """What was read, dropped and kept, and why: counted as it happens, told at the end."""
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.delimited import HEADER_AGAIN
+from llmrec_cli.ingest.rejects import Reject
 from llmrec_cli.ingest.staging import Staged
+from llmrec_cli.ingest.time_advice import advice
+
+_MOST_ADVISED = 0.2
+"""Share of bad rows up to which leaving them out is advised; where more are bad, most often a setting is."""
+_NO_TIME = re.compile("'(.*)' is not a time in '", re.DOTALL)
 
 
 @dataclass
@@ -23,22 +31,43 @@ class Account:
 
 
 def refuse_rejects(staged: Staged, most: float) -> None:
-    """Raise DataError when the share of a file's rows that are bad is above `most`."""
+    """Raise DataError when the share of a file's rows that are bad is above `most`.
+
+    A header again is in the rejects too, but no fault of the rows: files that were joined have one for each.
+    """
     sizes: dict[str, int] = {}
     for source, size in zip(staged.sources, staged.num_read, strict=True):
         sizes[str(source.path)] = sizes.get(str(source.path), 0) + size
     for file, size in sizes.items():
-        bad = staged.rejects.count(file)
+        bad = staged.rejects.count(file) - staged.headers.get(file, 0)
         if bad <= most * size:
             continue
         shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
-                          for r in staged.rejects.first(file))
+                          for r in staged.rejects.first(file) if r.reason != HEADER_AGAIN)
         share = bad / size
+        times = _times_of(staged.rejects.first(file)) if share > 0.5 else ""
         remedy = (f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
-                  f"(rejects.parquet then lists them)" if bad < size else "No row is sound, so it is likely that a "
-                  "setting is wrong and not the rows: see the reason and the settings of this file")
+                  f"(rejects.parquet then lists them)" if share <= _MOST_ADVISED else
+                  f"{'No row is sound' if bad == size else 'So many rows are bad'}, so it is likely that a setting is "
+                  f"wrong and not the rows: see the reason and the settings of this file")
         raise DataError(f"{file}: {bad:,} of {size:,} rows ({share:.2%}) are bad, more than "
-                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n{remedy}")
+                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n{times}{remedy}")
+
+
+def reading_notes(files: list[Staged]) -> list[str]:
+    """Return what a person should know of how files were read, one sentence each."""
+    found = [note for part in files for note in part.notes]
+    for part in files:
+        found += [f"{file}: {size:,} {'row is its header' if size == 1 else 'rows are its header'} again, left out; "
+                  f"rejects.parquet lists {'it' if size == 1 else 'them'}" for file, size in part.headers.items()]
+    return found
+
+
+def _times_of(first: list[Reject]) -> str:
+    """Return how times among the first rejects seem to be written and what reads them, as a line; "" without any."""
+    texts = [found[1] for r in first if r.column == "timestamp" and (found := _NO_TIME.match(r.reason))]
+    said = advice(texts)
+    return f"'{texts[0]}' {said}.\n" if said else ""
 
 
 def _above(share: float) -> str:

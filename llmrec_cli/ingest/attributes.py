@@ -5,6 +5,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
+import ibis
 import numpy as np
 from ibis.expr.types import BooleanValue, StringColumn, Table
 
@@ -41,7 +42,7 @@ def fit_edges(rows: Table, columns: Mapping[str, str]) -> dict[str, list[float]]
     """
     edges = {}
     for name, column in columns.items():
-        values = rows.select(value=rows[column].try_cast("float64"))
+        values = rows.select(value=ibis.cases((is_number(rows[column]), rows[column])).try_cast("float64"))
         values = values.filter(values.value.notnull())
         found = collect(values.group_by("value").agg(size=values.count()).order_by("value"))
         # Adding 0.0 makes 0.0 of -0.0, which engines group with it under the name of either.

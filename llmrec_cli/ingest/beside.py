@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.account import tell
 from llmrec_cli.ingest.lines import lines
 from llmrec_cli.ingest.rejects import SHOWN
 from llmrec_cli.ingest.sources import Source, find
@@ -80,27 +81,30 @@ class Rows:
                                 f"{remedy}")
 
 
-def read_rows(named: str, key: str, ours: tuple[str, ...]) -> Rows:
+def read_rows(named: str, key: str, ours: tuple[str, ...], inside: tuple[str, ...] = ()) -> Rows:
     """Return the rows of the file, or the files of the pattern, that the setting `key` names.
 
-    `ours` are the columns that come first where they are there; all others follow.
+    `ours` are the columns that come first where they are there; all others follow, and the paths `inside` arrays and
+    objects.
     """
     paths = find(named, key)
     with tempfile.TemporaryDirectory(prefix="llmrec.") as folder:
-        staged = stage([_source(path) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
+        staged = stage([_source(path, inside) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
         if staged.rejects:
             first = [reject for path in paths for reject in staged.rejects.first(str(path))][:SHOWN]
             shown = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in first)
             size = sum(staged.num_read)
             raise DataError(f"{key}={named}: {len(staged.rejects):,} of {size:,} rows cannot be read; repair them. "
                             f"The first:\n{shown}")
+        for note in staged.notes:
+            tell(note)
         table = pq.read_table(staged.path).sort_by([("file", "ascending"), ("line", "ascending")])
     columns = {name: table[f"c{n}"].to_pylist() for n, name in enumerate(staged.names)}
     return Rows(paths, table["file"].to_pylist(), table["line"].to_pylist(), columns)
 
 
-def _source(path: Path) -> Source:
-    return Source(path, columns_key="")  # There is no setting by which a column could be mapped.
+def _source(path: Path, inside: tuple[str, ...] = ()) -> Source:
+    return Source(path, columns_key="", paths=inside)  # There is no setting by which a column could be mapped.
 
 
 def line_of(named: str, key: str, columns: tuple[str, ...], value: str) -> str:

@@ -9,12 +9,12 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.account import Account, refuse_rejects
+from llmrec_cli.ingest.account import Account, reading_notes, refuse_rejects
 from llmrec_cli.ingest.appended import refuse_overlap
 from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.checks import reading
 from llmrec_cli.ingest.clustered import ClusterOf, clustered_groups, refuse_clusters_beside
-from llmrec_cli.ingest.columns import refuse_unused
+from llmrec_cli.ingest.columns import refuse_idle_explode, refuse_unused
 from llmrec_cli.ingest.documents import read_documents, write_documents
 from llmrec_cli.ingest.duplicates import policy_of
 from llmrec_cli.ingest.earlier import Earlier
@@ -27,6 +27,7 @@ from llmrec_cli.ingest.group_tables import number_groups, write_group_texts, wri
 from llmrec_cli.ingest.group_tables import warnings as group_warnings
 from llmrec_cli.ingest.groups import Groups, read_groups, refuse_group_texts
 from llmrec_cli.ingest.histories import training_titles
+from llmrec_cli.ingest.id_overlap import id_pairs, id_warnings
 from llmrec_cli.ingest.interaction_files import write_filtered, write_rows
 from llmrec_cli.ingest.interactions import (
     Kept,
@@ -89,12 +90,14 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
                  *(graph.staged if graph else ()), *(documents.staged if documents else ())]
         refuse_unused({ours: typed for part in files for ours, typed in part.wanted.items()},
                       {ours for part in files for ours in part.used})
+        refuse_idle_explode(files)
+        account.notes += reading_notes(files)
         for part in files:
             refuse_rejects(part, settings.max_reject_share)
-        divided = divide(kept.coded, cfg.split, kept.unit, settings.timestamp_unit)
+        divided = divide(kept.coded, cfg.split, kept.unit, settings.time_unit)
         if groups is not None and groups.rows is not None:
             rows, counts = divide_groups(
-                groups.rows, cfg.split, groups.unit, divided.cutoff, chosen_unit=settings.timestamp_unit,
+                groups.rows, cfg.split, groups.unit, divided.cutoff, chosen_unit=settings.time_unit,
                 users_unit=kept.unit, items=_parts_of_items(divided, kept) if cfg.split.kind == "cold_items" else None,
                 known=known_to_members(groups.members, kept.coded, divided.rows, cfg.split))
             account.counts |= counts
@@ -103,6 +106,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
             groups = synthetic_groups(connection, kept.coded.with_rows(divided.rows), settings, scratch)
         kept = without_leaks(kept, divided, account)
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
+        account.warnings += id_warnings(id_pairs(kept.coded, divided.rows, cfg.split.kind == "given", described, groups,
+                                                 graph, documents))
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
         if kept.unit:

@@ -1,8 +1,16 @@
 """Finding the columns we need among those a file has."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.sources import Source
 from llmrec_cli.settings.base import nearest
+
+if TYPE_CHECKING:
+    from llmrec_cli.ingest.staging import Staged
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 """What RecBole writes behind a column's name, after a colon."""
@@ -37,10 +45,12 @@ def plain_names(source: Source, names: list[str]) -> list[str]:
     return list(plain)
 
 
-def locate(source: Source, names: list[str], required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, int]:
+def locate(source: Source, names: list[str], required: tuple[str, ...], optional: tuple[str, ...],
+           notes: list[str] | None = None) -> dict[str, int]:
     """Return the place of each of our columns in the file's `names`; an optional one that is absent is left out.
 
-    Raises DataError for a required column, or one that dataset.columns maps, that the file does not have.
+    A column without another name is found in any case, `Title`, which joins `notes`; of two that differ by case none is
+    taken. Raises DataError for a required column, or one that dataset.columns maps, that the file does not have.
     """
     plain = plain_names(source, names)
     places = {}
@@ -48,6 +58,8 @@ def locate(source: Source, names: list[str], required: tuple[str, ...], optional
         theirs = source.columns.get(ours, ours)
         if theirs not in names and theirs not in plain and ours in required:
             theirs = ours  # dataset.columns.item_id=sku is meant for one file, and another has item_id already
+        if theirs not in names and theirs not in plain and theirs == ours:
+            theirs = _in_other_case(source, plain, ours, ours in required, notes if notes is not None else [])
         if theirs in names or theirs in plain:
             places[ours] = (names if theirs in names else plain).index(theirs)
         elif ours in required or ours in source.columns:
@@ -59,6 +71,23 @@ def locate(source: Source, names: list[str], required: tuple[str, ...], optional
                             f"'{names[place]}'; each needs a column of its own")
         taken[place] = ours
     return places
+
+
+def _in_other_case(source: Source, names: list[str], ours: str, required: bool, notes: list[str]) -> str:
+    """Return the one column whose name is ours in another case; ours when there is none, or several."""
+    found = [name for name in names if name.casefold() == ours]
+    shown = " and ".join(f"'{name}'" for name in found)
+    how = f"with {source.columns_key}.{ours}=<name>" if source.columns_key else "by renaming it"
+    if len(found) == 1:
+        notes.append(f"{source.path}: the column '{found[0]}' is taken for {ours}")
+        return found[0]
+    if found and required:
+        raise DataError(f"{source.path}: no column '{ours}', but {shown}; say "
+                        f"which is meant {how}")
+    if found:
+        notes.append(f"{source.path}: {shown} differ by case alone, so none is "
+                     f"taken for {ours}; say which is meant {how}")
+    return ours
 
 
 def mapped(source: Source, names: list[str]) -> set[str]:
@@ -76,6 +105,14 @@ def refuse_unused(wanted: dict[str, str], used: set[str]) -> None:
                 f"leave it out" for ours, typed in wanted.items() if ours not in used]
     if problems:
         raise ConfigError(problems)
+
+
+def refuse_idle_explode(files: Sequence[Staged]) -> None:
+    """Raise ConfigError for dataset.explode where no file has an array in these columns."""
+    explode = {name for part in files for source in part.sources for name in source.explode}
+    if explode and not any(part.num_exploded for part in files):
+        raise ConfigError(f"dataset.explode={','.join(sorted(explode))}: has no effect, since no row has an array "
+                          f"there; leave it out, or map the column that has one with dataset.columns.<name>=<yours>")
 
 
 def missing(source: Source, names: list[str], ours: str) -> str:

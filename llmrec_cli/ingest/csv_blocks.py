@@ -26,10 +26,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How fields are set apart: `delimiter`, one character, and `quote`, one or none."""
+    """How fields are set apart: `delimiter`, one character, `quote` and `escape`, one or none."""
 
     delimiter: str
     quote: str
+    escape: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -62,8 +63,10 @@ def parse(block: bytes, dialect: Dialect, width: int, places: list[int]) -> Pars
     """Return the rows of a block of whole lines with the fields at `places`, or None when something in it is odd.
 
     Odd are quotes elsewhere than at the edges of a field, carriage returns elsewhere than at the ends of lines, zero
-    bytes and blank lines: there the reader of the standard library decides.
+    bytes, blank lines and escapes: there the reader of the standard library decides.
     """
+    if dialect.escape and dialect.escape.encode() in block:
+        return None
     if not dialect.is_plain or len(block) > LONGEST or block.startswith(UTF8_BOM) or b"\0" in block:
         return None
     returns = block.count(b"\r")

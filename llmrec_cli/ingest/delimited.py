@@ -1,20 +1,27 @@
 """CSV, TSV and their relatives: every field is text, and a row that does not fit the header is named, not bent."""
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest import csv_blocks
 from llmrec_cli.ingest.csv_blocks import Block, Dialect
 from llmrec_cli.ingest.lines import LONGEST, blocks
+from llmrec_cli.ingest.nested import Records
 from llmrec_cli.ingest.sources import Record, Source
 
 csv.field_size_limit(LONGEST)
 _BAD_QUOTE = "a quote that is misplaced or never closed"
+HEADER_AGAIN = "is the header again"
+"""Why a row is left out that has the names of the columns, as files that were joined have it; no fault of the data."""
+ESCAPED = " (it has a \\ before a quote)"
+_DIVIDERS = (",", "\t", ";", "|")
 MOST_LINES = 100_000
 """Lines one row may span; more means that a quote was never closed."""
 LARGE, SMALL = 1 << 22, 1 << 16
@@ -28,28 +35,79 @@ class DelimitedFile:
     names: list[str]
     rest: "_Rest"
     dialect: Dialect
+    source: Source
 
     def rows(self, places: list[int]) -> Iterator[Block | Record]:
         """Yield the rows: many at once with the fields at `places`, or one with all fields, or why it is bad.
 
-        Several times as fast as row by row, and the same.
+        Several times as fast as row by row, and the same. A row that is the header again is bad. Raises DataError for
+        a header whose columns are in another order, since all rows after it are.
         """
         size, rest = LARGE, self.rest
         while block := rest.block(size):
             first = rest.next_line
             parsed = csv_blocks.parse(block, self.dialect, len(self.names), places)
             if parsed is not None:
-                yield Block(pa.array(parsed.lines + first, pa.int64()), parsed.columns)
+                yield from self._without_headers(Block(pa.array(parsed.lines + first, pa.int64()), parsed.columns),
+                                                 places)
                 apart = _Rest(iter([parsed.apart]))
                 for line, fields in _records(apart, self.dialect, len(self.names)):
-                    yield first + parsed.apart_lines[line - 1], fields
+                    yield self._checked(first + parsed.apart_lines[line - 1], fields)
                 rest.skip(parsed.num_bytes, parsed.num_lines)
                 size = min(LARGE, 2 * size)
             elif size > SMALL:
                 size = SMALL
             else:
                 num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
-                yield from _records(rest, self.dialect, len(self.names), first + num_lines)
+                for line, fields in _records(rest, self.dialect, len(self.names), first + num_lines):
+                    yield self._checked(line, fields)
+
+    def records(self) -> Records:
+        """Yield the rows one by one, as name of the column -> field, or why one is bad."""
+        for row in self.rows(list(range(len(self.names)))):
+            if not isinstance(row, Block):
+                yield row[0], row[1] if isinstance(row[1], str) else dict(zip(self.names, row[1], strict=True))
+                continue
+            for line, *fields in zip(row.lines.to_pylist(), *(c.to_pylist() for c in row.columns), strict=True):
+                yield line, dict(zip(self.names, fields, strict=True))
+
+    def _without_headers(self, block: Block, places: list[int]) -> Iterator[Block | Record]:
+        """Yield a block without the rows whose fields are all names of columns, and those one by one."""
+        names = pa.array([written for name in self.names for written in (name, f"\ufeff{name}", f" {name}")],
+                         pa.string())
+        # Hardly any block has such a field in its first column, so that no more than that is looked at.
+        suspicious = pc.is_in(block.columns[0], names) if block.columns else pa.array([False] * len(block.lines))
+        if not pc.any(suspicious).as_py():
+            yield block
+            return
+        for column in block.columns[1:]:
+            suspicious = pc.and_(suspicious, pc.is_in(pc.utf8_trim(column, " \ufeff"), names))
+        wanted = [self.names[place] for place in places]
+        for row in pc.indices_nonzero(suspicious).to_pylist():
+            line = block.lines[row].as_py()
+            yield line, self._header([column[row].as_py() for column in block.columns], wanted, line) or HEADER_AGAIN
+        kept = pc.invert(suspicious)
+        yield Block(block.lines.filter(kept), [column.filter(kept) for column in block.columns])
+
+    def _checked(self, line: int, fields: list[str] | str) -> Record:
+        """Return a row as it is, or why it is bad."""
+        if isinstance(fields, list):
+            return line, self._header(fields, self.names, line) or fields
+        if self.source.columns_key and not self.dialect.escape and fields.endswith(ESCAPED):
+            fields += "; if \\\" is a quote inside quotes, set dataset.escape='\\'"
+        return line, fields
+
+    def _header(self, fields: list[str], names: list[str], line: int) -> str:
+        """Return HEADER_AGAIN when `fields` are `names`, "" when they are a row. Raises DataError for another order."""
+        if not set(names) & {fields[0], fields[0].strip("\ufeff " + self.dialect.quote)}:
+            return ""
+        found = [field.strip("\ufeff " + self.dialect.quote) for field in fields]
+        if found == names:
+            return HEADER_AGAIN
+        if sorted(found) == sorted(names):
+            raise DataError(f"{self.source.path}: line {line}: has the header again with its columns in another order, "
+                            f"so the rows after it are not of this header; split the file there, and name both files")
+        return ""
 
 
 def open_delimited(source: Source) -> DelimitedFile:
@@ -60,25 +118,37 @@ def open_delimited(source: Source) -> DelimitedFile:
         first = next(found, None)
     if first is None:
         raise DataError(f"{source.path}: is empty; it needs a header and rows")
-    dialect = Dialect(source.named_delimiter or _sniff(first), source.quote)
+    dialect = Dialect(source.named_delimiter or _sniff(first), source.quote, source.escape)
     found.back([first])
     if source.names is not None:
         if [name.strip().strip(source.quote) for name in first.split(dialect.delimiter)] == list(source.names):
             raise DataError(f"{source.path}: line 1 has the names that its columns are given, so it is a header and no "
                             f"row; leave out the setting that gives them, dataset.header or its like")
-        return DelimitedFile(list(source.names), found, dialect)
+        return DelimitedFile(list(source.names), found, dialect, source)
     line, header = next(_records(found, dialect, None))
     if isinstance(header, str):
-        remedy = "repair it or set dataset.quote" if source.columns_key else "repair it"
-        raise DataError(f"{source.path}: line {line}: the header has {header}; {remedy}")
+        raise DataError(f"{source.path}: line {line}: the header has {header.removesuffix(ESCAPED)}; "
+                        f"{_header_remedy(source, dialect, first)}")
     while len(header) > 1 and not header[-1]:
         header.pop()
     names = [name.strip() or f"column{n}" for n, name in enumerate(header, start=1)]
-    return DelimitedFile(names, found, dialect)
+    return DelimitedFile(names, found, dialect, source)
+
+
+def _header_remedy(source: Source, dialect: Dialect, header: str) -> str:
+    """Return what to do about a header that cannot be read: most often its fields are divided by something else."""
+    if not source.columns_key:
+        return "repair it"
+    for delimiter in _DIVIDERS:
+        quoted = header.strip().split(f"{dialect.quote}{delimiter}{dialect.quote}") if dialect.quote else []
+        if delimiter != dialect.delimiter and len(quoted) > 1:
+            shown = delimiter.replace("\t", "\\t")
+            return f"'{shown}' divides it, so set dataset.delimiter='{shown}'"
+    return "repair it or set dataset.quote"
 
 
 def _sniff(header: str) -> str:
-    counts = {d: header.count(d) for d in (",", "\t", ";", "|")}
+    counts = {d: header.count(d) for d in _DIVIDERS}
     return max(counts, key=lambda d: counts[d])
 
 
@@ -147,11 +217,17 @@ def _records(found: _Rest, dialect: Dialect, width: int | None,
     several lines is bad, a quote in its first line was never meant or never closed: only that line is given up, and
     reading goes on with the next.
     """
+    lines: Iterator[str] = found
+    if dialect.escape:
+        # A field \\N is MySQL's null, and no letter N.
+        escape, edge = re.escape(dialect.escape), re.escape(dialect.delimiter)
+        null = re.compile(rf"(?:(?<=^)|(?<={edge})){escape}N(?={edge}|\r?\n?$)")
+        lines = (null.sub("", line) for line in found)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE
 
     def reader() -> "Iterator[list[str]]":
-        return csv.reader(found, delimiter=dialect.delimiter, quotechar=dialect.quote or None, quoting=quoting,
-                          strict=True)
+        return csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote or None, quoting=quoting,
+                          escapechar=dialect.escape or None, strict=True)
 
     rows = reader()
     while until is None or found.next_line < until:
@@ -174,7 +250,8 @@ def _records(found: _Rest, dialect: Dialect, width: int | None,
                 yield first, fields
                 continue
             fields = f"{len(fields)} fields where the header has {width}"
+        hint = ESCAPED if not dialect.escape and dialect.quote and f"\\{dialect.quote}" in found.taken[0] else ""
         if len(found.taken) > 1:
             found.back(found.taken[1:])
             rows = reader()
-        yield first, fields
+        yield first, fields + hint

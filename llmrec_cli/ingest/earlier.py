@@ -32,8 +32,9 @@ from llmrec_cli.settings.stages import PrepareConfig
 READING = (
     "interactions", "train", "valid", "test", "items", "users", "groups", "group_info", "group_interactions",
     "group_train", "group_valid", "group_test", "knowledge", "links", "path", "columns", "item_columns", "user_columns",
-    "group_columns", "header", "item_header", "user_header", "encoding", "delimiter", "quote", "max_reject_share",
-    "audit", "reviews", "metadata", "version", "dev_path", "name")
+    "group_columns", "header", "item_header", "user_header", "encoding", "delimiter", "quote", "escape",
+    "max_reject_share", "timestamp_unit", "timestamp_format", "explode", "audit", "reviews", "metadata",
+    "version", "dev_path", "name")
 _BATCH = 1 << 14
 
 
@@ -64,7 +65,9 @@ class Earlier:
     def given(self, key: str) -> bool:
         """Return whether files said which split the interactions of users, or groups (`key`), are in."""
         inputs = self.manifest["inputs"]
-        return inputs["split"]["kind"] == "given" if key == "user_id" else bool(inputs["dataset"].get("group_train"))
+        divided = inputs["split"]["kind"] == "given"
+        # Data sets by name have their groups divided as their users.
+        return divided if key == "user_id" else bool(inputs["dataset"].get("group_train", divided))
 
     def _carved(self, key: str) -> bool:
         """Return whether split=given took validation from the training of users, or groups (`key`)."""

@@ -13,7 +13,8 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.attributes import fit_edges, is_number
+from llmrec_cli.ingest.attributes import fit_edges
+from llmrec_cli.ingest.cells import count_unread_numbers, refuse_arrays, refuse_objects
 from llmrec_cli.ingest.engine import batches, collect, read_staged, scalar, size
 from llmrec_cli.ingest.histories import Histories
 from llmrec_cli.ingest.repeats import merge_repeats
@@ -26,7 +27,6 @@ from llmrec_cli.settings.dataset import DatasetSettings
 _BATCH, _MOST_CHARACTERS = 4096, 1 << 22
 _SORTED = 1 << 26
 """Characters that an engine sorts at once: it holds them several times, and cannot put a single long one on disk."""
-_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,21 @@ def describe(connection: BaseBackend, staged: Staged | None, kind: str, account:
              attributes: Mapping[str, str] | None = None, dropped: Sequence[str] = ()) -> Described:
     """Return the items, users or groups (`kind`: item | user | group) of a staged file.
 
-    A row without an id, or with something else in a column that `attributes` (column -> type) says is a number, joins
-    the rejects. Several rows with one id become one, column by column (`ingest.repeats`). What dataset.drop_users or
-    drop_items names (`dropped`) is not described.
+    A row without an id joins the rejects. What is no number in a column that `attributes` (column -> type) says is one
+    is counted. Several rows with one id become one, column by column (`ingest.repeats`). What dataset.drop_users or
+    drop_items names (`dropped`) is not described. Raises DataError for an id that is an array, and for an attribute
+    made of objects.
     """
     if staged is None:
         return Described()
     raw = read_staged(connection, staged.path)
     own = [f"c{n}" for n in range(1, len(staged.names))]
     given = {staged.aliases.get(name, name): what for name, what in (attributes or {}).items()}
+    key = f"dataset.{'' if kind == 'item' else f'{kind}_'}attributes"
+    refuse_arrays(raw.select("file", "line", **{staged.names[0]: "c0"}), staged, staged.names[:1])
+    refuse_objects(raw, staged, given, key)
+    count_unread_numbers(raw, staged, given, kind, key, account)
     bad = {"c0": raw.c0.fill_null("") == ""}
-    for column, name in zip(own, staged.names[1:], strict=True):
-        if given.get(name) == "number":
-            bad[column] = (raw[column].fill_null("").strip() != "") & ~is_number(raw[column])
     staged.rejects.extend_table(collect(_rejected(raw, bad, staged)))
     sound = raw.filter([~wrong for wrong in bad.values()])
     rows, repeats = merge_repeats(sound.filter(~sound.c0.isin(list(dropped))) if dropped else sound, own,
@@ -83,14 +85,10 @@ def describe(connection: BaseBackend, staged: Staged | None, kind: str, account:
 
 def _rejected(raw: Table, bad: dict[str, ibis.expr.types.BooleanValue], staged: Staged) -> Table:
     """Return file, line, column and reason of the rows for which one of `bad` (column -> whether it is) holds."""
-    def reason(column: str) -> ibis.expr.types.StringValue:
-        shown = raw[column].left(_SHOWN)
-        return ibis.literal("is empty") if column == "c0" else "'" + shown + "' is not a number"
-
     files = ibis.cases(*((raw.file == n, str(source.path)) for n, source in enumerate(staged.sources)))
     names = {f"c{n}": name for n, name in enumerate(staged.names)}
     found = raw.select(file=files, line=raw.line, column=ibis.cases(*((wrong, names[c]) for c, wrong in bad.items())),
-                       reason=ibis.cases(*((wrong, reason(c)) for c, wrong in bad.items())))
+                       reason=ibis.cases(*((wrong, "is empty") for wrong in bad.values())))
     return found.filter(found.reason.notnull()).order_by("file", "line")
 
 

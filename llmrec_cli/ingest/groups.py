@@ -14,6 +14,7 @@ from ibis.expr.types import Table
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.cells import refuse_arrays
 from llmrec_cli.ingest.checks import reject_empty
 from llmrec_cli.ingest.coding import FIRST, Coded, encode
 from llmrec_cli.ingest.duplicates import merge_duplicates, policy_of
@@ -109,6 +110,7 @@ def _members(connection: BaseBackend, staged: Staged, account: Account) -> Table
     """Return group_id, user_id: who is named twice is in the group once."""
     raw = read_staged(connection, staged.path).rename({name: f"c{n}" for n, name in enumerate(staged.names)})
     reject_empty(raw, staged, ("group_id", "user_id"))
+    refuse_arrays(raw, staged, ("group_id", "user_id"))
     sound = raw.filter(raw.group_id.fill_null("") != "", raw.user_id.fill_null("") != "")
     members = materialised(sound.select("group_id", "user_id").distinct())
     read, rejected = sum(staged.num_read), len(staged.rejects)

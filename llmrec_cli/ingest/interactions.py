@@ -13,6 +13,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.cells import refuse_array_ids
 from llmrec_cli.ingest.checks import Raw, read_parts, unsound
 from llmrec_cli.ingest.coding import FIRST, Coded, encode
 from llmrec_cli.ingest.core import core
@@ -86,7 +87,7 @@ def take_order_for_time(staged: Staged) -> None:
     staged.names = ["timestamp" if name == ORDER else name for name in staged.names]
     for direct in staged.direct:
         for mapping in (direct.columns, direct.types):
-            mapping["timestamp"] = mapping.pop(ORDER)  # type: ignore[assignment]
+            mapping["timestamp"] = mapping.pop(ORDER)
     staged.order_is_time = True
 
 
@@ -101,9 +102,10 @@ def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings,
     if not staged.sources and earlier is not None:
         raw = replace(raw, unit=earlier.manifest["timestamp_unit"] if "timestamp" in names else "")
     elif "timestamp" in names:
-        chosen = "order" if staged.order_is_time else settings.timestamp_unit
-        if staged.order_is_time and settings.timestamp_unit not in ("auto", "order"):
-            raise ConfigError(f"dataset.timestamp_unit={settings.timestamp_unit}: has no effect, since the files have "
+        chosen = "order" if staged.order_is_time else settings.time_unit
+        if staged.order_is_time and settings.time_unit not in ("auto", "order"):
+            key_of_time = "timestamp_format" if settings.timestamp_format else "timestamp_unit"
+            raise ConfigError(f"dataset.{key_of_time}={settings.time_unit}: has no effect, since the files have "
                               f"no timestamps and are ordered by dataset.columns.order; leave it out")
         raw = replace(raw, unit=timestamps.infer_unit(raw.parts, raw.files) if chosen == "auto" else chosen)
     if earlier is None:
@@ -155,6 +157,7 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
 
 def reject_unsound(raw: Raw, staged: Staged, coded: Coded) -> int:
     """Return the number of sound rows; the others join the rejects, by a second look that is taken only then."""
+    refuse_array_ids(raw, staged, coded)
     sound = size(coded.rows) - sum(size(rows) for rows in raw.earlier)
     if sound != sum(staged.num_read) - len(staged.rejects):
         for part in raw.parts:

@@ -1,8 +1,10 @@
 """JSON, one object a line; numbers keep the digits they were written with."""
 
+import ast
 import json
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -13,6 +15,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.csv_blocks import Block
 from llmrec_cli.ingest.json_layouts import lines_of, match, pattern
 from llmrec_cli.ingest.lines import blocks
+from llmrec_cli.ingest.nested import Records, as_text, refuse_nested
 from llmrec_cli.ingest.sources import Record, Source
 
 Fields = dict[str, str | None]
@@ -23,6 +26,12 @@ MOST_LAYOUTS, MOST_TRIES = 16, 4
 _FIRST = 200
 _ARRAY = re.compile(r"\s*\[\s*(\{|$)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+_PYTHON = re.compile(r"\s*\{\s*(u?'|\})")
+PYTHON_DICT = "not JSON but a Python dictionary"
+_LONGEST_LITERAL = 1 << 20
+"""Characters of the longest line that Python's own reader is tried on: it takes a hundred times the memory."""
 
 
 class _NotJson(ValueError):
@@ -49,12 +58,18 @@ def jsonl_records(source: Source) -> Iterator[tuple[int, Fields | str]]:
     Raises DataError when the last line ends in the middle of an object, since the file then lacks its end, and when
     the file is one array of objects.
     """
+    for number, found in jsonl_objects(source):
+        yield number, found if isinstance(found, str) else {k: as_text(v) for k, v in found.items()}
+
+
+def jsonl_objects(source: Source) -> Records:
+    """Yield what `jsonl_records` does, arrays and objects as they are, numbers as text."""
     number = 1
     for block in blocks(source):
         for line in lines_of(block):
             found = _decoded(source, number, line.as_py())
             if found is not None:
-                yield number, found if isinstance(found, str) else {k: as_text(v) for k, v in found.items()}
+                yield number, found
             number += 1
 
 
@@ -63,10 +78,11 @@ class LateKey(Exception):
 
 
 def jsonl_rows(source: Source, names: list[str], places: list[int],
-               absent: frozenset[str] = frozenset()) -> Iterator[Block | Record]:
+               absent: frozenset[str] = frozenset(), flat: Mapping[int, str] | None = None) -> Iterator[Block | Record]:
     """Yield the rows: many at once with the values of `names` at `places`, or one with those of all `names`.
 
-    Raises what `jsonl_records` does, and LateKey when an object has one of the keys that are to be `absent`.
+    Raises what `jsonl_records` does, LateKey when an object has one of the keys that are to be `absent`, in any case,
+    and DataError for an array or object in one of the columns `flat` (place -> our name).
     """
     for found in _pieces(source, [names[place] for place in places]):
         if isinstance(found, Block):  # Its keys are those of an object before it.
@@ -76,9 +92,11 @@ def jsonl_rows(source: Source, names: list[str], places: list[int],
         if isinstance(fields, str):
             yield line, fields
             continue
-        if absent and any(key in absent or key.rpartition(":")[0] in absent for key in fields):
+        if absent and any(key in absent or key.rpartition(":")[0] in absent for key in map(str.lower, fields)):
             raise LateKey
-        yield line, [as_text(fields.get(name)) for name in names]
+        row = [fields.get(name) for name in names]
+        refuse_nested(source, line, row, flat or {})
+        yield line, [as_text(value) for value in row]
 
 
 def first_keys(source: Source) -> list[str]:
@@ -100,8 +118,32 @@ def jsonl_keys(source: Source) -> list[str]:
             raise DataError(f"{source.path}: has more than {MOST_KEYS} different keys; are ids used as keys? Write one "
                             f"object a line with the same keys in each")
     if not keys:
-        raise DataError(f"{source.path}: has no rows; each line must be a JSON object")
+        raise DataError(_no_rows(source))
     return list(keys)
+
+
+def is_python_dict(line: str) -> bool:
+    """Return whether a line is a dictionary as Python writes it, {'user_id': 'u0', 'early': False}."""
+    if len(line) > _LONGEST_LITERAL:
+        return False
+    try:
+        return isinstance(ast.literal_eval(line.strip()), dict)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+
+
+def _no_rows(source: Source) -> str:
+    """Return why a file has no objects, and how to make it one that has."""
+    first = next(((number, found) for number, found in jsonl_objects(source) if isinstance(found, str)), (0, ""))
+    if first[1] != PYTHON_DICT:
+        because = f"; line {first[0]} is {first[1]}" if first[1] else ""
+        return f"{source.path}: has no rows; each line must be a JSON object{because}"
+    unpack = {"gzip": "gzip -dc", "zstd": "zstd -dc"}.get(source.compression or "", "cat")
+    plain = source.path.with_suffix("") if source.compression else source.path
+    code = "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin if line.strip()]"
+    return (f"{source.path}: line {first[0]} is a Python dictionary and not JSON, as are all others; convert the file "
+            f"and name the new one:\n  {unpack} {shlex.quote(str(source.path))} | python3 -X utf8 -c '{code}' > "
+            f"{shlex.quote(f'{plain.stem}.converted.jsonl')}")
 
 
 def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Found]]:
@@ -157,6 +199,8 @@ def _decoded(source: Source, number: int, line: str) -> Found | None:
     try:
         found = _DECODER.decode(line.strip(" \t\r\n"))
     except (ValueError, RecursionError) as error:
+        if _PYTHON.match(line) and is_python_dict(line):
+            return PYTHON_DICT
         if not line.endswith("\n") and isinstance(error, json.JSONDecodeError):
             raise DataError(f"{source.path}: line {number}: the file ends in the middle of a JSON object; it looks "
                             f"truncated, export or copy it again") from error
@@ -166,12 +210,3 @@ def _decoded(source: Source, number: int, line: str) -> Found | None:
     if "\\u" in line and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
         return "half of a surrogate pair, which is no character"
     return found
-
-
-def as_text(value: Any) -> str | None:
-    """Return a value as text: strings as they are, lists and objects as JSON, null as None."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False)

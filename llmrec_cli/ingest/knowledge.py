@@ -9,6 +9,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.cells import refuse_arrays
 from llmrec_cli.ingest.checks import reject_empty
 from llmrec_cli.ingest.contradictions import FEWEST, LEAST_Z, Association, Difference, association, differences, sampled
 from llmrec_cli.ingest.engine import collect, materialised, read_staged, size
@@ -57,6 +58,8 @@ def _distinct(connection: BaseBackend, sources: list[Source], scratch: Path, kin
     staged = stage(sources, scratch / f"{kind}.staged", columns, ())
     raw = read_staged(connection, staged.path).rename({name: f"c{n}" for n, name in enumerate(staged.names)})
     reject_empty(raw, staged, columns)
+    # Heads and tails may be any words, in brackets too.
+    refuse_arrays(raw, staged, [name for name in columns if name.endswith("_id")])
     sound = raw.filter(*(raw[name].fill_null("") != "" for name in columns)).select(*columns)
     rows = materialised(sound.distinct())
     read, rejected = sum(staged.num_read), len(staged.rejects)

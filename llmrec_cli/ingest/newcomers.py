@@ -1,6 +1,6 @@
 """Items and users that a model has never seen, described the way the model's own were."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.ingest.attributes import number_of
 from llmrec_cli.ingest.beside import Rows, read_rows
 from llmrec_cli.ingest.html import strip_html
+from llmrec_cli.ingest.paths import is_path
 from llmrec_cli.ingest.telling import HISTORY, TextRules, tell
 from llmrec_cli.ingest.templates import Template, columns_of
 from llmrec_cli.settings.base import nearest
@@ -86,7 +87,8 @@ def _read(named: str, kind: str, texts: dict[str, Any] | None) -> tuple[Rows, Te
         raise ArtifactError(f"{kind}s={named}: the model does not say how its texts were made, since its data was "
                             f"prepared by an older llmrec; prepare the data and train again")
     said = texts[kind]
-    rows = read_rows(named, f"{kind}s", (f"{kind}_id", "title"))
+    inside = tuple(name for name in (*columns_of(said["template"]), *said["attributes"]) if is_path(name))
+    rows = read_rows(named, f"{kind}s", (f"{kind}_id", "title"), inside)
     aliases = {theirs: ours for theirs, ours in said["columns"].items() if ours not in rows.columns}
     rows = Rows(rows.paths, rows.file, rows.line, {aliases.get(name, name): v for name, v in rows.columns.items()})
     # A new user has no training history, and an item none at all.
@@ -102,19 +104,19 @@ def _read(named: str, kind: str, texts: dict[str, Any] | None) -> tuple[Rows, Te
     known = names | ({HISTORY: f"{{{HISTORY}}}"} if historic else {})
     template = Template(said["template"], known, "the model's template") if wanted else None
     attributes = {names[name]: what for name, what in said["attributes"].items()}
-    _check_numbers(rows, attributes)
+    notes += _unread_numbers(rows, attributes, f"{kind}s={named}")
     # Models of an older llmrec do not say these two, and their texts have their HTML.
     return rows, TextRules(kind, template, attributes, said["list_separator"], said["max_length"],
                            said.get("strip_html", False), said.get("edges", {})), notes
 
 
-def _check_numbers(rows: Rows, attributes: dict[str, str]) -> None:
-    """Raise DataError for the first value that should be a number and is not."""
+def _unread_numbers(rows: Rows, attributes: dict[str, str], named: str) -> Iterator[str]:
+    """Yield a note for each column that should be numbers and has something else, which is then no attribute."""
     for column in (name for name, what in attributes.items() if what == "number" and name in rows.columns):
-        for row, value in enumerate(rows.texts(column)):
-            if value.strip() and number_of(value) is None:
-                raise DataError(f"{rows.where(row)}: {column} '{value[:MOST_SHOWN]}' is not a number; the model has "
-                                f"classes of numbers for it, so repair it or leave it empty")
+        bad = [row for row, value in enumerate(rows.texts(column)) if value.strip() and number_of(value) is None]
+        if bad:
+            yield (f"{named}: {len(bad):,} values of '{column}' are no numbers, so that these have no such attribute; "
+                   f"the first is '{rows.texts(column)[bad[0]][:MOST_SHOWN]}' ({rows.where(bad[0])})")
 
 
 def _described(rows: Rows, ids: list[str], chosen: Sequence[int], kind: str, rules: TextRules) -> Entities:

@@ -118,9 +118,10 @@ def ties_of(counts: Mapping[str, int], ordered: bool) -> list[Ties]:
     found = []
     for whose, prefix in (("user", ""), ("group", "group_")):
         if f"{prefix}interactions_tied" in counts:
-            interactions = sum(counts[f"{prefix}{split}"] for split in SPLITS)
-            found.append(Ties(whose, interactions, *(counts[f"{prefix}{key}"] for key in
-                                                     ("interactions_tied", "held_out", "held_out_tied")), ordered))
+            tied, held_out, held_out_tied = (counts[f"{prefix}{key}"] for key in
+                                             ("interactions_tied", "held_out", "held_out_tied"))
+            found.append(Ties(whose, sum(counts[f"{prefix}{split}"] for split in SPLITS), tied, held_out,
+                              held_out_tied, ordered))
     return found
 
 

@@ -1,7 +1,7 @@
 """Parquet files: as text columns, cast deliberately, or left where they are for an engine to read."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.bombs import BROKEN, bytes_per_row, damaged
-from llmrec_cli.ingest.jsonl import as_text
+from llmrec_cli.ingest.nested import Nested, Records, as_text, refuse_value
+from llmrec_cli.ingest.paths import EACH, steps_of
 from llmrec_cli.ingest.sources import Source
 
 BATCH = 1 << 17
@@ -43,6 +44,43 @@ def parquet_batches(source: Source, file: pq.ParquetFile, columns: list[str]) ->
             raise damaged(source, error) from error
 
 
+def parquet_records(source: Source, file: pq.ParquetFile, columns: list[str]) -> Records:
+    """Yield (row number from 1, column -> text, or the value itself where it is an array or object)."""
+    number = 0
+    for batch in _read(source, file, columns):
+        parts = [column.to_pylist() if pa.types.is_nested(column.type) else _text(column).to_pylist()
+                 for column in batch.columns]
+        for row in zip(*parts, strict=True) if columns else [()] * len(batch):
+            number += 1
+            yield number, dict(zip(columns, row, strict=True))
+
+
+def refuse_nested_column(source: Source, file: pq.ParquetFile, column: str, ours: str) -> None:
+    """Raise DataError for a column of arrays or objects where one value a row belongs, by its first value."""
+    kind = file.schema_arrow.field(column).type
+    if not pa.types.is_nested(kind):
+        return
+    for number, record in parquet_records(source, file, [column]):
+        if isinstance(record, dict) and isinstance(record[column], (list, dict)):
+            refuse_value(source, number, ours, record[column])
+    raise DataError(f"{source.path}: the column '{column}', {ours}, is of the type {kind} and has no value; name "
+                    f"another column")
+
+
+def refuse_float_paths(source: Source, file: pq.ParquetFile, nested: Nested, ids: Mapping[str, str]) -> None:
+    """Raise DataError for ids inside arrays and objects that are floating point; `ids` is our name -> the path."""
+    for ours, text in ids.items():
+        steps = (*steps_of(text), *((EACH,) if ours in nested.explode else ()))
+        kind = file.schema_arrow.field(steps[0]).type
+        for step in steps[1:]:
+            if step == EACH:
+                kind = kind.value_type if pa.types.is_nested(kind) and not pa.types.is_struct(kind) else kind
+            elif pa.types.is_struct(kind) and kind.get_field_index(step) >= 0:
+                kind = kind.field(step).type
+        if pa.types.is_floating(kind):
+            raise _floating(source, text)
+
+
 def check_parquet(source: Source, columns: Iterable[str]) -> None:
     """Read these columns of a file through. Raises DataError when it is damaged anywhere in them."""
     for _ in _read(source, open_parquet(source), list(columns)):
@@ -53,8 +91,12 @@ def refuse_float_ids(source: Source, file: pq.ParquetFile, ids: Iterable[str]) -
     """Raise DataError for ids stored as floating point, which have lost digits already."""
     for name in ids:
         if pa.types.is_floating(file.schema_arrow.field(name).type):
-            raise DataError(f"{source.path}: the id column '{name}' holds floating point numbers, in which long ids "
-                            f"lose digits; export it as integers or as text")
+            raise _floating(source, name)
+
+
+def _floating(source: Source, name: str) -> DataError:
+    return DataError(f"{source.path}: the id column '{name}' holds floating point numbers, in which long ids lose "
+                     f"digits; export it as integers or as text")
 
 
 def is_readable_by_engines(file: pq.ParquetFile, columns: Iterable[str]) -> bool:

@@ -60,10 +60,11 @@ def read_queries(named: str, strict: Strict | None = None) -> Asked:
     users, groups, own = rows.texts("user_id"), rows.texts("group_id"), rows.texts("query_id")
     lists = {name: [read_history(text, rows.where(row), name) for row, text in enumerate(rows.texts(name))]
              for name in ("history", "members")}
-    for row in range(len(rows)) if strict else ():
-        for column, said in (("history", lists["history"][row]), ("members", lists["members"][row]),
-                             ("group_id", [groups[row]])):
-            strict.check(column, said, rows.where(row), bool(lists["members"][row]))
+    if strict is not None:
+        for row in range(len(rows)):
+            for column, said in (("history", lists["history"][row]), ("members", lists["members"][row]),
+                                 ("group_id", [groups[row]])):
+                strict.check(column, said, rows.where(row), bool(lists["members"][row]))
     for row, user in enumerate(users):
         if user and (groups[row] or lists["members"][row]):
             raise DataError(f"{rows.where(row)}: user_id '{user[:60]}' beside group_id or members: a query is a "
@@ -83,8 +84,9 @@ def inline_query(query: QuerySettings, strict: Strict | None = None) -> Asked:
                         ("text", [query.text or ""]), ("group_id", [group]), ("members", members)):
         if any("\ud800" <= c <= "\udfff" for value in values for c in value):
             raise ConfigError(f"query.{key}: is not UTF-8; set the terminal to UTF-8, or name a file by queries=")
-    for column, values in (("history", history), ("members", members), ("group_id", [group])) if strict else ():
-        strict.check(column, values, f"query.{column}", bool(members))
+    if strict is not None:
+        for column, values in (("history", history), ("members", members), ("group_id", [group])):
+            strict.check(column, values, f"query.{column}", bool(members))
     return asked([user], [query.text or ""], [history], [query.query_id or group or user or UNNAMED], [group],
                  [members])
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.ingest.paths import is_path
+from llmrec_cli.ingest.templates import columns_of
 from llmrec_cli.settings.dataset import DatasetSettings, Files
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -26,7 +28,10 @@ class Source:
     split : "" or the split that split=given puts it in
     columns : our name -> the file's, for those that differ; `columns_key` is the setting that says so
     names : column names of a file without a header, or None
-    encoding, delimiter, quote : as in `settings.dataset.Files`; "" for what the name says
+    encoding, delimiter, quote, escape : as in `settings.dataset.Files`; "" for what the name says
+    explode : our columns whose arrays make a row of each entry
+    paths : values inside arrays and objects that are columns too, `shelves[].name`
+    separator : divides an array to explode in a field that is no JSON
     read : for a format of its own, the function that returns the names of the columns and yields the rows
     """
 
@@ -38,6 +43,10 @@ class Source:
     encoding: str = "utf-8"
     delimiter: str = ""
     quote: str = '"'
+    escape: str = ""
+    explode: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    separator: str = ""
     read: "Callable[[Source], tuple[list[str], Iterator[Record]]] | None" = None
 
     @property
@@ -88,11 +97,14 @@ class Sources:
 def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
     """Return the files that `dataset=files` names; the split decides whether train, valid, test are used."""
     base = Source(Path(), columns=settings.columns, encoding=settings.encoding, delimiter=settings.delimiter,
-                  quote=settings.quote)
+                  quote=settings.quote, escape=settings.escape, separator=settings.list_separator)
+    exploded = replace(base, explode=tuple(settings.explode))
 
     def of(key: str, split: str = "", header: Sequence[str] = ()) -> list[Source]:
         paths = find(getattr(settings, key), f"dataset.{key}", settings.path, settings.origin)
-        return [replace(base, path=p, split=split, names=tuple(header) or None) for p in paths]
+        # Only rows of pairs are made of arrays: what describes items, users and groups has one row for each.
+        kind = base if key in ("items", "users", "group_info") else exploded
+        return [replace(kind, path=p, split=split, names=tuple(header) or None) for p in paths]
 
     given = [key for key in ("train", "valid", "test") if getattr(settings, key) is not None]
     if split_kind == "given":
@@ -112,15 +124,19 @@ def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
     # dataset.columns.title names the items' title; a user's or a group's is something else.
     plain = {k: v for k, v in settings.columns.items() if k != "title"}
     for_users, for_groups = plain | settings.user_columns, plain | settings.group_columns
+    paths = {kind: tuple(name for name in (*columns_of(text), *attributes) if is_path(name)) for kind, text, attributes
+             in (("item", settings.item_text, settings.attributes), ("user", settings.user_text,
+                 settings.user_attributes), ("group", settings.group_text, settings.group_attributes))}
     graph, shared = knowledge_sources(settings, settings.path), replace(base, columns_key="dataset.columns")
     graph = {key: [replace(shared, path=source.path) for source in found] for key, found in graph.items()}
     return Sources(interactions,
-                   [replace(s, columns=for_items, columns_key="dataset.item_columns")
+                   [replace(s, columns=for_items, columns_key="dataset.item_columns", paths=paths["item"])
                     for s in of("items", header=settings.item_header)],
-                   [replace(s, columns=for_users, columns_key="dataset.user_columns")
+                   [replace(s, columns=for_users, columns_key="dataset.user_columns", paths=paths["user"])
                     for s in of("users", header=settings.user_header)],
                    of("groups"),
-                   [replace(s, columns=for_groups, columns_key="dataset.group_columns") for s in of("group_info")],
+                   [replace(s, columns=for_groups, columns_key="dataset.group_columns", paths=paths["group"])
+                    for s in of("group_info")],
                    by_group, graph["triples"], graph["links"], graph["entities"],
                    graph["documents"])
 

@@ -10,6 +10,7 @@ from ibis.expr.types import IntegerColumn, Table
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.coding import Coded
 from llmrec_cli.ingest.engine import collect, materialised, scalar, size
 from llmrec_cli.ingest.given import carved, earliest_alone
@@ -192,8 +193,9 @@ def moment(text: str, unit: str, key: str, last: bool = False) -> int:
 
     Of a date, or a whole second, it is the first millisecond, or the last one.
     """
-    if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit != "iso" and not re.fullmatch("(19|20)[0-9]{6}", text):
-        return round(float(text) * (1000 if unit == "s" else 1)) + (999 if last and unit == "s" else 0)
+    if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit in timestamps.UNITS and unit != "iso" \
+            and not re.fullmatch("(19|20)[0-9]{6}", text):
+        return timestamps.milliseconds_of(float(text), unit) + (999 if last and unit == "s" else 0)
     try:
         if unit == "order":
             raise ValueError("the timestamps are an order")

@@ -14,9 +14,19 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.bombs import bytes_per_row
 from llmrec_cli.ingest.columns import locate, mapped, plain_names
 from llmrec_cli.ingest.csv_blocks import Block
-from llmrec_cli.ingest.delimited import open_delimited
-from llmrec_cli.ingest.jsonl import LateKey, first_keys, jsonl_keys, jsonl_rows
-from llmrec_cli.ingest.parquet import is_readable_by_engines, open_parquet, parquet_batches, refuse_float_ids
+from llmrec_cli.ingest.delimited import HEADER_AGAIN, DelimitedFile, open_delimited
+from llmrec_cli.ingest.jsonl import LateKey, first_keys, jsonl_keys, jsonl_objects, jsonl_rows
+from llmrec_cli.ingest.nested import Nested, flat_columns, nested_columns
+from llmrec_cli.ingest.parquet import (
+    is_readable_by_engines,
+    open_parquet,
+    parquet_batches,
+    parquet_records,
+    refuse_float_ids,
+    refuse_float_paths,
+    refuse_nested_column,
+)
+from llmrec_cli.ingest.paths import steps_of
 from llmrec_cli.ingest.rejects import Reject, Rejects
 from llmrec_cli.ingest.sources import Record, Source
 
@@ -56,6 +66,9 @@ class Staged:
     direct : the sources that are not in the staged file
     wanted : our name -> the setting that gives a required column another one
     used : those of our columns that a file has under the name that the settings give
+    headers : path -> how many of its rejects are the header again
+    notes : what a person should know of how the files were read
+    num_exploded : arrays whose entries became rows
     order_is_time : dataset.columns.order stands for the timestamps, which the files do not have
     """
 
@@ -67,6 +80,9 @@ class Staged:
     direct: list[Direct] = field(default_factory=list)
     wanted: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    headers: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    num_exploded: int = 0
     order_is_time: bool = False
     rejects: Rejects = field(init=False)
 
@@ -103,6 +119,7 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
                 raise DataError(f"{file.source.path}: no column '{name}', which other files of this data set have; "
                                 f"add it, or {apart}")
     aliases = {theirs: ours for source in sources for ours, theirs in source.columns.items() if ours in names}
+    aliases |= {file.written[ours]: ours for file in opened for ours in file.written if file.written[ours] != ours}
     wanted = {ours: f"{source.columns_key}.{ours}={source.columns[ours]}" for source in sources for ours in required
               if source.columns.get(ours, ours) != ours and source.columns_key}
     staged = Staged(path, sources, names, aliases=aliases, wanted=wanted,
@@ -116,10 +133,14 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
             elif file.parquet is not None:
                 num_read = _copy_parquet(number, file, file.parquet, names, writer)
             else:
-                num_read = _copy_text(number, file, names, writer, staged.rejects)
+                num_read = _copy_text(number, file, names, writer, staged)
             if num_read == 0:
                 raise DataError(f"{file.source.path}: has a header but no rows")
             staged.num_read.append(num_read)
+            staged.notes += file.notes
+            if file.nested is not None:
+                staged.notes += file.nested.notes()
+                staged.num_exploded += file.nested.num_exploded
     return staged
 
 
@@ -142,46 +163,91 @@ class _Opened:
     parquet: pq.ParquetFile | None = None
     absent: frozenset[str] = frozenset()
     mapped: frozenset[str] = frozenset()
+    nested: Nested | None = None
+    notes: list[str] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    """Our columns that are there -> how the file writes them."""
 
 
 def _open(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool, hasty: bool) -> _Opened:
     """Open a file and find our columns in it."""
-    rows: Rows | None = None
-    absent: frozenset[str] = frozenset()
-    file: pq.ParquetFile | None = None
     if source.read is not None:
         names, records = source.read(source)
-        rows = _only(records)
-    elif source.format == "parquet":
-        file = open_parquet(source)
+        places = locate(source, names, required, optional)
+        return _Opened(source, _with_rest(source, names, places, rest), _only(records),
+                       mapped=frozenset(mapped(source, names)))
+    ours = (*required, *optional)
+    absent: frozenset[str] = frozenset()
+    file = open_parquet(source) if source.format == "parquet" else None
+    delimited = open_delimited(source) if source.format == "delimited" else None
+    if file is not None:
         names = file.schema_arrow.names
-    elif source.format == "jsonl":
+    elif delimited is not None:
+        names = delimited.names
+    else:
         names = first_keys(source) if hasty else []
-        needed = [source.columns.get(ours, ours) for ours in (*required, *optional)
-                  if ours in required or ours in source.columns]
-        if not names or not set(needed) <= set(names):
+        needed = [source.columns.get(one, one) for one in ours if one in required or one in source.columns]
+        in_other_case = {name.lower() for name in names} & set(ours) - set(names)
+        if not names or in_other_case or not set(needed) <= set(names):
             names = jsonl_keys(source)
         else:
             absent = frozenset(optional) - set(names)
-        rows = _of_json(source, names, absent)
-    else:
-        delimited = open_delimited(source)
-        names, rows = delimited.names, delimited.rows
-    places = locate(source, names, required, optional)
+    nested = nested_columns(source, names, ours)
+    notes: list[str] = []
+    places = locate(source, nested.all_names, required, optional, notes)
+    written = {one: nested.all_names[place] for one, place in places.items()}
+    flat = flat_columns(places)
     if file is not None:
-        refuse_float_ids(source, file, [names[place] for ours, place in places.items() if ours in _IDS])
-    if rest:
-        ours = set(places.values())
-        places |= {name: n for n, name in enumerate(plain_names(source, names)) if n not in ours and name not in places}
-    return _Opened(source, places, rows, file, absent, frozenset(mapped(source, names)))
+        _check_types(source, file, nested, places)
+    places = _with_rest(source, nested.all_names, places, rest)
+    rows: Rows | None = None
+    if nested:
+        rows = _of_nested(nested, flat, file, delimited)
+    elif delimited is not None:
+        rows = delimited.rows
+    elif file is None:
+        rows = _of_json(source, names, absent, flat)
+    return _Opened(source, places, rows, None if nested else file, absent, frozenset(mapped(source, nested.all_names)),
+                   nested, notes, written)
+
+
+def _with_rest(source: Source, names: list[str], places: dict[str, int], rest: bool) -> dict[str, int]:
+    """Return the places of our columns and, with `rest`, of all others."""
+    if not rest:
+        return places
+    ours = set(places.values())
+    return places | {name: n for n, name in enumerate(plain_names(source, names)) if n not in ours
+                     and name not in places}
+
+
+def _check_types(source: Source, file: pq.ParquetFile, nested: Nested, places: dict[str, int]) -> None:
+    """Raise DataError for columns of a Parquet file whose type can hold no id, or not one value."""
+    own = {ours: nested.names[place] for ours, place in places.items() if place < len(nested.names)}
+    inside = {ours: nested.all_names[place] for ours, place in places.items() if place >= len(nested.names)}
+    for ours in flat_columns(places).values():
+        if ours in own and ours not in nested.explode:
+            refuse_nested_column(source, file, own[ours], ours)
+    refuse_float_ids(source, file, [name for ours, name in own.items() if ours in _IDS])
+    refuse_float_paths(source, file, nested, {ours: text for ours, text in (inside | nested.explode).items()
+                                              if ours in _IDS})
 
 
 def _only(records: Iterator[Record]) -> Rows:
     return lambda places: records
 
 
-def _of_json(source: Source, names: list[str], absent: frozenset[str]) -> Rows:
-    return lambda places: jsonl_rows(source, names, places, absent)
+def _of_json(source: Source, names: list[str], absent: frozenset[str], flat: dict[int, str]) -> Rows:
+    return lambda places: jsonl_rows(source, names, places, absent, flat)
+
+
+def _of_nested(nested: Nested, flat: dict[int, str], file: pq.ParquetFile | None,
+               delimited: DelimitedFile | None) -> Rows:
+    def rows(places: list[int]) -> Iterator[Block | Record]:
+        if file is not None:
+            return nested.rows(parquet_records(nested.source, file, nested.needed(places)), flat)
+        return nested.rows(delimited.records() if delimited else jsonl_objects(nested.source), flat)
+
+    return rows
 
 
 def _listed(number: int, file: _Opened) -> Direct | None:
@@ -199,7 +265,7 @@ def _listed(number: int, file: _Opened) -> Direct | None:
 
 def has_column(source: Source, name: str) -> bool:
     """Return whether a file has one of our columns, under the name that the settings give it."""
-    theirs = source.columns.get(name, name)
+    theirs = steps_of(source.columns.get(name, name))[0]
     return theirs in _open(replace(source, columns={}), (), (), rest=True, hasty=False).places
 
 
@@ -238,7 +304,7 @@ class _Writer:
         self._waiting = []
 
 
-def _copy_text(number: int, file: _Opened, names: list[str], writer: _Writer, rejects: Rejects) -> int:
+def _copy_text(number: int, file: _Opened, names: list[str], writer: _Writer, staged: Staged) -> int:
     """Write the good rows of a text file, put the others to the rejects, and return how many there are of both."""
     assert file.rows is not None
     places = [file.places[name] for name in names if name in file.places]
@@ -253,7 +319,9 @@ def _copy_text(number: int, file: _Opened, names: list[str], writer: _Writer, re
         num_read += 1
         line, fields = row
         if isinstance(fields, str):
-            rejects.append(Reject(path, line, "", fields))
+            staged.rejects.append(Reject(path, line, "", fields))
+            if fields == HEADER_AGAIN:
+                staged.headers[path] = staged.headers.get(path, 0) + 1
         else:
             gathered.append(line, fields)
     gathered.flush()

@@ -7,9 +7,11 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.cluster_users import ClusterUsers
+from llmrec_cli.settings.time_format import format_problems
 
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
            "entity_id", "text", "order")
+EXPLODABLE = ("item_id", "user_id", "value", "timestamp", "event", "order", "group_id", "entity_id")
 ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
 
@@ -106,7 +108,12 @@ class DatasetSettings(Settings):
     order in the file; max is the row of the largest value, the first of those; sum adds the values up, with the last
     timestamp. auto is keep_last; with event_weights it is max, or sum where a weight is negative."""
     timestamp_unit: str = "auto"
-    """auto | s | ms | iso | order: how timestamps are written; order is any whole number that grows with time."""
+    """auto | s | ms | us | ns | iso | excel | order: how timestamps are written: seconds, milliseconds, microseconds or
+    nanoseconds since 1970, ISO 8601, days since 1899-12-30 as spreadsheets count them, or any whole number that grows
+    with time."""
+    timestamp_format: str = ""
+    """Pattern of timestamps that are written otherwise, '%d/%m/%Y %H:%M', with strptime's %Y %y %m %d %H %I %p %M %S %f
+    %b %a %z %Z; times are UTC where the pattern has no zone; empty for dataset.timestamp_unit."""
     max_reject_share: float = 0.001
     """Largest share of a file's rows that may be bad before the run stops, 0 to 1."""
     knowledge: Knowledge = field(default_factory=Knowledge)
@@ -141,7 +148,12 @@ class DatasetSettings(Settings):
         yield from self.check("max_text_length", "history_titles", least=1)
         yield from self.check("max_reject_share", least=0, most=1)
         yield from self.check("duplicates", among=("auto", "keep_last", "keep_first", "sum", "max", "error"))
-        yield from self.check("timestamp_unit", among=("auto", "s", "ms", "iso", "order"))
+        yield from self.check("timestamp_unit", among=("auto", "s", "ms", "us", "ns", "iso", "excel", "order"))
+        if self.timestamp_format:
+            if self.timestamp_unit != "auto":
+                yield (f"timestamp_format={self.timestamp_format}: stands beside timestamp_unit={self.timestamp_unit}; "
+                       f"leave out one of the two")
+            yield from format_problems(self.timestamp_format)
         yield from self.check("feedback", among=("implicit", "explicit"))
         yield from self.check("values", among=("auto", "strength", "rating"))
         yield from self.check("audit", among=("warn", "strict"))
@@ -167,6 +179,11 @@ class DatasetSettings(Settings):
             for column, what in getattr(self, key).items():
                 if what not in ATTRIBUTE_TYPES:
                     yield f"{key}.{column}={what}: choose one of {', '.join(ATTRIBUTE_TYPES)}"
+
+    @property
+    def time_unit(self) -> str:
+        """How timestamps are written by the settings: a unit, a pattern, or auto."""
+        return self.timestamp_format or self.timestamp_unit
 
     @property
     def made_groups(self) -> str:
@@ -225,7 +242,11 @@ class Files(DatasetSettings):
     columns: dict[str, str] = field(default_factory=dict)
     """Your names for user_id, item_id, value, timestamp, event, title, group_id, head, relation, tail, entity_id
     and text (of dataset.documents), in all files; and for `order`, a whole number that puts interactions of equal time
-    in order, or all of them where there is no timestamp; it is used only where it is named here."""
+    in order, or all of them where there is no timestamp; it is used only where it is named here. user.id is a value
+    inside an object, items[].sku one inside each entry of an array, which makes a row of each."""
+    explode: list[str] = field(default_factory=list)
+    """Our columns of interactions, groups and links whose arrays make a row of each entry; several, [item_id,value], go
+    side by side. In CSV an array is JSON, or divided by list_separator."""
     header: list[str] = field(default_factory=list)
     """Names of the columns of interactions in files that have no header; empty where there is one."""
     item_header: list[str] = field(default_factory=list)
@@ -246,6 +267,9 @@ class Files(DatasetSettings):
     other names whichever of comma, tab, ';' and '|' the header has most of."""
     quote: str = '"'
     """Quotes fields that contain the delimiter or a line break, one character; empty where nothing is quoted."""
+    escape: str = ""
+    """Takes its meaning from the next character, `\\` in files that write \\" for a quote inside quotes; a field \\N is
+    then empty, as MySQL writes it. Empty where quotes inside quotes are doubled."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -255,6 +279,10 @@ class Files(DatasetSettings):
             for name in getattr(self, key):
                 if name not in ours:
                     yield f"{key}.{name}: no such column of ours{nearest(name, ours)}; there are {', '.join(ours)}"
+        for name in self.explode:
+            if name not in EXPLODABLE:
+                yield f"explode={name}: no such column of ours{nearest(name, EXPLODABLE)}; choose of " \
+                      f"{', '.join(EXPLODABLE)}"
         if self.interactions is None and self.train is None:
             yield "interactions: missing; set dataset.interactions=<file> (or dataset.train=<file> with split=given)"
         given = [key for key in ("group_train", "group_valid", "group_test") if getattr(self, key) is not None]
@@ -272,8 +300,11 @@ class Files(DatasetSettings):
             yield "group_columns: has an effect only with dataset.group_info=<file>"
         if len(self.delimiter) > 1 and self.delimiter != "\\t":
             yield f"delimiter={self.delimiter}: must be one character"
-        if len(self.quote) > 1:
-            yield f"quote={self.quote}: must be one character, or empty"
+        for key in ("quote", "escape"):
+            if len(getattr(self, key)) > 1:
+                yield f"{key}={getattr(self, key)}: must be one character, or empty"
+        if self.escape and self.escape in (self.quote, self.delimiter):
+            yield f"escape={self.escape}: is the quote or the delimiter too; a doubled quote needs no escape"
         yield from self._encoding_problems()
 
     def _encoding_problems(self) -> Iterator[str]:

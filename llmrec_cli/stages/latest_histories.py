@@ -143,9 +143,9 @@ def _with_data(found: Histories, data: PreparedData, known: Recommender, items: 
     if groups is not None and (together := data.groups(*splits)) is not None:
         # A new group has no place here: it is asked for by its members.
         place_G = groups.entities.find(together.entities.ids)
-        rows, shape = together.interactions, groups.history.shape
-        own, when = (_matrix(rows, column, place_G, item_of_M, shape)
-                     for column in (rows.value, _times(rows, data.has_moments)))
+        both, shape = together.interactions, groups.history.shape
+        own, when = (_matrix(both, column, place_G, item_of_M, shape)
+                     for column in (both.value, _times(both, data.has_moments)))
         groups = replace(groups, history=appended(groups.history, own), seen=union(groups.seen, presence(own)),
                          times=None if groups.times is None else appended(groups.times, when))
     return _grown(replace(found, users=users, groups=groups, label=LATEST), newer, times)

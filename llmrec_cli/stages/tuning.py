@@ -237,9 +237,9 @@ class _Search:
             if problems:
                 raise ConfigError(problems)
             head = fit(recipe, self.data, context, quiet=place > 0)
-            values = validation.values(head.score)
-            trial.set_user_attr(VALUES, _packed(values))
-            return TrialState.COMPLETE, float(values.mean())
+            values_Q = validation.values(head.score)
+            trial.set_user_attr(VALUES, _packed(values_Q))
+            return TrialState.COMPLETE, float(values_Q.mean())
         except optuna.TrialPruned:
             return TrialState.PRUNED, epochs[-1]
         except LlmrecError as error:

@@ -75,7 +75,8 @@ def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmre
     content = ROWS + "u1,i9,1,1600000000000\n"
     assert refused(llmrec, content) == (
         "timestamps are written in more than one unit: clicks.csv line 42 has '1600000000000' (ms), clicks.csv line 2 "
-        "has '1600000000' (s); write them all alike, or say which it is with dataset.timestamp_unit=s|ms|iso|order")
+        "has '1600000000' (s); write them all alike, or say which it is with "
+        "dataset.timestamp_unit=s|ms|us|ns|iso|excel|order")
     assert refused(llmrec, content, "dataset.timestamp_unit=s") == (
         "clicks.csv: 1 of 41 rows (2.44%) are bad, more than dataset.max_reject_share=0.001 allows. The first:\n"
         "  line 42: timestamp '1600000000000' is not a time in 's', or is before 1970 or after 2100\n"

@@ -30,5 +30,6 @@ def test_members_are_fitted_once_and_both_rules_measured_on_each_half(benchmark,
     assert len(fits) == 1
     for rule in ("any gain", "held out"):
         for column in ("where learned", "other half", "test"):
-            assert re.search(rf"^{rule} +{column} +[+-]0\.\d{{4}} \(standard error 0\.\d{{4}}, \d of 3 above 0", out, re.M)
+            assert re.search(rf"^{rule} +{column} +[+-]0\.\d{{4}} \(standard error 0\.\d{{4}}, \d of 3 above 0", out,
+                             re.MULTILINE)
     assert "members: " in out

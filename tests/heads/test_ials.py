@@ -140,7 +140,7 @@ def test_known_and_new_users_get_the_scores_of_an_exact_solve_for_their_history(
     wanted = solved(weights, items, SETTINGS, penalties(weights, SETTINGS)) @ items.T
     known, new = head.score(queries(values, list(range(30)))), head.score(queries(values))
     assert torch.equal(known, new)
-    np.testing.assert_allclose(known.numpy(), wanted, atol=2e-3)
+    np.testing.assert_allclose(known.numpy(), wanted, atol=4e-3)
 
 
 @pytest.mark.parametrize(("working_set", "num_batches"), [(1, 30), (400, 14), (2000, 3)])

@@ -32,7 +32,8 @@ def weights_by_hand(rows, known, settings):
     if settings.weighting == "tfidf":
         return rows * idf
     average, length = max(known.sum() / len(known), 1e-9), rows.sum(1, keepdims=True)
-    return rows * idf * (settings.k1 + 1) / (settings.k1 * (1 - settings.b + settings.b * length / average) + rows)
+    damping = settings.k1 * (1 - settings.b + settings.b * length / average) + rows
+    return rows * idf * (settings.k1 + 1) / np.where(rows > 0, damping, 1)
 
 
 def similarities_by_hand(targets, others, settings):

@@ -31,6 +31,8 @@ class Written:
     counts: dict[str, int]
     rejects: list[Reject]
     content: str
+    notes: list[str]
+    warnings: list[str]
 
     def column(self, name: str) -> list[Any]:
         """Return one column."""
@@ -55,4 +57,4 @@ def described(folder: Path, file: str | None, ranks: Mapping[str, int], kind: st
         content = write_entities(folder, catalogue, about, kind, rules, account, histories)
     texts = describe_texts(files, {kind: about}, {kind: rules})
     return Written(pq.read_table(folder / f"{TABLES[kind]}.parquet").to_pylist(), texts, account.counts,
-                   list(staged.rejects) if staged is not None else [], content)
+                   list(staged.rejects) if staged is not None else [], content, account.notes, account.warnings)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.attributes import class_of, number_of
-from llmrec_cli.ingest.rejects import Reject
 from tests.ingest.describing import described
 
 PRICE = {"price": "number"}
@@ -53,22 +52,30 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert "-0.0" not in json.dumps(expected.texts)
 
 
-def test_what_is_no_number_is_a_bad_row(tmp_path: Path) -> None:
-    values = ["1", "abc", "", "nan", "inf", "1e999", "$5", "1_000", "1.5e3", " 2 ", "１", "0x10", "12d", " "]
-    file = "item_id,price\n" + "".join(f"{chr(97 + n)},{value}\n" for n, value in enumerate(values))
-    found = described(tmp_path, file, {chr(97 + n): 0 for n in range(len(values))}, attributes=PRICE)
-    bad = {2: "abc", 4: "nan", 5: "inf", 6: "1e999", 7: "$5", 8: "1_000", 11: "１", 12: "0x10", 13: "12d"}
-    assert found.rejects == [Reject(str(tmp_path / "about.csv"), line + 1, "price", f"'{value}' is not a number")
-                             for line, value in bad.items()]
-    assert found.counts["items_rejected"] == 9
-    assert {row["item_id"]: row["attributes"] for row in found.rows if row["attributes"]} == {
-        "a": ["price=q1"], "i": ["price=q3"], "j": ["price=q2"]}
+def test_83_what_is_no_number_costs_its_cell_and_not_its_row(tmp_path: Path) -> None:
+    values = ["1", "abc", "", "nan", "1.5e3", " 2 ", "1e999", "$5", "7", "8", "9", "12d", " "]
+    file = "item_id,price,brand\n" + "".join(f"{chr(97 + n)},{value},B\n" for n, value in enumerate(values))
+    found = described(tmp_path, file, {chr(97 + n): 0 for n in range(len(values))}, item_text="{price} {brand}",
+                      attributes=PRICE | {"brand": "category"})
+    assert found.rejects == []
+    assert (found.counts["items_rejected"], found.counts["items_values_unread"]) == (0, 5)
+    assert {row["item_id"]: row["attributes"][1:] for row in found.rows if len(row["attributes"]) == 2} == {
+        "a": ["price=q1"], "e": ["price=q6"], "f": ["price=q2"], "i": ["price=q3"], "j": ["price=q4"],
+        "k": ["price=q5"]}
+    assert found.column("price") == values
+    assert found.rows[1]["text"] == "abc B"
+    assert found.notes == [f"5 of 11 values of 'price' are no numbers, so that these items have no such attribute; the "
+                           f"first is 'abc' ({tmp_path}/about.csv, line 3)"]
 
 
-def test_a_long_value_that_is_no_number_is_shown_shortened(tmp_path: Path) -> None:
-    found = described(tmp_path, f"item_id,price,size\na,{'x' * 1000},y\n", {"a": 0},
+@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "1_000", "１", "0x10", "12d", "$5", "-"])
+def test_a_column_of_hardly_any_numbers_is_warned_of_with_the_type_that_suits(tmp_path: Path, text: str) -> None:
+    found = described(tmp_path, f"item_id,price,size\na,{text}{'x' * 1000},\nb,{text},\n", {"a": 0, "b": 0},
                       attributes=PRICE | {"size": "number"})
-    assert [reject.reason for reject in found.rejects] == [f"'{'x' * 60}' is not a number"]
+    assert found.column("attributes") == [[], []]
+    assert found.warnings == [f"2 of 2 values of 'price' are no numbers, so that these items have no such attribute; "
+                              f"the first is '{(text + 'x' * 60)[:60]}' ({tmp_path}/about.csv, line 2); is "
+                              f"dataset.attributes.price=category meant?"]
 
 
 @given(st.one_of(st.floats(), st.integers()).map(str))

@@ -35,12 +35,15 @@ def test_a_new_item_is_described_as_an_old_one_was(tmp_path: Path, template: str
     assert attributes[9] == ["kind=k1", "price=q10"]
 
 
-def test_a_new_item_whose_number_is_none_is_refused_with_its_row(tmp_path: Path) -> None:
+def test_a_new_item_whose_number_is_none_goes_without_it_and_is_counted(tmp_path: Path) -> None:
     old = described(tmp_path, ITEMS, {"i1": 0}, **SETTINGS)
-    file = write(tmp_path, "sku,title,price\nn1,A,1\nn2,B,cheap\n", "new.csv")
-    with pytest.raises(DataError, match=r"new\.csv: line 3: price 'cheap' is not a number; the model has classes of "
-                                        r"numbers for it, so repair it or leave it empty$"):
-        new_items(str(file), old.texts, NOBODY)
+    file = write(tmp_path, "sku,title,kind,price\nn1,A,k1,1\nn2,B,k1,cheap\n", "new.csv")
+    found = new_items(str(file), old.texts, NOBODY)
+    assert found.notes[-1] == (f"items={file}: 1 values of 'price' are no numbers, so that these have no such "
+                               f"attribute; the first is 'cheap' ({file}: line 3)")
+    names = np.array(found.entities.attribute_names)
+    assert [sorted(names[found.entities.attributes[[n]].indices]) for n in range(2)] == [["kind=k1", "price=q1"],
+                                                                                        ["kind=k1"]]
 
 
 def test_a_new_user_has_no_history_so_its_text_goes_without(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_flat_columns_are_left_where_they_are(tmp_path: Path, kind: str) -> None
 
 @pytest.mark.parametrize("kind", OTHER)
 def test_other_columns_are_copied_as_text(tmp_path: Path, kind: str) -> None:
-    found = staged(tmp_path, {"user_id": FLAT["texts"], "item_id": FLAT["texts"], "value": OTHER[kind]})
+    found = staged(tmp_path, {"user_id": FLAT["texts"], "item_id": FLAT["texts"], "title": OTHER[kind]}, ("title",))
     assert (found.direct, found.num_read) == ([], [2])
     assert pq.read_table(found.path)["line"].to_pylist() == [1, 2]
 

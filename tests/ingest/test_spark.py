@@ -68,3 +68,20 @@ def test_groups_are_the_same_on_both(tmp_path: Path) -> None:
     assert one.manifest["fingerprint"] == other.manifest["fingerprint"]
     assert one.counts == other.counts
     assert one.counts["group_valid"] > 10
+
+
+@pytest.mark.slow
+def test_times_in_every_form_are_the_same_on_both(tmp_path: Path) -> None:
+    forms = {"%d/%m/%Y %I:%M %p": "01/01/2023 02:05 PM", "%a, %d %b %Y %H:%M:%S %z": "Sun, 01 Jan 2023 16:05:00 +0200",
+             "%y%m%d %H:%M:%S.%f": "230101 14:05:00.000999", "us": "1672581900000999", "ns": "1672581900000999000",
+             "excel": "44927.5868055556", "iso": "2023-01-01 14:05:00.000999999 UTC"}
+    local = Spark(master="local[1]", conf={"spark.sql.shuffle.partitions": "1"})
+    for number, (unit, text) in enumerate(forms.items()):
+        rows = f'user_id,item_id,timestamp\nu,i,"{text}"\nu,j,"{text}"\nu,k,"31/02/2023 02:05 PM"\n'
+        said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
+        dataset = Files(name="x", interactions=str(write(tmp_path / str(number), rows)), max_reject_share=0.5, **said)
+        one, other = (prepare_with(tmp_path / str(number) / name, dataset, engine=chosen) for name, chosen in
+                      (("duckdb", DuckDb()), ("spark", local)))
+        assert one.column("interactions", "timestamp") == [1672581900000] * 2, unit
+        for name in ("interactions", "rejects"):
+            assert different(one, other, name) == [0, 0], unit

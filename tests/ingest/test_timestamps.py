@@ -1,11 +1,21 @@
 """Times in any unit, as milliseconds."""
 
+import re
+from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
-from tests.ingest.preparing import prepare_text
+from llmrec_cli.ingest.splits import moment
+from llmrec_cli.ingest.time_advice import fitting_patterns
+from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.time_format import expression_of
+from tests.ingest.preparing import made, prepare_text, prepare_with
 
 
 def times(folder: Path, *texts: str, unit: str = "auto") -> tuple[str, list[int]]:
@@ -40,7 +50,7 @@ def test_mixed_units_are_refused_with_a_row_of_each(tmp_path: Path, texts: tuple
         times(tmp_path, *texts)
     assert "line 2 has" in str(caught.value)
     assert "line 3 has" in str(caught.value)
-    assert "dataset.timestamp_unit=s|ms|iso|order" in str(caught.value)
+    assert "dataset.timestamp_unit=s|ms|us|ns|iso|excel|order" in str(caught.value)
 
 
 def rejected(folder: Path, unit: str, *texts: str) -> list[str]:
@@ -59,3 +69,134 @@ NO_TIMES = {"s": ("-1", "nan", "inf", "1e400", "99999999999999999999", "41024448
 def test_what_is_no_time_is_rejected(tmp_path: Path, unit: str) -> None:
     assert rejected(tmp_path, unit, *NO_TIMES[unit]) == [
         f"'{text}' is not a time in '{unit}', or is before 1970 or after 2100" for text in NO_TIMES[unit]]
+
+
+def test_microseconds_and_nanoseconds_are_told_apart_and_cut_to_milliseconds(tmp_path: Path) -> None:
+    assert times(tmp_path / "us", "1577836800123999", "1577836800000000") == ("us", [1577836800123, 1577836800000])
+    assert times(tmp_path / "ns", "1577836800123990000") == ("ns", [1577836800123])
+    assert times(tmp_path / "a", "5000", unit="us") == ("us", [5])
+    assert times(tmp_path / "b", "5000000.0", unit="ns") == ("ns", [5])
+
+
+def test_days_of_a_spreadsheet_are_read_where_the_unit_says_so(tmp_path: Path) -> None:
+    # 25,569 is 1970-01-01 and 45,000 is 2023-03-15, as LibreOffice shows them.
+    assert times(tmp_path, "25569", "45000", "45000.5", unit="excel") == (
+        "excel", [0, 1678838400000, 1678838400000 + 43_200_000])
+
+
+@pytest.mark.parametrize("text", ["2023-01-01 14:05:00.123456 UTC", "2023-01-01 14:05:00.123456789Z",
+                                  "2023-01-01 14:05:00,123 GMT", "2023-01-01T16:05:00.123456+0200"])
+def test_iso_times_may_name_utc_and_have_any_fraction(tmp_path: Path, text: str) -> None:
+    assert times(tmp_path, text) == ("iso", [1672581900123])
+
+
+NEW_YEAR = 1672581900000  # 2023-01-01 14:05 UTC
+PATTERNS = [("%d/%m/%Y %H:%M", "01/01/2023 14:05"), ("%d/%m/%Y %H:%M", "1/1/2023 14:5"),
+            ("%m/%d/%Y %I:%M:%S %p", "1/1/2023 2:05:00 PM"),
+            ("%a, %d %b %Y %H:%M:%S %Z", "Sun, 01 Jan 2023 14:05:00 GMT"),
+            ("%a %b %d %H:%M:%S %z %Y", "Sun Jan 01 16:05:00 +0200 2023"), ("%Y%m%d%H%M", "202301011405"),
+            ("%d.%m.%y %T", "01.01.23 14:05:00"), ("%B %d, %Y at %I.%M%p", "january 1, 2023 at 02.05pm"),
+            ("%Y年%m月%d日 %H:%M", "2023年1月1日 14:05"), ("%F %R %z", "2023-01-01 10:35 -03:30")]
+
+
+@pytest.mark.parametrize(("pattern", "text"), PATTERNS)
+def test_a_pattern_reads_what_is_written_by_it(tmp_path: Path, pattern: str, text: str) -> None:
+    prepared = prepare_text(tmp_path, f'user_id,item_id,timestamp\nu,i,"{text}"\n', timestamp_format=pattern)
+    assert prepared.column("interactions", "timestamp") == [NEW_YEAR]
+    assert prepared.manifest["timestamp_unit"] == pattern
+    assert not any("taken for" in note for note in prepared.manifest["notes"])
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(2068, 12, 30)), st.sampled_from([
+    "%d/%m/%Y %H:%M:%S", "%m-%d-%y %I:%M:%S %p", "%a %d %B %Y %H:%M:%S", "%Y%m%d %H%M%S", "%H:%M:%S %b %d %Y"]))
+def test_what_python_writes_by_a_pattern_is_proposed_and_means_the_same(at: datetime, pattern: str) -> None:
+    text = at.strftime(pattern)
+    expression, names = expression_of(pattern)
+    found = re.match(expression, text)
+    assert found is not None
+    assert dict(zip(names, found.groups(), strict=True)) == {name: at.strftime(f"%{name}") for name in names} | (
+        {"b": found[names.index("b") + 1]} if "b" in names else {})
+    if ":" in pattern:
+        same = pattern.replace("%B", "%b")
+        assert same in fitting_patterns([text])
+
+
+def test_a_date_that_is_none_is_a_bad_row_of_a_pattern_too(tmp_path: Path) -> None:
+    rows = "".join(f"u,i{n},{text}\n" for n, text in enumerate(["28/02/2023", "29/02/2023", "02/28/2023", "1/1/1969"]))
+    prepared = prepare_text(tmp_path, "user_id,item_id,timestamp\n" + rows, timestamp_format="%d/%m/%Y",
+                            max_reject_share=1.0)
+    assert prepared.column("rejects", "line") == [3, 4, 5]
+
+
+@pytest.mark.parametrize(("texts", "said"), [
+    (("01/02/2023", "13/02/2023"), "set dataset.timestamp_format='%d/%m/%Y'"),
+    (("01/02/2023", "02/03/2023"), "may be read in several ways, and which is meant is not guessed; set "
+     "dataset.timestamp_format='%d/%m/%Y' or dataset.timestamp_format='%m/%d/%Y'"),
+    (("Tue, 01 Mar 2023 14:05:00 GMT",), "set dataset.timestamp_format='%a, %d %b %Y %H:%M:%S %Z'"),
+    (("45000.25",), "may be days since 1899-12-30, as spreadsheets count them; set dataset.timestamp_unit=excel if so"),
+    (("20230131", "20230201"), "dates as numbers, YYYYMMDD; set dataset.timestamp_format=%Y%m%d, or "
+                               "dataset.timestamp_unit=order"),
+    (("2023-W05-1",), "is a week of ISO 8601, which is not read"),
+    (("638000000000000000",), "may be ticks of .NET or Windows")])
+def test_the_error_names_how_times_are_written_and_the_setting_that_reads_them(tmp_path: Path, texts: tuple[str, ...],
+                                                                               said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        times(tmp_path, *texts)
+    assert f"clicks.csv: line 2: timestamp '{texts[0]}'" in str(caught.value)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("unit", "text", "said"), [
+    ("s", "2023-01-31", "set dataset.timestamp_unit=iso"), ("iso", "1577836800000", "set dataset.timestamp_unit=ms"),
+    ("order", "45000.04", "set dataset.timestamp_unit=excel"), ("s", "31/01/2023", "timestamp_format='%d/%m/%Y'")])
+def test_a_unit_that_is_wrong_is_named_beside_the_right_one(tmp_path: Path, unit: str, text: str, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        times(tmp_path, text, unit=unit)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("pattern", "said"), [
+    ("%d/%m", "has no year"), ("%Q", "'%Q' is not read"), ("%Y-%m-%d %I:%M", "%I (hours to 12) and %p"),
+    ("%Y-%m-%d %Y", "is there twice"), ("%Y-%m-%d %", "'%' is not read")])
+def test_a_pattern_that_reads_no_whole_date_is_refused(pattern: str, said: str) -> None:
+    [problem] = Files(interactions="x.csv", timestamp_format=pattern).problems()
+    assert problem.startswith(f"timestamp_format={pattern}: ")
+    assert said in problem
+
+
+def test_a_pattern_beside_a_unit_is_refused() -> None:
+    [problem] = Files(interactions="x.csv", timestamp_format="%F", timestamp_unit="s").problems()
+    assert "leave out one of the two" in problem
+
+
+@pytest.mark.parametrize("unit", ["auto", "s", "us", "ns", "excel", "%Y%m%d"])
+def test_numbers_beyond_every_range_are_bad_rows_in_every_unit(tmp_path: Path, unit: str) -> None:
+    said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
+    texts = ["NaN", "inf", "1e25", "99999999999999999999", "-1"]
+    rows = "".join(f"u,i{n},{text}\n" for n, text in enumerate(texts))
+    good = {"us": "1577836800000000", "ns": "1577836800000000000", "excel": "43831", "%Y%m%d": "20200101"}
+    prepared = prepare_text(tmp_path, f"user_id,item_id,timestamp\nu,good,{good.get(unit, '1577836800')}\n{rows}",
+                            max_reject_share=1.0, **said)
+    assert prepared.column("interactions", "timestamp") == [1577836800000]
+    assert prepared.column("rejects", "line") == [3, 4, 5, 6, 7]
+
+
+def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None:
+    columns = {"us": pa.array([1577836800000001]), "ns": pa.array([1577836800000000001]),
+               "excel": pa.array([43831.0]), "%Y%m%d": pa.array([20200101])}
+    for number, (unit, column) in enumerate(columns.items()):
+        folder = made(tmp_path / str(number))
+        pq.write_table(pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": column}), folder / "x.parquet")
+        said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
+        prepared = prepare_with(folder, Files(name="x", interactions=str(folder / "x.parquet"), **said))
+        assert prepared.column("interactions", "timestamp") == [1577836800000]
+
+
+@pytest.mark.parametrize(("unit", "text", "expected"), [
+    ("s", "1577836800", 1577836800000), ("ms", "1577836800123", 1577836800123),
+    ("us", "1577836800123999", 1577836800123),
+    ("ns", "1577836800000000000", 1577836800000), ("excel", "43831", 1577836800000), ("order", "17", 17),
+    ("%d/%m/%Y", "2020-01-01", 1577836800000), ("us", "20200101", 1577836800000)])
+def test_a_time_that_a_setting_gives_as_a_number_is_in_the_unit_of_the_timestamps(unit: str, text: str,
+                                                                                  expected: int) -> None:
+    assert moment(text, unit, "dataset.newest") == expected

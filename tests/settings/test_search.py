@@ -36,9 +36,9 @@ def problems(*typed):
 
 @pytest.mark.parametrize("head", ["content", "two_tower", "sequential"])
 def test_whitening_of_the_encoder_can_be_tuned(head):
-    recipe = compose("finetune", ["tune.trials=2", f"head={head}", "head.search={}",
+    recipe = compose("finetune", ["tune.trials=2", f"head={head}",
                                   "head.search.encoder.whitening={choices: [0, 0.25, 0.5, 0.75]}"]).recipe
-    assert list(searched(recipe)) == ["encoder.whitening"]
+    assert "encoder.whitening" in searched(recipe)
     changed, wrong = with_values(recipe, {"encoder.whitening": 0.5})
     assert (changed.encoder.whitening, wrong) == (0.5, [])
 

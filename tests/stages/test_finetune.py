@@ -165,7 +165,8 @@ def model_bytes(run):
 
 # Three epochs of four steps, then a refit of at most three of five: 6 is in the second epoch, 14 in the refit.
 @pytest.mark.parametrize(("head", "cuts"), [(["head=two_tower", *TINY_TOWER], [(14, [12, 2])]),
-                                            (FUSION, [(6, [6, 0]), (14, [12, 2])])], ids=["two_tower", "fusion"])
+                                            ([*FUSION, "head.weights={ease: 1, tower: 1, neighbours: 1}"],
+                                             [(6, [6, 0]), (14, [12, 2])])], ids=["two_tower", "fusion"])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(llmrec, settings, encoder, monkeypatch, head, cuts):
     recipe = [*settings, *head, *encoder, "adversarial=fgm", *TRAINED]
     assert llmrec(*recipe, "run_dir=whole").code == 0

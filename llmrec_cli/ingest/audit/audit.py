@@ -90,9 +90,9 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
     account.counts |= {"users_with_one_interaction": found["splits"]["all"]["users_with_one_interaction"],
                        "held_out_also_in_train": next(c["count"] for c in found["leakage"] if c["name"] == leaks.PAIRS)}
     count(found["groups"], found["leakage"], account)
-    account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split)
+    account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split, account.counts)
     account.warnings += suspect
     account.warnings += [one.sentence() for one in ties if one.many]
-    account.notes += notes(account.counts, unit, dataset.timestamp_unit) + health.notes(found)
+    account.notes += notes(account.counts, unit, dataset.time_unit) + health.notes(found)
     account.notes += [one.sentence() for one in ties if one.tied and not one.many]
     return {**found, "warnings": list(account.warnings), "notes": list(account.notes)}

@@ -4,6 +4,7 @@ A warning has to be worth stopping a nightly run for (dataset.audit=strict), so 
 a note.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from llmrec_cli.data.prepared import SPLITS
@@ -16,8 +17,8 @@ _SECONDS_AS_MS = ("1970-01-12", "1970-01-27")
 """Where the times from 2001 to 2038 are when their seconds are taken for milliseconds."""
 
 
-def warnings(audit: dict[str, Any], split: SplitSettings) -> list[str]:
-    """Return what is likely to be wrong, apart from leakage."""
+def warnings(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, int]) -> list[str]:
+    """Return what is likely to be wrong, apart from leakage. `counts` are those of the account."""
     rows = audit["rows"]
     found = []
     if rows["unaccounted"]:
@@ -25,7 +26,7 @@ def warnings(audit: dict[str, Any], split: SplitSettings) -> list[str]:
                      f"{rows['read']:,} were read, but rejected, merged, filtered, negative and kept rows are "
                      f"{rows['read'] - rows['unaccounted']:,}; please report this as a bug")
     found += [_nothing_held_out(part, split) for part in _empty_parts(audit, split)]
-    found += _one_of_all(audit) + _cold(audit, split) + _same_texts(audit)
+    found += _one_of_all(audit) + _cold(audit, split, counts) + _same_texts(audit)
     return found
 
 
@@ -39,7 +40,10 @@ def _empty_parts(audit: dict[str, Any], split: SplitSettings) -> list[str]:
 
 def _nothing_held_out(part: str, split: SplitSettings) -> str:
     what = "give it a larger share, or the data more rows"
-    if getattr(split, f"{part}_days", None) is not None:
+    if isinstance(split, Given):
+        what = ("see what dataset.min_value, dataset.min_*_interactions and split.leaks left out of its file, or give "
+                "split.valid a larger share")
+    elif getattr(split, f"{part}_days", None) is not None:
         what = f"nothing happened in its days; set more split.{part}_days, or see whether the newest times are right"
     elif getattr(split, f"{part}_from", None) is not None:
         what = f"nothing happened from then to its end; set an earlier split.{part}_from"
@@ -62,16 +66,27 @@ def _one_of_all(audit: dict[str, Any]) -> list[str]:
     return found
 
 
-def _cold(audit: dict[str, Any], split: SplitSettings) -> list[str]:
-    """Warn when hardly anything held out is about users, or items, of training: the ids may be of another kind."""
+def _cold(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, int]) -> list[str]:
+    """Warn when hardly anything held out is about users, or items, of training: the ids may be of another kind.
+
+    A split that the files give may be cold on purpose, and is taken to be where the catalogue describes what is cold.
+    """
     held = [audit["splits"][part] for part in ("valid", "test")]
     size = sum(part["interactions"] for part in held)
     found = []
     for kind in ("users", "items"):
         cold = sum(part[f"cold_{kind}_interactions"] for part in held)
-        if size >= ENOUGH and cold > COLD_NEARLY_ALL * size and split.kind != f"cold_{kind}":
-            found.append(f"{cold / size:.0%} of what is held out is about {kind} that training does not have; see that "
-                         f"the files write their ids alike, or use split=cold_{kind} if it is meant")
+        if size < ENOUGH or cold <= COLD_NEARLY_ALL * size or split.kind == f"cold_{kind}":
+            continue
+        remedy = f"or use split=cold_{kind} if it is meant"
+        if isinstance(split, Given):
+            number = audit["splits"]["all"][f"cold_{kind}"]
+            if counts.get(f"{kind}_not_in_file", number) <= (1 - COLD_NEARLY_ALL) * number:
+                continue
+            remedy = (f"or, when the split is of cold {kind} on purpose, leave it as it is and describe them in "
+                      f"dataset.{kind}, which new {kind} are recommended by")
+        found.append(f"{cold / size:.0%} of what is held out is about {kind} that training does not have; see that the "
+                     f"files write their ids alike, {remedy}")
     return found
 
 

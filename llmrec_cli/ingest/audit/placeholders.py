@@ -1,6 +1,7 @@
 """Ids that stand for nobody, or for everybody: placeholders, and one user with an outsized share of the rows."""
 
 import math
+from typing import Any
 
 import ibis
 from ibis.expr.types import Table
@@ -33,7 +34,7 @@ def warnings(folder: Folder, per_user: Table, per_item: Table) -> list[str]:
     return found + _outsized(folder, per_user)
 
 
-def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, int | str]]:
+def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, Any]]:
     """Return id and number of interactions of the users or items whose id is a placeholder, most first."""
     named = folder.table(f"{kind}s").select(kind, id=f"{kind}_id").inner_join(sized, kind)
     # What is around a word, blanks and quotes say, is no part of it; of "-1" the sign is.
@@ -44,7 +45,7 @@ def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, int
     return rows + _zero(named, kind)
 
 
-def _zero(named: Table, kind: str) -> list[dict[str, int | str]]:
+def _zero(named: Table, kind: str) -> list[dict[str, Any]]:
     """Return the id 0 where it is no number like the others: they are words, or it is a user of many times the mean.
 
     An item may well have many times the mean: popular ones do.

@@ -1,0 +1,68 @@
+"""Patterns of times in the words of strptime, '%d/%m/%Y %H:%M', as regular expressions.
+
+One expression that RE2, Java and Python all read alike, so that no engine's own parser decides what a time is.
+"""
+
+import re
+from collections.abc import Iterator
+
+MONTH = ("jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+         "nov(?:ember)?|dec(?:ember)?")
+WEEKDAY = "mon(?:day)?|tue(?:s|sday)?|wed(?:nesday)?|thu(?:rs?|rsday)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?"
+ZONE = "Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?"
+_PARTS = {"Y": "[0-9]{4}", "y": "[0-9]{2}", "m": "0?[1-9]|1[0-2]", "d": "0?[1-9]|[12][0-9]|3[01]",
+          "H": "[01]?[0-9]|2[0-3]", "I": "0?[1-9]|1[0-2]", "M": "[0-5]?[0-9]", "S": "[0-5]?[0-9]", "f": "[0-9]{1,9}",
+          "p": r"[ap]\.?m\.?", "b": MONTH, "a": WEEKDAY, "z": ZONE, "Z": "Z|UTC|GMT"}
+"""Directive -> what it matches, in any case. Months and days of the week are English, short or long."""
+_TWO_DIGITS = {"m": "0[1-9]|1[0-2]", "d": "0[1-9]|[12][0-9]|3[01]", "H": "[01][0-9]|2[0-3]", "I": "0[1-9]|1[0-2]",
+               "M": "[0-5][0-9]", "S": "[0-5][0-9]"}
+"""Numbers that stand next to other numbers, %Y%m%d, have both digits."""
+_SAME_AS = {"e": "%d", "B": "%b", "h": "%b", "A": "%a", "T": "%H:%M:%S", "R": "%H:%M", "D": "%m/%d/%y", "F": "%Y-%m-%d"}
+_TOKEN = re.compile(r"%-?([A-Za-z%])|\s+|.", re.DOTALL)
+_SPECIAL = r".^$*+?{}[]\|()"
+
+
+def format_problems(pattern: str) -> Iterator[str]:
+    """Yield what is wrong with a pattern: unknown directives, or no whole date."""
+    expanded = _expanded(pattern)
+    used = [found[1] for found in _TOKEN.finditer(expanded) if found[1]]
+    unknown = [name for name in used if name not in _PARTS and name != "%"]
+    if unknown or (expanded.endswith("%") and not expanded.endswith("%%")):
+        yield (f"timestamp_format={pattern}: '%{unknown[0] if unknown else ''}' is not read; there are "
+               f"{', '.join('%' + name for name in (*_PARTS, *_SAME_AS))}")
+        return
+    twice = [name for name in used if name != "%" and used.count(name) > 1]
+    if twice:
+        yield f"timestamp_format={pattern}: '%{twice[0]}' is there twice; once is enough"
+    lacking = [words for names, words in (("Yy", "year (%Y)"), ("mb", "month (%m or %b)"), ("d", "day (%d)"))
+               if not any(name in used for name in names)]
+    if lacking:
+        yield f"timestamp_format={pattern}: has no {' and no '.join(lacking)}; name each part of the date"
+    if ("I" in used) != ("p" in used):
+        yield f"timestamp_format={pattern}: %I (hours to 12) and %p (AM or PM) go together; %H is hours to 23"
+
+
+def _expanded(pattern: str) -> str:
+    """Return the pattern with directives that stand for others written out."""
+    def one(found: re.Match[str]) -> str:
+        name = found[1]
+        return _SAME_AS.get(name, f"%{name}") if name else found[0]
+
+    return _TOKEN.sub(one, pattern)
+
+
+def expression_of(pattern: str) -> tuple[str, list[str]]:
+    """Return the regular expression of a pattern without problems, and the directive of each of its groups."""
+    tokens = [(found[1] or "", found[0]) for found in _TOKEN.finditer(_expanded(pattern))]
+    names: list[str] = []
+    written = r"(?i)^\s*"
+    for place, (name, text) in enumerate(tokens):
+        if name == "%" or not name:
+            literal = "%" if name else text
+            written += r"\s+" if text.isspace() else f"\\{literal}" if literal in _SPECIAL else literal
+            continue
+        beside = [tokens[n][0] for n in (place - 1, place + 1) if 0 <= n < len(tokens)]
+        crowded = any(other in (*_TWO_DIGITS, "Y", "y") for other in beside)
+        written += f"({_TWO_DIGITS[name] if crowded and name in _TWO_DIGITS else _PARTS[name]})"
+        names.append(name)
+    return written + r"\s*$", names

@@ -1,0 +1,108 @@
+"""The fault matrix, data that looks right: ids that differ between files by how they are written."""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from tests.faults.common import prepared_ids, refused
+
+IDS = [f"Ä{100 + n}b" for n in range(20)]
+WRITTEN = {"without '.0' at the end": lambda n: (f"{100 + n}.0", f"{100 + n}"),
+           "in one case": lambda n: (IDS[n].lower(), IDS[n]),
+           "without blanks at the edges": lambda n: (f"{IDS[n]} ", IDS[n]),
+           "without leading zeros": lambda n: (str(n + 1), f"{n + 1:05}"),
+           "in one of Unicode's normal forms": lambda n: (unicodedata.normalize("NFD", IDS[n]), IDS[n]),
+           "without '.0', case, blanks and leading zeros": lambda n: (f"a{n} ", f"00A{n}.0")}
+
+
+def clicks(items, users=9):
+    return "user_id,item_id\n" + "".join(f"u{n % users},{items[n % len(items)]}\n" for n in range(len(items) * 3))
+
+
+def catalogue(ids, kind="item"):
+    Path(f"{kind}s.csv").write_text(f"{kind}_id,title\n" + "".join(f"{name},T{n}\n" for n, name in enumerate(ids)))
+    return f"dataset.{kind}s={kind}s.csv"
+
+
+def warnings():
+    return json.loads(Path("data/prepared/fault/manifest.json").read_text())["warnings"]
+
+
+@pytest.mark.parametrize("cause", WRITTEN)
+def test_81_ids_that_differ_by_how_they_are_written_are_warned_of_with_how_many_would_meet(llmrec, cause):
+    ours, theirs = zip(*map(WRITTEN[cause], range(20)), strict=True)
+    said = [catalogue(theirs)]
+    prepared_ids(llmrec, clicks(ours), *said)
+    [warning] = warnings()
+    assert warning.startswith(f"20 of 20 items of the interactions are not in dataset.items, and 20 of these would be "
+                              f"{cause} (")
+    assert f"items of the interactions are not in dataset.items, and 20 of these would be {cause}" in refused(
+        llmrec, clicks(ours), *said, "dataset.audit=strict")
+
+
+def test_81_a_part_that_would_meet_is_warned_of_too_and_users_like_items(llmrec):
+    ids = [f"A{n}" for n in range(20)]
+    prepared_ids(llmrec, clicks([*ids[:17], *map(str.lower, ids[17:])]), catalogue(ids),
+                 catalogue([f"u{n}.0" for n in range(9)], "user"))
+    assert warnings() == [
+        "3 of 20 items of the interactions are not in dataset.items, and 3 of these would be in one case ('a17' and "
+        "'A17'), so they are not taken for the same; write ids in one case",
+        "9 of 9 users of the interactions are not in dataset.users, and 9 of these would be without '.0' at the end "
+        "('u0' and 'u0.0'), so they are not taken for the same; export ids as text or as whole numbers: a column with "
+        "gaps became floating point"]
+
+
+def test_81_few_ids_in_common_are_warned_of_and_a_catalogue_with_gaps_is_not(llmrec):
+    ids = [f"A{n}" for n in range(20)]
+    prepared_ids(llmrec, clicks(ids), catalogue(["A3", *(f"x{n}" for n in range(30))]))
+    assert warnings() == ["only 1 of the 20 items of the interactions is in dataset.items ('A0' here, 'A3' there); is "
+                          "it the file of another data set, or are ids written otherwise?"]
+    prepared_ids(llmrec, clicks(ids), catalogue([*ids[:9], "x", "y"]), "force=true")
+    assert warnings() == []
+
+
+def test_81_members_of_groups_and_links_are_held_to_the_ids_of_the_catalogue(llmrec):
+    Path("groups.csv").write_text("group_id,user_id\n" + "".join(f"g,{n}.0\n" for n in range(9)))
+    Path("kg.csv").write_text("head,relation,tail\n" + "".join(f"e{n},is,thing\n" for n in range(20)))
+    Path("links.csv").write_text("item_id,entity_id\n" + "".join(f"a{n},E{n}\n" for n in range(20)))
+    content = clicks([f"A{n}" for n in range(20)]).replace("u", "").replace("ser_id", "user_id")
+    prepared_ids(llmrec, content, "dataset.groups=groups.csv", "dataset.knowledge=kg.csv", "dataset.links=links.csv")
+    found = " | ".join(warnings())
+    assert "9 of 9 members of groups are not in the users, and 9 of these would be without '.0' at the end" in found
+    assert "20 of 20 items of dataset.links are not in the items, and 20 of these would be in one case" in found
+    assert "20 of 20 entities of dataset.links are not in dataset.knowledge, and 20 of these would be in one" in found
+
+
+def test_81_held_out_ids_of_a_given_split_are_held_to_those_of_training(llmrec):
+    Path("train.csv").write_text(clicks([f"{n}" for n in range(20)]))
+    Path("test.csv").write_text("user_id,item_id\n" + "".join(f"u{n},{n}.0\n" for n in range(9)))
+    done = llmrec("prepare", "dataset=files", "dataset.name=fault", "dataset.train=train.csv", "dataset.test=test.csv",
+                  "split=given")
+    assert done.code == 0, done.err
+    assert any("9 of 9 held-out items are not in training, and 9 of these would be without '.0' at the end" in warning
+               for warning in warnings())
+
+
+@pytest.mark.parametrize("kind", ["items", "users"])
+def test_a_published_cold_split_is_not_advised_away(llmrec, kind):
+    train = [(f"u{n % 30}", f"i{n % 40}") for n in range(600)]
+    test = [(f"u{n % 30}", f"new{n % 40}") if kind == "items" else (f"new{n % 40}", f"i{n % 30}")
+            for n in range(150)]
+    for name, rows in (("train", train), ("test", test)):
+        lines = sorted({",".join(row) + "\n" for row in rows})
+        Path(f"{name}.csv").write_text("user_id,item_id\n" + "".join(lines))
+    said = ["dataset=files", "dataset.name=fault", "dataset.train=train.csv", "dataset.test=test.csv", "split=given"]
+    assert llmrec("prepare", *said).code == 0
+    [warning] = [sentence for sentence in warnings() if "training does not have" in sentence]
+    assert "split=cold" not in warning
+    assert warning.endswith(f"or, when the split is of cold {kind} on purpose, leave it as it is and describe them in "
+                            f"dataset.{kind}, which new {kind} are recommended by")
+    # Described in a file they are known to be meant: strict lets the published split pass.
+    Path("about.csv").write_text(f"{kind[:-1]}_id,title\n" + "".join(f"new{n},A{n}\ni{n},B{n}\nu{n},C{n}\n"
+                                                                     for n in range(40)))
+    done = llmrec("prepare", *said, f"dataset.{kind}=about.csv", "dataset.audit=strict")
+    assert done.code == 0, done.err
+    notes = json.loads(Path("data/prepared/fault/manifest.json").read_text())["notes"]
+    assert any(f"the split 'test' is 100% about {kind[:-1]}s that training does not have" in note for note in notes)
