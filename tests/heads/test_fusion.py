@@ -250,6 +250,39 @@ def test_long_and_short_histories_get_weights_of_their_own_where_the_members_dif
     assert weights.long_history == 2
 
 
+def with_lengths(lengths):
+    """Return two members that differ by the length of the history, on queries with these lengths."""
+    members, validation, cold = given_scores(1, size=len(lengths), num_cold=0, noise=3.0)
+    return Scored(replace(gather(members, validation, cold), lengths_Q=np.asarray(lengths)))
+
+
+@pytest.mark.parametrize("place", range(0, 500, 100))
+@pytest.mark.parametrize(("most", "rare"), [(12, 14), (12, 3)])
+def test_a_history_longer_or_shorter_than_all_others_gets_no_weights_of_its_own(place, most, rare):
+    """With one long history among 500, four of five folds' complements have it and one has not."""
+    lengths = np.full(500, most)
+    lengths[place] = rare
+    learned = learn(with_lengths(lengths), 0)
+    assert learned.weights.long == {}
+    assert "long histories" not in [step.name for step in learned.steps]
+
+
+@pytest.mark.parametrize("num_long", [39, 40])
+def test_long_histories_are_tried_only_where_both_they_and_the_others_are_enough(num_long, monkeypatch):
+    monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
+    learned = learn(with_lengths(np.repeat([12, 20], [60, num_long])), 0)
+    assert ("long histories" in [step.name for step in learned.steps]) == (num_long == 40)
+
+
+@pytest.mark.parametrize(("num_long", "per_fold"), [(5, {1}), (7, {1, 2}), (10, {2})])
+def test_every_fold_has_its_share_of_the_long_histories(num_long, per_fold):
+    is_long = np.arange(53) < num_long
+    folds = fusion_weights._folds(100 + np.arange(53), is_long, 0)
+    np.testing.assert_array_equal(np.sort(np.concatenate(folds)), 100 + np.arange(53))
+    assert {int(is_long[fold - 100].sum()) for fold in folds} == per_fold
+    assert {len(fold) for fold in folds} == {10, 11}
+
+
 def test_noise_seldom_gives_a_part_weights_of_its_own(monkeypatch):
     """A gain above its standard error happens by chance in less than one of six; 2 parts x 12 draws."""
     monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
