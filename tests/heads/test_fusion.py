@@ -18,7 +18,9 @@ from llmrec_cli.heads.fusion_lengths import limit_for, share_of_long
 from llmrec_cli.heads.fusion_scored import Scored, depth_for, drawn, gather
 from llmrec_cli.heads.fusion_weights import Weights, ascend, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, UserKnn
+from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe, UserKnn
+from tests.heads.by_hand import CONTEXT, training
+from tests.heads.by_hand import fit as fitted_by_hand
 from tests.heads.by_hand import queries as queries_of
 
 
@@ -400,6 +402,30 @@ def test_after_a_refit_as_many_users_have_a_long_history_as_when_the_limit_was_l
         head.fit(replace(grown, interactions=twice), shop.context(validation=None))
         assert head.weights.long_history == expected
         assert head.chosen().head.long_share == given
+
+
+@pytest.mark.parametrize(("share", "long_users"), [(0.5, [False, True, True]), (0.0, [True, True, True])])
+def test_newer_interactions_make_no_history_long_where_the_limit_was_learned(share, long_users):
+    """Users 0 and 1 have 2 and 4 items in the fit, user 2 has none; they ask with 5, 4 and 3, and 3 are long.
+
+    A limit without a share was given by a person, and is about the history of the query.
+    """
+    fitted = np.zeros((3, 6))
+    fitted[0, :2] = fitted[1, :4] = 1
+    asked_with = (np.arange(6) < np.array([[5], [4], [3]])) * 1.0
+    members = {"popular": Recipe(head=Popularity()), "near": Recipe(head=ItemKnn())}
+    settings = Fusion(members=members, weights={"popular": 1.0, "near": 0.0}, normalise="raw", long_history=3,
+                      long_weights={"popular": 0.0, "near": 1.0}, long_share=share)
+    data = training(fitted)
+    head, popular, near = (fitted_by_hand(each, data) for each in (settings, Popularity(), ItemKnn()))
+    assert head.weights.long_history == 3
+    loaded = build(head.chosen())
+    loaded.load(head.state(), data.users, data.items, CONTEXT)
+    known, new = queries_of(asked_with, [0, 1, 2]), queries_of(asked_with)
+    expected = torch.where(torch.tensor(long_users)[:, None], near.score(known), popular.score(known))
+    for each in (head, loaded):
+        torch.testing.assert_close(each.score(known), expected)
+        torch.testing.assert_close(each.score(new), near.score(new))
 
 
 def test_a_limit_is_nearest_to_the_one_learned_where_several_have_the_same_share():
