@@ -144,3 +144,10 @@ def test_members_are_satisfied_by_their_own_items_on_the_groups_list():
     np.testing.assert_allclose(found["least_member_ndcg@2"], [second, np.nan])
     np.testing.assert_allclose(found["member_spread@2"], [1 - second, np.nan])
     np.testing.assert_allclose(found["member_ndcg@1"], [1 / 2, np.nan])
+
+
+def test_what_several_given_splits_have_of_a_group_or_a_member_is_once_in_its_history():
+    found = task(prepared([*TOGETHER, ("g", "a", "valid")], more=[("u", "a", "valid")]))
+    g, u = found.queries.ids.tolist().index("g"), found.queries.groups.members.ids.tolist().index("u")
+    assert sorted(lists(found.queries.history)[g]) == [0, 1]
+    assert lists(found.queries.groups.members.history)[u] == [0]
