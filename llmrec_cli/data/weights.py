@@ -80,7 +80,10 @@ class InteractionWeights:
         """Return the weight of each entry of `values`, whose times are in `times`."""
         if self.is_uniform:
             return presence(values)
-        assert self.decay is None or times is not None or not values.nnz, "decay needs the times of histories"
+        if self.decay is not None and times is None and values.nnz:
+            raise DataError(f"head.decay={self.decay:g}: the model weighs interactions by their age, and the histories "
+                            f"that it is asked with have no times; prepare that data with a column of times "
+                            f"(dataset.columns.timestamp), or train again without head.decay")
         weights = self._weights(values.data, None if times is None else times.data)
         return sp.csr_array((weights, values.indices, values.indptr), shape=values.shape)
 

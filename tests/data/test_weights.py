@@ -132,3 +132,9 @@ def test_beyond_twenty_half_lives_nothing_weighs_less():
     mean = (1 + 2 * 2**-20) / 3
     assert weights(training([1, 1, 1], days=[0, 9000, 10_000]), decay=10.0) == pytest.approx(
         [2**-20 / mean, 2**-20 / mean, 1 / mean])
+
+
+def test_decay_without_times_of_histories_is_an_error_in_the_data_that_names_the_way_out():
+    values = training([1, 1]).interactions.values
+    with pytest.raises(DataError, match=r"head.decay=7: .*no times.*dataset.columns.timestamp"):
+        InteractionWeights(decay=7.0).entries(values, None)
