@@ -49,6 +49,7 @@ class Histories:
     groups : what is known of groups, None where the model knows none
     label : latest | fit, which of them it is
     num_newer : users of the model with interactions that it was not fitted on
+    num_newer_groups : groups of the model of which that holds, or of whose members it does
     notes : sentences about what was used and what was passed over
     """
 
@@ -61,6 +62,7 @@ class Histories:
     num_newer: int
     notes: list[str]
     times: sp.csr_array | None = None
+    num_newer_groups: int = 0
 
 
 def histories_of_fit(known: Recommender, users: Entities, num_items: int) -> Histories:
@@ -100,12 +102,23 @@ def latest_histories(cfg: RecommendConfig, known: Recommender, users: Entities, 
     newer_U = np.diff(without(found.history, fitted).indptr) > 0
     num_newer, num_new = int(newer_U[:found.num_known].sum()), int(newer_U[found.num_known:].sum())
     new = f", and {num_new:,} that it does not know have a history" if num_new else ""
-    found.notes.append(f"histories: {num_newer:,} of the model's {found.num_known:,} users have interactions newer "
-                       f"than the fit{new}")
-    if num_newer and known.head.without_fold_in:
+    newer_G = _newer_groups(found, known, newer_U, len(items))
+    groups = f" and {int(newer_G.sum()):,} of its {len(newer_G):,} groups (or their members)" if len(newer_G) else ""
+    found.notes.append(f"histories: {num_newer:,} of the model's {found.num_known:,} users{groups} have interactions "
+                       f"newer than the fit{new}")
+    if (num_newer or newer_G.any()) and known.head.without_fold_in:
         found.notes.append(f"  {', '.join(known.head.without_fold_in)}: known users are answered by what was learned "
                            f"of each, so these only keep items off their lists; train again to have them count")
-    return replace(found, num_newer=num_newer)
+    return replace(found, num_newer=num_newer, num_newer_groups=int(newer_G.sum()))
+
+
+def _newer_groups(found: Histories, known: Recommender, newer_U: np.ndarray, num_items: int) -> np.ndarray:
+    """Return which groups of the model, bool (G,), have interactions, theirs or a member's, newer than the fit."""
+    if found.groups is None or known.groups is None:
+        return np.zeros(0, bool)
+    own = np.diff(without(found.groups.history, widened(known.groups.history, num_items)).indptr) > 0
+    newer: np.ndarray = own | (known.groups.members @ newer_U[:found.num_known].astype(np.float32) > 0)
+    return newer
 
 
 def find_data(cfg: RecommendConfig, known: Recommender) -> PreparedData | str:

@@ -1,6 +1,7 @@
 """Today's interactions beside a model: what they come to is what preparing all rows together would give."""
 
 import csv
+import json
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -159,3 +160,17 @@ def test_a_model_that_does_not_say_how_its_data_was_merged_goes_by_its_weights_o
     known.manifest["positives"] = {key: known.manifest["positives"][key] for key in ("min_value", "event_weights")}
     found = by_id(known, asked_with(known, write("today.csv", header, [("u", "a", "view"), ("v", "a", "buy")])))
     assert (found["u", "a"][0], found["v", "a"][0]) == (5, 5)
+
+
+def test_groups_with_interactions_newer_than_the_fit_are_counted_theirs_or_a_members() -> None:
+    write("members.csv", "group_id,user_id", [("g", "u"), ("g", "v"), ("h", "w"), ("k", "v")])
+    write("together.csv", "group_id,item_id", [("g", "a"), ("h", "b"), ("k", "b")])
+    known = model("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b"), ("w", "b"), ("w", "c")],
+                  "dataset.groups=members.csv", "dataset.group_interactions=together.csv")
+    file = write("today.csv", "user_id,item_id", [("u", "c")])
+    found = asked_with(known, file)
+    assert (found.num_newer, found.num_newer_groups) == (1, 1)
+    assert any("1 of the model's 3 users and 1 of its 3 groups (or their members) have" in note for note in found.notes)
+    cli.run(["recommend", "model=fitted", "queries=all", f"interactions={file}", "output=out.jsonl", "device=cpu"])
+    manifest = json.loads(Path("out.jsonl.manifest.json").read_text("utf-8"))
+    assert (manifest["newer_histories"], manifest["newer_group_histories"]) == (1, 1)
