@@ -83,8 +83,8 @@ class DatasetSettings(Settings):
     """Weight of each kind of event in the column `event`, {view: 1, buy: 5}: the value is multiplied by it; 0 leaves
     such events out; an event that is not named is a bad row."""
     min_value: float | None = None
-    """Keep interactions whose value is this or more, after duplicates are merged; null keeps those above 0, so that
-    returns and unopened items are no signs of interest; 0 keeps those of 0 too."""
+    """Keep interactions whose value is this or more, after duplicates are merged; null keeps positive values, so that
+    returns and unopened items are no signs of interest; 0 keeps zeros, too."""
     max_negative_value: float | None = None
     """With feedback=explicit: largest value of a dislike, below min_value; what lies between is neither; null for all
     below min_value."""

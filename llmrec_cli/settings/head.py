@@ -165,10 +165,6 @@ class Recipe(Settings):
         if "peft" in uses and layers and without:
             yield (f"peft={self.peft.kind}: encoder={self.encoder.kind} has no layers that could be "
                    f"trained; choose peft=frozen, peft=embedding_adapter or another encoder")
-        features: Any = getattr(self.head, "features", None)
-        if getattr(features, "tuned", False) and self.peft is not None and self.peft.kind == "frozen":
-            yield ("peft=frozen: has nothing to train with head.features.tuned=true; leave out head.features.tuned, or "
-                   "choose peft=embedding_adapter or lora")
         decay = 1.0 if self.optim is None or "optim" not in uses else self.optim.layer_decay
         num_trained = getattr(self.peft, "num_layers", None)
         if decay != 1 and (not layers or "peft" not in uses or num_trained == 1):

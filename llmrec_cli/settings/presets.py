@@ -141,7 +141,7 @@ class Camra2011(GroupFolder):
     name: str = "camra2011"
     feedback: str = "explicit"
     min_value: float | None = 0.0
-    """0: the published protocol takes every rating from 0 to 100 for a positive."""
+    """0, as the published protocol takes ratings of 0 for positives too."""
 
 
 DATASETS = {"files": Files, "movielens_100k": MovieLens100k, "movielens_1m": MovieLens1m,

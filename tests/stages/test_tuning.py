@@ -177,7 +177,8 @@ def test_what_the_data_does_not_have_is_not_tuned_and_said_so(llmrec, settings):
     only = llmrec(*settings, "head=ease", *none,
                   "head.search.features.knowledge={low: 1, high: 9}", "tune.trials=2")
     assert only.code == 3
-    assert "tune.trials=2: ease has nothing to tune on this data: features.knowledge: " in only.err
+    assert "tune.trials=2: ease has nothing to tune on this data: " in only.err
+    assert "features.knowledge: the items of the prepared data have no knowledge" in only.err
 
 
 def test_no_trial_begins_after_the_time_is_over_but_the_first(llmrec, settings):
@@ -235,7 +236,7 @@ def test_whatever_is_in_the_test_split_the_same_is_tried_and_found(llmrec, prepa
         part.to_csv(f"{split}.csv", index=False)
     given = [text for text in prepare_tiny if not text.startswith(("dataset.interactions=", "dataset.min_value="))]
     assert llmrec("prepare", *given, "split=given", "dataset.train=train.csv", "dataset.valid=valid.csv",
-                  "dataset.test=test.csv", "dataset.name=garbage").code == 0
+                  "dataset.test=test.csv", "dataset.values=rating", "dataset.name=garbage").code == 0
     assert llmrec("finetune", *SPACE, "tune.trials=4", "run_dir=garbage", "prepared=data/prepared/garbage").code == 0
     assert trials("garbage") == trials("real")
 
