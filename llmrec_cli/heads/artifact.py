@@ -129,8 +129,9 @@ def _positives_of(data: PreparedData) -> dict[str, Any]:
     column of values); None for what the manifest of an older llmrec does not say.
     """
     settings = data.manifest.get("inputs", {}).get("dataset", {})
-    return {key: settings.get(key) for key in ("min_value", "event_weights")} | \
-        {key: data.manifest.get(key) for key in ("duplicates", "has_values")}
+    return {key: settings.get(key) for key in ("min_value", "event_weights")} | {
+        "duplicates": data.manifest.get("duplicates") or settings.get("duplicates"),
+        "has_values": data.manifest.get("has_values")}
 
 
 def model_folder(chosen: str, setting: str = "model") -> Path:
