@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.interactions import Interactions, last_of_each
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,12 @@ class Groups:
     def rows(self, kept: np.ndarray) -> "Groups":
         """Return the same groups with those of their interactions where `kept` (num_interactions,) holds."""
         return replace(self, interactions=self.interactions.rows(kept), split=self.split[kept])
+
+    def without_repeats(self) -> "Groups":
+        """Return the same groups with each pair of a group and an item once, where it is the newest."""
+        pairs = self.interactions
+        last = last_of_each(pairs.user * pairs.num_items + pairs.item)
+        return self if last is None else self.rows(last)
 
     @cached_property
     def sizes(self) -> np.ndarray:

@@ -72,3 +72,37 @@ def history_matrix(row: np.ndarray, item: np.ndarray, value: np.ndarray, shape: 
     indptr = np.zeros(shape[0] + 1, np.int64)
     np.cumsum(np.bincount(row[kept], minlength=shape[0]), out=indptr[1:])
     return sp.csr_array((value[kept], item[kept], indptr), shape=shape)
+
+
+def merged_rows(key: np.ndarray, value: np.ndarray, policy: str) -> tuple[np.ndarray, np.ndarray]:
+    """Merge rows of equal `key`, int64 (num,) in order of time, as dataset.duplicates says.
+
+    Return the places, in order, of the rows that stand for each key, and their values: the last by time (keep_last, and
+    error), the first (keep_first), the first of the strongest (max), or the last with the sum of all (sum).
+    """
+    distinct, code = np.unique(key, return_inverse=True)
+    place = np.arange(len(key))
+    if policy == "max":
+        order = np.lexsort((place, -value, code))
+    else:
+        order = np.lexsort((place if policy == "keep_first" else -place, code))
+    first = np.searchsorted(code[order], np.arange(len(distinct)))
+    chosen = np.sort(order[first])
+    if policy != "sum":
+        return chosen, value[chosen]
+    total = np.bincount(code, value, minlength=len(distinct))
+    return chosen, total[code[chosen]].astype(value.dtype)
+
+
+def values_in(matrix: sp.csr_array, other: sp.csr_array) -> np.ndarray:
+    """Return the value in `other` of each entry of `matrix`, float64 (nnz,); NaN where it has none."""
+    found = np.full(matrix.nnz, np.nan)
+    if not matrix.nnz:
+        return found
+    # `matrix` is the smaller one as a rule: what a day brought.
+    order = np.argsort(pair_keys(matrix), kind="stable")
+    keys, others = pair_keys(matrix)[order], pair_keys(other)
+    place = np.minimum(np.searchsorted(keys, others), len(keys) - 1)
+    hit = keys[place] == others
+    found[order[place[hit]]] = other.data[hit]
+    return found

@@ -90,8 +90,12 @@ class PreparedData:
         return interactions.times if self.has_moments else None
 
     def part(self, *splits: str) -> Interactions:
-        """Return the interactions of the named splits."""
-        return self.interactions.rows(_among(self.split, splits))
+        """Return the interactions of the named splits; a pair that several of them have counts where it is the newest.
+
+        Only splits that were given can overlap.
+        """
+        found = self.interactions.rows(_among(self.split, splits))
+        return found.without_repeats() if len(splits) > 1 else found
 
     def negatives(self, *splits: str) -> Interactions | None:
         """Return what users said they do not like, of the named splits; None unless feedback is explicit."""
@@ -102,9 +106,15 @@ class PreparedData:
         return dislikes.rows(_among(split, splits))
 
     def groups(self, *splits: str) -> Groups | None:
-        """Return the groups with their interactions of the named splits, None where the data has no groups."""
+        """Return the groups with their interactions of the named splits, None where the data has no groups.
+
+        A pair that several of the splits have counts where it is the newest, as in `part`.
+        """
         groups = self._groups
-        return None if groups is None else groups.rows(_among(groups.split, splits))
+        if groups is None:
+            return None
+        found = groups.rows(_among(groups.split, splits))
+        return found.without_repeats() if len(splits) > 1 else found
 
     @cached_property
     def _groups(self) -> Groups | None:

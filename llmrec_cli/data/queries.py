@@ -11,6 +11,11 @@ UNTIMED = np.iinfo(np.int64).max
 """Time of an interaction that comes with the query: as new as any."""
 
 
+def untimed(history: sp.csr_array) -> sp.csr_array:
+    """Return the times of the entries of histories, CSR int64, where none is known."""
+    return sp.csr_array((np.full(history.nnz, UNTIMED), history.indices, history.indptr), shape=history.shape)
+
+
 @dataclass(frozen=True)
 class Membership:
     """Who asks together.

@@ -2,7 +2,7 @@
 
 An interaction with value r, a days older than the newest one in training, weighs
 
-    f(r) * 2^(-a / decay) / mean      f(r) = r with weight=value, log(1 + r / epsilon) with weight=log, 1 with none
+    f(r) * 2^-min(a / decay, 20) / mean    f(r) = r with weight=value, log(1 + r / epsilon) with weight=log, 1 with none
 
 where epsilon is the median value in training and `mean` that of the numerators over the interactions in training. So
 the average interaction in training weighs 1, as every one does without weights: penalties, learning rates and
@@ -24,6 +24,9 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 DAY = 86_400_000
 """Milliseconds."""
+MOST_HALVINGS = 20
+"""Half-lives after which an interaction counts no less: a millionth. So a history that is old as a whole still says
+which items are in it, and no weight, nor its square or product with another, is lost in float32."""
 NAME = "interaction_weights"
 """Of the tensor among what a head saves."""
 
@@ -77,7 +80,10 @@ class InteractionWeights:
         """Return the weight of each entry of `values`, whose times are in `times`."""
         if self.is_uniform:
             return presence(values)
-        assert self.decay is None or times is not None or not values.nnz, "decay needs the times of histories"
+        if self.decay is not None and times is None and values.nnz:
+            raise DataError(f"head.decay={self.decay:g}: the model weighs interactions by their age, and the histories "
+                            f"that it is asked with have no times; prepare that data with a column of times "
+                            f"(dataset.columns.timestamp), or train again without head.decay")
         weights = self._weights(values.data, None if times is None else times.data)
         return sp.csr_array((weights, values.indices, values.indptr), shape=values.shape)
 
@@ -110,7 +116,7 @@ class InteractionWeights:
             return weights
         # What is newer than training, or comes with the query, is as new as the newest.
         age = (self.newest - np.minimum(times, self.newest)) / DAY
-        return weights * np.exp2(-age / self.decay)
+        return weights * np.exp2(-np.minimum(age / self.decay, MOST_HALVINGS))
 
 
 KINDS = ("none", "value", "log")

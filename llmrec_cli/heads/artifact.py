@@ -123,9 +123,15 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
 
 
 def _positives_of(data: PreparedData) -> dict[str, Any]:
-    """Return what made an interaction a positive when the data was prepared: min_value and event_weights."""
+    """Return what made an interaction a positive when the data was prepared, for interactions that come later.
+
+    min_value and event_weights, duplicates (what became of several rows of a pair) and has_values (whether there was a
+    column of values); None for what the manifest of an older llmrec does not say.
+    """
     settings = data.manifest.get("inputs", {}).get("dataset", {})
-    return {key: settings.get(key) for key in ("min_value", "event_weights")}
+    return {key: settings.get(key) for key in ("min_value", "event_weights")} | {
+        "duplicates": data.manifest.get("duplicates") or settings.get("duplicates"),
+        "has_values": data.manifest.get("has_values")}
 
 
 def model_folder(chosen: str, setting: str = "model") -> Path:

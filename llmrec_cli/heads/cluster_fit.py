@@ -28,6 +28,7 @@ def behaviour_vectors(matrix_VN: sp.csr_array, size: int, seed: int) -> np.ndarr
     squares_VN = sp.csr_array((matrix_VN.data.astype(np.float64)**2, matrix_VN.indices, matrix_VN.indptr),
                               shape=matrix_VN.shape)
     norm_V = np.sqrt(np.asarray(squares_VN @ np.ones(matrix_VN.shape[1])))
+    norm_V[norm_V == 0] = 1.0
     values = (matrix_VN.data / np.repeat(norm_V, np.diff(matrix_VN.indptr))).astype(np.float32)
     rows_VN = sp.csr_array((values, matrix_VN.indices, matrix_VN.indptr), shape=matrix_VN.shape)
     left_VD, singular_D, _ = randomized_svd(rows_VN, min(size, *rows_VN.shape), random_state=seed)

@@ -33,8 +33,10 @@ BATCH_BYTES = 2**22
 """Working set of a batch of rows: a part of the last cache level."""
 CHUNK_ROWS = 2**14
 MOST_STEPS = 200
-SMALLEST = 1e-30
-"""Squared residual that counts as none: what is smaller divides to infinity soon."""
+ROUNDING = 1e-7
+"""Share of the first residual that counts as none: what is left then are the rounding errors of float32."""
+SMALLEST = 1e-37
+"""Squared residual that counts as none whatever it was at first: what is smaller divides to infinity."""
 
 # torch says it once a process; the two products that are used here are held against dense ones by the tests.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -200,7 +202,8 @@ class Ridge:
             residual_BD += penalty_B1 * (prior_BD @ self.basis_DD)
         step_BD = inverse_BD * residual_BD
         size_B1 = (residual_BD * step_BD).sum(1, keepdim=True)
-        enough_B1 = (tolerance**2 * size_B1).clamp(min=SMALLEST)
+        # Relative, since rows of small weights have small residuals.
+        enough_B1 = (max(tolerance, ROUNDING)**2 * size_B1).clamp(min=SMALLEST)
         for left in range(num_steps, 0, -1):
             image_BD = batch.sums(batch.weighted(batch.products(step_BD, self.y_CD)), self.y_CD)
             image_BD += step_BD + above_B1 * (step_BD @ self.gram_DD)
@@ -224,4 +227,5 @@ def _grams(y_CD: torch.Tensor, counts_C: torch.Tensor) -> tuple[torch.Tensor, to
         chunk, counts = y_CD[start:start + CHUNK_ROWS], counts_C[start:start + CHUNK_ROWS, None]
         all_DD = all_DD + ((chunk * (counts > 0)).T @ chunk).cpu().double()
         seen_DD = seen_DD + ((chunk * counts).T @ chunk).cpu().double()
-    return all_DD, seen_DD / float(counts_C.sum().clamp(min=1))
+    total = float(counts_C.sum())
+    return all_DD, seen_DD / (total if total > 0 else 1.0)

@@ -10,6 +10,8 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.sparse_products import BLOCK_CELLS, RightFactor, block_rows, dense_features
 from llmrec_cli.settings.heads.neighbours import ItemKnn, NeighbourSettings
 
+TINY = float(np.finfo(np.float32).tiny)
+
 
 class Weighting:
     """Weights of the features of rows, whose entries are the weights of interactions, from the rows that are known.
@@ -36,7 +38,9 @@ class Weighting:
             length_R = matrix_RF @ np.ones(matrix_RF.shape[1], np.float64)
             norm = np.repeat(k1 * (1 - b + b * length_R / self.average_length), entries_R)
             frequency = matrix_RF.data.astype(np.float64)
-            values *= ((k1 + 1) * frequency / (norm + frequency)).astype(np.float32)
+            # Where a row weighs 0, length and frequency are 0 with b=1.
+            divisor = norm + frequency
+            values *= ((k1 + 1) * frequency / np.where(divisor > 0, divisor, 1.0)).astype(np.float32)
         else:
             values *= matrix_RF.data
         return sp.csr_array((values, matrix_RF.indices, matrix_RF.indptr), shape=matrix_RF.shape)
@@ -103,8 +107,9 @@ def nearest_neighbours(rows_RF: sp.csr_array, power: float, candidates: Candidat
     for start in range(0, num_rows, size):
         rows = slice(start, min(start + size, num_rows))
         similarity_BC = candidates.factor.product(rows_RF[rows])
-        # Without shrinkage, nothing is divided by 0: empty rows get 0 / 1e-12.
-        similarity_BC /= norm_R[rows, None] * candidates.norm_C + np.float32(settings.shrinkage + 1e-12)
+        # Without shrinkage, nothing is divided by 0: empty rows get 0 / tiny, which is far below what rows of small
+        # weights have as their norms.
+        similarity_BC /= norm_R[rows, None] * candidates.norm_C + np.float32(settings.shrinkage + TINY)
         known = np.flatnonzero(self_R[rows] >= 0)
         similarity_BC[known, self_R[rows][known]] = 0
         kept_BC = _highest(similarity_BC, settings.k)

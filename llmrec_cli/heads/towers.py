@@ -154,5 +154,6 @@ def history_vectors(sums_BE: torch.Tensor, lengths_B: torch.Tensor,
     """
     if weights_B is None:
         return sums_BE / lengths_B.clamp_min(1).sqrt()[:, None]
-    is_some_B = lengths_B > 0
+    # A history whose interactions all weigh 0 says as little as an empty one.
+    is_some_B = (lengths_B > 0) & (weights_B > 0)
     return sums_BE * (lengths_B.clamp_min(0).sqrt() * is_some_B / torch.where(is_some_B, weights_B, 1.0))[:, None]

@@ -155,7 +155,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
     manifest = manifest_of(settings, content, describe_split(cfg.split, divided.cutoff),
                            describe_texts(settings, {kind: about for kind, about in described.items()
                                                      if kind != "group" or groups is not None}, rules), kept.unit,
-                           account)
+                           account, "value" in staged.names or bool(earlier and earlier.manifest.get("has_values")))
     manifest["ties"] = {f"{one.whose}s": one.described() for one in ties}
     if settings.made_groups:
         manifest["groups"] = {"synthetic": settings.made_groups}

@@ -1,6 +1,6 @@
 """Several interactions of one user with one item: which of them counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ibis
 from ibis.expr.types import Table
@@ -22,11 +22,16 @@ def policy_of(settings: DatasetSettings, weighted: bool = True) -> str:
     `weighted` says whether the rows have events. With event weights a view after a purchase must not undo it, so the
     strongest counts; where a weight is negative an event takes back another, so they are added up.
     """
-    if settings.duplicates != "auto":
-        return settings.duplicates
-    if not weighted or not settings.event_weights:
+    return resolved_policy(settings.duplicates, settings.event_weights if weighted else {})
+
+
+def resolved_policy(duplicates: str, event_weights: Mapping[str, float]) -> str:
+    """Return keep_last | keep_first | sum | max | error: what `duplicates`, which may be auto, means with weights."""
+    if duplicates != "auto":
+        return duplicates
+    if not event_weights:
         return "keep_last"
-    return "sum" if min(settings.event_weights.values()) < 0 else "max"
+    return "sum" if min(event_weights.values()) < 0 else "max"
 
 
 def merge_duplicates(coded: Coded, policy: str, pair: Sequence[str] = PAIR) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmrec_cli.data.manifest import FORMAT, sha256
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.duplicates import policy_of
 from llmrec_cli.ingest.entities import Described, texts_of
 from llmrec_cli.ingest.telling import TextRules
 from llmrec_cli.settings.base import to_plain
@@ -52,8 +53,10 @@ def value_kind(settings: DatasetSettings) -> str:
 
 
 def manifest_of(settings: DatasetSettings, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,
-                account: Account) -> dict[str, Any]:
+                account: Account, has_values: bool) -> dict[str, Any]:
     """Return the manifest, but for `files`, the hashes of the files.
+
+    `has_values` says whether the files have a column of values; without one every row has the value 1.
 
     The fingerprint is made of `content`, the hashes of what is in the interactions, items and users: not of the
     rejects, which name files and lines, nor of Parquet's bytes, which change with its version.
@@ -62,6 +65,7 @@ def manifest_of(settings: DatasetSettings, content: list[str], split: dict[str, 
     newest = account.counts.pop("newest", 0)
     return {"format": FORMAT, "name": settings.name, "fingerprint": fingerprint, "counts": account.counts,
             "split": split, "texts": texts, "timestamp_unit": unit, "values": value_kind(settings),
+            "has_values": has_values, "duplicates": policy_of(settings),
             "data_cutoff": newest if unit else None, "warnings": account.warnings, "notes": account.notes}
 
 

@@ -6,7 +6,7 @@ file can be given as it is.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,28 +15,28 @@ import numpy as np
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.beside import Rows, read_rows
-from llmrec_cli.ingest.timestamps import NUMBER
+from llmrec_cli.ingest.duplicates import resolved_policy
+from llmrec_cli.ingest.timestamps import NUMBER, OUT_OF_RANGE, are_dates, in_era, milliseconds_of, unit_of
 from llmrec_cli.scoring.topk import item_hash_ranks
 
 KEY = "interactions"
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event")
 OF_PREPARED = ("user", "item", "split")
 _NUMBER = re.compile(NUMBER)
-SECONDS_FROM, MILLISECONDS_FROM = 1e8, 1e11
-"""Numbers from here on are seconds, and milliseconds, as in `ingest.timestamps`; smaller ones are an order."""
 
 
 @dataclass(frozen=True)
 class NewInteractions:
-    """Positive interactions in order of time.
+    """All interactions of the file in order of time, also those whose value is no sign of interest.
 
     Attributes
     ----------
     user_ids, item_ids : object arrays (num,) of str
-    values : float32 (num,), 1 where the file has none
+    values : float32 (num,)
     timestamps : int64 (num,), milliseconds since 1970 UTC; None where the file has none, or a mere order
     rows, row : the rows of the file, and of each interaction its row, to name it in an error
-    num_dropped : rows that are no positives: their value is 0 or below, or below the least that the model's data took
+    duplicates : keep_last | keep_first | sum | max | error, what several interactions of a pair come to
+    least : the least value of a positive, None where any above 0 is one
     """
 
     user_ids: np.ndarray
@@ -45,35 +45,45 @@ class NewInteractions:
     timestamps: np.ndarray | None
     rows: Rows
     row: np.ndarray
-    num_dropped: int
+    duplicates: str
+    least: float | None
 
     def __len__(self) -> int:
         return len(self.row)
 
+    def are_positive(self, values: np.ndarray) -> np.ndarray:
+        """Return which values, after duplicates are merged, are a sign of interest, bool (num_values,)."""
+        positive: np.ndarray = values > 0 if self.least is None else (values > 0) & (values >= self.least)
+        return positive
 
-def read_new_interactions(named: str, positives: Mapping[str, Any]) -> NewInteractions:
-    """Return the interactions in the file. `positives` has the min_value and the event_weights of the model's data."""
+
+def read_new_interactions(named: str, positives: Mapping[str, Any], usual_value: float) -> NewInteractions:
+    """Return the interactions in the file, valued and merged as those of the model's data.
+
+    `positives` has what `prepare` did there: min_value, event_weights, duplicates and has_values. Where the data has
+    values and no weights of events, a file without values gets `usual_value` in each row.
+    """
     rows = read_rows(named, KEY, COLUMNS)
     rows.refuse_unused(KEY, (*COLUMNS, *OF_PREPARED), "it has user_id, item_id, value, timestamp and event; leave the "
                                                       "column out")
     ids = {name: np.array([*rows.filled(name), None], object)[:-1] for name in ("user_id", "item_id")}
     weights = positives.get("event_weights") or {}
-    values = _values(rows, weights)
+    # Without a column of values each row of the data counted 1, and with dataset.duplicates=sum they are counts.
+    counts = bool(weights) or positives.get("has_values") is False
+    values = _values(rows, weights, 1.0 if counts else usual_value)
     # What has no value is interest as it is; the least value is about those that have one.
     least = positives.get("min_value") if weights or "value" in rows.columns else None
-    positive = values > 0 if least is None else (values > 0) & (values >= least)
-    times = _times(rows) if "timestamp" in rows.columns else None
-    chosen = np.arange(len(rows)) if times is None else _in_order(times, ids)
-    chosen = chosen[positive[chosen]]
-    moments = None if times is None or times.max() < SECONDS_FROM * 1000 else times[chosen]
-    return NewInteractions(ids["user_id"][chosen], ids["item_id"][chosen], values[chosen], moments, rows, chosen,
-                           int((~positive).sum()))
+    times, are_moments = _times(rows) if "timestamp" in rows.columns else (None, False)
+    order = np.arange(len(rows)) if times is None else _in_order(times, ids)
+    policy = resolved_policy(positives.get("duplicates") or "auto", weights)
+    return NewInteractions(ids["user_id"][order], ids["item_id"][order], values[order],
+                           times[order] if times is not None and are_moments else None, rows, order, policy, least)
 
 
-def _values(rows: Rows, weights: Mapping[str, float]) -> np.ndarray:
+def _values(rows: Rows, weights: Mapping[str, float], default: float) -> np.ndarray:
     """Return the value of each row, float32, times the weight of its event where events have weights."""
     values = np.array([_number(rows, row, "value", text) for row, text in enumerate(rows.texts("value"))]
-                      if "value" in rows.columns else [1.0] * len(rows), np.float32)
+                      if "value" in rows.columns else [default] * len(rows), np.float32)
     if not weights:
         if "event" in rows.columns:
             raise DataError(f"{rows.paths[0]}: the column 'event' has no effect in {KEY}=, since the model's data was "
@@ -93,8 +103,8 @@ def _in_order(times: np.ndarray, ids: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.lexsort((item_hash_ranks(pairs), times))
 
 
-def _times(rows: Rows) -> np.ndarray:
-    """Return the timestamps, int64: milliseconds since 1970, or an order where all numbers are small."""
+def _times(rows: Rows) -> tuple[np.ndarray, bool]:
+    """Return the timestamps, int64, and whether they are moments: milliseconds since 1970, or else a mere order."""
     texts = rows.texts("timestamp")
     numeric = [bool(_NUMBER.match(text)) for text in texts]
     if any(numeric) and not all(numeric):
@@ -102,10 +112,35 @@ def _times(rows: Rows) -> np.ndarray:
         raise DataError(f"{rows.where(b)}: timestamp '{texts[b][:60]}', and '{texts[a][:60]}' in line {rows.line[a]}, "
                         f"are written in different ways, so their order is not known; write all alike")
     if not numeric[0]:
-        return np.array([_moment(rows, row, text) for row, text in enumerate(texts)], np.int64)
-    found = np.array([_number(rows, row, "timestamp", text) for row, text in enumerate(texts)])
-    in_seconds = SECONDS_FROM <= found.max() < MILLISECONDS_FROM
-    return np.round(found * (1000 if in_seconds else 1)).astype(np.int64)
+        return np.array([_moment(rows, row, text) for row, text in enumerate(texts)], np.int64), True
+    numbers = [_number(rows, row, "timestamp", text) for row, text in enumerate(texts)]
+    unit = _unit(rows, numbers, texts)
+    times = np.array([milliseconds_of(number, unit) for number in numbers], np.int64)
+    outside = np.flatnonzero(~in_era(times))
+    if unit != "order" and len(outside):
+        row = int(outside[0])
+        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}', taken for {unit}, {OUT_OF_RANGE}; repair "
+                        f"the row or leave it out")
+    return times, unit != "order"
+
+
+def _unit(rows: Rows, numbers: Sequence[float], texts: Sequence[str]) -> str:
+    """Return the unit of all numbers, by the rule of `prepare`: order | s | ms | us | ns."""
+    units = [unit_of(number) for number in numbers]
+    if "bad" in units:
+        row = units.index("bad")
+        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}' is no time in seconds, ms, us or ns since "
+                        f"1970, and no order; write 2026-11-29T12:00:00 or seconds since 1970")
+    if set(units) == {"order"} and are_dates(numbers):
+        raise DataError(f"{rows.where(0)}: timestamp '{texts[0][:60]}' and all others are dates as numbers, YYYYMMDD; "
+                        f"write them 2026-11-29")
+    # A few small numbers among others are 1970, or a missing time written as 0.
+    several = sorted(set(units) - {"order"}, key=units.index)
+    if len(several) > 1:
+        said = ", ".join(f"line {rows.line[row]} has '{texts[row][:60]}' ({unit})"
+                         for unit in several for row in [units.index(unit)])
+        raise DataError(f"{rows.paths[0]}: timestamps are written in more than one unit: {said}; write them all alike")
+    return several[0] if several else "order"
 
 
 def _number(rows: Rows, row: int, column: str, text: str) -> float:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import ibis
+import numpy as np
 from ibis.expr.types import BooleanColumn, Column, IntegerColumn, NumericColumn, StringColumn, Table, TimestampColumn
 
 from llmrec_cli.errors import DataError
@@ -125,8 +126,20 @@ def _kind_at_once(column: Column) -> str | None:
                                   broken=((number < _KINDS[0][0]) & _is_broken(number)).sum())).to_pylist()
     if found["low"] is None or found["unread"] or found["broken"] or not 0 <= found["low"] <= found["high"]:
         return None
-    kinds = [next((kind for end, kind in _KINDS if value < end), "bad") for value in (found["low"], found["high"])]
+    kinds = [unit_of(value) for value in (found["low"], found["high"])]
     return kinds[0] if kinds[0] == kinds[1] != "bad" else None
+
+
+def unit_of(number: float) -> str:
+    """Return the unit that a number is taken for, order | s | ms | us | ns, or bad: the rule of `infer_unit`."""
+    if number < 0 or (number < _KINDS[0][0] and number % 1):
+        return "bad"
+    return next((kind for end, kind in _KINDS if number < end), "bad")
+
+
+def are_dates(numbers: Sequence[float]) -> bool:
+    """Return whether all numbers are dates written as numbers, 20240131: the rule of `infer_unit`."""
+    return all(19700101 <= n <= 20991231 and 1 <= n // 100 % 100 <= 12 and 1 <= n % 100 <= 31 for n in numbers)
 
 
 def _kind(column: Column) -> StringColumn:
@@ -152,6 +165,12 @@ def parse(column: Column, unit: str) -> IntegerColumn:
 def in_range(time: IntegerColumn, unit: str) -> BooleanColumn:
     """Return whether int64 times, as `read` gives them, are from 1970 to 2100, or an order; null for null."""
     return time >= 0 if unit == "order" else time.between(0, _END)
+
+
+def in_era(milliseconds: np.ndarray) -> np.ndarray:
+    """Return which moments are from 1970 to 2100, bool (num_moments,)."""
+    inside: np.ndarray = (milliseconds >= 0) & (milliseconds <= _END)
+    return inside
 
 
 def read(column: Column, unit: str) -> IntegerColumn:

@@ -13,7 +13,7 @@ from llmrec_cli.data.asked import Matched
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.queries import Queries, untimed
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.answers import Scores, score
 from llmrec_cli.scoring.first_clicks import divided, in_order
@@ -31,7 +31,9 @@ def held_out_cold(data: PreparedData, split: str, users: Entities, items: Entiti
     assert (item_of_M >= 0).all()
     earlier = data.part("train") if split == "valid" else data.part("train", "valid")
     measured = data.part(split)
-    wanted, when = in_order(measured), in_order(measured, measured.timestamp)
+    wanted = in_order(measured)
+    # A model whose weights fall with age needs times also where this data has none: all are as new as any then.
+    when = in_order(measured, measured.timestamp) if data.has_moments else untimed(wanted)
     lengths_U, known_U = np.diff(wanted.indptr), np.bincount(earlier.user, minlength=len(data.users)) > 0
     asked, chosen = (lengths_U > 0).sum(), np.flatnonzero((lengths_U > after) & ~known_U)
     if not len(chosen):
@@ -54,7 +56,7 @@ def held_out_cold(data: PreparedData, split: str, users: Entities, items: Entiti
     texts = np.where(np.diff(history.indptr) == 0, profiles, "").astype(object)
     queries = Queries(ids, ids, np.full(len(chosen), -1, np.int64), history, presence(hidden), texts,
                       attributes=everybody.attributes[whom], profiles=profiles,
-                      times=first(when, told)[0] if data.has_moments else None)
+                      times=first(when, told)[0])
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = data.part("train").item_counts, True
     return HeldOut(queries, relevant, counts_N, np.zeros(len(chosen), np.int64), candidates_N,

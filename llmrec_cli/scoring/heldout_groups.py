@@ -12,7 +12,7 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.data.queries import Membership, Queries
+from llmrec_cli.data.queries import Membership, Queries, untimed
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.audience import no_groups
 from llmrec_cli.scoring.heldout import (
@@ -49,7 +49,8 @@ def held_out_groups(data: PreparedData, split: str, users: Entities, items: Enti
     own: sp.csr_array = together_GN[:0] if known is None else known.history
     fitted = histories_of(asked, group_of_G, own, together_GN)
     histories = fitted
-    when = _times(data, before.interactions, asked, group_of_G, item_of_M, len(items), known)
+    timed = times is not None or (known is not None and known.times is not None)
+    when = _times(data, before.interactions, asked, group_of_G, item_of_M, len(items), known) if timed else None
     if latest:
         whole = data.groups("train", "valid", "test")
         assert whole is not None
@@ -90,11 +91,13 @@ def newer_groups(queries: Queries, known: sp.csr_array, groups: KnownGroups | No
 
 
 def _times(data: PreparedData, before: Interactions, asked: np.ndarray, group_of_G: np.ndarray, item_of_M: np.ndarray,
-           num_items: int, known: KnownGroups | None) -> sp.csr_array | None:
-    """Return when each entry of the groups' histories was, None where the recommender has no need of it."""
-    if known is None or known.times is None:
-        return None
-    return histories_of(asked, group_of_G, known.times, times_of(data, before, item_of_M, num_items))
+           num_items: int, known: KnownGroups | None) -> sp.csr_array:
+    """Return when each entry of the groups' histories was; UNTIMED where the recommender or the data has no moments."""
+    data_GN = times_of(data, before, item_of_M, num_items)
+    if known is None:
+        return histories_of(asked, group_of_G, data_GN[:0], data_GN)
+    own = untimed(known.history) if known.times is None else known.times
+    return histories_of(asked, group_of_G, own, data_GN)
 
 
 def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,

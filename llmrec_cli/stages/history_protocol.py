@@ -12,9 +12,9 @@ def history_content(ranked: Mapping[str, Sequence[Ranked]], groups: Mapping[str,
                     cfg: EvaluateConfig) -> dict[str, Any]:
     """Return the entries of the protocol of metrics.json about histories.
 
-    history: latest | fit. num_newer_histories: queries whose user, or group, is known to the first model and was asked
-    for with interactions that it was not fitted on. without_fold_in: model -> its parts that answer a known user by
-    what they learned of each, so that newer interactions change nothing there.
+    history: latest | fit. num_newer_histories: users, or groups, among those that num_queries counts, that the first
+    model knows and that were asked for with interactions that it was not fitted on. without_fold_in: model -> its parts
+    that answer a known user by what they learned of each, so that newer interactions change nothing there.
     """
     if cfg.cold_users.on:
         return {}

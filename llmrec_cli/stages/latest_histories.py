@@ -14,13 +14,22 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups, without_texts
-from llmrec_cli.data.histories import appended, history_matrix, lengthened, widened, without
+from llmrec_cli.data.histories import (
+    appended,
+    history_matrix,
+    kept_entries,
+    lengthened,
+    merged_rows,
+    values_in,
+    widened,
+    without,
+)
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.heads.artifact import Recommender
-from llmrec_cli.ingest.new_interactions import read_new_interactions
+from llmrec_cli.ingest.new_interactions import NewInteractions, read_new_interactions
 from llmrec_cli.scoring.heldout import union
 from llmrec_cli.settings.stages import FIT, LATEST, RecommendConfig
 
@@ -40,6 +49,7 @@ class Histories:
     groups : what is known of groups, None where the model knows none
     label : latest | fit, which of them it is
     num_newer : users of the model with interactions that it was not fitted on
+    num_newer_groups : groups of the model of which that holds, or of whose members it does
     notes : sentences about what was used and what was passed over
     """
 
@@ -52,6 +62,7 @@ class Histories:
     num_newer: int
     notes: list[str]
     times: sp.csr_array | None = None
+    num_newer_groups: int = 0
 
 
 def histories_of_fit(known: Recommender, users: Entities, num_items: int) -> Histories:
@@ -91,12 +102,23 @@ def latest_histories(cfg: RecommendConfig, known: Recommender, users: Entities, 
     newer_U = np.diff(without(found.history, fitted).indptr) > 0
     num_newer, num_new = int(newer_U[:found.num_known].sum()), int(newer_U[found.num_known:].sum())
     new = f", and {num_new:,} that it does not know have a history" if num_new else ""
-    found.notes.append(f"histories: {num_newer:,} of the model's {found.num_known:,} users have interactions newer "
-                       f"than the fit{new}")
-    if num_newer and known.head.without_fold_in:
+    newer_G = _newer_groups(found, known, newer_U, len(items))
+    groups = f" and {int(newer_G.sum()):,} of its {len(newer_G):,} groups (or their members)" if len(newer_G) else ""
+    found.notes.append(f"histories: {num_newer:,} of the model's {found.num_known:,} users{groups} have interactions "
+                       f"newer than the fit{new}")
+    if (num_newer or newer_G.any()) and known.head.without_fold_in:
         found.notes.append(f"  {', '.join(known.head.without_fold_in)}: known users are answered by what was learned "
                            f"of each, so these only keep items off their lists; train again to have them count")
-    return replace(found, num_newer=num_newer)
+    return replace(found, num_newer=num_newer, num_newer_groups=int(newer_G.sum()))
+
+
+def _newer_groups(found: Histories, known: Recommender, newer_U: np.ndarray, num_items: int) -> np.ndarray:
+    """Return which groups of the model, bool (G,), have interactions, theirs or a member's, newer than the fit."""
+    if found.groups is None or known.groups is None:
+        return np.zeros(0, bool)
+    own = np.diff(without(found.groups.history, widened(known.groups.history, num_items)).indptr) > 0
+    newer: np.ndarray = own | (known.groups.members @ newer_U[:found.num_known].astype(np.float32) > 0)
+    return newer
 
 
 def find_data(cfg: RecommendConfig, known: Recommender) -> PreparedData | str:
@@ -153,7 +175,7 @@ def _with_data(found: Histories, data: PreparedData, known: Recommender, items: 
 
 def _with_file(found: Histories, cfg: RecommendConfig, known: Recommender, items: Entities) -> Histories:
     """Return the histories with the interactions of a file as the newest; users of whom nothing is known are new."""
-    given = read_new_interactions(cfg.interactions, known.manifest.get("positives") or {})
+    given = read_new_interactions(cfg.interactions, known.manifest.get("positives") or {}, known.usual_value)
     name = f"interactions={cfg.interactions}"
     item = items.find(given.item_ids)
     lost = np.flatnonzero(item < 0)
@@ -166,17 +188,62 @@ def _with_file(found: Histories, cfg: RecommendConfig, known: Recommender, items
             raise DataError(f"{first} is no item of the model; add it with items=<file>, or leave out on_unknown=error")
         unknown = list(dict.fromkeys(given.item_ids[lost]))
         found.notes.append(f"{name}: items that the model does not know, so ignored: {counted(len(unknown), unknown)}")
-    if given.num_dropped:
-        found.notes.append(f"{name}: {given.num_dropped:,} of {len(given.rows):,} rows are no sign of interest by "
-                           f"their value, so they count for nothing")
-    kept = item >= 0
-    ids = given.user_ids[kept]
+    if num_weak := int((~given.are_positive(given.values)).sum()):
+        found.notes.append(f"{name}: {num_weak:,} of {len(given.rows):,} rows are no sign of interest by their value, "
+                           f"so they bring nothing into a history")
+    rows = np.flatnonzero(item >= 0)
+    _, user = np.unique(given.user_ids[rows], return_inverse=True)
+    pair = user * len(items) + item[rows]
+    places, values = merged_rows(pair, given.values[rows], given.duplicates)
+    if given.duplicates == "error" and len(places) < len(rows):
+        _refuse_repeated(given, int(np.setdiff1d(rows, rows[np.unique(pair, return_index=True)[1]])[0]))
+    rows = rows[places]
+    # What is no sign of interest makes nobody known. Of users who are known it may take something back.
+    able = given.are_positive(values) | (found.users.find(given.user_ids[rows]) >= 0)
+    rows, values = rows[able], values[able]
+    ids = given.user_ids[rows]
     fresh = [user for user in dict.fromkeys(ids) if user not in found.users.index]
     users = found.users.extended(without_texts(fresh)) if fresh else found.users
-    user, shape = users.find(ids), (len(users), len(items))
-    times = np.full(len(given), UNTIMED) if given.timestamps is None else given.timestamps
-    newer, when = (history_matrix(user, item[kept], column[kept], shape) for column in (given.values, times))
-    return _grown(replace(found, users=users, label=LATEST), newer, when)
+    place, shape = users.find(ids), (len(users), len(items))
+    times = np.full(len(rows), UNTIMED) if given.timestamps is None else given.timestamps[rows]
+    newer, when, row = (history_matrix(place, item[rows], column, shape) for column in (values, times, rows))
+    return _merged(replace(found, users=users, label=LATEST), newer, when, row, given, name)
+
+
+def _merged(found: Histories, newer: sp.csr_array, when: sp.csr_array, row: sp.csr_array, given: NewInteractions,
+            name: str) -> Histories:
+    """Return the histories with `newer`, merged with what is known by the rule that the model's data was prepared by.
+
+    `newer`, its times `when` and the rows of `given`, `row`, are CSR (U, N) of all users with the same entries. Where
+    an interaction that was known counts, it stays where it is.
+    """
+    policy = given.duplicates
+    before = values_in(newer, lengthened(found.history, len(found.users)))
+    is_known = ~np.isnan(before)
+    if policy == "error" and is_known.any():
+        _refuse_repeated(given, int(row.data[is_known].min()))
+    values = (newer.data + np.where(is_known, before, 0)).astype(np.float32) if policy == "sum" else newer.data
+    stays = is_known & ((policy == "keep_first") | ((policy == "max") & (before >= values)))
+    is_taken_back = is_known & ~stays & ~given.are_positive(values)
+    if is_taken_back.any():
+        found.notes.append(f"{name}: {int(is_taken_back.sum()):,} interactions that were known are taken back, since "
+                           f"with the file's rows they are no sign of interest (dataset.duplicates={policy})")
+    if policy == "sum" and is_known.any():
+        found.notes.append(f"{name}: values of {int(is_known.sum()):,} interactions are added to what was known "
+                           f"(dataset.duplicates=sum); rows that the data has already would count twice")
+    back = kept_entries(newer, is_taken_back)
+    found = replace(found, history=without(lengthened(found.history, len(found.users)), back),
+                    times=None if found.times is None else without(lengthened(found.times, len(found.users)), back))
+    enters = ~stays & given.are_positive(values)
+    merged = sp.csr_array((values, newer.indices, newer.indptr), shape=newer.shape)
+    return _grown(found, kept_entries(merged, enters), kept_entries(when, enters))
+
+
+def _refuse_repeated(given: NewInteractions, place: int) -> None:
+    """Raise DataError for an interaction of a pair that is known already, where none may be."""
+    raise DataError(f"{given.rows.where(int(given.row[place]))}: user '{given.user_ids[place]}' has an interaction "
+                    f"with item '{given.item_ids[place]}' already, and the model's data was prepared with "
+                    f"dataset.duplicates=error; remove the row")
 
 
 def _grown(found: Histories, newer: sp.csr_array, times: sp.csr_array) -> Histories:

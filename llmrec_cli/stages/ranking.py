@@ -41,14 +41,19 @@ class Ranked:
     task, lists : in the integers of the prepared data
     predicted : how far scores are off that predict more than an order
     vectors_MD : text vectors of the items, where the head has an encoder
-    num_newer : how many queries have a known user, or group, with interactions that the head was not fitted on
+    newer_Q : bool (Q,), the queries of known users, or groups, with interactions that the head was not fitted on
     """
 
     task: HeldOut
     lists: Lists
     predicted: Predicted | None = None
     vectors_MD: np.ndarray | None = None
-    num_newer: int = 0
+    newer_Q: np.ndarray | None = None
+
+    @property
+    def num_newer(self) -> int:
+        """How many users, or groups, have queries in `newer_Q`: with a file of candidates one may have several."""
+        return 0 if self.newer_Q is None else len(set(self.task.owners[self.newer_Q]))
 
     def rows(self, which: np.ndarray) -> "Ranked":
         """Return the chosen queries."""
@@ -59,7 +64,8 @@ class Ranked:
         if told is not None:
             told = Predicted({name: values[which] for name, values in told.values.items()}, told.num_pairs_Q[which],
                              told.auc, told.whole)
-        return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed), predicted=told)
+        return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed), predicted=told,
+                       newer_Q=None if self.newer_Q is None else self.newer_Q[which])
 
 
 def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig, what: str,
@@ -93,7 +99,7 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
     newer_Q = newer_groups(task.queries, known.history, known.groups) if cfg.audience == "groups" \
         else newer_histories(task.queries, known.history)
     ranked = Ranked(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M],
-                    num_newer=int(newer_Q.sum()))
+                    newer_Q=newer_Q)
     if head.predicts is None or cfg.audience == "groups" or cfg.cold_users.on:
         return ranked
     return _predicted(ranked, head, task.queries, data, item_of_M, cfg)

@@ -110,7 +110,8 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
             tell(f"shown: {SHOWN_LISTS} of {len(queries):,} queries; output=<file>.parquet (or .jsonl, .csv) has all")
     tell_tally(tally, recommender)
 
-    used = {"history": histories.label, "newer_histories": histories.num_newer,
+    newer_groups = {} if histories.groups is None else {"newer_group_histories": histories.num_newer_groups}
+    used = {"history": histories.label, "newer_histories": histories.num_newer, **newer_groups,
             "delisted_items": int((~known.listed_N).sum()) if cfg.delisted == "drop" else 0}
     facts = {"model": str(folder), "output": cfg.output or None, **provenance(folder, recommender), **used,
              **tally.counts}

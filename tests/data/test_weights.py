@@ -141,3 +141,16 @@ def test_a_head_of_members_refuses_weights_of_its_own():
                      "members.<name>.weight"]
     assert any("decay=0" in problem for problem in Ease(decay=0.0).problems())
     assert any("weight=values" in problem for problem in Ease(weight="values").problems())
+
+
+def test_beyond_twenty_half_lives_nothing_weighs_less():
+    # 1 for the newest and 2^-20 for the others.
+    mean = (1 + 2 * 2**-20) / 3
+    assert weights(training([1, 1, 1], days=[0, 9000, 10_000]), decay=10.0) == pytest.approx(
+        [2**-20 / mean, 2**-20 / mean, 1 / mean])
+
+
+def test_decay_without_times_of_histories_is_an_error_in_the_data_that_names_the_way_out():
+    values = training([1, 1]).interactions.values
+    with pytest.raises(DataError, match=r"head.decay=7: .*no times.*dataset.columns.timestamp"):
+        InteractionWeights(decay=7.0).entries(values, None)

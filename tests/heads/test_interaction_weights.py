@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.asked import asked, match
-from llmrec_cli.data.queries import Queries, known_users
+from llmrec_cli.data.queries import UNTIMED, Queries, known_users
+from llmrec_cli.data.weights import DAY
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head
@@ -178,3 +180,48 @@ def test_a_model_of_before_values_were_saved_is_read_with_values_of_one(shop, tm
     assert loaded.times is None
     # Values that come later are not used: the fit knew none.
     assert torch.equal(loaded.head.score(known(bought(shop))), head.score(known(ones(shop))))
+
+
+def aged(queries: Queries, days: float) -> Queries:
+    """Return the queries with histories that are that much older, all interactions alike."""
+    assert queries.times is not None
+    times = queries.times.copy()
+    times.data = times.data - int(days * DAY)
+    return replace(queries, user=np.full(len(queries), -1), times=times)
+
+
+@pytest.mark.parametrize("name", ["item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "ease", "ials", "clusters",
+                                  "mf", "content"])
+def test_users_who_have_been_away_for_years_get_lists_by_what_they_did(shop, name):
+    head = trained(shop, name, decay=7.0)
+    queries = known(shop, range(12))
+    there = np.diff(queries.history.indptr) > 0
+    for days in (300, 1000, 5000):
+        scores = head.score(aged(queries, days)).numpy()[there]
+        assert np.isfinite(scores).all()
+        assert (scores.max(axis=1) > scores.min(axis=1)).all()
+
+
+@pytest.mark.parametrize("name", ["item_knn", "ease"])
+def test_the_age_of_a_whole_history_changes_no_order_where_scores_are_sums_over_it(shop, name):
+    head = trained(shop, name, decay=7.0)
+    queries = known(shop, range(12))
+    # Beyond the floor all weigh the same, so that the order is that of a history without ages.
+    timeless = replace(queries, times=sp.csr_array((np.full(queries.history.nnz, UNTIMED), queries.history.indices,
+                                                    queries.history.indptr), shape=queries.history.shape))
+    expected, found = head.score(aged(timeless, 0)), head.score(aged(queries, 5000))
+    assert torch.allclose(found / found.abs().amax(1, keepdim=True).clamp_min(1e-30),
+                          expected / expected.abs().amax(1, keepdim=True).clamp_min(1e-30), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["item_knn_bm25", "user_knn", "ials", "clusters", "mf", "ease"])
+def test_training_on_users_who_left_long_ago_gives_finite_scores(shop, name):
+    data = shop.data
+    left = data.interactions.user % 3 == 0
+    time = data.interactions.timestamp - np.where(left, 4 * 365 * DAY, 0)
+    old = replace(shop, data=replace(data, interactions=replace(data.interactions, timestamp=time)))
+    changed = {"weighting": "bm25", "b": 1.0} if name == "item_knn_bm25" else {}
+    head = trained(old, name, decay=7.0, **changed)
+    queries = known(old)
+    assert torch.isfinite(head.score(queries)).all()
+    assert torch.isfinite(head.score(replace(queries, user=np.full(len(queries), -1)))).all()

@@ -8,6 +8,8 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.queries import UNTIMED
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.first_clicks import divided, in_order
 from llmrec_cli.scoring.heldout_cold import held_out_cold, served
@@ -98,3 +100,12 @@ def test_what_is_told_at_most_is_apart_unless_more_is_asked_for():
     assert ColdUsers(on=True, first=[0, 3]).apart == 3
     assert ColdUsers(on=True, first=[0], after=5).apart == 5
     assert not list(ColdUsers(on=True, first=[0], after=5).problems())
+
+
+@pytest.mark.parametrize("unit", ["s", "order", ""])
+def test_a_new_users_history_has_times_which_are_as_new_as_any_where_the_data_has_no_moments(unit):
+    data = replace(prepared(ROWS), manifest={"timestamp_unit": unit})
+    queries = held_out_cold(data, "test", data.users, data.items, 2, after=2).queries
+    assert queries.times.indices.tolist() == queries.history.indices.tolist()
+    assert InteractionWeights(decay=7.0, newest=10).history(queries).data == pytest.approx([1, 1])
+    assert unit == "s" or queries.times.data.tolist() == [UNTIMED, UNTIMED]

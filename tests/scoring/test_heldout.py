@@ -204,3 +204,30 @@ def test_a_latest_history_has_the_values_and_times_of_the_data():
     assert found.queries.history.data.tolist() == [2, 3, 4]
     assert found.queries.times.data.tolist() == [0, 1, 2]
     assert found.queries.times.indices.tolist() == [1, 0, 2]
+
+
+OVERLAPPING = [("u", "b", "train"), ("u", "a", "train"), ("u", "b", "valid"), ("u", "c", "valid"), ("u", "d", "test")]
+
+
+@pytest.mark.parametrize("latest", [True, False])
+def test_a_pair_that_several_given_splits_have_is_once_in_a_history_where_it_is_the_newest(latest):
+    data = prepared(OVERLAPPING)
+    values = np.array([1, 2, 3, 4, 5], np.float32)
+    data = replace(data, interactions=replace(data.interactions, value=values), manifest={"timestamp_unit": "s"})
+    both = data.part("train", "valid")
+    found = held_out(data, "test", data.users, data.items, both.values, True, both.times, latest).queries
+    assert rows_of(found.history) == [[0, 1, 2]]
+    assert found.history.data.tolist() == [2, 3, 4]
+    assert found.times.indices.tolist() == [0, 1, 2]
+    assert found.times.data.tolist() == [1, 2, 3]
+
+
+def test_a_new_user_whose_given_splits_overlap_has_each_item_once():
+    data = prepared(OVERLAPPING)
+    history = sp.csr_array((1, len(ITEMS)), dtype=np.float32)
+    found = task(data, latest=False, users=entities(["somebody else"]), history=history)
+    assert rows_of(found.queries.history) == [[0, 1, 2]]
+
+
+def test_a_refit_on_given_splits_that_overlap_learns_from_each_pair_once():
+    assert rows_of(prepared(OVERLAPPING).training("train", "valid").interactions.matrix)[0] == [0, 1, 2]

@@ -1,5 +1,6 @@
 """Which groups a recommender is measured on, their slices, and what lists are worth to members."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 from llmrec_cli.data.groups import Groups, KnownGroups, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import SPLITS, PreparedData
+from llmrec_cli.data.queries import UNTIMED
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import build
 from llmrec_cli.scoring.group_slices import cohesion, group_masks
 from llmrec_cli.scoring.heldout_groups import held_out_groups, newer_groups
 from llmrec_cli.scoring.satisfaction import member_satisfaction
 from llmrec_cli.scoring.validation import validation_of
+from llmrec_cli.settings.head import ItemKnn, Recipe
 from tests.scoring.test_group_scores import csr
 
 USERS, ITEMS, GROUPS = ["u", "v", "w", "x"], ["a", "b", "c", "d", "e"], ["g", "h", "k"]
@@ -144,3 +149,34 @@ def test_members_are_satisfied_by_their_own_items_on_the_groups_list():
     np.testing.assert_allclose(found["least_member_ndcg@2"], [second, np.nan])
     np.testing.assert_allclose(found["member_spread@2"], [1 - second, np.nan])
     np.testing.assert_allclose(found["member_ndcg@1"], [1 / 2, np.nan])
+
+
+def test_what_several_given_splits_have_of_a_group_or_a_member_is_once_in_its_history():
+    found = task(prepared([*TOGETHER, ("g", "a", "valid")], more=[("u", "a", "valid")]))
+    g, u = found.queries.ids.tolist().index("g"), found.queries.groups.members.ids.tolist().index("u")
+    assert sorted(lists(found.queries.history)[g]) == [0, 1]
+    assert lists(found.queries.groups.members.history)[u] == [0]
+
+
+@pytest.mark.parametrize("moments", [True, False])
+@pytest.mark.parametrize("knows_groups", [True, False])
+@pytest.mark.parametrize("latest", [True, False])
+def test_a_model_that_reads_times_is_asked_with_those_of_groups_although_it_has_none_of_them(moments, knows_groups,
+                                                                                          latest):
+    data = replace(prepared(TOGETHER), manifest={"timestamp_unit": "s" if moments else "order"})
+    object.__setattr__(data, "told", prepared(TOGETHER).told)
+    train = data.part("train")
+    together = data.groups("train").interactions
+    known = KnownGroups(without_texts(GROUPS), csr(MEMBERS, len(USERS)), together.values, together.matrix) \
+        if knows_groups else None
+    found = held_out_groups(data, "test", data.users, data.items, train.values, known, True, train.times,
+                            latest).queries
+    assert found.times.indices.tolist() == found.history.indices.tolist()
+    expected = together.times.data if moments and latest and not knows_groups else None
+    if expected is not None:
+        assert set(expected) <= set(found.times.data)
+    if not moments and not knows_groups:
+        assert set(found.times.data) == {UNTIMED}
+    head = build(Recipe(head=ItemKnn(decay=7.0)))
+    head.interaction_weights = InteractionWeights(decay=7.0, newest=10)
+    assert (head.history(found).data > 0).all()

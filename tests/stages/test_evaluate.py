@@ -7,15 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
-from llmrec_cli.data.queries import known_users
+from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.errors import ConfigError, DataError, DivergedError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.run_dir import RunDir
+from llmrec_cli.scoring.heldout import HeldOut
+from llmrec_cli.scoring.scorer import Lists
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.loss import Bce, Mse
@@ -23,6 +26,7 @@ from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 from llmrec_cli.stages.history_protocol import history_facts
+from llmrec_cli.stages.ranking import Ranked
 
 NUM_USERS, NUM_ITEMS = 40, 30
 NASTY = "<script>alert(1)</script>\x1b[2J =cmd|'/c calc'!A1 千と千尋"
@@ -529,3 +533,29 @@ def test_the_report_says_with_which_interactions_users_were_asked():
     assert history_facts(protocol | {"history": "fit", "without_fold_in": {}})[0][1] == (
         "those that the model was fitted on")
     assert history_facts({"split": "test"}) == []
+
+
+def test_users_with_several_rows_of_candidates_are_counted_once_as_asked_with_newer_interactions(tmp_path):
+    splits = ("train",) * 5 + ("valid", "test", "test")
+    prepared = write_prepared(tmp_path / "twice", rows(splits=splits))
+    model = str(write_model(tmp_path / "m", prepared, fitted_on=("train",), refit="none"))
+    items = {f"i{n:02}" for n in range(NUM_ITEMS)}
+    lines = [f"({user},{item})\t{' '.join(sorted(items - {item})[:9])}" for user, item, split in rows(splits=splits)
+             if split == "test"]
+    (tmp_path / "rows.txt").write_text("\n".join(lines) + "\n")
+    protocol = run(tmp_path, model=model, baselines=[], candidates=str(tmp_path / "rows.txt"))["protocol"]
+    assert (protocol["num_rows"], protocol["num_queries"]) == (2 * NUM_USERS, NUM_USERS)
+    assert protocol["num_newer_histories"] == NUM_USERS
+
+
+def test_newer_histories_are_counted_among_the_queries_that_are_left():
+    relevant = sp.csr_array(np.eye(4, dtype=np.float32))
+    names = np.array(list("abcd"), object)
+    queries = Queries(names, names, np.arange(4), relevant, relevant, np.full(4, "", object))
+    task = HeldOut(queries, relevant, np.ones(4), np.ones(4, np.int64), np.ones(4, bool), 0, 0,
+                   owner_Q=np.array(["a", "a", "c", "d"], object))
+    lists = Lists(np.zeros((4, 1), np.int32), np.zeros((4, 1), np.float32), np.zeros(4, bool), np.zeros(4, bool),
+                  np.zeros(4, np.int32), np.zeros(4, np.float32))
+    ranked = Ranked(task, lists, newer_Q=np.array([True, True, True, False]))
+    assert ranked.num_newer == 2
+    assert ranked.rows(np.array([0, 1, 3])).num_newer == 1

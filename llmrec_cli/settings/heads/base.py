@@ -66,7 +66,7 @@ class HeadSettings(Settings):
     durations, and none for ratings (dataset.values)."""
     decay: float | None = None
     """Half-life of interactions in days, above 0: one that is so many days older than the newest in training counts
-    half; null counts all ages the same."""
+    half, and none less than after 20 half-lives; null counts all ages the same."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("weight", among=WEIGHTS)

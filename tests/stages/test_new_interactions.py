@@ -1,0 +1,176 @@
+"""Today's interactions beside a model: what they come to is what preparing all rows together would give."""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llmrec_cli import cli
+from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.artifact import Recommender, load_recommender, save_recommender
+from llmrec_cli.heads.base import Context, build
+from llmrec_cli.settings.head import ItemKnn, Recipe
+from llmrec_cli.settings.stages import RecommendConfig
+from llmrec_cli.stages.latest_histories import Histories, latest_histories
+from tests.conftest import own_sigterm
+
+START = 1_600_000_000
+EVENTS = "{view: 1, buy: 5}"
+RETURNS = "{view: 1, buy: 5, back: -6}"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path) -> Iterator[Path]:
+    with chdir(tmp_path), own_sigterm():
+        yield tmp_path
+
+
+def write(name: str, header: str, rows: list[tuple]) -> str:
+    with Path(name).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerows([header.split(","), *rows])
+    return name
+
+
+def prepare(name: str, header: str, rows: list[tuple], *settings: str) -> None:
+    write(f"{name}.csv", header, rows)
+    cli.run(["prepare", "dataset=files", f"dataset.name={name}", f"dataset.interactions={name}.csv", "split=none",
+             *settings])
+
+
+def model(header: str, rows: list[tuple], *settings: str) -> Recommender:
+    """Prepare the rows, fit a model that reads times and values, and read it."""
+    prepare("old", header, rows, *settings)
+    data, context = read_prepared("data/prepared/old"), Context(torch.device("cpu"), 1)
+    head = build(Recipe(head=ItemKnn(k=5, decay=100.0 if "timestamp" in header else None)))
+    head.fit(data.training("train"), context)
+    save_recommender(Path("fitted"), head, data, ("train",), {})
+    return load_recommender(Path("fitted"), context)
+
+
+def asked_with(known: Recommender, file: str) -> Histories:
+    return latest_histories(RecommendConfig(queries="all", interactions=file), known, known.users, known.items, True)
+
+
+def by_id(known: Recommender, found: Histories) -> dict[tuple[str, str], tuple[float, int]]:
+    """Value and time of each user's item."""
+    row = np.repeat(np.arange(found.history.shape[0]), np.diff(found.history.indptr))
+    times = np.zeros(len(row)) if found.times is None else found.times.data
+    assert found.times is None or (found.times.indices == found.history.indices).all()
+    return {(found.users.ids[user], known.items.ids[item]): (float(value), int(time)) for user, item, value, time
+            in zip(row, found.history.indices, found.history.data, times, strict=True)}
+
+
+def prepared_at_once(header: str, rows: list[tuple], *settings: str) -> dict[tuple[str, str], tuple[float, int]]:
+    prepare("whole", header, rows, *settings)
+    data = read_prepared("data/prepared/whole")
+    one = data.interactions
+    return {(data.users.ids[user], data.items.ids[item]): (float(value), int(time)) for user, item, value, time
+            in zip(one.user, one.item, one.value, one.timestamp, strict=True)}
+
+
+def rows_of(generator: np.random.Generator, size: int, events: list[str] | None, start: int) -> list[tuple]:
+    """Rows of few users and items, so that pairs come again and again, each at a time of its own."""
+    kinds = generator.choice(events, size) if events else generator.integers(1, 6, size)
+    return [(f"u{generator.integers(6)}", f"i{generator.integers(8)}", str(kind), start + 60 * n)
+            for n, kind in enumerate(kinds)]
+
+
+@pytest.mark.parametrize(("events", "settings"), [
+    (None, ["dataset.duplicates=keep_last"]), (None, ["dataset.duplicates=keep_first"]),
+    (None, ["dataset.duplicates=max"]), (None, ["dataset.duplicates=sum"]),
+    (["view", "buy"], [f"dataset.event_weights={EVENTS}"]),
+    (["view", "buy", "buy", "back"], [f"dataset.event_weights={RETURNS}"])])
+def test_interactions_of_today_are_merged_as_if_all_had_been_prepared_together(events: list[str] | None,
+                                                                               settings: list[str]) -> None:
+    generator = np.random.default_rng(5)
+    column = "event" if events else "value"
+    header = f"user_id,item_id,{column},timestamp"
+    positive = [event for event in events if event != "back"] if events else None
+    # What has been taken back entirely is in no model, so returns come today.
+    old, new = rows_of(generator, 60, positive, START), rows_of(generator, 60, events, START + 10**6)
+    old += [(f"u{n}", f"i{m}", old[0][2], START - 10) for n in range(6) for m in range(8) if n == 0 or m == 0]
+    known = model(header, old, *settings)
+    found = by_id(known, asked_with(known, write("today.csv", header, new)))
+    assert found == prepared_at_once(header, old + new, *settings)
+
+
+def test_a_later_rating_that_is_no_sign_of_interest_takes_back_what_was_known() -> None:
+    header = "user_id,item_id,value,timestamp"
+    old = [(user, item, 5, START + n) for user in "uvw" for n, item in enumerate("abc")]
+    known = model(header, old, "dataset.min_value=4")
+    found = asked_with(known, write("today.csv", header, [("u", "a", 1, START + 99), ("new", "b", 1, START + 99)]))
+    assert ("u", "a") not in by_id(known, found)
+    assert len(by_id(known, found)) == len(old) - 1
+    assert found.seen.nnz == len(old)
+    assert any("1 interactions that were known are taken back" in note for note in found.notes)
+    assert "new" not in found.users.index
+
+
+@pytest.mark.parametrize("new", [[("u", "b"), ("u", "b")], [("u", "b"), ("u", "a")]])
+def test_a_repeated_pair_is_refused_by_its_line_where_none_may_be_repeated(new: list[tuple]) -> None:
+    known = model("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b")], "dataset.duplicates=error")
+    with pytest.raises(DataError, match=r"today.csv: line 3: user 'u' has an interaction with item '[ab]' already"):
+        asked_with(known, write("today.csv", "user_id,item_id", new))
+
+
+@pytest.mark.parametrize(("header", "old", "settings", "value"), [
+    ("user_id,item_id,value", [("u", "a", 500), ("v", "a", 2000), ("v", "b", 8000)], [], 2000),
+    ("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b")], [], 1),
+    # Counts: each row of the data was one more.
+    ("user_id,item_id", [("u", "a"), ("u", "a"), ("v", "a"), ("v", "a"), ("v", "b")], ["dataset.duplicates=sum"], 1),
+    ("user_id,item_id,value", [("u", "a", 3), ("v", "a", 5), ("v", "b", 4)], ["dataset.duplicates=sum"], 4)])
+def test_a_row_without_a_value_has_the_usual_one_where_the_data_has_values(header: str, old: list[tuple],
+                                                                           settings: list[str], value: float) -> None:
+    known = model(header, old, *settings)
+    assert by_id(known, asked_with(known, write("today.csv", "user_id,item_id", [("u", "b")])))["u", "b"][0] == value
+
+
+@pytest.mark.parametrize("per_second", [1, 1e3, 1e6, 1e9])
+def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(per_second: float) -> None:
+    header = "user_id,item_id,timestamp"
+    known = model(header, [("u", "a", START), ("v", "a", START), ("v", "b", START + 1)])
+    file = write("today.csv", header, [("u", "b", int((START + 5) * per_second))])
+    assert by_id(known, asked_with(known, file))["u", "b"] == (1, (START + 5) * 1000)
+
+
+@pytest.mark.parametrize(("times", "said"), [
+    ((START, START * 1000), "more than one unit: line 2 has '1600000000' (s), line 3 has '1600000000000' (ms)"),
+    ((20240131, 20240201), "dates as numbers, YYYYMMDD"), ((START, -5), "line 3: timestamp '-5' is no time"),
+    ((5_000_000_000, 5_000_000_000), "is before 1970 or after 2100")])
+def test_times_of_today_that_cannot_be_meant_are_refused(times: tuple[int, int], said: str) -> None:
+    header = "user_id,item_id,timestamp"
+    known = model(header, [("u", "a", START), ("v", "a", START), ("v", "b", START + 1)])
+    file = write("today.csv", header, [("u", "a", times[0]), ("u", "b", times[1])])
+    with pytest.raises(DataError) as refused:
+        asked_with(known, file)
+    assert said in str(refused.value)
+
+
+def test_a_model_that_does_not_say_how_its_data_was_merged_goes_by_its_weights_of_events() -> None:
+    header = "user_id,item_id,event"
+    known = model(header, [("u", "a", "buy"), ("v", "a", "view"), ("v", "b", "buy")],
+                  f"dataset.event_weights={EVENTS}")
+    known.manifest["positives"] = {key: known.manifest["positives"][key] for key in ("min_value", "event_weights")}
+    found = by_id(known, asked_with(known, write("today.csv", header, [("u", "a", "view"), ("v", "a", "buy")])))
+    assert (found["u", "a"][0], found["v", "a"][0]) == (5, 5)
+
+
+def test_groups_with_interactions_newer_than_the_fit_are_counted_theirs_or_a_members() -> None:
+    write("members.csv", "group_id,user_id", [("g", "u"), ("g", "v"), ("h", "w"), ("k", "v")])
+    write("together.csv", "group_id,item_id", [("g", "a"), ("h", "b"), ("k", "b")])
+    known = model("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b"), ("w", "b"), ("w", "c")],
+                  "dataset.groups=members.csv", "dataset.group_interactions=together.csv")
+    file = write("today.csv", "user_id,item_id", [("u", "c")])
+    found = asked_with(known, file)
+    assert (found.num_newer, found.num_newer_groups) == (1, 1)
+    assert any("1 of the model's 3 users and 1 of its 3 groups (or their members) have" in note for note in found.notes)
+    cli.run(["recommend", "model=fitted", "queries=all", f"interactions={file}", "output=out.jsonl", "device=cpu"])
+    manifest = json.loads(Path("out.jsonl.manifest.json").read_text("utf-8"))
+    assert (manifest["newer_histories"], manifest["newer_group_histories"]) == (1, 1)
