@@ -37,10 +37,12 @@ def files_of_baskets():
     return {"x.jsonl": lines, "x.jsonl.gz": gzip.compress(lines.encode()),
             "x.parquet": parquet(pa.table({"user_id": users, "item_id": items})),
             "text.parquet": parquet(pa.table({"user_id": users, "item_id": [json.dumps(one) for one in items]})),
-            "x.csv": "user_id,item_id\n" + quoted, "python.csv": "user_id,item_id\n" + python}
+            "x.csv": "user_id,item_id\n" + quoted, "python.csv": "user_id,item_id\n" + python,
+            "numpy.csv": "user_id,item_id\n" + python.replace("', '", "' '"),
+            "tuple.csv": "user_id,item_id\n" + python.replace("[", "(").replace("]", ")")}
 
 
-NAMES = ["x.jsonl", "x.jsonl.gz", "x.parquet", "text.parquet", "x.csv", "python.csv"]
+NAMES = ["x.jsonl", "x.jsonl.gz", "x.parquet", "text.parquet", "x.csv", "python.csv", "numpy.csv", "tuple.csv"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,6 +57,14 @@ def test_79_an_array_where_an_id_belongs_is_refused_by_line_and_explode_makes_ro
     assert counted()["read"] == 48
     notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
     assert f"{name}: the entries of 12 arrays are rows of their own, 48 in all" in notes
+
+
+def test_79_an_array_with_a_missing_comma_is_a_bad_row_and_never_one_item_of_several_names(llmrec):
+    rows = "".join(f"u{n},\"['a{n % 5}', 'b{n % 5}']\"\n" for n in range(9))
+    content = f"user_id,item_id\n{rows}u9,\"['a0' 'a1', 'b1']\"\n"
+    prepared_ids(llmrec, content, "dataset.explode=item_id", "dataset.max_reject_share=0.2")
+    assert not any("a0a1" in item for _, item in pairs())
+    assert counted()["rejected"] == 1
 
 
 def test_79_one_array_among_thousands_of_ids_is_refused_too(llmrec):
