@@ -27,7 +27,7 @@ from llmrec_cli.ingest.group_tables import number_groups, write_group_texts, wri
 from llmrec_cli.ingest.group_tables import warnings as group_warnings
 from llmrec_cli.ingest.groups import Groups, read_groups, refuse_group_texts
 from llmrec_cli.ingest.histories import training_titles
-from llmrec_cli.ingest.id_overlap import id_pairs, id_warnings
+from llmrec_cli.ingest.id_overlap import doubled_ids, id_pairs, id_warnings
 from llmrec_cli.ingest.interaction_files import write_filtered, write_rows
 from llmrec_cli.ingest.interactions import (
     Kept,
@@ -108,6 +108,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         account.warnings += id_warnings(id_pairs(kept.coded, divided.rows, cfg.split.kind == "given", described, groups,
                                                  graph, documents))
+        account.warnings += [*doubled_ids("users", kept.coded.users, "user_id"),
+                             *doubled_ids("items", kept.coded.items, "item_id")]
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
         if kept.unit:
