@@ -21,6 +21,7 @@ FEW = 0.1
 """Share of ids in common below which two files are probably of different data sets."""
 LEAST = 0.01
 """Share of ids that would meet from which on it is a warning."""
+_NFC = "write ids in NFC"
 MOST = 200_000
 """Ids outside ASCII that are compared after Unicode's normalisation."""
 _EDGES = r"^[\s\x{00A0}\x{FEFF}]+|[\s\x{00A0}\x{FEFF}]+$"
@@ -141,7 +142,7 @@ def _causes(missing: Table, known: Table) -> Iterator[Cause]:
     normalised = [(text, unicodedata.normalize("NFC", text)) for text in _beyond_ascii(missing)]
     met_ids = [(text, by_form[composed]) for text, composed in normalised if composed in by_form]
     if met_ids:
-        yield Cause("in one of Unicode's normal forms", "write ids in NFC", len(met_ids), min(met_ids))
+        yield Cause("in one of Unicode's normal forms", _NFC, len(met_ids), min(met_ids))
 
 
 def _beyond_ascii(ids: Table) -> list[str]:
@@ -151,14 +152,19 @@ def _beyond_ascii(ids: Table) -> list[str]:
 
 
 def _of_cause(pair: IdPair, num: int, num_missing: int, cause: Cause) -> str:
-    ours, theirs = map(shown_id, cause.example)
+    ours, theirs = map(ascii_id if cause.remedy == _NFC else shown_id, cause.example)
     return (f"{num_missing:,} of {num:,} {pair.what} are not in {pair.where}, and {cause.count:,} of these would be "
             f"{cause.words} ('{ours}' and '{theirs}'), so they are not taken for the same; {cause.remedy}")
 
 
 def shown_id(text: str) -> str:
     """Return an id as it is printed, with what cannot be seen escaped."""
-    return ascii(text)[1:-1] if not text.isprintable() or not text.isascii() else text
+    return "".join(char if char.isprintable() else ascii_id(char) for char in text)
+
+
+def ascii_id(text: str) -> str:
+    """Return an id with all outside ASCII escaped: Unicode's normal forms look alike."""
+    return ascii(text)[1:-1]
 
 
 def _of_few(pair: IdPair, num: int, shared: int, missing: Table, known: Table) -> str:

@@ -128,3 +128,11 @@ def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
            "split=none")
     assert any(warning.startswith("9 of the 18 users of the interactions would be the same as others without '.0'")
                for warning in warnings())
+
+
+def test_81_ids_of_another_script_are_shown_as_they_are_written(llmrec):
+    said = catalogue([f"商品S{n}" for n in range(20)])
+    prepared_ids(llmrec, clicks([f"商品s{n}" for n in range(20)]), said)
+    assert "('商品s0' and '商品S0')" in warnings()[0]
+    prepared_ids(llmrec, clicks([f"商品S{n}\u00a0" for n in range(20)]), said, "force=true")
+    assert r"('商品S0\xa0' and '商品S0')" in warnings()[0]
