@@ -40,6 +40,7 @@ from llmrec_cli.ingest.interactions import (
 )
 from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
 from llmrec_cli.ingest.links import counterparts
+from llmrec_cli.ingest.listed_ids import list_warnings
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
 from llmrec_cli.ingest.numbering import number
 from llmrec_cli.ingest.order import ORDER, count_ties, ties_of, with_ties
@@ -109,7 +110,9 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         account.warnings += id_warnings(id_pairs(kept.coded, divided.rows, cfg.split.kind == "given", described, groups,
                                                  graph, documents))
         account.warnings += [*doubled_ids("users", kept.coded.users, "user_id"),
-                             *doubled_ids("items", kept.coded.items, "item_id")]
+                             *doubled_ids("items", kept.coded.items, "item_id"),
+                             *list_warnings("users", kept.coded.users, "user_id", staged.sources),
+                             *list_warnings("items", kept.coded.items, "item_id", staged.sources)]
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
         if kept.unit:
