@@ -136,8 +136,9 @@ class Nested:
         if isinstance(value, str):
             found = parsed(value)
             separator = self.source.separator if self.source.format == "delimited" else ""
-            return found if isinstance(found, list) else value.split(separator) if separator and separator in value \
-                else None
+            if isinstance(found, list):
+                return found
+            return [part.strip() for part in value.split(separator)] if separator and separator in value else None
         return value if isinstance(value, list) else None
 
     def notes(self) -> Iterator[str]:

@@ -67,6 +67,12 @@ def test_79_an_array_with_a_missing_comma_is_a_bad_row_and_never_one_item_of_sev
     assert counted()["rejected"] == 1
 
 
+def test_79_blanks_after_a_separator_are_no_part_of_an_entry(llmrec):
+    prepared_ids(llmrec, 'user_id,item_id\nu1,"s1, s2"\nu2,"s2 ,s1"\n', "dataset.explode=item_id",
+                 "dataset.list_separator=,")
+    assert pairs() == [("u1", "s1"), ("u1", "s2"), ("u2", "s1"), ("u2", "s2")]
+
+
 def test_79_one_array_among_thousands_of_ids_is_refused_too(llmrec):
     rows = [{"user_id": f"u{n}", "item_id": f"i{n % 9}"} for n in range(3000)]
     assert "x.jsonl: line 3001: user_id is an array" in refused(
