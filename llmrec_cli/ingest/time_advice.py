@@ -11,6 +11,7 @@ _WORDS = re.compile(r"[0-9]+|[^\W\d_]+|.", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?")
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
                   r" ?(Z|z|UTC|GMT|[+-][0-9]{2}:?([0-9]{2})?)?)?")
+_JAVASCRIPT = re.compile(r".*[0-9]{2}:[0-9]{2}:[0-9]{2} GMT[+-][0-9]{4}( \(.*\))?")
 _AFTER_CLOCK = ("on", "at", "of", "the", "de", "uhr", "hrs")
 """Words that may follow a clock; any other may name a time zone, whose offset is not known."""
 _ISO_WEEK = re.compile(r"[0-9]{4}-?W[0-9]{2}(-?[1-7])?")
@@ -32,6 +33,9 @@ def advice(texts: Sequence[str]) -> str:
         return "is ISO 8601; set dataset.timestamp_unit=iso"
     if all(_ISO_WEEK.fullmatch(text) for text in texts):
         return "is a week of ISO 8601, which is not read; write a date, 2024-01-31"
+    if all(_JAVASCRIPT.fullmatch(text) for text in texts):
+        return ("is a date as JavaScript prints it, which is not read; write date.toISOString() and set "
+                "dataset.timestamp_unit=iso")
     fitting = fitting_patterns(texts)
     if not fitting:
         return _of_zones(texts)

@@ -37,8 +37,8 @@ def format_problems(pattern: str) -> Iterator[str]:
     if twice:
         yield f"timestamp_format={pattern}: '%{twice[0]}' is there twice; once is enough"
     if zone := re.search(ZONE_NAME, re.sub("%-?[A-Za-z]", "%%", expanded)):
-        yield (f"timestamp_format={pattern}: '{zone[0]}' would be read as mere words, and the times as UTC; write times "
-               f"with their offset (+02:00, %z) or in UTC")
+        yield (f"timestamp_format={pattern}: '{zone[0]}' would be read as mere words, and the times as UTC; write "
+               f"times with their offset (+02:00, %z) or in UTC")
     lacking = [words for names, words in (("Yy", "year (%Y)"), ("mb", "month (%m or %b)"), ("d", "day (%d)"))
                if not any(name in used for name in names)]
     if lacking:
