@@ -43,6 +43,7 @@ from llmrec_cli.ingest.links import counterparts
 from llmrec_cli.ingest.listed_ids import list_warnings
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
 from llmrec_cli.ingest.numbering import number
+from llmrec_cli.ingest.object_texts import object_notes
 from llmrec_cli.ingest.order import ORDER, count_ties, ties_of, with_ties
 from llmrec_cli.ingest.sources import Sources
 from llmrec_cli.ingest.splits import Divided, divide, divide_negatives, needs_time
@@ -77,6 +78,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         described = {kind: describe(connection, part, kind, account, texts_of(settings, kind)[1], dropped[kind])
                      for kind, part in staged_of.items()}
         rules = {kind: text_rules(described[kind], kind, settings) for kind in described}
+        for kind in described:
+            account.notes += object_notes(described[kind], rules[kind])
         raw = read_raw(connection, staged, settings, earlier=earlier)
         if policy_of(settings) == "sum":
             refuse_overlap(raw, cfg.force, account)

@@ -16,7 +16,7 @@ from llmrec_cli.ingest.nested import refuse_value
 from llmrec_cli.ingest.staging import Staged
 
 _LOOKED_AT = 200
-_TELLING_KEYS = ("name", "title", "label", "value", "id")
+TELLING_KEYS = ("name", "title", "label", "value", "id")
 _SHOWN, _MOST_KEYS = 60, 12
 
 
@@ -91,7 +91,7 @@ def _objects(name: str, value: Any, kind: str, key: str) -> str:
         return (f"'{name}', an attribute, is {what}values, which would be values as a whole; take what is inside with "
                 f"'{key}.{path}={kind}'")
     keys = list(value)
-    chosen = next((one for one in _TELLING_KEYS if one in keys), keys[0] if keys else "<key>")
+    chosen = next((one for one in TELLING_KEYS if one in keys), keys[0] if keys else "<key>")
     of = f"{what}objects" if what else "an object"
     more = ", ..." if len(keys) > _MOST_KEYS else ""
     return (f"'{name}', an attribute, is {of} with the keys {', '.join(keys[:_MOST_KEYS])}{more}, which would be one "

@@ -276,3 +276,25 @@ def test_79_a_query_file_with_an_array_for_a_user_is_refused(llmrec, model):
     assert done.code == 3
     assert "q.jsonl: line 1: user_id is an array" in done.err
     assert "write one user_id a row" in done.err
+
+
+def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_take_is_named(llmrec):
+    items = [{"item_id": f"i{n}", "title": f"T{n}", "authors": [{"name": f"A{n}", "role": "x"}]} for n in range(3)]
+    Path("items.jsonl").write_text(jsonl(items))
+    clicks = "user_id,item_id\n" + "".join(f"u,i{n}\n" for n in range(3))
+    note = "'authors' has objects in 3 items, which are {} the text; take what is inside with " \
+           "dataset.item_text='{{authors[].name}}'"
+
+    def texts_and_notes(*settings):
+        prepared_ids(llmrec, clicks, "dataset.items=items.jsonl", "force=true", *settings)
+        notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
+        return pq.read_table("data/prepared/fault/items.parquet")["text"].to_pylist(), notes
+
+    texts, notes = texts_and_notes()
+    assert texts == ["T0", "T1", "T2"]
+    assert note.format("left out of") in notes
+    texts, notes = texts_and_notes("dataset.item_text={title} by {authors}")
+    assert note.format("JSON in") in notes
+    texts, notes = texts_and_notes("dataset.item_text={title} by {authors[].name}")
+    assert texts == ["T0 by A0", "T1 by A1", "T2 by A2"]
+    assert not any("has objects" in text for text in notes)
