@@ -140,13 +140,18 @@ def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False
     return InteractionWeights(kind, found.epsilon, mean, settings.decay, newest)
 
 
-def unused_values(data: TrainingData, settings: HeadSettings) -> str | None:
-    """Return why a head makes nothing of values that differ; None where it does, or they do not."""
-    values = data.interactions.value
-    if not settings.weighs or not len(values) or values.min() == values.max() or \
-            _kind(data, data.interactions, settings) != "none":
+def unused_values(data: TrainingData, settings: HeadSettings, groups: bool = False) -> str | None:
+    """Return why a head makes nothing of values that differ, of users or with `groups` of groups; None where it does.
+    """
+    if groups and data.groups is None:
         return None
-    span = f"values of interactions differ ({values.min():g} to {values.max():g}) and are not used"
+    interactions = data.groups.interactions if groups and data.groups is not None else data.interactions
+    values = interactions.value
+    if not settings.weighs or not len(values) or values.min() == values.max() or \
+            _kind(data, interactions, settings) != "none":
+        return None
+    whose = "groups' " if groups else ""
+    span = f"values of {whose}interactions differ ({values.min():g} to {values.max():g}) and are not used"
     if settings.weight is not None:
         return f"{span}, as head.weight={settings.weight} says"
     if values.min() <= 0:

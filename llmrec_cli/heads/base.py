@@ -65,7 +65,14 @@ class Context:
 
 
 class Head(ABC):
-    """A recommender."""
+    """A recommender.
+
+    Attributes
+    ----------
+    weighs_groups : whether `fit` weighs what groups did together too
+    """
+
+    weighs_groups = False
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -139,8 +146,12 @@ class Head(ABC):
 
     def unused_values(self, data: TrainingData) -> list[str]:
         """Return a sentence where values of interactions differ and this head, fitted on them, made nothing of it."""
-        reason = unused_values(data, self.recipe.head)
-        return [] if reason is None else [f"head={self.recipe.head.kind}: {reason}"]
+        reasons = [unused_values(data, self.recipe.head, groups) for groups in (False, True)[:1 + self.weighs_groups]]
+        return [f"head={self.recipe.head.kind}: {reason}" for reason in reasons if reason is not None]
+
+    def unused_settings(self, data: TrainingData) -> dict[str, str]:
+        """Return the settings that would have no effect when fitted on `data`, each with the reason."""
+        return {}
 
     def history(self, queries: Queries) -> sp.csr_array:
         """Return the queries' histories, each entry with the weight that it would have had in `fit`."""

@@ -28,6 +28,8 @@ from llmrec_cli.settings.head import Recipe
 
 MOST_QUERIES = 10_000
 """Most validation queries that weights are learned on, drawn at random."""
+LENGTHS = "fit_lengths"
+"""Of the tensor of the users' history lengths among what the head saves."""
 RANK = 60
 """Reciprocal rank fusion's constant (Cormack et al. 2009)."""
 
@@ -52,6 +54,7 @@ class Fusion(Head):
                                dict(given.cold_weights), given.long_history)
         self.long_share = given.long_share
         self.cold_N: np.ndarray = np.zeros(0, bool)
+        self.fit_length_U: np.ndarray = np.zeros(0, np.int64)
 
     @property
     def answers_text(self) -> bool:
@@ -131,6 +134,8 @@ class Fusion(Head):
             limit = limit_for(data.interactions, self.long_share, self.weights.long_history)
             context.log("long_history", share=self.long_share, before=self.weights.long_history, now=limit)
             self.weights = replace(self.weights, long_history=limit)
+        if self.long_share > 0:
+            self.fit_length_U = np.diff(data.interactions.matrix.indptr).astype(np.int64)
 
     def _learn(self, validation: Validation, context: Context) -> Weights:
         chosen = drawn(validation, MOST_QUERIES, context.seed)
@@ -174,8 +179,20 @@ class Fusion(Head):
     def score_users(self, queries: Queries) -> torch.Tensor:
         """Return the weighted sum of the members' scores (Q, N)."""
         scores = {name: score(queries) for name, score in self.scaled_members().items()}
-        lengths_Q = torch.from_numpy(np.diff(queries.history.indptr))
-        return self.weights.sum(scores, lengths_Q, torch.from_numpy(self.cold_N))
+        return self.weights.sum(scores, torch.from_numpy(self._lengths(queries)), torch.from_numpy(self.cold_N))
+
+    def _lengths(self, queries: Queries) -> np.ndarray:
+        """Return the length (Q,) of each history that decides whether it is long.
+
+        A learned limit is about histories of the fit. A known user who is asked with newer interactions too counts by
+        the fit's, so that no more users have a long history than had one when the weights were learned.
+        """
+        lengths_Q = np.diff(queries.history.indptr).astype(np.int64)
+        known = np.flatnonzero(queries.user >= 0)
+        if self.long_share > 0 and len(self.fit_length_U) and len(known):
+            fitted = self.fit_length_U[queries.user[known]]
+            lengths_Q[known] = np.where(fitted > 0, fitted, lengths_Q[known])
+        return lengths_Q
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return the weighted sum of the scores of those members that can be asked in words (T, N).
@@ -202,13 +219,16 @@ class Fusion(Head):
         self.cold_N = np.concatenate([self.cold_N, np.ones(len(items), bool)])
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the members' states, each under its name, and which items are cold."""
+        """Return the members' states, each under its name, which items are cold, and lengths of the fit's histories."""
         states = {f"{name}/{key}": value for name, m in self.members.items() for key, value in m.state().items()}
-        return states | {"cold": self.cold_N.astype(np.uint8)}
+        lengths = {LENGTHS: self.fit_length_U} if self.long_share > 0 else {}
+        return states | {"cold": self.cold_N.astype(np.uint8)} | lengths
 
     def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
         self.cold_N = state["cold"].astype(bool)
+        # A model of an earlier version has none: its users count by the histories that they are asked with.
+        self.fit_length_U = state.get(LENGTHS, np.zeros(0, np.int64))
         for name, member in self.members.items():
             own = {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
             member.load(own, users, items, context)

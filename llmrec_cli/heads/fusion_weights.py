@@ -26,7 +26,8 @@ ROUNDS = 3
 """Most rounds over the members."""
 NUM_FOLDS = 5
 ENOUGH = 400
-"""Fewest queries, and for cold items held-out interactions with them, on which parts get weights of their own."""
+"""Fewest queries with a long history, and with a short one, and for cold items held-out interactions with them, on
+which a part gets weights of its own."""
 DIGITS = 3
 """Digits that averaged weights are rounded to, so that a person can type them."""
 
@@ -112,18 +113,26 @@ def learn(scored: Scored, seed: int, rows: np.ndarray | None = None) -> Learned:
     alone = {name: float(scored.values({name: 1.0}, {})[rows].mean()) for name in scored.names}
     best = max(scored.names, key=lambda name: alone[name])
     weights = Weights(dict.fromkeys(scored.names, 0.0) | {best: 1.0}, {}, {}, 0)
-    folds = np.array_split(np.random.default_rng(seed).permutation(rows), min(NUM_FOLDS, len(rows)))
+    limit = int(np.median(scored.lengths_Q[rows])) + 1
+    is_long = scored.lengths_Q[rows] >= limit
+    folds = _folds(rows, is_long, seed)
     if len(folds) < 2:
         return Learned(weights, alone, [])
     search = _Search(scored, folds)
     weights = search.members(weights)
-    limit = int(np.median(scored.lengths_Q[rows])) + 1
-    num_long = int((scored.lengths_Q[rows] >= limit).sum())
-    if len(rows) >= ENOUGH and 0 < num_long < len(rows):
+    if min(np.count_nonzero(is_long), np.count_nonzero(~is_long)) >= max(ENOUGH, NUM_FOLDS):
         weights = search.attempt(weights, "long histories", partial(_by_length, scored, limit))
     if scored.num_cold_Q[rows].sum() >= ENOUGH:
         weights = search.attempt(weights, "cold items", partial(_by_coldness, scored))
     return Learned(weights, alone, search.steps)
+
+
+def _folds(rows: np.ndarray, is_long: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Return the rows in at most NUM_FOLDS random folds; each has its share of the long histories, give or take one."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    stratified = rows[order[np.argsort(is_long[order], kind="stable")]]
+    num_folds = min(NUM_FOLDS, len(rows))
+    return [stratified[first::num_folds] for first in range(num_folds)]
 
 
 class _Search:
@@ -185,13 +194,13 @@ def _of_members(scored: Scored, names: list[str], weights: Weights, rows: np.nda
 
 
 def _by_length(scored: Scored, limit: int, weights: Weights, rows: np.ndarray) -> Weights:
-    """Return weights of their own for histories of fewer items than `limit` and for the others."""
+    """Return weights of their own for histories of fewer items than `limit` and for the others; `rows` have both."""
     def own(part: np.ndarray) -> Numbers:
         return _scaled(coordinate_ascent(weights.all, list(weights.all), lambda tried: scored.values(tried, {})[part]))
 
     is_long = scored.lengths_Q[rows] >= limit
-    if is_long.all() or not is_long.any():
-        return weights
+    assert is_long.any()
+    assert not is_long.all()
     return Weights(own(rows[~is_long]), own(rows[is_long]), weights.cold, limit)
 
 
@@ -239,4 +248,5 @@ def _mean(found: list[Weights]) -> Weights:
 
 
 def _mean_numbers(found: list[Numbers]) -> Numbers:
+    assert all(numbers.keys() == found[0].keys() for numbers in found), "a part has weights in some folds alone"
     return {name: round(float(np.mean([numbers[name] for numbers in found])), DIGITS) for name in found[0]}

@@ -18,7 +18,7 @@ from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest_pairs import Batch, Pairs
-from llmrec_cli.heads.pair_head import resolved, weights_of_choices
+from llmrec_cli.heads.pair_head import resolved, unused_weights, weights_of_choices
 from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe
@@ -113,6 +113,10 @@ class Interest(Head):
     def unused_values(self, data: TrainingData) -> list[str]:
         """Return why values are not used; nothing where they are what is predicted."""
         return super().unused_values(data) if self.target == "choice" else []
+
+    def unused_settings(self, data: TrainingData) -> dict[str, str]:
+        """Return weight and decay where interactions are no choices."""
+        return unused_weights(resolved("auto", self.recipe.loss, data))
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the candidates' head and of the texts; the encoder's own apart."""

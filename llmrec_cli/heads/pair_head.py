@@ -129,6 +129,10 @@ class PairHead(Head):
         """Return why values are not used; nothing where they are what is predicted."""
         return super().unused_values(data) if self.settings.target == "choice" else []
 
+    def unused_settings(self, data: TrainingData) -> dict[str, str]:
+        """Return weight and decay where interactions are no choices."""
+        return unused_weights(resolved(self.settings.target, self.recipe.loss, data))
+
     def _validation(self, data: TrainingData, context: Context) -> Callable[[], float] | None:
         # A list's order says little of how near the predicted values are, so it must not choose when to stop.
         if context.validation is None or self.settings.target != "choice":
@@ -273,6 +277,14 @@ def weights_of_choices(data: TrainingData, settings: HeadSettings, target: str) 
                         f"what head={settings.kind} predicts; leave it out, or choose loss=softmax or loss=bpr where "
                         f"the head has it")
     return InteractionWeights()
+
+
+def unused_weights(target: str) -> dict[str, str]:
+    """Return the settings that `weights_of_choices` refuses with this target, each with the reason."""
+    if target == "choice":
+        return {}
+    return dict.fromkeys(("weight", "decay"), f"the {target} of each interaction is what is predicted, so no "
+                                              f"interaction has a weight")
 
 
 def _mean(value: np.ndarray, target: str) -> float:

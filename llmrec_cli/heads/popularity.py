@@ -14,6 +14,8 @@ from llmrec_cli.settings.head import Recipe
 class Popularity(Head):
     """Items by their training interactions, counted or weighed: the baseline any recommender must beat."""
 
+    weighs_groups = True
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.counts_N = np.zeros(0, np.float32)

@@ -42,6 +42,7 @@ class TrainedGroupHead(Head):
     """
 
     model_class: ClassVar[type[GroupModel]]
+    weighs_groups = True
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

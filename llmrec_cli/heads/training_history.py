@@ -39,12 +39,24 @@ def _has_distinct_times(interactions: Interactions) -> bool:
     return bool(((user[1:] == user[:-1]) & (time[1:] != time[:-1])).any())
 
 
-def earlier_items(matrix: sp.csr_array, user_B: np.ndarray, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def newest_entries(indices: np.ndarray, indptr: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last `most` entries of each row, as CSR: indices (L,), indptr; rows are oldest first."""
+    lengths = np.minimum(np.diff(indptr), most)
+    cut = np.concatenate([[0], np.cumsum(lengths)])
+    place_L = np.arange(cut[-1]) + np.repeat(indptr[1:] - cut[1:], lengths)
+    return indices[place_L].astype(np.int64), cut
+
+
+def earlier_items(matrix: sp.csr_array, user_B: np.ndarray, place_B: np.ndarray,
+                  first_B: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the first `place_B` items of each user's row in `matrix` (U, N), as CSR: indices (L,), indptr (B + 1,).
 
+    With `first_B` those from that place on alone.
     Rows are in the order of time, with ties broken as `prepare` broke them: an item at the same time as the target
     counts as earlier where the row has it earlier. Histories of lists are cut in the same order.
     """
-    indptr = np.concatenate([[0], np.cumsum(place_B)])
-    place_L = np.arange(indptr[-1]) + np.repeat(matrix.indptr[user_B] - indptr[:-1], place_B)
+    first_B = np.zeros_like(place_B) if first_B is None else first_B
+    lengths_B = place_B - first_B
+    indptr = np.concatenate([[0], np.cumsum(lengths_B)])
+    place_L = np.arange(indptr[-1]) + np.repeat(matrix.indptr[user_B] + first_B - indptr[:-1], lengths_B)
     return matrix.indices[place_L].astype(np.int64), indptr

@@ -21,11 +21,15 @@ from llmrec_cli.heads.item_texts import ItemTexts
 from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.text_training import train_with_texts
 from llmrec_cli.heads.towers import Towers
-from llmrec_cli.heads.training_history import BEFORE, resolved_history
-from llmrec_cli.heads.two_tower_steps import TowerSteps
+from llmrec_cli.heads.training_history import BEFORE, newest_entries, resolved_history
+from llmrec_cli.heads.two_tower_steps import MOST_WITH_RECENCY, TowerSteps
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
 from llmrec_cli.settings.peft import Frozen
+
+ENTRY_BYTES = 64
+"""Bytes that an entry of a step's histories takes: its item and age as int64, its weight, what leads to it and their
+gradients."""
 
 
 class TwoTower(Head):
@@ -66,10 +70,14 @@ class TwoTower(Head):
         self._fitted()[1].reread(texts)
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of ids, their gradients and moments, and the scores of a step; the encoder's own apart."""
+        """Return the bytes of ids, their gradients and moments, scores and histories of a step; the encoder's apart."""
         ids = 4 * 4 * self.settings.embedding_size * (len(data.users) + len(data.items))
         batch = min(self.recipe.optim.batch_size, len(data.interactions))
-        return ids + 4 * 4 * batch * min(batch, len(data.items))
+        lengths_U = np.diff(data.interactions.matrix.indptr)
+        # With recency each target has a history of its own, else a step reads each user's once.
+        entries = (batch * min(int(lengths_U.max(initial=0)), MOST_WITH_RECENCY) if self.settings.recency else
+                   int(np.sort(lengths_U)[-batch:].sum()))
+        return ids + 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch + ENTRY_BYTES * entries
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train towers and encoder together by the one loop."""
@@ -121,8 +129,11 @@ class TwoTower(Head):
         device = towers.bias_N.device
         text_MT = texts.table
         items_ME = towers.items(text_MT)
-        indices = torch.from_numpy(queries.history.indices.astype(np.int64)).to(device)
-        indptr = torch.from_numpy(queries.history.indptr.astype(np.int64)).to(device)
+        history, is_cut = queries.history, self.settings.recency and self.settings.training_history == BEFORE
+        # A list is made from as much of a history as a training step read.
+        most = MOST_WITH_RECENCY if is_cut else history.shape[1]
+        indices, indptr = (torch.from_numpy(array.astype(np.int64)).to(device)
+                           for array in newest_entries(history.indices, history.indptr, most))
         history_QE = towers.histories(items_ME, indices, indptr)
         user_Q = torch.from_numpy(queries.user).to(device)
         is_known_Q1 = (user_Q >= 0)[:, None]

@@ -24,6 +24,10 @@ from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses import against_negatives, bce_loss, bpr_loss, mse_loss, softmax_loss
 from llmrec_cli.training.negatives import drawn_evenly, drawn_from_lists, log_chances
 
+MOST_WITH_RECENCY = 2048
+"""Newest items of a history that are read with recency where histories end before the target: beyond age 2,047 all
+items have one age, and a step would otherwise hold the whole history once for each of its targets."""
+
 
 class TowerSteps:
     """The batches of an epoch and the loss of a batch.
@@ -113,9 +117,44 @@ class TowerSteps:
     def _earlier(self, rows: np.ndarray, user_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return a function of item vectors (N, E) and targets' (B, E) to histories (B, E) of what came before."""
         # Interactions are in the order of the matrix, so a row says where the target is in it.
-        indices, indptr = (torch.from_numpy(array).to(self.device) for array in
-                           earlier_items(self.matrix, user_B, rows - self.matrix.indptr[user_B]))
-        return lambda items_NE, _: self.towers.histories(items_NE, indices, indptr)
+        place_B = rows - self.matrix.indptr[user_B]
+        pooling = self.towers.pooling
+        if pooling is not None and pooling.ages is not None:
+            # What an item counts depends on its age at each target, so no two targets have a sum in common.
+            indices, indptr = self._tensors(*earlier_items(self.matrix, user_B, place_B,
+                                                           np.maximum(place_B - MOST_WITH_RECENCY, 0)))
+            return lambda items_NE, _: self.towers.histories(items_NE, indices, indptr)
+        return self._prefixes(user_B, place_B)
+
+    def _prefixes(self, user_B: np.ndarray, place_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor],
+                                                                             torch.Tensor]:
+        """Return the function of `_earlier` where items count the same at each target.
+
+        An entry of a user's row is read once for all targets of the user: each target's items after the target before
+        it are summed, and these sums (B, E) are added up by a matrix (B, B) of 0 and 1.
+        """
+        order = np.lexsort((place_B, user_B))
+        user, place = user_B[order], place_B[order]
+        is_same = np.concatenate([[False], user[1:] == user[:-1]])
+        first = np.where(is_same, np.concatenate([[0], place[:-1]]), 0)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        indices, indptr, user_S, back_B, lengths_B = self._tensors(
+            *earlier_items(self.matrix, user, place, first), user, back, place_B)
+        pooling = self.towers.pooling
+
+        def summed(items_NE: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            adds_SS = (user_S[:, None] == user_S[None, :]).tril().to(items_NE.dtype)
+            weight_L = None if pooling is None else pooling(items_NE, indices, indices)
+            sums_BE = (adds_SS @ history_sums(items_NE, indices, indptr, weight_L))[back_B]
+            if weight_L is None:
+                return history_vectors(sums_BE, lengths_B)
+            return history_vectors(sums_BE, lengths_B, (adds_SS @ weight_sums(weight_L, indptr))[back_B])
+
+        return summed
+
+    def _tensors(self, *arrays: np.ndarray) -> Iterator[torch.Tensor]:
+        return (torch.from_numpy(array.astype(np.int64)).to(self.device) for array in arrays)
 
     def _others(self, rows: np.ndarray, user_B: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return a function of item vectors (N, E) and targets' (B, E) to histories (B, E) without their targets."""

@@ -6,7 +6,7 @@ Shapes: Q queries, N items.
     group            scores from what the model knows of the group and its members
     text             scores from words, for a query without a usable history; from a user's text and attributes where
                      the head reads profiles
-    popularity       how many users each item has in the model's history, for a query of which nothing is known
+    popularity       head=popularity on the model's training interactions, for a query of which nothing is known
 
 A query with a history and a text of its own gets the sum of both, each scaled to mean 0 and deviation 1 over the
 catalogue, so that neither decides alone. A history or a text of which the head can make nothing, so that all items

@@ -49,7 +49,8 @@ class Fusion(HeadSettings):
     """Items from which on a history is long; 0 where there are no long_weights."""
     long_share: float = 0.0
     """With long_weights: the share of users with a long history, 0 to 1, by which a fit on other interactions finds
-    `long_history` anew, since histories grow; set by learning. 0 leaves `long_history` as it is."""
+    `long_history` anew, since histories grow; set by learning. Known users then count by the length of their history in
+    the fit. 0 leaves `long_history` as it is, and everybody counts by the history of the query."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.groups import Groups
-from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import PreparedData, read_prepared
-from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.heads.artifact import Recommender, model_folder, read_facts
+from llmrec_cli.heads.artifact import model_folder, read_facts
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.sparse_products import BLOCK_CELLS as NEIGHBOUR_CELLS
 from llmrec_cli.ingest.candidates import read_candidates
@@ -53,6 +49,7 @@ from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages.cold_users import cold_users, cold_users_content
 from llmrec_cli.stages.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
+from llmrec_cli.stages.fitted_data import fitted_data
 from llmrec_cli.stages.history_protocol import history_content
 from llmrec_cli.stages.knowledge import knowledge_content
 from llmrec_cli.stages.memory import CATALOGUE_FACTOR, Watch, model_memory, num_rows
@@ -70,8 +67,8 @@ Entrants = Mapping[str, Sequence[Entrant]]
 def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     """Load, hold out, measure models and baselines alike, write."""
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
-    watch = Watch("evaluate", memory_of(cfg), context.device, run_dir.log)
     baselines = {name: baseline(name) for name in cfg.baselines}
+    watch = Watch("evaluate", memory_of(cfg), context.device, run_dir.log)
     groups = grouped(load_entrants(cfg.models or [cfg.model], context))
     first = next(iter(groups.values()))[0]
     data = read_prepared(cfg.prepared or first.recommender.manifest["data"]["path"])
@@ -198,7 +195,7 @@ def rank_all(groups: Entrants, baselines: Mapping[str, Head], data: PreparedData
             flat[f"{n}\n{name}"] = rank(known, data, protocol, cfg, f"candidates={cfg.candidates}")
     first = next(iter(groups.values()))[0].recommender
     for name, head in baselines.items():
-        head.fit(fitted_on(first), context)
+        head.fit(fitted_data(first), context)
         label = f"{name} baseline" if name in groups else name
         flat[f"0\n{label}"] = rank(replace(first, head=head), data, protocol, cfg,
                                    f"candidates={cfg.candidates}")
@@ -257,27 +254,6 @@ def item_vectors(ranked: Mapping[str, Sequence[Ranked]], items: Entities) -> tup
         words.fit(items.texts)
         return words.matrix(items.texts), "TF-IDF of the words in item texts"
     return (items.attributes, "item attributes") if items.attributes.nnz else (None, None)
-
-
-def fitted_on(recommender: Recommender) -> TrainingData:
-    """Return exactly the interactions that a model was fitted on, for the baselines."""
-    history: sp.csr_array = recommender.history
-    user = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
-    order = np.arange(len(user), dtype=np.int64)
-    interactions = Interactions(user, history.indices.astype(np.int64), history.data, order, *history.shape)
-    return TrainingData(recommender.users, recommender.items, interactions, groups=_groups_of(recommender),
-                        value_kind=recommender.manifest.get("values", ""))
-
-
-def _groups_of(recommender: Recommender) -> Groups | None:
-    """Return the groups that a model knows, with what they did together that it was fitted on."""
-    known = recommender.groups
-    if known is None:
-        return None
-    group = np.repeat(np.arange(len(known.entities)), np.diff(known.history.indptr))
-    together = Interactions(group, known.history.indices.astype(np.int64), known.history.data,
-                            np.arange(len(group), dtype=np.int64), *known.history.shape)
-    return Groups(known.entities, known.members, together, np.zeros(len(group), np.int8), known.synthetic)
 
 
 def validated(group: Sequence[Entrant], protocol: Protocol, cfg: EvaluateConfig) -> dict[str, float]:

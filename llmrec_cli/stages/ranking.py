@@ -29,6 +29,7 @@ from llmrec_cli.scoring.protocols import Protocol
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.stages import LATEST, EvaluateConfig
+from llmrec_cli.stages.fitted_data import popularity_of
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
     item_of_M = items.find(data.items.ids)
     whom = audience_of(data, cfg.audience, cfg.split)
     task = protocol.apply(task, whom.entities.find(task.queries.ids), item_of_M, what)
-    counts_N = np.bincount(known.history.indices, minlength=len(items)).astype(np.float32)
-    score = served(head, counts_N) if cfg.cold_users.on else head.score
+    score = served(head, popularity_of(known, len(items))) if cfg.cold_users.on else head.score
     lists = recommend_lists(score, task.queries, max(cfg.k), item_hash_ranks(items.ids),
                             exclude_seen=cfg.exclude_seen, block_size=cfg.block_size,
                             candidates_N=None if task.candidates_N.all() else task.candidates_N,

@@ -32,6 +32,7 @@ from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.stages import RecommendConfig
 from llmrec_cli.stages.allowed_items import AllowedItems, allowed_items
+from llmrec_cli.stages.fitted_data import popularity_of
 from llmrec_cli.stages.latest_histories import Histories, latest_histories
 from llmrec_cli.stages.memory import Watch, model_memory, num_rows
 from llmrec_cli.stages.reasons import reasons
@@ -195,7 +196,7 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
                tally: Tally) -> Iterator[Answers]:
     """Yield the lists of the queries, a block at a time, and count."""
     recommender, size = known.recommender, len(known.items)
-    popularity_N = np.bincount(recommender.history.indices, minlength=size).astype(np.float32)
+    popularity_N = popularity_of(recommender, size)
     ranks_N = item_hash_ranks(known.items.ids)
     paths = read_paths(model_folder(cfg.model), size) if cfg.reasons else None
     step = max(1, min(cfg.block_size, BLOCK_CELLS // max(1, size)))

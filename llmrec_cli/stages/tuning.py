@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError, LlmrecError
-from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.base import Context, build
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion, Recipe
@@ -181,6 +181,8 @@ class _Search:
         reasons = {key: "the option that is chosen has no such setting" for key in self.recipe.head.search
                    if key not in known}
         reasons |= {key: why for key in known if (why := _missing(key, self.data)) is not None}
+        unused = build(self.recipe).unused_settings(self.data)
+        reasons |= {key: why for key, why in unused.items() if key in known}
         for key, why in reasons.items():
             print(f"{self.name}: {key} is not tuned: {why}", file=sys.stderr)
         self.context.log("search", part=self.name, settings=[key for key in known if key not in reasons],

@@ -7,12 +7,15 @@ import pytest
 import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import UNTIMED, known_users
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import DAY, InteractionWeights, fit_weights, unused_values
 from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import build
 from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe
+from llmrec_cli.settings.heads.group_attention import GroupAttention
 
 
 def training(values, days=None, **facts) -> TrainingData:
@@ -107,6 +110,19 @@ def test_ratings_that_reached_a_threshold_weigh_the_same_unless_asked_for():
 def test_values_that_differ_and_are_not_used_are_named_with_the_reason(data, settings, says):
     found = unused_values(data, settings)
     assert (found is None) if says is None else says in found
+
+
+@pytest.mark.parametrize("head", [Popularity(), GroupAttention()])
+def test_values_of_groups_that_differ_and_are_not_used_are_named_by_the_heads_that_weigh_groups(head):
+    """Users' values are all 1, groups' are ratings of 4 and 5."""
+    both, alone = training([4, 5], value_kind="rating"), training([1, 1], value_kind="rating")
+    groups = Groups(both.users, sp.csr_array(np.ones((1, 1), np.float32)), both.interactions,
+                    np.zeros(2, np.int8))
+    data = replace(alone, groups=groups)
+    (found,) = build(Recipe(head=head)).unused_values(data)
+    assert f"head={head.kind}: values of groups' interactions differ (4 to 5) and are not used" in found
+    assert build(Recipe(head=head)).unused_values(alone) == []
+    assert build(Recipe(head=ItemKnn())).unused_values(data) == []
 
 
 def test_values_of_zero_and_below_are_refused_as_weights():

@@ -68,7 +68,8 @@ def test_18_a_damaged_model_ends_a_command_with_4_and_the_remedy(llmrec, model, 
     (model / "model.safetensors").write_bytes(b"")
     done = llmrec(*command, "model=model")
     assert done.code == 4
-    assert done.err.startswith("llmrec: artifact error: model/model.safetensors: its SHA-256 is not the one")
+    assert done.err.splitlines()[-1].startswith(
+        "llmrec: artifact error: model/model.safetensors: its SHA-256 is not the one")
     assert "train it again with `llmrec finetune`" in done.err
     assert "Traceback" not in done.err
 
@@ -82,5 +83,5 @@ def test_22_a_head_that_does_not_fit_its_tensors_is_refused(model):
 def test_23_a_newer_format_is_refused_by_name(model):
     manifest = json.loads((model / "manifest.json").read_text())
     (model / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(ArtifactError, match="format 99 is newer than 1, the newest this llmrec reads; upgrade llmrec"):
+    with pytest.raises(ArtifactError, match="format 99 is newer than 2, the newest this llmrec reads; upgrade llmrec"):
         load_recommender(model, CONTEXT)

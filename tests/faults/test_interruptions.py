@@ -195,7 +195,8 @@ def test_12_without_a_terminal_nothing_but_plain_lines_is_written(llmrec, tiny_p
                   "run_dir=run")
     assert done.code == 0
     assert all(c.isprintable() or c == "\n" for c in done.out + done.err)
-    assert len(done.err.splitlines()) == 4  # The memory it takes, an epoch, the refit's, and where the run is.
+    # The memory it takes, an epoch, that ratings are no weights, the refit's epoch, and where the run is.
+    assert len(done.err.splitlines()) == 5
 
 
 def test_13_a_second_run_in_the_same_folder_ends_with_75(llmrec, tiny_prepared):

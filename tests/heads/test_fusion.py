@@ -18,7 +18,9 @@ from llmrec_cli.heads.fusion_lengths import limit_for, share_of_long
 from llmrec_cli.heads.fusion_scored import Scored, depth_for, drawn, gather
 from llmrec_cli.heads.fusion_weights import Weights, ascend, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, UserKnn
+from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe, UserKnn
+from tests.heads.by_hand import CONTEXT, training
+from tests.heads.by_hand import fit as fitted_by_hand
 from tests.heads.by_hand import queries as queries_of
 
 
@@ -250,6 +252,39 @@ def test_long_and_short_histories_get_weights_of_their_own_where_the_members_dif
     assert weights.long_history == 2
 
 
+def with_lengths(lengths):
+    """Return two members that differ by the length of the history, on queries with these lengths."""
+    members, validation, cold = given_scores(1, size=len(lengths), num_cold=0, noise=3.0)
+    return Scored(replace(gather(members, validation, cold), lengths_Q=np.asarray(lengths)))
+
+
+@pytest.mark.parametrize("place", range(0, 500, 100))
+@pytest.mark.parametrize(("most", "rare"), [(12, 14), (12, 3)])
+def test_a_history_longer_or_shorter_than_all_others_gets_no_weights_of_its_own(place, most, rare):
+    """With one long history among 500, four of five folds' complements have it and one has not."""
+    lengths = np.full(500, most)
+    lengths[place] = rare
+    learned = learn(with_lengths(lengths), 0)
+    assert learned.weights.long == {}
+    assert "long histories" not in [step.name for step in learned.steps]
+
+
+@pytest.mark.parametrize("num_long", [39, 40])
+def test_long_histories_are_tried_only_where_both_they_and_the_others_are_enough(num_long, monkeypatch):
+    monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
+    learned = learn(with_lengths(np.repeat([12, 20], [60, num_long])), 0)
+    assert ("long histories" in [step.name for step in learned.steps]) == (num_long == 40)
+
+
+@pytest.mark.parametrize(("num_long", "per_fold"), [(5, {1}), (7, {1, 2}), (10, {2})])
+def test_every_fold_has_its_share_of_the_long_histories(num_long, per_fold):
+    is_long = np.arange(53) < num_long
+    folds = fusion_weights._folds(100 + np.arange(53), is_long, 0)
+    np.testing.assert_array_equal(np.sort(np.concatenate(folds)), 100 + np.arange(53))
+    assert {int(is_long[fold - 100].sum()) for fold in folds} == per_fold
+    assert {len(fold) for fold in folds} == {10, 11}
+
+
 def test_noise_seldom_gives_a_part_weights_of_its_own(monkeypatch):
     """A gain above its standard error happens by chance in less than one of six; 2 parts x 12 draws."""
     monkeypatch.setattr(fusion_weights, "ENOUGH", 40)
@@ -367,6 +402,30 @@ def test_after_a_refit_as_many_users_have_a_long_history_as_when_the_limit_was_l
         head.fit(replace(grown, interactions=twice), shop.context(validation=None))
         assert head.weights.long_history == expected
         assert head.chosen().head.long_share == given
+
+
+@pytest.mark.parametrize(("share", "long_users"), [(0.5, [False, True, True]), (0.0, [True, True, True])])
+def test_newer_interactions_make_no_history_long_where_the_limit_was_learned(share, long_users):
+    """Users 0 and 1 have 2 and 4 items in the fit, user 2 has none; they ask with 5, 4 and 3, and 3 are long.
+
+    A limit without a share was given by a person, and is about the history of the query.
+    """
+    fitted = np.zeros((3, 6))
+    fitted[0, :2] = fitted[1, :4] = 1
+    asked_with = (np.arange(6) < np.array([[5], [4], [3]])) * 1.0
+    members = {"popular": Recipe(head=Popularity()), "near": Recipe(head=ItemKnn())}
+    settings = Fusion(members=members, weights={"popular": 1.0, "near": 0.0}, normalise="raw", long_history=3,
+                      long_weights={"popular": 0.0, "near": 1.0}, long_share=share)
+    data = training(fitted)
+    head, popular, near = (fitted_by_hand(each, data) for each in (settings, Popularity(), ItemKnn()))
+    assert head.weights.long_history == 3
+    loaded = build(head.chosen())
+    loaded.load(head.state(), data.users, data.items, CONTEXT)
+    known, new = queries_of(asked_with, [0, 1, 2]), queries_of(asked_with)
+    expected = torch.where(torch.tensor(long_users)[:, None], near.score(known), popular.score(known))
+    for each in (head, loaded):
+        torch.testing.assert_close(each.score(known), expected)
+        torch.testing.assert_close(each.score(new), near.score(new))
 
 
 def test_a_limit_is_nearest_to_the_one_learned_where_several_have_the_same_share():

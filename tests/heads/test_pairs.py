@@ -13,9 +13,10 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.factorization_machine import FactorizationMachine as Machine
 from llmrec_cli.heads.neural_cf import NeuMf
+from llmrec_cli.heads.pair_head import weights_of_choices
 from llmrec_cli.heads.pair_steps import ChoiceSteps, known_among
 from llmrec_cli.settings.adversarial import Apr
-from llmrec_cli.settings.head import FactorizationMachine, Mf, NeuralCf, Recipe
+from llmrec_cli.settings.head import FactorizationMachine, Interest, Mf, NeuralCf, Recipe
 from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
 from tests.heads.by_hand import CONTEXT, entities, queries, training
@@ -227,3 +228,15 @@ def test_under_attack_a_batch_has_no_parts():
     steps = ChoiceSteps(fitted(HEADS[0]).model, replace(HEADS[0], target="choice"), Softmax(), small().interactions,
                         20, CONTEXT.device, Apr())
     assert steps.split is None
+
+
+@pytest.mark.parametrize(("settings", "loss", "unused"), [
+    (Mf(target="value"), Mse(), True), (Mf(), Mse(), True), (FactorizationMachine(), Mse(), True),
+    (Interest(), Mse(), True), (Mf(), Bpr(), False), (Mf(target="choice"), Mse(), False), (Interest(), Bce(), False)])
+def test_weights_have_no_effect_and_are_refused_exactly_where_values_are_the_target(settings, loss, unused):
+    data = training(np.array([[1.0, 2, 0], [3, 0, 5]]))
+    head = build(Recipe(head=settings, loss=loss))
+    assert set(head.unused_settings(data)) == ({"weight", "decay"} if unused else set())
+    if unused:
+        with pytest.raises(DataError, match=r"head\.weight=log: has no effect"):
+            weights_of_choices(data, replace(settings, weight="log"), "value")

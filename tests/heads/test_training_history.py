@@ -10,11 +10,13 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import known_users
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
+from llmrec_cli.heads import towers as towers_module
+from llmrec_cli.heads import two_tower_steps
 from llmrec_cli.heads.base import build
 from llmrec_cli.heads.interest import Interest
 from llmrec_cli.heads.interest_pairs import Pairs
 from llmrec_cli.heads.towers import Towers, ages
-from llmrec_cli.heads.training_history import earlier_items, resolved_history
+from llmrec_cli.heads.training_history import earlier_items, newest_entries, resolved_history
 from llmrec_cli.heads.two_tower_steps import TowerSteps
 from llmrec_cli.settings.adversarial import NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace, TfIdf
@@ -122,6 +124,50 @@ def test_earlier_items_are_the_oldest_of_a_row_oldest_first():
                                     np.array([2, 1, 0, 0]))
     assert indices.tolist() == [5, 3, 2]
     assert indptr.tolist() == [0, 2, 3, 3, 3]
+
+
+def test_newest_entries_are_the_last_of_each_row():
+    matrix = rows_of([5, 3, 1], [2], [4, 7]).matrix
+    indices, indptr = newest_entries(matrix.indices, matrix.indptr, 2)
+    assert indices.tolist() == [3, 1, 2, 4, 7]
+    assert indptr.tolist() == [0, 2, 3, 5]
+
+
+def towers_at_random(settings, num_items):
+    """Return towers whose attention tells items and ages apart, and item vectors."""
+    generator = torch.Generator().manual_seed(1)
+    towers = Towers(3, num_items, 4, settings, Softmax())
+    if towers.pooling is not None:
+        with torch.no_grad():
+            towers.pooling.query_E.normal_(generator=generator)
+            if towers.pooling.ages is not None:
+                towers.pooling.ages.normal_(generator=generator)
+    return towers, torch.randn(num_items, 16, generator=generator)
+
+
+@pytest.mark.parametrize(("settings", "most_entries"), [
+    (ATTENTION, 40 * 16), (replace(ATTENTION, recency=False), 60), (TwoTower(embedding_size=16), 60)],
+    ids=["recency", "attention", "sum"])
+def test_a_step_reads_a_long_history_once_or_with_recency_so_many_newest_for_each_target(settings, most_entries,
+                                                                                        monkeypatch):
+    """60 items of one user, 40 of them targets: 40 x 30 entries on average, if each target read all before it."""
+    monkeypatch.setattr(two_tower_steps, "MOST_WITH_RECENCY", 16)
+    towers, items = towers_at_random(settings, 64)
+    data = rows_of(np.arange(60), [5, 1, 0], [2], num_items=64)
+    rows = np.random.default_rng(0).permutation(np.concatenate([np.arange(20, 60), [60, 62, 63]]))
+    read, sums = [], towers_module.history_sums
+    for module in (two_tower_steps, towers_module):
+        monkeypatch.setattr(module, "history_sums", lambda items_NE, indices, *rest: read.append(len(indices)) or
+                            sums(items_NE, indices, *rest))
+    steps = TowerSteps(towers, None, recipe_of(settings), data, None, np.empty((3, 0), np.int64),
+                       torch.device("cpu"), is_causal=True)
+    found = steps._earlier(rows, data.user[rows])(items, items[torch.from_numpy(data.item[rows])])
+    assert sum(read) <= most_entries + 2
+    for row, vector in zip(rows, found, strict=True):
+        before = data.item[data.matrix.indptr[data.user[row]]:row]
+        before = before[-16:] if settings.recency else before
+        alone = towers.histories(items, torch.from_numpy(before), torch.tensor([0, len(before)]))[0]
+        torch.testing.assert_close(vector, alone)
 
 
 @pytest.mark.parametrize("settings", [ATTENTION, replace(ATTENTION, recency=False), TwoTower(embedding_size=16)],

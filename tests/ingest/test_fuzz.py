@@ -107,7 +107,8 @@ def test_damaged_files_go_through_the_whole_stage_or_are_refused(tmp_path: Path,
             counts = prepare_text(tmp_path, mutated(content, rng), name=name, max_reject_share=1.0).counts
         except LlmrecError:
             continue
-        assert counts["read"] == counts["rejected"] + counts["duplicates"] + counts["interactions"]
+        assert counts["read"] == (counts["rejected"] + counts["duplicates"] + counts["not_positive"]
+                                  + counts["interactions"])
 
 
 def test_many_quotes_that_are_never_closed_take_no_longer_than_rows(tmp_path: Path) -> None:

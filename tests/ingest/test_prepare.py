@@ -58,7 +58,7 @@ def test_the_manifest_counts_and_hashes_what_is_there(tmp_path: Path) -> None:
     assert counts["below_min_value"] == sum(value < 4 for value in values)
     assert counts["train"] + counts["valid"] + counts["test"] == counts["interactions"] == sum(v >= 4 for v in values)
     assert (counts["users"], counts["items"]) == (60, 44)
-    assert prepared.manifest["split"] == {"kind": "leave_last_out", "group": "", "group_valid": None, "leaks": "keep"}
+    assert prepared.manifest["split"] == {"kind": "leave_last_out", "group": "", "group_valid": None, "leaks": "auto"}
     assert prepared.manifest["timestamp_unit"] == "s"
     for name, expected in prepared.manifest["files"].items():
         assert hashlib.sha256((prepared.folder / name).read_bytes()).hexdigest() == expected

@@ -48,11 +48,13 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
     assert done.code == 0
     assert done.out.startswith("ndcg@10 on validation: 0.")
     assert re.fullmatch(r"head=item_knn: fitting takes about [0-9.,]+ [KM]iB of memory\n"
+                        r"note: head=item_knn: values of interactions differ .*; head.weight=value uses them\n"
                         r"finetune: wrote run\n", done.err)
     assert Path("runs/finetune/latest").resolve() == Path("run").resolve()
     assert yaml.safe_load(Path("run/config.yaml").read_text("utf-8"))["head"]["kind"] == "item_knn"
-    assert [e["event"] for e in events("run")] == ["started", "memory", "fitted", "chosen", "memory",
-                                                     "fitted", "finished"]
+    assert [e["event"] for e in events("run") if e["event"] != "values_unused"] == [
+        "started", "memory", "fitted", "chosen", "memory", "fitted", "finished"]
+    assert [e["event"] for e in events("run")].count("values_unused") == 2  # The fit and the refit; printed once.
     found = manifest("run")
     assert (found["head"], found["seed"], found["refit"], found["fitted_on"]) == (
         "item_knn", 3, "train_valid", ["train", "valid"])

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -19,8 +20,13 @@ from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.device import choose_device
 from llmrec_cli.heads.ease import Ease
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
+from llmrec_cli.settings.head import Mf, Recipe
+from llmrec_cli.settings.heads.base import Range
+from llmrec_cli.settings.loss import Bpr, Mse
+from llmrec_cli.settings.tune import Tune
 from llmrec_cli.stages import fitting, memory, tuning
 from llmrec_cli.stages.memory import in_words
+from tests.heads.by_hand import CONTEXT, training
 
 SPACE = ["head=ease", "head.search.l2_exponent=null", "head.search.user_exponent=null",
          "head.search.l2={low: 1, high: 1000, log: true}",
@@ -177,7 +183,19 @@ def test_what_the_data_does_not_have_is_not_tuned_and_said_so(llmrec, settings):
     only = llmrec(*settings, "head=ease", *none,
                   "head.search.features.knowledge={low: 1, high: 9}", "tune.trials=2")
     assert only.code == 3
-    assert "tune.trials=2: ease has nothing to tune on this data: features.knowledge: " in only.err
+    assert "tune.trials=2: ease has nothing to tune on this data: " in only.err
+    assert "features.knowledge: the items of the prepared data have no knowledge" in only.err
+
+
+@pytest.mark.parametrize(("loss", "expected"), [(Mse(), ["embedding_size"]), (Bpr(), ["embedding_size", "weight"])])
+def test_weights_are_not_tuned_where_values_are_the_target_and_said_so(loss, expected, capsys):
+    data = training(np.array([[1.0, 2, 0], [3, 0, 5]]))
+    search = {"embedding_size": Range(low=2, high=8), "weight": Range(choices=["value", "none"])}
+    recipe = Recipe(head=Mf(search=search), loss=loss)
+    found = tuning._Search("mf", recipe, Tune(trials=2), data, CONTEXT, None, None)
+    assert list(found.space) == expected
+    assert ("mf: weight is not tuned: the value of each interaction is what is predicted" in
+            capsys.readouterr().err) == ("weight" not in expected)
 
 
 def test_no_trial_begins_after_the_time_is_over_but_the_first(llmrec, settings):
@@ -235,7 +253,7 @@ def test_whatever_is_in_the_test_split_the_same_is_tried_and_found(llmrec, prepa
         part.to_csv(f"{split}.csv", index=False)
     given = [text for text in prepare_tiny if not text.startswith(("dataset.interactions=", "dataset.min_value="))]
     assert llmrec("prepare", *given, "split=given", "dataset.train=train.csv", "dataset.valid=valid.csv",
-                  "dataset.test=test.csv", "dataset.name=garbage").code == 0
+                  "dataset.test=test.csv", "dataset.values=rating", "dataset.name=garbage").code == 0
     assert llmrec("finetune", *SPACE, "tune.trials=4", "run_dir=garbage", "prepared=data/prepared/garbage").code == 0
     assert trials("garbage") == trials("real")
 

@@ -164,6 +164,24 @@ def test_as_many_epochs_are_run_as_tell_held_out_triples_best(monkeypatch):
     assert (told["epochs"], told["before"]["mrr"], told["after"]["mrr"]) == (2, 0.1, 0.5)
 
 
+def test_the_triples_that_choose_the_epoch_are_drawn_from_the_whole_file_and_are_the_same_for_all_epochs(monkeypatch):
+    """With room for 3 of 40 held out, ten seeds choose from both ends of the file, which the first 3 are not."""
+    asked, places = [], []
+    monkeypatch.setattr("llmrec_cli.training.entity_vectors.MOST_SCORES", 3 * 2 * 40 * 2)
+    monkeypatch.setattr("llmrec_cli.training.entity_vectors.link_prediction",
+                        lambda some, *_: asked.append(some) or {"mrr": 0.1, "hits@10": 0.0})
+    triples = ids(*((head, 0, tail) for head in range(40) for tail in range(head + 1, 40, 2)))
+    for seed in range(10):
+        asked.clear()
+        learned(triples, 40, 1, TransE(embedding_size=4, epochs=2, held_out=0.1), seed)
+        assert {len(some.head) for some in asked} == {3}
+        assert all(np.array_equal(one, other) for some in asked for one, other in zip(some, asked[0], strict=True))
+        rows = np.stack(triples, axis=1)
+        places += [int(np.flatnonzero((rows == row).all(axis=1))[0]) for row in np.stack(asked[0], axis=1)]
+    assert min(places) < len(triples.head) / 4
+    assert max(places) > 3 * len(triples.head) / 4
+
+
 @pytest.mark.parametrize("kind", ENTITIES)
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(kind):
     settings = ENTITIES[kind](embedding_size=8, epochs=2)
