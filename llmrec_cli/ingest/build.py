@@ -27,7 +27,7 @@ from llmrec_cli.ingest.group_tables import number_groups, write_group_texts, wri
 from llmrec_cli.ingest.group_tables import warnings as group_warnings
 from llmrec_cli.ingest.groups import Groups, read_groups, refuse_group_texts
 from llmrec_cli.ingest.histories import training_titles
-from llmrec_cli.ingest.id_overlap import id_pairs, id_warnings
+from llmrec_cli.ingest.id_overlap import doubled_ids, id_pairs, id_warnings
 from llmrec_cli.ingest.interaction_files import write_filtered, write_rows
 from llmrec_cli.ingest.interactions import (
     Kept,
@@ -40,8 +40,10 @@ from llmrec_cli.ingest.interactions import (
 )
 from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
 from llmrec_cli.ingest.links import counterparts
+from llmrec_cli.ingest.listed_ids import list_warnings
 from llmrec_cli.ingest.manifest import describe_split, describe_texts, manifest_of
 from llmrec_cli.ingest.numbering import number
+from llmrec_cli.ingest.object_texts import object_notes
 from llmrec_cli.ingest.order import ORDER, count_ties, ties_of, with_ties
 from llmrec_cli.ingest.sources import Sources
 from llmrec_cli.ingest.splits import Divided, divide, divide_negatives, needs_time
@@ -76,6 +78,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         described = {kind: describe(connection, part, kind, account, texts_of(settings, kind)[1], dropped[kind])
                      for kind, part in staged_of.items()}
         rules = {kind: text_rules(described[kind], kind, settings) for kind in described}
+        for kind in described:
+            account.notes += object_notes(described[kind], rules[kind])
         raw = read_raw(connection, staged, settings, earlier=earlier)
         if policy_of(settings) == "sum":
             refuse_overlap(raw, cfg.force, account)
@@ -108,6 +112,10 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
         account.warnings += id_warnings(id_pairs(kept.coded, divided.rows, cfg.split.kind == "given", described, groups,
                                                  graph, documents))
+        account.warnings += [*doubled_ids("users", kept.coded.users, "user_id"),
+                             *doubled_ids("items", kept.coded.items, "item_id"),
+                             *list_warnings("users", kept.coded.users, "user_id", staged.sources),
+                             *list_warnings("items", kept.coded.items, "item_id", staged.sources)]
         kept = known_dislikes(kept, users, items)
         tally(divided.rows, {"user": users, "item": items}, described, account)
         if kept.unit:

@@ -7,15 +7,16 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.account import Account
+from llmrec_cli.ingest.array_texts import UnclearArray, parsed
 from llmrec_cli.ingest.attributes import is_number
 from llmrec_cli.ingest.checks import Raw, identifier
 from llmrec_cli.ingest.coding import Coded
 from llmrec_cli.ingest.engine import collect, scalar, size
-from llmrec_cli.ingest.nested import parsed, refuse_value
+from llmrec_cli.ingest.nested import refuse_value
 from llmrec_cli.ingest.staging import Staged
 
 _LOOKED_AT = 200
-_TELLING_KEYS = ("name", "title", "label", "value", "id")
+TELLING_KEYS = ("name", "title", "label", "value", "id")
 _SHOWN, _MOST_KEYS = 60, 12
 
 
@@ -26,7 +27,7 @@ def refuse_array_ids(raw: Raw, staged: Staged, coded: Coded) -> None:
         for part in raw.parts if text is not None else ():
             rows = part.filter(identifier(part[ours]) == text).order_by("file", "line").limit(1)
             for row in collect(rows.select("file", "line")).to_pylist():
-                refuse_value(staged.sources[row["file"]], row["line"], ours, parsed(str(text)))
+                refuse_value(staged.sources[row["file"]], row["line"], ours, _nested_value(str(text)))
 
 
 def refuse_arrays(raw: Table, staged: Staged, columns: Iterable[str]) -> None:
@@ -39,13 +40,21 @@ def refuse_arrays(raw: Table, staged: Staged, columns: Iterable[str]) -> None:
         if text is not None:
             rows = raw.filter(raw[ours] == text).order_by("file", "line").limit(1)
             [row] = collect(rows.select("file", "line")).to_pylist()
-            refuse_value(staged.sources[row["file"]], row["line"], ours, parsed(text))
+            refuse_value(staged.sources[row["file"]], row["line"], ours, _nested_value(text))
 
 
 def _first_nested(rows: Table, column: str) -> str | None:
-    odd = rows.filter(rows[column].startswith("[") | rows[column].startswith("{")).select(text=column).distinct()
+    odd = rows.filter(rows[column].re_search(r"(?s)^[\[{(].*[\])}]$")).select(text=column).distinct()
     texts: list[str] = collect(odd.order_by("text").limit(_LOOKED_AT))["text"].to_pylist()
-    return next((text for text in texts if parsed(text) is not None), None)
+    return next((text for text in texts if _nested_value(text) is not None), None)
+
+
+def _nested_value(text: str) -> Any:
+    """Return the array or object that a text is, None when it is none; what is unclear is an array of one entry."""
+    try:
+        return parsed(text)
+    except UnclearArray:
+        return [text[1:-1]]
 
 
 def refuse_objects(raw: Table, staged: Staged, attributes: Mapping[str, str], key: str) -> None:
@@ -59,7 +68,7 @@ def refuse_objects(raw: Table, staged: Staged, attributes: Mapping[str, str], ke
         column = raw[f"c{n}"]
         odd = raw.filter(column.re_search(r"^\s*(\{|\[\s*[\[{])")).order_by("file", "line").limit(_LOOKED_AT)
         for row in collect(odd.select("file", "line", text=f"c{n}")).to_pylist():
-            value = parsed(row["text"])
+            value = _nested_value(row["text"])
             if value is not None and _has_parts(value):
                 raise DataError(f"{staged.sources[row['file']].path}: line {row['line']}: " +
                                 _objects(name, value, attributes[name], key))
@@ -82,7 +91,7 @@ def _objects(name: str, value: Any, kind: str, key: str) -> str:
         return (f"'{name}', an attribute, is {what}values, which would be values as a whole; take what is inside with "
                 f"'{key}.{path}={kind}'")
     keys = list(value)
-    chosen = next((one for one in _TELLING_KEYS if one in keys), keys[0] if keys else "<key>")
+    chosen = next((one for one in TELLING_KEYS if one in keys), keys[0] if keys else "<key>")
     of = f"{what}objects" if what else "an object"
     more = ", ..." if len(keys) > _MOST_KEYS else ""
     return (f"'{name}', an attribute, is {of} with the keys {', '.join(keys[:_MOST_KEYS])}{more}, which would be one "

@@ -73,20 +73,26 @@ class DelimitedFile:
 
     def _without_headers(self, block: Block, places: list[int]) -> Iterator[Block | Record]:
         """Yield a block without the rows whose fields are all names of columns, and those one by one."""
-        names = pa.array([written for name in self.names for written in (name, f"\ufeff{name}", f" {name}")],
-                         pa.string())
-        # Hardly any block has such a field in its first column, so that no more than that is looked at.
-        suspicious = pc.is_in(block.columns[0], names) if block.columns else pa.array([False] * len(block.lines))
+        names = pa.array([written for name in map(_plain, self.names)
+                          for written in (name, f"\ufeff{name}", f" {name}")], pa.string())
+        # Hardly any block has such a field in its first column, so that no more than that is looked at, and in the way
+        # that costs an eighth where it is enough.
+        lower = pc.ascii_lower if all(name.isascii() for name in self.names) else pc.utf8_lower
+        suspicious = pc.is_in(lower(block.columns[0]), names) if block.columns else \
+            pa.array([False] * len(block.lines))
         if not pc.any(suspicious).as_py():
             yield block
             return
         for column in block.columns[1:]:
-            suspicious = pc.and_(suspicious, pc.is_in(pc.utf8_trim(column, " \ufeff"), names))
+            suspicious = pc.and_(suspicious, pc.is_in(pc.utf8_lower(pc.utf8_trim(column, " \ufeff")), names))
         wanted = [self.names[place] for place in places]
+        left_out = []
         for row in pc.indices_nonzero(suspicious).to_pylist():
             line = block.lines[row].as_py()
-            yield line, self._header([column[row].as_py() for column in block.columns], wanted, line) or HEADER_AGAIN
-        kept = pc.invert(suspicious)
+            if reason := self._header([column[row].as_py() for column in block.columns], wanted, line):
+                left_out.append(row)
+                yield line, reason
+        kept = pc.invert(pc.is_in(pa.array(range(len(block.lines))), pa.array(left_out, pa.int64())))
         yield Block(block.lines.filter(kept), [column.filter(kept) for column in block.columns])
 
     def _checked(self, line: int, fields: list[str] | str) -> Record:
@@ -98,16 +104,25 @@ class DelimitedFile:
         return line, fields
 
     def _header(self, fields: list[str], names: list[str], line: int) -> str:
-        """Return HEADER_AGAIN when `fields` are `names`, "" when they are a row. Raises DataError for another order."""
-        if not set(names) & {fields[0], fields[0].strip("\ufeff " + self.dialect.quote)}:
+        """Return HEADER_AGAIN when `fields` are `names` in any case, "" when they are a row.
+
+        Raises DataError for other columns of the file, all different, where `names` should be: another order.
+        """
+        found = [_plain(field.strip("\ufeff " + self.dialect.quote)) for field in fields]
+        everything = list(map(_plain, self.names))
+        if found[0] not in everything:
             return ""
-        found = [field.strip("\ufeff " + self.dialect.quote) for field in fields]
-        if found == names:
+        if found == list(map(_plain, names)):
             return HEADER_AGAIN
-        if sorted(found) == sorted(names):
+        if len(found) > 1 and len(set(found)) == len(found) and set(found) <= set(everything):
             raise DataError(f"{self.source.path}: line {line}: has the header again with its columns in another order, "
                             f"so the rows after it are not of this header; split the file there, and name both files")
         return ""
+
+
+def _plain(name: str) -> str:
+    """Return a name of a column as it is compared, for the same header may come in another case."""
+    return name.lower()
 
 
 def open_delimited(source: Source) -> DelimitedFile:

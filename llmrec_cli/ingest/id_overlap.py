@@ -21,6 +21,7 @@ FEW = 0.1
 """Share of ids in common below which two files are probably of different data sets."""
 LEAST = 0.01
 """Share of ids that would meet from which on it is a warning."""
+_NFC = "write ids in NFC"
 MOST = 200_000
 """Ids outside ASCII that are compared after Unicode's normalisation."""
 _EDGES = r"^[\s\x{00A0}\x{FEFF}]+|[\s\x{00A0}\x{FEFF}]+$"
@@ -95,6 +96,37 @@ def id_warnings(pairs: Iterable[IdPair]) -> Iterator[str]:
             yield _of_few(pair, num, num - num_missing, missing, known)
 
 
+def doubled_ids(what: str, ids: Table, codes: str) -> Iterator[str]:
+    """Yield a sentence when ids of one table, the column `codes`, would be the same but for '.0', case or blanks.
+
+    Such ids come of one file that was exported in another way than the rest.
+    """
+    ids = ids.select(id=codes)
+    if not _collisions(ids, _alike)[0]:
+        return
+    num = size(ids)
+    found = [(*_collisions(ids, form), words, remedy) for words, remedy, form in
+             (*_FORMS[:3], ("without '.0', case and blanks", "export ids as text, the same in all files", _alike))]
+    collisions, example, words, remedy = max(found, key=lambda one: one[0])
+    if collisions >= max(1, LEAST * num):
+        first, second = map(shown_id, example)
+        yield (f"{collisions:,} of the {num:,} {what} of the interactions would be the same as others {words} "
+               f"('{first}' and '{second}'), so they may be there twice; {remedy}")
+
+
+def _alike(text: StringColumn) -> StringColumn:
+    return _without_zero(_without_blanks(text)).lower()
+
+
+def _collisions(ids: Table, form: Callable[[StringColumn], StringColumn]) -> tuple[int, tuple[str, str]]:
+    """Return how many ids are another one in a form, and the first two that are the same."""
+    alike = ids.group_by(form=form(ids.id)).agg(num=ids.count(), first=ids.id.min(), second=ids.id.max())
+    alike = alike.filter((alike.num > 1) & (alike.form != ""))
+    [found] = collect(alike.agg(num=(alike.num - 1).sum(), first=alike["first"].min(),
+                                second=alike.second.argmin(alike["first"]))).to_pylist()
+    return int(found["num"] or 0), (found["first"] or "", found["second"] or "")
+
+
 def _causes(missing: Table, known: Table) -> Iterator[Cause]:
     """Yield the causes in the order in which they are to be named when they explain as much."""
     for words, remedy, form in _FORMS:
@@ -110,7 +142,7 @@ def _causes(missing: Table, known: Table) -> Iterator[Cause]:
     normalised = [(text, unicodedata.normalize("NFC", text)) for text in _beyond_ascii(missing)]
     met_ids = [(text, by_form[composed]) for text, composed in normalised if composed in by_form]
     if met_ids:
-        yield Cause("in one of Unicode's normal forms", "write ids in NFC", len(met_ids), min(met_ids))
+        yield Cause("in one of Unicode's normal forms", _NFC, len(met_ids), min(met_ids))
 
 
 def _beyond_ascii(ids: Table) -> list[str]:
@@ -120,10 +152,19 @@ def _beyond_ascii(ids: Table) -> list[str]:
 
 
 def _of_cause(pair: IdPair, num: int, num_missing: int, cause: Cause) -> str:
-    ours, theirs = (ascii(text)[1:-1] if not text.isprintable() or not text.isascii() else text
-                    for text in cause.example)
+    ours, theirs = map(ascii_id if cause.remedy == _NFC else shown_id, cause.example)
     return (f"{num_missing:,} of {num:,} {pair.what} are not in {pair.where}, and {cause.count:,} of these would be "
             f"{cause.words} ('{ours}' and '{theirs}'), so they are not taken for the same; {cause.remedy}")
+
+
+def shown_id(text: str) -> str:
+    """Return an id as it is printed, with what cannot be seen escaped."""
+    return "".join(char if char.isprintable() else ascii_id(char) for char in text)
+
+
+def ascii_id(text: str) -> str:
+    """Return an id with all outside ASCII escaped: Unicode's normal forms look alike."""
+    return ascii(text)[1:-1]
 
 
 def _of_few(pair: IdPair, num: int, shared: int, missing: Table, known: Table) -> str:

@@ -1,40 +1,23 @@
 """Values inside arrays and objects, `items[].sku`, as columns, and arrays that become a row for each entry."""
 
-import ast
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.ingest.array_texts import UnclearArray, parsed
 from llmrec_cli.ingest.paths import EACH, arrays_of, is_path, steps_of, written
 from llmrec_cli.ingest.sources import Record, Source
 
 SCALARS = ("user_id", "item_id", "group_id", "entity_id", "head", "relation", "tail", "value", "timestamp", "event",
            "order")
 """Our columns that have one value a row: an array or object there is never what a person means."""
-_LONGEST = 1 << 20
 Records = Iterator[tuple[int, "Mapping[str, Any] | str"]]
 
 
 class _BadRow(Exception):
     """A row has something else where a path or dataset.explode needs an array or an object."""
-
-
-def parsed(text: str) -> Any:
-    """Return the array or object that a text is, as JSON or as Python writes it; None when it is neither."""
-    text = text.strip()
-    if text[:1] + text[-1:] not in ("[]", "{}") or len(text) > _LONGEST:
-        return None
-    try:
-        return json.loads(text, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return found if isinstance(found, (list, dict)) else None
 
 
 @dataclass
@@ -94,7 +77,7 @@ class Nested:
                 continue
             try:
                 found = list(self._rows_of(record))
-            except _BadRow as error:
+            except (_BadRow, UnclearArray) as error:
                 yield line, str(error)
                 continue
             self.num_rows += len(found)
@@ -153,8 +136,9 @@ class Nested:
         if isinstance(value, str):
             found = parsed(value)
             separator = self.source.separator if self.source.format == "delimited" else ""
-            return found if isinstance(found, list) else value.split(separator) if separator and separator in value \
-                else None
+            if isinstance(found, list):
+                return found
+            return [part.strip() for part in value.split(separator)] if separator and separator in value else None
         return value if isinstance(value, list) else None
 
     def notes(self) -> Iterator[str]:

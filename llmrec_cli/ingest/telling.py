@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from llmrec_cli.ingest.array_texts import UnclearArray, parsed
 from llmrec_cli.ingest.attributes import class_of, number_of
 from llmrec_cli.ingest.html import strip_html
 from llmrec_cli.ingest.templates import Template, join_all, json_array, values_of
@@ -73,11 +74,26 @@ def tell(ids: list[str], columns: Mapping[str, Sequence[str | None]], rules: Tex
         nothing = [""] * len(ids)
         rows = zip(*(values.get(name, nothing) for name in rules.template.fields), strict=True)
         texts = [rules.template.fill(row)[:most] for row in (rows if rules.template.fields else [()] * len(ids))]
-    elif joined := [values for name, values in shown.items() if rules.joins(name)]:
+    elif joined := [_without_objects(columns[name], values) for name, values in shown.items() if rules.joins(name)]:
         texts = [join_all(row)[:most] for row in zip(*joined, strict=True)]
     else:
         texts = [""] * len(ids)
     return Told(titles, texts, [sorted(own) for own in attributes])
+
+
+def has_objects(value: str) -> bool:
+    """Return whether a value is an object, or an array of objects or arrays: no text that a person reads."""
+    if not value.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        found = parsed(value)
+    except UnclearArray:
+        return False
+    return isinstance(found, dict) or (found is not None and any(isinstance(part, (dict, list)) for part in found))
+
+
+def _without_objects(values: Sequence[str | None], shown: Sequence[str]) -> list[str]:
+    return ["" if value and has_objects(value) else text for value, text in zip(values, shown, strict=True)]
 
 
 def _shown(column: str, values: Sequence[str | None], rules: TextRules, attributes: list[list[str]]) -> list[str]:

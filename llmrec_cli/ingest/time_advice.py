@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from llmrec_cli.settings.time_format import MONTH, WEEKDAY, ZONE, expression_of
+from llmrec_cli.settings.time_format import MONTH, WEEKDAY, ZONE, ZONE_NAME, expression_of
 
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(:([0-9]{2})([.,][0-9]{1,9})?)?(\s*[ap]\.?m\.?(?![a-z]))?", re.IGNORECASE)
 _ZONE = re.compile(rf"(\s*)({ZONE})(?![0-9A-Za-z])", re.IGNORECASE)
@@ -11,6 +11,9 @@ _WORDS = re.compile(r"[0-9]+|[^\W\d_]+|.", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?")
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
                   r" ?(Z|z|UTC|GMT|[+-][0-9]{2}:?([0-9]{2})?)?)?")
+_JAVASCRIPT = re.compile(r".*[0-9]{2}:[0-9]{2}:[0-9]{2} GMT[+-][0-9]{4}( \(.*\))?")
+_AFTER_CLOCK = ("on", "at", "of", "the", "de", "uhr", "hrs")
+"""Words that may follow a clock; any other may name a time zone, whose offset is not known."""
 _ISO_WEEK = re.compile(r"[0-9]{4}-?W[0-9]{2}(-?[1-7])?")
 _CALENDAR = re.compile(r"(19[7-9][0-9]|20[0-9]{2})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"
                        r"(?P<clock>([01][0-9]|2[0-3])[0-5][0-9](?P<seconds>[0-5][0-9])?)?")
@@ -30,13 +33,36 @@ def advice(texts: Sequence[str]) -> str:
         return "is ISO 8601; set dataset.timestamp_unit=iso"
     if all(_ISO_WEEK.fullmatch(text) for text in texts):
         return "is a week of ISO 8601, which is not read; write a date, 2024-01-31"
+    if all(_JAVASCRIPT.fullmatch(text) for text in texts):
+        return ("is a date as JavaScript prints it, which is not read; write date.toISOString() and set "
+                "dataset.timestamp_unit=iso")
     fitting = fitting_patterns(texts)
     if not fitting:
-        return ""
+        return _of_zones(texts)
     shown = " or ".join(f"dataset.timestamp_format='{pattern}'" for pattern in fitting)
     if len(fitting) == 1:
         return f"is a date that needs its pattern; set {shown}"
     return f"may be read in several ways, and which is meant is not guessed; set {shown}"
+
+
+def _of_zones(texts: Sequence[str]) -> str:
+    named = [name for text in texts if (name := _zone_name(text))]
+    if len(named) < len(texts):
+        return ""
+    return (f"has a time zone by its name, '{named[0]}', whose offset depends on the date and is not read; write times "
+            f"with their offset, 2024-05-01T14:05:00+02:00, or in UTC, and set dataset.timestamp_unit=iso")
+
+
+def _zone_name(text: str) -> str:
+    """Return what seems to name a time zone in a text, "" when nothing does."""
+    found = re.search(ZONE_NAME, text)
+    clock = _CLOCK.search(text)
+    if found is not None or clock is None:
+        return found[0] if found is not None else ""
+    zone = _ZONE.match(text, clock.end())
+    words = re.findall(r"[A-Za-z_]{2,}", text[zone.end() if zone is not None else clock.end():])
+    return next((word for word in words if word.lower() not in _AFTER_CLOCK
+                 and not re.fullmatch(f"{MONTH}|{WEEKDAY}", word, re.IGNORECASE)), "")
 
 
 def _of_numbers(texts: Sequence[str]) -> str:
@@ -68,6 +94,8 @@ def fitting_patterns(texts: Sequence[str]) -> list[str]:
 
 def patterns_of(text: str) -> Iterator[str]:
     """Yield the patterns that one text may be written by: day and month in either order where both are numbers."""
+    if _zone_name(text):
+        return  # To read a zone's name as a mere word would shift the time.
     clock = _CLOCK.search(text)
     if clock is None:
         yield from _dates_of(text)

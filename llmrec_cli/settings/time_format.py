@@ -10,6 +10,8 @@ MONTH = ("jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?
          "nov(?:ember)?|dec(?:ember)?")
 WEEKDAY = "mon(?:day)?|tue(?:s|sday)?|wed(?:nesday)?|thu(?:rs?|rsday)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?"
 ZONE = "Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?"
+ZONE_NAME = r"(?<![A-Za-z/])[A-Za-z][A-Za-z_]+/[A-Za-z][A-Za-z_+0-9-]+(?:/[A-Za-z_]+)?"
+"""A time zone by its name, Europe/Berlin: its offset depends on the date, so that no pattern reads it."""
 _PARTS = {"Y": "[0-9]{4}", "y": "[0-9]{2}", "m": "0?[1-9]|1[0-2]", "d": "0?[1-9]|[12][0-9]|3[01]",
           "H": "[01]?[0-9]|2[0-3]", "I": "0?[1-9]|1[0-2]", "M": "[0-5]?[0-9]", "S": "[0-5]?[0-9]", "f": "[0-9]{1,9}",
           "p": r"[ap]\.?m\.?", "b": MONTH, "a": WEEKDAY, "z": ZONE, "Z": "Z|UTC|GMT"}
@@ -34,6 +36,9 @@ def format_problems(pattern: str) -> Iterator[str]:
     twice = [name for name in used if name != "%" and used.count(name) > 1]
     if twice:
         yield f"timestamp_format={pattern}: '%{twice[0]}' is there twice; once is enough"
+    if zone := re.search(ZONE_NAME, re.sub("%-?[A-Za-z]", "%%", expanded)):
+        yield (f"timestamp_format={pattern}: '{zone[0]}' would be read as mere words, and the times as UTC; write "
+               f"times with their offset (+02:00, %z) or in UTC")
     lacking = [words for names, words in (("Yy", "year (%Y)"), ("mb", "month (%m or %b)"), ("d", "day (%d)"))
                if not any(name in used for name in names)]
     if lacking:

@@ -87,6 +87,10 @@ def _tell_owners(found: AllowedItems, cfg: RecommendConfig, column: str, owners:
                  queries: Asked) -> None:
     """Note queries without candidates and candidates without a query; raise DataError where no query has any."""
     without = np.flatnonzero(found.row_Q == len(owners))
+    if len(without) == len(queries) and not any(names):
+        raise DataError(f"candidates={cfg.candidates}: names a {column} for each candidate, but the queries have no "
+                        f"{column}; add that column to the queries, or name candidates by query_id, which are "
+                        f"{counted(len(queries), queries.ids)}")
     if len(without) == len(queries):
         raise DataError(f"candidates={cfg.candidates}: none of the {len(queries):,} queries has candidates; its "
                         f"{column}s begin with {counted(len(owners), list(owners))}, and those of the queries with "

@@ -62,6 +62,8 @@ class Tally:
     """What the lists were made from, and what was passed over: each id once, however often it is named."""
 
     sources: Counter[str] = field(default_factory=Counter)
+    """Origin of the lists -> how many, empty ones left out."""
+    num_queries: int = 0
     num_lists: int = 0
     num_rows: int = 0
     unknown: dict[str, None] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class Tally:
     @property
     def counts(self) -> dict[str, Any]:
         """The numbers, as a manifest has them."""
-        return {"queries": self.sources.total(), "empty_lists": self.sources.total() - self.num_lists,
+        return {"queries": self.num_queries, "empty_lists": self.num_queries - self.num_lists,
                 "rows": self.num_rows, "sources": {name: self.sources[name] for name in SOURCES},
                 "unknown_history_items": len(self.unknown), "texts_not_understood": self.num_mute,
                 "unknown_members": len(self.strangers), "members_without_history": len(self.silent)}
@@ -213,7 +215,8 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
 
     for answers, matched in dealt(answer_block, range(0, len(queries), step)):
         lengths = (answers.lists.items_QK >= 0).sum(axis=1)
-        tally.sources.update(answers.sources.tolist())
+        tally.sources.update(np.asarray(answers.sources)[lengths > 0].tolist())
+        tally.num_queries += len(lengths)
         tally.num_lists += int((lengths > 0).sum())
         tally.num_rows += int(lengths.sum())
         tally.unknown.update(dict.fromkeys(matched.unknown))
@@ -255,7 +258,7 @@ def provenance(folder: Path, recommender: Recommender) -> dict[str, Any]:
 def tell_tally(tally: Tally, recommender: Recommender) -> None:
     """Print to stderr what the lists were made from, and what was passed over."""
     made = ", ".join(f"{tally.sources[name]:,} by {name}" for name in SOURCES if tally.sources[name])
-    tell(f"lists made: {made}")
+    tell(f"lists made: {made or 'none, so the file has no rows'}")
     if tally.unknown:
         unknown = counted(len(tally.unknown), list(tally.unknown))
         tell(f"not among the model's items, so ignored in histories: {unknown}")
@@ -271,7 +274,7 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
         tell(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
              f"({tally.num_mute:,}); heads that read them: two_tower, ease with head.features.text=6, or a fusion with "
              f"one of these")
-    if empty := tally.sources.total() - tally.num_lists:
+    if empty := tally.num_queries - tally.num_lists:
         tell(f"queries without a list, since they have no candidates or have had every item that may be recommended: "
              f"{empty:,}")
 

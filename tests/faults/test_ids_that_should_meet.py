@@ -106,3 +106,33 @@ def test_a_published_cold_split_is_not_advised_away(llmrec, kind):
     assert done.code == 0, done.err
     notes = json.loads(Path("data/prepared/fault/manifest.json").read_text())["notes"]
     assert any(f"the split 'test' is 100% about {kind[:-1]}s that training does not have" in note for note in notes)
+
+
+@pytest.mark.parametrize(("again", "words"), [("{}.0", "without '.0' at the end"), ("{}\u00a0", "without blanks at the "
+                                              "edges")])
+def test_81_ids_of_two_files_of_interactions_that_would_be_the_same_are_warned_of(llmrec, again, words):
+    Path("more.csv").write_text("user_id,item_id\n" + "".join(f"{again.format(n % 9)},x{n}\n" for n in range(27)))
+    first = "user_id,item_id\n" + "".join(f"{n % 9},x{n}\n" for n in range(27))
+    Path("first.csv").write_text(first)
+    done = llmrec("prepare", "dataset=files", "dataset.interactions=[first.csv,more.csv]", "dataset.audit=strict",
+                  "split=none")
+    assert f"9 of the 18 users of the interactions would be the same as others {words} (" in done.err
+    assert "items of the interactions would be" not in done.err
+    assert done.code == 3
+
+
+def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
+    prepared_ids(llmrec, clicks(IDS))
+    Path("more.csv").write_text("user_id,item_id\n" + "".join(f"u{n}.0,{item}\n" for n in range(9) for item in IDS))
+    llmrec("prepare", "dataset=files", "dataset.name=fault", "dataset.interactions=more.csv", "mode=append",
+           "split=none")
+    assert any(warning.startswith("9 of the 18 users of the interactions would be the same as others without '.0'")
+               for warning in warnings())
+
+
+def test_81_ids_of_another_script_are_shown_as_they_are_written(llmrec):
+    said = catalogue([f"商品S{n}" for n in range(20)])
+    prepared_ids(llmrec, clicks([f"商品s{n}" for n in range(20)]), said)
+    assert "('商品s0' and '商品S0')" in warnings()[0]
+    prepared_ids(llmrec, clicks([f"商品S{n}\u00a0" for n in range(20)]), said, "force=true")
+    assert r"('商品S0\xa0' and '商品S0')" in warnings()[0]

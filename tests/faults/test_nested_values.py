@@ -37,10 +37,12 @@ def files_of_baskets():
     return {"x.jsonl": lines, "x.jsonl.gz": gzip.compress(lines.encode()),
             "x.parquet": parquet(pa.table({"user_id": users, "item_id": items})),
             "text.parquet": parquet(pa.table({"user_id": users, "item_id": [json.dumps(one) for one in items]})),
-            "x.csv": "user_id,item_id\n" + quoted, "python.csv": "user_id,item_id\n" + python}
+            "x.csv": "user_id,item_id\n" + quoted, "python.csv": "user_id,item_id\n" + python,
+            "numpy.csv": "user_id,item_id\n" + python.replace("', '", "' '"),
+            "tuple.csv": "user_id,item_id\n" + python.replace("[", "(").replace("]", ")")}
 
 
-NAMES = ["x.jsonl", "x.jsonl.gz", "x.parquet", "text.parquet", "x.csv", "python.csv"]
+NAMES = ["x.jsonl", "x.jsonl.gz", "x.parquet", "text.parquet", "x.csv", "python.csv", "numpy.csv", "tuple.csv"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,6 +57,20 @@ def test_79_an_array_where_an_id_belongs_is_refused_by_line_and_explode_makes_ro
     assert counted()["read"] == 48
     notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
     assert f"{name}: the entries of 12 arrays are rows of their own, 48 in all" in notes
+
+
+def test_79_an_array_with_a_missing_comma_is_a_bad_row_and_never_one_item_of_several_names(llmrec):
+    rows = "".join(f"u{n},\"['a{n % 5}', 'b{n % 5}']\"\n" for n in range(9))
+    content = f"user_id,item_id\n{rows}u9,\"['a0' 'a1', 'b1']\"\n"
+    prepared_ids(llmrec, content, "dataset.explode=item_id", "dataset.max_reject_share=0.2")
+    assert not any("a0a1" in item for _, item in pairs())
+    assert counted()["rejected"] == 1
+
+
+def test_79_blanks_after_a_separator_are_no_part_of_an_entry(llmrec):
+    prepared_ids(llmrec, 'user_id,item_id\nu1,"s1, s2"\nu2,"s2 ,s1"\n', "dataset.explode=item_id",
+                 "dataset.list_separator=,")
+    assert pairs() == [("u1", "s1"), ("u1", "s2"), ("u2", "s1"), ("u2", "s2")]
 
 
 def test_79_one_array_among_thousands_of_ids_is_refused_too(llmrec):
@@ -260,3 +276,25 @@ def test_79_a_query_file_with_an_array_for_a_user_is_refused(llmrec, model):
     assert done.code == 3
     assert "q.jsonl: line 1: user_id is an array" in done.err
     assert "write one user_id a row" in done.err
+
+
+def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_take_is_named(llmrec):
+    items = [{"item_id": f"i{n}", "title": f"T{n}", "authors": [{"name": f"A{n}", "role": "x"}]} for n in range(3)]
+    Path("items.jsonl").write_text(jsonl(items))
+    clicks = "user_id,item_id\n" + "".join(f"u,i{n}\n" for n in range(3))
+    note = "'authors' has objects in 3 items, which are {} the text; take what is inside with " \
+           "dataset.item_text='{{authors[].name}}'"
+
+    def texts_and_notes(*settings):
+        prepared_ids(llmrec, clicks, "dataset.items=items.jsonl", "force=true", *settings)
+        notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
+        return pq.read_table("data/prepared/fault/items.parquet")["text"].to_pylist(), notes
+
+    texts, notes = texts_and_notes()
+    assert texts == ["T0", "T1", "T2"]
+    assert note.format("left out of") in notes
+    texts, notes = texts_and_notes("dataset.item_text={title} by {authors}")
+    assert note.format("JSON in") in notes
+    texts, notes = texts_and_notes("dataset.item_text={title} by {authors[].name}")
+    assert texts == ["T0 by A0", "T1 by A1", "T2 by A2"]
+    assert not any("has objects" in text for text in notes)

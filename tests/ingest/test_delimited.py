@@ -88,3 +88,23 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 
 def test_an_unnamed_column_is_called_by_its_place(tmp_path: Path) -> None:
     assert read(tmp_path, ",user_id\n0,u\n")[0] == ["column1", "user_id"]
+
+
+@pytest.mark.parametrize("again", ["UID,SKU,TS,QTY", "Uid,Sku,Ts,Qty", '"UID"," sku","ts","QTY"'])
+def test_a_header_again_in_another_case_is_no_row(tmp_path: Path, again: str) -> None:
+    _, rows = read(tmp_path, f"uid,sku,ts,qty\nu,a,1,2\n{again}\nv,b,3,4\n")
+    assert rows == [(2, ["u", "a", "1", "2"]), (3, "is the header again"), (4, ["v", "b", "3", "4"])]
+
+
+@pytest.mark.parametrize("again", ["uid,sku,qty,ts", "UID,SKU,QTY,TS"])
+@pytest.mark.parametrize("places", [[0, 1, 2, 3], [0, 1, 2], [0, 1, 3]])
+def test_a_header_again_with_two_columns_swapped_is_refused_whichever_columns_are_read(
+        tmp_path: Path, again: str, places: list[int]) -> None:
+    file = open_delimited(source(tmp_path, f"uid,sku,ts,qty\nu,a,1,2\n{again}\nv,b,4,3\n", "x.csv"))
+    with pytest.raises(DataError, match="line 3: has the header again with its columns in another order"):
+        one_by_one(file.rows(places))
+
+
+def test_a_row_whose_fields_are_called_like_one_column_is_a_row(tmp_path: Path) -> None:
+    _, rows = read(tmp_path, "user,item\nitem,item\nu,USER\nItem,x\n")
+    assert rows == [(2, ["item", "item"]), (3, ["u", "USER"]), (4, ["Item", "x"])]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.splits import moment
-from llmrec_cli.ingest.time_advice import fitting_patterns
+from llmrec_cli.ingest.time_advice import advice, fitting_patterns
 from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.time_format import expression_of
+from llmrec_cli.settings.time_format import expression_of, format_problems
 from tests.ingest.preparing import made, prepare_text, prepare_with
 
 
@@ -200,3 +200,29 @@ def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None
 def test_a_time_that_a_setting_gives_as_a_number_is_in_the_unit_of_the_timestamps(unit: str, text: str,
                                                                                   expected: int) -> None:
     assert moment(text, unit, "dataset.newest") == expected
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ("2024-05-01 14:05:00 Europe/Berlin", "Europe/Berlin"),
+    ("2024-05-01T14:05:00+02:00[Europe/Berlin]", "Europe/Berlin"),
+    ("America/Argentina/Buenos_Aires 01.05.2024 14:05", "America/Argentina/Buenos_Aires"),
+    ("2024-05-01 14:05:00 CEST", "CEST"), ("01.05.2024 14:05 Berlin time", "Berlin")])
+def test_the_name_of_a_zone_is_never_part_of_a_pattern_that_is_advised(text: str, name: str) -> None:
+    assert fitting_patterns([text]) == []
+    assert advice([text, text]).startswith(f"has a time zone by its name, '{name}', whose offset depends on the date")
+
+
+def test_a_pattern_with_the_name_of_a_zone_is_refused() -> None:
+    [problem] = format_problems("%Y-%m-%d %H:%M:%S Europe/Berlin")
+    assert "'Europe/Berlin' would be read as mere words, and the times as UTC" in problem
+    assert not [*format_problems("%d/%b/%Y:%H:%M:%S"), *format_problems("%d/%m/%Y um %H:%M Uhr")]
+
+
+def test_words_that_name_no_zone_still_have_their_pattern() -> None:
+    assert "%d.%m.%Y %H:%M Uhr" in fitting_patterns(["31.05.2024 14:05 Uhr"])
+    assert "%H:%M on %d %b %Y" in fitting_patterns(["14:05 on 31 May 2024"])
+
+
+def test_a_date_of_javascript_is_named() -> None:
+    assert advice(["Wed May 01 2024 14:05:00 GMT+0800 (China Standard Time)"]).startswith(
+        "is a date as JavaScript prints it")

@@ -214,7 +214,23 @@ def test_each_query_gets_its_own_candidates_alone_and_one_without_any_no_list(li
     assert "queries that have no candidates in cand.csv, and so no list: 1 ('u3')" in told
     assert f"candidates=cand.csv: of a {key} that no query has, so ignored: 1 ('u9')" in told
     assert "not items of the model, so ignored: 1 ('zz')" in told
-    assert manifest["empty_lists"] == 1
+    assert (manifest["queries"], manifest["empty_lists"], sum(manifest["sources"].values())) == (3, 1, 2)
+    assert "lists made: 2 by" in told
+
+
+def test_where_no_query_gets_a_list_it_is_said_that_the_file_has_no_rows(lists):
+    found, _, told, manifest = lists(f"queries={write('q.csv', 'user_id', 'u1')}",
+                                     f"candidates={write('cand.csv', 'user_id,item_id', 'u1,zz', 'u9,c1')}")
+    assert "lists made: none, so the file has no rows" in told
+    assert (found, manifest["empty_lists"]) == ({}, 1)
+
+
+def test_candidates_by_a_column_that_the_queries_do_not_have_are_refused_by_its_name(llmrec, shop):
+    write("q.csv", "query_id,user_id", "q1,u1", "q2,u2")
+    write("cand.csv", "group_id,item_id", "u1,c0")
+    done = llmrec("recommend", "model=ease", "queries=q.csv", "candidates=cand.csv")
+    assert (done.code, "but the queries have no group_id; add that column to the queries, or name candidates by "
+            "query_id, which are 2 ('q1', 'q2')" in done.err) == (3, True)
 
 
 def test_candidates_of_a_group_are_for_the_group(lists):

@@ -1,0 +1,31 @@
+"""Arrays that are text in a field: JSON, Python and NumPy mean the same entries, and what is unclear is not guessed."""
+
+import pytest
+
+from llmrec_cli.ingest.array_texts import UnclearArray, parsed
+
+
+@pytest.mark.parametrize(("text", "entries"), [
+    ('["s0", "s1", "s2"]', ["s0", "s1", "s2"]),
+    ("['s0', 's1', 's2']", ["s0", "s1", "s2"]),
+    ("['s0' 's1' 's2']", ["s0", "s1", "s2"]),
+    ("['s0'\n 's1'  \"it's\"]", ["s0", "s1", "it's"]),
+    ("[101 102 007]", ["101", "102", "007"]),
+    ("[4.5 3.  nan]", [4.5, 3.0, None]),
+    ("('s0', 's1')", ["s0", "s1"]),
+    ("{'s2', 's0', 's1'}", ["s2", "s0", "s1"]),
+    ("['' '']", ["", ""]),
+    ("['', '']", ["", ""])])
+def test_an_array_has_its_entries_however_it_is_written(text: str, entries: list[object]) -> None:
+    assert parsed(text) == entries
+
+
+@pytest.mark.parametrize("text", ["['s0' 's1', 's2']", "['s0''s1']", "['s0' ... 's9']", "['s0', ...]", "[0 1 ... 9]"])
+def test_entries_that_cannot_be_told_apart_or_are_missing_are_refused(text: str) -> None:
+    with pytest.raises(UnclearArray, match="write it as JSON"):
+        parsed(text)
+
+
+@pytest.mark.parametrize("text", ["[part 1 of 2]", "(500) Days of Summer", "(1)", "[REC]", "{x}", "s0", "(a, b)"])
+def test_a_name_in_brackets_is_no_array(text: str) -> None:
+    assert parsed(text) is None
