@@ -133,14 +133,15 @@ def test_training_ends_where_neither_users_nor_items_can_be_improved(values, wei
     np.testing.assert_allclose(again, items, atol=2e-3)
 
 
-@pytest.mark.parametrize(("values", "weights"), [(MATRIX, MATRIX), (VALUES, WEIGHTS)])
-def test_known_and_new_users_get_the_scores_of_an_exact_solve_for_their_history(values, weights):
+# The solver stops at a share of each row's right-hand side, which weights of up to 4 enlarge.
+@pytest.mark.parametrize(("values", "weights", "tolerance"), [(MATRIX, MATRIX, 2e-3), (VALUES, WEIGHTS, 4e-3)])
+def test_known_and_new_users_get_the_scores_of_an_exact_solve_for_their_history(values, weights, tolerance):
     head = fit(SETTINGS, training(values))
     items = head.items_MD.numpy().astype(np.float64)
     wanted = solved(weights, items, SETTINGS, penalties(weights, SETTINGS)) @ items.T
     known, new = head.score(queries(values, list(range(30)))), head.score(queries(values))
     assert torch.equal(known, new)
-    np.testing.assert_allclose(known.numpy(), wanted, atol=4e-3)
+    np.testing.assert_allclose(known.numpy(), wanted, atol=tolerance)
 
 
 @pytest.mark.parametrize(("working_set", "num_batches"), [(1, 30), (400, 14), (2000, 3)])
