@@ -133,7 +133,7 @@ def test_training_ends_where_neither_users_nor_items_can_be_improved(values, wei
     np.testing.assert_allclose(again, items, atol=2e-3)
 
 
-# The solver stops at a share of each row's right-hand side, which weights of up to 4 enlarge.
+# The solver stops at a share of each row's right-hand side, which weights of up to 2.4 enlarge.
 @pytest.mark.parametrize(("values", "weights", "tolerance"), [(MATRIX, MATRIX, 2e-3), (VALUES, WEIGHTS, 4e-3)])
 def test_known_and_new_users_get_the_scores_of_an_exact_solve_for_their_history(values, weights, tolerance):
     head = fit(SETTINGS, training(values))
