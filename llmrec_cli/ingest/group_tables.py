@@ -16,6 +16,7 @@ from llmrec_cli.ingest.groups import Groups, columns_of
 from llmrec_cli.ingest.interactions import union
 from llmrec_cli.ingest.numbering import UNNAMED, number
 from llmrec_cli.ingest.order import ORDER, count_ties, keys_of
+from llmrec_cli.ingest.repeats import MERGED
 from llmrec_cli.ingest.telling import TextRules
 from llmrec_cli.ingest.writing import typed, write_entities, write_left_out, write_table
 
@@ -168,8 +169,8 @@ _NOTES = (("group_members_rejected", "rows of dataset.groups are bad; rejects.pa
           ("group_copies_kept_in_train", "rows of group interactions were chosen for validation and stay in training, "
                                          "since a member's training has the pair; split.leaks=keep takes them"),
           ("groups_rejected", "rows of dataset.group_info are bad; rejects.parquet lists them"),
-          ("groups_repeated", "rows of dataset.group_info repeat an id; they are merged column by column, the first "
-                              "value that is not empty"),
+          ("groups_repeated", "rows of dataset.group_info repeat an id; they are merged column by column: "
+                              + MERGED),
           ("groups_not_in_file", "groups are not in dataset.group_info; they are kept without text"),
           ("groups_left_out", "groups of dataset.group_info have no members; they are left out"),
           ("group_interactions_unknown_item", "rows of group interactions name an item that is not among the items; "

@@ -11,6 +11,7 @@ from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import collect, size
 from llmrec_cli.ingest.entities import Described
 from llmrec_cli.ingest.numbering import UNNAMED
+from llmrec_cli.ingest.repeats import MERGED
 
 
 def tally(rows: Table, catalogues: Mapping[str, Table], described: Mapping[str, Described], account: Account) -> None:
@@ -68,7 +69,7 @@ def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
             found.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s are bad; rejects.parquet lists them")
         if counts.get(f"{kind}s_repeated"):
             found.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; they are merged "
-                         f"column by column, the first value that is not empty")
+                         f"column by column: {MERGED}")
         if counts.get(f"{kind}s_without_interactions"):
             found.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s without a kept interaction")
     if counts.get("items_without_text"):
