@@ -73,7 +73,7 @@ def describe(connection: BaseBackend, staged: Staged | None, kind: str, account:
     staged.rejects.extend_table(collect(_rejected(raw, bad, staged)))
     sound = raw.filter([~wrong for wrong in bad.values()])
     rows, repeats = merge_repeats(sound.filter(~sound.c0.isin(list(dropped))) if dropped else sound, own,
-                                  staged.names[1:])
+                                  staged.names[1:], staged.present)
     account.counts |= {f"{kind}s_read": sum(staged.num_read), f"{kind}s_rejected": len(staged.rejects),
                        f"{kind}s_repeated": repeats.num_repeated, f"{kind}s_duplicated": repeats.num_duplicated}
     account.notes += repeats.notes(kind)

@@ -1,6 +1,6 @@
 """Several rows of one item, user or group in the files that describe them: they become one row, column by column."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ibis.expr.types import BooleanValue, Table
@@ -22,6 +22,8 @@ class Repeats:
     num_repeated, num_duplicated : rows left out that differ from another of their id, and those that do not
     contradicting, updated : column to the number of ids with several values in one file, and in several files
     examples : column to (id, its values in the order of the files, the value that is kept)
+    emptied : column to the number of ids without a value in the newest file that has id and column, but in an older one
+    emptied_examples : column to (id, the value that is kept)
     """
 
     num_repeated: int = 0
@@ -29,13 +31,26 @@ class Repeats:
     contradicting: dict[str, int] = field(default_factory=dict)
     updated: dict[str, int] = field(default_factory=dict)
     examples: dict[str, tuple[str, list[str], str]] = field(default_factory=dict)
+    emptied: dict[str, int] = field(default_factory=dict)
+    emptied_examples: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def notes(self, kind: str) -> list[str]:
         """Return what a person should know, one sentence each; `kind` is item | user | group."""
         sentences = ((self.contradicting, f"{kind}s have several values in one file; the first is kept"),
                      (self.updated, f"{kind}s have another value in a later file; the newest file wins"))
-        return [f"{what}: {', '.join(self._column(name, number) for name, number in _most(found))}"
+        told = [f"{what}: {', '.join(self._column(name, number) for name, number in _most(found))}"
                 for found, what in sentences if found]
+        if self.emptied:
+            cells = ", ".join(self._emptied(name, number) for name, number in _most(self.emptied))
+            told.append(f"{kind}s have an empty cell in the newest file that lists them; it erases nothing, so the "
+                        f"older value is kept: {cells}; write a value to replace it")
+        return told
+
+    def _emptied(self, name: str, number: int) -> str:
+        if name not in self.emptied_examples:
+            return f"{name} ({number:,})"
+        id_, kept = self.emptied_examples[name]
+        return f"{name} ({number:,}, for instance '{id_}': kept {kept!r})"
 
     def _column(self, name: str, number: int) -> str:
         if name not in self.examples:
@@ -48,11 +63,13 @@ def _most(found: dict[str, int]) -> list[tuple[str, int]]:
     return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
-def merge_repeats(sound: Table, own: Sequence[str], names: Sequence[str]) -> tuple[Table, Repeats]:
-    """Return one row per id (c0) with the columns `own`, and what was merged. `names` is what `own` are called.
+def merge_repeats(sound: Table, own: Sequence[str], names: Sequence[str],
+                  present: Sequence[Container[str]]) -> tuple[Table, Repeats]:
+    """Return one row per id (c0) with the columns `own`, and what was merged.
 
-    Of each column the newest file that has a value counts, and in it the first row that has one. Nothing is copied but
-    the rows whose id is there several times: texts are long.
+    `names` is what `own` are called, `present` which of them each file has. Of each column the newest file that has a
+    value counts, and in it the first row that has one. Nothing is copied but the rows whose id is there several times:
+    texts are long.
     """
     sizes = sound.group_by("c0").agg(size=sound.count())
     repeated = materialised(sizes.filter(sizes["size"] > 1))
@@ -70,7 +87,7 @@ def merge_repeats(sound: Table, own: Sequence[str], names: Sequence[str]) -> tup
     examples = {of[column]: _example(again, merged, column, within=column in contradicting) for column, _ in shown}
     found = Repeats(num_distinct - size(repeated), num_again - num_distinct,
                     {of[c]: number for c, number in contradicting.items()},
-                    {of[c]: number for c, number in updated.items()}, examples)
+                    {of[c]: number for c, number in updated.items()}, examples, *_emptied(again, merged, of, present))
     once = sound.anti_join(repeated, "c0").select("c0", *own)
     return once.union(merged.select("c0", *own)), found
 
@@ -91,6 +108,29 @@ def _differing(again: Table, own: Sequence[str]) -> tuple[dict[str, int], dict[s
                               **{f"{c}_all": ((both[c] <= 1) & (both[f"{c}_all"] > 1)).sum() for c in own})).to_pylist()
     return ({c: int(totals[0][c]) for c in own if totals[0][c]},
             {c: int(totals[0][f"{c}_all"]) for c in own if totals[0][f"{c}_all"]})
+
+
+def _emptied(again: Table, merged: Table, of: Mapping[str, str],
+             present: Sequence[Container[str]]) -> tuple[dict[str, int], dict[str, tuple[str, str]]]:
+    """Return `Repeats.emptied` and `emptied_examples`; `of` is each column's name.
+
+    A file without the column says nothing of it.
+    """
+    having = {c: [n for n, there in enumerate(present) if name in there] for c, name in of.items()}
+    several = {c: again.file.isin(files) for c, files in having.items() if len(files) > 1}
+    if not several:
+        return {}, {}
+    newest = materialised(again.group_by("c0").agg(
+        **{c: again.file.max(where=is_there & _has_value(again, c)) for c, is_there in several.items()},
+        **{f"{c}_all": again.file.max(where=is_there) for c, is_there in several.items()}))
+    [totals] = collect(newest.agg(**{c: (newest[c] < newest[f"{c}_all"]).sum() for c in several})).to_pylist()
+    found = {c: int(number) for c, number in totals.items() if number}
+    examples = {}
+    for c, _ in _most(found)[:_COLUMNS]:
+        id_ = scalar(newest.filter(newest[c] < newest[f"{c}_all"]).c0.min())
+        kept = collect(merged.filter(merged.c0 == id_).select(c)).column(0)[0].as_py()
+        examples[of[c]] = (id_, kept[:_SHOWN])
+    return {of[c]: number for c, number in found.items()}, examples
 
 
 def _example(again: Table, merged: Table, column: str, within: bool) -> tuple[str, list[str], str]:

@@ -69,6 +69,7 @@ class Staged:
     headers : path -> how many of its rejects are the header again
     notes : what a person should know of how the files were read
     num_exploded : arrays whose entries became rows
+    present : of each source, those of `names` that it has
     order_is_time : dataset.columns.order stands for the timestamps, which the files do not have
     """
 
@@ -83,6 +84,7 @@ class Staged:
     headers: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     num_exploded: int = 0
+    present: list[set[str]] = field(default_factory=list)
     order_is_time: bool = False
     rejects: Rejects = field(init=False)
 
@@ -123,7 +125,7 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
     wanted = {ours: f"{source.columns_key}.{ours}={source.columns[ours]}" for source in sources for ours in required
               if source.columns.get(ours, ours) != ours and source.columns_key}
     staged = Staged(path, sources, names, aliases=aliases, wanted=wanted,
-                    used={ours for file in opened for ours in file.mapped})
+                    used={ours for file in opened for ours in file.mapped}, present=[set(f.places) for f in opened])
     with _Writer(path, len(names)) as writer:
         for number, file in enumerate(opened):
             listed = _listed(number, file) if direct else None

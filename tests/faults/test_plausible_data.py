@@ -116,6 +116,21 @@ def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
             "counts, and in it the first row that has one") in manifest["notes"]
 
 
+def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newest_file_has_the_column(llmrec):
+    for n, day in enumerate(DAYS[:2], 1):
+        Path(f"{n}.csv").write_text(day)
+    Path("i1.csv").write_text("item_id,title,price,stock\ni0,Zero,10,yes\ni1,One,11,\ni2,Two,12,yes\n")
+    Path("i2.csv").write_text("item_id,title,price\ni0,Zero,\ni1,One,\ni2,Two,9\ni3,Three,\n")
+    prepare(llmrec, "dataset.interactions=1.csv", "dataset.items=i1.csv", "split=none")
+    _, manifest = prepare(llmrec, "dataset.interactions=2.csv", "dataset.items=i2.csv", "split=none", "mode=append")
+    assert {row["item_id"]: row["price"] for row in table("items") if row["price"]} == {"i0": "10", "i1": "11",
+                                                                                        "i2": "9"}
+    # Of i3 nothing was known before, and the second file does not speak of the stock.
+    [note] = [note for note in manifest["notes"] if "empty cell" in note]
+    assert note == ("items have an empty cell in the newest file that lists them; it erases nothing, so the older "
+                    "value is kept: price (2, for instance 'i0': kept '10'); write a value to replace it")
+
+
 def test_85_data_under_half_of_what_it_replaces_needs_force(llmrec):
     Path("1.csv").write_text(DAYS[0])
     Path("short.csv").write_text("".join(DAYS[1].splitlines(keepends=True)[:30]))
