@@ -133,8 +133,7 @@ def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) 
     if policy == "error":
         refuse_duplicates(raw, staged)
     chosen = select(coded, settings, raw.unit, raw.names)
-    if far := far_rows(chosen.rows, raw):
-        account.warnings.append(far.sentence(raw.unit))
+    account.warnings += [far.sentence(raw.unit) for far in far_rows(chosen.rows, raw)]
     merged = merge_duplicates(coded.with_rows(chosen.rows), policy, PAIR if raw.given else PAIR[1:])
     positives, negatives, weak = judge(merged, settings)
     rows = core(positives, settings.min_user_interactions, settings.min_item_interactions)

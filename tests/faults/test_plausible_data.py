@@ -1,6 +1,7 @@
 """The fault matrix, data that looks right: placeholder users, nightly files, truncated exports, wrong clocks."""
 
 import json
+import random
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -157,3 +158,43 @@ def test_one_row_of_a_wrong_clock_is_named_and_can_be_cut(llmrec):
     _, manifest = prepare(llmrec, *split, f"dataset.newest={cut}")
     assert (manifest["counts"]["outside_times"], manifest["counts"]["test"] > 1) == (1, True)
     assert not [text for text in manifest["warnings"] if "wrong clock" in text]
+
+
+DAY = 86_400
+
+
+def clock_warnings(llmrec, times, name="clock", *settings):
+    """Return the warnings of clocks of 200 rows over ten days and of one row at each of `times`, at random places."""
+    times = [*(START + n * 4_320 for n in range(200)), *times]
+    rows = [f"u{n % 20},i{n // 20},{time}\n" for n, time in enumerate(times)]
+    random.Random(1).shuffle(rows)
+    Path(f"{name}.csv").write_text(HEADER + "".join(rows))
+    _, manifest = prepare(llmrec, f"dataset.interactions={name}.csv", "split=none", *settings, name=name)
+    return [text for text in manifest["warnings"] if "wrong clock" in text], manifest
+
+
+def test_wrong_clocks_at_several_times_and_at_both_ends_are_told_apart_from_the_others_in_one_round(llmrec):
+    (late, early), manifest = clock_warnings(llmrec, [START + 3000 * DAY, START + 20_000 * DAY, 1, 400 * DAY])
+    assert manifest["counts"]["interactions"] == 204
+    assert late.startswith("2 interactions have the time ")
+    assert early.startswith("2 interactions have the time ")
+    cuts = [f"dataset.{end}={text.partition(f'dataset.{end}=')[2].split()[0]}"
+            for text, end in ((late, "newest"), (early, "oldest"))]
+    again, manifest = clock_warnings(llmrec, [START + 3000 * DAY, START + 20_000 * DAY, 1, 400 * DAY], "cut", *cuts)
+    assert (again, manifest["counts"]["outside_times"], manifest["counts"]["interactions"]) == ([], 4, 200)
+
+
+def test_a_missing_time_written_as_0_is_seen_in_however_many_rows(llmrec):
+    [early], _ = clock_warnings(llmrec, [0] * 150)
+    assert early.startswith("150 interactions have the time 1970-01-01T00:00:00Z or earlier (the first: clock.csv line")
+    assert "a missing time that is written as 0" in early
+    assert early.endswith("dataset.oldest=2020-09-13T12:26:40 leaves out what is earlier")
+
+
+@pytest.mark.parametrize("gap", [1.2, 6.5])
+def test_the_next_days_of_a_young_shop_are_no_wrong_clock(llmrec, gap):
+    young = [START + n * 500 for n in range(200)]
+    Path("young.csv").write_text(HEADER + "".join(f"u{n % 9},i{n % 7},{time}\n" for n, time in enumerate(
+        [*young, young[-1] + int(gap * DAY)])))
+    _, manifest = prepare(llmrec, "dataset.interactions=young.csv", "split=none")
+    assert [text for text in manifest["warnings"] if "wrong clock" in text] == []
