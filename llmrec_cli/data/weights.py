@@ -25,15 +25,15 @@ from llmrec_cli.settings.heads.base import HeadSettings
 DAY = 86_400_000
 """Milliseconds."""
 MOST_HALVINGS = 20
-"""Half-lives after which an interaction counts no less: a millionth. So a history that is old as a whole still says
-which items are in it, and no weight, nor its square or product with another, is lost in float32."""
+"""Number of half-lives after which a weight stops falling, at about a millionth. An old history then still shows its
+items, and no weight, square of a weight or product of two is lost in float32."""
 NAME = "interaction_weights"
-"""Of the tensor among what a head saves."""
+"""Name of the tensor in a saved head."""
 
 
 @dataclass(frozen=True)
 class InteractionWeights:
-    """How values and times of interactions become weights; the same in a fit and in a history that is folded in.
+    """Rule that turns values and times of interactions into weights, in a fit and in a history at fold-in.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class InteractionWeights:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all interactions weigh 1."""
+        """True if all interactions weigh 1."""
         return self.kind == "none" and self.decay is None
 
     def of(self, interactions: Interactions) -> np.ndarray:
@@ -121,8 +121,8 @@ class InteractionWeights:
 
 KINDS = ("none", "value", "log")
 USUAL = {"event_weight": "value", "strength": "log"}
-"""What weight=null means, by the kind of the values: weights of events are meant as they are, while the tenth play or
-purchase says less than the first. Ratings that reached a threshold all say the same."""
+"""Default of `weight` (null) for each kind of values. Event weights are used as they are. The tenth play or purchase
+says less than the first. Ratings above a threshold all count the same (none)."""
 
 
 def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False) -> InteractionWeights:

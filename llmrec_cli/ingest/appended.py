@@ -1,4 +1,4 @@
-"""What is new in files that mode=append names: not those without rows, nor those that were appended before."""
+"""New files and rows of mode=append: files without rows, and files appended before, are left out."""
 
 import json
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Whether files mean the same things by their ids: how many they have in common, and how many would meet if alike.
+"""Overlap of ids between files: ids in common, and ids that would be in common if they were written alike.
 
-Ids are never normalised: '104.0' and '104' may be two items. But where one file has one and another the other, a person
-should know before a model is trained on a catalogue that is there twice.
+Ids are never normalised: '104.0' and '104' may be two items. But if one file has the first form and another file has
+the second, the user should know before training, since the catalogue may contain every item twice.
 """
 
 import unicodedata

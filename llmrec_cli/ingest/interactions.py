@@ -31,7 +31,7 @@ OPTIONAL = ("value", "timestamp", "event")
 ORDERED = (*OPTIONAL, ORDER)
 """The same with dataset.columns.order: only where it is set, since a column `order` of a file may be anything."""
 NOT_POSITIVE, BELOW = "not_positive", "below_min_value"
-"""Why rows are in filtered.parquet whose value is too low."""
+"""Reasons in filtered.parquet of rows with too low a value."""
 FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions", "group_filtered")}
 """Where prepared data has all rows that were sound, those of users and those of groups."""
 

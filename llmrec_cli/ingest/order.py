@@ -109,7 +109,7 @@ class Ties:
 
     @property
     def many(self) -> bool:
-        """Whether the ties are worth a warning."""
+        """True if the share of ties calls for a warning."""
         return max(self.share, self.held_out_share) > MANY
 
 

@@ -1,4 +1,4 @@
-"""How times that could not be read seem to be written, and the setting that reads them."""
+"""Advice on times that could not be read: their likely format, and the setting that reads it."""
 
 import re
 from collections.abc import Iterator, Sequence

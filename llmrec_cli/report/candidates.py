@@ -1,4 +1,4 @@
-"""What a file of candidates has and what of it was not ranked as given, in sentences."""
+"""Sentences on a file of candidates: its content, and the rows that were not ranked as given."""
 
 from typing import Any
 

@@ -182,7 +182,7 @@ class DatasetSettings(Settings):
 
     @property
     def time_unit(self) -> str:
-        """How timestamps are written by the settings: a unit, a pattern, or auto."""
+        """Format of timestamps in the settings: a unit, a pattern, or auto."""
         return self.timestamp_format or self.timestamp_unit
 
     @property

@@ -60,7 +60,7 @@ from llmrec_cli.stages.reporting import report_content
 from llmrec_cli.stages.robustness import robustness, robustness_content
 
 REPORT_BYTES = 90 * 2**20
-"""What drawing the report's plots takes: matplotlib and its fonts."""
+"""Memory for drawing the report's plots: matplotlib and its fonts."""
 Entrants = Mapping[str, Sequence[Entrant]]
 
 

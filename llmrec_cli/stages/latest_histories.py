@@ -1,7 +1,7 @@
-"""With which interactions `recommend` asks: those of the fit, or all that the prepared data and today's file have.
+"""Histories for `recommend`: interactions of the fit, or all those in the prepared data and the file of new ones.
 
-The test split of the very data that a model was fitted on is what the model is measured on, by its own report and by
-whoever checks its lists, so it is in no history. Data that was prepared since is there to be used, all of it.
+The test split of the data that a model was fitted on is left out of histories, since the model and its lists are
+measured on it. Data that was prepared after the fit is used whole.
 
 Shapes: U users and N items that can be asked for, G groups.
 """
@@ -38,19 +38,19 @@ REMEDY = "prepare it again, or set history=fit"
 
 @dataclass(frozen=True)
 class Histories:
-    """What is known of users and groups when they are asked for.
+    """Histories of the users and groups that lists are requested for.
 
     Attributes
     ----------
-    users : those of the model, then new ones, U in all
-    num_known : how many of them the model knows
-    history, seen : CSR (U, N), what scores are made from, oldest first, and what is left out of lists
-    times : CSR int64 with the entries of `history`, as in `Queries`; None where the model has no need of them
-    groups : what is known of groups, None where the model knows none
-    label : latest | fit, which of them it is
+    users : users of the model, then new users, U in all
+    num_known : number of users that the model knows
+    history, seen : CSR (U, N), interactions that scores are made from, oldest first; items left out of lists
+    times : CSR int64 with the entries of `history`, as in `Queries`; None if the model does not use times
+    groups : groups of the model and their histories; None if the model knows no groups
+    label : latest | fit, the setting that these histories follow
     num_newer : users of the model with interactions that it was not fitted on
-    num_newer_groups : groups of the model of which that holds, or of whose members it does
-    notes : sentences about what was used and what was passed over
+    num_newer_groups : groups of the model with such interactions, of the group or of a member
+    notes : sentences about the sources that were used and the rows that were ignored
     """
 
     users: Entities

@@ -39,9 +39,9 @@ from llmrec_cli.stages.reasons import reasons
 
 SHOWN_LISTS = 5
 WRITTEN_BYTES = 400
-"""A row of a list on its way into a file: its strings, as Python has them and as Arrow does."""
+"""Bytes for a row of a list that is being written: its strings, once in Python and once in Arrow."""
 LIBRARIES = 40 * 2**20
-"""What scoring and writing for the first time take for themselves."""
+"""Memory that libraries take when a list is first scored and written."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Known:
 
 @dataclass
 class Tally:
-    """What the lists were made from, and what was passed over: each id once, however often it is named."""
+    """Counts of the sources of the lists and of ignored ids; an id counts once, however often it is named."""
 
     sources: Counter[str] = field(default_factory=Counter)
     """Origin of the lists -> how many, empty ones left out."""
@@ -165,7 +165,7 @@ def gather(cfg: RecommendConfig, known: Known) -> Asked:
 
 
 def names_somebody(queries: Asked) -> bool:
-    """Whether any of the queries is of a user or a group, or lists members."""
+    """Return True if a query has a user_id, a group_id or members."""
     return bool((queries.user_ids != "").any() or (queries.group_ids != "").any() or len(queries.members))
 
 

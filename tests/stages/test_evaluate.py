@@ -483,8 +483,8 @@ def wide():
 
 
 def test_a_model_fitted_on_train_alone_is_asked_with_the_validation_item_too_unless_history_is_of_the_fit(tmp_path):
-    """Whoever ends on item n in training does n + 1 in validation and n + 2 in the test: only with the item of
-    validation at hand can a head that follows from item to item find the test's."""
+    """A user whose last training item is n has n + 1 in validation and n + 2 in the test. A head that learns which item
+    follows which can find the test item only if the history ends with the validation item."""
     chain_of = [(f"u{user:02}", f"i{(user + step) % NUM_ITEMS:02}", split) for user in range(NUM_USERS)
                 for step, split in enumerate(("train",) * 6 + ("valid", "test"))]
     prepared = write_prepared(tmp_path / "chain", chain_of)

@@ -1,4 +1,4 @@
-"""What `recommend` is given beside a model: today's interactions, candidates of each query, items that are gone."""
+"""Requests to `recommend`: new interactions, candidates of each query, delisted items."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def lists(llmrec: Callable[..., Done], shop: Path) -> Callable[..., Any]:
 
 
 def did(user: str, *splits: str) -> list[str]:
-    """What a user did in the prepared data, oldest first."""
+    """Return the items of a user in the prepared data, oldest first."""
     return [row["item_id"] for row in pq.read_table(f"{DATA}/interactions.parquet").to_pylist()
             if row["user_id"] == user and row["split"] in splits]
 
@@ -167,7 +167,7 @@ def test_todays_interactions_come_last_in_histories_and_make_new_users(lists):
 
 
 def did_before(known: list[str]) -> list[str]:
-    """What was in training: leave_last_out takes the last but one for validation."""
+    """Return the items in training: leave_last_out takes the last but one for validation."""
     return known[:-1]
 
 

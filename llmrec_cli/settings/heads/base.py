@@ -53,7 +53,7 @@ class HeadSettings(Settings):
     audience: ClassVar[str] = "users"
     """Whom the head is made for: users | groups."""
     weighs: ClassVar[bool] = True
-    """Whether the head itself has a use for `weight` and `decay`; a fusion leaves them to its members."""
+    """True if the head itself uses `weight` and `decay`; False for a fusion, whose members use them."""
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, Range] = field(default_factory=dict)
