@@ -81,8 +81,8 @@ class InteractionWeights:
         if self.is_uniform:
             return presence(values)
         if self.decay is not None and times is None and values.nnz:
-            raise DataError(f"head.decay={self.decay:g}: the model weighs interactions by their age, and the histories "
-                            f"that it is asked with have no times; prepare that data with a column of times "
+            raise DataError(f"head.decay={self.decay:g}: the model weighs interactions by their age, but the histories "
+                            f"of this data have no times; prepare the data with a column of times "
                             f"(dataset.columns.timestamp), or train again without head.decay")
         weights = self._weights(values.data, None if times is None else times.data)
         return sp.csr_array((weights, values.indices, values.indptr), shape=values.shape)
@@ -134,8 +134,8 @@ def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False
     interactions = data.groups.interactions if groups and data.groups is not None else data.interactions
     kind = _kind(data, interactions, settings)
     if settings.decay is not None and not data.has_moments:
-        raise DataError(f"head.decay={settings.decay:g}: the prepared data has no times, or only an order, so that "
-                        f"nothing has an age; prepare with a column of times (dataset.columns.timestamp, "
+        raise DataError(f"head.decay={settings.decay:g}: the prepared data has no times, or only an order, so "
+                        f"interactions have no age; prepare with a column of times (dataset.columns.timestamp, "
                         f"dataset.timestamp_unit=s, ms or iso), or leave head.decay out")
     if not len(interactions) or (kind == "none" and settings.decay is None):
         return InteractionWeights()
@@ -161,8 +161,8 @@ def unused_values(data: TrainingData, settings: HeadSettings, groups: bool = Fal
     if settings.weight is not None:
         return f"{span}, as head.weight={settings.weight} says"
     if values.min() <= 0:
-        return (f"{span}: {int((values <= 0).sum()):,} of them are 0 or below, which are no weights; prepare with "
-                f"dataset.min_value above 0 to weigh the others")
+        return (f"{span}: {int((values <= 0).sum()):,} of them are 0 or below, which cannot be weights; prepare "
+                f"with dataset.min_value above 0 to weigh the others")
     if data.value_kind == "rating":
         return f"{span}: they are ratings (dataset.values) that all reached the threshold; head.weight=value uses them"
     return f"{span}: the data does not say what they are; prepare it again, or use them with head.weight=value"
@@ -177,6 +177,6 @@ def _kind(data: TrainingData, interactions: Interactions, settings: HeadSettings
         return USUAL.get(data.value_kind, "none") if values.min() > 0 else "none"
     if values.min() <= 0:
         raise DataError(f"head.weight={settings.weight}: {int((values <= 0).sum()):,} of {len(values):,} training "
-                        f"interactions have a value of 0 or below ({values.min():g} the lowest), which is no weight; "
-                        f"prepare with dataset.min_value above 0, or set head.weight=none")
+                        f"interactions have a value of 0 or below ({values.min():g} the lowest), which cannot be a "
+                        f"weight; prepare with dataset.min_value above 0, or set head.weight=none")
     return settings.weight

@@ -226,8 +226,8 @@ def notes_of(chosen: Selected, policy: str, settings: DatasetSettings, counts: M
                      f"(filtered.parquet lists them as {NOT_POSITIVE}); dataset.min_value=0 keeps those of 0, a lower "
                      f"one negative ones too")
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
-        why = {"max": "the strongest counts, at the time of the first as strong", "sum": "they are added up, since an "
-               "event has a negative weight"}[policy]
+        why = {"max": "the one with the largest value is kept, the earliest if several have it",
+               "sum": "their values are added up, since an event has a negative weight"}[policy]
         found.append(f"{counts['duplicates']:,} rows repeat a user and an item: with dataset.event_weights {why} "
                      f"(dataset.duplicates={policy})")
     return found

@@ -100,7 +100,7 @@ def _tell_owners(found: AllowedItems, cfg: RecommendConfig, column: str, owners:
                            f"{counted(len(without), queries.ids[without])}")
     asked = set(names)
     if unused := [name for name in owners if name not in asked]:
-        found.notes.append(f"candidates={cfg.candidates}: of a {column} that no query has, so ignored: "
+        found.notes.append(f"candidates={cfg.candidates}: {column}s that no query has, so ignored: "
                            f"{counted(len(unused), unused)}")
 
 
