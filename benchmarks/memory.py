@@ -59,7 +59,7 @@ LINES: dict[str, list[str]] = {
     "group_hypergraph": ["head=group_hypergraph", *TRAINED],
 }
 MODELS = ("ease", "item_knn", "user_knn")
-"""What evaluate measures together."""
+"""Heads that one run of `evaluate` compares."""
 
 
 def main() -> None:

@@ -251,8 +251,8 @@ def require_link(link: Path) -> None:
     """
     if link.exists() and not link.is_symlink():
         what = "folder" if link.is_dir() else "file"
-        raise ResourceError(f"{link}: is a {what} and not the link to the newest one, as a copy that follows links "
-                            f"makes of it (cp -rL, an image); give it a name of its own, `mv {link} "
+        raise ResourceError(f"{link}: is a {what} instead of a link to the newest run or data; a copy that follows "
+                            f"links (cp -rL, an image) causes this; rename it, `mv {link} "
                             f"{link.with_name('copied')}`, and try again")
 
 

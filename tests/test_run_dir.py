@@ -333,7 +333,7 @@ def test_a_latest_that_is_a_folder_ends_a_command_before_its_work(llmrec, prepar
     (Path(name) / "kept").write_text("")
     done = llmrec("prepare", *prepare_tiny)
     assert done.code == 5
-    assert f"{name}: is a folder and not the link to the newest one" in done.err
+    assert f"{name}: is a folder instead of a link to the newest run or data" in done.err
     assert not Path("data/prepared/tiny").exists()
     assert (Path(name) / "kept").is_file()
     Path(name).rename("moved")

@@ -61,14 +61,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Matched:
-    """Queries that a model can be asked.
+    """Queries in the integers of a model, and the ids that it does not know.
 
     Attributes
     ----------
-    gave_history : bool (num_queries,), whether the query itself named an item that is in the catalogue, or is of a user
-        with a history whom the model does not know
-    unknown : object array of the item ids in histories that are not
-    strangers : object array of the user ids given as members, and the group ids, that the model does not know
+    gave_history : bool (num_queries,), True if the query itself names an item in the catalogue, or is of a user whom
+        the model does not know but who has a history
+    unknown : object array of the item ids in histories that are not in the catalogue
+    strangers : object array of the ids of members and groups that the model does not know
     """
 
     queries: Queries

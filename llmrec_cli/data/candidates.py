@@ -26,5 +26,5 @@ class Candidates:
 
     @property
     def by_row(self) -> bool:
-        """Whether the file names the held-out item of each list, so that a user may have several lists."""
+        """True if the file names the held-out item of each list; a user may then have several lists."""
         return bool((self.targets != "").any())

@@ -36,12 +36,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def outdated(manifest: Mapping[str, Any]) -> str:
-    """Return what is wrong with data that an earlier version prepared; "" for data of this format."""
+    """Return a warning for data that an earlier version prepared; "" for data of this format."""
     if manifest.get("format", 0) >= FORMAT:
         return ""
     return (f"prepared data '{manifest.get('name')}' has format {manifest.get('format', 0)}, in which interactions of "
-            f"equal time are in the order of the item ids: models can learn that order and measure better than they "
-            f"are; run `llmrec prepare` again")
+            f"equal time are ordered by item id; models can learn this order, so metrics may be too high; run `llmrec "
+            f"prepare` again")
 
 
 def check_files(folder: Path, files: dict[str, str], remedy: str) -> None:

@@ -72,7 +72,7 @@ class PreparedData:
 
     @cached_property
     def listed(self) -> np.ndarray | None:
-        """Which items, bool (num_items,), the catalogue has; None for all, and where there was no catalogue."""
+        """Mask of the items in the catalogue, bool (num_items,); None if all are, or if there was no catalogue."""
         file = self.path / UNLISTED
         if not file.is_file():
             return None
@@ -82,7 +82,7 @@ class PreparedData:
 
     @property
     def has_moments(self) -> bool:
-        """Whether timestamps are moments, and not a mere order or absent."""
+        """True if timestamps are moments; False if they are only an order or absent."""
         return self.manifest.get("timestamp_unit", "") not in ("", "order")
 
     def times_of(self, interactions: Interactions) -> sp.csr_array | None:

@@ -121,7 +121,8 @@ def known_groups(group: np.ndarray, entities: Entities, members: sp.csr_array, t
     """Return one query per known group.
 
     `group` (num_queries,) are integers into `entities` and the rows of `members` (num_groups, num_users), `together`,
-    its `times` and `seen` (num_groups, num_items). `users` are the queries of all users, those whom `members` counts.
+    its `times` and `seen` (num_groups, num_items). `users` are the queries of all users, in the order of the columns of
+    `members`.
     """
     ids = entities.ids[group]
     nobody, size = np.full(len(group), -1, np.int64), len(group)

@@ -43,5 +43,5 @@ class TrainingData:
 
     @property
     def is_split_by_time(self) -> bool:
-        """Whether all that is held out from a user came after the user's training; also where nothing is held out."""
+        """True if held-out interactions of a user come after the training interactions, or nothing is held out."""
         return self.has_order and self.split in SPLITS_BY_TIME

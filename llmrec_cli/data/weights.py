@@ -25,15 +25,15 @@ from llmrec_cli.settings.heads.base import HeadSettings
 DAY = 86_400_000
 """Milliseconds."""
 MOST_HALVINGS = 20
-"""Half-lives after which an interaction counts no less: a millionth. So a history that is old as a whole still says
-which items are in it, and no weight, nor its square or product with another, is lost in float32."""
+"""Number of half-lives after which a weight stops falling, at about a millionth. An old history then still shows its
+items, and no weight, square of a weight or product of two is lost in float32."""
 NAME = "interaction_weights"
-"""Of the tensor among what a head saves."""
+"""Name of the tensor in a saved head."""
 
 
 @dataclass(frozen=True)
 class InteractionWeights:
-    """How values and times of interactions become weights; the same in a fit and in a history that is folded in.
+    """Rule that turns values and times of interactions into weights, in a fit and in a history at fold-in.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class InteractionWeights:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all interactions weigh 1."""
+        """True if all interactions weigh 1."""
         return self.kind == "none" and self.decay is None
 
     def of(self, interactions: Interactions) -> np.ndarray:
@@ -81,8 +81,8 @@ class InteractionWeights:
         if self.is_uniform:
             return presence(values)
         if self.decay is not None and times is None and values.nnz:
-            raise DataError(f"head.decay={self.decay:g}: the model weighs interactions by their age, and the histories "
-                            f"that it is asked with have no times; prepare that data with a column of times "
+            raise DataError(f"head.decay={self.decay:g}: the model weighs interactions by their age, but the histories "
+                            f"of this data have no times; prepare the data with a column of times "
                             f"(dataset.columns.timestamp), or train again without head.decay")
         weights = self._weights(values.data, None if times is None else times.data)
         return sp.csr_array((weights, values.indices, values.indptr), shape=values.shape)
@@ -121,8 +121,8 @@ class InteractionWeights:
 
 KINDS = ("none", "value", "log")
 USUAL = {"event_weight": "value", "strength": "log"}
-"""What weight=null means, by the kind of the values: weights of events are meant as they are, while the tenth play or
-purchase says less than the first. Ratings that reached a threshold all say the same."""
+"""Default of `weight` (null) for each kind of values. Event weights are used as they are. The tenth play or purchase
+says less than the first. Ratings above a threshold all count the same (none)."""
 
 
 def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False) -> InteractionWeights:
@@ -134,8 +134,8 @@ def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False
     interactions = data.groups.interactions if groups and data.groups is not None else data.interactions
     kind = _kind(data, interactions, settings)
     if settings.decay is not None and not data.has_moments:
-        raise DataError(f"head.decay={settings.decay:g}: the prepared data has no times, or only an order, so that "
-                        f"nothing has an age; prepare with a column of times (dataset.columns.timestamp, "
+        raise DataError(f"head.decay={settings.decay:g}: the prepared data has no times, or only an order, so "
+                        f"interactions have no age; prepare with a column of times (dataset.columns.timestamp, "
                         f"dataset.timestamp_unit=s, ms or iso), or leave head.decay out")
     if not len(interactions) or (kind == "none" and settings.decay is None):
         return InteractionWeights()
@@ -161,8 +161,8 @@ def unused_values(data: TrainingData, settings: HeadSettings, groups: bool = Fal
     if settings.weight is not None:
         return f"{span}, as head.weight={settings.weight} says"
     if values.min() <= 0:
-        return (f"{span}: {int((values <= 0).sum()):,} of them are 0 or below, which are no weights; prepare with "
-                f"dataset.min_value above 0 to weigh the others")
+        return (f"{span}: {int((values <= 0).sum()):,} of them are 0 or below, which cannot be weights; prepare "
+                f"with dataset.min_value above 0 to weigh the others")
     if data.value_kind == "rating":
         return f"{span}: they are ratings (dataset.values) that all reached the threshold; head.weight=value uses them"
     return f"{span}: the data does not say what they are; prepare it again, or use them with head.weight=value"
@@ -177,6 +177,6 @@ def _kind(data: TrainingData, interactions: Interactions, settings: HeadSettings
         return USUAL.get(data.value_kind, "none") if values.min() > 0 else "none"
     if values.min() <= 0:
         raise DataError(f"head.weight={settings.weight}: {int((values <= 0).sum()):,} of {len(values):,} training "
-                        f"interactions have a value of 0 or below ({values.min():g} the lowest), which is no weight; "
-                        f"prepare with dataset.min_value above 0, or set head.weight=none")
+                        f"interactions have a value of 0 or below ({values.min():g} the lowest), which cannot be a "
+                        f"weight; prepare with dataset.min_value above 0, or set head.weight=none")
     return settings.weight

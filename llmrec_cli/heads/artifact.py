@@ -83,7 +83,7 @@ class Recommender:
 
     @cached_property
     def usual_value(self) -> float:
-        """The value of an interaction of which none is known: the median of the history's."""
+        """Value of an interaction without one: the median of the values in `history`."""
         return float(np.median(self.history.data)) if self.history.nnz else 1.0
 
 

@@ -140,7 +140,10 @@ class _Fold:
         self.settings, self.ranks_N, self.monitor, self.seed = settings, ranks_N, monitor, seed
 
     def measured(self, num_clusters: int, tried: dict[str, tuple[int | float, ...]]) -> "Values":
-        """Return the metric of each hidden user, mean over what is told, of each way with that many clusters."""
+        """Return the metric of each hidden user for each combination of settings with `num_clusters`.
+
+        It is the mean over histories of several lengths (ASKED).
+        """
         cluster_V = cluster(self.vectors, num_clusters, self.seed)
         prior = Placement.fitted(self.others.profile_VF, cluster_V, num_clusters, self.settings.l2)
         prior_HC = prior(self.hidden.profile_VF)

@@ -30,21 +30,21 @@ from llmrec_cli.settings.heads.content import Content as Settings
 
 TRIED: dict[str, tuple[float, ...]] = {"denoise": (0.0, 0.5, 1.0), "gamma": (0.1, 0.25, 0.5, 1.0, 2.0, 4.0),
                                        "l2": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "blend": (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)}
-"""What is tried for each setting that is to be learned."""
+"""Values to try for each setting that is null."""
 START = {"denoise": 1.0, "gamma": 0.5, "l2": 1.0, "blend": 0.0}
-"""Where the choice begins, and what stands where there is nothing to choose on."""
+"""Values that the choice begins with, and keeps if there is no validation data."""
 ROUNDS = 2
 """Most rounds over the settings."""
 MOST_EXACT = 2500
-"""Most items in training of which every trial solves the whole ridge regression."""
+"""Largest number of items in training for which every trial solves the whole ridge regression."""
 LANDMARKS = 1500
-"""Items whose kernels a prediction is made of where there are more."""
+"""Number of landmark items that approximate the kernel above MOST_EXACT items."""
 JITTER = 1e-4
-"""Added to the diagonal of the landmarks' kernels, which are 1 there."""
+"""Added to the diagonal of the landmarks' kernel matrix, which is 1."""
 SAMPLED = 1000
-"""Items in training whose weights are looked at to know the mean size of all."""
+"""Number of items in training from which the mean absolute weight is estimated."""
 SHOWN_FROM = 5.0
-"""Seconds from which on a choice says how far it is."""
+"""Seconds from which on a choice prints its progress."""
 
 
 def learned(settings: Settings, features: UnitFeatures, task: ColdTask, context: Context) -> Settings:

@@ -187,7 +187,7 @@ def nearest(trained: UnitFeatures, items: UnitFeatures, k: int, exponent: float,
 
 
 def mean_size(total: float, num_items: int) -> float:
-    """Return the mean size of the weights between two different items, of which `total` is the sum; never 0."""
+    """Return the mean absolute weight between two different items from the sum `total` of all; never 0."""
     return max(total / max(num_items * (num_items - 1), 1), 1e-12)
 
 

@@ -182,7 +182,7 @@ def _singular(settings: Settings, form: type[Primal] | type[Dual]) -> str:
     """Return what to do about a penalty too small for the precision of the form."""
     instead = ("; or choose head.form=dual, which solves in double precision" if form is Primal else "")
     return (f"head.l2={settings.l2}: too small for this data: the equations are numerically singular, since some items "
-            f"are explained wholly by others; set head.l2=1 or more (null is {L2_PER_INTERACTION:g} for each "
+            f"are fully determined by others; set head.l2=1 or more (null is {L2_PER_INTERACTION:g} for each "
             f"interaction of the average item){instead}")
 
 

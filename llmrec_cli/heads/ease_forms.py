@@ -179,7 +179,7 @@ class Dual:
 
 
 LEAST_DIGITS = 8
-"""How many times the rounding error what the other items leave unexplained of an item must be."""
+"""Least share of an item that the other items leave unexplained, in units of the rounding error."""
 
 
 def _require_digits(unexplained_N: np.ndarray) -> None:

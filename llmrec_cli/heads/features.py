@@ -169,7 +169,7 @@ class ItemFeatures:
         return dense_ND
 
     def _sparse(self, items: Entities, knowledge: Knowledge | None, trained_N: np.ndarray) -> sp.csr_array:
-        """Return the weighted sparse features of items (N, F), of which `trained_N` are in training."""
+        """Return the weighted sparse features of items (N, F); `trained_N` masks the items in training."""
         parts: list[Any] = [sp.csr_array((len(items), 0), dtype=np.float32)]
         if self.weights.words > 0:
             parts.append(_unit(self.words.matrix(items.texts)) * np.float32(self.weights.words))

@@ -235,13 +235,13 @@ class Fusion(Head):
 
 
 def _report(learned: Learned, monitor: str, num_queries: int, num_available: int) -> str:
-    """Return for people the members alone, and what was tried beside the best of them."""
+    """Return lines about the members alone, and about each step beyond the best of them."""
     alone = ", ".join(f"{name} {value:.4f}" for name, value in learned.alone.items())
     lines = [f"fusion: {monitor} of the members alone on {num_queries:,} of {num_available:,} validation queries: "
              f"{alone}"]
-    lines += [f"fusion: {step.name}: {step.held_out} held out in turn: {'kept' if step.kept else 'not kept'}"
+    lines += [f"fusion: {step.name}: gain on held-out folds {step.held_out}: {'kept' if step.kept else 'not kept'}"
               for step in learned.steps]
     used = learned.weights.used()
-    named = {"weights": used.all, f"from {used.long_history} items of history on": used.long, "cold items": used.cold}
+    named = {"weights": used.all, f"histories of {used.long_history} items or more": used.long, "cold items": used.cold}
     return "\n".join([*lines, *(f"fusion: {part}: " + ", ".join(f"{name} {weight:g}" for name, weight in of.items())
                                 for part, of in named.items() if of)])

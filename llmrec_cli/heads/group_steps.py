@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What interactions of users and of groups weigh; None where all weigh the same."""
+    """Weights of the interactions of users and of groups; None where all weigh the same."""
 
     users: InteractionWeights | None
     groups: InteractionWeights | None

@@ -67,7 +67,7 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
         kept = gain.is_accepted
         context.log("texts", monitor=task.monitor, before=float(before_Q.mean()), after=float(after_Q.mean()),
                     kept=kept, **gain.facts())
-        print(f"texts: {task.monitor} of cold items {before_Q.mean():.4f} as they came, {after_Q.mean():.4f} tuned: "
+        print(f"texts: {task.monitor} of cold items {before_Q.mean():.4f} frozen, {after_Q.mean():.4f} tuned: gain "
               f"{gain}: {'kept' if kept else 'not kept'}", file=sys.stderr)
     if not kept:
         with torch.no_grad():

@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 class ChoiceSteps:
-    """What users interact with against what else there is; each interaction's loss has its weight.
+    """Steps that score the items a user interacted with against other items, with a weight on each loss.
 
     A step sees the interactions of a few users together: its candidates are scored once for each user, and not once for
     each interaction.

@@ -23,9 +23,9 @@ def resolved_history(setting: str, data: TrainingData, context: Context) -> str:
     """
     ordered = data.has_order and _has_distinct_times(data.interactions)
     if setting == BEFORE and not ordered:
-        raise DataError("head.training_history=before: the interactions have no times, or all of a user's are at one "
-                        "time, so nothing came before anything; prepare with dataset.columns.timestamp=<column>, or "
-                        "choose head.training_history=others")
+        raise DataError("head.training_history=before: the interactions have no times, or those of each user are all "
+                        "at one time, so none is earlier than another; prepare with "
+                        "dataset.columns.timestamp=<column>, or choose head.training_history=others")
     chosen = (BEFORE if ordered and data.is_split_by_time else OTHERS) if setting == "auto" else setting
     why = ("set" if setting != "auto" else "no times" if not ordered else f"split={data.split or 'unknown'}"
            + ("" if data.split in SPLITS_BY_TIME else ", which does not go by time"))

@@ -1,4 +1,4 @@
-"""What is new in files that mode=append names: not those without rows, nor those that were appended before."""
+"""New files and rows of mode=append: files without rows, and files appended before, are left out."""
 
 import json
 from collections.abc import Iterator
@@ -96,16 +96,16 @@ def refuse_overlap(raw: Raw, force: bool, account: Account) -> None:
     if not number:
         return
     if not raw.unit or force:
-        account.notes.append(f"dataset.duplicates=sum: {number:,} of the new rows name a pair that was there"
-                             f"{' at the same time or later' if raw.unit else ''}, and are added to it; if they were "
-                             f"in an earlier file, they count twice")
+        account.notes.append(f"dataset.duplicates=sum: {number:,} of the new rows have a pair that is in the data"
+                             f"{' at the same time or later' if raw.unit else ''}, so their values are added to it; if "
+                             f"they were in an earlier file, they count twice")
         return
     first = collect(seen.order_by("file", "line").limit(1)).to_pylist()[0]
     ids = " and ".join(f"{key.removesuffix('_id')} '{first[key]}'" for key in raw.keys)
     raise DataError(f"mode=append with dataset.duplicates=sum: {number:,} rows may have been added up already, since "
-                    f"their pair is prepared with the same time or a later one; the first is "
-                    f"{raw.files[first['file']]}: line {first['line']} ({ids}). Leave out what an earlier file has, "
-                    f"prepare all of it with mode=new, or set force=true if all of it is new")
+                    f"their pair is in the data with the same time or a later one; the first is "
+                    f"{raw.files[first['file']]}: line {first['line']} ({ids}). Leave out rows of earlier files, "
+                    f"prepare all files with mode=new, or set force=true if all these rows are new")
 
 
 def refuse_shrunk(output: Path, manifest: dict[str, Any]) -> None:

@@ -123,7 +123,7 @@ def _items(text: str, where: str) -> list[str]:
 
 
 def _is_published(path: Path) -> bool:
-    """Whether the first line of a .txt file is one of AGREE's format, and not an item id."""
+    """Return True if the first line of a .txt file is in AGREE's format, and not an item id."""
     first = next((line.strip() for line in lines(Source(path)) if line.strip()), "")
     return re.match(r"\([^(),]+,[^(),]+\)", first) is not None
 

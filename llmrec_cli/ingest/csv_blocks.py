@@ -26,7 +26,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How fields are set apart: `delimiter`, one character, `quote` and `escape`, one or none."""
+    """Characters of a delimited file: `delimiter`, and `quote` and `escape`, which may be empty."""
 
     delimiter: str
     quote: str

@@ -19,7 +19,7 @@ from llmrec_cli.ingest.sources import Record, Source
 csv.field_size_limit(LONGEST)
 _BAD_QUOTE = "a quote that is misplaced or never closed"
 HEADER_AGAIN = "is the header again"
-"""Why a row is left out that has the names of the columns, as files that were joined have it; no fault of the data."""
+"""Reason for leaving out a header that is repeated in a file, as joined files have it; no fault of the data."""
 ESCAPED = " (it has a \\ before a quote)"
 _DIVIDERS = (",", "\t", ";", "|")
 MOST_LINES = 100_000

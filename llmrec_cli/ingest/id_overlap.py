@@ -1,7 +1,7 @@
-"""Whether files mean the same things by their ids: how many they have in common, and how many would meet if alike.
+"""Overlap of ids between files: ids in common, and ids that would be in common if they were written alike.
 
-Ids are never normalised: '104.0' and '104' may be two items. But where one file has one and another the other, a person
-should know before a model is trained on a catalogue that is there twice.
+Ids are never normalised: '104.0' and '104' may be two items. But if one file has the first form and another file has
+the second, the user should know before training, since the catalogue may contain every item twice.
 """
 
 import unicodedata
@@ -70,8 +70,8 @@ def _without_zeros(text: StringColumn) -> StringColumn:
 _FORMS: tuple[tuple[str, str, Callable[[StringColumn], StringColumn]], ...] = (
     ("without '.0' at the end", "export ids as text or as whole numbers: a column with gaps became floating point",
      _without_zero),
-    ("in one case", "write ids in one case", lambda text: text.lower()),
-    ("without blanks at the edges", "take the blanks off", _without_blanks),
+    ("in lower case", "write ids in the same case in all files", lambda text: text.lower()),
+    ("without blanks at the ends", "remove the blanks", _without_blanks),
     ("without leading zeros", "export ids as text: as numbers they lose leading zeros", _without_zeros),
     ("without '.0', case, blanks and leading zeros", "export ids as text, the same in all files",
      lambda text: _without_zeros(_without_zero(_without_blanks(text))).lower()))
@@ -110,8 +110,8 @@ def doubled_ids(what: str, ids: Table, codes: str) -> Iterator[str]:
     collisions, example, words, remedy = max(found, key=lambda one: one[0])
     if collisions >= max(1, LEAST * num):
         first, second = map(shown_id, example)
-        yield (f"{collisions:,} of the {num:,} {what} of the interactions would be the same as others {words} "
-               f"('{first}' and '{second}'), so they may be there twice; {remedy}")
+        yield (f"{collisions:,} of the {num:,} {what} of the interactions would equal others {words} "
+               f"('{first}' and '{second}'), so they may be the same {what}; {remedy}")
 
 
 def _alike(text: StringColumn) -> StringColumn:
@@ -153,8 +153,8 @@ def _beyond_ascii(ids: Table) -> list[str]:
 
 def _of_cause(pair: IdPair, num: int, num_missing: int, cause: Cause) -> str:
     ours, theirs = map(ascii_id if cause.remedy == _NFC else shown_id, cause.example)
-    return (f"{num_missing:,} of {num:,} {pair.what} are not in {pair.where}, and {cause.count:,} of these would be "
-            f"{cause.words} ('{ours}' and '{theirs}'), so they are not taken for the same; {cause.remedy}")
+    return (f"{num_missing:,} of {num:,} {pair.what} are not in {pair.where}, but {cause.count:,} of these would match "
+            f"{cause.words} ('{ours}' and '{theirs}'); ids are never normalised, so they do not match; {cause.remedy}")
 
 
 def shown_id(text: str) -> str:
@@ -171,8 +171,8 @@ def _of_few(pair: IdPair, num: int, shared: int, missing: Table, known: Table) -
     ours, theirs = (collect(table.order_by("id").limit(1))["id"].to_pylist() for table in (missing, known))
     some = f"only {shared:,}" if shared else "none"
     return (f"{some} of the {num:,} {pair.what} {'are' if shared > 1 else 'is'} in {pair.where} ('{ours[0]}' here, "
-            f"'{theirs[0] if theirs else ''}' there); is it the file of another data set, or are ids written "
-            f"otherwise?")
+            f"'{theirs[0] if theirs else ''}' there); is it a file of another data set, or are the ids written "
+            f"differently?")
 
 
 def id_pairs(coded: Coded, rows: Table, is_given: bool, described: Mapping[str, Described], groups: Groups | None,

@@ -31,7 +31,7 @@ OPTIONAL = ("value", "timestamp", "event")
 ORDERED = (*OPTIONAL, ORDER)
 """The same with dataset.columns.order: only where it is set, since a column `order` of a file may be anything."""
 NOT_POSITIVE, BELOW = "not_positive", "below_min_value"
-"""Why rows are in filtered.parquet whose value is too low."""
+"""Reasons in filtered.parquet of rows with too low a value."""
 FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions", "group_filtered")}
 """Where prepared data has all rows that were sound, those of users and those of groups."""
 
@@ -225,8 +225,8 @@ def notes_of(chosen: Selected, policy: str, settings: DatasetSettings, counts: M
                      f"(filtered.parquet lists them as {NOT_POSITIVE}); dataset.min_value=0 keeps those of 0, a lower "
                      f"one negative ones too")
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
-        why = {"max": "the strongest counts, at the time of the first as strong", "sum": "they are added up, since an "
-               "event has a negative weight"}[policy]
+        why = {"max": "the one with the largest value is kept, the earliest if several have it",
+               "sum": "their values are added up, since an event has a negative weight"}[policy]
         found.append(f"{counts['duplicates']:,} rows repeat a user and an item: with dataset.event_weights {why} "
                      f"(dataset.duplicates={policy})")
     return found

@@ -50,8 +50,8 @@ class Nested:
             own = arrays_of(steps_of(text))
             longer, shorter = (own, self.arrays) if len(own) > len(self.arrays) else (self.arrays, own)
             if longer[:len(shorter)] != shorter:
-                raise ConfigError(f"{self.source.columns_key}: {' and '.join(self.by_row)} are in arrays of their own, "
-                                  f"whose entries do not belong together; prepare them apart")
+                raise ConfigError(f"{self.source.columns_key}: {' and '.join(self.by_row)} are in different arrays, "
+                                  f"whose entries do not belong together; prepare them separately")
             self.arrays = longer
 
     def __bool__(self) -> bool:
@@ -172,7 +172,7 @@ def _inside(node: Any, keys: Sequence[str], text: str) -> Any:
         if node is None:
             return None
         if not isinstance(node, Mapping):
-            raise _BadRow(f"'{text}' leads through something that is no object")
+            raise _BadRow(f"a part of the path '{text}' is not an object")
         node = node.get(key)
     return node
 

@@ -49,7 +49,7 @@ def new_items(named: str, texts: dict[str, Any] | None, known: Entities, refuse_
                         f"items= what is not new, or leave out on_unknown=error")
     if len(there):
         notes.append(f"items={named}: the model knows {counted(len(there), [ids[n] for n in there])} of {len(ids):,} "
-                     f"items already and goes by what it was trained on; train again where they have changed")
+                     f"items already and keeps their features from training; train again if they have changed")
     found = _described(rows, [ids[n] for n in fresh], fresh.tolist(), "item", rules)
     mute = int((found.texts == "").sum())
     if mute:

@@ -100,16 +100,16 @@ class Ties:
         told = f"{self.tied:,} interactions ({self.share:.1%}) share {self.whose} and time with another"
         if self.held_out:
             told += (f", and {self.held_out_tied:,} of {self.held_out:,} {self.whose}s ({self.held_out_share:.1%}) "
-                     f"have a held-out interaction that does")
-        told += "; a salted hash puts equal times in order, not what happened first"
+                     f"have a tied held-out interaction")
+        told += "; a salted hash orders equal times, so their order is not the true one"
         if self.many:
-            told += ("; if a column has the order within equal times, name it with dataset.columns.order=<name>"
+            told += ("; if a column has the true order, name it with dataset.columns.order=<name>"
                      if not self.ordered else "")
         return told
 
     @property
     def many(self) -> bool:
-        """Whether the ties are worth a warning."""
+        """True if the share of ties calls for a warning."""
         return max(self.share, self.held_out_share) > MANY
 
 

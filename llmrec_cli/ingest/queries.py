@@ -27,9 +27,9 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 @dataclass(frozen=True)
 class Strict:
-    """What ids in queries must be among where on_unknown=error: items of histories, members, and groups.
+    """Ids that queries may name with on_unknown=error: items of histories, members, and groups.
 
-    A user_id may be anybody's: a user whom nobody knows has an answer of their own.
+    A user_id is not checked: an unknown user gets a list as well.
     """
 
     items: Entities

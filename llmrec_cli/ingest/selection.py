@@ -15,7 +15,7 @@ from llmrec_cli.settings.dataset import DatasetSettings
 REASONS = {"dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
            "after_newest": "time after dataset.newest", "before_oldest": "time before dataset.oldest",
            "event_without_weight": "event whose weight is 0; dataset.event_weights"}
-"""Why rows are in filtered.parquet, and what that means. The first that holds is the reason of a row."""
+"""Reasons in filtered.parquet and their meaning. A row gets the first reason that applies."""
 
 
 @dataclass(frozen=True)

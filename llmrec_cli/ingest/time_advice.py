@@ -1,4 +1,4 @@
-"""How times that could not be read seem to be written, and the setting that reads them."""
+"""Advice on times that could not be read: their likely format, and the setting that reads it."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def _of_zones(texts: Sequence[str]) -> str:
     named = [name for text in texts if (name := _zone_name(text))]
     if len(named) < len(texts):
         return ""
-    return (f"has a time zone by its name, '{named[0]}', whose offset depends on the date and is not read; write times "
+    return (f"has a named time zone, '{named[0]}', which is not read since its offset depends on the date; write times "
             f"with their offset, 2024-05-01T14:05:00+02:00, or in UTC, and set dataset.timestamp_unit=iso")
 
 

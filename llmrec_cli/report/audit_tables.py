@@ -36,8 +36,8 @@ def rows_table(audit: Mapping[str, Any]) -> Table:
 
 
 def ties_table(audit: Mapping[str, Any]) -> Table:
-    """Return how many interactions share their time with another of their user or group."""
-    return Table(["interactions at the time of another", "held-out of whom one is", "equal times are in the order of"],
+    """Return the table of interactions that share their time with another of their user or group."""
+    return Table(["tied interactions", "with a tied held-out interaction", "equal times are ordered by"],
                  [Row(whose, [Cell(f"{told['interactions']:,}", f"{told['share']:.1%}"),
                               Cell(f"{told[f'held_out_{whose}']:,} {whose}", f"{told['held_out_share']:.1%}"),
                               Cell(", ".join(told["rule"][1:]), "")]) for whose, told in audit["ties"].items()])

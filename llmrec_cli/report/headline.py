@@ -69,8 +69,8 @@ def time_ties(metrics: dict[str, Any]) -> str:
     if not ties:
         return ""
     return (f" {ties['share']:.1%} of the interactions share {whom[:-1]} and time with another, and "
-            f"{ties['held_out_share']:.1%} of the {whom} with held-out interactions have one that does; a salted hash "
-            f"puts them in order.")
+            f"{ties['held_out_share']:.1%} of the {whom} with held-out interactions have a tied one; a salted hash "
+            f"orders ties.")
 
 
 def audience(metrics: dict[str, Any]) -> str:
@@ -183,8 +183,8 @@ def _by_query(metrics: dict[str, Any], model: str, k: int) -> list[str]:
     if "by_query" not in metrics:
         return []
     ours, whom = metrics["by_query"][model], audience(metrics)
-    return [f"These are means over rows. Over {whom}, each the mean of its own rows, ndcg@{k} is "
-            f"{_of(ours, f'ndcg@{k}'):.3f} and hit@{k} {_of(ours, f'hit@{k}'):.3f}. Intervals are of {whom} in both."]
+    return [f"These are means over rows. If every {whom[:-1]} counts by the mean of its rows, ndcg@{k} is "
+            f"{_of(ours, f'ndcg@{k}'):.3f} and hit@{k} {_of(ours, f'hit@{k}'):.3f}. Both have intervals over {whom}."]
 
 
 def _predictions(ours: dict[str, Any]) -> list[str]:

@@ -29,7 +29,7 @@ class Acceptance:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the gain is above 0 and above its standard error, so that the choice replaces the simpler one."""
+        """True if the gain is above 0 and above its standard error; the choice then replaces the simpler one."""
         return self.gain > 0 and self.gain > self.standard_error
 
     def facts(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class HeldOut:
 
     @property
     def num_owners(self) -> int:
-        """How many users or groups the queries are of."""
+        """Number of users or groups that the queries belong to."""
         return len(self.queries) if self.owner_Q is None else len(set(self.owner_Q))
 
 

@@ -74,7 +74,7 @@ class Measured:
 
     @cached_property
     def influence(self) -> np.ndarray:
-        """How much each query, or cluster of them, moves the mean of each of `values`, float64 (Q, len(values))."""
+        """Influence of each query, or cluster of queries, on the mean of each of `values`, float64 (Q, len(values))."""
         values_QM = np.stack(list(self.values.values())).T
         moved_QM = influence(values_QM, self._weights(values_QM, list(self.values)), self.cluster_Q)
         for n, name in enumerate(self.values):

@@ -1,8 +1,8 @@
-"""What is ranked: the whole catalogue, its cold items, one list of items for all, or a few candidates per user.
+"""Candidates of an evaluation: the whole catalogue, its cold items, one list for all, or a few items per user.
 
-With candidates per user what was held out is always among them. A file may have several lists for a user, one for each
-held-out item, as papers publish them: then every list is a query of its own. Metrics of a few sampled candidates are
-not those of the catalogue, and can order recommenders differently (Krichene and Rendle 2020): they must be labelled.
+Candidates per user always contain the held-out items. A file may have several lists for a user, one for each held-out
+item, as papers publish them; then every list is a query of its own. Metrics on a few sampled candidates differ from
+those on the catalogue and can order recommenders differently (Krichene and Rendle 2020), so they must be labelled.
 
 Shapes: Q queries, L lists of candidates, N items of a recommender, U users and M items of the prepared data.
 """
@@ -228,7 +228,7 @@ def sampled_candidates(whom: Audience, number: int, seed: int) -> Protocol:
 
 
 def is_file(candidates: str) -> bool:
-    """Whether the setting `candidates` names a file."""
+    """Return True if the setting `candidates` names a file."""
     return candidates not in ("all", "cold") and not candidates.startswith("sampled:")
 
 

@@ -25,7 +25,7 @@ class Settings:
     """The field that is meant where a value is given for the whole, if any."""
 
     opaque: ClassVar[bool] = False
-    """Whether every value is an id or a text, so that a typed `null` is the id null and not nothing."""
+    """True if every value is an id or a text; a typed `null` is then the id null and not an empty value."""
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence per value out of range or combination that cannot work.

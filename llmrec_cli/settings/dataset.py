@@ -76,15 +76,15 @@ class DatasetSettings(Settings):
     """implicit | explicit: whether a value is how strong a sign of interest is (clicks, counts, dwell time), or an
     opinion, in which case what is below min_value is kept apart as a dislike, in negatives.parquet."""
     values: str = "auto"
-    """auto | strength | rating: what values are. A strength, such as a count, an amount or a duration, counts in
-    training (head.weight); an opinion that reached a threshold does not unless asked for. auto takes a rating where
-    min_value is above 0 or feedback=explicit, unless duplicates are summed or events have weights."""
+    """auto | strength | rating: kind of the values. Strengths, such as counts, amounts and durations, are weights in
+    training by default; ratings are not (head.weight changes this). auto: rating if min_value is above 0 or
+    feedback=explicit, else strength; always strength with duplicates=sum; event weights if event_weights is set."""
     event_weights: dict[str, float] = field(default_factory=dict)
     """Weight of each kind of event in the column `event`, {view: 1, buy: 5}: the value is multiplied by it; 0 leaves
     such events out; an event that is not named is a bad row."""
     min_value: float | None = None
-    """Keep interactions whose value is this or more, after duplicates are merged; null keeps positive values, so that
-    returns and unopened items are no signs of interest; 0 keeps zeros, too."""
+    """Least value of interactions to keep, after duplicates are merged. null keeps values above 0, since returns and
+    unopened items are not signs of interest; 0 keeps zeros too."""
     max_negative_value: float | None = None
     """With feedback=explicit: largest value of a dislike, below min_value; what lies between is neither; null for all
     below min_value."""
@@ -98,22 +98,23 @@ class DatasetSettings(Settings):
     drop_items: list[str] = field(default_factory=list)
     """Item ids to leave out everywhere, placeholders for instance."""
     newest: str | None = None
-    """Newest time of interactions that are kept, written like the timestamps or as 2024-05-31, which includes that
-    day; later ones, of a wrong clock for instance, are left out; null keeps all."""
+    """Newest time of interactions to keep, written like the timestamps or as 2024-05-31 (this day is kept). Later
+    interactions, for example from a wrong clock, are left out. null keeps all."""
     oldest: str | None = None
-    """Oldest time of interactions that are kept, written likewise; null keeps all."""
+    """Oldest time of interactions to keep, written like `newest`; null keeps all."""
     duplicates: str = "auto"
-    """auto | keep_last | keep_first | sum | max | error: what becomes of several interactions of one user with one
-    item. First and last are by timestamp, then by dataset.columns.order, then by a salted hash of the row, never by the
-    order in the file; max is the row of the largest value, the first of those; sum adds the values up, with the last
-    timestamp. auto is keep_last; with event_weights it is max, or sum where a weight is negative."""
+    """auto | keep_last | keep_first | sum | max | error: rule for several interactions of one user with one item.
+    keep_last and keep_first go by timestamp, then dataset.columns.order, then a salted hash of the row, never by the
+    order in the file. max keeps the row with the largest value, the earliest if several have it. sum adds up the values
+    and takes the last timestamp. error stops. auto: keep_last without event_weights; with them max, or sum if a weight
+    is negative."""
     timestamp_unit: str = "auto"
-    """auto | s | ms | us | ns | iso | excel | order: how timestamps are written: seconds, milliseconds, microseconds or
-    nanoseconds since 1970, ISO 8601, days since 1899-12-30 as spreadsheets count them, or any whole number that grows
-    with time."""
+    """auto | s | ms | us | ns | iso | excel | order: unit of timestamps: seconds, milliseconds, microseconds or
+    nanoseconds since 1970, ISO 8601, days since 1899-12-30 (as in spreadsheets), or whole numbers that grow with time.
+    auto detects the unit."""
     timestamp_format: str = ""
-    """Pattern of timestamps that are written otherwise, '%d/%m/%Y %H:%M', with strptime's %Y %y %m %d %H %I %p %M %S %f
-    %b %a %z %Z; times are UTC where the pattern has no zone; empty for dataset.timestamp_unit."""
+    """Pattern of other timestamps, for example '%d/%m/%Y %H:%M', with strptime's %Y %y %m %d %H %I %p %M %S %f %b %a %z
+    %Z. Times are UTC if the pattern has no zone. Empty: timestamps are read by dataset.timestamp_unit."""
     max_reject_share: float = 0.001
     """Largest share of a file's rows that may be bad before the run stops, 0 to 1."""
     knowledge: Knowledge = field(default_factory=Knowledge)
@@ -182,7 +183,7 @@ class DatasetSettings(Settings):
 
     @property
     def time_unit(self) -> str:
-        """How timestamps are written by the settings: a unit, a pattern, or auto."""
+        """Format of timestamps in the settings: a unit, a pattern, or auto."""
         return self.timestamp_format or self.timestamp_unit
 
     @property
@@ -241,12 +242,13 @@ class Files(DatasetSettings):
     """With group interactions that are divided already: those of the test."""
     columns: dict[str, str] = field(default_factory=dict)
     """Your names for user_id, item_id, value, timestamp, event, title, group_id, head, relation, tail, entity_id
-    and text (of dataset.documents), in all files; and for `order`, a whole number that puts interactions of equal time
-    in order, or all of them where there is no timestamp; it is used only where it is named here. user.id is a value
-    inside an object, items[].sku one inside each entry of an array, which makes a row of each."""
+    and text (of dataset.documents), in all files. `order` is a whole number that orders interactions of equal time, or
+    all interactions without timestamps; it is used only if it is named here. A path such as user.id reads a value
+    inside an object; items[].sku reads a value in each entry of an array and makes a row of each entry."""
     explode: list[str] = field(default_factory=list)
-    """Our columns of interactions, groups and links whose arrays make a row of each entry; several, [item_id,value], go
-    side by side. In CSV an array is JSON, or divided by list_separator."""
+    """Columns (by our names) of interactions, groups and links with arrays, to make a row of each entry;
+    [item_id,value] reads two arrays side by side. In CSV an array is JSON, or divided by list_separator. Empty: no
+    column."""
     header: list[str] = field(default_factory=list)
     """Names of the columns of interactions in files that have no header; empty where there is one."""
     item_header: list[str] = field(default_factory=list)
@@ -268,8 +270,8 @@ class Files(DatasetSettings):
     quote: str = '"'
     """Quotes fields that contain the delimiter or a line break, one character; empty where nothing is quoted."""
     escape: str = ""
-    """Takes its meaning from the next character, `\\` in files that write \\" for a quote inside quotes; a field \\N is
-    then empty, as MySQL writes it. Empty where quotes inside quotes are doubled."""
+    """Escape character of delimited files: `\\` for files that write \\" for a quote inside quotes (a field \\N, as
+    MySQL writes it, is then empty). Empty (default): quotes inside quotes are doubled."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

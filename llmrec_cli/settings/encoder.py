@@ -13,13 +13,13 @@ class EncoderSettings(Settings):
     """What every text encoder has."""
 
     implementation: ClassVar[str] = ""
-    """Dotted path of what is built, resolved only then."""
+    """Dotted path of the class to build, imported only when it is built."""
     kind: str = ""
     """The option's name; choose with encoder=<name>."""
     whitening: float = 0.0
     """0 to 1: how far directions in which the items' vectors differ much are evened out, learned from the items in
-    training; 0 not at all, 1 wholly. Vectors are centred in any case. It gained with long texts and lost with short
-    titles: let validation choose, head.search.encoder.whitening."""
+    training; 0 not at all, 1 wholly. Vectors are centred in any case. Whitening helped with long texts and hurt with
+    short titles, so let validation choose (head.search.encoder.whitening)."""
     projection: int | None = None
     """Principal components of the items' vectors that are kept, at least 1; null keeps the vectors as they are."""
 

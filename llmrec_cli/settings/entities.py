@@ -15,8 +15,8 @@ class EntitySettings(Settings):
     embedding_size: int = 64
     """Numbers in an entity's vector, at least 2; even for rotate and complex, whose vectors are complex numbers."""
     epochs: int = 10
-    """Most times that all triples are gone through, at least 1: as many as tell the triples held out best. What comes
-    of it for items is chosen by no validation."""
+    """Largest number of epochs, at least 1. The number that predicts the held-out triples best is used. Validation of
+    the recommender does not choose it."""
     batch_size: int = 1024
     """Triples of a step, at least 1; they share their negatives."""
     learning_rate: float = 0.1
@@ -27,9 +27,9 @@ class EntitySettings(Settings):
     adversarial_temperature: float = 1.0
     """How much more the likelier negatives weigh, at least 0; 0 weighs all alike."""
     held_out: float = 0.01
-    """Share of the joined pairs of entities that a first training does not see, at least 0, at most 0.5: how well its
-    vectors tell them is logged and chooses the epochs of a second one, which sees all. 0 holds nothing out: one
-    training of all `epochs`."""
+    """Share of the connected pairs of entities held out of a first training, 0 to 0.5. Its ranking of the held-out
+    triples is logged and chooses the number of epochs of a second training on all triples. 0: a single training of
+    `epochs` epochs."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("embedding_size", least=2)

@@ -39,8 +39,8 @@ class Fusion(HeadSettings):
     """zscore | rank | raw: how a member's scores of one query are scaled before they are added; rank is
     1 / (60 + rank)."""
     weights: str | dict[str, float] = "learned"
-    """`learned`: on validation, the best member alone unless a sum gains more than its standard error on queries held
-    out in turn; or a number each."""
+    """`learned` (on validation: the best member alone, unless a weighted sum gains more than its standard error on
+    held-out folds of the queries), or a number each."""
     cold_weights: dict[str, float] = field(default_factory=dict)
     """With given weights: those of items without training interactions, where they differ."""
     long_weights: dict[str, float] = field(default_factory=dict)
@@ -48,9 +48,9 @@ class Fusion(HeadSettings):
     long_history: int = 0
     """Items from which on a history is long; 0 where there are no long_weights."""
     long_share: float = 0.0
-    """With long_weights: the share of users with a long history, 0 to 1, by which a fit on other interactions finds
-    `long_history` anew, since histories grow; set by learning. Known users then count by the length of their history in
-    the fit. 0 leaves `long_history` as it is, and everybody counts by the history of the query."""
+    """With long_weights: share of users with a long history, 0 to 1, set by learning. A fit on other interactions sets
+    `long_history` again so that this share of users has a long history, since histories grow. Known users then count by
+    their history at the fit. 0 keeps `long_history`, and all users count by the history of the query."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

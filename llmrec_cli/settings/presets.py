@@ -141,7 +141,7 @@ class Camra2011(GroupFolder):
     name: str = "camra2011"
     feedback: str = "explicit"
     min_value: float | None = 0.0
-    """0, as the published protocol takes ratings of 0 for positives too."""
+    """0, since the published protocol counts ratings of 0 as positives."""
 
 
 DATASETS = {"files": Files, "movielens_100k": MovieLens100k, "movielens_1m": MovieLens1m,

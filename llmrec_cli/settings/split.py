@@ -23,9 +23,9 @@ class SplitSettings(Settings):
     """Share of the groups' interactions for validation where they are divided at random or by files, 0 to 0.9; null for
     what `valid` says of the users', and for none where only the groups' files are divided."""
     leaks: str = "auto"
-    """auto | keep | drop: what becomes of held-out pairs that were trained on. Pairs that files have in several splits
-    are counted and warned of, or with drop left in the earliest split only. Where validation of groups is carved from
-    given training, a pair that a member was trained on stays in training, but not with keep."""
+    """auto | keep | drop: rule for held-out pairs that are also in training. Pairs that files have in several splits
+    give a warning; drop keeps them in the earliest split only. Where validation of groups is carved from given
+    training, auto and drop leave pairs in training that a member is trained on; keep allows them in validation."""
 
     def problems(self) -> Iterator[str]:
         if self.group:

@@ -68,8 +68,8 @@ class PrepareConfig(StageSettings):
     mode: str = "new"
     """new | append: whether the files are all there is, or come on top of what is prepared in the folder already."""
     force: bool = False
-    """Prepare also when the same files were prepared with the same settings already, when the new data has under half
-    of the rows of what it replaces, and, with mode=append, when files or rows may have been added before."""
+    """Prepare even if the same files were already prepared with the same settings; if the new data has fewer than half
+    of the rows that it replaces; and, with mode=append, if files or rows may have been appended before."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("mode", among=("new", "append"))
@@ -187,13 +187,13 @@ class EvaluateConfig(CacheSettings):
     candidates: str = "all"
     """all | cold | sampled:<n> | a file: what is ranked. cold: items without training interactions. sampled:99: what
     was held out and 99 items that the user or group has nothing to do with. A file with item_id alone: these items, as
-    recommend takes it. With user_id, group_id or query_id beside it: each query's own items and what was held out. With
-    negatives too (several ids, spaces between them): every row is a list of its own, item_id among its negatives, as
-    papers publish it. What is ranked for each query apart is labelled as sampled."""
+    in recommend. With user_id, group_id or query_id too: each query's own items and its held-out items. With a column
+    negatives too (ids with spaces between them): every row is a list of its own, item_id among its negatives, as papers
+    publish it. Results with candidates per query are labelled as sampled."""
     history: str = LATEST
-    """latest | fit: with which interactions a known user is asked. latest: all before the measured split, whatever the
-    model was fitted on. fit: those that the model was fitted on. mf, neural_cf and factorization_machine answer known
-    users by what they learned of each, either way."""
+    """latest | fit: history of a known user. latest: all interactions before the measured split, whatever the model was
+    fitted on. fit: the interactions that the model was fitted on. mf, neural_cf and factorization_machine score known
+    users from learned vectors, with either setting."""
     graded: bool = False
     """Let the values of the held-out interactions be the gains of ndcg, instead of 1."""
     ties: str = "hash"
@@ -209,8 +209,8 @@ class EvaluateConfig(CacheSettings):
     k: list[int] = field(default_factory=lambda: [5, 10, 20, 50])
     """List lengths, each at least 1."""
     exclude_seen: bool | None = None
-    """Leave out what the query is known to have interacted with. null: true, but false with a file of candidates, which
-    is ranked as given."""
+    """Leave out items that the user or group has interacted with before. null: true, but false with a file of
+    candidates, which is ranked as given."""
     baselines: list[str] = field(default_factory=lambda: ["popularity", "item_knn"])
     """Heads fitted on the same data to compare with."""
     robustness: Robustness = field(default_factory=Robustness)
@@ -294,21 +294,21 @@ class RecommendConfig(CacheSettings):
     users: str = ""
     """A file of users the model has never seen."""
     interactions: str = ""
-    """A file of interactions that the prepared data does not have yet, today's say, with user_id, item_id and, where
-    they have them, value, timestamp and event: the newest of each user's history."""
+    """File of interactions that the prepared data does not contain yet, for example today's: user_id, item_id, and
+    optionally value, timestamp and event. They become the newest of each user's history."""
     history: str | None = None
-    """latest | fit: with which interactions known users and groups are asked. latest: all that the model's prepared
-    data has now, but for the test split of the very data that it was fitted on, and those of interactions=. fit: those
-    that the model was fitted on. null: latest, or fit where the data is not to be found, which is then printed."""
+    """latest | fit: history of known users and groups. latest: all interactions in the model's prepared data now and in
+    interactions=, except for the test split if the data is unchanged since the fit. fit: the interactions that the
+    model was fitted on. null: latest, or fit with a message if the data is missing."""
     candidates: str = ""
-    """A file of item ids; only these are recommended. With a column query_id, user_id or group_id each query has
-    candidates of its own."""
+    """File of item ids; only these are recommended. With a column query_id, user_id or group_id each query has its own
+    candidates. Empty: all items."""
     on_unknown: str = "ignore"
-    """ignore | error: what happens with ids in candidates, histories, members and interactions that the model does not
-    know, and with ids in items= that it knows already. ignore: they are counted and the rest is used."""
+    """ignore | error: rule for ids in candidates, histories, members and interactions that the model does not know, and
+    for ids in items= that it already knows. ignore: count them and use the rest. error: stop at the first."""
     delisted: str = "drop"
-    """drop | keep: whether items are left out that only the log has, and not the catalogue that the data was prepared
-    with."""
+    """drop | keep: rule for items that interactions name but the catalogue of the prepared data does not contain. drop
+    leaves them out of all lists."""
     k: int = 10
     """Length of the lists, at least 1."""
     exclude_seen: bool = True

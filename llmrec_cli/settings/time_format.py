@@ -1,6 +1,6 @@
-"""Patterns of times in the words of strptime, '%d/%m/%Y %H:%M', as regular expressions.
+"""Patterns of times in strptime's notation, '%d/%m/%Y %H:%M', as regular expressions.
 
-One expression that RE2, Java and Python all read alike, so that no engine's own parser decides what a time is.
+RE2, Java and Python read these expressions alike, so times do not depend on the parser of an engine.
 """
 
 import re
@@ -11,11 +11,11 @@ MONTH = ("jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?
 WEEKDAY = "mon(?:day)?|tue(?:s|sday)?|wed(?:nesday)?|thu(?:rs?|rsday)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?"
 ZONE = "Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?"
 ZONE_NAME = r"(?<![A-Za-z/])[A-Za-z][A-Za-z_]+/[A-Za-z][A-Za-z_+0-9-]+(?:/[A-Za-z_]+)?"
-"""A time zone by its name, Europe/Berlin: its offset depends on the date, so that no pattern reads it."""
+"""Name of a time zone, Europe/Berlin: its offset depends on the date, so patterns do not read it."""
 _PARTS = {"Y": "[0-9]{4}", "y": "[0-9]{2}", "m": "0?[1-9]|1[0-2]", "d": "0?[1-9]|[12][0-9]|3[01]",
           "H": "[01]?[0-9]|2[0-3]", "I": "0?[1-9]|1[0-2]", "M": "[0-5]?[0-9]", "S": "[0-5]?[0-9]", "f": "[0-9]{1,9}",
           "p": r"[ap]\.?m\.?", "b": MONTH, "a": WEEKDAY, "z": ZONE, "Z": "Z|UTC|GMT"}
-"""Directive -> what it matches, in any case. Months and days of the week are English, short or long."""
+"""Directive -> regular expression, in any case. Months and days of the week are English, short or long."""
 _TWO_DIGITS = {"m": "0[1-9]|1[0-2]", "d": "0[1-9]|[12][0-9]|3[01]", "H": "[01][0-9]|2[0-3]", "I": "0[1-9]|1[0-2]",
                "M": "[0-5][0-9]", "S": "[0-5][0-9]"}
 """Numbers that stand next to other numbers, %Y%m%d, have both digits."""
@@ -25,7 +25,7 @@ _SPECIAL = r".^$*+?{}[]\|()"
 
 
 def format_problems(pattern: str) -> Iterator[str]:
-    """Yield what is wrong with a pattern: unknown directives, or no whole date."""
+    """Yield the problems of a pattern: unknown directives, or an incomplete date."""
     expanded = _expanded(pattern)
     used = [found[1] for found in _TOKEN.finditer(expanded) if found[1]]
     unknown = [name for name in used if name not in _PARTS and name != "%"]
@@ -48,7 +48,7 @@ def format_problems(pattern: str) -> Iterator[str]:
 
 
 def _expanded(pattern: str) -> str:
-    """Return the pattern with directives that stand for others written out."""
+    """Return the pattern with composite directives (%T, %F) written out."""
     def one(found: re.Match[str]) -> str:
         name = found[1]
         return _SAME_AS.get(name, f"%{name}") if name else found[0]

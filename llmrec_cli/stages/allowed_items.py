@@ -1,4 +1,4 @@
-"""Which items `recommend` may put on lists: those that are still in the catalogue, and of these the candidates.
+"""Items that `recommend` may put on lists: items still in the catalogue, restricted to the candidates.
 
 Shapes: Q queries, N items.
 """
@@ -18,11 +18,11 @@ from llmrec_cli.settings.stages import RecommendConfig
 
 @dataclass
 class AllowedItems:
-    """What may be recommended.
+    """Items that may be recommended.
 
     Attributes
     ----------
-    allowed_N : bool (N,), what may be on any list; None for everything
+    allowed_N : bool (N,), items that may be on any list; None for all items
     own : CSR (lists, N) of 1s, lists of candidates, the last one empty; None where all queries have the same candidates
     row_Q : int64 (Q,), the row of `own` of each query
     notes : sentences about what was passed over
@@ -100,7 +100,7 @@ def _tell_owners(found: AllowedItems, cfg: RecommendConfig, column: str, owners:
                            f"{counted(len(without), queries.ids[without])}")
     asked = set(names)
     if unused := [name for name in owners if name not in asked]:
-        found.notes.append(f"candidates={cfg.candidates}: of a {column} that no query has, so ignored: "
+        found.notes.append(f"candidates={cfg.candidates}: {column}s that no query has, so ignored: "
                            f"{counted(len(unused), unused)}")
 
 

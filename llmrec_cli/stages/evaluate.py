@@ -60,7 +60,7 @@ from llmrec_cli.stages.reporting import report_content
 from llmrec_cli.stages.robustness import robustness, robustness_content
 
 REPORT_BYTES = 90 * 2**20
-"""What drawing the report's plots takes: matplotlib and its fonts."""
+"""Memory for drawing the report's plots: matplotlib and its fonts."""
 Entrants = Mapping[str, Sequence[Entrant]]
 
 
@@ -113,8 +113,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     headline = {name: content["metrics"][name]["mean"] for name in (f"ndcg@{cutoff}", f"recall@{cutoff}")}
     watch.done()
     if gone := content["protocol"].get("num_delisted"):
-        print(f"{gone:,} of the {outcome.task.relevant_QN.nnz:,} interactions to be found are with items that the "
-              f"catalogue no longer has, which `recommend` leaves out", file=sys.stderr)
+        print(f"{gone:,} of the {outcome.task.relevant_QN.nnz:,} held-out interactions are with items that the "
+              f"catalogue no longer has; `recommend` leaves these items out", file=sys.stderr)
     run_dir.finish("evaluate", {"model": str(first.folder), "data_fingerprint": data.manifest["fingerprint"],
                                 "metrics": {"test" if cfg.split == "test" else "valid": headline}})
     print(headline_table(next(iter(groups)), content, cutoff))

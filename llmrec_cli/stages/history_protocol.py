@@ -1,4 +1,4 @@
-"""With which interactions known users were asked in an evaluation, for metrics.json, the report and the terminal."""
+"""Histories of known users in an evaluation, described for metrics.json, the report and the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ def history_content(ranked: Mapping[str, Sequence[Ranked]], groups: Mapping[str,
                     cfg: EvaluateConfig) -> dict[str, Any]:
     """Return the entries of the protocol of metrics.json about histories.
 
-    history: latest | fit. num_newer_histories: users, or groups, among those that num_queries counts, that the first
-    model knows and that were asked for with interactions that it was not fitted on. without_fold_in: model -> its parts
-    that answer a known user by what they learned of each, so that newer interactions change nothing there.
+    history: latest | fit. num_newer_histories: number of users or groups, of the num_queries, that the first model
+    knows and whose history has interactions that it was not fitted on. without_fold_in: model -> its parts that score
+    known users from learned vectors, where newer interactions change nothing.
     """
     if cfg.cold_users.on:
         return {}
@@ -28,9 +28,9 @@ def history_facts(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "history" not in protocol:
         return []
     number = protocol["num_newer_histories"]
-    said = (f"all interactions before the split; {number:,} of {protocol['num_queries']:,} have some that are newer "
-            f"than the fit" if protocol["history"] == LATEST else "those that the model was fitted on")
+    said = (f"all interactions before the split; {number:,} of {protocol['num_queries']:,} histories are newer than "
+            f"the fit" if protocol["history"] == LATEST else "interactions that the model was fitted on")
     fixed = [f"{name} ({', '.join(parts)})" if parts != [name] else name
              for name, parts in protocol["without_fold_in"].items()]
-    by_fit = f"; known users by what was learned of each: {', '.join(fixed)}" if fixed else ""
+    by_fit = f"; known users scored from learned vectors: {', '.join(fixed)}" if fixed else ""
     return [("Histories", f"{said}{by_fit}")]

@@ -1,7 +1,7 @@
-"""With which interactions `recommend` asks: those of the fit, or all that the prepared data and today's file have.
+"""Histories for `recommend`: interactions of the fit, or all those in the prepared data and the file of new ones.
 
-The test split of the very data that a model was fitted on is what the model is measured on, by its own report and by
-whoever checks its lists, so it is in no history. Data that was prepared since is there to be used, all of it.
+The test split of the data that a model was fitted on is left out of histories, since the model and its lists are
+measured on it. Data that was prepared after the fit is used whole.
 
 Shapes: U users and N items that can be asked for, G groups.
 """
@@ -38,19 +38,19 @@ REMEDY = "prepare it again, or set history=fit"
 
 @dataclass(frozen=True)
 class Histories:
-    """What is known of users and groups when they are asked for.
+    """Histories of the users and groups that lists are requested for.
 
     Attributes
     ----------
-    users : those of the model, then new ones, U in all
-    num_known : how many of them the model knows
-    history, seen : CSR (U, N), what scores are made from, oldest first, and what is left out of lists
-    times : CSR int64 with the entries of `history`, as in `Queries`; None where the model has no need of them
-    groups : what is known of groups, None where the model knows none
-    label : latest | fit, which of them it is
+    users : users of the model, then new users, U in all
+    num_known : number of users that the model knows
+    history, seen : CSR (U, N), interactions that scores are made from, oldest first; items left out of lists
+    times : CSR int64 with the entries of `history`, as in `Queries`; None if the model does not use times
+    groups : groups of the model and their histories; None if the model knows no groups
+    label : latest | fit, the setting that these histories follow
     num_newer : users of the model with interactions that it was not fitted on
-    num_newer_groups : groups of the model of which that holds, or of whose members it does
-    notes : sentences about what was used and what was passed over
+    num_newer_groups : groups of the model with such interactions, of the group or of a member
+    notes : sentences about the sources that were used and the rows that were ignored
     """
 
     users: Entities
@@ -92,8 +92,8 @@ def latest_histories(cfg: RecommendConfig, known: Recommender, users: Entities, 
     if isinstance(data, PreparedData):
         found = _with_data(found, data, known, items)
     else:
-        found.notes.append(f"histories: those that the model was fitted on, since {data}; name today's interactions "
-                           f"with interactions=<file>, or silence this with history=fit")
+        found.notes.append(f"histories: interactions of the fit only, since {data}; add newer ones with "
+                           f"interactions=<file>, or silence this with history=fit")
     if cfg.interactions:
         found = _with_file(found, cfg, known, items)
     if found.label == FIT:
@@ -101,14 +101,14 @@ def latest_histories(cfg: RecommendConfig, known: Recommender, users: Entities, 
     fitted = lengthened(widened(known.history, len(items)), len(found.users))
     newer_U = np.diff(without(found.history, fitted).indptr) > 0
     num_newer, num_new = int(newer_U[:found.num_known].sum()), int(newer_U[found.num_known:].sum())
-    new = f", and {num_new:,} that it does not know have a history" if num_new else ""
+    new = f"; {num_new:,} users that it does not know have a history" if num_new else ""
     newer_G = _newer_groups(found, known, newer_U, len(items))
     groups = f" and {int(newer_G.sum()):,} of its {len(newer_G):,} groups (or their members)" if len(newer_G) else ""
     found.notes.append(f"histories: {num_newer:,} of the model's {found.num_known:,} users{groups} have interactions "
                        f"newer than the fit{new}")
     if (num_newer or newer_G.any()) and known.head.without_fold_in:
-        found.notes.append(f"  {', '.join(known.head.without_fold_in)}: known users are answered by what was learned "
-                           f"of each, so these only keep items off their lists; train again to have them count")
+        found.notes.append(f"  {', '.join(known.head.without_fold_in)}: known users are scored from vectors learned in "
+                           f"the fit, so newer interactions only keep items off their lists; train again to use them")
     return replace(found, num_newer=num_newer, num_newer_groups=int(newer_G.sum()))
 
 
@@ -129,15 +129,15 @@ def find_data(cfg: RecommendConfig, known: Recommender) -> PreparedData | str:
     told = known.manifest["data"]
     path = Path(told["path"])
     if not (path / "manifest.json").is_file():
-        found: PreparedData | str = f"its prepared data is not here ({path})"
+        found: PreparedData | str = f"the model's prepared data is missing ({path})"
     else:
         try:
             found = read_prepared(path)
         except ArtifactError as error:
-            raise ArtifactError(f"{error}; it is where known users have their latest interactions from: {REMEDY}") \
+            raise ArtifactError(f"{error}; the latest interactions of known users are read from it: {REMEDY}") \
                 from error
         if not (known.users.find(found.users.ids) >= 0).any():
-            found = f"the data in {path} is of others: it has none of the model's users"
+            found = f"the data in {path} is other data: it has none of the model's users"
     if isinstance(found, str) and cfg.history == LATEST:
         raise DataError(f"history=latest: {found}; copy the data there, give the interactions with interactions=<file> "
                         f"and leave out history, or set history=fit")
@@ -182,15 +182,15 @@ def _with_file(found: Histories, cfg: RecommendConfig, known: Recommender, items
     if len(lost):
         first = f"{given.rows.where(int(given.row[lost[0]]))}: '{given.item_ids[lost[0]]}'"
         if len(lost) == len(given):
-            raise DataError(f"{first} is no item of the model, and nor is any other in the file; are these the ids of "
-                            f"another catalogue? New items are added with items=<file>")
+            raise DataError(f"{first} is no item of the model, and neither is any other id in the file; are these the "
+                            f"ids of another catalogue? items=<file> adds new items")
         if cfg.on_unknown == "error":
             raise DataError(f"{first} is no item of the model; add it with items=<file>, or leave out on_unknown=error")
         unknown = list(dict.fromkeys(given.item_ids[lost]))
         found.notes.append(f"{name}: items that the model does not know, so ignored: {counted(len(unknown), unknown)}")
     if num_weak := int((~given.are_positive(given.values)).sum()):
-        found.notes.append(f"{name}: {num_weak:,} of {len(given.rows):,} rows are no sign of interest by their value, "
-                           f"so they bring nothing into a history")
+        found.notes.append(f"{name}: {num_weak:,} of {len(given.rows):,} rows have a value that is no sign of "
+                           f"interest, so they are not added to histories")
     rows = np.flatnonzero(item >= 0)
     _, user = np.unique(given.user_ids[rows], return_inverse=True)
     pair = user * len(items) + item[rows]
@@ -226,11 +226,11 @@ def _merged(found: Histories, newer: sp.csr_array, when: sp.csr_array, row: sp.c
     stays = is_known & ((policy == "keep_first") | ((policy == "max") & (before >= values)))
     is_taken_back = is_known & ~stays & ~given.are_positive(values)
     if is_taken_back.any():
-        found.notes.append(f"{name}: {int(is_taken_back.sum()):,} interactions that were known are taken back, since "
-                           f"with the file's rows they are no sign of interest (dataset.duplicates={policy})")
+        found.notes.append(f"{name}: {int(is_taken_back.sum()):,} known interactions are removed from histories, since "
+                           f"with the file's rows their value is no sign of interest (dataset.duplicates={policy})")
     if policy == "sum" and is_known.any():
-        found.notes.append(f"{name}: values of {int(is_known.sum()):,} interactions are added to what was known "
-                           f"(dataset.duplicates=sum); rows that the data has already would count twice")
+        found.notes.append(f"{name}: values are added to those of {int(is_known.sum()):,} known interactions "
+                           f"(dataset.duplicates=sum); rows that are already in the data count twice")
     back = kept_entries(newer, is_taken_back)
     found = replace(found, history=without(lengthened(found.history, len(found.users)), back),
                     times=None if found.times is None else without(lengthened(found.times, len(found.users)), back))

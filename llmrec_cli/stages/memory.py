@@ -22,9 +22,9 @@ from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fusion import Fusion
 
 LIBRARIES = 8 * 2**20
-"""What BLAS and torch keep for themselves once they have computed something."""
+"""Memory that BLAS and torch keep after their first computation."""
 TRAINING_LIBRARIES = 64 * 2**20
-"""The same of heads trained by gradients, whose optimizer and curves are loaded when training begins."""
+"""The same for heads trained by gradients, which load the optimizer and TensorBoard when training begins."""
 CATALOGUE_FACTOR = 6
 """Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
 

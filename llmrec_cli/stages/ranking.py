@@ -52,7 +52,7 @@ class Ranked:
 
     @property
     def num_newer(self) -> int:
-        """How many users, or groups, have queries in `newer_Q`: with a file of candidates one may have several."""
+        """Number of users or groups with queries in `newer_Q`; a file of candidates may give a user several."""
         return 0 if self.newer_Q is None else len(set(self.task.owners[self.newer_Q]))
 
     def rows(self, which: np.ndarray) -> "Ranked":

@@ -39,9 +39,9 @@ from llmrec_cli.stages.reasons import reasons
 
 SHOWN_LISTS = 5
 WRITTEN_BYTES = 400
-"""A row of a list on its way into a file: its strings, as Python has them and as Arrow does."""
+"""Bytes for a row of a list that is being written: its strings, once in Python and once in Arrow."""
 LIBRARIES = 40 * 2**20
-"""What scoring and writing for the first time take for themselves."""
+"""Memory that libraries take when a list is first scored and written."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Known:
 
 @dataclass
 class Tally:
-    """What the lists were made from, and what was passed over: each id once, however often it is named."""
+    """Counts of the sources of the lists and of ignored ids; an id counts once, however often it is named."""
 
     sources: Counter[str] = field(default_factory=Counter)
     """Origin of the lists -> how many, empty ones left out."""
@@ -165,7 +165,7 @@ def gather(cfg: RecommendConfig, known: Known) -> Asked:
 
 
 def names_somebody(queries: Asked) -> bool:
-    """Whether any of the queries is of a user or a group, or lists members."""
+    """Return True if a query has a user_id, a group_id or members."""
     return bool((queries.user_ids != "").any() or (queries.group_ids != "").any() or len(queries.members))
 
 
@@ -189,8 +189,8 @@ def refuse_no_reasons(queries: Asked, folder: Path) -> list[str]:
         return []
     if not is_group.any():
         raise ConfigError("reasons=true: there are reasons for groups (query.group_id, query.members), and for users "
-                          "where the model's data has a knowledge graph, which this model's has not; leave it out")
-    return [f"reasons: those of groups alone; {int((~is_group).sum()):,} queries of users have none"]
+                          "if the model's data has a knowledge graph; this model's data has none, so leave it out")
+    return [f"reasons: for groups only; {int((~is_group).sum()):,} queries of users have none"]
 
 
 def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed: AllowedItems, queries: Asked,
@@ -227,7 +227,7 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
 
 
 def silent_members(queries: Queries) -> np.ndarray:
-    """Return the ids of members who have no history, so that nothing speaks for them."""
+    """Return the ids of members without a history."""
     if queries.groups is None:
         return np.zeros(0, object)
     members = queries.groups.members
@@ -269,7 +269,7 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
         tell("members and groups that the model does not know, so ignored: "
              f"{counted(len(tally.strangers), list(tally.strangers))}")
     if tally.silent:
-        tell(f"members without any interaction, for whom nothing speaks: {len(tally.silent):,}")
+        tell(f"members ignored, since they have no interactions: {len(tally.silent):,}")
     if tally.num_mute:
         tell(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
              f"({tally.num_mute:,}); heads that read them: two_tower, ease with head.features.text=6, or a fusion with "

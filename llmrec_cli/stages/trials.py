@@ -83,8 +83,8 @@ def _verdict(tuned: Tuned) -> list[str]:
     """Return whether the best trial was taken, by how much it gained over the given settings."""
     if tuned.gain is None:
         return []
-    kept = "the best are taken" if tuned.gain.is_accepted else "too little, so the given settings stay"
-    return [f"{tuned.name}: the best gain {tuned.gain} over those given: {kept}"]
+    kept = "accepted" if tuned.gain.is_accepted else "too small, so the given settings stay"
+    return [f"{tuned.name}: gain of the best settings over the given ones {tuned.gain}: {kept}"]
 
 
 def _prefix(recipe: Recipe, tuned: Tuned, key: str) -> str:

@@ -13,14 +13,14 @@ from llmrec_cli.settings.head import Fusion, ItemKnn, Popularity, Recipe
 
 
 def without_validation(recipe: Recipe) -> list[str]:
-    """Return sentences about what was not chosen, for data that holds nothing out for validation."""
-    found = ["the prepared data holds nothing out for validation, so nothing was chosen on it: settings are as they "
-             "were given"]
+    """Return sentences about the choices that data without a validation split does not allow."""
+    found = ["the prepared data holds nothing out for validation, so nothing was chosen on it and settings keep their "
+             "given values"]
     if "optim" in recipe.head.uses():
-        found.append("without early stopping all of optim.epochs are run")
+        found.append("all of optim.epochs are run, without early stopping")
     if isinstance(recipe.head, Fusion):
         found.append("the fusion's weights are as given, equal for a single member")
-    found.append("hold some out with split.valid=<share> (of groups split.group_valid=<share>) to choose")
+    found.append("prepare with split.valid=<share> (for groups split.group_valid=<share>) to have a validation split")
     return found
 
 
@@ -28,8 +28,8 @@ def suspicious_validation(head: Head, value: float, validation: Validation, data
                           context: Context) -> list[str]:
     """Return a sentence for each reason not to believe the validation `value` of a fitted head.
 
-    The baselines are popularity, and item_knn where the value is far above popularity. Looked at is ndcg, whatever the
-    monitor, for that is what the limits were found for.
+    The baselines are popularity, and item_knn where the value is far above popularity. The metric is ndcg, whatever
+    the monitor, since the limits hold for ndcg.
     """
     _, _, k = validation.monitor.partition("@")
     of_ndcg = replace(validation, monitor=f"ndcg@{k}")

@@ -14,11 +14,11 @@ from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEPT = 2**31 - 1
-"""Free bytes at the top of the heap from which on they are given back while training: never, as far as an int says."""
+"""Free bytes at the top of the heap before glibc returns them in training: the largest int, so never."""
 MAPPED = 2**25
-"""Size from which on an array is a mapping of its own: the most that glibc allows, and where its own rule ends."""
+"""Bytes from which on an array gets a memory mapping of its own: the most that glibc allows."""
 USUAL = 2**26
-"""What glibc's own rule keeps once arrays of `MAPPED` were freed: twice that."""
+"""Bytes that glibc keeps by its own rule after an array of `MAPPED` bytes was freed: twice that."""
 
 
 @contextmanager

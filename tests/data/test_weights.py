@@ -1,4 +1,4 @@
-"""What an interaction counts: hand-worked weights, and the properties that every head builds on."""
+"""Interaction weights: hand-worked values, and the properties that every head builds on."""
 
 from dataclasses import replace
 

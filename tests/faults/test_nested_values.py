@@ -139,7 +139,7 @@ def test_79_what_does_not_fit_a_path_or_its_neighbour_is_a_bad_row(llmrec):
     rows = [{"user": "u", "item_id": "a"}, *[{"user": {"id": f"u{n}"}, "item_id": "a"} for n in range(9)]]
     prepared_ids(llmrec, jsonl(rows), "dataset.columns.user_id=user.id", "dataset.max_reject_share=0.1", name="x.jsonl")
     [reject] = pq.read_table("data/prepared/fault/rejects.parquet").to_pylist()
-    assert reject["reason"] == "'user.id' leads through something that is no object"
+    assert reject["reason"] == "a part of the path 'user.id' is not an object"
 
 
 def test_79_a_column_whose_own_name_looks_like_a_path_is_that_column(llmrec):
@@ -164,7 +164,7 @@ def test_79_explode_without_an_array_and_paths_of_two_arrays_are_refused(llmrec)
     done = llmrec("prepare", "dataset=files", "dataset.interactions=x.jsonl", "dataset.columns.user_id=u[]",
                   "dataset.columns.item_id=i[]", "split=none")
     assert done.code == 2
-    assert "are in arrays of their own, whose entries do not belong together" in done.err
+    assert "are in different arrays, whose entries do not belong together" in done.err
 
 
 def test_79_floating_point_ids_inside_arrays_are_refused(llmrec):

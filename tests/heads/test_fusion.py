@@ -99,7 +99,7 @@ def test_how_many_queries_what_gain_and_whether_it_was_kept_are_on_stderr(shop, 
     first, second, *_ = capsys.readouterr().err.splitlines()
     assert re.fullmatch(rf"fusion: ndcg@10 of the members alone on 40 of {num} validation queries: ease 0\.\d{{4}}, "
                         r"near 0\.\d{4}", first)
-    assert re.fullmatch(r"fusion: members: [+-]0\.\d{4}, standard error 0\.\d{4}, 40 queries held out in turn: "
+    assert re.fullmatch(r"fusion: members: gain on held-out folds [+-]0\.\d{4}, standard error 0\.\d{4}, 40 queries: "
                         r"(not )?kept", second)
 
 

@@ -1,4 +1,4 @@
-"""What values and ages of interactions do, asked of every head."""
+"""Effect of the values and ages of interactions on every head."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a training step knows of a user: only what came before the target, where the split is by time."""
+"""History in a training step: only interactions before the target, if the split is by time."""
 
 from dataclasses import replace
 

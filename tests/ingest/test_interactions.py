@@ -99,7 +99,7 @@ def test_with_event_weights_the_strongest_counts_at_the_time_of_the_first_as_str
     prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": 5.0})
     assert [(r["item_id"], r["value"], r["event"], r["timestamp"]) for r in prepared.rows("interactions")] == [
         ("b", 1.0, "view", 1), ("a", 5.0, "buy", 2)]
-    assert any("the strongest counts" in note for note in prepared.manifest["notes"])
+    assert any("the one with the largest value is kept" in note for note in prepared.manifest["notes"])
 
 
 def test_with_a_negative_weight_events_are_added_up_so_that_a_return_takes_back(tmp_path: Path) -> None:

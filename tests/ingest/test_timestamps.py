@@ -209,7 +209,7 @@ def test_a_time_that_a_setting_gives_as_a_number_is_in_the_unit_of_the_timestamp
     ("2024-05-01 14:05:00 CEST", "CEST"), ("01.05.2024 14:05 Berlin time", "Berlin")])
 def test_the_name_of_a_zone_is_never_part_of_a_pattern_that_is_advised(text: str, name: str) -> None:
     assert fitting_patterns([text]) == []
-    assert advice([text, text]).startswith(f"has a time zone by its name, '{name}', whose offset depends on the date")
+    assert advice([text, text]).startswith(f"has a named time zone, '{name}', which is not read since its offset")
 
 
 def test_a_pattern_with_the_name_of_a_zone_is_refused() -> None:

@@ -483,8 +483,8 @@ def wide():
 
 
 def test_a_model_fitted_on_train_alone_is_asked_with_the_validation_item_too_unless_history_is_of_the_fit(tmp_path):
-    """Whoever ends on item n in training does n + 1 in validation and n + 2 in the test: only with the item of
-    validation at hand can a head that follows from item to item find the test's."""
+    """A user whose last training item is n has n + 1 in validation and n + 2 in the test. A head that learns which item
+    follows which can find the test item only if the history ends with the validation item."""
     chain_of = [(f"u{user:02}", f"i{(user + step) % NUM_ITEMS:02}", split) for user in range(NUM_USERS)
                 for step, split in enumerate(("train",) * 6 + ("valid", "test"))]
     prepared = write_prepared(tmp_path / "chain", chain_of)
@@ -528,10 +528,10 @@ def test_the_report_says_with_which_interactions_users_were_asked():
     protocol = {"history": "latest", "num_newer_histories": 1200, "num_queries": 2000,
                 "without_fold_in": {"mf": ["mf"], "fusion": ["mf", "neural"]}}
     assert history_facts(protocol) == [("Histories", (
-        "all interactions before the split; 1,200 of 2,000 have some that are newer than the fit; known users by what "
-        "was learned of each: mf, fusion (mf, neural)"))]
+        "all interactions before the split; 1,200 of 2,000 histories are newer than the fit; known users scored from "
+        "learned vectors: mf, fusion (mf, neural)"))]
     assert history_facts(protocol | {"history": "fit", "without_fold_in": {}})[0][1] == (
-        "those that the model was fitted on")
+        "interactions that the model was fitted on")
     assert history_facts({"split": "test"}) == []
 
 

@@ -109,7 +109,7 @@ def test_a_later_rating_that_is_no_sign_of_interest_takes_back_what_was_known() 
     assert ("u", "a") not in by_id(known, found)
     assert len(by_id(known, found)) == len(old) - 1
     assert found.seen.nnz == len(old)
-    assert any("1 interactions that were known are taken back" in note for note in found.notes)
+    assert any("1 known interactions are removed from histories" in note for note in found.notes)
     assert "new" not in found.users.index
 
 

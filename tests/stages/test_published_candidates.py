@@ -129,7 +129,7 @@ def test_candidates_are_ranked_as_given_unless_asked_otherwise(capsys: pytest.Ca
     assert (counts["candidate_counts"]["seen"], counts["candidate_counts"]["seen_left_out"]) == (negatives, 0)
     assert counts["candidate_counts"]["seen_held_out"] == GROUPS
     said = capsys.readouterr().err
-    assert f"{negatives:,} candidates are in what their query is known to have interacted with and are ranked" in said
+    assert f"{negatives:,} candidates are in their user's or group's history and are ranked" in said
     metrics = evaluate("dropped", "candidates=published/groupRatingNegative.txt", "exclude_seen=true")
     protocol = metrics["protocol"]
     assert protocol["exclude_seen"] is True
@@ -161,9 +161,9 @@ def test_what_is_repeated_equal_to_the_target_or_unknown_is_counted_and_not_rank
                       "seen_held_out": 2}
     assert metrics["metrics"]["hit@5"]["mean"] == pytest.approx(np.mean(popularity_hits(rows, 5)), abs=1e-9)
     said = capsys.readouterr().err
-    for part in ("candidates=changed.txt: 2 of 1,008 candidates are no items of the data and are left out",
-                 "2 candidates are repeated in their list", "1 candidates are the held-out item of their own row",
-                 "1 lists are of groups that the data does not have", "1 rows are about interactions that the split "
+    for part in ("candidates=changed.txt: 2 of 1,008 candidates are not items of the data and are left out",
+                 "2 candidates are repeated in their list", "1 candidates equal the held-out item of their row",
+                 "1 lists of unknown groups are left out", "1 rows are about interactions that the split "
                  "does not hold out", f"{GROUPS * TESTS - 10} held-out interactions have no row"):
         assert part in said
 

@@ -1,4 +1,4 @@
-"""What `recommend` is given beside a model: today's interactions, candidates of each query, items that are gone."""
+"""Requests to `recommend`: new interactions, candidates of each query, delisted items."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def lists(llmrec: Callable[..., Done], shop: Path) -> Callable[..., Any]:
 
 
 def did(user: str, *splits: str) -> list[str]:
-    """What a user did in the prepared data, oldest first."""
+    """Return the items of a user in the prepared data, oldest first."""
     return [row["item_id"] for row in pq.read_table(f"{DATA}/interactions.parquet").to_pylist()
             if row["user_id"] == user and row["split"] in splits]
 
@@ -104,12 +104,12 @@ def test_a_model_without_its_data_says_that_it_uses_the_history_of_the_fit_or_re
     with_data = lists("query.user_id=u7", "history=fit")[0]
     shutil.rmtree("data")
     found, _, told, manifest = lists("query.user_id=u7")
-    assert "histories: those that the model was fitted on, since its prepared data is not here" in told
+    assert "histories: interactions of the fit only, since the model's prepared data is missing" in told
     assert (found, manifest["history"]) == (with_data, "fit")
     assert "histories" not in lists("query.user_id=u7", "history=fit")[2]
     done = llmrec("recommend", "model=ease", "query.user_id=u7", "history=latest")
     assert done.code == 3
-    assert "history=latest: its prepared data is not here (data/prepared/tiny); copy the data there" in done.err
+    assert "history=latest: the model's prepared data is missing (data/prepared/tiny); copy the data there" in done.err
 
 
 def test_queries_of_nobody_need_no_data(lists):
@@ -133,7 +133,7 @@ def test_all_of_data_that_was_prepared_since_is_used_and_new_users_are_answered_
                   "dataset.items=items.csv", "dataset.item_text={title}", "dataset.min_value=4",
                   "split=leave_last_out", "mode=append").code == 0
     found, rows, told, _ = lists("queries=all", "k=50")
-    assert "of the model's 60 users have interactions newer than the fit, and 1 that it does not know have" in told
+    assert "of the model's 60 users have interactions newer than the fit; 1 users that it does not know have" in told
     assert "items of data/prepared/tiny that the model does not know, so left out of histories: 1 ('unheard')" in told
     assert found["u7"] == lists(as_query(did("u7", "train", "valid", "test")), "k=50")[0]["query"]
     assert "c1" not in found["u7"]
@@ -143,7 +143,7 @@ def test_all_of_data_that_was_prepared_since_is_used_and_new_users_are_answered_
 
 def test_a_head_that_learned_of_each_user_says_that_newer_interactions_change_no_score(lists):
     found, _, told, _ = lists("query.user_id=u7", model="mf")
-    assert "mf: known users are answered by what was learned of each" in told
+    assert "mf: known users are scored from vectors learned in the fit" in told
     assert found == lists("query.user_id=u7", "history=fit", model="mf")[0]
 
 
@@ -158,7 +158,7 @@ def test_todays_interactions_come_last_in_histories_and_make_new_users(lists):
     assert found["new"] == lists(as_query(["i2"]), "k=50")[0]["query"]
     assert {row["source"] for row in rows if row["query_id"] == "new"} == {"history"}
     assert {row["source"] for row in rows if row["query_id"] == "u7"} == {"model"}
-    assert "60 of the model's 60 users have interactions newer than the fit, and 1 that it does not know" in told
+    assert "60 of the model's 60 users have interactions newer than the fit; 1 users that it does not know" in told
     assert manifest["queries"] == 61
     shutil.rmtree("data")
     without = lists("query.user_id=u7", f"interactions={file}", "k=50")[0]["u7"]
@@ -167,7 +167,7 @@ def test_todays_interactions_come_last_in_histories_and_make_new_users(lists):
 
 
 def did_before(known: list[str]) -> list[str]:
-    """What was in training: leave_last_out takes the last but one for validation."""
+    """Return the items in training: leave_last_out takes the last but one for validation."""
     return known[:-1]
 
 
@@ -183,7 +183,7 @@ def test_a_new_user_with_todays_interactions_may_be_a_member_of_a_group(lists):
 def test_what_is_no_sign_of_interest_today_counts_for_nothing(lists):
     file = write("today.csv", "user_id,item_id,value", "u7,c1,2", "u7,c2,0", "u7,c3,-5", "u7,i1,4")
     _, _, told, _ = lists("query.user_id=u7", f"interactions={file}")
-    assert f"interactions={file}: 3 of 4 rows are no sign of interest by their value" in told
+    assert f"interactions={file}: 3 of 4 rows have a value that is no sign of interest" in told
 
 
 def test_unknown_items_of_today_are_counted_or_refused_by_their_line(lists, llmrec):
@@ -296,7 +296,7 @@ def test_an_evaluation_ranks_delisted_items_and_counts_those_that_were_held_out(
     assert held > 0
     protocol = json.loads(Path("report/metrics.json").read_text())["protocol"]
     assert protocol["num_delisted"] == held
-    assert f"{held} of the 60 interactions to be found are with items that the catalogue no longer has" in done.err
+    assert f"{held} of the 60 held-out interactions are with items that the catalogue no longer has" in done.err
 
 
 def test_an_item_stays_in_the_catalogue_when_a_day_is_appended_and_is_listed_once_a_file_has_it(llmrec, shop):
@@ -320,5 +320,5 @@ def test_reasons_for_users_are_refused_where_there_are_none_and_said_to_be_for_g
     assert (done.code, "reasons=true: there are reasons for groups" in done.err) == (2, True)
     write("q.jsonl", '{"user_id": "u1"}', '{"query_id": "g", "members": ["u1", "u2"]}')
     _, rows, told, _ = lists("queries=q.jsonl", "reasons=true")
-    assert "reasons: those of groups alone; 1 queries of users have none" in told
+    assert "reasons: for groups only; 1 queries of users have none" in told
     assert all(row["reasons"] for row in rows if row["query_id"] == "g")

@@ -111,8 +111,8 @@ def test_what_was_gained_and_by_which_settings_is_printed_and_can_be_typed_to_th
     first, verdict, header, _, *rows, by_hand, _, last = done.out.splitlines()
     given = float(trials("run")[0]["value"])
     assert first == f"ease: ndcg@10 on validation {best:.4f} after 12 trials, {given:.4f} as given"
-    assert re.fullmatch(rf"ease: the best gain \+{best - given:.4f}, standard error 0\.0000, \d+ queries over those "
-                        "given: the best are taken", verdict)
+    assert re.fullmatch(rf"ease: gain of the best settings over the given ones \+{best - given:.4f}, standard error "
+                        r"0\.0000, \d+ queries: accepted", verdict)
     assert header.split() == ["setting", "given", "best", "tried", "importance"]
     assert {row.split()[0] for row in rows} == {"l2", "features.attributes"}
     assert sum(float(row.split()[-1]) for row in rows) == pytest.approx(1, abs=0.02)
@@ -139,7 +139,8 @@ def test_the_given_settings_stay_where_the_best_trial_gains_less_than_its_standa
     assert (head["l2"], head["features"]["attributes"]) == (900, 0)
     assert model["metrics"]["valid"]["ndcg@10"] == model["tuning"]["ease"]["value"] == given
     assert (model["tuning"]["ease"]["tried_value"], model["tuning"]["ease"]["gain"]["accepted"]) == (best, False)
-    assert f"ease: the best gain {verdict} over those given: too little, so the given settings stay" in done.out
+    assert (f"ease: gain of the best settings over the given ones {verdict}: too small, so the given settings stay"
+            in done.out)
 
 
 def test_the_same_seed_tries_the_same_and_another_seed_tries_others(llmrec, settings):

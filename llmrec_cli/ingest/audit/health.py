@@ -39,7 +39,7 @@ def _empty_parts(audit: dict[str, Any], split: SplitSettings) -> list[str]:
 
 
 def _nothing_held_out(part: str, split: SplitSettings) -> str:
-    what = "give it a larger share, or the data more rows"
+    what = "give it a larger share, or prepare more rows"
     if isinstance(split, Given):
         what = ("see what dataset.min_value, dataset.min_*_interactions and split.leaks left out of its file, or give "
                 "split.valid a larger share")
@@ -54,8 +54,8 @@ def _nothing_held_out(part: str, split: SplitSettings) -> str:
 def _one_of_all(audit: dict[str, Any]) -> list[str]:
     kept, found = audit["splits"]["all"], []
     if audit["time"] and kept["interactions"] > 1 and kept["first"] == kept["last"]:
-        found.append(f"all {kept['interactions']:,} interactions are at one time ({kept['first']}), so what is first "
-                     f"or last is decided by a hash; see that `timestamp` is the right column")
+        found.append(f"all {kept['interactions']:,} interactions are at one time ({kept['first']}), so a hash decides "
+                     f"which is first or last; check that `timestamp` is the right column")
     if audit["time"] and _SECONDS_AS_MS[0] <= str(kept["first"]) and str(kept["last"]) < _SECONDS_AS_MS[1]:
         found.append(f"all interactions are of January 1970 ({kept['first']} to {kept['last']}), where seconds that "
                      f"are read as milliseconds end up; see dataset.timestamp_unit")
@@ -85,8 +85,8 @@ def _cold(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, int]
                 continue
             remedy = (f"or, when the split is of cold {kind} on purpose, leave it as it is and describe them in "
                       f"dataset.{kind}, which new {kind} are recommended by")
-        found.append(f"{cold / size:.0%} of what is held out is about {kind} that training does not have; see that the "
-                     f"files write their ids alike, {remedy}")
+        found.append(f"{cold / size:.0%} of the held-out interactions have {kind} that are not in training; check that "
+                     f"the files write ids in the same way, {remedy}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Ids that stand for nobody, or for everybody: placeholders, and one user with an outsized share of the rows."""
+"""Placeholder ids (`nan`, `guest`), and users with an outsized share of the rows."""
 
 import math
 from typing import Any
@@ -28,8 +28,8 @@ def warnings(folder: Folder, per_user: Table, per_item: Table) -> list[str]:
         if rows:
             named = ", ".join(f"'{row['id']}' ({row['size']:,})" for row in rows[:_SHOWN])
             ids = ",".join(row["id"] for row in rows)
-            found.append(f"{len(rows)} {kind} id{'s' if rows[1:] else ''} may stand for an unknown {kind}, and "
-                         f"{sum(row['size'] for row in rows):,} interactions are taken for one {kind}'s each: {named}"
+            found.append(f"{len(rows)} {kind} id{'s' if rows[1:] else ''} may stand for unknown {kind}s, each counted "
+                         f"as one {kind} ({sum(row['size'] for row in rows):,} interactions in all): {named}"
                          f"{', ...' if rows[_SHOWN:] else ''}; dataset.drop_{kind}s=[{ids}] leaves them out")
     return found + _outsized(folder, per_user)
 

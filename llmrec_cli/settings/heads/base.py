@@ -53,7 +53,7 @@ class HeadSettings(Settings):
     audience: ClassVar[str] = "users"
     """Whom the head is made for: users | groups."""
     weighs: ClassVar[bool] = True
-    """Whether the head itself has a use for `weight` and `decay`; a fusion leaves them to its members."""
+    """True if the head itself uses `weight` and `decay`; False for a fusion, whose members use them."""
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, Range] = field(default_factory=dict)
@@ -61,12 +61,12 @@ class HeadSettings(Settings):
     (`optim.learning_rate`), and its range."""
 
     weight: str | None = None
-    """value | log | none: how much an interaction counts: by its value (divided by the mean), by log(1 + value / the
-    median), or all the same; null takes value for dataset.event_weights, log for other strengths such as counts and
-    durations, and none for ratings (dataset.values)."""
+    """value | log | none: weight of an interaction: its value, log(1 + value / median), or 1; divided by the mean.
+    null: value for dataset.event_weights, log for other strengths such as counts and durations, none for ratings
+    (dataset.values)."""
     decay: float | None = None
-    """Half-life of interactions in days, above 0: one that is so many days older than the newest in training counts
-    half, and none less than after 20 half-lives; null counts all ages the same."""
+    """Half-life of interactions in days, above 0: an interaction that is 30 days older than the newest in training
+    counts half with decay=30. Weights stop falling after 20 half-lives. null: age does not matter."""
 
     def problems(self) -> Iterator[str]:
         yield from self.check("weight", among=WEIGHTS)
@@ -81,7 +81,7 @@ class HeadSettings(Settings):
         return set()
 
     def uses_times(self) -> bool:
-        """Return whether the head reads when each interaction was, also in the histories of those who ask."""
+        """Return True if the head reads the times of interactions, in training and in the histories of queries."""
         return self.decay is not None
 
     def usual_audience(self) -> str:

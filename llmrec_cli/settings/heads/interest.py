@@ -29,9 +29,9 @@ class Interest(HeadSettings):
     history_items: int = 8
     """Newest items of a history whose titles are read as the user's text, at least 1."""
     training_history: str = "auto"
-    """auto | before | others: which items of the user are read beside a pair in training. before: only what came before
-    it. others: all but the pair's item, later ones too. auto: before where interactions have times and the split is by
-    time (leave_last_out, temporal) or none, else others."""
+    """auto | before | others: history that a training pair is read with. before: the user's earlier items only. others:
+    all other items of the user, later ones too. auto: before if interactions have times and the split is by time
+    (leave_last_out, temporal) or none, else others."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

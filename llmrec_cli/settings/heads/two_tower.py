@@ -29,12 +29,13 @@ class TwoTower(HeadSettings):
     history: str = "sum"
     """sum | attention: how a history's items become one vector; attention learns what counts more."""
     recency: bool = False
-    """Whether the attention weighs items by how many places they are behind the newest too; needs interactions with
-    times. Where a training step knows only what came before, the newest 2,048 items of a history are read."""
+    """With history=attention: also learn a weight for each position counted from the newest item. Needs interactions
+    with times. Where targets are learned from earlier interactions alone (training_history), only the newest 2,048
+    items of a history are read."""
     training_history: str = "auto"
-    """auto | before | others: what a training step knows of the user beside the target. before: only what came before
-    it. others: all else in training, later items too. auto: before where interactions have times and the split is by
-    time (leave_last_out, temporal) or none, else others."""
+    """auto | before | others: history that a training step predicts the target from. before: the user's earlier items
+    only. others: all other items of the user, later ones too. auto: before if interactions have times and the split is
+    by time (leave_last_out, temporal) or none, else others."""
     profile: bool = False
     """Whether a user's own text (dataset.user_text) is read by the frozen encoder; new users can be asked by theirs."""
     entity_gate: bool = False

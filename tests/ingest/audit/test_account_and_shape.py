@@ -142,8 +142,9 @@ def test_what_is_probably_wrong_is_a_warning(tmp_path: Path) -> None:
     _, account = audited(write_folder(tmp_path, rows, items), Random(), unit="s")
     told = "\n".join(account.warnings)
     for words in ("all 270 interactions are at one time (1970-01-01T00:00:00.007Z)",
-                  "item 'empty' has 100% of the training interactions", "100% of what is held out is about users that",
-                  "100% of what is held out is about items that", "120 of 120 items have the same text",
+                  "item 'empty' has 100% of the training interactions",
+                  "100% of the held-out interactions have users that",
+                  "100% of the held-out interactions have items that", "120 of 120 items have the same text",
                   "the split 'valid' has no rows, so nothing can be chosen by it"):
         assert words in told
     assert len(account.warnings) == 6
