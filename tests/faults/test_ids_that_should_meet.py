@@ -36,9 +36,9 @@ def test_81_ids_that_differ_by_how_they_are_written_are_warned_of_with_how_many_
     said = [catalogue(theirs)]
     prepared_ids(llmrec, clicks(ours), *said)
     [warning] = warnings()
-    assert warning.startswith(f"20 of 20 items of the interactions are not in dataset.items, and 20 of these would be "
-                              f"{cause} (")
-    assert f"items of the interactions are not in dataset.items, and 20 of these would be {cause}" in refused(
+    assert warning.startswith(f"20 of 20 items of the interactions are not in dataset.items, but 20 of these would "
+                              f"match {cause} (")
+    assert f"items of the interactions are not in dataset.items, but 20 of these would match {cause}" in refused(
         llmrec, clicks(ours), *said, "dataset.audit=strict")
 
 
@@ -95,7 +95,7 @@ def test_a_published_cold_split_is_not_advised_away(llmrec, kind):
         Path(f"{name}.csv").write_text("user_id,item_id\n" + "".join(lines))
     said = ["dataset=files", "dataset.name=fault", "dataset.train=train.csv", "dataset.test=test.csv", "split=given"]
     assert llmrec("prepare", *said).code == 0
-    [warning] = [sentence for sentence in warnings() if "training does not have" in sentence]
+    [warning] = [sentence for sentence in warnings() if "that are not in training" in sentence]
     assert "split=cold" not in warning
     assert warning.endswith(f"or, when the split is of cold {kind} on purpose, leave it as it is and describe them in "
                             f"dataset.{kind}, which new {kind} are recommended by")

@@ -212,7 +212,7 @@ def test_each_query_gets_its_own_candidates_alone_and_one_without_any_no_list(li
     found, _, told, manifest = lists(f"queries={write('q.csv', *queries)}", f"candidates={file}")
     assert {query: set(items) for query, items in found.items()} == {"u1": {"c0", "c1"}, "u2": {"c2"}}
     assert "queries that have no candidates in cand.csv, and so no list: 1 ('u3')" in told
-    assert f"candidates=cand.csv: of a {key} that no query has, so ignored: 1 ('u9')" in told
+    assert f"candidates=cand.csv: {key}s that no query has, so ignored: 1 ('u9')" in told
     assert "not items of the model, so ignored: 1 ('zz')" in told
     assert (manifest["queries"], manifest["empty_lists"], sum(manifest["sources"].values())) == (3, 1, 2)
     assert "lists made: 2 by" in told
