@@ -35,7 +35,8 @@ def test_82_users_who_stand_for_many_are_warned_of_and_can_be_left_out(llmrec):
     assert done.code == 0
     named, large = (next(text for text in manifest["warnings"] if words in text) for words in
                     ("may stand for unknown users", "has 24% of the interactions"))
-    assert named.startswith("4 user ids may stand for unknown users, each counted as one user (44 interactions in all): ")
+    assert named.startswith("4 user ids may stand for unknown users, each counted as one user (44 interactions in "
+                            "all): ")
     assert all(f"'{name}'" in named for name in ("GUEST", "nan", "0"))
     assert "dataset.drop_users=[GUEST] leaves it out" in large
     dropped = "dataset.drop_users=[GUEST,nan,0,NULL]"

@@ -179,8 +179,8 @@ def test_the_tables_and_the_report_say_which_row_is_whose() -> None:
     assert all(row["item_id"] in allowed[row["query_id"]] for row in lists)
     assert all(row["query_id"].startswith(row["owner_id"] + " [") for row in lists)
     page = Path("tables/report.html").read_text("utf-8")
-    for part in ("for each of 200 rows of 40 groups", "These are means over rows. If every group counts by the mean of its rows,",
-                 "200, each a list of its own"):
+    for part in ("for each of 200 rows of 40 groups", "These are means over rows. If every group counts by the mean "
+                 "of its rows,", "200, each a list of its own"):
         assert part in page
 
 
