@@ -1,10 +1,11 @@
 """Documents about items: texts of a knowledge base, several for an item or none."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+
+from llmrec_cli.data.tables import read_table
+from llmrec_cli.pinned import PinnedFolder
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,9 @@ class Documents:
     texts: np.ndarray
 
 
-def read_documents(folder: Path) -> Documents | None:
+def read_documents(files: PinnedFolder) -> Documents | None:
     """Return the documents of prepared data, None where it has none."""
-    file = folder / "documents.parquet"
-    if not file.is_file():
+    if "documents.parquet" not in files:
         return None
-    table = pq.read_table(file, columns=["item", "text"])
+    table = read_table(files, "documents.parquet", ["item", "text"])
     return Documents(table["item"].to_numpy(), np.array([*table["text"].to_pylist(), None], object)[:-1])

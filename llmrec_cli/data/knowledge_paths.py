@@ -17,6 +17,8 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import End, Knowledge, idf
+from llmrec_cli.data.tables import read_table
+from llmrec_cli.pinned import PinnedFolder
 
 FILE = "knowledge.parquet"
 
@@ -88,31 +90,28 @@ class KnowledgePaths:
         pq.write_table(table, folder / FILE)
 
 
-def knowledge_paths(knowledge: Knowledge, folder: Path, items: Entities) -> KnowledgePaths:
-    """Return the paths of prepared data in `folder`; neighbours are named as entities.parquet or the items have it."""
+def knowledge_paths(knowledge: Knowledge, files: PinnedFolder, items: Entities) -> KnowledgePaths:
+    """Return the paths of prepared data; neighbours are named as entities.parquet or the items have it."""
     wanted = pa.array([end.neighbour for end in knowledge.ends], pa.string())
     titles: dict[str, str] = {}
-    links = folder / "links.parquet"
-    if links.is_file():
-        table = pq.read_table(links, columns=["item", "entity_id"])
+    if "links.parquet" in files:
+        table = read_table(files, "links.parquet", ["item", "entity_id"])
         table = table.filter(pc.is_in(table["entity_id"].cast(pa.string()), wanted))
         titles |= {entity: str(items.titles[item]) for item, entity in
                    zip(table["item"].to_pylist(), table["entity_id"].to_pylist(), strict=True)}
-    entities = folder / "entities.parquet"
-    if entities.is_file():
-        table = pq.read_table(entities, columns=["entity_id", "title"])
+    if "entities.parquet" in files:
+        table = read_table(files, "entities.parquet", ["entity_id", "title"])
         table = table.filter(pc.is_in(table["entity_id"], wanted))
         titles |= dict(zip(table["entity_id"].to_pylist(), table["title"].to_pylist(), strict=True))
     return KnowledgePaths(knowledge.features, knowledge.ends,
                           [titles.get(end.neighbour) or end.neighbour for end in knowledge.ends])
 
 
-def read_paths(folder: Path, num_items: int) -> KnowledgePaths | None:
+def read_paths(files: PinnedFolder, num_items: int) -> KnowledgePaths | None:
     """Return what `KnowledgePaths.write` wrote, None where there is no such file."""
-    file = folder / FILE
-    if not file.is_file():
+    if FILE not in files:
         return None
-    table = pq.read_table(file)
+    table = read_table(files, FILE)
     columns = [table[name].to_pylist() for name in ("relation", "inverse", "entity_id")]
     ends = [End(*parts) for parts in zip(*columns, strict=True)]
     place = {end: n for n, end in enumerate(sorted(set(ends)))}

@@ -11,28 +11,42 @@ from typing import Any
 
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.folders import restore
+from llmrec_cli.pinned import PinnedFolder, retried
 
 FORMAT = 2
 """2: a user's interactions of equal time are in the order of a salted hash; in 1 they were in that of the item ids."""
 
 
+REMEDY = "run `llmrec prepare` again"
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Return the manifest of prepared data after checking its format and its files' hashes."""
+    def read() -> dict[str, Any]:
+        files, manifest = open_prepared(path)
+        files.check_rest()
+        return manifest
+
+    return retried(read)
+
+
+def open_prepared(path: Path) -> tuple[PinnedFolder, dict[str, Any]]:
+    """Return the folder of prepared data with all its files open, and its manifest, of a format that we know."""
     restore(path)
     if not path.is_dir():
         raise ConfigError(f"prepared={path}: no such folder; run `llmrec prepare` first or name another")
-    file = path / "manifest.json"
+    files, file = PinnedFolder(path, REMEDY), path / "manifest.json"
     try:
-        manifest = json.loads(file.read_text("utf-8"))
+        manifest = json.loads(files.read("manifest.json").decode("utf-8"))
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
             raise ValueError("it is no manifest")
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: not readable ({error}); run `llmrec prepare` again") from error
+    except ValueError as error:
+        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
     if manifest.get("format", 0) > FORMAT:
         raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec reads"
                             f"; upgrade llmrec or prepare the data again")
-    check_files(path, manifest["files"], "run `llmrec prepare` again")
-    return manifest
+    files.pin(manifest["files"])
+    return files, manifest
 
 
 def outdated(manifest: Mapping[str, Any]) -> str:
@@ -42,17 +56,6 @@ def outdated(manifest: Mapping[str, Any]) -> str:
     return (f"prepared data '{manifest.get('name')}' has format {manifest.get('format', 0)}, in which interactions of "
             f"equal time are ordered by item id; models can learn this order, so metrics may be too high; run `llmrec "
             f"prepare` again")
-
-
-def check_files(folder: Path, files: dict[str, str], remedy: str) -> None:
-    """Raise ArtifactError unless each of `files` {relative name: sha256} is in `folder`, byte for byte."""
-    for name, expected in files.items():
-        file = folder / name
-        if not file.is_file():
-            raise ArtifactError(f"{file}: missing; {remedy}")
-        if sha256(file) != expected:
-            raise ArtifactError(f"{file}: its SHA-256 is not the one in manifest.json, so it is damaged or was edited; "
-                                f"{remedy}")
 
 
 def sha256(file: Path) -> str:

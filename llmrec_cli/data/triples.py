@@ -4,13 +4,14 @@ Shapes: T triples, E entities, R relations, N items.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import scipy.sparse as sp
+
+from llmrec_cli.data.tables import read_table
+from llmrec_cli.pinned import PinnedFolder
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,15 @@ class Edges:
     target: np.ndarray
 
 
-def read_triples(folder: Path, num_items: int) -> Triples | None:
+def read_triples(files: PinnedFolder, num_items: int) -> Triples | None:
     """Return the knowledge graph of prepared data, None where it has none. What joins an entity to itself is left out.
 
     Ids are read as places in a dictionary, so that a name is held once, whatever number of triples has it.
     """
-    file = folder / "triples.parquet"
-    if not file.is_file():
+    if "triples.parquet" not in files:
         return None
     columns = ["head", "relation", "tail"]
-    table = pq.read_table(file, columns=columns, read_dictionary=columns).unify_dictionaries()
+    table = read_table(files, "triples.parquet", columns, read_dictionary=columns).unify_dictionaries()
     coded = {name: _coded(table[name]) for name in columns}
     names = [coded["head"][1], coded["tail"][1]]
     entities = _sorted(pc.unique(pa.concat_arrays(names)))
@@ -93,7 +93,7 @@ def read_triples(folder: Path, num_items: int) -> Triples | None:
     head, tail = (_places(*coded[name], entities) for name in ("head", "tail"))
     relation = _places(*coded["relation"], relations)
     differ = head != tail
-    links = pq.read_table(folder / "links.parquet", columns=["item", "entity_id"])
+    links = read_table(files, "links.parquet", ["item", "entity_id"])
     entity = pc.index_in(links["entity_id"].combine_chunks().cast(pa.string()), entities)
     known = np.asarray(entity.is_valid())
     item, entity = links["item"].to_numpy()[known], entity.fill_null(0).to_numpy()[known]

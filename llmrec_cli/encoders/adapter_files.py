@@ -14,6 +14,7 @@ from safetensors.numpy import load, save
 
 from llmrec_cli.encoders.folder_files import read_json
 from llmrec_cli.errors import ArtifactError, ConfigError
+from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.peft import PeftSettings, TrainedPeft
@@ -42,7 +43,11 @@ def load_adapter(peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
     folder = Path(peft.adapter)
     if not (folder / FACTS).is_file():
         raise ConfigError(f"peft.adapter={folder}: has no {FACTS}; name the `adapter` folder of a finished run")
-    facts = read_json(folder / FACTS)
+    return retried(lambda: _load(PinnedFolder(folder, "copy the folder again"), peft, base))
+
+
+def _load(files: PinnedFolder, peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
+    facts, folder = read_json(files, FACTS), files.path
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
         raise ArtifactError(f"{folder / FACTS}: says nothing of an adapter; copy the folder again")
     if facts["format"] > FORMAT:
@@ -56,12 +61,10 @@ def load_adapter(peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
                    if then.get(key) != now.get(key)]:
         raise ArtifactError(f"{folder}: was trained with other settings: {', '.join(changed)}; choose the same, or "
                             f"leave out peft.adapter")
+    files.pin({WEIGHTS: facts.get("sha256")}, FACTS)
     try:
-        content = (folder / WEIGHTS).read_bytes()
-        if hashlib.sha256(content).hexdigest() != facts.get("sha256"):
-            raise ArtifactError(f"{folder / WEIGHTS}: its SHA-256 is not the one in {FACTS}; copy the folder again")
-        return load(content)
-    except (OSError, SafetensorError) as error:
+        return load(files.read(WEIGHTS))
+    except SafetensorError as error:
         raise ArtifactError(f"{folder / WEIGHTS}: not readable ({error}); copy the folder again") from error
 
 

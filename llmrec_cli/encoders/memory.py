@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from llmrec_cli.encoders.folder_files import shards_of
 from llmrec_cli.encoders.locate import locate
 from llmrec_cli.errors import LlmrecError
 from llmrec_cli.settings.encoder import Concat, EncoderSettings, Lsa, MiniLM, Static, TfIdf, TransformerSettings
@@ -50,6 +51,6 @@ def _transformer(settings: TransformerSettings) -> int:
         return TRANSFORMER_BYTES
     # A folder that cannot be used is refused with its reason where it is opened.
     with suppress(LlmrecError):
-        files = locate(settings).folder.glob("*.safetensors")
-        return 30 * 2**20 + sum(file.stat().st_size for file in files)
+        files = locate(settings).files
+        return 30 * 2**20 + sum(files.status(name).st_size for name in shards_of(files))
     return TRANSFORMER_BYTES

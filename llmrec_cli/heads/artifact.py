@@ -28,12 +28,14 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
-from llmrec_cli.data.manifest import check_files, sha256
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import PreparedData, read_entities
+from llmrec_cli.data.tables import column_names, read_table
 from llmrec_cli.encoders.portable import bundle, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
+from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
@@ -61,6 +63,7 @@ class Recommender:
         is left out of lists
     times : CSR int64 with the entries of `history`, as in `Queries`; None where the head has no need of them
     listed : bool (num_items,), the items that the catalogue has which the data was prepared with; None for all
+    files : the model's folder, open, so that what is read later is of the same version
     """
 
     head: Head
@@ -69,6 +72,7 @@ class Recommender:
     history: sp.csr_array
     seen: sp.csr_array
     manifest: dict[str, Any]
+    files: PinnedFolder
     groups: KnownGroups | None = None
     times: sp.csr_array | None = None
     listed: np.ndarray | None = None
@@ -110,7 +114,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         _write_entities(temporary / "users.parquet", data.users, "user")
         _write_entities(temporary / "items.parquet", data.items, "item", data.listed)
         if data.knowledge is not None:
-            knowledge_paths(data.knowledge, data.path, data.items).write(temporary)
+            knowledge_paths(data.knowledge, data.files, data.items).write(temporary)
         names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
         manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
@@ -143,10 +147,14 @@ def model_folder(chosen: str, setting: str = "model") -> Path:
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Return the manifest of a model, of a format that this version reads."""
-    file = folder / "manifest.json"
+    return retried(lambda: _manifest(PinnedFolder(folder, REMEDY)))
+
+
+def _manifest(files: PinnedFolder) -> dict[str, Any]:
+    file = files.path / "manifest.json"
     try:
-        manifest = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = json.loads(files.read("manifest.json").decode("utf-8"))
+    except ValueError as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict) or \
             not isinstance(manifest.get("format"), int):
@@ -158,65 +166,70 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def load_recommender(folder: Path, context: Context) -> Recommender:
-    """Return the recommender in a model folder, every file checked against the manifest."""
-    file, manifest = folder / "manifest.json", read_facts(folder)
+    """Return the recommender in a model folder, of one version, every file checked against the manifest."""
+    return retried(lambda: _load(PinnedFolder(folder, REMEDY), context))
+
+
+def _load(files: PinnedFolder, context: Context) -> Recommender:
+    file, manifest = files.path / "manifest.json", _manifest(files)
     if missing := sorted((FACTS - manifest.keys()) | (FILES - manifest["files"].keys())):
         raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
-    check_files(folder, manifest["files"], REMEDY)
-    _refuse_others(folder, manifest["files"])
-    users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
-    histories = _tensors(folder / "histories.safetensors")
-    head = build(_read_recipe(folder))
+    files.pin(manifest["files"])
+    _refuse_others(files)
+    users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
+    histories, state = _tensors(files, "histories.safetensors"), _tensors(files, "model.safetensors")
+    files.check_rest()
+    head = build(_read_recipe(files))
     try:
-        head.load(_tensors(folder / "model.safetensors"), users, items, context)
+        head.load(state, users, items, context)
     except KeyError as error:
-        raise ArtifactError(f"{folder / 'model.safetensors'}: no tensor {error}, which config.yaml's head needs; "
+        raise ArtifactError(f"{files.path / 'model.safetensors'}: no tensor {error}, which config.yaml's head needs; "
                             f"{REMEDY}") from error
     shape = (len(users), len(items))
     return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
-                       _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", ""))),
-                       _times(histories, "history", shape), _listed(folder / "items.parquet"))
+                       files, _known_groups(files, histories, shape, str(manifest.get("synthetic_groups", ""))),
+                       _times(histories, "history", shape), _listed(files))
 
 
-def _known_groups(folder: Path, histories: dict[str, np.ndarray], shape: tuple[int, int],
+def _known_groups(files: PinnedFolder, histories: dict[str, np.ndarray], shape: tuple[int, int],
                   synthetic: str) -> KnownGroups | None:
-    if not (folder / "groups.parquet").is_file():
+    if "groups.parquet" not in files:
         return None
-    entities = read_entities(folder / "groups.parquet", "group")
-    _, members = read_members(pq.read_table(folder / "group_members.parquet"), shape[0])
+    entities = read_entities(files, "groups.parquet", "group")
+    _, members = read_members(read_table(files, "group_members.parquet"), shape[0])
     size = (len(entities), shape[1])
     return KnownGroups(entities, members, _csr(histories, "group_history", size), _csr(histories, "group_seen", size),
                        synthetic, _times(histories, "group_history", size))
 
 
-def _listed(file: Path) -> np.ndarray | None:
+def _listed(files: PinnedFolder) -> np.ndarray | None:
     """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
-    if LISTED not in pq.read_schema(file).names:
+    if LISTED not in column_names(files, "items.parquet"):
         return None
-    return pq.read_table(file, columns=[LISTED])[LISTED].to_numpy().astype(bool)
+    return read_table(files, "items.parquet", [LISTED])[LISTED].to_numpy().astype(bool)
 
 
-def _refuse_others(folder: Path, files: dict[str, str]) -> None:
+def _refuse_others(files: PinnedFolder) -> None:
     """Raise ArtifactError for a file that the manifest does not name: a copy onto another model leaves such."""
-    present = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() or file.is_symlink()}
     # What begins with a dot is the desktop's or the file system's, and nothing that is read.
-    others = sorted(name for name in present - files.keys() - {"manifest.json"} if not Path(name).name.startswith("."))
+    others = sorted(name for name in files.names() if name not in files and not Path(name).name.startswith("."))
     if others:
-        raise ArtifactError(f"{folder / others[0]}: is not in manifest.json, so files of two models may be mixed; "
+        raise ArtifactError(f"{files.path / others[0]}: is not in manifest.json, so files of two models may be mixed; "
                             f"remove it, or {REMEDY}")
 
 
-def _read_recipe(folder: Path) -> Recipe:
-    file = folder / "config.yaml"
+def _read_recipe(files: PinnedFolder) -> Recipe:
+    file = files.path / "config.yaml"
     try:
-        plain = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        plain = yaml.safe_load(files.read("config.yaml").decode("utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
     builder = Builder(GROUPS)
     recipe = builder.settings(Recipe, plain)
     if builder.found or recipe is None:
         raise ArtifactError(f"{file}: {'; '.join(builder.found)}; {REMEDY}")
-    return _mapped(recipe, lambda encoder: resolved(encoder, folder))
+    # By the name without links: an encoder is opened when it is first needed, and a link may mean another model then.
+    return _mapped(recipe, lambda encoder: resolved(encoder, files.place))
 
 
 def _portable(recipe: Recipe, folder: Path) -> tuple[Recipe, dict[str, str]]:
@@ -249,11 +262,11 @@ def _yaml(recipe: Recipe) -> bytes:
     return bytes(yaml.safe_dump(to_plain(recipe), allow_unicode=True, sort_keys=False), "utf-8")
 
 
-def _tensors(file: Path) -> dict[str, np.ndarray]:
+def _tensors(files: PinnedFolder, name: str) -> dict[str, np.ndarray]:
     try:
-        return read_tensors(file)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
+        return read_tensors(files, name)
+    except SafetensorError as error:
+        raise ArtifactError(f"{files.path / name}: not readable ({error}); {REMEDY}") from error
 
 
 def _csr_arrays(name: str, interactions: Interactions) -> dict[str, np.ndarray]:

@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from llmrec_cli.data.manifest import check_files, sha256
+from llmrec_cli.data.manifest import sha256
+from llmrec_cli.data.torch_tensors import read_torch
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
+from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import clear_leftovers, whole_folder, writing
 
 FORMAT = 2
@@ -128,13 +130,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         return Progress()
     path = found[-1]
     remedy = f"remove {path} to go on from the one before, or start anew without resume="
-    written, files = _manifest(path / MANIFEST, remedy)
-    check_files(path, files, remedy)
-    if extra := sorted({file.name for file in path.iterdir()} - {STATE, PROGRESS, MANIFEST}):
-        raise ArtifactError(f"{path}: {', '.join(extra)} is no file of a checkpoint; {remedy}")
-    content = _read(path / PROGRESS)
-    _check_plan(path, ADDED.get(written, {}) | content["plan"], plan)
-    tensors = load_file(path / STATE)
+    content, tensors = retried(lambda: _content(PinnedFolder(path, remedy), plan))
     parameters = trained_parameters(model)
     buffers = kept_buffers(model)
     _check_names(path, {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(("model/", "buffer/"))},
@@ -208,25 +204,39 @@ def _write(file: Path, content: dict[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
-def _manifest(manifest: Path, remedy: str) -> tuple[int, dict[str, str]]:
+def _content(files: PinnedFolder, plan: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return progress.json and the tensors of a checkpoint, checked, that was made under `plan`."""
+    written, hashes = _manifest(files)
+    files.pin(hashes)
+    if extra := sorted({*files.names()} - {STATE, PROGRESS, MANIFEST}):
+        raise ArtifactError(f"{files.path}: {', '.join(extra)} is no file of a checkpoint; {files.remedy}")
+    content = _read(files, PROGRESS)
+    files.check_rest()
+    _check_plan(files.path, ADDED.get(written, {}) | content["plan"], plan)
+    try:
+        return content, read_torch(files, STATE)
+    except SafetensorError as error:
+        raise ArtifactError(f"{files.path / STATE}: not readable ({error}); {files.remedy}") from error
+
+
+def _manifest(files: PinnedFolder) -> tuple[int, dict[str, str]]:
     """Return the format of a checkpoint, and the SHA-256 of its files by name."""
-    content = _read(manifest)
+    content, manifest = _read(files, MANIFEST), files.path / MANIFEST
     if not isinstance(content, dict) or not isinstance(content.get("files"), dict) or \
             set(content["files"]) != {STATE, PROGRESS}:
-        raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {remedy}")
+        raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {files.remedy}")
     written = content.get("format")
     if not isinstance(written, int) or written not in {FORMAT, *ADDED}:
         raise ArtifactError(f"{manifest}: format {written} is not one that this llmrec reads, {FORMAT} or an earlier "
-                            f"one; upgrade llmrec, or {remedy}")
+                            f"one; upgrade llmrec, or {files.remedy}")
     return written, content["files"]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(files: PinnedFolder, name: str) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: not readable ({error}); remove {file.parent} to go on from the checkpoint before "
-                            f"it, or start anew without resume=") from error
+        content: dict[str, Any] = json.loads(files.read(name).decode("utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{files.path / name}: not readable ({error}); {files.remedy}") from error
     return content
 
 
