@@ -26,10 +26,16 @@ INSIDE = re.compile(r"encoders/[0-9a-f]{16}")
 NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*/*")
 
 
-def bundle(settings: EncoderSettings, folder: Path) -> tuple[EncoderSettings, dict[str, str]]:
+def identities(settings: EncoderSettings) -> dict[str, str]:
+    """Return what `bundle` returns of the files: the identity of each encoder by its place in a model folder."""
+    return bundle(settings, None)[1]
+
+
+def bundle(settings: EncoderSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
     """Copy an encoder's files into the model folder; return settings that name them there, and what each hashes to.
 
-    MiniLM is a package with a known hash and stays where it is. What lsa and tfidf learned is with the head.
+    Without a folder nothing is copied. MiniLM is a package with a known hash and stays where it is. What lsa and tfidf
+    learned is with the head.
     """
     if isinstance(settings, Concat):
         moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}
@@ -62,11 +68,11 @@ def resolved(settings: EncoderSettings, folder: Path) -> EncoderSettings:
     return settings
 
 
-def _copied(settings: TransformerSettings, folder: Path) -> tuple[str, str]:
+def _copied(settings: TransformerSettings, folder: Path | None) -> tuple[str, str]:
     """Copy the encoder's folder, unless it is there, and return its place in the model folder and its identity."""
     source = locate(settings)
     place = f"encoders/{source.identity[:16]}"
-    if not (folder / place).exists():
+    if folder is not None and not (folder / place).exists():
         for name in source.files.hashes:
             if any(fnmatch(name, pattern) for pattern in NEEDED):
                 _copy(source.files, name, folder / place / name)

@@ -12,6 +12,7 @@ Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,7 @@ from llmrec_cli.data.knowledge_paths import knowledge_paths
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.data.tables import column_names, read_table
-from llmrec_cli.encoders.portable import bundle, resolved
+from llmrec_cli.encoders.portable import bundle, identities, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
@@ -91,12 +92,32 @@ class Recommender:
         return float(np.median(self.history.data)) if self.history.nnz else 1.0
 
 
+def encoders_of(recipe: Recipe) -> dict[str, str]:
+    """Return the identity of each encoder that a recipe uses, by its place in a model folder."""
+    found: dict[str, str] = {}
+
+    def one(encoder: Any) -> Any:
+        found.update(identities(encoder))
+        return encoder
+
+    _mapped(recipe, one)
+    return found
+
+
 def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tuple[str, ...],
-                     facts: dict[str, Any]) -> None:
-    """Write a recommender whole or not at all. `facts` go into the manifest."""
+                     facts: dict[str, Any], started_on: Mapping[str, str] | None = None) -> None:
+    """Write a recommender whole or not at all. `facts` go into the manifest.
+
+    `started_on`, where given, are the encoders (`encoders_of`) that the training began with; raises ArtifactError where
+    one is another by now, since it would be saved with weights that were trained on top of the first.
+    """
     seen = tuple(dict.fromkeys([*fitted_on, "train", "valid"]))
     with whole_folder(folder) as temporary:
         recipe, encoders = _portable(head.chosen(), temporary)
+        if started_on is not None and (others := sorted(encoders.items() - started_on.items())):
+            raise ArtifactError(f"{folder}: not saved, since the encoder {others[0][0]} was replaced while the model "
+                                f"was trained; put back the one that it began with and go on with resume=, or train "
+                                f"anew")
         write_bytes(temporary / "config.yaml", _yaml(recipe))
         write_tensors(temporary / "model.safetensors", head.state())
         timed = data.has_moments and head.recipe.head.uses_times()
