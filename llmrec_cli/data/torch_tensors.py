@@ -17,5 +17,7 @@ def read_torch(files: PinnedFolder, name: str) -> dict[str, torch.Tensor]:
     for key, tensor in read_safetensors(files, name).items():
         if tensor.dtype not in TYPES:
             raise SafetensorError(f"tensor {key!r} has the type {tensor.dtype}, which torch has not")
-        found[key] = torch.from_numpy(tensor.content).view(TYPES[tensor.dtype]).reshape(tensor.shape)
+        # torch views no empty tensor as one of another type.
+        found[key] = (torch.from_numpy(tensor.content).view(TYPES[tensor.dtype]).reshape(tensor.shape)
+                      if len(tensor.content) else torch.empty(tensor.shape, dtype=TYPES[tensor.dtype]))
     return found
