@@ -1,4 +1,4 @@
-"""Numbers with a decimal comma, '4,5', which are not read: the words that name it as the cause and say what to write."""
+"""Numbers with a decimal comma, '4,5', which are not read: the words that name the cause and what to write."""
 
 import re
 

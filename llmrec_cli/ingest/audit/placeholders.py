@@ -71,6 +71,6 @@ def _outsized(folder: Folder, per_user: Table) -> list[str]:
     least = max(LARGE * total, TIMES * total / all_["num"])
     rows = collect(sized.filter(sized["size"] > least).order_by(ibis.desc("size"), "user")).to_pylist()
     names = folder.entities("user", [row["user"] for row in rows[:_SHOWN]])
-    return [f"user '{names[row['user']]['user_id']}' has {row['size'] / total:.0%} of the interactions "
-            f"({row['size']:,} of {total:,}); if it is not one person, "
-            f"{list_setting('dataset.drop_users', [names[row['user']]['user_id']])} leaves it out" for row in rows[:_SHOWN]]
+    shown = [(names[row["user"]]["user_id"], row["size"]) for row in rows[:_SHOWN]]
+    return [f"user '{user}' has {size / total:.0%} of the interactions ({size:,} of {total:,}); if it is not one "
+            f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in shown]
