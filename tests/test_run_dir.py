@@ -310,7 +310,7 @@ def test_what_became_of_latest_by_a_copy_that_follows_links_is_neither_lost_nor_
     content.parent.mkdir(exist_ok=True)
     content.write_text("somebody's")
     for use in (require_link, lambda place: point(place, RunDir.create("finetune").path)):
-        with pytest.raises(ResourceError, match=f"runs/finetune/latest: is a {kind} instead of a link.*mv runs/finetun"):
+        with pytest.raises(ResourceError, match=f"runs/finetune/latest: is a {kind} instead of a link.*mv runs/finet"):
             use(link)
     assert content.read_text() == "somebody's"
     link.rename("runs/finetune/copied")

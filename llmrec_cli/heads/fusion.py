@@ -37,9 +37,9 @@ RANK = 60
 class Fusion(Head):
     """Members' scores, scaled per query, times their weights.
 
-    Learned weights (`fusion_weights`): the best member on validation, and others beside it that gain more than the
-    standard error on queries held out in turn. Weights of their own for long histories and for cold items are kept by
-    the same rule. A member whose weights end at 0 is left out. Scores are scaled over the whole catalogue; then only
+    Learned weights (`fusion_weights`): the best member on validation, or all members if their sum gains more than its
+    standard error on held-out folds. Separate weights for long histories and for cold items are kept by the same rule.
+    A member whose weights end at 0 is left out. Scores are scaled over the whole catalogue; then only
     the items that a member ranks high, and the relevant ones, are held of each query (`fusion_scored`), so that any
     catalogue is learned on MOST_QUERIES queries.
     """

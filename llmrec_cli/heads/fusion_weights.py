@@ -1,11 +1,12 @@
 """Learn the weights of a fusion on validation, so that it is not worse than its best member elsewhere.
 
-Stacking (Wolpert 1992; Breiman 1996, with weights of at least 0) by cross-validation: weights are learned on four
-fifths of the queries and judged on the last fifth, in turn, and the folds' weights are averaged. The best member alone
-is always among what is compared, as in the discrete super learner (van der Laan, Polley and Hubbard 2007). It stays
-unless the held-out folds gain more than their standard error (`scoring.acceptance`); by the same rule a member is
-dropped that the others do without. Differs from these: the objective is the ranking metric itself, by coordinate
-ascent, since squared error says little about lists.
+Stacking (Wolpert 1992; Breiman 1996, with weights of at least 0) by 10-fold cross-validation: weights are learned on
+nine tenths of the queries and judged on the last tenth, in turn, and the folds' weights are averaged. The best member
+alone is always among what is compared, as in the discrete super learner (van der Laan, Polley and Hubbard 2007). Each
+fold compares the sum with the member that is best on its own nine tenths, so both sides of the comparison were chosen
+without the judged queries. The best member stays unless the gain on the held-out folds is larger than its standard
+error (`scoring.acceptance`). Differs from these: the objective is the ranking metric itself, by coordinate ascent,
+since squared error says little about lists.
 
 Shapes: Q queries, N items.
 """
@@ -24,10 +25,13 @@ STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 """Weights tried for a member, as multiples of the largest weight."""
 ROUNDS = 3
 """Most rounds over the members."""
-NUM_FOLDS = 5
+NUM_FOLDS = 10
 ENOUGH = 400
 """Fewest queries with a long history, and with a short one, and for cold items held-out interactions with them, on
 which a part gets weights of its own."""
+LEAST = 0.05
+"""Smallest averaged weight that is kept, as a multiple of the largest. It is the smallest weight tried (STEPS): most
+folds gave a member below it no weight."""
 DIGITS = 3
 """Digits that averaged weights are rounded to, so that a person can type them."""
 
@@ -80,13 +84,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Step:
-    """A trial: the members together, one of them beside the others, or weights of their own for a part.
+    """A trial: all members together, or weights of their own for a part.
 
     Attributes
     ----------
-    name : `members`, a member, `long histories` or `cold items`
-    held_out : the gain on queries held out in turn, over what there would be without it
-    kept : whether it became part of the fusion
+    name : `members`, `long histories` or `cold items`
+    held_out : gain on the held-out folds, over the weights before this step
+    kept : True if the weights of this step are used
     """
 
     name: str
@@ -96,7 +100,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Learned:
-    """Learned weights, the metric of each member alone, and all that was tried on the way."""
+    """Learned weights, the metric of each member alone, and all steps that were tried."""
 
     weights: Weights
     alone: dict[str, float]
@@ -104,27 +108,29 @@ class Learned:
 
 
 Learner = Callable[[Weights, np.ndarray], Weights]
-"""Return better weights than those given, learned on some of the queries (their numbers)."""
+"""Return weights learned on some of the queries (their numbers), beginning with the weights given."""
 
 
 def learn(scored: Scored, seed: int, rows: np.ndarray | None = None) -> Learned:
     """Return weights learned on the queries `rows` (all by default): the best member's, or those shown to be better."""
     rows = np.arange(scored.num_queries) if rows is None else rows
-    alone = {name: float(scored.values({name: 1.0}, {})[rows].mean()) for name in scored.names}
-    best = max(scored.names, key=lambda name: alone[name])
-    weights = Weights(dict.fromkeys(scored.names, 0.0) | {best: 1.0}, {}, {}, 0)
+    alone = {name: float(values_Q[rows].mean()) for name, values_Q in _values_alone(scored).items()}
     limit = int(np.median(scored.lengths_Q[rows])) + 1
     is_long = scored.lengths_Q[rows] >= limit
-    folds = _folds(rows, is_long, seed)
-    if len(folds) < 2:
-        return Learned(weights, alone, [])
-    search = _Search(scored, folds)
-    weights = search.members(weights)
+    search = _Search(scored, _folds(rows, is_long, seed))
+    if len(search.folds) < 2:
+        return Learned(search.weights, alone, [])
+    search.attempt("members", partial(_of_members, scored))
     if min(np.count_nonzero(is_long), np.count_nonzero(~is_long)) >= max(ENOUGH, NUM_FOLDS):
-        weights = search.attempt(weights, "long histories", partial(_by_length, scored, limit))
+        search.attempt("long histories", partial(_by_length, scored, limit))
     if scored.num_cold_Q[rows].sum() >= ENOUGH:
-        weights = search.attempt(weights, "cold items", partial(_by_coldness, scored))
-    return Learned(weights, alone, search.steps)
+        search.attempt("cold items", partial(_by_coldness, scored))
+    return Learned(search.weights, alone, search.steps)
+
+
+def _values_alone(scored: Scored) -> dict[str, np.ndarray]:
+    """Return each member's validation metric of each query (Q,)."""
+    return {name: scored.values({name: 1.0}, {}) for name in scored.names}
 
 
 def _folds(rows: np.ndarray, is_long: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -136,61 +142,56 @@ def _folds(rows: np.ndarray, is_long: np.ndarray, seed: int) -> list[np.ndarray]
 
 
 class _Search:
-    """Trials on the folds, and the record of them."""
+    """Cross-validated search for weights, step by step.
+
+    Attributes
+    ----------
+    folds : numbers of the queries in each fold
+    others : numbers of the queries in all other folds, for each fold
+    weights : result so far
+    fold_weights : the same, learned without each fold
+    steps : record of what was tried
+    """
 
     def __init__(self, scored: Scored, folds: list[np.ndarray]) -> None:
         self.scored, self.folds = scored, folds
         self.rows = np.concatenate(folds)
+        self.others = [np.concatenate([other for other in folds if other is not fold]) if len(folds) > 1 else fold
+                       for fold in folds]
+        values = _values_alone(scored)
+        self.weights, *self.fold_weights = (_best_alone(values, rows) for rows in (self.rows, *self.others))
         self.steps: list[Step] = []
 
-    def members(self, single: Weights) -> Weights:
-        """Return weights of the members that gain something together, none that the others do without."""
-        names = list(self.scored.names)
-        weights = self.attempt(single, "members", partial(_of_members, self.scored, names))
-        alone_Q = single.values(self.scored)[self.rows]
-        while weights != single and len(names) > 2:
-            _, full_Q = self._cross_fitted(single, partial(_of_members, self.scored, names))
-            removable = [name for name in names if single.all[name] == 0]
-            without = {name: self._cross_fitted(single, partial(_of_members, self.scored,
-                                                                [other for other in names if other != name]))
-                       for name in removable}
-            gains = {name: accepted(full_Q - held_out_Q) for name, (_, held_out_Q) in without.items()}
-            least = min(removable, key=lambda name: gains[name].gain)
-            fewer, fewer_Q = without[least]
-            # What is left must still be better than the best member alone.
-            if gains[least].is_accepted or not self._is_better(single, fewer, accepted(fewer_Q - alone_Q)):
-                self.steps += [Step(name, gains[name], kept=True) for name in removable]
-                return weights
-            self.steps.append(Step(least, gains[least], kept=False))
-            names.remove(least)
-            weights = fewer
-        return weights
+    def attempt(self, name: str, learner: Learner) -> None:
+        """Replace the weights by those that the learner returns, if the held-out folds show that they are better."""
+        learned = [learner(weights, rows) for weights, rows in zip(self.fold_weights, self.others, strict=True)]
+        held_out = accepted(self._held_out(learned) - self._held_out(self.fold_weights))
+        mean = _mean(learned)
+        # The averaged weights are not among those judged, so they must not be worse on all queries either.
+        kept = held_out.is_accepted and self._value(mean) >= self._value(self.weights)
+        self.steps.append(Step(name, held_out, kept))
+        if kept:
+            self.weights, self.fold_weights = mean, learned
 
-    def attempt(self, weights: Weights, name: str, learner: Learner) -> Weights:
-        """Return the weights that the learner finds, if the held-out folds say that they are better."""
-        found, held_out_Q = self._cross_fitted(weights, learner)
-        held_out = accepted(held_out_Q - weights.values(self.scored)[self.rows])
-        self.steps.append(Step(name, held_out, kept=self._is_better(weights, found, held_out)))
-        return found if self.steps[-1].kept else weights
+    def _held_out(self, of_folds: list[Weights]) -> np.ndarray:
+        """Return each query's metric by the weights that were learned without its fold."""
+        return np.concatenate([weights.values(self.scored)[fold]
+                               for weights, fold in zip(of_folds, self.folds, strict=True)])
 
-    def _is_better(self, weights: Weights, found: Weights, held_out: Acceptance) -> bool:
-        # The averaged weights are none of those that were judged, so that they too must be better.
-        return held_out.is_accepted and bool(found.values(self.scored)[self.rows].mean()
-                                             > weights.values(self.scored)[self.rows].mean())
-
-    def _cross_fitted(self, weights: Weights, learner: Learner) -> tuple[Weights, np.ndarray]:
-        """Return the mean of the weights learned without each fold, and each query's metric by those of its fold."""
-        found = [learner(weights, np.concatenate([other for other in self.folds if other is not fold]))
-                 for fold in self.folds]
-        held_out_Q = np.concatenate([of_fold.values(self.scored)[fold]
-                                     for of_fold, fold in zip(found, self.folds, strict=True)])
-        return _mean(found), held_out_Q
+    def _value(self, weights: Weights) -> float:
+        return float(weights.values(self.scored)[self.rows].mean())
 
 
-def _of_members(scored: Scored, names: list[str], weights: Weights, rows: np.ndarray) -> Weights:
-    """Return weights of the named members, the others as they are."""
-    found = coordinate_ascent(weights.all, names, lambda tried: scored.values(tried, {})[rows])
-    return replace(weights, all=_scaled(found))
+def _best_alone(values: dict[str, np.ndarray], rows: np.ndarray) -> Weights:
+    """Return weight 1 for the member with the highest mean metric on the queries `rows`, and 0 for the others."""
+    best = max(values, key=lambda name: values[name][rows].mean())
+    return Weights(dict.fromkeys(values, 0.0) | {best: 1.0}, {}, {}, 0)
+
+
+def _of_members(scored: Scored, weights: Weights, rows: np.ndarray) -> Weights:
+    """Return weights of all members."""
+    return replace(weights, all=_scaled(coordinate_ascent(weights.all, list(weights.all),
+                                                          lambda tried: scored.values(tried, {})[rows])))
 
 
 def _by_length(scored: Scored, limit: int, weights: Weights, rows: np.ndarray) -> Weights:
@@ -248,5 +249,8 @@ def _mean(found: list[Weights]) -> Weights:
 
 
 def _mean_numbers(found: list[Numbers]) -> Numbers:
+    """Return the mean of each member's weight; small ones are 0 (`LEAST`)."""
     assert all(numbers.keys() == found[0].keys() for numbers in found), "a part has weights in some folds alone"
-    return {name: round(float(np.mean([numbers[name] for numbers in found])), DIGITS) for name in found[0]}
+    mean = {name: float(np.mean([numbers[name] for numbers in found])) for name in found[0]}
+    least = LEAST * max(mean.values(), default=0.0)
+    return {name: round(weight, DIGITS) if weight >= least else 0.0 for name, weight in mean.items()}

@@ -221,27 +221,36 @@ def test_members_that_complement_each_other_gain_on_other_queries():
     assert (gains > 0.05).all()
 
 
-def test_members_that_the_others_do_without_are_left_out_and_said_so():
+def test_a_member_of_noise_is_left_out_and_the_others_are_kept_together():
     learned = learn(together({"first": 0.7, "second": 0.7, "noise": 5.0}, 1), 0)
-    steps = {step.name: step for step in learned.steps}
-    assert steps["members"].kept
-    assert steps["members"].held_out.gain > steps["members"].held_out.standard_error
-    assert not steps["noise"].kept
-    assert steps["noise"].held_out.gain <= steps["noise"].held_out.standard_error
+    [step] = learned.steps
+    assert (step.name, step.kept) == ("members", True)
+    assert step.held_out.gain > step.held_out.standard_error
     assert set(learned.weights.used().all) == {"first", "second"}
 
 
+def test_averaged_weights_below_the_smallest_weight_tried_are_0():
+    # Means .5 and .02: one fold of ten gave the third member .2.
+    folds = [{"a": 1.0, "b": 0.5, "c": 0.2 if n == 0 else 0.0} for n in range(10)]
+    assert fusion_weights._mean_numbers(folds) == {"a": 1.0, "b": 0.5, "c": 0.0}
+    assert fusion_weights._mean_numbers([weights | {"c": 0.05} for weights in folds])["c"] == 0.05
+
+
 def test_held_out_gains_are_of_weights_that_never_saw_the_query(monkeypatch):
-    """The folds cover each query once, and what is learned for a fold looks at the other queries alone."""
+    """The folds cover each query once; weights and best member of a fold are chosen on the other queries alone."""
     given, asked = together({"first": 0.7, "second": 0.7}, 2, size=50), []
-    monkeypatch.setattr(fusion_weights, "_of_members", lambda scored, names, weights, rows: asked.append(rows) or
+    monkeypatch.setattr(fusion_weights, "_of_members", lambda scored, weights, rows: asked.append(rows) or
                         replace(weights, all={"first": 1.0, "second": 1.0}))
     learned = learn(given, 0)
-    left_out = [np.setdiff1d(np.arange(50), rows) for rows in asked[:5]]
+    left_out = [np.setdiff1d(np.arange(50), rows) for rows in asked]
     np.testing.assert_array_equal(np.sort(np.concatenate(left_out)), np.arange(50))
-    single = max(learned.alone.values())
-    assert learned.steps[0].held_out.gain == pytest.approx(
-        given.values({"first": 1.0, "second": 1.0}, {}).mean() - single)
+    assert len(asked) == fusion_weights.NUM_FOLDS
+    both_Q, alone_Q = (np.empty(50) for _ in range(2))
+    for rows, fold in zip(asked, left_out, strict=True):
+        best = max(given.names, key=lambda name: given.values({name: 1.0}, {})[rows].mean())
+        both_Q[fold] = given.values({"first": 1.0, "second": 1.0}, {})[fold]
+        alone_Q[fold] = given.values({best: 1.0}, {})[fold]
+    assert learned.steps[0].held_out.gain == pytest.approx((both_Q - alone_Q).mean())
 
 
 def test_long_and_short_histories_get_weights_of_their_own_where_the_members_differ_there(monkeypatch):
@@ -261,7 +270,7 @@ def with_lengths(lengths):
 @pytest.mark.parametrize("place", range(0, 500, 100))
 @pytest.mark.parametrize(("most", "rare"), [(12, 14), (12, 3)])
 def test_a_history_longer_or_shorter_than_all_others_gets_no_weights_of_its_own(place, most, rare):
-    """With one long history among 500, four of five folds' complements have it and one has not."""
+    """With one long history among 500, nine of ten folds' complements have it and one has not."""
     lengths = np.full(500, most)
     lengths[place] = rare
     learned = learn(with_lengths(lengths), 0)
@@ -276,13 +285,13 @@ def test_long_histories_are_tried_only_where_both_they_and_the_others_are_enough
     assert ("long histories" in [step.name for step in learned.steps]) == (num_long == 40)
 
 
-@pytest.mark.parametrize(("num_long", "per_fold"), [(5, {1}), (7, {1, 2}), (10, {2})])
+@pytest.mark.parametrize(("num_long", "per_fold"), [(10, {1}), (14, {1, 2}), (20, {2})])
 def test_every_fold_has_its_share_of_the_long_histories(num_long, per_fold):
     is_long = np.arange(53) < num_long
     folds = fusion_weights._folds(100 + np.arange(53), is_long, 0)
     np.testing.assert_array_equal(np.sort(np.concatenate(folds)), 100 + np.arange(53))
     assert {int(is_long[fold - 100].sum()) for fold in folds} == per_fold
-    assert {len(fold) for fold in folds} == {10, 11}
+    assert {len(fold) for fold in folds} == {5, 6}
 
 
 def test_noise_seldom_gives_a_part_weights_of_its_own(monkeypatch):

@@ -179,8 +179,8 @@ def test_the_tables_and_the_report_say_which_row_is_whose() -> None:
     assert all(row["item_id"] in allowed[row["query_id"]] for row in lists)
     assert all(row["query_id"].startswith(row["owner_id"] + " [") for row in lists)
     page = Path("tables/report.html").read_text("utf-8")
-    for part in ("for each of 200 rows of 40 groups",
-                 "These are means over rows. If every group counts by the mean of its rows,", "200, each a list of its own"):
+    for part in ("for each of 200 rows of 40 groups", "These are means over rows. If every group counts by the mean "
+                 "of its rows,", "200, each a list of its own"):
         assert part in page
 
 
@@ -254,9 +254,10 @@ def test_rows_about_test_interactions_are_refused_with_knowledge_before_a_model_
     with pytest.raises(ConfigError, match=r"^candidates=published/groupRatingNegative.txt: cannot be combined with "
                                           r"knowledge=true, because each row of the file is about one interaction of "
                                           r"split=test, and knowledge=true measures on validation; leave out one"):
-        evaluate(f"refused-{len(model)}", "candidates=published/groupRatingNegative.txt", "knowledge=true", f"model={model}")
-    with pytest.raises(ConfigError, match="candidates=nowhere.txt: no such file"):
-        evaluate("refused-file", "candidates=nowhere.txt", "knowledge=true")
+        evaluate(f"refused-{len(model)}", "candidates=published/groupRatingNegative.txt", "knowledge=true",
+                 f"model={model}")
+    with pytest.raises(ConfigError, match=r"candidates=nowhere\.txt: no such file"):
+        evaluate(f"nowhere-{len(model)}", "candidates=nowhere.txt", "knowledge=true")
 
 
 def test_rows_without_a_held_out_item_are_not_refused_with_knowledge() -> None:
