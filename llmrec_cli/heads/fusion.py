@@ -79,6 +79,12 @@ class Fusion(Head):
         return [name for name, member in self.members.items() if member.without_fold_in]
 
     @property
+    def history_limit(self) -> int | None:
+        """The smallest limit of a member."""
+        return min((member.history_limit for member in self.members.values() if member.history_limit is not None),
+                   default=None)
+
+    @property
     def rereads(self) -> bool:
         """Whether all members do that know texts."""
         reading = [member for member in self.members.values() if member.answers_text]

@@ -16,6 +16,7 @@ from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.artifact import model_folder, read_facts
 from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.history_limit import CutHistories
 from llmrec_cli.heads.sparse_products import BLOCK_CELLS as NEIGHBOUR_CELLS
 from llmrec_cli.ingest.candidates import read_candidates
 from llmrec_cli.metrics.beyond_accuracy import Vectors
@@ -213,6 +214,10 @@ def rank_all(groups: Entrants, baselines: Mapping[str, Head], data: PreparedData
         for n, entrant in enumerate(group):
             known = entrant.recommender
             flat[f"{n}\n{name}"] = rank(known, data, protocol, cfg, f"candidates={cfg.candidates}")
+            cut = CutHistories(known.head.history_limit)
+            cut.add_queries(flat[f"{n}\n{name}"].task.queries)
+            if n == 0 and (sentence := cut.sentence(known.head.recipe.head.kind)):
+                print(printable(f"{name}: {sentence}"), file=sys.stderr)
     first = next(iter(groups.values()))[0].recommender
     for name, head in baselines.items():
         head.fit(fitted_data(first), context)

@@ -19,6 +19,7 @@ from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, counted
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.history_limit import CutHistories
 from llmrec_cli.ingest.newcomers import new_items, new_users
 from llmrec_cli.ingest.queries import Strict, inline_query, read_queries
 from llmrec_cli.report.lists import Catalogue, list_table, list_writer
@@ -70,6 +71,7 @@ class Tally:
     num_mute: int = 0
     strangers: dict[str, None] = field(default_factory=dict)
     silent: dict[str, None] = field(default_factory=dict)
+    cut: CutHistories = field(default_factory=lambda: CutHistories(None))
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -77,7 +79,8 @@ class Tally:
         return {"queries": self.num_queries, "empty_lists": self.num_queries - self.num_lists,
                 "rows": self.num_rows, "sources": {name: self.sources[name] for name in SOURCES},
                 "unknown_history_items": len(self.unknown), "texts_not_understood": self.num_mute,
-                "unknown_members": len(self.strangers), "members_without_history": len(self.silent)}
+                "unknown_members": len(self.strangers), "members_without_history": len(self.silent),
+                "histories_cut": self.cut.num_histories, "history_items_not_read": self.cut.num_items}
 
 
 def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
@@ -221,6 +224,8 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
         tally.num_rows += int(lengths.sum())
         tally.unknown.update(dict.fromkeys(matched.unknown))
         tally.strangers.update(dict.fromkeys(matched.strangers))
+        tally.cut.limit = recommender.head.history_limit
+        tally.cut.add_queries(answers.queries)
         tally.silent.update(dict.fromkeys(silent_members(answers.queries)))
         tally.num_mute += 0 if recommender.head.answers_text else int((answers.queries.texts != "").sum())
         yield answers
@@ -270,6 +275,8 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
              f"{counted(len(tally.strangers), list(tally.strangers))}")
     if tally.silent:
         tell(f"members ignored, since they have no interactions: {len(tally.silent):,}")
+    if sentence := tally.cut.sentence(recommender.manifest["head"]):
+        tell(sentence)
     if tally.num_mute:
         tell(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
              f"({tally.num_mute:,}); heads that read them: two_tower, ease with head.features.text=6, or a fusion with "
