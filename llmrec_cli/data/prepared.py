@@ -139,6 +139,8 @@ def read_prepared(folder: str | Path) -> PreparedData:
         users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
         interactions, split = _read_interactions(files, "interactions.parquet", len(users), len(items))
         files.check_rest()
+        # Arrow keeps the memory of tables that it has read, twice what is left of them as arrays.
+        pa.default_memory_pool().release_unused()
         return PreparedData(path, manifest, users, items, interactions, split, files)
 
     return retried(read)
