@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def forked(arguments: Sequence[str], kill_at: int = 0) -> tuple[int, str, int]:
         except LlmrecError as error:
             print(error, file=sys.stderr)
             code = error.exit_code
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)

@@ -216,6 +216,33 @@ def test_a_run_goes_on_only_with_the_data_it_was_started_on(llmrec, prepare_tiny
     assert not Path("run/model").exists()
 
 
+def test_a_run_goes_on_and_is_saved_only_with_the_encoder_it_began_with(llmrec, settings, tiny_encoder, monkeypatch):
+    from llmrec_cli.stages import finetune
+
+    mine = Path(shutil.copytree(tiny_encoder, "encoder"))
+    recipe = [*settings, "head=two_tower", *TINY_TOWER, "encoder=hf", f"encoder.path={mine}", "encoder.max_length=16",
+              *TRAINED, "refit=none"]
+    run_and_interrupt(monkeypatch, [*recipe, "run_dir=cut"], 1)
+    config = (mine / "config.json").read_text()
+
+    def swap():
+        (mine / "config.json").write_text(config.replace("0.1", "0.2"))
+
+    swap()
+    done = llmrec("finetune", "resume=cut")
+    assert done.code == 4
+    assert "resume=cut: the encoder is not the one that the run was started on" in done.err
+    (mine / "config.json").write_text(config)
+    # Replaced while the training goes on: its weights would be saved with a base that they were not trained on.
+    fit = finetune.fit
+    monkeypatch.setattr(finetune, "fit", lambda *given, **named: (fit(*given, **named), swap())[0])
+    done = llmrec("finetune", "resume=cut")
+    assert done.code == 4
+    assert "was replaced while the model was trained" in done.err
+    assert not Path("cut/model").exists()
+    assert not list(Path("cut").glob(".model*"))
+
+
 def test_a_resumed_run_refuses_settings_of_another(llmrec, settings, encoder, monkeypatch):
     recipe = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none", "run_dir=run"]
     run_and_interrupt(monkeypatch, recipe, 2)
