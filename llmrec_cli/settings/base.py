@@ -96,6 +96,8 @@ class Builder:
 
     def settings(self, cls: type[Settings], data: Any, path: str = "") -> Any:
         """Return an instance of `cls` filled from `data`, or None after noting problems."""
+        if cls.shorthand and isinstance(data, (str, bool)):
+            data = {cls.shorthand: data}
         if not isinstance(data, Mapping):
             return self._note(path, data, "expected a mapping of settings")
         names = {f.name: f for f in dataclasses.fields(cls)}

@@ -11,6 +11,7 @@ from llmrec_cli.settings.cold_users import ColdUsers
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.knowledge_report import KnowledgeReport
+from llmrec_cli.settings.list_output import ListOutput
 from llmrec_cli.settings.robustness import Robustness
 from llmrec_cli.settings.search import search_problems, tuned_parts
 from llmrec_cli.settings.tune import Tune
@@ -316,7 +317,7 @@ class RecommendConfig(CacheSettings):
     reasons: bool = False
     """Say of every recommendation why: what each member and the group's history add, who is compromised, and what the
     knowledge graph knows the item by. Asks the head again without each of them, so it takes as many times longer."""
-    output: str = ""
+    output: ListOutput = field(default_factory=ListOutput)
     """Where the lists are written (.parquet, .jsonl, .csv); empty to print them."""
     block_size: int = 1024
     """Queries scored at a time, at least 1."""
@@ -342,8 +343,7 @@ class RecommendConfig(CacheSettings):
         if self.history == FIT and self.interactions:
             yield (f"interactions={self.interactions}: has no effect with history=fit, the history that the model was "
                    f"fitted on; leave out one of the two")
-        if self.output and not self.output.endswith((".parquet", ".jsonl", ".csv")):
-            yield f"output={self.output}: the name must end in .parquet, .jsonl or .csv"
+        yield from self.output.all_problems()
 
 
 COMMANDS = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,
