@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,38 @@ def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int
 
 def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
     """Run a stage in a new run directory, which only the first of several processes has, and return it."""
+    from llmrec_cli.run_dir import NoRunDir
+
+    signal.signal(signal.SIGTERM, _terminated)
+    processes.join(command)
+    if not processes.is_first():
+        with suppress(processes.LeftToFirst):
+            run_in(NoRunDir(Path(getattr(settings, "resume", "") or os.devnull)), command, settings)
+        return Path(os.devnull)
+    with ExitStack() as stack:
+        try:
+            run_dir = stack.enter_context(opened_run(command, settings, job))
+        except ResourceError as error:
+            if not settings.only_prints:
+                raise
+            print(f"note: this run is not recorded: {error}", file=sys.stderr)
+            run_in(NoRunDir(), command, settings)
+            return Path(os.devnull)
+        with tracked(settings, run_dir):
+            run_in(run_dir, command, settings)
+        run_dir.log("finished", command=command)
+    print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
+    return run_dir.path
+
+
+def run_in(run_dir: Any, command: str, settings: Any) -> None:
+    """Run a stage; only now it is imported, for that takes seconds and what is refused before is refused at once."""
+    import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
+
+
+@contextmanager
+def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
+    """Yield the run directory, locked, with the configuration and the environment written into it."""
     import yaml
 
     from llmrec_cli.run_dir import (
@@ -204,7 +236,6 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
         LATEST,
         LOCK,
         RUNS,
-        NoRunDir,
         RunDir,
         environment,
         lock,
@@ -214,13 +245,7 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
     )
     from llmrec_cli.settings.base import to_plain
 
-    signal.signal(signal.SIGTERM, _terminated)
-    processes.join(command)
     resume = getattr(settings, "resume", "")
-    if not processes.is_first():
-        with suppress(processes.LeftToFirst):
-            import_module(f"llmrec_cli.stages.{command}").run(settings, NoRunDir(Path(resume or os.devnull)))
-        return Path(os.devnull)
     # Before the work: it would be in vain where the newest run cannot be named at the end.
     require_link(RUNS / command / LATEST)
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
@@ -231,11 +256,7 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
         write_bytes(run_dir.file(CONFIG), saved.encode())
         write_json(run_dir.file("environment.json"), environment())
         run_dir.log("started", command=command)
-        with tracked(settings, run_dir):
-            import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
-        run_dir.log("finished", command=command)
-    print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
-    return run_dir.path
+        yield run_dir
 
 
 def tracked(settings: Any, run_dir: Any) -> AbstractContextManager[None]:

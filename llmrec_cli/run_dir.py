@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -107,7 +108,7 @@ class RunDir:
 
 
 class NoRunDir(RunDir):
-    """What a process has that leaves the run directory to another: nothing is logged, and there is no file.
+    """What a process has that leaves the run directory to another, or can do without: no log, no file.
 
     `path` is that of a run that is gone on with, whose files it may read.
     """
@@ -117,6 +118,9 @@ class NoRunDir(RunDir):
 
     def log(self, event: str, **values: Any) -> None:
         """Leave the log to the other."""
+
+    def finish(self, command: str, manifest: dict[str, Any]) -> None:
+        """Leave the manifest to the other."""
 
 
 @contextmanager
@@ -226,6 +230,18 @@ def scratch_folder(path: Path) -> Iterator[Path]:
             folder = stack.enter_context(held_beside(path, "scratch"))
         with _in_need_of_room(path):
             yield folder
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder in the system's place for temporary files, and remove it afterwards."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="llmrec.")
+    except OSError as error:
+        raise ResourceError(f"no folder for temporary files can be written ({error.strerror}); set TMPDIR=<folder> in "
+                            f"the environment") from error
+    with folder as name:
+        yield Path(name)
 
 
 def sync(path: Path) -> None:

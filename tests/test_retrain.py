@@ -376,7 +376,8 @@ def test_make_retrain_without_the_shops_files_ends_with_2_and_runs_nothing(check
 def test_make_retrain_publishes_a_shops_own_files_once_an_orphan_has_ended(checkout: Path) -> None:
     write_tiny(checkout / "in put")
     orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(checkout / "data/prepared/.tiny.lock")],
-                              env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                              env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              umask=0o077)
     assert orphan.stdout is not None
     assert orphan.stdout.readline() == b"held\n"
     release = threading.Thread(target=lambda: (wait_for(Path("stderr"), "trying again"), orphan.communicate(b"")))

@@ -67,8 +67,11 @@ def _copied(settings: TransformerSettings, folder: Path) -> tuple[str, str]:
         (folder / place).mkdir(parents=True)
         for pattern in NEEDED:
             for file in source.folder.glob(pattern):
-                copy = shutil.copytree if file.is_dir() else shutil.copy2
-                copy(file, folder / place / file.name)
+                for each in file.rglob("*") if file.is_dir() else [file]:
+                    if each.is_file():
+                        copy = folder / place / each.relative_to(source.folder)
+                        copy.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(each, copy)  # The content alone: permissions are this process's, by its umask.
     return place, source.identity
 
 

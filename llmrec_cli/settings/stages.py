@@ -31,6 +31,11 @@ class StageSettings(Settings):
     debug: bool = False
     """Show a traceback with every error."""
 
+    @property
+    def only_prints(self) -> bool:
+        """True if the run has no result but what it prints, so that its run directory can be done without."""
+        return False
+
 
 @dataclass
 class DeviceSettings(StageSettings):
@@ -321,6 +326,10 @@ class RecommendConfig(CacheSettings):
     """Where the lists are written (.parquet, .jsonl, .csv); empty to print them."""
     block_size: int = 1024
     """Queries scored at a time, at least 1."""
+
+    @property
+    def only_prints(self) -> bool:
+        return not self.output.path and not self.run_dir
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import chdir
@@ -497,3 +498,36 @@ def test_an_output_that_is_a_folder_is_refused() -> None:
 def test_a_missing_model_says_what_to_run() -> None:
     with pytest.raises(ConfigError, match="run `llmrec finetune` first"):
         llmrec("recommend", "queries=all")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here that nobody may write into")
+def test_lists_that_are_only_printed_need_no_folder_to_write_into(workshop: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                 capfd: pytest.CaptureFixture[str]) -> None:
+    items = Path(write("new.jsonl", {"item_id": "n1", "title": "Robot and Moon", "genres": "Action"})).resolve()
+    query = (f"model={workshop}/ease", f"items={items}", "query.text=robot", "k=5")
+    llmrec("recommend", *query)
+    expected = capfd.readouterr()
+    assert "this run is not recorded" not in expected.err
+    # Nobody can make a file there, root neither.
+    monkeypatch.chdir("/proc")
+    llmrec("recommend", *query)
+    printed = capfd.readouterr()
+    assert printed.out == expected.out != ""
+    assert "note: this run is not recorded: runs: cannot be written" in printed.err
+    assert "wrote" not in printed.err
+    for wanted in (f"output={workshop}/lists.csv", "run_dir=runs/here"):
+        with pytest.raises(ResourceError, match="cannot be written"):
+            llmrec("recommend", *query, wanted)
+    assert not (workshop / "lists.csv").exists()
+
+
+def test_without_a_place_for_temporary_files_it_says_what_to_set(workshop: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    items = write("new.jsonl", {"item_id": "n1", "title": "Robot and Moon", "genres": ""})
+
+    def refused(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refused)
+    with pytest.raises(ResourceError, match=r"No usable temporary directory found .*; set TMPDIR=<folder>"):
+        llmrec("recommend", "model=ease", f"items={items}", "query.text=robot", "k=5")
