@@ -30,7 +30,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
 from llmrec_cli.data.manifest import check_files, sha256
 from llmrec_cli.data.prepared import PreparedData, read_entities
-from llmrec_cli.encoders.portable import bundle, resolved
+from llmrec_cli.encoders.portable import bundle, check_encoders, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
@@ -164,6 +164,7 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
         raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
     check_files(folder, manifest["files"], REMEDY)
     _refuse_others(folder, manifest["files"])
+    check_encoders(folder, manifest, REMEDY)
     users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
     histories = _tensors(folder / "histories.safetensors")
     head = build(_read_recipe(folder))
