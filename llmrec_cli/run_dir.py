@@ -206,7 +206,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         with _in_need_of_room(path):
             yield temporary
         with writing(path):
+            # Libraries that write by way of temporary files of their own (safetensors) leave them to the owner alone;
+            # the folder's own permissions say what the umask leaves to others.
+            usual = temporary.stat().st_mode & 0o666
             for file in temporary.rglob("*"):
+                if file.is_file() and file.stat().st_mode & 0o777 != usual:
+                    file.chmod(usual)
                 sync(file)
             sync(temporary)
             take_the_place(temporary, path)
