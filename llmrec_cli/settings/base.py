@@ -111,7 +111,9 @@ class Builder:
             before = len(self.found)
             grouped = "group" in names[key].metadata
             built = self._option(names[key], value, where) if grouped else self._value(hints[key], value, where)
-            if built is not None or len(self.found) == before:
+            if not cls.opaque and any("\0" in text for text in _texts(built)):
+                self.found.append(f"{where}={value}: holds a NUL character, which no path and no text may have")
+            elif built is not None or len(self.found) == before:
                 values[key] = built
         for item in names.values():
             required = item.default is MISSING and item.default_factory is MISSING
@@ -181,6 +183,11 @@ class Builder:
     def _note(self, where: str, value: Any, message: str) -> None:
         shown = "null" if value is None else value
         self.found.append(f"{where}={shown}: {message}")
+
+
+def _texts(value: Any) -> list[str]:
+    """Return a value that is a text, or the texts in one that is a list."""
+    return [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
 
 
 def _flat(mapping: Mapping[Any, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
