@@ -164,7 +164,6 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
         raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
     check_files(folder, manifest["files"], REMEDY)
     _refuse_others(folder, manifest["files"])
-    check_encoders(folder, manifest, REMEDY)
     users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
     histories = _tensors(folder / "histories.safetensors")
     head = build(_read_recipe(folder))
@@ -173,6 +172,8 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     except KeyError as error:
         raise ArtifactError(f"{folder / 'model.safetensors'}: no tensor {error}, which config.yaml's head needs; "
                             f"{REMEDY}") from error
+    # Last, since what else is wrong with an exchanged encoder says more.
+    check_encoders(folder, manifest, REMEDY)
     shape = (len(users), len(items))
     return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
                        _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", ""))),
