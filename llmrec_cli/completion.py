@@ -31,7 +31,7 @@ def _hydra(command: str, request: str) -> None:
     import hydra
 
     from llmrec_cli.config import register_schemas
-    from llmrec_cli.overrides import configs_dir
+    from llmrec_cli.option_files import configs_dir
 
     def nothing(_: object) -> None:
         """Hydra answers before it would run this."""
