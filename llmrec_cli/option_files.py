@@ -23,9 +23,9 @@ from llmrec_cli.settings.stages import COMMANDS
 EXPERIMENT, TABLE = "experiment", "table"
 _SCHEMA = re.compile(r"/schema/(\w+)/(\w+)@_here_")
 _HYDRA = re.compile(r"[+~]*hydra([./@=:\[]|\Z)")
-_CALLS = re.compile(r"(?:.*\.)?(_target_|_partial_|_recursive_|_convert_|_args_)(?:=.*)?", re.DOTALL)
+_CALLS = re.compile(r"(?:\A|[.\s{,])(_target_|_partial_|_recursive_|_convert_|_args_)\s*(?:[:=]|\Z)")
 # Where a run writes. A file that people share may say so inside the folder that a command is started in.
-WRITES = ("run_dir", "output", "cache", "resume", "tracker.database")
+WRITES = ("run_dir", "output", "cache", "tracker.database")
 # What of Spark a shared file may set: how much it uses. Most others name code, hosts or programs.
 SPARK = re.compile(r"engine\.conf\.spark\.((driver|executor)\.(memory|cores|memoryOverhead)|executor\.instances"
                    r"|cores\.max|default\.parallelism|sql\.shuffle\.partitions|sql\.adaptive\.enabled)")
@@ -136,6 +136,8 @@ def outward(path: tuple[str, ...], value: Any) -> Iterator[str]:
         if place.startswith(("/", "~")) or ".." in Path(place).parts or "\0" in place:
             yield (f"{key}={value}: a shared file cannot choose a place outside the folder that llmrec is started in; "
                    f"give it on the command line")
+    elif key == "resume" and value:
+        yield f"{key}={value}: a shared file cannot go on with a run of yours; give it on the command line"
     elif key == "engine.master" and not SPARK_MASTER.fullmatch(str(value)):
         yield f"{key}={value}: a shared file cannot send data to another machine; give it on the command line"
     elif path[:2] == ("engine", "conf") and not SPARK.fullmatch(key):
@@ -177,7 +179,7 @@ def _shared_problems(root: yaml.Node, content: str) -> Iterator[Problem]:
         # An experiment's overrides are entries of lists; a column may be called hydra.
         if _HYDRA.match(text) and (node in top or "=" in text or text.startswith(("+", "~"))):
             yield Problem(line_of(node), f"{text[:60]}: a config cannot set anything of Hydra's; leave it out")
-        if found := _CALLS.fullmatch(text.partition("=")[0]):
+        if found := _CALLS.search(text):
             yield Problem(line_of(node), f"{found[1]}: a config is data and makes no objects; leave it out")
         if shown := resolver_in(text):
             yield Problem(line_of(node), f"{shown}: {not_plain(shown)}")

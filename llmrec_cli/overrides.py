@@ -75,7 +75,7 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
             found = _changes(command, override.text, config_dir, several)
             if override.origin:
                 found = [change for change in found if not _note_outward(change, override.origin, problems)]
-            alternatives.append(found)
+            alternatives += [found] if found else []
         except ConfigError as error:
             where = f"{override.origin}: " if override.origin else ""
             problems += [f"{where}{problem}" for problem in error.problems]
@@ -83,7 +83,7 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     for found in alternatives:
         number *= len(found)
     if number > MAX_RUNS:
-        raise ConfigError(f"--multirun: {number:,} runs, from 1 to {MAX_RUNS:,} are possible; give fewer values")
+        raise ConfigError(f"--multirun: more than {MAX_RUNS:,} runs, the most that are possible; give fewer values")
     return [list(run) for run in itertools.product(*alternatives)], problems
 
 
@@ -119,6 +119,8 @@ def _without_tuning(meant: Sequence[str]) -> list[str]:
 
 def _changes(command: str, text: str, config_dir: str | None, several: bool) -> list[Change]:
     """Return the change that an override makes; with `several` one for each of its values."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{text.encode('utf-8', 'backslashreplace').decode()}: is not UTF-8")
     key, equals, value = text.partition("=")
     key = key.lstrip("+")
     delete = key.startswith("~")
@@ -159,8 +161,11 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool) -> 
         path = (*path, short[0])
         hints = list(_hints_at(COMMANDS[command], path))
     opaque = _is_opaque(COMMANDS[command], path)
-    return [Change(path, each, f"{key}={part}") for part in (_divided(value) if several else [value])
-            for each in _values(f"{key}={part}", hints, part, opaque, several)]
+    found = []
+    for part in _divided(value) if several else [value]:
+        values = _values(f"{key}={part}", hints, part, opaque, several)
+        found += [Change(path, each, f"{key}={part if len(values) == 1 else each}") for each in values]
+    return found
 
 
 def _choice(group: str, name: str, config_dir: str | None) -> Change:

@@ -101,10 +101,13 @@ def nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 def _content(file: Path) -> bytes:
     # Without waiting: a pipe that nobody writes to would be waited for forever.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise YamlError(f"{file}: is not a regular file")
-        content = stream.read(MAX_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_BYTES:
         raise YamlError(f"{file}: is larger than {MAX_BYTES // 1024} KiB, which no config needs")
     return content
