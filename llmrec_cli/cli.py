@@ -34,7 +34,9 @@ commands, in the order they are run:
 options:
   llmrec <command> --help      what a command reads and writes, and the settings people change
   llmrec <command> --cfg job   print the composed configuration and stop
-  llmrec <command> --multirun  run once for each of several values: seed=1,2,3
+  llmrec <command> --multirun  run once for each of several values, seed=1,2,3, and compare the runs
+  llmrec <command> --config-dir=<folder>
+                               options and experiments of your own, <folder>/<group>/<name>.yaml; they are data
   llmrec --version             print the version
   llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)"; fish and zsh likewise
 

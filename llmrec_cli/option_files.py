@@ -64,7 +64,7 @@ def require_distinct(config_dir: str | None) -> None:
         return
     folder = Path(config_dir)
     files = [(group, file) for group in (*GROUPS, EXPERIMENT) for file in sorted((folder / group).glob("*.yaml"))]
-    problems = [f"{file}: there is a {group} '{file.stem}' already; give the file another name"
+    problems = [f"{file}: llmrec has {group}={file.stem} already; give the file another name"
                 for group, file in files if is_ours(group, file.stem)]
     problems += [f"{file}: an option's name is made of letters, digits, blanks, '_', '-' and '.'; rename the file"
                  for _, file in files if not re.fullmatch(r"[\w .-]+", file.stem)]
@@ -88,9 +88,9 @@ def option_values(group: str, name: str, config_dir: str | None = None, above: t
     if base is not None and (not isinstance(base, list) or base not in ([schema], [schema, "_self_"])):
         raise ConfigError(f"{file}: {how}")
     if schema is None:
-        if content.get("kind") not in GROUPS[group]:
+        if str(content.get("kind")) not in GROUPS[group]:
             raise ConfigError(f"{file}: does not say which {group} it is; {how}")
-        return merged(defaults(GROUPS[group][content["kind"]]), content)
+        return merged(defaults(GROUPS[group][str(content["kind"])]), content)
     if match := _SCHEMA.fullmatch(str(schema)):
         if match[1] != group or match[2] not in GROUPS[group]:
             raise ConfigError(f"{file}: defaults: {schema}: no such {group}{nearest(match[2], GROUPS[group])}; choose "

@@ -136,7 +136,7 @@ class Builder:
         for name in names:
             # Where a range has no end of its own, or the settings say nothing of the number.
             if beyond := _beyond(name, getattr(settings, name)):
-                noted = any(problem.startswith(f"{name}=") for problem in problems)
+                noted = any(problem.startswith(f"{name}=") and "must be" in problem for problem in problems)
                 self.found += [] if noted else [prefix + beyond]
         return settings
 
@@ -148,7 +148,7 @@ class Builder:
             return self._note(where, value, f"expected one option of the group '{group}' with its kind")
         table = self.tables[group]
         name = value["kind"]
-        if name not in table:
+        if not isinstance(name, str) or name not in table:
             return self._note(f"{where}.kind", name, f"no such {group}{nearest(str(name), table)}; "
                                                      f"choose one of {', '.join(table)}")
         return self.settings(table[name], value, where)
@@ -186,7 +186,10 @@ class Builder:
         if hint is bool and isinstance(value, bool):
             return value
         if hint is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
+            if abs(value) < 10**30:
+                return value
+            # Too large to calculate with: settings compare products with fractions.
+            return self._note(where, value, f"must be from {-largest(where)} to {largest(where)}")
         if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
                 number = float(value)
