@@ -31,9 +31,9 @@ from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.stages import COMMANDS
+from llmrec_cli.settings.typed_lists import entries_of
 
 MAX_RUNS = 1000
-_ENTRY = re.compile(r'\s*"(?P<quoted>(?:[^"]|"")*)"\s*(?=,|\Z)|[^,]*')
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
 
@@ -218,7 +218,7 @@ def _values(text: str, hints: Sequence[Any], value: str, opaque: bool, several: 
     if any(get_origin(kind) is dict for kind in kinds) and value.startswith("{") and value.endswith("}"):
         return [_mapping(text, value)]
     if "list of text" in kinds and (value.startswith("[") and value.endswith("]")):
-        return [[escaped(part) for part in _entries(value[1:-1])]]
+        return [[escaped(part) for part in entries_of(value[1:-1])]]
     if several and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         value = value[1:-1]
     if str in kinds:
@@ -283,23 +283,6 @@ def _is_opaque(cls: type, path: Sequence[str]) -> bool:
             return False
         cls = hint
     return issubclass(cls, Settings) and cls.opaque
-
-
-def _entries(text: str) -> list[str]:
-    """Return the entries of a list, commas between them.
-
-    Blanks around an entry are no part of it; one in double quotes is as it stands, with a double quote written twice.
-    """
-    found: list[str] = []
-    place = 0
-    while text.strip():
-        match = _ENTRY.match(text, place)
-        assert match is not None
-        found.append(match[0].strip() if match["quoted"] is None else match["quoted"].replace('""', '"'))
-        if match.end() == len(text):
-            break
-        place = match.end() + 1  # beyond the comma
-    return found
 
 
 def _kinds(hint: Any) -> Iterator[Any]:

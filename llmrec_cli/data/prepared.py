@@ -137,6 +137,8 @@ def read_prepared(folder: str | Path) -> PreparedData:
     manifest = read_manifest(path)
     users, items = read_entities(path / "users.parquet", "user"), read_entities(path / "items.parquet", "item")
     interactions, split = _read_interactions(path / "interactions.parquet", len(users), len(items))
+    # Arrow keeps the memory of tables that it has read, twice what is left of them as arrays.
+    pa.default_memory_pool().release_unused()
     return PreparedData(path, manifest, users, items, interactions, split)
 
 
