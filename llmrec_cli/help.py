@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from llmrec_cli.config import compose_defaults
-from llmrec_cli.overrides import choices, groups_of
+from llmrec_cli.option_files import choices
+from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.stages import COMMANDS
