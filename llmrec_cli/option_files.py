@@ -25,7 +25,7 @@ _SCHEMA = re.compile(r"/schema/(\w+)/(\w+)@_here_")
 _HYDRA = re.compile(r"[+~]*hydra([./@=:\[]|\Z)")
 _CALLS = re.compile(r"(?:\A|[.\s{,])(_target_|_partial_|_recursive_|_convert_|_args_)\s*(?:[:=]|\Z)")
 # Where a run writes. A file that people share may say so inside the folder that a command is started in.
-WRITES = ("run_dir", "output", "cache", "tracker.database")
+WRITES = ("run_dir", "output", "output.path", "cache", "tracker.database")
 # What of Spark a shared file may set: how much it uses. Most others name code, hosts or programs.
 SPARK = re.compile(r"engine\.conf\.spark\.((driver|executor)\.(memory|cores|memoryOverhead)|executor\.instances"
                    r"|cores\.max|default\.parallelism|sql\.shuffle\.partitions|sql\.adaptive\.enabled)")

@@ -205,6 +205,7 @@ def test_any_other_defaults_are_refused_by_the_file(shared, tmp_path, base):
 @pytest.mark.parametrize(("command", "typed", "expected"), [
     ("finetune", "run_dir=/elsewhere", "outside the folder"), ("finetune", "run_dir=a/../../b", "outside the folder"),
     ("finetune", "cache=~/x", "outside the folder"), ("recommend", "output=/x.csv", "outside the folder"),
+    ("recommend", "output.path=/x.csv", "outside the folder"),
     ("finetune", "tracker.database=sqlite:////x.db", "outside the folder"),
     ("finetune", "resume=runs/x", "cannot go on"),
     ("prepare", "engine.master=spark://there:7077", "another machine"),
