@@ -4,21 +4,22 @@ Beside `name`, what is being written and what is about to go is called `.name.<8
 nothing that another name has beside it can be taken for it:
 
     .new        a folder that will be, or has been, `name`
+    .part       a file that will be `name`
     .scratch    what a run needs on the way
     .old        `name` itself, complete, in the instant of two renames where the file system cannot exchange two names
-
-A file that is being written is `.name.<8 random characters>`, and locked by its writer.
 """
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
+import secrets
 import shutil
 import sys
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from llmrec_cli.locks import hold, is_abandoned
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
 # What kernels, file systems (NFS, CIFS) and containers' filters say when they do not know the call.
@@ -26,57 +27,72 @@ _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 
 
 def make_beside(path: Path, what: str) -> Path:
-    """Make an empty folder beside `path`; `what` is new or scratch."""
-    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".{what}"))
+    """Make an empty folder (`what` is new or scratch) or an empty file (part) beside `path`.
+
+    Its permissions are those of any new file or folder: what the umask leaves.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{what}")
+        try:
+            if what == "part":
+                os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            else:
+                temporary.mkdir()
+        except FileExistsError:
+            continue
+        return temporary
+
+
+@contextlib.contextmanager
+def held_beside(path: Path, what: str) -> Iterator[Path]:
+    """Yield what `make_beside` makes, locked while the block lasts, and remove it afterwards.
+
+    What killed processes left of the same kind goes first: it is not locked any more.
+    """
+    for leftover in beside(path, what):
+        if is_abandoned(leftover):
+            remove(leftover)
+    descriptor = None
+    while descriptor is None:
+        temporary = make_beside(path, what)
+        descriptor = hold(temporary)
+    try:
+        yield temporary
+    finally:
+        remove(temporary)
+        os.close(descriptor)
+
+
+def remove(temporary: Path) -> None:
+    """Remove a temporary file or folder if it is still there and can be removed; else the next run tries again."""
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    elif temporary.exists():
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def beside(path: Path, *what: str) -> list[Path]:
-    """Return the folders, and no links to any, that we made beside `path`, by name."""
+    """Return the folders (for `part` the files), and no links to any, that we made beside `path`, by name."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.({'|'.join(what)})")
     if not path.parent.is_dir():
         return []
     with os.scandir(path.parent) as entries:
-        names = [e.name for e in entries if ours.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+        names = [e.name for e in entries if ours.fullmatch(e.name)
+                 and (e.is_file(follow_symlinks=False) if e.name.endswith(".part")
+                      else e.is_dir(follow_symlinks=False))]
     return [path.parent / name for name in sorted(names)]
 
 
 def clear_below(path: Path) -> None:
-    """Remove what killed runs left beside any folder in the folder `path`. Only for who holds the lock of `path`."""
-    ours = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(new|old|scratch)")
-    for name, folders, _ in os.walk(path):
-        for left in [folder for folder in folders if ours.fullmatch(folder)]:
-            folders.remove(left)
-            found = ours.fullmatch(left)
-            assert found is not None
-            restore(Path(name) / found[1])
-            shutil.rmtree(Path(name) / left, ignore_errors=not (Path(name) / left).exists())
-
-
-def clear_files_beside(path: Path) -> None:
-    """Remove the temporary files of `path` whose writers are gone: a writer holds the kernel's lock on its own."""
-    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
-    with os.scandir(path.parent) as entries:
-        names = [entry.name for entry in entries if ours.fullmatch(entry.name)]
-    for name in names:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path.parent / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(path.parent / name)
-            finally:
-                os.close(descriptor)
-
-
-def make_file_beside(path: Path) -> tuple[int, Path]:
-    """Make an empty temporary file beside `path`; return its descriptor, which holds its lock, and its name."""
-    while True:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with contextlib.suppress(OSError):  # Without locks in this file system nobody removes it either.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor, Path(name)
-        # Another process took it for one that was left, in the instant before it was locked.
-        os.close(descriptor)
+    """Remove what killed runs left beside anything in the folder `path`. Only for who holds the lock of `path`."""
+    ours = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(new|old|scratch|part)")
+    for name, folders, files in os.walk(path):
+        for found in filter(None, map(ours.fullmatch, [*folders, *files])):
+            if found[0] in folders:
+                folders.remove(found[0])
+                restore(Path(name) / found[1])
+            remove(Path(name) / found[0])
 
 
 def take_the_place(new: Path, path: Path) -> None:

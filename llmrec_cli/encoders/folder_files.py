@@ -5,7 +5,7 @@ Nothing is executed and nothing is unpickled: safetensors and JSON only, and no 
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -166,7 +166,12 @@ def _matches(name: str, pattern: str) -> bool:
 
 def identity(files: PinnedFolder) -> str:
     """Return the SHA-256 over the names and contents of the files that decide on a vector."""
-    names = sorted((name for name in files.hashes if any(_matches(name, pattern) for pattern in DECIDING)),
+    return identity_of(files.hashes)
+
+
+def identity_of(hashes: Mapping[str, str]) -> str:
+    """Return the `identity` of a folder, by the SHA-256 of its files; those that decide on no vector are left out."""
+    names = sorted((name for name in hashes if any(_matches(name, pattern) for pattern in DECIDING)),
                    key=lambda name: name.split("/"))
-    lines = [f"{name} {files.hashes[name]}" for name in names]
+    lines = [f"{name} {hashes[name]}" for name in names]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,9 +13,9 @@ from safetensors import SafetensorError
 
 from llmrec_cli.data.torch_tensors import read_torch
 from llmrec_cli.encoders.folder_files import shards_of
-from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, ResourceError
+from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec_cli.pinned import PinnedFolder
-from llmrec_cli.run_dir import writing
+from llmrec_cli.run_dir import temporary_folder, writing
 
 ENCODERS_OF_TWO = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 """The encoders of architectures that have a decoder too."""
@@ -186,17 +185,12 @@ def load_tokenizer(files: PinnedFolder) -> Any:
 @contextmanager
 def copied(files: PinnedFolder, names: Iterable[str]) -> Iterator[Path]:
     """Yield a temporary folder with copies of small files, for code that reads by path."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="llmrec-")
-    except OSError as error:
-        raise ResourceError(f"no temporary folder for the tokenizer of {files.path} ({error}); set TMPDIR to a folder "
-                            f"that can be written") from error
-    with folder as place:
+    with temporary_folder() as folder:
         for name in names:
             content = files.read(name)
-            with writing(Path(place)):
-                (Path(place) / name).write_bytes(content)
-        yield Path(place)
+            with writing(folder):
+                (folder / name).write_bytes(content)
+        yield folder
 
 
 def check_tokenizer(folder: Path, tokenizer: Any, config: Any, max_length: int) -> None:

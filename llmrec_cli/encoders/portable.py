@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.data.manifest import sha256
-from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.folder_files import identity_of
+from llmrec_cli.encoders.locate import MINILM_SHA256, locate
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.encoder import (
@@ -45,12 +46,12 @@ def bundle(settings: EncoderSettings, folder: Path | None) -> tuple[EncoderSetti
     if isinstance(settings, MiniLM) or (isinstance(settings, Static) and not settings.path):
         return settings, {"minilm": locate(MiniLM()).identity}
     if isinstance(settings, Static):
-        place, identity = _copied(HuggingFace(path=settings.path), folder)
-        return replace(settings, path=place), {place: identity}
+        place, copied = _copied(HuggingFace(path=settings.path), folder)
+        return replace(settings, path=place), {place: copied}
     if isinstance(settings, TransformerSettings):
-        place, identity = _copied(settings, folder)
+        place, copied = _copied(settings, folder)
         shared: dict[str, Any] = {item.name: getattr(settings, item.name) for item in fields(TransformerSettings)}
-        return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: identity}
+        return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: copied}
     return settings, {}
 
 
@@ -68,15 +69,37 @@ def resolved(settings: EncoderSettings, folder: Path) -> EncoderSettings:
     return settings
 
 
+def check_encoders(folder: Path, manifest: dict[str, Any], remedy: str) -> None:
+    """Raise ArtifactError unless the encoders are those that the model's head was trained on top of.
+
+    Adapters and maps fit any encoder of the same shape, and give nonsense on every one but their own. The files must
+    have been checked against the manifest already: their hashes are taken from it.
+    """
+    expected = manifest["encoders"]
+    hashes = manifest["files"]
+    places = {"/".join(name.split("/")[:2]) for name in hashes if re.match("encoders/[^/]+/", name)}
+    if not isinstance(expected, dict) or places != expected.keys() - {"minilm"}:
+        raise ArtifactError(f"{folder / 'manifest.json'}: names other encoders than the model has "
+                            f"({', '.join(sorted(places)) or 'none'}); {remedy}")
+    found = {place: identity_of({name.removeprefix(f"{place}/"): value for name, value in hashes.items()
+                                 if name.startswith(f"{place}/")}) for place in places}
+    for place, wanted in expected.items():
+        if found.get(place, MINILM_SHA256) != wanted:
+            raise ArtifactError(f"{folder / place if place in found else place}: is another encoder than the one that "
+                                f"the model was trained with; {remedy}")
+
+
 def _copied(settings: TransformerSettings, folder: Path | None) -> tuple[str, str]:
     """Copy the encoder's folder, unless it is there, and return its place in the model folder and its identity."""
-    source = locate(settings)
-    place = f"encoders/{source.identity[:16]}"
+    files = locate(settings).files
+    needed = {name: value for name, value in files.hashes.items() if any(fnmatch(name, each) for each in NEEDED)}
+    # Of the copy, which may lack a file that only other software reads.
+    found = identity_of(needed)
+    place = f"encoders/{found[:16]}"
     if folder is not None and not (folder / place).exists():
-        for name in source.files.hashes:
-            if any(fnmatch(name, pattern) for pattern in NEEDED):
-                _copy(source.files, name, folder / place / name)
-    return place, source.identity
+        for name in needed:
+            _copy(files, name, folder / place / name)
+    return place, found
 
 
 def _copy(files: PinnedFolder, name: str, target: Path) -> None:

@@ -32,7 +32,7 @@ from llmrec_cli.data.knowledge_paths import knowledge_paths
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.data.tables import column_names, read_table
-from llmrec_cli.encoders.portable import bundle, identities, resolved
+from llmrec_cli.encoders.portable import bundle, check_encoders, identities, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
@@ -206,6 +206,8 @@ def _load(files: PinnedFolder, context: Context) -> Recommender:
     except KeyError as error:
         raise ArtifactError(f"{files.path / 'model.safetensors'}: no tensor {error}, which config.yaml's head needs; "
                             f"{REMEDY}") from error
+    # Last, since what else is wrong with an exchanged encoder says more.
+    check_encoders(files.path, manifest, REMEDY)
     shape = (len(users), len(items))
     return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
                        files, _known_groups(files, histories, shape, str(manifest.get("synthetic_groups", ""))),
