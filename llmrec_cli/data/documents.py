@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+
+from llmrec_cli.data.manifest import REMEDY
+from llmrec_cli.data.table_checks import Column, read_columns, require_order
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,11 @@ class Documents:
     texts: np.ndarray
 
 
-def read_documents(folder: Path) -> Documents | None:
+def read_documents(folder: Path, num_items: int) -> Documents | None:
     """Return the documents of prepared data, None where it has none."""
     file = folder / "documents.parquet"
     if not file.is_file():
         return None
-    table = pq.read_table(file, columns=["item", "text"])
+    table = read_columns(file, {"item": Column("integer", 0, num_items - 1), "text": Column("text")}, REMEDY)
+    require_order(table, str(file), ["item"], REMEDY)
     return Documents(table["item"].to_numpy(), np.array([*table["text"].to_pylist(), None], object)[:-1])

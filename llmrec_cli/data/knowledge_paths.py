@@ -17,8 +17,11 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import End, Knowledge, idf
+from llmrec_cli.data.manifest import REMEDY as PREPARE
+from llmrec_cli.data.table_checks import Column, read_columns
 
 FILE = "knowledge.parquet"
+REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,14 @@ def knowledge_paths(knowledge: Knowledge, folder: Path, items: Entities) -> Know
     titles: dict[str, str] = {}
     links = folder / "links.parquet"
     if links.is_file():
-        table = pq.read_table(links, columns=["item", "entity_id"])
+        table = read_columns(links, {"item": Column("integer", 0, len(items) - 1), "entity_id": Column("text")},
+                             PREPARE)
         table = table.filter(pc.is_in(table["entity_id"].cast(pa.string()), wanted))
         titles |= {entity: str(items.titles[item]) for item, entity in
                    zip(table["item"].to_pylist(), table["entity_id"].to_pylist(), strict=True)}
     entities = folder / "entities.parquet"
     if entities.is_file():
-        table = pq.read_table(entities, columns=["entity_id", "title"])
+        table = read_columns(entities, {"entity_id": Column("text"), "title": Column("text", has_nulls=True)}, PREPARE)
         table = table.filter(pc.is_in(table["entity_id"], wanted))
         titles |= dict(zip(table["entity_id"].to_pylist(), table["title"].to_pylist(), strict=True))
     return KnowledgePaths(knowledge.features, knowledge.ends,
@@ -112,7 +116,9 @@ def read_paths(folder: Path, num_items: int) -> KnowledgePaths | None:
     file = folder / FILE
     if not file.is_file():
         return None
-    table = pq.read_table(file)
+    texts = dict.fromkeys(("relation", "entity_id", "title"), Column("text"))
+    table = read_columns(file, {"item": Column("integer", 0, num_items - 1), "inverse": Column("truth"), **texts},
+                         REMEDY)
     columns = [table[name].to_pylist() for name in ("relation", "inverse", "entity_id")]
     ends = [End(*parts) for parts in zip(*columns, strict=True)]
     place = {end: n for n, end in enumerate(sorted(set(ends)))}

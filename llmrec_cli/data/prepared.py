@@ -41,8 +41,10 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
-from llmrec_cli.data.manifest import read_manifest
+from llmrec_cli.data.manifest import REMEDY, read_manifest
+from llmrec_cli.data.table_checks import Column, read_columns, require_order
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import ArtifactError
 
 SPLITS = ("train", "valid", "test")
 UNLISTED = "unlisted_items.parquet"
@@ -68,7 +70,7 @@ class PreparedData:
     @cached_property
     def documents(self) -> Documents | None:
         """Texts about the items, None where there are none."""
-        return read_documents(self.path)
+        return read_documents(self.path, len(self.items))
 
     @cached_property
     def listed(self) -> np.ndarray | None:
@@ -77,7 +79,7 @@ class PreparedData:
         if not file.is_file():
             return None
         listed = np.ones(len(self.items), bool)
-        listed[self.items.find(_strings(pq.read_table(file)["item_id"]))] = False
+        listed[self.items.find(_strings(read_columns(file, {"item_id": Column("text")}, REMEDY)["item_id"]))] = False
         return listed
 
     @property
@@ -135,7 +137,8 @@ def read_prepared(folder: str | Path) -> PreparedData:
         # `latest` will mean other data one day; what is made from this data names it by its own name.
         path = path.parent / path.readlink()
     manifest = read_manifest(path)
-    users, items = read_entities(path / "users.parquet", "user"), read_entities(path / "items.parquet", "item")
+    users = read_entities(path / "users.parquet", "user", REMEDY)
+    items = read_entities(path / "items.parquet", "item", REMEDY)
     interactions, split = _read_interactions(path / "interactions.parquet", len(users), len(items))
     return PreparedData(path, manifest, users, items, interactions, split)
 
@@ -144,10 +147,11 @@ def read_groups(folder: Path, manifest: dict[str, Any], users: Entities, items: 
     """Return the groups of prepared data with all their interactions, None where it has none."""
     if not (folder / "groups.parquet").is_file():
         return None
-    ids, members = read_members(pq.read_table(folder / "groups.parquet", columns=["group", "group_id", "user"]),
-                                len(users))
+    ids, members = read_members(folder / "groups.parquet", len(users), REMEDY)
     texts = folder / "group_texts.parquet"
-    entities = read_entities(texts, "group") if texts.is_file() else without_texts(ids)
+    entities = read_entities(texts, "group", REMEDY) if texts.is_file() else without_texts(ids)
+    if list(entities.ids) != ids:
+        raise ArtifactError(f"{texts}: is not of the groups in groups.parquet; {REMEDY}")
     told = manifest.get("groups") or {}
     file = folder / "group_interactions.parquet"
     if file.is_file():
@@ -159,9 +163,10 @@ def read_groups(folder: Path, manifest: dict[str, Any], users: Entities, items: 
     return Groups(entities, members, together, split, str(told.get("synthetic") or ""))
 
 
-def read_entities(file: Path, kind: str) -> Entities:
+def read_entities(file: Path, kind: str, remedy: str) -> Entities:
     """Return the users, items or groups (`kind`: user | item | group) in a Parquet file."""
-    table = pq.read_table(file, columns=[f"{kind}_id", "title", "text", "attributes"])
+    table = read_columns(file, {f"{kind}_id": Column("text", unique=True), "title": Column("text"),
+                                "text": Column("text"), "attributes": Column("texts")}, remedy)
     return Entities(_strings(table[f"{kind}_id"]), _strings(table["title"]), _strings(table["text"]),
                     *attribute_matrix(table["attributes"]))
 
@@ -176,7 +181,7 @@ def own_columns(folder: Path, kind: str) -> list[str]:
 
 def read_own_column(folder: Path, kind: str, name: str) -> np.ndarray:
     """Return one of `own_columns` as text, object array (num_entities,), "" where there is none."""
-    column = pq.read_table(folder / ENTITY_FILES[kind], columns=[name])[name]
+    column = read_columns(folder / ENTITY_FILES[kind], {name: Column("text", has_nulls=True)}, REMEDY)[name]
     return np.array([value or "" for value in column.to_pylist()] + [None], object)[:-1]
 
 
@@ -198,7 +203,10 @@ def _strings(column: pa.ChunkedArray) -> np.ndarray:
 def _read_interactions(file: Path, num_users: int, num_items: int,
                        who: str = "user") -> tuple[Interactions, np.ndarray]:
     """Return the rows of a file of interactions, and the split of each, its place in SPLITS, int8."""
-    table = pq.read_table(file, columns=[who, "item", "value", "timestamp", "split"])
+    table = read_columns(file, {who: Column("integer", 0, num_users - 1), "item": Column("integer", 0, num_items - 1),
+                                "value": Column("number"), "timestamp": Column("integer"),
+                                "split": Column("text", among=SPLITS)}, REMEDY)
+    require_order(table, str(file), [who, "timestamp"], REMEDY)
     value = table["value"].to_numpy().astype(np.float32)
     interactions = Interactions(table[who].to_numpy(), table["item"].to_numpy(), value,
                                 table["timestamp"].to_numpy(), num_users, num_items)

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import scipy.sparse as sp
+
+from llmrec_cli.data.manifest import REMEDY
+from llmrec_cli.data.table_checks import Column, read_columns
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def read_triples(folder: Path, num_items: int) -> Triples | None:
     if not file.is_file():
         return None
     columns = ["head", "relation", "tail"]
-    table = pq.read_table(file, columns=columns, read_dictionary=columns).unify_dictionaries()
+    table = read_columns(file, dict.fromkeys(columns, Column("text")), REMEDY,
+                         read_dictionary=columns).unify_dictionaries()
     coded = {name: _coded(table[name]) for name in columns}
     names = [coded["head"][1], coded["tail"][1]]
     entities = _sorted(pc.unique(pa.concat_arrays(names)))
@@ -93,7 +96,8 @@ def read_triples(folder: Path, num_items: int) -> Triples | None:
     head, tail = (_places(*coded[name], entities) for name in ("head", "tail"))
     relation = _places(*coded["relation"], relations)
     differ = head != tail
-    links = pq.read_table(folder / "links.parquet", columns=["item", "entity_id"])
+    links = read_columns(folder / "links.parquet", {"item": Column("integer", 0, num_items - 1),
+                                                    "entity_id": Column("text")}, REMEDY)
     entity = pc.index_in(links["entity_id"].combine_chunks().cast(pa.string()), entities)
     known = np.asarray(entity.is_valid())
     item, entity = links["item"].to_numpy()[known], entity.fill_null(0).to_numpy()[known]

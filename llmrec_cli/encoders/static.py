@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.encoders.base import identity_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
@@ -74,6 +75,11 @@ class StaticEncoder:
                 raise ArtifactError(f"encoder=static: weights of {len(state['weights'])} tokens for the embeddings of "
                                     f"{len(self.weights_V)}; load them with the model they were learned with")
             self.weights_V = state["weights"]
+
+    @staticmethod
+    def read(settings: Static, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Return what `state` returned, each tensor checked without opening the embeddings; `load` takes it."""
+        return {"weights": tensors.take("weights", FLOAT, (None,), low=0)} if settings.weighting == "idf" else {}
 
     def _counts(self, texts: Sequence[str]) -> sp.csr_array:
         """Return how often each text has each token, CSR float32 (T, V)."""

@@ -11,7 +11,6 @@
 Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make us run anything.
 """
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +27,12 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
-from llmrec_cli.data.manifest import check_files, sha256
+from llmrec_cli.data.manifest import check_files, regular_bytes, sha256
+from llmrec_cli.data.manifest_checks import MODEL, is_integer, problems
+from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.data.prepared import PreparedData, read_entities
+from llmrec_cli.data.table_checks import LATEST, Column, read_columns
+from llmrec_cli.data.tensor_reader import INTEGER, TensorReader
 from llmrec_cli.encoders.portable import bundle, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
@@ -43,9 +46,10 @@ from llmrec_cli.settings.peft import TrainedPeft
 FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
 FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
-FACTS = {"head", "data_fingerprint", "data_cutoff", "data", "texts", "fitted_on", "encoders"}
 LISTED = "listed"
 """Column of items.parquet: whether the catalogue has the item, where some it has not."""
+MOST_CHARACTERS, MOST_DEPTH = 2**18, 32
+"""Size and nesting of config.yaml, at most."""
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
 
@@ -144,56 +148,58 @@ def model_folder(chosen: str, setting: str = "model") -> Path:
 def read_facts(folder: Path) -> dict[str, Any]:
     """Return the manifest of a model, of a format that this version reads."""
     file = folder / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict) or \
-            not isinstance(manifest.get("format"), int):
-        raise ArtifactError(f"{file}: is not the manifest of a model; {REMEDY}")
-    if manifest["format"] > FORMAT:
+    manifest = parse_json(regular_bytes(folder, "manifest.json", REMEDY), file, REMEDY)
+    if isinstance(manifest, dict) and is_integer(manifest.get("format"), FORMAT + 1):
         raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec "
                             f"reads; upgrade llmrec")
-    return manifest
+    if wrong := problems(manifest, MODEL):
+        raise ArtifactError(f"{file}: is not the manifest of a model, or damaged: {'; '.join(wrong)}; {REMEDY}")
+    found: dict[str, Any] = manifest
+    return found
 
 
 def load_recommender(folder: Path, context: Context) -> Recommender:
     """Return the recommender in a model folder, every file checked against the manifest."""
     file, manifest = folder / "manifest.json", read_facts(folder)
-    if missing := sorted((FACTS - manifest.keys()) | (FILES - manifest["files"].keys())):
+    if missing := sorted(FILES - manifest["files"].keys()):
         raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
     check_files(folder, manifest["files"], REMEDY)
     _refuse_others(folder, manifest["files"])
-    users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
-    histories = _tensors(folder / "histories.safetensors")
-    head = build(_read_recipe(folder))
-    try:
-        head.load(_tensors(folder / "model.safetensors"), users, items, context)
-    except KeyError as error:
-        raise ArtifactError(f"{folder / 'model.safetensors'}: no tensor {error}, which config.yaml's head needs; "
-                            f"{REMEDY}") from error
-    shape = (len(users), len(items))
-    return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
-                       _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", ""))),
-                       _times(histories, "history", shape), _listed(folder / "items.parquet"))
+    users = read_entities(folder / "users.parquet", "user", REMEDY)
+    items = read_entities(folder / "items.parquet", "item", REMEDY)
+    histories, shape = TensorReader(_tensors(folder / "histories.safetensors"), str(folder / "histories.safetensors"),
+                                    REMEDY), (len(users), len(items))
+    groups = _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", "")))
+    history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))
+    times = _times(histories, "history", history)
+    histories.refuse_others()
+    recipe = _read_recipe(folder)
+    if recipe.head.kind != manifest["head"]:
+        raise ArtifactError(f"{file}: head is {manifest['head']} and in config.yaml {recipe.head.kind}, so files of "
+                            f"two models are mixed; {REMEDY}")
+    head, weights = build(recipe), folder / "model.safetensors"
+    head.load(TensorReader(_tensors(weights), str(weights), REMEDY, None if groups is None else len(groups.entities)),
+              users, items, context)
+    return Recommender(head, users, items, history, seen, manifest, groups, times,
+                       _listed(folder / "items.parquet", len(items)))
 
 
-def _known_groups(folder: Path, histories: dict[str, np.ndarray], shape: tuple[int, int],
-                  synthetic: str) -> KnownGroups | None:
+def _known_groups(folder: Path, histories: TensorReader, shape: tuple[int, int], synthetic: str) -> KnownGroups | None:
     if not (folder / "groups.parquet").is_file():
         return None
-    entities = read_entities(folder / "groups.parquet", "group")
-    _, members = read_members(pq.read_table(folder / "group_members.parquet"), shape[0])
+    entities = read_entities(folder / "groups.parquet", "group", REMEDY)
     size = (len(entities), shape[1])
-    return KnownGroups(entities, members, _csr(histories, "group_history", size), _csr(histories, "group_seen", size),
-                       synthetic, _times(histories, "group_history", size))
+    members = read_members(folder / "group_members.parquet", shape[0], REMEDY, entities.ids)[1]
+    history = _csr(histories, "group_history", size)
+    return KnownGroups(entities, members, history, _csr(histories, "group_seen", size), synthetic,
+                       _times(histories, "group_history", history))
 
 
-def _listed(file: Path) -> np.ndarray | None:
+def _listed(file: Path, num_items: int) -> np.ndarray | None:
     """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
     if LISTED not in pq.read_schema(file).names:
         return None
-    return pq.read_table(file, columns=[LISTED])[LISTED].to_numpy().astype(bool)
+    return read_columns(file, {LISTED: Column("truth")}, REMEDY, num_items)[LISTED].to_numpy().astype(bool)
 
 
 def _refuse_others(folder: Path, files: dict[str, str]) -> None:
@@ -209,14 +215,26 @@ def _refuse_others(folder: Path, files: dict[str, str]) -> None:
 def _read_recipe(folder: Path) -> Recipe:
     file = folder / "config.yaml"
     try:
-        plain = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        plain = _bounded_yaml(regular_bytes(folder, "config.yaml", REMEDY).decode("utf-8"))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
     builder = Builder(GROUPS)
     recipe = builder.settings(Recipe, plain)
     if builder.found or recipe is None:
         raise ArtifactError(f"{file}: {'; '.join(builder.found)}; {REMEDY}")
     return _mapped(recipe, lambda encoder: resolved(encoder, folder))
+
+
+def _bounded_yaml(text: str) -> Any:
+    """Return the content of YAML of bounded size and depth, without aliases, which make much of little."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"larger than {MOST_CHARACTERS} characters")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH or isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"nested more than {MOST_DEPTH} deep, or with an alias")
+    return yaml.safe_load(text)
 
 
 def _portable(recipe: Recipe, folder: Path) -> tuple[Recipe, dict[str, str]]:
@@ -252,7 +270,7 @@ def _yaml(recipe: Recipe) -> bytes:
 def _tensors(file: Path) -> dict[str, np.ndarray]:
     try:
         return read_tensors(file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
 
 
@@ -269,17 +287,17 @@ def _history_arrays(name: str, interactions: Interactions, timed: bool) -> dict[
     return arrays | ({f"{name}_times": interactions.timestamp} if timed else {})
 
 
-def _csr(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int]) -> sp.csr_array:
+def _csr(tensors: TensorReader, name: str, shape: tuple[int, int]) -> sp.csr_array:
     """Return the entries with their values; 1s where there are none, as in models of format 1."""
-    indices = tensors[f"{name}_indices"]
-    values = tensors.get(f"{name}_values", np.ones(len(indices), np.float32))
-    return sp.csr_array((values, indices, tensors[f"{name}_indptr"]), shape=shape)
+    return tensors.csr(f"{name}_", shape, optional_values=True)
 
 
-def _times(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int]) -> sp.csr_array | None:
+def _times(tensors: TensorReader, name: str, of: sp.csr_array) -> sp.csr_array | None:
+    """Return the times of the entries of a matrix."""
     if f"{name}_times" not in tensors:
         return None
-    return sp.csr_array((tensors[f"{name}_times"], tensors[f"{name}_indices"], tensors[f"{name}_indptr"]), shape=shape)
+    times = tensors.take(f"{name}_times", INTEGER, (of.nnz,), low=-LATEST, high=LATEST)
+    return sp.csr_array((times, of.indices, of.indptr), shape=of.shape)
 
 
 def _write_entities(file: Path, entities: Entities, kind: str, listed: np.ndarray | None = None) -> None:

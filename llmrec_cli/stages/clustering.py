@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import torch
 
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.manifest import REMEDY
 from llmrec_cli.data.prepared import read_entities
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context
@@ -35,7 +36,7 @@ def clusters_of(settings: ClusterUsers, folder: Path) -> np.ndarray:
 
 def training_of(folder: Path) -> TrainingData:
     """Return what may be learned from in a folder that has no manifest yet."""
-    users, items = read_entities(folder / "users.parquet", "user"), read_entities(folder / "items.parquet", "item")
+    users, items = (read_entities(folder / f"{kind}s.parquet", kind, REMEDY) for kind in ("user", "item"))
     rows = pq.read_table(folder / "interactions.parquet", columns=["user", "item", "value", "timestamp", "split"])
     rows = rows.filter(pc.equal(rows["split"], "train"))
     user, item, value, timestamp = (rows[name].to_numpy() for name in ("user", "item", "value", "timestamp"))
