@@ -91,12 +91,14 @@ class TensorReader:
         return ""
 
     def take_all(self, dtypes: Sequence[str] = (FLOAT,)) -> dict[str, np.ndarray]:
-        """Return all tensors that are here, of one of these dtypes and finite; names and shapes are checked later.
+        """Return all tensors not taken yet, of one of these dtypes and finite; names and shapes are checked later.
 
         For what only an encoder that is opened later can tell.
         """
         found = {}
         for name in self.names():
+            if self._prefix + name in self._taken:
+                continue
             array = self._tensors[self._prefix + name]
             if array.dtype.name not in dtypes:
                 raise self.error(name, f"has the dtype {array.dtype.name} instead of {' or '.join(dtypes)}")

@@ -12,6 +12,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from llmrec_cli.data.manifest import require_regular
+from llmrec_cli.data.manifest_checks import MAPPING, TEXT, integer, is_integer, problems
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.encoders.folder_files import read_json
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.run_dir import whole_folder, write_bytes, write_json
@@ -33,8 +36,8 @@ def save_adapter(folder: Path, weights: dict[str, np.ndarray], peft: PeftSetting
                                        "sha256": hashlib.sha256(content).hexdigest()})
 
 
-def load_adapter(peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
-    """Return the weights in the folder `peft.adapter`.
+def load_adapter(peft: TrainedPeft, base: str) -> TensorReader:
+    """Return the weights in the folder `peft.adapter`, to be taken one by one.
 
     Raises ConfigError when there is no such folder, ArtifactError when it is damaged, of another encoder, or of other
     peft settings.
@@ -42,12 +45,14 @@ def load_adapter(peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
     folder = Path(peft.adapter)
     if not (folder / FACTS).is_file():
         raise ConfigError(f"peft.adapter={folder}: has no {FACTS}; name the `adapter` folder of a finished run")
+    require_regular(folder, FACTS, "copy the folder again")
+    require_regular(folder, WEIGHTS, "copy the folder again")
     facts = read_json(folder / FACTS)
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise ArtifactError(f"{folder / FACTS}: says nothing of an adapter; copy the folder again")
-    if facts["format"] > FORMAT:
+    if isinstance(facts, dict) and is_integer(facts.get("format"), FORMAT + 1):
         raise ArtifactError(f"{folder / FACTS}: format {facts['format']} is newer than {FORMAT}, the newest this "
                             f"llmrec reads; upgrade llmrec")
+    if wrong := problems(facts, {"format": integer(1), "base": TEXT, "peft": MAPPING, "sha256": TEXT}):
+        raise ArtifactError(f"{folder / FACTS}: says nothing of an adapter: {'; '.join(wrong)}; copy the folder again")
     if facts.get("base") != base:
         raise ArtifactError(f"{folder}: was trained on another encoder ({str(facts.get('base'))[:12]}...) than the one "
                             f"chosen ({base[:12]}...); choose that encoder, or leave out peft.adapter")
@@ -60,7 +65,7 @@ def load_adapter(peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
         content = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(content).hexdigest() != facts.get("sha256"):
             raise ArtifactError(f"{folder / WEIGHTS}: its SHA-256 is not the one in {FACTS}; copy the folder again")
-        return load(content)
+        return TensorReader(load(content), str(folder / WEIGHTS), "copy the folder again, or leave out peft.adapter")
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{folder / WEIGHTS}: not readable ({error}); copy the folder again") from error
 

@@ -4,11 +4,12 @@ Nothing is executed and nothing is unpickled: safetensors and JSON only, and no 
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from llmrec_cli.data.manifest import sha256
+from llmrec_cli.data.manifest_checks import FILES, integer, is_integer, problems
+from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.run_dir import write_json
 
@@ -28,9 +29,7 @@ def check(folder: Path) -> None:
                             f"{_other_format(folder)}")
     for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
         if (folder / name).is_file():
-            content = read_json(folder / name)
-            if not isinstance(content, dict):
-                raise ArtifactError(f"{folder / name}: holds no settings by name, so it is of something else; {AGAIN}")
+            content = read_mapping(folder / name)
             if name != "tokenizer.json":
                 refuse_code(folder / name, content)
     _check_hashes(folder)
@@ -85,12 +84,12 @@ def _check_hashes(folder: Path) -> None:
     if not file.is_file():
         return
     content = read_json(file)
-    files = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(files, dict) or not isinstance(content.get("format"), int):
-        raise ArtifactError(f"{file}: is not what llmrec writes there; {AGAIN}")
-    if content["format"] > FORMAT:
+    if isinstance(content, dict) and is_integer(content.get("format"), FORMAT + 1):
         raise ArtifactError(f"{file}: format {content['format']} is newer than {FORMAT}, the newest this llmrec reads; "
                             f"upgrade llmrec")
+    if wrong := problems(content, {"format": integer(1), "files": FILES}):
+        raise ArtifactError(f"{file}: is not what llmrec writes there: {'; '.join(wrong)}; {AGAIN}")
+    files = content["files"]
     for name, expected in files.items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise ArtifactError(f"{folder / name}: missing, damaged or edited, since its SHA-256 is not the one in "
@@ -113,9 +112,17 @@ def refuse_code(file: Path, content: Any) -> None:
 def read_json(file: Path) -> Any:
     """Return the content of a JSON file."""
     try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{file}: not readable as JSON ({error}); copy the model again") from error
+        return parse_json(file.read_bytes(), file, "copy the model again")
+    except OSError as error:
+        raise ArtifactError(f"{file}: not readable ({error}); copy the model again") from error
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """Return the settings in a JSON file by name."""
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{file}: holds no settings by name, so it is of something else; {AGAIN}")
+    return content
 
 
 def identity(folder: Path) -> str:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from llmrec_cli.errors import ArtifactError, ConfigError
+from llmrec_cli.encoders.folder_files import read_mapping
+from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, is_out_of_memory
 
 ENCODERS_OF_TWO = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 """The encoders of architectures that have a decoder too."""
 FEWEST_TOKENS = 0.9
+MOST_PARTS = 100_000
+"""Layers, heads and sizes of layers, at most."""
 
 
 def load_model(folder: Path, bidirectional: bool = False) -> Any:
@@ -83,6 +85,7 @@ def load_config(folder: Path) -> Any:
     """Return the model's configuration; refuse what is no text model, and decoders without which an encoder is not."""
     from transformers import AutoConfig
 
+    _refuse_endless(folder)
     with quiet(), readable(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if config.is_encoder_decoder and config.model_type not in ENCODERS_OF_TWO:
@@ -93,6 +96,14 @@ def load_config(folder: Path) -> Any:
         raise ConfigError(f"{folder}: '{config.model_type}' is no text model, since it has no hidden size or "
                           f"vocabulary of its own; choose one that reads text alone")
     return config
+
+
+def _refuse_endless(folder: Path) -> None:
+    """Raise ArtifactError for a number of layers, heads or the like that would be built one by one without an end."""
+    for key, value in read_mapping(folder / "config.json").items():
+        if isinstance(value, int) and abs(value) > MOST_PARTS and re.search("layer|head|block|expert", key):
+            raise ArtifactError(f"{folder / 'config.json'}: {key}={value}: is beyond {MOST_PARTS}; copy the whole "
+                                f"model folder again")
 
 
 def is_decoder(config: Any) -> bool:
@@ -198,9 +209,8 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # tokenizers raises nothing more particular than Exception; all else that is none of these is a mistake of ours.
-        known = (OSError, ValueError, KeyError, SafetensorError, RuntimeError)
-        if not isinstance(error, known) and type(error) is not Exception:
+        # What a folder of somebody else's makes transformers and tokenizers raise can be any kind of error.
+        if isinstance(error, LlmrecError) or is_out_of_memory(error):
             raise
         raise ArtifactError(f"{folder}: cannot be loaded as a Hugging Face model ({error}); copy the whole "
                             f"folder again, or choose another encoder") from error

@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from llmrec_cli.encoders.folder_files import read_json
+from llmrec_cli.encoders.folder_files import read_json, read_mapping
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import TransformerSettings
 
@@ -113,10 +113,10 @@ def _places(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _pooling(file: Path) -> str:
-    content = read_json(file)
+    content = read_mapping(file)
     if "pooling_mode" in content:
         given = content["pooling_mode"]
-        modes = [given] if isinstance(given, str) else list(given)
+        modes = [str(mode) for mode in given] if isinstance(given, list) else [str(given)]
         chosen = [SENTENCE_TRANSFORMERS_NAMES.get(mode, mode) for mode in modes]
     else:
         chosen = [LEGACY_NAMES.get(key, key) for key, value in content.items()
@@ -128,8 +128,8 @@ def _pooling(file: Path) -> str:
 
 
 def _dense(place: Path) -> Dense:
-    content = read_json(place / "config.json")
-    activation = content.get("activation_function")
+    content = read_mapping(place / "config.json")
+    activation = str(content.get("activation_function"))
     unusual = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding",
                "use_residual": False}
     strange = [f"{key}={content[key]}" for key, usual in unusual.items()
@@ -138,11 +138,17 @@ def _dense(place: Path) -> Dense:
         raise ArtifactError(f"{place / 'config.json'}: {strange[0] if strange else f'activation {activation}'} is not "
                             f"supported; choose a model with one of {', '.join(sorted(ACTIVATIONS.values()))}")
     tensors = _tensors(place / "model.safetensors", "linear.weight")
-    return Dense(tensors["linear.weight"], tensors.get("linear.bias"), ACTIVATIONS[activation])
+    weight_KD, bias_K = tensors["linear.weight"], tensors.get("linear.bias")
+    if weight_KD.ndim != 2 or (bias_K is not None and bias_K.shape != weight_KD.shape[:1]):
+        raise ArtifactError(f"{place / 'model.safetensors'}: linear.weight and linear.bias are no linear map; copy the "
+                            f"model again")
+    return Dense(weight_KD, bias_K, ACTIVATIONS[activation])
 
 
 def _prompts(file: Path) -> dict[str, str]:
-    content = read_json(file).get("prompts") or {} if file.is_file() else {}
+    content = read_mapping(file).get("prompts") or {} if file.is_file() else {}
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{file}: prompts holds no texts by name; copy the model again")
     found: dict[str, str] = {}
     for kind, names in PROMPT_NAMES.items():
         given = [content[name] for name in names if content.get(name)]
@@ -158,4 +164,7 @@ def _tensors(file: Path, needed: str) -> dict[str, Any]:
         raise ArtifactError(f"{file}: not readable ({error}); copy the model again") from error
     if needed not in tensors:
         raise ArtifactError(f"{file}: no tensor '{needed}'; copy the model again")
+    for name, array in tensors.items():
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ArtifactError(f"{file}: {name}: holds no finite floating point numbers; copy the model again")
     return {name: array.astype(np.float32) for name, array in tensors.items()}

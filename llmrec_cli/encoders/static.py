@@ -35,6 +35,9 @@ class StaticEncoder:
         check_tokenizer(source.folder, self.tokenizer, model.config, 1)
         self.base_identity = source.identity
         self.embeddings_VD: np.ndarray = model.get_input_embeddings().weight.detach().numpy().copy()
+        if not np.isfinite(self.embeddings_VD).all():
+            raise ArtifactError(f"{source.folder}: the token embeddings are not finite; copy the whole model folder "
+                                f"again")
         self.weights_V: np.ndarray = np.ones(len(self.embeddings_VD), np.float32)
 
     @property

@@ -92,23 +92,29 @@ class ItemTexts(nn.Module):
 
     def _start(self, known: np.ndarray) -> None:
         """Set weights, table, mean and map to where training begins: anew, or where an adapter was left."""
-        started = {}
+        weights: dict[str, np.ndarray] | None = None
         if isinstance(self.peft, TrainedPeft) and self.peft.adapter:
             started = load_adapter(self.peft, self.base_identity)
-        weights = {name: array for name, array in started.items() if name not in CENTRING}
+            size = started.shape(CENTRING[0])[0]
+            matrix = (0,) if started.shape(CENTRING[1]) == (0,) else (size, None)
+            self.mean, self.matrix = (torch.from_numpy(started.take(name, FLOAT, shape)).to(self.device)
+                                      for name, shape in zip(CENTRING, ((size,), matrix), strict=True))
+            weights = started.take_all()
         if self.bank is not None:
-            if started:
+            if weights is not None:
                 self.encoder.load_trained_state(weights)
             self.raw_table = self.bank.vectors()
-        if started:
-            self.mean, self.matrix = (torch.from_numpy(started[name]).to(self.device) for name in CENTRING)
-        else:
+        if weights is not None and len(self.mean) != self.raw_table.shape[1]:
+            raise ArtifactError(f"peft.adapter={getattr(self.peft, 'adapter', '')}: is for vectors of {len(self.mean)} "
+                                f"dimensions and those of encoder={self.settings.kind} have {self.raw_table.shape[1]}; "
+                                f"leave it out")
+        if weights is None:
             whitening = fit_whitening(self.settings, self.raw_table.cpu().numpy(), known)
             self.mean = torch.from_numpy(whitening.mean_D).to(self.device)
             if whitening.matrix_DK is not None:
                 self.matrix = torch.from_numpy(whitening.matrix_DK).to(self.device)
         self._add_map()
-        if self.map is not None and started:
+        if self.map is not None and weights is not None:
             self.map.load_arrays(weights)
 
     def _frozen(self, texts: np.ndarray, known: np.ndarray, memo: dict[str, np.ndarray],

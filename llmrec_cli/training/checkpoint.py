@@ -19,8 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from llmrec_cli.data.manifest import check_files, sha256
+from llmrec_cli.data.manifest_checks import is_integer
+from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.run_dir import clear_leftovers, whole_folder, writing
+from llmrec_cli.training.checkpoint_checks import check_progress, check_tensors
 
 FORMAT = 2
 ADDED = {1: {"optim.accumulate": 1, "optim.schedule": "linear", "optim.layer_decay": 1.0, "optim.ema": 0.0,
@@ -133,12 +136,16 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     if extra := sorted({file.name for file in path.iterdir()} - {STATE, PROGRESS, MANIFEST}):
         raise ArtifactError(f"{path}: {', '.join(extra)} is no file of a checkpoint; {remedy}")
     content = _read(path / PROGRESS)
+    check_progress(path / PROGRESS, content, remedy)
     _check_plan(path, ADDED.get(written, {}) | content["plan"], plan)
-    tensors = load_file(path / STATE)
+    tensors = _tensors(path / STATE, remedy)
     parameters = trained_parameters(model)
     buffers = kept_buffers(model)
     _check_names(path, {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(("model/", "buffer/"))},
                  {**parameters, **buffers})
+    check_tensors(path / STATE, tensors, parameters, buffers, remedy)
+    # First, since they are what can still be refused.
+    _take_random_states(tensors, next(iter(parameters.values())).device, path / STATE, remedy)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"model/{name}"])
@@ -151,7 +158,6 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
                 optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in state.items()}
         for name, buffer in buffers.items():
             buffer.copy_(tensors[f"buffer/{name}"])
-    set_random_states(tensors, next(iter(parameters.values())).device)
     return Progress(**content["progress"])
 
 
@@ -203,6 +209,20 @@ def set_random_states(tensors: dict[str, torch.Tensor], device: torch.device) ->
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
 
 
+def _take_random_states(tensors: dict[str, torch.Tensor], device: torch.device, place: Path, remedy: str) -> None:
+    try:
+        set_random_states(tensors, device)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ArtifactError(f"{place}: random/*: is no state of torch's random streams ({error}); {remedy}") from error
+
+
+def _tensors(file: Path, remedy: str) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{file}: not readable ({error}); {remedy}") from error
+
+
 def _write(file: Path, content: dict[str, Any]) -> None:
     """Write a file of a folder that is flushed and named as a whole."""
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
@@ -215,7 +235,7 @@ def _manifest(manifest: Path, remedy: str) -> tuple[int, dict[str, str]]:
             set(content["files"]) != {STATE, PROGRESS}:
         raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {remedy}")
     written = content.get("format")
-    if not isinstance(written, int) or written not in {FORMAT, *ADDED}:
+    if not is_integer(written) or written not in {FORMAT, *ADDED}:
         raise ArtifactError(f"{manifest}: format {written} is not one that this llmrec reads, {FORMAT} or an earlier "
                             f"one; upgrade llmrec, or {remedy}")
     return written, content["files"]
@@ -223,8 +243,9 @@ def _manifest(manifest: Path, remedy: str) -> tuple[int, dict[str, str]]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content: dict[str, Any] = parse_json(file.read_bytes(), file, f"remove {file.parent} to go on from the "
+                                             f"checkpoint before it, or start anew without resume=")
+    except OSError as error:
         raise ArtifactError(f"{file}: not readable ({error}); remove {file.parent} to go on from the checkpoint before "
                             f"it, or start anew without resume=") from error
     return content
