@@ -60,7 +60,8 @@ TRUTH = Fact("true or false", lambda v: isinstance(v, bool))
 NUMBER = Fact("a number", is_number)
 EDGES = Fact("a mapping of text to lists of numbers", lambda v: _are(v, is_text, lambda part: isinstance(
     part, list) and all(map(is_number, part))))
-TEXTS = Fact("a list of text", lambda v: isinstance(v, list) and all(map(is_text, v)))
+TEXTS = Fact("a list of text, each once", lambda v: isinstance(v, list) and all(map(is_text, v))
+             and len(set(v)) == len(v))
 MOMENT = Fact("milliseconds or null", lambda v: v is None or is_integer(v, -2**53))
 
 
@@ -116,5 +117,6 @@ MODEL: dict[str, Fact] = {
     "data": record(path=TEXT, name=TEXT), "texts": TEXT_RULES._replace(needed=True), "values": optional(TEXT),
     "positives": optional(POSITIVES), "fitted_on": TEXTS, "encoders": HASHES, "synthetic_groups": optional(TEXT),
     "metrics": optional(record(valid=optional(MAPPING))), "seed": optional(integer(0), null=True),
-    "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
+    "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, TEXTS.test))),
+    "listed": optional(TRUTH), "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
 """What the manifest of a model says, as far as it is read."""

@@ -98,7 +98,8 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
     with whole_folder(folder) as temporary:
         recipe, encoders = _portable(head.chosen(), temporary)
         write_bytes(temporary / "config.yaml", _yaml(recipe))
-        write_tensors(temporary / "model.safetensors", head.state())
+        state = head.state()
+        write_tensors(temporary / "model.safetensors", state)
         timed = data.has_moments and head.recipe.head.uses_times()
         histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
         groups = data.groups(*fitted_on)
@@ -121,7 +122,9 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                                                                           "name": data.manifest["name"]},
                     "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
                     "positives": _positives_of(data),
-                    "fitted_on": list(fitted_on), "encoders": encoders, **facts,
+                    "fitted_on": list(fitted_on), "encoders": encoders, "listed": data.listed is not None,
+                    "tensors": {"model.safetensors": sorted(state), "histories.safetensors": sorted(histories)},
+                    **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
 
@@ -167,8 +170,7 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     _refuse_others(folder, manifest["files"])
     users = read_entities(folder / "users.parquet", "user", REMEDY)
     items = read_entities(folder / "items.parquet", "item", REMEDY)
-    histories, shape = TensorReader(_tensors(folder / "histories.safetensors"), str(folder / "histories.safetensors"),
-                                    REMEDY), (len(users), len(items))
+    shape, histories = (len(users), len(items)), _tensors(folder / "histories.safetensors", manifest)
     groups = _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", "")))
     history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))
     times = _times(histories, "history", history)
@@ -177,11 +179,11 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     if recipe.head.kind != manifest["head"]:
         raise ArtifactError(f"{file}: head is {manifest['head']} and in config.yaml {recipe.head.kind}, so files of "
                             f"two models are mixed; {REMEDY}")
-    head, weights = build(recipe), folder / "model.safetensors"
-    head.load(TensorReader(_tensors(weights), str(weights), REMEDY, None if groups is None else len(groups.entities)),
+    head = build(recipe)
+    head.load(_tensors(folder / "model.safetensors", manifest, None if groups is None else len(groups.entities)),
               users, items, context)
     return Recommender(head, users, items, history, seen, manifest, groups, times,
-                       _listed(folder / "items.parquet", len(items)))
+                       _listed(folder / "items.parquet", len(items), manifest))
 
 
 def _known_groups(folder: Path, histories: TensorReader, shape: tuple[int, int], synthetic: str) -> KnownGroups | None:
@@ -195,9 +197,13 @@ def _known_groups(folder: Path, histories: TensorReader, shape: tuple[int, int],
                        _times(histories, "group_history", history))
 
 
-def _listed(file: Path, num_items: int) -> np.ndarray | None:
+def _listed(file: Path, num_items: int, manifest: dict[str, Any]) -> np.ndarray | None:
     """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
-    if LISTED not in pq.read_schema(file).names:
+    is_there = LISTED in pq.read_schema(file).names
+    if is_there != manifest.get("listed", is_there):
+        raise ArtifactError(f"{file}: the column '{LISTED}' is {'there' if is_there else 'missing'}, and manifest.json "
+                            f"says otherwise; {REMEDY}")
+    if not is_there:
         return None
     return read_columns(file, {LISTED: Column("truth")}, REMEDY, num_items)[LISTED].to_numpy().astype(bool)
 
@@ -267,11 +273,17 @@ def _yaml(recipe: Recipe) -> bytes:
     return bytes(yaml.safe_dump(to_plain(recipe), allow_unicode=True, sort_keys=False), "utf-8")
 
 
-def _tensors(file: Path) -> dict[str, np.ndarray]:
+def _tensors(file: Path, manifest: dict[str, Any], num_groups: int | None = None) -> TensorReader:
+    """Return the tensors of a file, by the names that the manifest gives; those of an older llmrec give none."""
     try:
-        return read_tensors(file)
+        tensors = read_tensors(file)
     except (OSError, SafetensorError, KeyError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
+    named = set((manifest.get("tensors") or {}).get(file.name, tensors))
+    for names, why in ((named - tensors.keys(), "missing"), (tensors.keys() - named, "not named in manifest.json")):
+        if names:
+            raise ArtifactError(f"{file}: {', '.join(sorted(names)[:5])}: {why}; {REMEDY}")
+    return TensorReader(tensors, str(file), REMEDY, num_groups)
 
 
 def _csr_arrays(name: str, interactions: Interactions) -> dict[str, np.ndarray]:

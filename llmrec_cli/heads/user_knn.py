@@ -66,7 +66,8 @@ class UserKnn(Head):
     def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take the interactions."""
         self.interaction_weights = InteractionWeights.read(tensors)
-        self._keep(tensors.csr("", (len(users), len(items)), low=0, optional_values=True))
+        self._keep(tensors.csr("", (len(users), len(items)), low=0,
+                               optional_values=self.interaction_weights.is_uniform))
 
 
 class _Known:

@@ -7,7 +7,7 @@ config says what it is. `build` collects every problem instead of stopping at th
 
 import dataclasses
 import difflib
-import math
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -130,7 +130,7 @@ class Builder:
             return self._note(where, value, f"expected one option of the group '{group}' with its kind")
         table = self.tables[group]
         name = value["kind"]
-        if name not in table:
+        if not isinstance(name, str) or name not in table:
             return self._note(f"{where}.kind", name, f"no such {group}{nearest(str(name), table)}; "
                                                      f"choose one of {', '.join(table)}")
         return self.settings(table[name], value, where)
@@ -170,7 +170,9 @@ class Builder:
         if hint is int and isinstance(value, int) and not isinstance(value, bool):
             return value
         if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value) if math.isfinite(value) else self._note(where, value, "must be a finite number")
+            # An integer may be beyond what a float can be.
+            return float(value) if abs(value) <= sys.float_info.max else self._note(where, value,
+                                                                                    "must be a finite number")
         if hint is str and isinstance(value, str):
             return value
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text (in YAML, quote it)"}

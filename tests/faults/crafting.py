@@ -168,7 +168,8 @@ def crafted_table(table: pa.Table, rng: random.Random) -> tuple[pa.Table, str]:
         kinds["twice"] = lambda: with_cell(values[(row + 1) % len(values)])
     if values and pa.types.is_list(table[name].type):
         kinds["null in a list"] = lambda: with_cell([None])
-    kinds |= {"fewer": lambda: table.slice(0, len(table) - 1), "more": lambda: pa.concat_tables([table, table.slice(0, 1)])}
+    kinds |= {"fewer": lambda: table.slice(0, len(table) - 1),
+              "more": lambda: pa.concat_tables([table, table.slice(0, 1)])}
     kind = rng.choice(sorted(kinds))
     return kinds[kind](), f"{name}: {kind}"
 
