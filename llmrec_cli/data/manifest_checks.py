@@ -118,5 +118,12 @@ MODEL: dict[str, Fact] = {
     "positives": optional(POSITIVES), "fitted_on": TEXTS, "encoders": HASHES, "synthetic_groups": optional(TEXT),
     "metrics": optional(record(valid=optional(MAPPING))), "seed": optional(integer(0), null=True),
     "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, TEXTS.test))),
-    "listed": optional(TRUTH), "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
+    "listed": optional(TRUTH), "sizes": optional(record(users=integer(0), items=integer(0))),
+    "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
 """What the manifest of a model says, as far as it is read."""
+
+
+def other_sizes(said: Mapping[str, int], sizes: Mapping[str, int]) -> str:
+    """Return which sizes are not those that a manifest says, "" where all are."""
+    return ", ".join(f"says {said[name]} {name} and there are {size}" for name, size in sizes.items()
+                     if said[name] != size)

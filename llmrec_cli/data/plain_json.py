@@ -26,9 +26,9 @@ def parse_json(content: bytes, place: Path, remedy: str) -> Any:
 
 def _depth(parsed: Any) -> int:
     """Return how many lists and mappings are within one another, at most one more than `MOST_DEPTH`."""
-    level, depth = [parsed], 0
+    level, depth = [parsed] if isinstance(parsed, (dict, list)) else [], 0
     while level and depth <= MOST_DEPTH:
-        level = [part for value in level if isinstance(value, (dict, list))
-                 for part in (value.values() if isinstance(value, dict) else value)]
-        depth += bool(level)
+        level = [part for value in level for part in (value.values() if isinstance(value, dict) else value)
+                 if isinstance(part, (dict, list))]
+        depth += 1
     return depth

@@ -42,6 +42,7 @@ from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
 from llmrec_cli.data.manifest import REMEDY, read_manifest
+from llmrec_cli.data.manifest_checks import other_sizes
 from llmrec_cli.data.table_checks import Column, read_columns, require_order
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError
@@ -140,6 +141,10 @@ def read_prepared(folder: str | Path) -> PreparedData:
     users = read_entities(path / "users.parquet", "user", REMEDY)
     items = read_entities(path / "items.parquet", "item", REMEDY)
     interactions, split = _read_interactions(path / "interactions.parquet", len(users), len(items))
+    sizes = {"users": len(users), "items": len(items)} | {
+        name: int(size) for name, size in zip(SPLITS, np.bincount(split, minlength=len(SPLITS)), strict=True)}
+    if wrong := other_sizes(manifest["counts"], sizes):
+        raise ArtifactError(f"{path / 'manifest.json'}: {wrong}; {REMEDY}")
     return PreparedData(path, manifest, users, items, interactions, split)
 
 

@@ -28,7 +28,7 @@ from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
 from llmrec_cli.data.manifest import check_files, regular_bytes, sha256
-from llmrec_cli.data.manifest_checks import MODEL, is_integer, problems
+from llmrec_cli.data.manifest_checks import MODEL, is_integer, other_sizes, problems
 from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.data.table_checks import LATEST, Column, read_columns
@@ -123,6 +123,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                     "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
                     "positives": _positives_of(data),
                     "fitted_on": list(fitted_on), "encoders": encoders, "listed": data.listed is not None,
+                    "sizes": {"users": len(data.users), "items": len(data.items)},
                     "tensors": {"model.safetensors": sorted(state), "histories.safetensors": sorted(histories)},
                     **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
@@ -170,6 +171,9 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     _refuse_others(folder, manifest["files"])
     users = read_entities(folder / "users.parquet", "user", REMEDY)
     items = read_entities(folder / "items.parquet", "item", REMEDY)
+    sizes = {"users": len(users), "items": len(items)}
+    if wrong := other_sizes(manifest.get("sizes", sizes), sizes):
+        raise ArtifactError(f"{file}: {wrong}; {REMEDY}")
     shape, histories = (len(users), len(items)), _tensors(folder / "histories.safetensors", manifest)
     groups = _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", "")))
     history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))

@@ -87,7 +87,8 @@ def crafted_tensors(arrays: Arrays, rng: random.Random) -> tuple[Arrays, str]:
             [array.reshape(-1), array.reshape(-1)])},
         "longer": lambda: arrays | {name: np.concatenate([array, array[:1]]) if array.ndim else array[None]},
         "shorter": lambda: arrays | {name: array[:-1] if array.ndim else array[None]},
-        "turned": lambda: arrays | {name: np.ascontiguousarray(array.T)},
+        # A square matrix that is turned round is other numbers of the same shape: another model.
+        "turned": lambda: arrays | {name: np.ascontiguousarray(array.T) if len(set(array.shape)) > 1 else array[None]},
         "number": lambda: arrays | {name: _beyond(name, array, rng)}}
     if name.endswith("indptr"):
         kinds["order"] = lambda: arrays | {name: _unordered(array, rng)}
