@@ -3,14 +3,17 @@
     OMP_NUM_THREADS=1 python benchmarks/memory.py <prepared data> [name of a line ...] [setting ...]
     OMP_NUM_THREADS=1 python benchmarks/memory.py made [folder]
 
-`made` is a made-up shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Data and libraries are loaded
-once; each line runs in a child process of its own, so no peak hides another. What is taken is the growth of the
-process's resident memory during the work (`llmrec_cli.stages.memory.taken_by`), what is stated is what the command says
-before it. Heads trained by gradients run one epoch, whose peak is that of all. Figures under 64 MiB are not compared:
-libraries take as much for themselves.
+`made` is a made-up shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in a process
+of its own, so no peak hides another; evaluate and recommend (everybody's lists, then one user's) run as commands. What
+is taken is the growth of the process's resident memory during the work (`llmrec_cli.stages.memory.taken_by`), what is
+stated is what the command says before it. Heads trained by gradients run one epoch, whose peak is that of all. Figures
+under 64 MiB are not compared: libraries take as much for themselves. Vectors of texts that were encoded before are read
+from the cache and take less; `cache=` encodes them again.
 """
 
+import json
 import multiprocessing
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,11 +25,9 @@ import torch
 from made_shop import prepared_shop
 
 from llmrec_cli.config import compose
-from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.base import Context
-from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.validation import validation_of
-from llmrec_cli.stages import evaluate, finetune, recommend
 from llmrec_cli.stages.fitting import fit
 from llmrec_cli.stages.memory import in_words
 
@@ -59,7 +60,8 @@ LINES: dict[str, list[str]] = {
     "group_hypergraph": ["head=group_hypergraph", *TRAINED],
 }
 MODELS = ("ease", "item_knn", "user_knn")
-"""Heads that one run of `evaluate` compares."""
+"""Heads that one run of `evaluate` compares; `recommend` uses the first."""
+COMMANDS = ("evaluate", "recommend everybody", "recommend one user")
 
 
 def main() -> None:
@@ -71,11 +73,12 @@ def main() -> None:
         folder = Path(names.pop(0)).resolve() if names else folder
         place = str(prepared_shop(folder, 5_500, 17_000, 200_000, "split=leave_last_out"))
     data = read_prepared(place)
+    place = str(data.path.resolve())
     print(f"{len(data.users):,} users, {len(data.items):,} items, {len(data.interactions):,} interactions\n"
           f"{'':28}{'stated':>12}{'taken':>12}{'ratio':>8}{'lists':>12}", flush=True)
-    for name in names or [*LINES, "evaluate", "recommend"]:
-        work: Callable[..., Any] = commands if name in ("evaluate", "recommend") else fitted
-        show(name, apart(work, name, data, settings, folder))
+    for name in names or [*LINES, *COMMANDS]:
+        work: Callable[..., Any] = command if name in COMMANDS else fitted
+        show(name, apart(work, name, place, settings, folder))
 
 
 def show(name: str, found: Any) -> None:
@@ -91,7 +94,7 @@ def show(name: str, found: Any) -> None:
 
 def apart(work: Callable[..., Any], *arguments: Any) -> Any:
     """Return what the work returns in a child process, or its error as text."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=answer, args=(theirs, work, arguments))
     child.start()
@@ -112,7 +115,7 @@ def answer(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
         pipe.send(f"{type(error).__name__}: {str(error)[:160]}")
 
 
-def fitted(name: str, data: PreparedData, settings: list[str], folder: Path) -> tuple[int, int, int]:
+def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[int, int, int]:
     """Fit a head and score everybody; return the bytes stated, taken, and taken by the lists."""
     from llmrec_cli.data.queries import known_users
     from llmrec_cli.scoring.scorer import recommend_lists
@@ -121,6 +124,7 @@ def fitted(name: str, data: PreparedData, settings: list[str], folder: Path) -> 
 
     cfg = compose("finetune", [*LINES[name], *settings])
     events: dict[str, Any] = {}
+    data = read_prepared(place)
     training = data.training("train")
     audience = cfg.head.usual_audience() if cfg.audience == "auto" else cfg.audience
     context = Context(torch.device("cpu"), cfg.seed, validation_of(data, cfg.monitor, audience), cache=cfg.cache_folder,
@@ -133,32 +137,32 @@ def fitted(name: str, data: PreparedData, settings: list[str], folder: Path) -> 
     return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], lists or 0
 
 
-def commands(name: str, data: PreparedData, settings: list[str], folder: Path) -> tuple[int, int, int]:
-    """Run evaluate of several models, or recommend to everybody by the first; return the bytes stated and taken."""
-    runs = []
-    for model in MODELS:
-        runs.append(folder / f"run-{model}")
-        if not (runs[-1] / "manifest.json").is_file():
-            arguments = [f"prepared={data.path}", f"run_dir={runs[-1]}", "refit=none", *LINES[model]]
-            apart(run, finetune, "finetune", arguments)
-    given = [f"models=[{','.join(map(str, runs))}]"] if name == "evaluate" else [
-        f"model={runs[0]}", "queries=all", "k=100", f"output={folder / 'lists.parquet'}"]
-    found = apart(run, evaluate if name == "evaluate" else recommend, name, [*given, f"run_dir={folder / name}"])
-    if isinstance(found, str):
-        raise ValueError(found)
+def command(name: str, data: str, settings: list[str], folder: Path) -> tuple[int, int, int]:
+    """Run evaluate of several models, or recommend by the first; return the bytes stated and taken."""
+    models = [folder / f"run-{model}" for model in MODELS]
+    for model, path in zip(MODELS, models, strict=True):
+        if not (path / "manifest.json").is_file():
+            run("finetune", path, f"prepared={data}", "refit=none", *LINES[model])
+    place = folder / name.replace(" ", "-")
+    if name == "evaluate":
+        found = run("evaluate", place, f"models=[{','.join(map(str, models))}]", *settings)
+    elif name == "recommend everybody":
+        found = run("recommend", place, f"model={models[0]}", "queries=all", "k=100",
+                    f"output={place}.parquet", *settings)
+    else:
+        user = read_prepared(data).users.ids[0]
+        found = run("recommend", place, f"model={models[0]}", f"query.user_id='{user}'", *settings)
     return found["stated"], found["taken"], 0
 
 
-def run(stage: Any, name: str, arguments: list[str]) -> dict[str, int]:
-    """Run a command and return what it logged of memory."""
-    cfg = compose(name, arguments)
-    events: dict[str, Any] = {}
-    path = Path(next(word for word in arguments if word.startswith("run_dir=")).partition("=")[2])
-    path.mkdir(parents=True, exist_ok=True)
-    place = RunDir(path)
-    place.listeners.append(lambda event, **values: events.__setitem__(event, values))
-    stage.run(cfg, place)
-    return events.get("memory_taken", {})
+def run(name: str, place: Path, *arguments: str) -> dict[str, Any]:
+    """Run a command in a process of its own and return what it logged of memory, nothing of finetune."""
+    done = subprocess.run([sys.executable, "-m", "llmrec_cli", name, f"run_dir={place}", *arguments],
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(done.stderr.strip().splitlines()[-1])
+    lines = [json.loads(line) for line in (place / "log.jsonl").read_text("utf-8").splitlines()]
+    return {} if name == "finetune" else next(line for line in reversed(lines) if line["event"] == "memory_taken")
 
 
 if __name__ == "__main__":

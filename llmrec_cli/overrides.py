@@ -17,12 +17,12 @@ from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.stages import COMMANDS
+from llmrec_cli.settings.typed_lists import entries_of
 
 # Hydra is to compose, not to make folders, move about or set up logging; run_dir.py does that.
 QUIET = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=runs/multirun", "hydra.sweep.subdir=.",
          "hydra/job_logging=none", "hydra/hydra_logging=none"]
 PLAIN = "is"
-_ENTRY = re.compile(r'\s*"(?P<quoted>(?:[^"]|"")*)"\s*(?=,|\Z)|[^,]*')
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
 
@@ -205,28 +205,11 @@ def _literal(hints: Sequence[Any], value: str, opaque: bool) -> str:
     if any(get_origin(kind) is dict for kind in kinds) and value.startswith("{") and value.endswith("}"):
         return value
     if "list of text" in kinds and (value.startswith("[") and value.endswith("]")):
-        return "[" + ",".join(_quoted(part) for part in _entries(value[1:-1])) + "]"
+        return "[" + ",".join(_quoted(part) for part in entries_of(value[1:-1])) + "]"
     if str in kinds:
         # `float | str` settings and the like: a number stays a number.
         return _quoted(value)
     return f"[{_quoted(value)}]" if "list of text" in kinds else value
-
-
-def _entries(text: str) -> list[str]:
-    """Return the entries of a list, commas between them.
-
-    Blanks around an entry are no part of it; one in double quotes is as it stands, with a double quote written twice.
-    """
-    found: list[str] = []
-    place = 0
-    while text.strip():
-        match = _ENTRY.match(text, place)
-        assert match is not None
-        found.append(match[0].strip() if match["quoted"] is None else match["quoted"].replace('""', '"'))
-        if match.end() == len(text):
-            break
-        place = match.end() + 1  # beyond the comma
-    return found
 
 
 def _quoted(value: str) -> str:

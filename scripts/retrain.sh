@@ -60,7 +60,7 @@ code=0; (exec 8>>"$folder/.lock"; flock -n -E 75 8) 2>/dev/null || code=$?
 [ "$code" -eq 75 ] || fail 5 "$folder: this file system's locks do not keep others out; publish somewhere else"
 
 if [ -e "$folder/current" ] && [ ! -L "$folder/current" ]; then
-    fail 2 "$folder/current: is not the link that a publish folder has; choose another folder"
+    fail 2 "$folder/current: is a file or folder, and publishing replaces a link of this name; choose another folder"
 fi
 beside=$(cd -- "$(dirname -- "$0")/.." && pwd)/.venv/bin/llmrec
 llmrec=${LLMREC:-}

@@ -229,7 +229,7 @@ def test_wrong_usage_is_refused_before_anything_runs() -> None:
     assert "usage" in retrain(folder="").stderr
     assert retrain(PREPARE="dataset='files").returncode == 2
     os.makedirs("real/current")
-    assert "is not the link" in retrain(folder="real").stderr
+    assert "real/current: is a file or folder, and publishing replaces a link" in retrain(folder="real").stderr
     assert not Path("calls").exists()
 
 

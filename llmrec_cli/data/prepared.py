@@ -145,6 +145,8 @@ def read_prepared(folder: str | Path) -> PreparedData:
         name: int(size) for name, size in zip(SPLITS, np.bincount(split, minlength=len(SPLITS)), strict=True)}
     if wrong := other_sizes(manifest["counts"], sizes):
         raise ArtifactError(f"{path / 'manifest.json'}: {wrong}; {REMEDY}")
+    # Arrow keeps the memory of tables that it has read, twice what is left of them as arrays.
+    pa.default_memory_pool().release_unused()
     return PreparedData(path, manifest, users, items, interactions, split)
 
 

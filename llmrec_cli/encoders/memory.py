@@ -9,8 +9,13 @@ from llmrec_cli.settings.encoder import Concat, EncoderSettings, Lsa, MiniLM, St
 
 USUAL_SIZE = 384
 """Dimensions of the vectors of most small sentence encoders, MiniLM among them."""
-TRANSFORMER_BYTES = 95 * 2**20
-"""An opened MiniLM: its weights, its tokenizer, and the layers' working memory for the usual `batch_tokens`."""
+MINILM_BYTES = 86 * 2**20
+"""MiniLM's weights."""
+ENCODING_BYTES = 190 * 2**20
+"""The tokenizer with 512 texts at a time, the weights as matrix products want them, and the layers' working memory for
+the usual `batch_tokens`. Where the cache has all vectors, the encoder is opened and encodes nothing: less is taken."""
+STATIC_BYTES = 95 * 2**20
+"""An opened static encoder: a table of the words' vectors and its tokenizer."""
 BYTES_OF_A_CHARACTER = 12
 """Words of a text as numbers, as counts and as weights."""
 MOST_WORDS = 50_000
@@ -41,15 +46,15 @@ def encoder_memory(settings: EncoderSettings, texts: Sequence[str]) -> int:
         # The randomised SVD holds words x dimensions and texts x dimensions several times, in float64 once.
         return BYTES_OF_A_CHARACTER * characters + 16 * (settings.embedding_size + 10) * (words + len(texts))
     if isinstance(settings, Static):
-        return TRANSFORMER_BYTES
+        return STATIC_BYTES
     return _transformer(settings) if isinstance(settings, TransformerSettings) else 0
 
 
 def _transformer(settings: TransformerSettings) -> int:
     if isinstance(settings, MiniLM):
-        return TRANSFORMER_BYTES
+        return ENCODING_BYTES + MINILM_BYTES
     # A folder that cannot be used is refused with its reason where it is opened.
     with suppress(LlmrecError):
         files = locate(settings).folder.glob("*.safetensors")
-        return 30 * 2**20 + sum(file.stat().st_size for file in files)
-    return TRANSFORMER_BYTES
+        return ENCODING_BYTES + sum(file.stat().st_size for file in files)
+    return ENCODING_BYTES + MINILM_BYTES

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 CHARACTERS_PER_TOKEN = 100
-TOKENIZED_AT_ONCE = 4096
+TOKENIZED_AT_ONCE = 512
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int, prompt: str = "",

@@ -95,6 +95,11 @@ class Head(ABC):
         return []
 
     @property
+    def history_limit(self) -> int | None:
+        """Number of newest items of a history that this head, once fitted, reads; None for all."""
+        return None
+
+    @property
     def rereads(self) -> bool:
         """Whether `reread` changes what is said of all items, and not only of those that `add_items` brings."""
         return False

@@ -37,12 +37,13 @@ ROUNDS = 2
 """Most rounds over the settings."""
 MOST_EXACT = 2500
 """Largest number of items in training for which every trial solves the whole ridge regression."""
-LANDMARKS = 1500
+LANDMARKS = 1000
 """Number of landmark items that approximate the kernel above MOST_EXACT items."""
 JITTER = 1e-4
 """Added to the diagonal of the landmarks' kernel matrix, which is 1."""
-SAMPLED = 1000
-"""Number of items in training from which the mean absolute weight is estimated."""
+SAMPLED = 250
+"""Number of items in training from which the mean absolute weight is estimated. Blends differ by factors of about 2,
+and the estimate by a few percent."""
 SHOWN_FROM = 5.0
 """Seconds from which on a choice prints its progress."""
 
@@ -86,7 +87,7 @@ def choice_operations(settings: Settings, task: ColdTask) -> float:
     shared = size**3 + 2 * queries * size**2
     if num <= MOST_EXACT:
         return shared + ridges * (num**3 / 3 + 2 * queries * num * (num + cold)) + 4 * ROUNDS * num**3
-    of_gamma = LANDMARKS * num * (3 * LANDMARKS + 2 * queries)
+    of_gamma = LANDMARKS * num * (3 * LANDMARKS + 2 * queries)  # Sparse histories cost nothing beside the denoised.
     of_trial = LANDMARKS**3 / 3 + 2 * queries * LANDMARKS * (LANDMARKS + cold)
     return shared + gammas * of_gamma + ridges * of_trial + 2 * ROUNDS * SAMPLED * LANDMARKS * 2 * num
 
@@ -125,6 +126,9 @@ class _Ridge(Protocol):
     def projected(self, targets_XT: torch.Tensor) -> torch.Tensor:
         """Return the targets as `predicted` reads them, whatever l2 is; linear in the targets."""
 
+    def projected_history(self, history_QT: sp.csr_array) -> torch.Tensor:
+        """Return `projected` of histories."""
+
     def predicted(self, projected: torch.Tensor, l2: float, cold: bool) -> torch.Tensor:
         """Return what is predicted of the cold items (X, C), or of those in training (X, T)."""
 
@@ -135,12 +139,18 @@ class _Exact:
     def __init__(self, trained: UnitFeatures, cold: UnitFeatures, device: torch.device) -> None:
         self.cosine_TT, self.cosine_TC = trained.cosine(trained, device), trained.cosine(cold, device)
         self.gamma, self.solved_at, self.factor_TT = 0.0, (0.0, 0.0), self.cosine_TT
+        self.history_QT: torch.Tensor | None = None
 
     def take(self, gamma: float) -> None:
         self.gamma = gamma
 
     def projected(self, targets_XT: torch.Tensor) -> torch.Tensor:
         return targets_XT
+
+    def projected_history(self, history_QT: sp.csr_array) -> torch.Tensor:
+        if self.history_QT is None:
+            self.history_QT = torch.from_numpy(history_QT.toarray()).to(self.cosine_TT.device)
+        return self.history_QT
 
     def predicted(self, projected: torch.Tensor, l2: float, cold: bool) -> torch.Tensor:
         if self.solved_at != (self.gamma, l2):
@@ -181,6 +191,10 @@ class _Landmarks:
     def projected(self, targets_XT: torch.Tensor) -> torch.Tensor:
         return self._of_trained() @ targets_XT.T
 
+    def projected_history(self, history_QT: sp.csr_array) -> torch.Tensor:
+        features_TL = self._of_trained().T.cpu().numpy()
+        return torch.from_numpy(history_QT @ features_TL).to(self.cosine_LL.device).T
+
     def predicted(self, projected: torch.Tensor, l2: float, cold: bool) -> torch.Tensor:
         gram_LL, cold_LC = self.of_gamma[self.gamma]
         penalised_LL = gram_LL.clone()
@@ -204,14 +218,13 @@ class _Trial:
         rng = np.random.default_rng(context.seed)
         trained, cold = features.rows(task.trained_T), features.rows(np.flatnonzero(task.cold_N))
         num = len(task.trained_T)
-        history = sp.csr_array(task.queries.history[:, task.trained_T])
-        self.history_QT = torch.from_numpy(history.toarray()).to(device)
+        self.history_QT = sp.csr_array(task.queries.history[:, task.trained_T])
         self.denoiser = Denoiser(sp.csr_array(task.matrix_UN[:, task.trained_T]), settings.denoise_l2, device)
-        self.denoised_QT = self.denoiser.scores(self.history_QT)
+        self.denoised_QT = self.denoiser.scores(torch.from_numpy(self.history_QT.toarray()).to(device))
         k, exponent = settings.k, settings.exponent
         near_CT = nearest(trained, cold, k, exponent, np.full(len(cold.dense_ND), -1), device)
         near_TT = nearest(trained, trained, k, exponent, np.arange(num), device)
-        near_QC = (history @ sp.csr_array(near_CT.T)).toarray() / mean_size(float(near_TT.data.sum()), num)
+        near_QC = (self.history_QT @ sp.csr_array(near_CT.T)).toarray() / mean_size(float(near_TT.data.sum()), num)
         self.near_QC = torch.from_numpy(near_QC.astype(np.float32)).to(device)
         self.sampled_S = np.sort(rng.permutation(num)[:SAMPLED]) if num > MOST_EXACT else np.arange(num)
         self.num_landmarks = LANDMARKS if num > MOST_EXACT else None
@@ -241,7 +254,7 @@ class _Trial:
             self.solved.take(gamma)
             if gamma not in self.profiles:
                 self.profiles[gamma] = (self.solved.projected(self.denoised_QT),
-                                        self.solved.projected(self.history_QT))
+                                        self.solved.projected_history(self.history_QT))
             denoised, history = self.profiles[gamma]
             # Only the newest is kept: blends are tried last.
             self.ridge = {key: self.solved.predicted(denoise * denoised + (1 - denoise) * history, l2, True)}

@@ -22,6 +22,9 @@ BLOCK_ITEMS = 256
 TINY = float(np.finfo(np.float32).tiny)
 """Least number that may be divided by."""
 
+BLOCK_QUERIES = 256
+"""Queries that the dual form scores at a time, whose scores it holds several times in float64."""
+
 
 @dataclass
 class Rows:
@@ -157,6 +160,14 @@ class Dual:
     def scores(self, history_QN: Any) -> np.ndarray:
         """Return history x weights, float32 (Q, N)."""
         history = sp.csr_array(history_QN)
+        scores_QN = np.empty(history.shape, np.float32)
+        for start in range(0, len(scores_QN), BLOCK_QUERIES):
+            part = slice(start, start + BLOCK_QUERIES)
+            scores_QN[part] = self._scores(history[part])
+        return scores_QN
+
+    def _scores(self, history: sp.csr_array) -> np.ndarray:
+        """Return history x weights of some queries, float64 (Q, N)."""
         scaled = sp.csr_array((history.data / self.root_N[history.indices], history.indices, history.indptr),
                               shape=history.shape)
         onto_QR = np.concatenate([(scaled @ self.items_NR).toarray(), scaled @ self.rows.dense_DN.T], axis=1)
@@ -164,7 +175,8 @@ class Dual:
         num_sparse = self.items_NR.shape[1]
         back_QN = (self.items_NR @ through_QR[:, :num_sparse].T).T + through_QR[:, num_sparse:] @ self.rows.dense_DN
         times_inverse_QN = (scaled.toarray() - back_QN) / self.root_N
-        return np.ascontiguousarray(history.toarray() - times_inverse_QN / self.inverse_diagonal_N, np.float32)
+        scores_QN: np.ndarray = history.toarray() - times_inverse_QN / self.inverse_diagonal_N
+        return scores_QN
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all that scoring needs."""

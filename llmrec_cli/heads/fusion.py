@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensor_reader import BYTE, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -30,7 +31,7 @@ from llmrec_cli.settings.head import Recipe
 MOST_QUERIES = 10_000
 """Most validation queries that weights are learned on, drawn at random."""
 LENGTHS = "fit_lengths"
-"""Of the tensor of the users' history lengths among what the head saves."""
+"""Name, in the head's state, of the lengths of the users' (or groups') histories at the fit."""
 RANK = 60
 """Reciprocal rank fusion's constant (Cormack et al. 2009)."""
 
@@ -54,8 +55,9 @@ class Fusion(Head):
         self.weights = Weights({} if isinstance(given.weights, str) else dict(given.weights), dict(given.long_weights),
                                dict(given.cold_weights), given.long_history)
         self.long_share = given.long_share
+        self.long_share_of = given.long_share_of
         self.cold_N: np.ndarray = np.zeros(0, bool)
-        self.fit_length_U: np.ndarray = np.zeros(0, np.int64)
+        self.fit_lengths: np.ndarray = np.zeros(0, np.int64)
 
     @property
     def answers_text(self) -> bool:
@@ -76,6 +78,12 @@ class Fusion(Head):
     def without_fold_in(self) -> list[str]:
         """The members that answer known users by what was learned of each."""
         return [name for name, member in self.members.items() if member.without_fold_in]
+
+    @property
+    def history_limit(self) -> int | None:
+        """The smallest limit of a member."""
+        return min((member.history_limit for member in self.members.values() if member.history_limit is not None),
+                   default=None)
 
     @property
     def rereads(self) -> bool:
@@ -126,17 +134,27 @@ class Fusion(Head):
         if self._learns() and context.validation is not None:
             self.weights = self._learn(context.validation, context)
             self.members = {name: self.members[name] for name in self.weights.all}
-            # Lengths of groups' histories are not those of users, who are counted here.
-            if self.weights.long and context.validation.queries.groups is None:
-                self.long_share = share_of_long(data.interactions, self.weights.long_history)
+            if self.weights.long:
+                self.long_share_of = "users" if context.validation.queries.groups is None else "groups"
+                self.long_share = share_of_long(self._histories(data), self.weights.long_history)
         elif self.settings.weights == "learned":
             self.weights = Weights(dict.fromkeys(self.members, 1.0), {}, {}, 0)
         elif self.long_share > 0:
-            limit = limit_for(data.interactions, self.long_share, self.weights.long_history)
-            context.log("long_history", share=self.long_share, before=self.weights.long_history, now=limit)
+            limit = limit_for(self._histories(data), self.long_share, self.weights.long_history)
+            context.log("long_history", share=self.long_share, of=self.long_share_of,
+                        before=self.weights.long_history, now=limit)
             self.weights = replace(self.weights, long_history=limit)
         if self.long_share > 0:
-            self.fit_length_U = np.diff(data.interactions.matrix.indptr).astype(np.int64)
+            self.fit_lengths = np.diff(self._histories(data).matrix.indptr).astype(np.int64)
+
+    def _histories(self, data: TrainingData) -> Interactions:
+        """Return the interactions of users, or of groups, whose history lengths the limit is about."""
+        if self.long_share_of == "users":
+            return data.interactions
+        if data.groups is None:
+            raise DataError("head.long_share_of=groups: the data has no groups; prepare it with dataset.groups=<file>, "
+                            "or leave the setting out")
+        return data.groups.interactions
 
     def _learn(self, validation: Validation, context: Context) -> Weights:
         chosen = drawn(validation, MOST_QUERIES, context.seed)
@@ -185,13 +203,15 @@ class Fusion(Head):
     def _lengths(self, queries: Queries) -> np.ndarray:
         """Return the length (Q,) of each history that decides whether it is long.
 
-        A learned limit is about histories of the fit. A known user who is asked with newer interactions too counts by
-        the fit's, so that no more users have a long history than had one when the weights were learned.
+        A learned limit is about histories of the fit. A known user (or group) who is asked with newer interactions too
+        counts by the fit's, so that no more have a long history than had one when the weights were learned.
         """
         lengths_Q = np.diff(queries.history.indptr).astype(np.int64)
-        known = np.flatnonzero(queries.user >= 0)
-        if self.long_share > 0 and len(self.fit_length_U) and len(known):
-            fitted = self.fit_length_U[queries.user[known]]
+        row_Q = queries.user if self.long_share_of == "users" else \
+            np.full(len(queries), -1) if queries.groups is None else queries.groups.group
+        known = np.flatnonzero(row_Q >= 0)
+        if self.long_share > 0 and len(self.fit_lengths) and len(known):
+            fitted = self.fit_lengths[row_Q[known]]
             lengths_Q[known] = np.where(fitted > 0, fitted, lengths_Q[known])
         return lengths_Q
 
@@ -211,7 +231,7 @@ class Fusion(Head):
                                                   long_weights=dict(self.weights.long),
                                                   cold_weights=dict(self.weights.cold),
                                                   long_history=self.weights.long_history,
-                                                  long_share=self.long_share))
+                                                  long_share=self.long_share, long_share_of=self.long_share_of))
 
     def add_items(self, items: Entities) -> None:
         """Append items to every member."""
@@ -222,7 +242,7 @@ class Fusion(Head):
     def state(self) -> dict[str, np.ndarray]:
         """Return the members' states, each under its name, which items are cold, and lengths of the fit's histories."""
         states = {f"{name}/{key}": value for name, m in self.members.items() for key, value in m.state().items()}
-        lengths = {LENGTHS: self.fit_length_U} if self.long_share > 0 else {}
+        lengths = {LENGTHS: self.fit_lengths} if self.long_share > 0 else {}
         return states | {"cold": self.cold_N.astype(np.uint8)} | lengths
 
     def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
@@ -231,9 +251,10 @@ class Fusion(Head):
             raise tensors.error("cold", "config.yaml has weights=learned, where a fitted model has a number each")
         self.cold_N = tensors.take("cold", BYTE, (len(items),), high=1).astype(bool)
         # A model of an earlier version has none: its users count by the histories that they are asked with.
-        self.fit_length_U = np.zeros(0, np.int64)
+        self.fit_lengths = np.zeros(0, np.int64)
         if self.long_share > 0 and LENGTHS in tensors:
-            self.fit_length_U = tensors.take(LENGTHS, INTEGER, (len(users),), low=0)
+            rows = len(users) if self.long_share_of == "users" else tensors.num_groups
+            self.fit_lengths = tensors.take(LENGTHS, INTEGER, (rows,), low=0)
         for name, member in self.members.items():
             member.read(tensors.inside(f"{name}/"), users, items, context)
 

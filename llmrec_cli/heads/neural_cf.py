@@ -90,8 +90,13 @@ class NeuMf(PairModel):
             return scores_SR
         user_S1H, item_1RH = users_SK[:, None, size:-1], items_RL[None, :, size:-1]
         at_once = max(1, LARGEST_BLOCK // max(1, len(users_SK) * user_S1H.shape[2]))
-        parts = [self._perceptron(user_S1H + part) for part in item_1RH.split(at_once, dim=1)]
-        return scores_SR + torch.cat(parts, dim=1)
+        if torch.is_grad_enabled():
+            parts = [self._perceptron(user_S1H + part) for part in item_1RH.split(at_once, dim=1)]
+            return scores_SR + torch.cat(parts, dim=1)
+        # In place: a small result kept between large hidden layers would pin the memory that these leave behind.
+        for part_SL, part in zip(scores_SR.split(at_once, dim=1), item_1RH.split(at_once, dim=1), strict=True):
+            part_SL.add_(self._perceptron(user_S1H + part))
+        return scores_SR
 
     def pairs(self, users_BK: torch.Tensor, items_BL: torch.Tensor) -> torch.Tensor:
         """Return the scores of each user with the item of the same row."""

@@ -62,6 +62,12 @@ class TwoTower(Head):
         return self.texts
 
     @property
+    def history_limit(self) -> int | None:
+        """MOST_WITH_RECENCY where recency is learned from what came before each target."""
+        is_cut = self.settings.recency and self.settings.training_history == BEFORE
+        return MOST_WITH_RECENCY if is_cut else None
+
+    @property
     def rereads(self) -> bool:
         """Always: every item's vector is its text's, and its id's."""
         return True
@@ -130,9 +136,9 @@ class TwoTower(Head):
         device = towers.bias_N.device
         text_MT = texts.table
         items_ME = towers.items(text_MT)
-        history, is_cut = queries.history, self.settings.recency and self.settings.training_history == BEFORE
+        history = queries.history
         # A list is made from as much of a history as a training step read.
-        most = MOST_WITH_RECENCY if is_cut else history.shape[1]
+        most = history.shape[1] if self.history_limit is None else self.history_limit
         indices, indptr = (torch.from_numpy(array.astype(np.int64)).to(device)
                            for array in newest_entries(history.indices, history.indptr, most))
         history_QE = towers.histories(items_ME, indices, indptr)

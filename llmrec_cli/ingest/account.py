@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest import decimal_comma
 from llmrec_cli.ingest.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.rejects import Reject
 from llmrec_cli.ingest.staging import Staged
@@ -45,13 +46,22 @@ def refuse_rejects(staged: Staged, most: float) -> None:
         shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
                           for r in staged.rejects.first(file) if r.reason != HEADER_AGAIN)
         share = bad / size
-        times = _times_of(staged.rejects.first(file)) if share > 0.5 else ""
-        remedy = (f"Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
-                  f"(rejects.parquet then lists them)" if share <= _MOST_ADVISED else
-                  f"{'No row is sound' if bad == size else 'So many rows are bad'}, so it is likely that a setting is "
-                  f"wrong and not the rows: see the reason and the settings of this file")
         raise DataError(f"{file}: {bad:,} of {size:,} rows ({share:.2%}) are bad, more than "
-                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n{times}{remedy}")
+                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n"
+                        f"{_remedy(staged.rejects.first(file), bad, size)}")
+
+
+def _remedy(first: list[Reject], bad: int, size: int) -> str:
+    """Return what to do about a file with `bad` of `size` rows that are bad, of which `first` are some."""
+    share, decimals = bad / size, _decimals_of(first)
+    if decimals and all(r.reason.endswith(decimal_comma.CAUSE) for r in first if r.reason != HEADER_AGAIN):
+        return decimals
+    cause = decimals + "\n" if decimals else _times_of(first) if share > 0.5 else ""
+    if share <= _MOST_ADVISED:
+        return (f"{cause}Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
+                f"(rejects.parquet then lists them)")
+    return (f"{cause}{'No row is sound' if bad == size else 'So many rows are bad'}, so it is likely that a setting is "
+            f"wrong and not the rows: see the reason and the settings of this file")
 
 
 def reading_notes(files: list[Staged]) -> list[str]:
@@ -68,6 +78,12 @@ def _times_of(first: list[Reject]) -> str:
     texts = [found[1] for r in first if r.column == "timestamp" and (found := _NO_TIME.match(r.reason))]
     said = advice(texts)
     return f"'{texts[0]}' {said}.\n" if said else ""
+
+
+def _decimals_of(first: list[Reject]) -> str:
+    """Return how to write the first number with a decimal comma among the rejects, as a sentence; "" without any."""
+    texts = [(r.column, r.reason[1:].split("'")[0]) for r in first if r.reason.endswith(decimal_comma.CAUSE)]
+    return f"In the column {texts[0][0]}, {decimal_comma.remedy_for(texts[0][1])}" if texts else ""
 
 
 def _above(share: float) -> str:

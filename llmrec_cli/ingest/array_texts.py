@@ -42,6 +42,14 @@ def parsed(text: str) -> Any:
     return _of_python(text)
 
 
+def nested_value(text: str) -> Any:
+    """Return the array or object that a text is, None when it is none; what is unclear is an array of one entry."""
+    try:
+        return parsed(text)
+    except UnclearArray:
+        return [text[1:-1]]
+
+
 def _numpy_entries(text: str) -> list[Any] | None:
     """Return the entries of an array of NumPy; None when words without quotes are no numbers, '[part 1 of 2]'."""
     words = _ENTRY.findall(text[1:-1])

@@ -7,7 +7,7 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.array_texts import UnclearArray, parsed
+from llmrec_cli.ingest.array_texts import nested_value
 from llmrec_cli.ingest.attributes import is_number
 from llmrec_cli.ingest.checks import Raw, identifier
 from llmrec_cli.ingest.coding import Coded
@@ -25,9 +25,25 @@ def refuse_array_ids(raw: Raw, staged: Staged, coded: Coded) -> None:
     for ids, column, ours in ((coded.users, "user_id", raw.keys[0]), (coded.items, "item_id", raw.keys[1])):
         text = _first_nested(ids, column)
         for part in raw.parts if text is not None else ():
-            rows = part.filter(identifier(part[ours]) == text).order_by("file", "line").limit(1)
-            for row in collect(rows.select("file", "line")).to_pylist():
-                refuse_value(staged.sources[row["file"]], row["line"], ours, _nested_value(str(text)))
+            _refuse_first(part, raw, staged, ours, str(text))
+
+
+def refuse_array_values(part: Table, raw: Raw, staged: Staged) -> None:
+    """Raise DataError for an array or object, written as text, that is a value, a time or an event of `raw`."""
+    for ours in raw.names:
+        if ours in part.columns and ours not in raw.keys and part[ours].type().is_string():
+            text = _first_nested(part, ours)
+            if text is not None:
+                _refuse_first(part, raw, staged, ours, text)
+
+
+def _refuse_first(part: Table, raw: Raw, staged: Staged, ours: str, text: str) -> None:
+    """Raise DataError for the first row of `part` that has `text` in our column `ours`, if there is one."""
+    rows = part.filter(identifier(part[ours]) == text).order_by("file", "line").limit(1)
+    written = {name: identifier(part[name]) for name in raw.names if name in part.columns}
+    for row in collect(rows.select("file", "line", **written)).to_pylist():
+        refuse_value(staged.sources[row["file"]], row["line"], ours, nested_value(text),
+                     [name for name in written if isinstance(nested_value(row[name] or ""), list)])
 
 
 def refuse_arrays(raw: Table, staged: Staged, columns: Iterable[str]) -> None:
@@ -40,21 +56,13 @@ def refuse_arrays(raw: Table, staged: Staged, columns: Iterable[str]) -> None:
         if text is not None:
             rows = raw.filter(raw[ours] == text).order_by("file", "line").limit(1)
             [row] = collect(rows.select("file", "line")).to_pylist()
-            refuse_value(staged.sources[row["file"]], row["line"], ours, _nested_value(text))
+            refuse_value(staged.sources[row["file"]], row["line"], ours, nested_value(text))
 
 
 def _first_nested(rows: Table, column: str) -> str | None:
     odd = rows.filter(rows[column].re_search(r"(?s)^[\[{(].*[\])}]$")).select(text=column).distinct()
     texts: list[str] = collect(odd.order_by("text").limit(_LOOKED_AT))["text"].to_pylist()
-    return next((text for text in texts if _nested_value(text) is not None), None)
-
-
-def _nested_value(text: str) -> Any:
-    """Return the array or object that a text is, None when it is none; what is unclear is an array of one entry."""
-    try:
-        return parsed(text)
-    except UnclearArray:
-        return [text[1:-1]]
+    return next((text for text in texts if nested_value(text) is not None), None)
 
 
 def refuse_objects(raw: Table, staged: Staged, attributes: Mapping[str, str], key: str) -> None:
@@ -68,7 +76,7 @@ def refuse_objects(raw: Table, staged: Staged, attributes: Mapping[str, str], ke
         column = raw[f"c{n}"]
         odd = raw.filter(column.re_search(r"^\s*(\{|\[\s*[\[{])")).order_by("file", "line").limit(_LOOKED_AT)
         for row in collect(odd.select("file", "line", text=f"c{n}")).to_pylist():
-            value = _nested_value(row["text"])
+            value = nested_value(row["text"])
             if value is not None and _has_parts(value):
                 raise DataError(f"{staged.sources[row['file']].path}: line {row['line']}: " +
                                 _objects(name, value, attributes[name], key))

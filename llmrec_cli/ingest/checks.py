@@ -10,7 +10,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import BooleanColumn, BooleanValue, IntegerColumn, NumericColumn, StringColumn, Table, Value
 
 from llmrec_cli.errors import ResourceError
-from llmrec_cli.ingest import timestamps
+from llmrec_cli.ingest import decimal_comma, timestamps
 from llmrec_cli.ingest.engine import batches, read_staged, scan
 from llmrec_cli.ingest.parquet import check_parquet
 from llmrec_cli.ingest.rejects import Reject
@@ -132,16 +132,22 @@ def unsound(rows: Table, raw: Raw) -> Table:
     def shown(column: Value) -> StringColumn:
         return "'" + identifier(column).fill_null("").left(_SHOWN) + "'"
 
+    def cause(column: Value) -> StringColumn:
+        has_comma = identifier(column).re_search(decimal_comma.PATTERN)
+        return ibis.cases((has_comma, decimal_comma.CAUSE), else_="")
+
     checks: list[tuple[str, BooleanValue, StringColumn]] = [
         (name, identifier(rows[name]).fill_null("") == "", ibis.literal("is empty")) for name in raw.keys]
     if "value" in rows.columns:
-        checks.append(("value", number(rows.value).isnull(), shown(rows.value) + " is not a number"))
+        checks.append(("value", number(rows.value).isnull(), shown(rows.value) + " is not a number" +
+                       cause(rows.value)))
     if raw.weights:
         checks.append(("event", ~identifier(rows.event).fill_null("").isin(list(raw.weights)),
                        shown(rows.event) + " has no weight in dataset.event_weights"))
     if "timestamp" in rows.columns:
         why = f" is not a time in '{raw.unit}'" + (f", or {timestamps.OUT_OF_RANGE}" if raw.unit != "order" else "")
-        checks.append(("timestamp", timestamps.parse(rows.timestamp, raw.unit).isnull(), shown(rows.timestamp) + why))
+        checks.append(("timestamp", timestamps.parse(rows.timestamp, raw.unit).isnull(), shown(rows.timestamp) + why +
+                       cause(rows.timestamp)))
     if "order" in rows.columns:
         checks.append(("order", timestamps.parse(rows.order, "order").isnull(), shown(rows.order) + " is not a whole "
                        "number from 0, which dataset.columns.order needs"))

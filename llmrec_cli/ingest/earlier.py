@@ -133,9 +133,18 @@ class Earlier:
     def check_unit(self, unit: str) -> None:
         """Raise DataError when the new rows write time as the earlier ones did not."""
         before = self.manifest["timestamp_unit"]
-        if bool(unit) != bool(before) or ("order" in (unit, before) and unit != before):
-            raise DataError(f"mode=append: the timestamps are written in '{unit or 'nothing'}', and those in "
-                            f"{self.folder} were in '{before or 'nothing'}', so they cannot be compared; say which it "
+        if unit and not before:
+            raise DataError(f"mode=append: the new rows have times, but {self.folder} was prepared without times, so "
+                            f"the order of old and new rows is not known; prepare the old and new files together with "
+                            f"mode=new (and dataset.columns.timestamp=<name> if the column has another name), or "
+                            f"remove the column of times from the new files")
+        if before and not unit:
+            raise DataError(f"mode=append: the new rows have no times, but {self.folder} was prepared with times, so "
+                            f"the order of old and new rows is not known; add a column 'timestamp' to the new files, "
+                            f"or name it with dataset.columns.timestamp=<name>")
+        if "order" in (unit, before) and unit != before:
+            raise DataError(f"mode=append: the timestamps are written in '{unit}', and those in "
+                            f"{self.folder} were in '{before}', so they cannot be compared; say which it "
                             f"is with dataset.timestamp_unit, or prepare all of it with mode=new")
 
     def chain(self) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.account import Account
-from llmrec_cli.ingest.cells import refuse_array_ids
+from llmrec_cli.ingest.cells import refuse_array_ids, refuse_array_values
 from llmrec_cli.ingest.checks import Raw, read_parts, unsound
 from llmrec_cli.ingest.coding import FIRST, Coded, encode
 from llmrec_cli.ingest.core import core
@@ -160,6 +160,7 @@ def reject_unsound(raw: Raw, staged: Staged, coded: Coded) -> int:
     sound = size(coded.rows) - sum(size(rows) for rows in raw.earlier)
     if sound != sum(staged.num_read) - len(staged.rejects):
         for part in raw.parts:
+            refuse_array_values(part, raw, staged)
             for batch in batches(unsound(part, raw), 1 << 16):
                 staged.rejects.extend_table(pa.Table.from_batches([batch]))
     return sound

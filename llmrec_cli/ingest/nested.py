@@ -9,10 +9,13 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.array_texts import UnclearArray, parsed
 from llmrec_cli.ingest.paths import EACH, arrays_of, is_path, steps_of, written
 from llmrec_cli.ingest.sources import Record, Source
+from llmrec_cli.settings.dataset import EXPLODABLE
 
 SCALARS = ("user_id", "item_id", "group_id", "entity_id", "head", "relation", "tail", "value", "timestamp", "event",
            "order")
 """Our columns that have one value a row: an array or object there is never what a person means."""
+_BESIDE_ITEMS = ("value", "timestamp", "event", "order")
+"""Our columns whose arrays have an entry for each item of the row."""
 Records = Iterator[tuple[int, "Mapping[str, Any] | str"]]
 
 
@@ -207,11 +210,16 @@ def refuse_nested(source: Source, line: int, row: Sequence[Any], flat: Mapping[i
     """Raise DataError for an array or object in one of the columns `flat` (place -> our name) of a row."""
     for place, ours in flat.items():
         if isinstance(row[place], (list, dict)):
-            refuse_value(source, line, ours, row[place])
+            refuse_value(source, line, ours, row[place],
+                         [name for other, name in flat.items() if isinstance(row[other], list)])
 
 
-def refuse_value(source: Source, line: int, ours: str, value: "list[Any] | dict[str, Any]") -> NoReturn:
-    """Raise DataError for an array or object where one value of our column `ours` belongs."""
+def refuse_value(source: Source, line: int, ours: str, value: "list[Any] | dict[str, Any]",
+                 arrays: Sequence[str] = ()) -> NoReturn:
+    """Raise DataError for an array or object where one value of our column `ours` belongs.
+
+    `arrays` are all our columns that have arrays in this row.
+    """
     first = next((entry for entry in value if isinstance(entry, dict)), None) if isinstance(value, list) else value
     theirs = source.columns.get(ours, ours)
     shown = json.dumps(value, ensure_ascii=False, default=str)
@@ -220,10 +228,11 @@ def refuse_value(source: Source, line: int, ours: str, value: "list[Any] | dict[
         what += f"{' of objects' if isinstance(value, list) else ''} with the keys {', '.join(list(first)[:12])}"
     raise DataError(f"{source.path}: line {line}: {ours} is {what} ({shown[:60]}{'...' if len(shown) > 60 else ''}), "
                     f"and one {'id' if ours.endswith('_id') else 'value'} belongs there; "
-                    f"{_remedy(source, ours, theirs, isinstance(value, list), first)}")
+                    f"{_remedy(source, ours, theirs, isinstance(value, list), first, arrays)}")
 
 
-def _remedy(source: Source, ours: str, theirs: str, is_array: bool, first: "dict[str, Any] | None") -> str:
+def _remedy(source: Source, ours: str, theirs: str, is_array: bool, first: "dict[str, Any] | None",
+            arrays: Sequence[str]) -> str:
     if not source.columns_key:
         return f"write one {ours} a row"
     each = "[]" if is_array else ""
@@ -236,8 +245,11 @@ def _remedy(source: Source, ours: str, theirs: str, is_array: bool, first: "dict
         return "repair the row"
     if source.columns_key != "dataset.columns" or is_path(theirs):
         return f"set {source.columns_key}.{ours}='{theirs}[]' to make a row of each entry"
-    beside = f"[item_id,{ours}]" if ours in ("value", "timestamp", "event", "order") else ours
-    return f"set dataset.explode={beside} to make a row of each entry"
+    # A second error for the column beside it would cost another try, so all arrays of the row are named.
+    together = {ours, *arrays, *source.explode, *(("item_id",) if ours in _BESIDE_ITEMS else ())}
+    names = [name for name in EXPLODABLE if name in together]
+    explode = f"[{','.join(names)}]" if names[1:] else names[0]
+    return f"set dataset.explode={explode} to make a row of each entry"
 
 
 def flat_columns(places: Mapping[str, int]) -> dict[int, str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.beside import Rows, read_rows
+from llmrec_cli.ingest.decimal_comma import remedy_for
 from llmrec_cli.ingest.duplicates import resolved_policy
 from llmrec_cli.ingest.timestamps import NUMBER, OUT_OF_RANGE, are_dates, in_era, milliseconds_of, unit_of
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -107,6 +108,9 @@ def _times(rows: Rows) -> tuple[np.ndarray, bool]:
     """Return the timestamps, int64, and whether they are moments: milliseconds since 1970, or else a mere order."""
     texts = rows.texts("timestamp")
     numeric = [bool(_NUMBER.match(text)) for text in texts]
+    for row, text in enumerate(texts):
+        if comma := remedy_for(text):
+            raise DataError(f"{rows.where(row)}: timestamp '{text[:60]}' has a decimal comma; {comma}")
     if any(numeric) and not all(numeric):
         a, b = numeric.index(True), numeric.index(False)
         raise DataError(f"{rows.where(b)}: timestamp '{texts[b][:60]}', and '{texts[a][:60]}' in line {rows.line[a]}, "
@@ -149,7 +153,8 @@ def _number(rows: Rows, row: int, column: str, text: str) -> float:
     except ValueError:
         found = float("nan")
     if not np.isfinite(found):
-        raise DataError(f"{rows.where(row)}: {column} '{text[:60]}' is not a number; repair the row or leave it out")
+        raise DataError(f"{rows.where(row)}: {column} '{text[:60]}' is not a number; "
+                        f"{remedy_for(text) or 'repair the row or leave it out'}")
     return found
 
 

@@ -55,16 +55,20 @@ def parquet_records(source: Source, file: pq.ParquetFile, columns: list[str]) ->
             yield number, dict(zip(columns, row, strict=True))
 
 
-def refuse_nested_column(source: Source, file: pq.ParquetFile, column: str, ours: str) -> None:
-    """Raise DataError for a column of arrays or objects where one value a row belongs, by its first value."""
-    kind = file.schema_arrow.field(column).type
-    if not pa.types.is_nested(kind):
-        return
-    for number, record in parquet_records(source, file, [column]):
-        if isinstance(record, dict) and isinstance(record[column], (list, dict)):
-            refuse_value(source, number, ours, record[column])
-    raise DataError(f"{source.path}: the column '{column}', {ours}, is of the type {kind} and has no value; name "
-                    f"another column")
+def refuse_nested_columns(source: Source, file: pq.ParquetFile, flat: Mapping[str, str]) -> None:
+    """Raise DataError for a column of arrays or objects where one value a row belongs, by its first value.
+
+    `flat` is our name -> the file's column.
+    """
+    nested = {ours: column for ours, column in flat.items()
+              if pa.types.is_nested(file.schema_arrow.field(column).type)}
+    for ours, column in nested.items():
+        for number, record in parquet_records(source, file, list(dict.fromkeys(nested.values()))):
+            if isinstance(record, dict) and isinstance(record[column], (list, dict)):
+                refuse_value(source, number, ours, record[column],
+                             [name for name, theirs in nested.items() if isinstance(record[theirs], list)])
+        raise DataError(f"{source.path}: the column '{column}', {ours}, is of the type "
+                        f"{file.schema_arrow.field(column).type} and has no value; name another column")
 
 
 def refuse_float_paths(source: Source, file: pq.ParquetFile, nested: Nested, ids: Mapping[str, str]) -> None:

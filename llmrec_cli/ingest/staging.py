@@ -24,7 +24,7 @@ from llmrec_cli.ingest.parquet import (
     parquet_records,
     refuse_float_ids,
     refuse_float_paths,
-    refuse_nested_column,
+    refuse_nested_columns,
 )
 from llmrec_cli.ingest.paths import steps_of
 from llmrec_cli.ingest.rejects import Reject, Rejects
@@ -226,9 +226,8 @@ def _check_types(source: Source, file: pq.ParquetFile, nested: Nested, places: d
     """Raise DataError for columns of a Parquet file whose type can hold no id, or not one value."""
     own = {ours: nested.names[place] for ours, place in places.items() if place < len(nested.names)}
     inside = {ours: nested.all_names[place] for ours, place in places.items() if place >= len(nested.names)}
-    for ours in flat_columns(places).values():
-        if ours in own and ours not in nested.explode:
-            refuse_nested_column(source, file, own[ours], ours)
+    refuse_nested_columns(source, file, {ours: own[ours] for ours in flat_columns(places).values()
+                                         if ours in own and ours not in nested.explode})
     refuse_float_ids(source, file, [name for ours, name in own.items() if ours in _IDS])
     refuse_float_paths(source, file, nested, {ours: text for ours, text in (inside | nested.explode).items()
                                               if ours in _IDS})

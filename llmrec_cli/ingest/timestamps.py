@@ -11,6 +11,7 @@ import numpy as np
 from ibis.expr.types import BooleanColumn, Column, IntegerColumn, NumericColumn, StringColumn, Table, TimestampColumn
 
 from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.array_texts import nested_value
 from llmrec_cli.ingest.engine import collect
 from llmrec_cli.ingest.time_advice import advice
 from llmrec_cli.ingest.time_formats import milliseconds, read_format
@@ -82,7 +83,7 @@ def _refuse_unknown(parts: Sequence[Table], files: Sequence[str]) -> None:
         values = seen.select("shown").distinct()
         texts += collect(values.order_by(values.shown.hexdigest("md5")).limit(_SAMPLE))["shown"].to_pylist()
     said = advice([first[1], *texts]) if first else ""
-    if first and said:
+    if first and said and nested_value(first[1]) is None:  # An array is refused as such, not read as a date.
         raise DataError(f"{files[first[0] // _FILE]}: line {first[0] % _FILE}: timestamp '{first[1][:_SHOWN]}' {said}")
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse as sp
 
+from llmrec_cli.data.histories import kept_entries
 from llmrec_cli.metrics import beyond_accuracy as beyond
 from llmrec_cli.metrics.ranking import ranking_metrics
 from llmrec_cli.metrics.slices import ITEM_SLICES, TAIL, item_slices
 from llmrec_cli.metrics.ties import expected_metrics
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.measured import Measured
-from llmrec_cli.scoring.protocols import kept_entries
 from llmrec_cli.scoring.scorer import Lists, graded, hits
 from llmrec_cli.scoring.slicing import Slices
 from llmrec_cli.scoring.ties import tie_groups

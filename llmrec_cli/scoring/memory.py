@@ -21,6 +21,18 @@ def lists_memory(num_queries: int, k: int) -> int:
     return BYTES_OF_A_RANK * num_queries * k
 
 
+READ = 147
+"""Bytes of an interaction while prepared data becomes histories: as read 29 (two ids and a time of 8, value, split),
+once more for the splits in use, and sorted by user with its time and its pair."""
+KEPT = 80
+"""Bytes of an interaction in the latest histories: item, value and time, and item and value of what is left out."""
+
+
+def latest_memory(num_interactions: int, scoring: int) -> int:
+    """Return the bytes of reading the latest histories, then of keeping them while scoring takes `scoring` bytes."""
+    return max(READ * num_interactions, KEPT * num_interactions + scoring)
+
+
 def history_memory(num_interactions: int) -> int:
     """Return the bytes of the histories of a model and of the queries made of them."""
     return int(np.int64(60) * num_interactions)

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.candidates import Candidates
+from llmrec_cli.data.histories import kept_entries, pair_keys
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.audience import Audience
@@ -234,23 +235,10 @@ def is_file(candidates: str) -> bool:
 
 def num_seen(task: HeldOut) -> tuple[int, int]:
     """Return how many candidates, and how many held-out items, their queries are known to have interacted with."""
-    seen = _keys(task.queries.seen)
-    held_out = _keys(task.relevant_QN)
+    seen = pair_keys(task.queries.seen)
+    held_out = pair_keys(task.relevant_QN)
     if task.candidates_QN is None:
         candidates = seen[task.candidates_N[task.queries.seen.indices]]
     else:
-        candidates = np.intersect1d(_keys(task.candidates_QN), seen)
+        candidates = np.intersect1d(pair_keys(task.candidates_QN), seen)
     return int((~np.isin(candidates, held_out)).sum()), int(np.isin(held_out, seen).sum())
-
-
-def _keys(matrix: sp.csr_array) -> np.ndarray:
-    """Return each entry as one number, row * columns + column."""
-    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    return row * matrix.shape[1] + matrix.indices
-
-
-def kept_entries(matrix: sp.csr_array, which: np.ndarray) -> sp.csr_array:
-    """Return the matrix with the chosen entries alone."""
-    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))[which]
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=matrix.shape[0]))])
-    return sp.csr_array((matrix.data[which], matrix.indices[which], indptr), shape=matrix.shape)

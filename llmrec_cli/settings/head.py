@@ -48,9 +48,13 @@ class Fusion(HeadSettings):
     long_history: int = 0
     """Items from which on a history is long; 0 where there are no long_weights."""
     long_share: float = 0.0
-    """With long_weights: share of users with a long history, 0 to 1, set by learning. A fit on other interactions sets
-    `long_history` again so that this share of users has a long history, since histories grow. Known users then count by
-    their history at the fit. 0 keeps `long_history`, and all users count by the history of the query."""
+    """With long_weights: share of users (or groups) with a long history, 0 to 1, set by learning. A fit on other
+    interactions sets `long_history` again so that this share has a long history, since histories grow. Known users (or
+    groups) then count by their history at the fit. 0 keeps `long_history`, and all count by the history of the query.
+    """
+    long_share_of: str = "users"
+    """users | groups: whose histories `long_share` is about, set by learning. A group's history is what its members did
+    together."""
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -74,6 +78,9 @@ class Fusion(HeadSettings):
         yield from self.check("long_share", least=0, most=1)
         if self.long_share > 0 and not self.long_weights:
             yield f"long_share={self.long_share}: has no effect without long_weights; leave it out"
+        yield from self.check("long_share_of", among=("users", "groups"))
+        if self.long_share_of != "users" and self.long_share == 0:
+            yield f"long_share_of={self.long_share_of}: has no effect without long_share; leave it out"
 
     def _problems_of_weights(self, weights: dict[str, float]) -> Iterator[str]:
         for key, given in (("weights", weights), ("cold_weights", self.cold_weights),

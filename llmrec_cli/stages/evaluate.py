@@ -16,6 +16,7 @@ from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.artifact import model_folder, read_facts
 from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.history_limit import CutHistories
 from llmrec_cli.heads.sparse_products import BLOCK_CELLS as NEIGHBOUR_CELLS
 from llmrec_cli.ingest.candidates import read_candidates
 from llmrec_cli.metrics.beyond_accuracy import Vectors
@@ -66,6 +67,7 @@ Entrants = Mapping[str, Sequence[Entrant]]
 
 def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     """Load, hold out, measure models and baselines alike, write."""
+    refuse_rows_of_test(cfg)
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
     baselines = {name: baseline(name) for name in cfg.baselines}
     watch = Watch("evaluate", memory_of(cfg), context.device, run_dir.log)
@@ -177,12 +179,31 @@ def protocol_of(cfg: EvaluateConfig, data: PreparedData) -> Protocol:
     if cfg.candidates.startswith("sampled:"):
         return sampled_candidates(audience_of(data, cfg.audience, cfg.split),
                                   int(cfg.candidates.partition(":")[2]), cfg.seed)
-    if not Path(cfg.candidates).exists() and not glob(cfg.candidates):
-        raise ConfigError(f"candidates={cfg.candidates}: no such file, and none of all, cold and sampled:<n>"
-                          f"{nearest(cfg.candidates, ('all', 'cold', 'sampled:99'))}")
+    refuse_missing_file(cfg)
     whom = audience_of(data, cfg.audience, cfg.split)
     return given_candidates(data, whom, read_candidates(cfg.candidates, (f"{whom.kind}_id", "query_id")),
                             cfg.candidates)
+
+
+def refuse_missing_file(cfg: EvaluateConfig) -> None:
+    """Raise ConfigError if there is no file of the name that the setting `candidates` gives."""
+    if not Path(cfg.candidates).exists() and not glob(cfg.candidates):
+        raise ConfigError(f"candidates={cfg.candidates}: no such file, and none of all, cold and sampled:<n>"
+                          f"{nearest(cfg.candidates, ('all', 'cold', 'sampled:99'))}")
+
+
+def refuse_rows_of_test(cfg: EvaluateConfig) -> None:
+    """Raise ConfigError if knowledge=true would measure on validation with lists that are about test interactions.
+
+    The file is read before anything is loaded, so that nobody waits for an error.
+    """
+    if not cfg.knowledge.on or cfg.split == "valid" or not is_file(cfg.candidates):
+        return
+    refuse_missing_file(cfg)
+    if read_candidates(cfg.candidates).by_row:
+        raise ConfigError(f"candidates={cfg.candidates}: cannot be combined with knowledge=true, because each row of "
+                          f"the file is about one interaction of split={cfg.split}, and knowledge=true measures on "
+                          f"validation; leave out one of the two")
 
 
 def rank_all(groups: Entrants, baselines: Mapping[str, Head], data: PreparedData, protocol: Protocol,
@@ -193,6 +214,10 @@ def rank_all(groups: Entrants, baselines: Mapping[str, Head], data: PreparedData
         for n, entrant in enumerate(group):
             known = entrant.recommender
             flat[f"{n}\n{name}"] = rank(known, data, protocol, cfg, f"candidates={cfg.candidates}")
+            cut = CutHistories(known.head.history_limit)
+            cut.add_queries(flat[f"{n}\n{name}"].task.queries)
+            if n == 0 and (sentence := cut.sentence(known.head.recipe.head.kind)):
+                print(printable(f"{name}: {sentence}"), file=sys.stderr)
     first = next(iter(groups.values()))[0].recommender
     for name, head in baselines.items():
         head.fit(fitted_data(first), context)

@@ -3,8 +3,11 @@
 import sys
 import time
 
+import numpy as np
+
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.heads.history_limit import CutHistories
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.stages.memory import in_words, require_memory, taken_by
 
@@ -20,6 +23,12 @@ def fit(recipe: Recipe, data: TrainingData, context: Context, quiet: bool = Fals
     taken = taken_by(lambda: head.fit(data, context))
     context.log("fitted", head=recipe.head.kind, seconds=round(time.monotonic() - started, 3), memory_stated=needed,
                 memory_taken=taken, trained_of_encoder=_trained_of_encoder(head))
+    cut = CutHistories(head.history_limit)
+    cut.add(np.diff(data.interactions.matrix.indptr))
+    if sentence := cut.sentence(recipe.head.kind):
+        context.log("history_cut", limit=cut.limit, num_histories=cut.num_histories, num_items=cut.num_items)
+        if not quiet:
+            print(f"note: {sentence}", file=sys.stderr)
     for reason in head.unused_values(data):
         context.log("values_unused", reason=reason)
         if not quiet:

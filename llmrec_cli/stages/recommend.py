@@ -19,6 +19,7 @@ from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, counted
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.history_limit import CutHistories
 from llmrec_cli.ingest.newcomers import new_items, new_users
 from llmrec_cli.ingest.queries import Strict, inline_query, read_queries
 from llmrec_cli.report.lists import Catalogue, list_table, list_writer
@@ -26,22 +27,24 @@ from llmrec_cli.report.shown_lists import show_lists
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.run_dir import RunDir, write_json, writing
 from llmrec_cli.scoring.answers import SOURCES, Answers, answer
-from llmrec_cli.scoring.memory import scoring_memory
+from llmrec_cli.scoring.memory import latest_memory, scoring_memory
 from llmrec_cli.scoring.processes import dealt, is_first, leave_to_first
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.stages import RecommendConfig
+from llmrec_cli.settings.stages import FIT, RecommendConfig
 from llmrec_cli.stages.allowed_items import AllowedItems, allowed_items
 from llmrec_cli.stages.fitted_data import popularity_of
 from llmrec_cli.stages.latest_histories import Histories, latest_histories
-from llmrec_cli.stages.memory import Watch, model_memory, num_rows
+from llmrec_cli.stages.memory import Watch, entities_memory, model_memory, num_rows
 from llmrec_cli.stages.reasons import reasons
 
 SHOWN_LISTS = 5
 WRITTEN_BYTES = 400
 """Bytes for a row of a list that is being written: its strings, once in Python and once in Arrow."""
-LIBRARIES = 40 * 2**20
-"""Memory that libraries take when a list is first scored and written."""
+LIBRARIES = 72 * 2**20
+"""Memory that libraries take when a model is read and a list is first scored and written: of a model of no size.
+
+pandas, which Arrow imports, takes 34 MiB, and Arrow's pools of its threads 20 MiB for any table."""
 
 
 @dataclass
@@ -70,6 +73,7 @@ class Tally:
     num_mute: int = 0
     strangers: dict[str, None] = field(default_factory=dict)
     silent: dict[str, None] = field(default_factory=dict)
+    cut: CutHistories = field(default_factory=lambda: CutHistories(None))
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -77,7 +81,8 @@ class Tally:
         return {"queries": self.num_queries, "empty_lists": self.num_queries - self.num_lists,
                 "rows": self.num_rows, "sources": {name: self.sources[name] for name in SOURCES},
                 "unknown_history_items": len(self.unknown), "texts_not_understood": self.num_mute,
-                "unknown_members": len(self.strangers), "members_without_history": len(self.silent)}
+                "unknown_members": len(self.strangers), "members_without_history": len(self.silent),
+                "histories_cut": self.cut.num_histories, "history_items_not_read": self.cut.num_items}
 
 
 def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
@@ -127,15 +132,25 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
 
 
 def memory_of(cfg: RecommendConfig, folder: Path) -> int:
-    """Return the bytes that recommending takes at its peak: the model, histories, a block of scores and its lists."""
-    read_facts(folder)
+    """Return the bytes that recommending takes at its peak.
+
+    That is the model, with values of 1 for its histories, the prepared data where latest histories are read from it, a
+    block of scores and its lists.
+    """
+    data = Path((read_facts(folder).get("data") or {}).get("path") or "")
     users, items = (num_rows(folder / f"{kind}.parquet") for kind in ("users", "items"))
     rows = users if cfg.queries == "all" else SHOWN_LISTS
     file = folder / "histories.safetensors"
     histories = file.stat().st_size if file.is_file() else 0
     block = max(1, min(cfg.block_size, rows))
-    return (LIBRARIES + model_memory(folder) + 4 * histories + scoring_memory(rows, items, cfg.block_size)
-            + (WRITTEN_BYTES * block * min(cfg.k, items) if cfg.output else 0))
+    scoring = scoring_memory(rows, items, cfg.block_size) + (
+        WRITTEN_BYTES * block * min(cfg.k, items) if cfg.output else 0)
+    held = LIBRARIES + model_memory(folder) + histories // 2
+    query = cfg.query
+    names_somebody = cfg.queries or query.user_id or query.group_id or query.members
+    if cfg.history == FIT or not (names_somebody or cfg.interactions):
+        return held + scoring
+    return held + entities_memory(data) + latest_memory(num_rows(data / "interactions.parquet"), scoring)
 
 
 def add_newcomers(cfg: RecommendConfig, recommender: Recommender) -> Known:
@@ -221,6 +236,8 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
         tally.num_rows += int(lengths.sum())
         tally.unknown.update(dict.fromkeys(matched.unknown))
         tally.strangers.update(dict.fromkeys(matched.strangers))
+        tally.cut.limit = recommender.head.history_limit
+        tally.cut.add_queries(answers.queries)
         tally.silent.update(dict.fromkeys(silent_members(answers.queries)))
         tally.num_mute += 0 if recommender.head.answers_text else int((answers.queries.texts != "").sum())
         yield answers
@@ -270,6 +287,8 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
              f"{counted(len(tally.strangers), list(tally.strangers))}")
     if tally.silent:
         tell(f"members ignored, since they have no interactions: {len(tally.silent):,}")
+    if sentence := tally.cut.sentence(recommender.manifest["head"]):
+        tell(sentence)
     if tally.num_mute:
         tell(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
              f"({tally.num_mute:,}); heads that read them: two_tower, ease with head.features.text=6, or a fusion with "

@@ -1,6 +1,8 @@
 """The fault matrix, data that looks right: arrays and objects where one value belongs, and columns of another case."""
 
+import csv
 import gzip
+import io
 import json
 from pathlib import Path
 
@@ -57,6 +59,28 @@ def test_79_an_array_where_an_id_belongs_is_refused_by_line_and_explode_makes_ro
     assert counted()["read"] == 48
     notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
     assert f"{name}: the entries of 12 arrays are rows of their own, 48 in all" in notes
+
+
+def files_of_baskets_with_values():
+    rows = [{"user_id": user, "item_id": items, "value": [1, 2, 3, 4],
+             "timestamp": [f"2024-01-0{day}" for day in (1, 2, 3, 4)]} for user, items in BASKETS]
+    text = io.StringIO()
+    csv.writer(text).writerows([list(rows[0]), *(list(row.values()) for row in rows)])
+    return {"x.jsonl": jsonl(rows), "x.parquet": parquet(pa.Table.from_pylist(rows)),
+            "text.parquet": parquet(pa.Table.from_pylist([{name: str(value) for name, value in row.items()}
+                                                          for row in rows])),
+            "x.csv": text.getvalue()}
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet", "text.parquet", "x.csv"])
+def test_79_the_error_names_all_arrays_of_the_row_and_they_are_exploded_together(llmrec, name, tmp_path):
+    content = files_of_baskets_with_values()[name]
+    all_three = "set dataset.explode=[item_id,value,timestamp] to make a row of each entry"
+    assert refused(llmrec, content, name=name).endswith(f"one id belongs there; {all_three}")
+    again = refused(llmrec, content, "dataset.explode=item_id", name=name)
+    assert again.endswith(f"one value belongs there; {all_three}")
+    prepared_ids(llmrec, content, "dataset.explode=[item_id,value,timestamp]", name=name)
+    assert pairs("value") == sorted((user, item, k + 1.0) for user, items in BASKETS for k, item in enumerate(items))
 
 
 def test_79_an_array_with_a_missing_comma_is_a_bad_row_and_never_one_item_of_several_names(llmrec):

@@ -1,7 +1,11 @@
 """The fault matrix, data that looks right: placeholder users, nightly files, truncated exports, wrong clocks."""
 
+import csv
 import json
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -44,6 +48,23 @@ def test_82_users_who_stand_for_many_are_warned_of_and_can_be_left_out(llmrec):
     assert manifest["counts"]["dropped_ids"] == 43
     assert not {"GUEST", "nan", "0"} & {row["user_id"] for row in table("users")}
     assert "dataset.drop_users names ids that no row has: 'NULL'" in manifest["notes"]
+
+
+def test_82_the_printed_setting_leaves_out_the_ids_when_it_is_pasted_into_a_shell(llmrec):
+    odd = ["null", "' '", "[guest]", '"nan"', "n/a ", "<unknown>\u200b", "\tanon"]
+    outsized = 'the, "$HOME" one\n'
+    with Path("o.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["user_id", "item_id"], *([f"u{n}", f"i{n * 7 % 40}"] for n in range(120)),
+                                      *([name, "i1"] for name in odd), *([outsized, f"i{n}"] for n in range(40))])
+    printed = prepare(llmrec, "dataset.interactions=o.csv", "split=none")[0].err
+    found = re.findall(r"(dataset\.drop_users=.*) leaves (?:them|it) out", printed)
+    assert len(found) == 2
+    for typed, ids in zip(found, ([name for name in odd if "\u200b" not in name], [outsized]), strict=True):
+        done = subprocess.run(["bash", "-c", f"{sys.executable} -m llmrec_cli prepare dataset=files dataset.name=night "
+                               f"dataset.interactions=o.csv split=none {typed}"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        left = {row["user_id"] for row in table("users")}
+        assert left & {*odd, outsized} == {*odd, outsized} - set(ids)
 
 
 def test_82_numbers_from_0_and_users_alike_are_not_taken_for_placeholders(llmrec):

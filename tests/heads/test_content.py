@@ -260,6 +260,8 @@ def test_landmarks_predict_what_the_subset_of_regressors_says(monkeypatch):
         projected = solved.projected(torch.from_numpy(targets.astype(np.float32)))
         np.testing.assert_allclose(solved.predicted(projected, l2, True), wanted[:, 15:], rtol=0.01, atol=1e-3)
         np.testing.assert_allclose(solved.predicted(projected, l2, False), wanted[:, :15], rtol=0.01, atol=1e-3)
+        of_sparse = solved.projected_history(sp.csr_array(targets.astype(np.float32)))
+        np.testing.assert_allclose(of_sparse, projected, rtol=1e-4, atol=1e-5)
 
 
 def test_with_every_item_a_landmark_the_choice_is_that_of_the_whole_regression(monkeypatch):

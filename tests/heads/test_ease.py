@@ -116,6 +116,7 @@ def test_the_size_of_the_blocks_changes_nothing(form, monkeypatch):
     monkeypatch.setattr(gram, "FEWEST", 5)
     monkeypatch.setattr(gram, "MIRRORED_AT_ONCE", 5)
     monkeypatch.setattr(ease_forms, "BLOCK_ITEMS", 5)
+    monkeypatch.setattr(ease_forms, "BLOCK_QUERIES", 2)
     found = scores(Ease(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 

@@ -18,10 +18,11 @@ from llmrec_cli.heads.fusion_lengths import limit_for, share_of_long
 from llmrec_cli.heads.fusion_scored import Scored, depth_for, drawn, gather
 from llmrec_cli.heads.fusion_weights import Weights, ascend, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe, UserKnn
+from llmrec_cli.settings.head import Ease, Fusion, GroupAggregate, ItemKnn, Popularity, Recipe, UserKnn
 from tests.heads.by_hand import CONTEXT, training
 from tests.heads.by_hand import fit as fitted_by_hand
 from tests.heads.by_hand import queries as queries_of
+from tests.heads.group_shop import NUM_ITEMS, group_shop
 
 
 def fusion(shop, normalise="zscore", weights="learned", **members):
@@ -435,6 +436,52 @@ def test_newer_interactions_make_no_history_long_where_the_limit_was_learned(sha
     for each in (head, loaded):
         torch.testing.assert_close(each.score(known), expected)
         torch.testing.assert_close(each.score(new), near.score(new))
+
+
+@pytest.mark.parametrize(("share", "long_groups"), [(0.5, [False, True, True]), (0.0, [True, True, True])])
+def test_newer_interactions_make_no_history_of_a_group_long_where_the_limit_was_learned(share, long_groups):
+    """Group 0 has one item in the fit and group 4 two; both, and a list of members, ask with three, and 2 are long.
+
+    Half of the groups have two items.
+    """
+    shop = group_shop()
+    lengths = np.diff(shop.data.groups.interactions.matrix.indptr)
+    assert [lengths[0], lengths[4], (lengths >= 2).mean()] == [1, 2, 0.5]
+    members = {"popular": Recipe(head=Popularity()), "near": Recipe(head=ItemKnn())}
+    of_groups = {"long_share": share, "long_share_of": "groups"} if share else {}
+    settings = GroupAggregate(members=members, weights={"popular": 1.0, "near": 0.0}, long_history=2,
+                              long_weights={"popular": 0.0, "near": 1.0}, **of_groups)
+    popular, near = (GroupAggregate(members={name: member}, weights={name: 1.0}) for name, member in members.items())
+    head, popular, near = (fitted_by_hand(each, shop.data) for each in (settings, popular, near))
+    assert head.weights.long_history == 2
+    loaded = build(head.chosen())
+    loaded.load(head.state(), shop.data.users, shop.data.items, CONTEXT)
+    asked = shop.together([[0, 2], [4, 6], [8, 10]], groups=[0, 4, -1], histories=[[1, 2, 3]] * 3)
+    expected = torch.where(torch.tensor(long_groups)[:, None], near.score(asked), popular.score(asked))
+    for each in (head, loaded):
+        torch.testing.assert_close(each.score(asked), expected)
+
+
+def test_learning_on_groups_keeps_the_share_of_groups_with_a_long_history(monkeypatch):
+    shop = group_shop()
+    learned = Weights({"popular": 1.0, "near": 0.0}, {"popular": 0.0, "near": 1.0}, {}, 2)
+    monkeypatch.setattr(fusion_module.Fusion, "_learn", lambda self, validation, context: learned)
+    members = {"popular": Recipe(head=Popularity()), "near": Recipe(head=ItemKnn())}
+    for queries, share, kind in ((shop.known(), 0.5, "groups"),
+                                 (shop.users(), 1.0, "users")):
+        head = build(Recipe(head=GroupAggregate(members=members, weights="learned")))
+        relevant = sp.csr_array((len(queries), NUM_ITEMS), dtype=np.float32)
+        head.fit(shop.data, replace(CONTEXT, validation=Validation(
+            queries, relevant, np.arange(NUM_ITEMS), "ndcg@10")))
+        assert (head.chosen().head.long_share, head.chosen().head.long_share_of) == (share, kind)
+        refitted = build(head.chosen())
+        groups = shop.data.groups
+        rows = groups.interactions
+        twice = Interactions(np.repeat(rows.user, 2), (rows.item[:, None] + [0, 1]).ravel() % NUM_ITEMS,
+                             np.repeat(rows.value, 2), np.repeat(rows.timestamp, 2), rows.num_users, rows.num_items)
+        refitted.fit(replace(shop.data, groups=replace(groups, interactions=twice, split=np.repeat(groups.split, 2))),
+                     CONTEXT)
+        assert refitted.weights.long_history == (3 if kind == "groups" else 2)
 
 
 def test_a_limit_is_nearest_to_the_one_learned_where_several_have_the_same_share():

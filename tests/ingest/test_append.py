@@ -230,6 +230,30 @@ def test_what_cannot_be_added_to_is_refused(tmp_path: Path) -> None:
     assert Prepared(tmp_path / "x" / "out").manifest == before
 
 
+@pytest.mark.parametrize(("before", "new", "said"), [
+    ("user_id,item_id\nu,a\n", "user_id,item_id,timestamp\nu,b,1600000000\n",
+     r"the new rows have times, but .* was prepared without times, .*; prepare the old and new files together with "
+     r"mode=new .*, or remove the column of times from the new files"),
+    ("user_id,item_id,timestamp\nu,a,1600000000\n", "user_id,item_id\nu,b\n",
+     r"the new rows have no times, but .* was prepared with times, .*; add a column 'timestamp' to the new files, or "
+     r"name it with dataset.columns.timestamp=<name>")])
+def test_rows_with_times_after_rows_without_are_refused_and_no_unit_is_advised(tmp_path: Path, before: str, new: str,
+                                                                               said: str) -> None:
+    def append(text: str, mode: str = "append", **options: Any) -> Prepared:
+        file = write(tmp_path, text, f"{mode}.csv")
+        return prepare_with(tmp_path / "x", Files(name="x", interactions=str(file), **options), NoSplit(), mode=mode)
+
+    append(before, "new")
+    with pytest.raises(DataError, match=rf"^mode=append: {said}") as refused:
+        append(new)
+    assert "unit" not in str(refused.value)
+    if "timestamp" in new:
+        append("user_id,item_id\nu,b\n")
+    else:
+        append("user_id,item_id,when\nu,b,1600000001\n", columns={"timestamp": "when"})
+    assert sorted(Prepared(tmp_path / "x" / "out").column("interactions", "item_id")) == ["a", "b"]
+
+
 def test_event_weights_are_not_applied_twice(tmp_path: Path) -> None:
     header = "user_id,item_id,event\n"
     parts = [{"interactions": header + "u,a,buy\nu,b,view\nu,b,skip\n"},

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from llmrec_cli.scoring.memory import lists_memory, scoring_memory
+from llmrec_cli.config import compose
+from llmrec_cli.heads.artifact import model_folder
+from llmrec_cli.scoring.memory import KEPT, READ, latest_memory, lists_memory, scoring_memory
 from llmrec_cli.stages import evaluate, memory, recommend
-from llmrec_cli.stages.memory import in_words, model_memory
+from llmrec_cli.stages.memory import Watch, in_words, model_memory, num_rows
 
 
 def noted(run: str) -> dict:
@@ -30,7 +34,43 @@ def test_what_a_command_takes_is_stated_first_and_noted_in_the_log(fitted, comma
     found = noted("run")
     assert done.err.splitlines()[0] == f"{command}: takes about {in_words(found['stated'])} of memory"
     assert found["command"] == command
-    assert found["taken"] is None or found["taken"] >= 0
+    assert "taken" in found
+
+
+def test_what_was_taken_is_the_growth_of_the_peak_over_what_was_held_at_the_start(monkeypatch):
+    peaks, held, events = iter([700, 950]), 600, {}
+    monkeypatch.setattr(memory, "peak", lambda: next(peaks))
+    monkeypatch.setattr(memory, "_forget_peak", lambda: True)
+    monkeypatch.setattr(memory.psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=held))
+    Watch("recommend", 400, torch.device("cpu"), lambda event, **values: events.update({event: values})).done()
+    assert events == {"memory_taken": {"command": "recommend", "stated": 400, "taken": 350}}
+
+
+@pytest.mark.parametrize(("after", "taken"), [(700, None), (950, 350)])
+def test_where_the_system_does_not_forget_a_peak_only_a_new_one_is_noted(monkeypatch, after, taken):
+    peaks, events = iter([700, after]), {}
+    monkeypatch.setattr(memory, "peak", lambda: next(peaks))
+    monkeypatch.setattr(memory, "_forget_peak", lambda: False)
+    monkeypatch.setattr(memory.psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=600))
+    Watch("evaluate", 400, torch.device("cpu"), lambda event, **values: events.update({event: values})).done()
+    assert events["memory_taken"]["taken"] == taken
+
+
+@pytest.mark.parametrize("query", [["query.user_id=u1"], ["queries=all"], ["query.members=[u1,u2]"]])
+def test_recommend_counts_the_prepared_data_where_it_reads_latest_histories(fitted, tiny_prepared, query):
+    def stated(*settings: str) -> int:
+        return recommend.memory_of(compose("recommend", ["model=fit", *query, *settings]), model_folder("fit"))
+
+    rows = num_rows(Path(tiny_prepared) / "interactions.parquet")
+    assert stated() - stated("history=fit") >= 50 * rows
+    text = ["model=fit", "query.text=tea"]
+    assert (recommend.memory_of(compose("recommend", text), model_folder("fit"))
+            == recommend.memory_of(compose("recommend", [*text, "history=fit"]), model_folder("fit")))
+
+
+def test_latest_histories_are_stated_by_the_larger_of_reading_and_scoring():
+    assert latest_memory(1000, 0) == 1000 * READ
+    assert latest_memory(1000, 10**6) == 1000 * KEPT + 10**6
 
 
 @pytest.mark.parametrize(("command", "stage"), [("evaluate", evaluate), ("recommend", recommend)])

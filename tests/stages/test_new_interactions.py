@@ -142,6 +142,8 @@ def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(pe
 
 @pytest.mark.parametrize(("times", "said"), [
     ((START, START * 1000), "more than one unit: line 2 has '1600000000' (s), line 3 has '1600000000000' (ms)"),
+    ((START, f"{START},5"), f"line 3: timestamp '{START},5' has a decimal comma; export numbers with a decimal "
+                            f"point: {START}.5 for"),
     ((20240131, 20240201), "dates as numbers, YYYYMMDD"), ((START, -5), "line 3: timestamp '-5' is no time"),
     ((5_000_000_000, 5_000_000_000), "is before 1970 or after 2100")])
 def test_times_of_today_that_cannot_be_meant_are_refused(times: tuple[int, int], said: str) -> None:

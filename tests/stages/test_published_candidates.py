@@ -247,3 +247,21 @@ def test_a_file_that_says_nothing_of_the_data_is_refused() -> None:
                           ("column", "column 'user_id' has no effect on candidates.*audience=users")):
         with pytest.raises((ConfigError, DataError), match=message):
             evaluate(f"refused-{name}", f"candidates={name}.csv")
+
+
+@pytest.mark.parametrize("model", ["model", "no/such/model"])
+def test_rows_about_test_interactions_are_refused_with_knowledge_before_a_model_is_loaded(model: str) -> None:
+    with pytest.raises(ConfigError, match=r"^candidates=published/groupRatingNegative.txt: cannot be combined with "
+                                          r"knowledge=true, because each row of the file is about one interaction of "
+                                          r"split=test, and knowledge=true measures on validation; leave out one"):
+        evaluate(f"refused-{len(model)}", "candidates=published/groupRatingNegative.txt", "knowledge=true",
+                 f"model={model}")
+    with pytest.raises(ConfigError, match=r"candidates=nowhere\.txt: no such file"):
+        evaluate(f"nowhere-{len(model)}", "candidates=nowhere.txt", "knowledge=true")
+
+
+def test_rows_without_a_held_out_item_are_not_refused_with_knowledge() -> None:
+    Path("anyone.csv").write_text("item_id\n" + "".join(f"i{n}\n" for n in range(50)))
+    with pytest.raises(DataError) as refused:  # The data has no knowledge graph.
+        evaluate("with-knowledge", "candidates=anyone.csv", "knowledge=true")
+    assert "cannot be combined" not in str(refused.value)

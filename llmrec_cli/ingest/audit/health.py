@@ -47,8 +47,8 @@ def _nothing_held_out(part: str, split: SplitSettings) -> str:
         what = f"nothing happened in its days; set more split.{part}_days, or see whether the newest times are right"
     elif getattr(split, f"{part}_from", None) is not None:
         what = f"nothing happened from then to its end; set an earlier split.{part}_from"
-    return (f"the split '{part}' has no rows, so nothing can be {'chosen' if part == 'valid' else 'measured'} by it; "
-            f"{what}")
+    purpose = "no setting can be chosen on validation" if part == "valid" else "nothing can be measured on test"
+    return f"split '{part}' has no rows, so {purpose}; {what}"
 
 
 def _one_of_all(audit: dict[str, Any]) -> list[str]:
@@ -57,8 +57,8 @@ def _one_of_all(audit: dict[str, Any]) -> list[str]:
         found.append(f"all {kept['interactions']:,} interactions are at one time ({kept['first']}), so a hash decides "
                      f"which is first or last; check that `timestamp` is the right column")
     if audit["time"] and _SECONDS_AS_MS[0] <= str(kept["first"]) and str(kept["last"]) < _SECONDS_AS_MS[1]:
-        found.append(f"all interactions are of January 1970 ({kept['first']} to {kept['last']}), where seconds that "
-                     f"are read as milliseconds end up; see dataset.timestamp_unit")
+        found.append(f"all interactions are in January 1970 ({kept['first']} to {kept['last']}), probably because "
+                     f"seconds were read as milliseconds; see dataset.timestamp_unit")
     most = audit["popularity"]["most_popular"][:1]
     if most and most[0]["share"] > 0.5 and kept["interactions"] >= ENOUGH:
         found.append(f"item '{most[0]['item_id']}' has {most[0]['share']:.0%} of the training interactions; is its id "
@@ -83,8 +83,8 @@ def _cold(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, int]
             number = audit["splits"]["all"][f"cold_{kind}"]
             if counts.get(f"{kind}_not_in_file", number) <= (1 - COLD_NEARLY_ALL) * number:
                 continue
-            remedy = (f"or, when the split is of cold {kind} on purpose, leave it as it is and describe them in "
-                      f"dataset.{kind}, which new {kind} are recommended by")
+            remedy = (f"or, if the split has cold {kind} on purpose, leave it as it is and describe these {kind} in "
+                      f"dataset.{kind}: new {kind} are recommended by their descriptions")
         found.append(f"{cold / size:.0%} of the held-out interactions have {kind} that are not in training; check that "
                      f"the files write ids in the same way, {remedy}")
     return found
@@ -96,7 +96,8 @@ def _same_texts(audit: dict[str, Any]) -> list[str]:
     if not texts["duplicated"] or written < ENOUGH or texts["duplicated"]["most"] <= SAME_FOR_MOST * written:
         return []
     return [f"{texts['duplicated']['most']:,} of {written:,} items have the same text "
-            f"('{texts['duplicated']['examples'][0]['text']}'); make dataset.item_text of columns that tell them apart"]
+            f"('{texts['duplicated']['examples'][0]['text']}'); choose columns for dataset.item_text in which the "
+            f"items differ"]
 
 
 def notes(audit: dict[str, Any]) -> list[str]:
@@ -105,15 +106,14 @@ def notes(audit: dict[str, Any]) -> list[str]:
     for kind in ("item", "user"):
         texts = audit["texts"][kind]
         if texts["duplicated"] and texts["duplicated"]["share"] > MANY_REPEATED:
-            found.append(f"{texts['duplicated']['num']:,} {kind}s ({texts['duplicated']['share']:.0%} of those with a "
-                         f"text) share theirs with another {kind}")
+            found.append(f"{texts['duplicated']['num']:,} {kind}s ({texts['duplicated']['share']:.0%} of the {kind}s "
+                         f"with a text) have the same text as another {kind}")
     older = next((c for c in audit["leakage"] if c["name"] == "held_out_older_than_training"), None)
     if older and older["count"]:
-        found.append(f"{older['share']:.0%} of what is held out is older than the newest that its user is trained on, "
-                     f"so this split is not a forecast")
+        found.append(f"{older['share']:.0%} of the held-out interactions are older than their user's newest training "
+                     f"interaction, so this split does not measure forecasting")
     for split in SPLITS[1:]:
-        told = audit["splits"][split]
-        cold = " and ".join(f"{told[f'cold_{kind}_share']:.0%} about {kind}" for kind in ("users", "items")
-                            if told[f"cold_{kind}_share"] >= 0.1)
-        found += [f"the split '{split}' is {cold} that training does not have"] if cold else []
+        shares = {kind: audit["splits"][split][f"cold_{kind}_share"] for kind in ("users", "items")}
+        found += [f"split '{split}': {share:.0%} of the interactions have {kind} that are not in training"
+                  for kind, share in shares.items() if share >= 0.1]
     return found

@@ -115,7 +115,7 @@ def _older_than_training(rows: Table, per_user: Table, held: int, kind: str) -> 
     joined = rows.filter(rows.split != "train").select("user", "timestamp") \
         .inner_join(per_user.filter(per_user.newest.notnull()).select("user", "newest"), "user")
     count = size(joined.filter(joined.timestamp < joined.newest))
-    note = f"split={kind} is not a forecast: what it measures is filling gaps in a history." if count else ""
+    note = f"split={kind} does not measure forecasting: it measures filling gaps in a history." if count else ""
     return check(name, meaning, count, held, note=note)
 
 

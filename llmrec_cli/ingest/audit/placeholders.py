@@ -8,6 +8,7 @@ from ibis.expr.types import Table
 
 from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.engine import collect
+from llmrec_cli.settings.typed_lists import list_setting
 
 NAMES = ("nan", "null", "none", "nil", "na", "n/a", "undefined", "unknown", "unk", "anonymous", "anon", "guest",
          "visitor", "not set", "notset", "missing", "-1")
@@ -27,10 +28,10 @@ def warnings(folder: Folder, per_user: Table, per_item: Table) -> list[str]:
         rows = _placeholders(folder, kind, sized)
         if rows:
             named = ", ".join(f"'{row['id']}' ({row['size']:,})" for row in rows[:_SHOWN])
-            ids = ",".join(row["id"] for row in rows)
+            setting = list_setting(f"dataset.drop_{kind}s", [row["id"] for row in rows])
             found.append(f"{len(rows)} {kind} id{'s' if rows[1:] else ''} may stand for unknown {kind}s, each counted "
                          f"as one {kind} ({sum(row['size'] for row in rows):,} interactions in all): {named}"
-                         f"{', ...' if rows[_SHOWN:] else ''}; dataset.drop_{kind}s=[{ids}] leaves them out")
+                         f"{', ...' if rows[_SHOWN:] else ''}; {setting} leaves {'them' if rows[1:] else 'it'} out")
     return found + _outsized(folder, per_user)
 
 
@@ -70,6 +71,6 @@ def _outsized(folder: Folder, per_user: Table) -> list[str]:
     least = max(LARGE * total, TIMES * total / all_["num"])
     rows = collect(sized.filter(sized["size"] > least).order_by(ibis.desc("size"), "user")).to_pylist()
     names = folder.entities("user", [row["user"] for row in rows[:_SHOWN]])
-    return [f"user '{names[row['user']]['user_id']}' has {row['size'] / total:.0%} of the interactions "
-            f"({row['size']:,} of {total:,}); if it is not one person, dataset.drop_users="
-            f"[{names[row['user']]['user_id']}] leaves it out" for row in rows[:_SHOWN]]
+    shown = [(names[row["user"]]["user_id"], row["size"]) for row in rows[:_SHOWN]]
+    return [f"user '{user}' has {size / total:.0%} of the interactions ({size:,} of {total:,}); if it is not one "
+            f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in shown]

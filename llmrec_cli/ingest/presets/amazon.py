@@ -20,6 +20,7 @@ from llmrec_cli.ingest.presets.files import refuse_given, with_knowledge
 from llmrec_cli.ingest.sources import FORMATS, Record, Source, Sources, find
 from llmrec_cli.ingest.templates import json_array
 from llmrec_cli.settings.presets import AmazonReviews
+from llmrec_cli.settings.typed_lists import list_setting
 
 WHERE = ("they are at https://nijianmo.github.io/amazon (2018) and https://amazon-reviews-2023.github.io (2023), for "
          "research, with citation")
@@ -74,7 +75,7 @@ def _files(settings: AmazonReviews, key: str) -> list[Path]:
         raise ConfigError(f"dataset.path={folder}: has no file of {key}, {name}.jsonl or .json, plain or .gz; {WHERE}")
     if len(found) > 1:
         raise ConfigError(f"dataset.path={folder}: has several files of {key}, which may hold the same rows; say which "
-                          f"with dataset.{key}=[{','.join(path.name for path in found)}]")
+                          f"with {list_setting(f'dataset.{key}', [path.name for path in found])}")
     return found
 
 

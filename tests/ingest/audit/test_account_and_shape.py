@@ -107,7 +107,7 @@ def test_texts_are_described(tmp_path: Path) -> None:
         {"text": "Same text", "num": 2, "item_ids": ["a", "b"]}]}
     assert texts["scripts"]["dominant"] == {"Latin": 2, "Cyrillic": 1}
     assert found["texts"]["user"]["duplicated"] is None
-    assert "2 items (67% of those with a text) share theirs with another item" in account.notes
+    assert "2 items (67% of the items with a text) have the same text as another item" in account.notes
 
 
 def test_scripts_of_many_texts_are_looked_at_in_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_what_is_probably_wrong_is_a_warning(tmp_path: Path) -> None:
                   "item 'empty' has 100% of the training interactions",
                   "100% of the held-out interactions have users that",
                   "100% of the held-out interactions have items that", "120 of 120 items have the same text",
-                  "the split 'valid' has no rows, so nothing can be chosen by it"):
+                  "split 'valid' has no rows, so no setting can be chosen on validation; give it a larger share"):
         assert words in told
     assert len(account.warnings) == 6
 
@@ -155,8 +155,8 @@ def test_seconds_that_are_read_as_milliseconds_are_seen(tmp_path: Path, first: i
     rows = [(user, item, value, first + n, split) for n, (user, item, value, _, split) in enumerate(ROWS)]
     told = audited(write_folder(tmp_path, rows), unit="ms")[1].warnings
     assert [w for w in told if "January 1970" in w] == (
-        ["all interactions are of January 1970 (1970-01-18T08:40:00Z to 1970-01-18T08:40:00.005Z), where seconds that "
-         "are read as milliseconds end up; see dataset.timestamp_unit"] if warned else [])
+        ["all interactions are in January 1970 (1970-01-18T08:40:00Z to 1970-01-18T08:40:00.005Z), probably because "
+         "seconds were read as milliseconds; see dataset.timestamp_unit"] if warned else [])
 
 
 def test_small_clean_data_gives_no_warning(tmp_path: Path) -> None:

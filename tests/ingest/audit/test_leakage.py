@@ -66,8 +66,10 @@ def test_a_random_split_is_said_to_be_no_forecast_without_a_warning(tmp_path: Pa
     found, account = audited(write_folder(tmp_path, rows), Random())
     older = check(found, "held_out_older_than_training")
     assert (older["count"], older["checked"], older["verdict"]) == (1, 3, "ok")
-    assert older["note"].startswith("split=random is not a forecast")
+    assert older["note"].startswith("split=random does not measure forecasting")
     assert account.warnings == []
+    assert ("33% of the held-out interactions are older than their user's newest training interaction, so this split "
+            "does not measure forecasting") in account.notes
 
 
 @pytest.mark.parametrize(("text", "count"), [
