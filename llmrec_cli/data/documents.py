@@ -29,5 +29,6 @@ def read_documents(folder: Path, num_items: int) -> Documents | None:
     if not file.is_file():
         return None
     table = read_columns(file, {"item": Column("integer", 0, num_items - 1), "text": Column("text")}, REMEDY)
-    require_order(table, str(file), ["item"], REMEDY)
-    return Documents(table["item"].to_numpy(), np.array([*table["text"].to_pylist(), None], object)[:-1])
+    item = table["item"].to_numpy()
+    require_order({"item": item}, str(file), REMEDY)
+    return Documents(item, np.array([*table["text"].to_pylist(), None], object)[:-1])

@@ -213,10 +213,10 @@ def _read_interactions(file: Path, num_users: int, num_items: int,
     table = read_columns(file, {who: Column("integer", 0, num_users - 1), "item": Column("integer", 0, num_items - 1),
                                 "value": Column("number"), "timestamp": Column("integer"),
                                 "split": Column("text", among=SPLITS)}, REMEDY)
-    require_order(table, str(file), [who, "timestamp"], REMEDY)
     value = table["value"].to_numpy().astype(np.float32)
     interactions = Interactions(table[who].to_numpy(), table["item"].to_numpy(), value,
                                 table["timestamp"].to_numpy(), num_users, num_items)
+    require_order({who: interactions.user, "timestamp": interactions.timestamp}, str(file), REMEDY)
     names = table["split"].combine_chunks().dictionary_encode()
     codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)
     return interactions, codes[names.indices.to_numpy()]

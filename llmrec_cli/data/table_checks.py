@@ -21,6 +21,8 @@ MOST_BYTES, MOST_TIMES = 1 << 30, 200
 """A table may have this size in memory, or be so many times as large as its file, whichever is more."""
 LATEST = 2**53
 """Timestamps beyond it, either way, are not exact numbers everywhere; it is the year 287,396 in milliseconds."""
+AT_ONCE = 2**22
+"""Rows looked at at a time, so that a check needs no memory of its own."""
 LARGEST = 2**31 - 1
 """Number of users, items, groups or entities that nothing goes beyond."""
 _TESTS = {"text": (pa.types.is_string, pa.types.is_large_string), "integer": (pa.types.is_int64,),
@@ -75,17 +77,18 @@ def check_columns(table: pa.Table, place: str, columns: Mapping[str, Column], re
     return table
 
 
-def require_order(table: pa.Table, place: str, names: Sequence[str], remedy: str) -> None:
-    """Raise ArtifactError unless the rows are in order of the integer columns `names`, the first one first."""
-    falls = np.zeros(max(0, len(table) - 1), bool)
-    equal = ~falls
-    for name in names:
-        values = table[name].to_numpy()
-        falls |= equal & (values[1:] < values[:-1])
-        equal &= values[1:] == values[:-1]
-    if falls.any():
-        row = int(np.flatnonzero(falls)[0]) + 1
-        raise ArtifactError(f"{place}: row {row} is not in order of {', '.join(names)}; {remedy}")
+def require_order(columns: Mapping[str, np.ndarray], place: str, remedy: str) -> None:
+    """Raise ArtifactError unless rows are in order of these columns of integers, the first one first."""
+    num_rows = len(next(iter(columns.values())))
+    for start in range(0, num_rows, AT_ONCE):
+        # One row further, so that none is compared with nothing.
+        falls, equal = np.zeros(1, bool), np.ones(1, bool)
+        for values in (column[start:start + AT_ONCE + 1] for column in columns.values()):
+            falls = falls | equal & (values[1:] < values[:-1])
+            equal = equal & (values[1:] == values[:-1])
+        if falls.any():
+            row = start + int(np.flatnonzero(falls)[0]) + 1
+            raise ArtifactError(f"{place}: row {row} is not in order of {', '.join(columns)}; {remedy}")
 
 
 def _refuse_bomb(file: Path, num_columns: int, remedy: str) -> None:
@@ -121,7 +124,8 @@ def _value_problem(values: pa.ChunkedArray, column: Column) -> str:
         least, most = (pc.min_max(values)[key].as_py() for key in ("min", "max"))
         if least is not None and (least < column.low or most > column.high):
             return f"has {least if least < column.low else most}, which is not within {column.low} to {column.high}"
-    if column.kind == "number" and not np.isfinite(values.to_numpy()).all():
+    if column.kind == "number" and not all(np.isfinite(chunk.to_numpy(zero_copy_only=False)).all()
+                                           for chunk in values.chunks):
         return "has numbers that are not finite"
     if column.among:
         others = set(pc.unique(values).to_pylist()) - set(column.among)

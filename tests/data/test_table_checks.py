@@ -1,10 +1,11 @@
 """Tables have the columns that their readers need, or are refused by the column's name."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec_cli.data.table_checks import Column, check_columns, read_columns, require_order
+from llmrec_cli.data.table_checks import AT_ONCE, Column, check_columns, read_columns, require_order
 from llmrec_cli.errors import ArtifactError
 
 COLUMNS = {"user": Column("integer", 0, 2), "id": Column("text", unique=True), "value": Column("number"),
@@ -60,6 +61,16 @@ def test_a_file_that_says_to_be_a_thousand_times_as_large_is_refused_before_it_i
 
 
 def test_rows_are_in_order_of_the_first_column_then_of_the_second():
-    require_order(pa.table({"user": [0, 0, 1], "time": [3, 4, 1]}), "here", ["user", "time"], "prepare again")
+    user = np.array([0, 0, 1])
+    require_order({"user": user, "time": np.array([3, 4, 1])}, "here", "prepare again")
     with pytest.raises(ArtifactError, match="here: row 1 is not in order of user, time"):
-        require_order(pa.table({"user": [0, 0, 1], "time": [3, 2, 1]}), "here", ["user", "time"], "prepare again")
+        require_order({"user": user, "time": np.array([3, 2, 1])}, "here", "prepare again")
+
+
+def test_rows_are_compared_across_the_parts_that_they_are_looked_at_in():
+    user = np.zeros(2 * AT_ONCE, np.int64)
+    user[AT_ONCE:] = 1
+    require_order({"user": user}, "here", "prepare again")
+    user[AT_ONCE - 1] = 2
+    with pytest.raises(ArtifactError, match=f"row {AT_ONCE} is not"):
+        require_order({"user": user}, "here", "prepare again")

@@ -93,3 +93,13 @@ def test_a_matrix_without_values_is_one_of_ones_where_that_may_be():
 def test_an_empty_matrix_is_a_matrix():
     empty = {"indptr": np.zeros(1, np.int64), "indices": np.zeros(0, np.int64), "values": np.zeros(0, np.float32)}
     assert reader(**empty).csr("", (0, 0)).shape == (0, 0)
+
+
+def test_a_column_named_twice_is_found_in_whichever_part_its_row_is():
+    rows = 2**22 // 3 + 10
+    indices = np.tile([1, 3, 0], rows)
+    indptr = np.arange(rows + 1) * 3
+    assert reader(indptr=indptr, indices=indices).csr("", (rows, 4), values=None).nnz == 3 * rows
+    indices[-1] = 3
+    with pytest.raises(ArtifactError, match="name a column of a row twice"):
+        reader(indptr=indptr, indices=indices).csr("", (rows, 4), values=None)
