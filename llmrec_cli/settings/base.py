@@ -7,7 +7,7 @@ config says what it is. `build` collects every problem instead of stopping at th
 
 import dataclasses
 import difflib
-import sys
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -170,9 +170,11 @@ class Builder:
         if hint is int and isinstance(value, int) and not isinstance(value, bool):
             return value
         if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            # An integer may be beyond what a float can be.
-            return float(value) if abs(value) <= sys.float_info.max else self._note(where, value,
-                                                                                    "must be a finite number")
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+            return number if math.isfinite(number) else self._note(where, value, "must be a finite number")
         if hint is str and isinstance(value, str):
             return value
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text (in YAML, quote it)"}
