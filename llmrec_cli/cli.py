@@ -225,6 +225,14 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
     require_link(RUNS / command / LATEST)
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
     with lock(run_dir.file(LOCK), f"the run in {run_dir.path}"):
+        run_dir.clear()
+        if not resume:
+            run_dir.refuse_other(command)
+        elif run_dir.is_finished and not run_dir.is_closed:
+            run_dir.close(command)
+            run_dir.log("finished", command=command)
+            print(f"{command}: {run_dir.path} had done its work when it was interrupted; it is closed", file=sys.stderr)
+            return run_dir.path
         # Where the run is, is not its business: the folder may be moved, and is then gone on with from there.
         kept = to_plain(settings) | ({"run_dir": "", "resume": ""} if resume else {"run_dir": ""})
         saved = yaml.safe_dump(kept, allow_unicode=True, sort_keys=False)

@@ -6,12 +6,16 @@ nothing that another name has beside it can be taken for it:
     .new        a folder that will be, or has been, `name`
     .scratch    what a run needs on the way
     .old        `name` itself, complete, in the instant of two renames where the file system cannot exchange two names
+
+A file that is being written is `.name.<8 random characters>`, and locked by its writer.
 """
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +38,45 @@ def beside(path: Path, *what: str) -> list[Path]:
     with os.scandir(path.parent) as entries:
         names = [e.name for e in entries if ours.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
     return [path.parent / name for name in sorted(names)]
+
+
+def clear_below(path: Path) -> None:
+    """Remove what killed runs left beside any folder in the folder `path`. Only for who holds the lock of `path`."""
+    ours = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(new|old|scratch)")
+    for name, folders, _ in os.walk(path):
+        for left in [folder for folder in folders if ours.fullmatch(folder)]:
+            folders.remove(left)
+            found = ours.fullmatch(left)
+            assert found is not None
+            restore(Path(name) / found[1])
+            shutil.rmtree(Path(name) / left, ignore_errors=not (Path(name) / left).exists())
+
+
+def clear_files_beside(path: Path) -> None:
+    """Remove the temporary files of `path` whose writers are gone: a writer holds the kernel's lock on its own."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if ours.fullmatch(entry.name)]
+    for name in names:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path.parent / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path.parent / name)
+            finally:
+                os.close(descriptor)
+
+
+def make_file_beside(path: Path) -> tuple[int, Path]:
+    """Make an empty temporary file beside `path`; return its descriptor, which holds its lock, and its name."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with contextlib.suppress(OSError):  # Without locks in this file system nobody removes it either.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, Path(name)
+        # Another process took it for one that was left, in the instant before it was locked.
+        os.close(descriptor)
 
 
 def take_the_place(new: Path, path: Path) -> None:

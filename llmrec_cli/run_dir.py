@@ -14,7 +14,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,12 +22,20 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
-from llmrec_cli.folders import beside, make_beside, restore, take_the_place
+from llmrec_cli.folders import (
+    beside,
+    clear_below,
+    clear_files_beside,
+    make_beside,
+    make_file_beside,
+    restore,
+    take_the_place,
+)
 
 RUNS = Path("runs")
 PREPARED = Path("data/prepared")
 MODEL, ENCODER, ADAPTER, CHECKPOINTS, LATEST = "model", "encoder", "adapter", "checkpoints", "latest"
-CONFIG, LOCK = "config.yaml", ".lock"
+CONFIG, INPUTS, LOG, MANIFEST, LOCK = "config.yaml", "inputs.json", "log.jsonl", "manifest.json", ".lock"
 
 
 class RunDir:
@@ -45,8 +52,7 @@ class RunDir:
             path = Path(chosen) if job is None else Path(chosen) / str(job)
             if (path / CONFIG).exists():
                 with lock(path / LOCK, f"the run in {path}"):
-                    raise ConfigError(f"run_dir={path}: holds a run already, and two runs in one folder would be a "
-                                      f"mix; choose another folder, or go on with that run by resume={path}")
+                    cls(path).refuse_other(command)
             with writing(path):
                 path.mkdir(parents=True, exist_ok=True)
             return cls(path)
@@ -62,6 +68,59 @@ class RunDir:
                     continue
                 return cls(path)
         raise ResourceError(f"{parent}: no free name for a run at {stamp}; try again in a second")
+
+    def refuse_other(self, command: str) -> None:
+        """Raise ConfigError where a new run of `command` would lose or mix with what a run of this folder did.
+
+        A run that was killed before it had read its data is taken over. So is one of a command that cannot go on with
+        its own runs, since a new one does all of it again.
+        """
+        resumes = self.file(INPUTS).exists()
+        if not self.is_finished and not resumes and self.command in ("", command):
+            return
+        resume = f", or go on with that run by resume={self.path}" if resumes and not self.is_finished else ""
+        raise ConfigError(f"run_dir={self.path}: holds a run already, and two runs in one folder would be a mix; "
+                          f"choose another folder{resume}")
+
+    @property
+    def command(self) -> str:
+        """The command that the log begins with; empty where there is no log yet."""
+        return next((str(line.get("command", "")) for line in self._logged() if line.get("event") == "started"), "")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has done its work."""
+        return self.file(MANIFEST).exists()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has done its work and put all in order after it."""
+        return self.is_finished and any(line.get("event") == "finished" for line in self._logged())
+
+    def _logged(self) -> Iterator[dict[str, Any]]:
+        try:
+            lines = self.file(LOG).read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            with suppress(ValueError):
+                content = json.loads(line)
+                if isinstance(content, dict):
+                    yield content
+
+    def clear(self) -> None:
+        """Remove what a killed run left half-written, and what it cut off in its log. Only under the folder's lock."""
+        with writing(self.path):
+            clear_below(self.path)
+            log = self.file(LOG)
+            content = log.read_bytes() if log.exists() else b""
+            if content and not content.endswith(b"\n"):
+                os.truncate(log, content.rfind(b"\n") + 1)
+
+    def close(self, command: str) -> None:
+        """Do what is left of a run that was killed after its work: point latest here, remove the checkpoints."""
+        point(RUNS / command / LATEST, self.path)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     @property
     def model(self) -> Path:
@@ -95,14 +154,14 @@ class RunDir:
     def log(self, event: str, **values: Any) -> None:
         """Append one line to log.jsonl, and tell whoever listens."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, ensure_ascii=False)
-        with writing(self.path), self.file("log.jsonl").open("a", encoding="utf-8") as stream:
+        with writing(self.path), self.file(LOG).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
         for listener in self.listeners:
             listener(event, **values)
 
     def finish(self, command: str, manifest: dict[str, Any]) -> None:
         """Write the manifest and point runs/<command>/latest here."""
-        write_json(self.file("manifest.json"), {"format": 1, "command": command, **manifest})
+        write_json(self.file(MANIFEST), {"format": 1, "command": command, **manifest})
         point(RUNS / command / LATEST, self.path)
 
 
@@ -161,9 +220,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield an empty file that takes the place of `path` when the block ends well, and vanishes when it does not."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-    temporary = Path(name)
+        clear_files_beside(path)
+        descriptor, temporary = make_file_beside(path)
     try:
         yield temporary
         with writing(path):
@@ -173,6 +231,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Any) -> None:

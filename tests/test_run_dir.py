@@ -65,8 +65,55 @@ def test_a_chosen_folder_may_exist_but_not_hold_a_run():
     assert chosen.path == Path("mine")
     assert RunDir.create("finetune", "mine", job=3).path == Path("mine/3")
     write_bytes(chosen.file("config.yaml"), b"")
+    write_json(chosen.file("inputs.json"), {})
     with pytest.raises(ConfigError, match=r"run_dir=mine: holds a run already.*resume=mine"):
         RunDir.create("finetune", "mine")
+    write_json(chosen.file("manifest.json"), {})
+    with pytest.raises(ConfigError, match=r"run_dir=mine: holds a run already.*choose another folder$"):
+        RunDir.create("finetune", "mine")
+
+
+def test_a_run_that_has_read_nothing_yet_is_taken_over_by_the_same_command_alone():
+    for done in ([], ["config.yaml"], ["environment.json"]):
+        for name in done:
+            write_bytes(Path("mine") / name, b"{}")
+        RunDir.create("finetune", "mine").refuse_other("finetune")
+    RunDir(Path("mine")).log("started", command="evaluate")
+    RunDir.create("evaluate", "mine")
+    with pytest.raises(ConfigError, match="holds a run already"):
+        RunDir.create("finetune", "mine")
+
+
+def test_what_a_kill_left_in_a_run_is_cleared_and_a_line_of_the_log_that_was_cut_off_too():
+    run = RunDir.create("finetune", "mine")
+    run.log("started", command="finetune")
+    with run.file("log.jsonl").open("a") as stream:
+        stream.write('{"event": "st')
+    for left in (".model.abcdefgh.new", ".model.abcdefgi.scratch", "adapter/.tower.abcdefgh.new", ".kept", ".a.b.new"):
+        write_bytes(run.path / left / "file", b"half")
+    write_bytes(run.path / ".encoder.abcdefgh.old/file", b"whole")
+    run.clear()
+    assert sorted(path.name for path in run.path.iterdir()) == [".a.b.new", ".kept", "adapter", "encoder", "log.jsonl"]
+    assert list((run.path / "adapter").iterdir()) == []
+    assert (run.path / "encoder/file").read_bytes() == b"whole"
+    assert run.command == "finetune"
+    run.log("finished", command="finetune")
+    assert [json.loads(line)["event"] for line in run.file("log.jsonl").read_text().splitlines()] == [
+        "started", "finished"]
+
+
+def test_a_temporary_file_goes_with_the_next_writer_of_its_name_unless_somebody_writes_it():
+    for name in (".lists.csv.abcdefgh", ".lists.csv.abc", ".other.csv.abcdefgh"):
+        write_bytes(Path(name), b"half")
+    with whole_file(Path("lists.csv")) as mine:
+        assert sorted(path.name for path in Path().iterdir()) == sorted(
+            [".lists.csv.abc", mine.name, ".other.csv.abcdefgh"])
+        with whole_file(Path("lists.csv")) as other:
+            other.write_bytes(b"other")
+            assert mine.exists()
+        mine.write_bytes(b"mine")
+    assert sorted(path.name for path in Path().iterdir()) == [".lists.csv.abc", ".other.csv.abcdefgh", "lists.csv"]
+    assert Path("lists.csv").read_bytes() == b"mine"
 
 
 def test_a_chosen_folder_whose_run_is_under_way_is_locked():

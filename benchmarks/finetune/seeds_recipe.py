@@ -15,8 +15,8 @@ from llmrec_cli.encoders.locate import locate
 from llmrec_cli.settings.encoder import MiniLM
 
 data = read_prepared(Path(sys.argv[1])).training("train")
-folder = locate(MiniLM()).folder
-model, tokenizer = load_model(folder).train(), load_tokenizer(folder)
+files = locate(MiniLM()).files
+model, tokenizer = load_model(files).train(), load_tokenizer(files)
 scorer = nn.Linear(model.config.hidden_size, 1)
 optimizer = torch.optim.AdamW([*model.parameters(), *scorer.parameters()], lr=2e-5)
 generator = np.random.default_rng(1)

@@ -1,12 +1,11 @@
 """Documents about items: texts of a knowledge base, several for an item or none."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from llmrec_cli.data.manifest import REMEDY
 from llmrec_cli.data.table_checks import Column, read_columns, require_order
+from llmrec_cli.pinned import PinnedFolder
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,12 @@ class Documents:
     texts: np.ndarray
 
 
-def read_documents(folder: Path, num_items: int) -> Documents | None:
+def read_documents(files: PinnedFolder, num_items: int) -> Documents | None:
     """Return the documents of prepared data, None where it has none."""
-    file = folder / "documents.parquet"
-    if not file.is_file():
+    if "documents.parquet" not in files:
         return None
-    table = read_columns(file, {"item": Column("integer", 0, num_items - 1), "text": Column("text")}, REMEDY)
+    table = read_columns(files, "documents.parquet", {"item": Column("integer", 0, num_items - 1),
+                                                      "text": Column("text")})
     item = table["item"].to_numpy()
-    require_order({"item": item}, str(file), REMEDY)
+    require_order({"item": item}, str(files.path / "documents.parquet"), files.remedy)
     return Documents(item, np.array([*table["text"].to_pylist(), None], object)[:-1])

@@ -17,6 +17,7 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions, last_of_each
 from llmrec_cli.data.table_checks import LARGEST, Column, read_columns
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pinned import PinnedFolder
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class KnownGroups:
     times: sp.csr_array | None = None
 
 
-def read_members(file: Path, num_users: int, remedy: str,
+def read_members(files: PinnedFolder, name: str, num_users: int,
                  known: np.ndarray | None = None) -> tuple[list[str], sp.csr_array]:
     """Return the ids of the groups and who is in them, CSR (G, U), from a file with rows of group, group_id and user.
 
@@ -86,8 +87,9 @@ def read_members(file: Path, num_users: int, remedy: str,
     these are known already; otherwise groups are those that have a row.
     """
     limit = LARGEST if known is None else len(known) - 1
-    table = read_columns(file, {"group": Column("integer", 0, limit), "group_id": Column("text"),
-                                "user": Column("integer", 0, num_users - 1)}, remedy)
+    table = read_columns(files, name, {"group": Column("integer", 0, limit), "group_id": Column("text"),
+                                       "user": Column("integer", 0, num_users - 1)})
+    file, remedy = files.path / name, files.remedy
     group, user = table["group"].to_numpy(), table["user"].to_numpy()
     num_groups = int(group.max(initial=-1)) + 1 if known is None else len(known)
     if known is None and len(np.unique(group)) != num_groups:

@@ -5,7 +5,6 @@ Shapes: N items, E entities, F features of one hop, G of two.
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from llmrec_cli.data.triples import Triples, read_triples
+from llmrec_cli.pinned import PinnedFolder
 
 HUB = 1000
 """Most neighbours of an entity that two hops lead through: what half the catalogue has in common (a language, a
@@ -59,9 +59,9 @@ class Knowledge:
         return two_hops(self.triples)
 
 
-def read_knowledge(folder: Path, num_items: int) -> Knowledge | None:
+def read_knowledge(files: PinnedFolder, num_items: int) -> Knowledge | None:
     """Return the knowledge of prepared data, None where it has none."""
-    triples = read_triples(folder, num_items)
+    triples = read_triples(files, num_items)
     return None if triples is None else knowledge_of(triples)
 
 

@@ -17,11 +17,10 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import End, Knowledge, idf
-from llmrec_cli.data.manifest import REMEDY as PREPARE
 from llmrec_cli.data.table_checks import Column, read_columns
+from llmrec_cli.pinned import PinnedFolder
 
 FILE = "knowledge.parquet"
-REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
 
 @dataclass(frozen=True)
@@ -91,34 +90,32 @@ class KnowledgePaths:
         pq.write_table(table, folder / FILE)
 
 
-def knowledge_paths(knowledge: Knowledge, folder: Path, items: Entities) -> KnowledgePaths:
-    """Return the paths of prepared data in `folder`; neighbours are named as entities.parquet or the items have it."""
+def knowledge_paths(knowledge: Knowledge, files: PinnedFolder, items: Entities) -> KnowledgePaths:
+    """Return the paths of prepared data; neighbours are named as entities.parquet or the items have it."""
     wanted = pa.array([end.neighbour for end in knowledge.ends], pa.string())
     titles: dict[str, str] = {}
-    links = folder / "links.parquet"
-    if links.is_file():
-        table = read_columns(links, {"item": Column("integer", 0, len(items) - 1), "entity_id": Column("text")},
-                             PREPARE)
+    if "links.parquet" in files:
+        table = read_columns(files, "links.parquet", {"item": Column("integer", 0, len(items) - 1),
+                                                      "entity_id": Column("text")})
         table = table.filter(pc.is_in(table["entity_id"].cast(pa.string()), wanted))
         titles |= {entity: str(items.titles[item]) for item, entity in
                    zip(table["item"].to_pylist(), table["entity_id"].to_pylist(), strict=True)}
-    entities = folder / "entities.parquet"
-    if entities.is_file():
-        table = read_columns(entities, {"entity_id": Column("text"), "title": Column("text", has_nulls=True)}, PREPARE)
+    if "entities.parquet" in files:
+        table = read_columns(files, "entities.parquet", {"entity_id": Column("text"),
+                                                         "title": Column("text", has_nulls=True)})
         table = table.filter(pc.is_in(table["entity_id"], wanted))
         titles |= dict(zip(table["entity_id"].to_pylist(), table["title"].to_pylist(), strict=True))
     return KnowledgePaths(knowledge.features, knowledge.ends,
                           [titles.get(end.neighbour) or end.neighbour for end in knowledge.ends])
 
 
-def read_paths(folder: Path, num_items: int) -> KnowledgePaths | None:
+def read_paths(files: PinnedFolder, num_items: int) -> KnowledgePaths | None:
     """Return what `KnowledgePaths.write` wrote, None where there is no such file."""
-    file = folder / FILE
-    if not file.is_file():
+    if FILE not in files:
         return None
     texts = dict.fromkeys(("relation", "entity_id", "title"), Column("text"))
-    table = read_columns(file, {"item": Column("integer", 0, num_items - 1), "inverse": Column("truth"), **texts},
-                         REMEDY)
+    table = read_columns(files, FILE, {"item": Column("integer", 0, num_items - 1), "inverse": Column("truth"),
+                                       **texts})
     columns = [table[name].to_pylist() for name in ("relation", "inverse", "entity_id")]
     ends = [End(*parts) for parts in zip(*columns, strict=True)]
     place = {end: n for n, end in enumerate(sorted(set(ends)))}

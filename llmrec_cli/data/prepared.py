@@ -33,7 +33,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from llmrec_cli.data.documents import Documents, read_documents
@@ -41,20 +40,25 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
-from llmrec_cli.data.manifest import REMEDY, read_manifest
+from llmrec_cli.data.manifest import open_prepared
 from llmrec_cli.data.manifest_checks import other_sizes
 from llmrec_cli.data.table_checks import Column, read_columns, require_order
+from llmrec_cli.data.tables import column_names
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pinned import PinnedFolder, retried
 
 SPLITS = ("train", "valid", "test")
-UNLISTED = "unlisted_items.parquet"
+UNLISTED, NEGATIVES = "unlisted_items.parquet", "negatives.parquet"
 ENTITY_FILES = {"user": "users.parquet", "item": "items.parquet", "group": "group_texts.parquet"}
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Everything `prepare` kept. `split` is int8 (num_interactions,): the place in `SPLITS`."""
+    """Everything `prepare` kept. `split` is int8 (num_interactions,): the place in `SPLITS`.
+
+    `files` are open, so that what is read later is of the same version; `path` is where they were, for people.
+    """
 
     path: Path
     manifest: dict[str, Any]
@@ -62,25 +66,26 @@ class PreparedData:
     items: Entities
     interactions: Interactions
     split: np.ndarray
+    files: PinnedFolder
 
     @cached_property
     def knowledge(self) -> Knowledge | None:
         """What the knowledge graph says of the items, None where there is none."""
-        return read_knowledge(self.path, len(self.items))
+        return read_knowledge(self.files, len(self.items))
 
     @cached_property
     def documents(self) -> Documents | None:
         """Texts about the items, None where there are none."""
-        return read_documents(self.path, len(self.items))
+        return read_documents(self.files, len(self.items))
 
     @cached_property
     def listed(self) -> np.ndarray | None:
         """Mask of the items in the catalogue, bool (num_items,); None if all are, or if there was no catalogue."""
-        file = self.path / UNLISTED
-        if not file.is_file():
+        if UNLISTED not in self.files:
             return None
         listed = np.ones(len(self.items), bool)
-        listed[self.items.find(_strings(read_columns(file, {"item_id": Column("text")}, REMEDY)["item_id"]))] = False
+        unlisted = read_columns(self.files, UNLISTED, {"item_id": Column("text")})["item_id"]
+        listed[self.items.find(_strings(unlisted))] = False
         return listed
 
     @property
@@ -102,10 +107,9 @@ class PreparedData:
 
     def negatives(self, *splits: str) -> Interactions | None:
         """Return what users said they do not like, of the named splits; None unless feedback is explicit."""
-        file = self.path / "negatives.parquet"
-        if not file.is_file():
+        if NEGATIVES not in self.files:
             return None
-        dislikes, split = _read_interactions(file, len(self.users), len(self.items))
+        dislikes, split = _read_interactions(self.files, NEGATIVES, len(self.users), len(self.items))
         return dislikes.rows(_among(split, splits))
 
     def groups(self, *splits: str) -> Groups | None:
@@ -121,7 +125,7 @@ class PreparedData:
 
     @cached_property
     def _groups(self) -> Groups | None:
-        return read_groups(self.path, self.manifest, self.users, self.items)
+        return read_groups(self.files, self.manifest, self.users, self.items)
 
     def training(self, *splits: str) -> TrainingData:
         """Return what a head may learn from when it is given the named splits."""
@@ -132,63 +136,70 @@ class PreparedData:
 
 
 def read_prepared(folder: str | Path) -> PreparedData:
-    """Return the prepared data in `folder`, its files checked against the manifest's hashes."""
-    path = Path(folder)
-    if path.is_symlink():
-        # `latest` will mean other data one day; what is made from this data names it by its own name.
-        path = path.parent / path.readlink()
-    manifest = read_manifest(path)
-    users = read_entities(path / "users.parquet", "user", REMEDY)
-    items = read_entities(path / "items.parquet", "item", REMEDY)
-    interactions, split = _read_interactions(path / "interactions.parquet", len(users), len(items))
-    sizes = {"users": len(users), "items": len(items)} | {
-        name: int(size) for name, size in zip(SPLITS, np.bincount(split, minlength=len(SPLITS)), strict=True)}
-    if wrong := other_sizes(manifest["counts"], sizes):
-        raise ArtifactError(f"{path / 'manifest.json'}: {wrong}; {REMEDY}")
-    # Arrow keeps the memory of tables that it has read, twice what is left of them as arrays.
-    pa.default_memory_pool().release_unused()
-    return PreparedData(path, manifest, users, items, interactions, split)
+    """Return the prepared data in `folder`, of one version, its files checked against the manifest's hashes."""
+    def read() -> PreparedData:
+        path = _without_link(Path(folder))
+        files, manifest = open_prepared(path)
+        users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
+        interactions, split = _read_interactions(files, "interactions.parquet", len(users), len(items))
+        sizes = {"users": len(users), "items": len(items)} | {
+            name: int(size) for name, size in zip(SPLITS, np.bincount(split, minlength=len(SPLITS)), strict=True)}
+        if wrong := other_sizes(manifest["counts"], sizes):
+            raise ArtifactError(f"{path / 'manifest.json'}: {wrong}; {files.remedy}")
+        files.check_rest()
+        # Arrow keeps the memory of tables that it has read, twice what is left of them as arrays.
+        pa.default_memory_pool().release_unused()
+        return PreparedData(path, manifest, users, items, interactions, split, files)
+
+    return retried(read)
 
 
-def read_groups(folder: Path, manifest: dict[str, Any], users: Entities, items: Entities) -> Groups | None:
+def _without_link(path: Path) -> Path:
+    """Return the folder that a link names: `latest` will mean other data one day, and models name their data."""
+    try:
+        return path.parent / path.readlink()
+    except OSError:
+        return path
+
+
+def read_groups(files: PinnedFolder, manifest: dict[str, Any], users: Entities, items: Entities) -> Groups | None:
     """Return the groups of prepared data with all their interactions, None where it has none."""
-    if not (folder / "groups.parquet").is_file():
+    if "groups.parquet" not in files:
         return None
-    ids, members = read_members(folder / "groups.parquet", len(users), REMEDY)
-    texts = folder / "group_texts.parquet"
-    entities = read_entities(texts, "group", REMEDY) if texts.is_file() else without_texts(ids)
+    ids, members = read_members(files, "groups.parquet", len(users))
+    texts, together = ENTITY_FILES["group"], "group_interactions.parquet"
+    entities = read_entities(files, texts, "group") if texts in files else without_texts(ids)
     if list(entities.ids) != ids:
-        raise ArtifactError(f"{texts}: is not of the groups in groups.parquet; {REMEDY}")
+        raise ArtifactError(f"{files.path / texts}: is not of the groups in groups.parquet; {files.remedy}")
     told = manifest.get("groups") or {}
-    file = folder / "group_interactions.parquet"
-    if file.is_file():
-        together, split = _read_interactions(file, len(ids), len(items), "group")
+    if together in files:
+        interactions, split = _read_interactions(files, together, len(ids), len(items), "group")
     else:
         nothing: np.ndarray = np.zeros(0, np.int64)
-        together = Interactions(nothing, nothing, nothing.astype(np.float32), nothing, len(ids), len(items))
+        interactions = Interactions(nothing, nothing, nothing.astype(np.float32), nothing, len(ids), len(items))
         split = nothing.astype(np.int8)
-    return Groups(entities, members, together, split, str(told.get("synthetic") or ""))
+    return Groups(entities, members, interactions, split, str(told.get("synthetic") or ""))
 
 
-def read_entities(file: Path, kind: str, remedy: str) -> Entities:
+def read_entities(files: PinnedFolder, name: str, kind: str) -> Entities:
     """Return the users, items or groups (`kind`: user | item | group) in a Parquet file."""
-    table = read_columns(file, {f"{kind}_id": Column("text", unique=True), "title": Column("text"),
-                                "text": Column("text"), "attributes": Column("texts")}, remedy)
+    table = read_columns(files, name, {f"{kind}_id": Column("text", unique=True), "title": Column("text"),
+                                       "text": Column("text"), "attributes": Column("texts")})
     return Entities(_strings(table[f"{kind}_id"]), _strings(table["title"]), _strings(table["text"]),
                     *attribute_matrix(table["attributes"]))
 
 
-def own_columns(folder: Path, kind: str) -> list[str]:
+def own_columns(files: PinnedFolder, kind: str) -> list[str]:
     """Return the columns that the own file of users, items or groups (`kind`: user | item | group) brought along."""
-    if not (folder / ENTITY_FILES[kind]).is_file():
+    if ENTITY_FILES[kind] not in files:
         return []
-    return [name for name in pq.read_schema(folder / ENTITY_FILES[kind]).names
+    return [name for name in column_names(files, ENTITY_FILES[kind])
             if name not in (kind, f"{kind}_id", "title", "text", "attributes")]
 
 
-def read_own_column(folder: Path, kind: str, name: str) -> np.ndarray:
+def read_own_column(files: PinnedFolder, kind: str, name: str) -> np.ndarray:
     """Return one of `own_columns` as text, object array (num_entities,), "" where there is none."""
-    column = read_columns(folder / ENTITY_FILES[kind], {name: Column("text", has_nulls=True)}, REMEDY)[name]
+    column = read_columns(files, ENTITY_FILES[kind], {name: Column("text", has_nulls=True)})[name]
     return np.array([value or "" for value in column.to_pylist()] + [None], object)[:-1]
 
 
@@ -207,16 +218,17 @@ def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return np.array(column.to_pylist(), object)
 
 
-def _read_interactions(file: Path, num_users: int, num_items: int,
+def _read_interactions(files: PinnedFolder, name: str, num_users: int, num_items: int,
                        who: str = "user") -> tuple[Interactions, np.ndarray]:
     """Return the rows of a file of interactions, and the split of each, its place in SPLITS, int8."""
-    table = read_columns(file, {who: Column("integer", 0, num_users - 1), "item": Column("integer", 0, num_items - 1),
-                                "value": Column("number"), "timestamp": Column("integer"),
-                                "split": Column("text", among=SPLITS)}, REMEDY)
+    table = read_columns(files, name, {
+        who: Column("integer", 0, num_users - 1), "item": Column("integer", 0, num_items - 1),
+        "value": Column("number"), "timestamp": Column("integer"), "split": Column("text", among=SPLITS)})
     value = table["value"].to_numpy().astype(np.float32)
     interactions = Interactions(table[who].to_numpy(), table["item"].to_numpy(), value,
                                 table["timestamp"].to_numpy(), num_users, num_items)
-    require_order({who: interactions.user, "timestamp": interactions.timestamp}, str(file), REMEDY)
+    require_order({who: interactions.user, "timestamp": interactions.timestamp}, str(files.path / name),
+                  files.remedy)
     names = table["split"].combine_chunks().dictionary_encode()
     codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)
     return interactions, codes[names.indices.to_numpy()]

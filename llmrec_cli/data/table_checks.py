@@ -2,12 +2,11 @@
 
 Each reader declares the columns that it reads, and anything else in them is refused by name:
 
-    table = read_columns(file, {"user": Column("integer", low=0, high=num_users - 1), "title": Column("text")}, remedy)
+    table = read_columns(files, name, {"user": Column("integer", low=0, high=num_users - 1), "title": Column("text")})
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pinned import PinnedFolder
 
 MOST_BYTES, MOST_TIMES = 1 << 30, 200
 """A table may have this size in memory, or be so many times as large as its file, whichever is more."""
@@ -51,16 +51,17 @@ class Column:
     has_nulls: bool = False
 
 
-def read_columns(file: Path, columns: Mapping[str, Column], remedy: str, num_rows: int | None = None,
+def read_columns(files: PinnedFolder, name: str, columns: Mapping[str, Column], num_rows: int | None = None,
                  **options: Any) -> pa.Table:
     """Return the columns of a Parquet file; raises ArtifactError unless each is what it must be."""
+    place, content = str(files.path / name), files.read(name)
     try:
-        _refuse_bomb(file, len(columns), remedy)
-        table = pq.read_table(file, columns=list(columns), **options)
+        _refuse_bomb(content, place, len(columns), files.remedy)
+        table = pq.read_table(pa.BufferReader(content), columns=list(columns), **options)
     except _BROKEN as error:
-        raise ArtifactError(f"{file}: not readable as Parquet ({' '.join(str(error).split())[:200]}); "
-                            f"{remedy}") from error
-    return check_columns(table, str(file), columns, remedy, num_rows)
+        raise ArtifactError(f"{place}: not readable as Parquet ({' '.join(str(error).split())[:200]}); "
+                            f"{files.remedy}") from error
+    return check_columns(table, place, columns, files.remedy, num_rows)
 
 
 def check_columns(table: pa.Table, place: str, columns: Mapping[str, Column], remedy: str,
@@ -91,10 +92,11 @@ def require_order(columns: Mapping[str, np.ndarray], place: str, remedy: str) ->
             raise ArtifactError(f"{place}: row {row} is not in order of {', '.join(columns)}; {remedy}")
 
 
-def _refuse_bomb(file: Path, num_columns: int, remedy: str) -> None:
-    size, rows = file.stat().st_size, pq.read_metadata(file).num_rows
-    if rows * num_columns * 8 > max(MOST_BYTES, MOST_TIMES * size):
-        raise ArtifactError(f"{file}: says that its {size:,} bytes hold {rows:,} rows, which no table does; {remedy}")
+def _refuse_bomb(content: bytes, place: str, num_columns: int, remedy: str) -> None:
+    rows = pq.read_metadata(pa.BufferReader(content)).num_rows
+    if rows * num_columns * 8 > max(MOST_BYTES, MOST_TIMES * len(content)):
+        raise ArtifactError(f"{place}: says that its {len(content):,} bytes hold {rows:,} rows, which no table does; "
+                            f"{remedy}")
 
 
 def _problem(values: pa.ChunkedArray, column: Column) -> str:

@@ -4,15 +4,14 @@ Shapes: T triples, E entities, R relations, N items.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from llmrec_cli.data.manifest import REMEDY
 from llmrec_cli.data.table_checks import Column, read_columns
+from llmrec_cli.pinned import PinnedFolder
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,15 @@ class Edges:
     target: np.ndarray
 
 
-def read_triples(folder: Path, num_items: int) -> Triples | None:
+def read_triples(files: PinnedFolder, num_items: int) -> Triples | None:
     """Return the knowledge graph of prepared data, None where it has none. What joins an entity to itself is left out.
 
     Ids are read as places in a dictionary, so that a name is held once, whatever number of triples has it.
     """
-    file = folder / "triples.parquet"
-    if not file.is_file():
+    if "triples.parquet" not in files:
         return None
     columns = ["head", "relation", "tail"]
-    table = read_columns(file, dict.fromkeys(columns, Column("text")), REMEDY,
+    table = read_columns(files, "triples.parquet", dict.fromkeys(columns, Column("text")),
                          read_dictionary=columns).unify_dictionaries()
     coded = {name: _coded(table[name]) for name in columns}
     names = [coded["head"][1], coded["tail"][1]]
@@ -96,8 +94,8 @@ def read_triples(folder: Path, num_items: int) -> Triples | None:
     head, tail = (_places(*coded[name], entities) for name in ("head", "tail"))
     relation = _places(*coded["relation"], relations)
     differ = head != tail
-    links = read_columns(folder / "links.parquet", {"item": Column("integer", 0, num_items - 1),
-                                                    "entity_id": Column("text")}, REMEDY)
+    links = read_columns(files, "links.parquet", {"item": Column("integer", 0, num_items - 1),
+                                                  "entity_id": Column("text")})
     entity = pc.index_in(links["entity_id"].combine_chunks().cast(pa.string()), entities)
     known = np.asarray(entity.is_valid())
     item, entity = links["item"].to_numpy()[known], entity.fill_null(0).to_numpy()[known]

@@ -12,11 +12,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from llmrec_cli.data.manifest import require_regular
 from llmrec_cli.data.manifest_checks import MAPPING, TEXT, integer, is_integer, problems
 from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.encoders.folder_files import read_json
 from llmrec_cli.errors import ArtifactError, ConfigError
+from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.peft import PeftSettings, TrainedPeft
@@ -45,9 +45,11 @@ def load_adapter(peft: TrainedPeft, base: str) -> TensorReader:
     folder = Path(peft.adapter)
     if not (folder / FACTS).is_file():
         raise ConfigError(f"peft.adapter={folder}: has no {FACTS}; name the `adapter` folder of a finished run")
-    require_regular(folder, FACTS, "copy the folder again")
-    require_regular(folder, WEIGHTS, "copy the folder again")
-    facts = read_json(folder / FACTS)
+    return retried(lambda: _load(PinnedFolder(folder, "copy the folder again, or leave out peft.adapter"), peft, base))
+
+
+def _load(files: PinnedFolder, peft: TrainedPeft, base: str) -> TensorReader:
+    facts, folder = read_json(files, FACTS), files.path
     if isinstance(facts, dict) and is_integer(facts.get("format"), FORMAT + 1):
         raise ArtifactError(f"{folder / FACTS}: format {facts['format']} is newer than {FORMAT}, the newest this "
                             f"llmrec reads; upgrade llmrec")
@@ -61,12 +63,10 @@ def load_adapter(peft: TrainedPeft, base: str) -> TensorReader:
                    if then.get(key) != now.get(key)]:
         raise ArtifactError(f"{folder}: was trained with other settings: {', '.join(changed)}; choose the same, or "
                             f"leave out peft.adapter")
+    files.pin({WEIGHTS: facts.get("sha256")}, FACTS)
     try:
-        content = (folder / WEIGHTS).read_bytes()
-        if hashlib.sha256(content).hexdigest() != facts.get("sha256"):
-            raise ArtifactError(f"{folder / WEIGHTS}: its SHA-256 is not the one in {FACTS}; copy the folder again")
-        return TensorReader(load(content), str(folder / WEIGHTS), "copy the folder again, or leave out peft.adapter")
-    except (OSError, SafetensorError) as error:
+        return TensorReader(load(files.read(WEIGHTS)), str(folder / WEIGHTS), files.remedy)
+    except SafetensorError as error:
         raise ArtifactError(f"{folder / WEIGHTS}: not readable ({error}); copy the folder again") from error
 
 

@@ -54,7 +54,7 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
         model, tokenizer = new_causal_language_model(settings, texts, seed)
         return CausalLanguageModel(model, tokenizer, settings, None, head_is_new=True).to(device)
     source = locate(settings)
-    config = load_config(source.folder)
+    config = load_config(source.files)
     kind = config.model_type
     if kind not in DECODERS:
         raise ConfigError(f"objective=clm: '{kind}' in {source.folder} sees both sides of a token, so that the next is "
@@ -63,8 +63,8 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
     if not getattr(config, "is_causal", True):
         raise ConfigError(f"objective=clm: the decoder in {source.folder} was saved with encoder.bidirectional=true "
                           f"and sees the next token; choose objective=contrastive, or the decoder that it came from")
-    tokenizer = load_tokenizer(source.folder)
-    model, head_is_new = load_language_model(source.folder, seed, "AutoModelForCausalLM")
+    tokenizer = load_tokenizer(source.files)
+    model, head_is_new = load_language_model(source.files, seed, "AutoModelForCausalLM")
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
     return CausalLanguageModel(model, tokenizer, settings, source, head_is_new).to(device)
 

@@ -4,13 +4,16 @@ Nothing is executed and nothing is unpickled: safetensors and JSON only, and no 
 """
 
 import hashlib
-from pathlib import Path
+from collections.abc import Collection
+from fnmatch import fnmatchcase as fnmatch
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.manifest_checks import FILES, integer, is_integer, problems
 from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import write_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -22,44 +25,81 @@ DECIDING = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokeniz
 """The files that decide on a vector."""
 
 
-def check(folder: Path) -> None:
-    """Raise ArtifactError unless `folder` holds a whole model in safetensors that needs no code of its own."""
-    if not (folder / "config.json").is_file():
-        raise ArtifactError(f"{folder}: no config.json, so this is not the folder of a Hugging Face model"
-                            f"{_other_format(folder)}")
+def open_encoder_folder(folder: Path) -> PinnedFolder:
+    """Return the folder of an encoder with all its files open, of one version.
+
+    Raises ArtifactError unless it holds a whole model in safetensors that needs no code of its own.
+    """
+    def opened() -> PinnedFolder:
+        # Links to files are followed: the hub's cache is made of them.
+        files = PinnedFolder(folder, AGAIN, links=True)
+        _check(files)
+        return files
+
+    return retried(opened)
+
+
+def _check(files: PinnedFolder) -> None:
+    names = [name for name in files.names(levels=1) if _is_read(name)]
+    opened = {name: files.status(name) for name in names if name in files}
+    if "config.json" not in opened:
+        raise ArtifactError(f"{files.path}: no config.json, so this is not the folder of a Hugging Face model"
+                            f"{_other_format(files.path)}")
     for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
-        if (folder / name).is_file():
-            content = read_mapping(folder / name)
+        if name in opened:
+            content = read_mapping(files, name)
             if name != "tokenizer.json":
-                refuse_code(folder / name, content)
-    _check_hashes(folder)
-    _check_weights(folder)
+                refuse_code(files.path / name, content)
+    _check_hashes(files)
+    _check_weights(files, opened)
+    files.pin({name: files.hashes.get(name) or files.sha256(name) for name in opened}, manifest="")
+    # There may be no list of hashes. That every name still means the file that was opened, and that none was written
+    # to, shows that all are of one version.
+    for name, then in opened.items():
+        now = files.status(name)
+        if files.means(name) != (then.st_dev, then.st_ino) or now.st_mtime_ns != then.st_mtime_ns:
+            raise ArtifactError(f"{files.path / name}: changed while it was read; {AGAIN}")
 
 
-def _check_weights(folder: Path) -> None:
+def _is_read(name: str) -> bool:
+    """Whether a file may matter to an encoder: those in its folder and in those of its modules, but no other weights.
+    """
+    place = PurePosixPath(name)
+    return (not place.name.startswith(".") and place.suffix not in OTHER_WEIGHTS
+            and (len(place.parts) == 1 or (len(place.parts) == 2 and fnmatch(place.parts[0], "[0-9]*_*"))))
+
+
+def _check_weights(files: PinnedFolder, names: Collection[str]) -> None:
     """Raise ArtifactError unless the weights are one file, or exactly the shards that an index names."""
-    present = {file.name for file in folder.glob("model*.safetensors")}
-    if not (folder / INDEX).is_file():
+    folder, present = files.path, {name for name in names if fnmatch(name, "model*.safetensors")}
+    if INDEX not in names:
         if present == {WHOLE}:
             return
         if present:
             raise ArtifactError(f"{folder}: {', '.join(sorted(present - {WHOLE}))} "
                                 f"{'beside ' + WHOLE if WHOLE in present else 'without ' + INDEX}, so it is not known "
                                 f"which weights are meant; {AGAIN}")
-        if any(folder.glob("adapter_*.safetensors")):
+        if any(fnmatch(name, "adapter_*.safetensors") for name in names):
             raise ArtifactError(f"{folder}: holds an adapter and not the model it adapts; name that model's folder")
         raise ArtifactError(f"{folder}: no {WHOLE}, so there are no weights to load{_other_format(folder)}")
-    content = read_json(folder / INDEX)
-    named = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(named, dict) or not all(isinstance(name, str) and name == Path(name).name
-                                              for name in named.values()):
-        raise ArtifactError(f"{folder / INDEX}: does not say in which file of the folder each weight is; {AGAIN}")
-    shards = set(named.values())
-    if missing := sorted(name for name in shards if not (folder / name).is_file()):
+    shards = set(shards_of(files))
+    if missing := sorted(shards - {*names}):
         raise ArtifactError(f"{folder}: {', '.join(missing)} missing, which {INDEX} names; {AGAIN}")
     if extra := sorted(present - shards):
         raise ArtifactError(f"{folder}: {', '.join(extra)} is not named in {INDEX}, so files of two models are mixed; "
                             f"{AGAIN}")
+
+
+def shards_of(files: PinnedFolder) -> list[str]:
+    """Return the names of the files that hold the weights."""
+    if INDEX not in files:
+        return [WHOLE]
+    content = read_json(files, INDEX)
+    named = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(named, dict) or not all(isinstance(name, str) and name == Path(name).name
+                                              for name in named.values()):
+        raise ArtifactError(f"{files.path / INDEX}: does not say in which file of the folder each weight is; {AGAIN}")
+    return sorted(set(named.values()))
 
 
 def _other_format(folder: Path) -> str:
@@ -78,21 +118,19 @@ def write_hashes(folder: Path) -> None:
     write_json(folder / HASHES, {"format": FORMAT, "files": files})
 
 
-def _check_hashes(folder: Path) -> None:
+def _check_hashes(files: PinnedFolder) -> None:
     """Raise ArtifactError unless the files are those that `write_hashes` found, where it has been."""
-    file = folder / HASHES
-    if not file.is_file():
+    if HASHES not in files:
         return
-    content = read_json(file)
+    content, file = read_json(files, HASHES), files.path / HASHES
     if isinstance(content, dict) and is_integer(content.get("format"), FORMAT + 1):
         raise ArtifactError(f"{file}: format {content['format']} is newer than {FORMAT}, the newest this llmrec reads; "
                             f"upgrade llmrec")
     if wrong := problems(content, {"format": integer(1), "files": FILES}):
         raise ArtifactError(f"{file}: is not what llmrec writes there: {'; '.join(wrong)}; {AGAIN}")
-    files = content["files"]
-    for name, expected in files.items():
-        if not (folder / name).is_file() or sha256(folder / name) != expected:
-            raise ArtifactError(f"{folder / name}: missing, damaged or edited, since its SHA-256 is not the one in "
+    for name, expected in content["files"].items():
+        if name not in files or files.sha256(name) != expected:
+            raise ArtifactError(f"{files.path / name}: missing, damaged or edited, since its SHA-256 is not the one in "
                                 f"{HASHES}; {AGAIN}")
 
 
@@ -109,24 +147,28 @@ def refuse_code(file: Path, content: Any) -> None:
             refuse_code(file, value)
 
 
-def read_json(file: Path) -> Any:
+def read_json(files: PinnedFolder, name: str) -> Any:
     """Return the content of a JSON file."""
-    try:
-        return parse_json(file.read_bytes(), file, "copy the model again")
-    except OSError as error:
-        raise ArtifactError(f"{file}: not readable ({error}); copy the model again") from error
+    return parse_json(files.read(name), files.path / name, files.remedy)
 
 
-def read_mapping(file: Path) -> dict[str, Any]:
+def read_mapping(files: PinnedFolder, name: str) -> dict[str, Any]:
     """Return the settings in a JSON file by name."""
-    content = read_json(file)
+    content = read_json(files, name)
     if not isinstance(content, dict):
-        raise ArtifactError(f"{file}: holds no settings by name, so it is of something else; {AGAIN}")
+        raise ArtifactError(f"{files.path / name}: holds no settings by name, so it is of something else; {AGAIN}")
     return content
 
 
-def identity(folder: Path) -> str:
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name matches a pattern, folder by folder."""
+    parts, patterns = name.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatch, parts, patterns))
+
+
+def identity(files: PinnedFolder) -> str:
     """Return the SHA-256 over the names and contents of the files that decide on a vector."""
-    names = sorted({file for pattern in DECIDING for file in folder.glob(pattern)})
-    lines = [f"{file.relative_to(folder).as_posix()} {sha256(file)}" for file in names]
+    names = sorted((name for name in files.hashes if any(_matches(name, pattern) for pattern in DECIDING)),
+                   key=lambda name: name.split("/"))
+    lines = [f"{name} {files.hashes[name]}" for name in names]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +55,23 @@ def _bits(hidden: torch.Tensor) -> np.ndarray:
 
 def _mapped(folder: Path, dtype: torch.dtype) -> torch.Tensor | None:
     """Return the numbers in a folder, mapped and not read; None, and the folder is gone, where they are damaged."""
+    mapped = None
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        shape = tuple(manifest["shape"])
-        whole = sha256(folder / NUMBERS) == manifest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
+        # One file for the hash and the map: its name may be another's by then, or nobody's.
+        with (folder / NUMBERS).open("rb") as numbers:
+            if hashlib.file_digest(numbers, "sha256").hexdigest() == manifest["sha256"]:
+                # Copy on write, since torch takes no tensor that it may not write to; nothing ever is written.
+                mapped = np.memmap(numbers, STORED[dtype], "c", shape=tuple(manifest["shape"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, FileNotFoundError) and not folder.is_dir():
+            return None  # Another run has made room in the cache.
+    if mapped is None:
         print(f"warning: {folder}: damaged, so it is removed and made again", file=sys.stderr)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         return None
-    # Copy on write, since torch takes no tensor that it may not write to; nothing ever is written.
-    mapped = np.memmap(folder / NUMBERS, STORED[dtype], "c", shape=shape)
-    (folder / MANIFEST).touch()
+    with suppress(FileNotFoundError):
+        (folder / MANIFEST).touch()
     return torch.from_numpy(mapped).view(dtype)
 
 

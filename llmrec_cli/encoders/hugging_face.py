@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 
 import torch
 
-from llmrec_cli.encoders.folder_files import read_mapping
-from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, is_out_of_memory
+from llmrec_cli.data.torch_tensors import read_torch
+from llmrec_cli.encoders.folder_files import read_mapping, shards_of
+from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, ResourceError, is_out_of_memory
+from llmrec_cli.pinned import PinnedFolder
+from llmrec_cli.run_dir import writing
 
 ENCODERS_OF_TWO = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 """The encoders of architectures that have a decoder too."""
@@ -20,8 +24,8 @@ MOST_PARTS = 100_000
 """Layers, heads and sizes of layers, at most."""
 
 
-def load_model(folder: Path, bidirectional: bool = False) -> Any:
-    """Return the model in `folder` in float32; of an encoder-decoder its encoder.
+def load_model(files: PinnedFolder, bidirectional: bool = False) -> Any:
+    """Return the model in a folder in float32; of an encoder-decoder its encoder.
 
     With `bidirectional` a decoder's tokens see those after them too (BehnamGhader et al. 2024, LLM2Vec, without its
     training for that); a folder that says so itself needs no telling.
@@ -31,7 +35,7 @@ def load_model(folder: Path, bidirectional: bool = False) -> Any:
     """
     import transformers
 
-    config = load_config(folder)
+    config = load_config(files)
     if bidirectional:
         if not is_decoder(config):
             raise ConfigError(f"encoder.bidirectional=true: has no effect, since '{config.model_type}' sees both sides "
@@ -46,8 +50,8 @@ def load_model(folder: Path, bidirectional: bool = False) -> Any:
     extra: dict[str, Any] = {"add_pooling_layer": False} if _takes_pooler(config) else {}
     # Attention without a mask, as a batch without padding has, looks back only, unless it is eager.
     extra |= {} if causal else {"attn_implementation": "eager"}
-    model, strangers = _from_pretrained(kind, folder, config, **extra)
-    strangers.refuse(folder)
+    model, strangers = _from_pretrained(kind, files, config, **extra)
+    strangers.refuse(files.path)
     if not causal:
         _check_bidirectional(model)
     return model
@@ -63,8 +67,8 @@ def _check_bidirectional(model: Any) -> None:
                           f"of a token; leave it out, or choose a Llama, Qwen2, Mistral or GPT-2")
 
 
-def load_language_model(folder: Path, seed: int, kind: str) -> tuple[Any, bool]:
-    """Return the model in `folder` with a head for tokens, and whether that head is new.
+def load_language_model(files: PinnedFolder, seed: int, kind: str) -> tuple[Any, bool]:
+    """Return the model in a folder with a head for tokens, and whether that head is new.
 
     `kind` is a class of transformers: AutoModelForMaskedLM or AutoModelForCausalLM. A folder without the head, like
     MiniLM's, gets one with random weights from `seed`, its decoder tied to the token embeddings. The encoder's own
@@ -72,22 +76,24 @@ def load_language_model(folder: Path, seed: int, kind: str) -> tuple[Any, bool]:
     """
     import transformers
 
-    config = load_config(folder)
+    config = load_config(files)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, strangers = _from_pretrained(getattr(transformers, kind), folder, config)
+        model, strangers = _from_pretrained(getattr(transformers, kind), files, config)
     body = f"{model.base_model_prefix}."
-    replace(strangers, missing=[key for key in strangers.missing if key.startswith(body)]).refuse(folder)
+    replace(strangers, missing=[key for key in strangers.missing if key.startswith(body)]).refuse(files.path)
     return model, bool(strangers.missing)
 
 
-def load_config(folder: Path) -> Any:
+def load_config(files: PinnedFolder) -> Any:
     """Return the model's configuration; refuse what is no text model, and decoders without which an encoder is not."""
     from transformers import AutoConfig
 
-    _refuse_endless(folder)
-    with quiet(), readable(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    folder = files.path
+    _refuse_endless(files)
+    with quiet(), readable(folder), copied(files, ["config.json"]) as copy:
+        config = AutoConfig.from_pretrained(copy, local_files_only=True, trust_remote_code=False)
+    config.name_or_path = str(folder)
     if config.is_encoder_decoder and config.model_type not in ENCODERS_OF_TWO:
         raise ConfigError(f"{folder}: '{config.model_type}' has an encoder and a decoder, which is not supported; "
                           f"choose T5's, or a model with an encoder alone (BERT, RoBERTa, XLM-R, DistilBERT)")
@@ -98,11 +104,11 @@ def load_config(folder: Path) -> Any:
     return config
 
 
-def _refuse_endless(folder: Path) -> None:
+def _refuse_endless(files: PinnedFolder) -> None:
     """Raise ArtifactError for a number of layers, heads or the like that would be built one by one without an end."""
-    for key, value in read_mapping(folder / "config.json").items():
+    for key, value in read_mapping(files, "config.json").items():
         if isinstance(value, int) and abs(value) > MOST_PARTS and re.search("layer|head|block|expert", key):
-            raise ArtifactError(f"{folder / 'config.json'}: {key}={value}: is beyond {MOST_PARTS}; copy the whole "
+            raise ArtifactError(f"{files.path / 'config.json'}: {key}={value}: is beyond {MOST_PARTS}; copy the whole "
                                 f"model folder again")
 
 
@@ -141,11 +147,16 @@ class Strangers:
                                 f"another shape: {_some(self.other_shapes)}; copy the whole model folder again")
 
 
-def _from_pretrained(kind: Any, folder: Path, config: Any, **extra: Any) -> tuple[Any, Strangers]:
-    with quiet(), readable(folder):
-        model, report = kind.from_pretrained(
-            folder, config=config, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            dtype=torch.float32, output_loading_info=True, **extra)
+def _from_pretrained(kind: Any, files: PinnedFolder, config: Any, **extra: Any) -> tuple[Any, Strangers]:
+    from transformers.models.auto.auto_factory import _get_model_class
+
+    # Weights are given and not named: transformers would open the path again, and map the file into memory.
+    architecture: Any = _get_model_class(config, kind._model_mapping) if hasattr(kind, "_model_mapping") else kind
+    with quiet(), readable(files.path):
+        weights = {name: tensor for shard in shards_of(files) for name, tensor in read_torch(files, shard).items()}
+        model, report = architecture.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32,
+                                                     output_loading_info=True, **extra)
+    model.config.name_or_path = str(files.path)
     prefix = f"{model.base_model_prefix}."
 
     def place(key: str) -> str:
@@ -170,13 +181,32 @@ def _takes_pooler(config: Any) -> bool:
     return "add_pooling_layer" in inspect.signature(architecture).parameters
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer in `folder`. Text that looks like a special token is text: nothing in it is obeyed."""
+def load_tokenizer(files: PinnedFolder) -> Any:
+    """Return the tokenizer in a folder. Text that looks like a special token is text: nothing in it is obeyed."""
     from transformers import AutoTokenizer
 
-    with quiet(), readable(folder):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True,
-                                             split_special_tokens=True)
+    names = [name for name in files.hashes if "/" not in name and not name.endswith(".safetensors")]
+    with quiet(), readable(files.path), copied(files, names) as copy:
+        tokenizer = AutoTokenizer.from_pretrained(copy, local_files_only=True, trust_remote_code=False, use_fast=True,
+                                                  split_special_tokens=True)
+    tokenizer.name_or_path = str(files.path)
+    return tokenizer
+
+
+@contextmanager
+def copied(files: PinnedFolder, names: Iterable[str]) -> Iterator[Path]:
+    """Yield a temporary folder with copies of small files, for code that reads by path."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="llmrec-")
+    except OSError as error:
+        raise ResourceError(f"no temporary folder for the tokenizer of {files.path} ({error}); set TMPDIR to a folder "
+                            f"that can be written") from error
+    with folder as place:
+        for name in names:
+            content = files.read(name)
+            with writing(Path(place)):
+                (Path(place) / name).write_bytes(content)
+        yield Path(place)
 
 
 def check_tokenizer(folder: Path, tokenizer: Any, config: Any, max_length: int) -> None:

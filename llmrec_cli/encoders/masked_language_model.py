@@ -75,11 +75,11 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
         model, tokenizer = new_masked_language_model(settings, texts, seed)
         return MaskedLanguageModel(model, tokenizer, settings, None, head_is_new=True).to(device)
     source = locate(settings)
-    tokenizer = load_tokenizer(source.folder)
-    kind = load_config(source.folder).model_type
+    tokenizer = load_tokenizer(source.files)
+    kind = load_config(source.files).model_type
     if kind not in HEADS or tokenizer.mask_token_id is None:
         raise ConfigError(f"objective=mlm: '{kind}' in {source.folder} has no masked tokens to predict; choose one of "
                           f"{', '.join(HEADS)}, or encoder=scratch")
-    model, head_is_new = load_language_model(source.folder, seed, "AutoModelForMaskedLM")
+    model, head_is_new = load_language_model(source.files, seed, "AutoModelForMaskedLM")
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
     return MaskedLanguageModel(model, tokenizer, settings, source, head_is_new).to(device)

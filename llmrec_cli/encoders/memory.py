@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from llmrec_cli.encoders.folder_files import shards_of
 from llmrec_cli.encoders.locate import locate
 from llmrec_cli.errors import LlmrecError
 from llmrec_cli.settings.encoder import Concat, EncoderSettings, Lsa, MiniLM, Static, TfIdf, TransformerSettings
@@ -55,6 +56,6 @@ def _transformer(settings: TransformerSettings) -> int:
         return ENCODING_BYTES + MINILM_BYTES
     # A folder that cannot be used is refused with its reason where it is opened.
     with suppress(LlmrecError):
-        files = locate(settings).folder.glob("*.safetensors")
-        return ENCODING_BYTES + sum(file.stat().st_size for file in files)
+        files = locate(settings).files
+        return ENCODING_BYTES + sum(files.status(name).st_size for name in shards_of(files))
     return ENCODING_BYTES + MINILM_BYTES

@@ -3,10 +3,10 @@
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from llmrec_cli.encoders.modules import Modules
+from llmrec_cli.pinned import PinnedFolder
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,11 @@ class Training:
     trained_on: str = ""
 
 
-def licence_of(folder: Path) -> str:
+def licence_of(files: PinnedFolder) -> str:
     """Return the licence that the README.md of a model folder gives in its front matter, or an empty string."""
-    try:
-        text = (folder / "README.md").read_text("utf-8", "replace")[:20000]
-    except OSError:
+    if "README.md" not in files:
         return ""
+    text = files.read("README.md").decode("utf-8", "replace")[:20000]
     front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
     found = re.search(r"^license:\s*([\w.+-]+)\s*$", front[1], re.MULTILINE) if front else None
     return found[1] if found else ""

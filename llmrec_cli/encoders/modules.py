@@ -13,15 +13,15 @@ Shapes: D hidden size, K size of a vector.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from llmrec_cli.data.torch_tensors import read_torch
 from llmrec_cli.encoders.folder_files import read_json, read_mapping
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.encoder import TransformerSettings
 
 POOLINGS = ("mean", "cls", "last", "attention")
@@ -29,6 +29,7 @@ SENTENCE_TRANSFORMERS_NAMES = {"mean": "mean", "cls": "cls", "lasttoken": "last"
 LEGACY_NAMES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 ACTIVATIONS = {"torch.nn.modules.linear.Identity": "identity", "torch.nn.modules.activation.Tanh": "tanh",
                "torch.nn.modules.activation.ReLU": "relu", "torch.nn.modules.activation.GELU": "gelu"}
+PROMPTS = "config_sentence_transformers.json"
 PROMPT_NAMES = {"item": ("item", "document", "passage"), "query": ("query",)}
 
 
@@ -74,27 +75,26 @@ class Modules:
                        query_D=self.query_D if pooling == "attention" else None)
 
 
-def read_modules(folder: Path) -> Modules:
+def read_modules(files: PinnedFolder) -> Modules:
     """Return what the folder of an encoder says; raise ArtifactError for what we would not do the same way."""
-    places = _places(folder)
+    places = _places(files)
     pooling, query_D, dense = "", None, []
     for kind, place in places:
         if kind == "Pooling":
-            pooling = _pooling(place / "config.json")
+            pooling = _pooling(files, f"{place}/config.json")
         elif kind == "AttentionPooling":
-            pooling, query_D = "attention", _tensors(place / "model.safetensors", "query")["query"]
+            pooling, query_D = "attention", _tensors(files, f"{place}/model.safetensors", "query")["query"]
         elif kind == "Dense":
-            dense.append(_dense(place))
-    return Modules(pooling, query_D, tuple(dense), _prompts(folder / "config_sentence_transformers.json"))
+            dense.append(_dense(files, place))
+    return Modules(pooling, query_D, tuple(dense), _prompts(files))
 
 
-def _places(folder: Path) -> list[tuple[str, Path]]:
+def _places(files: PinnedFolder) -> list[tuple[str, str]]:
     """Return kind and folder of the modules behind the transformer."""
-    file = folder / "modules.json"
-    if not file.is_file():
-        pooling = folder / "1_Pooling"
-        return [("Pooling", pooling)] if (pooling / "config.json").is_file() else []
-    content = read_json(file)
+    file = files.path / "modules.json"
+    if "modules.json" not in files:
+        return [("Pooling", "1_Pooling")] if "1_Pooling/config.json" in files else []
+    content = read_json(files, "modules.json")
     try:
         named = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in content]
     except (TypeError, KeyError) as error:
@@ -109,11 +109,11 @@ def _places(folder: Path) -> list[tuple[str, Path]]:
                             f"Transformer, then one Pooling")
     if outside := [place for _, place in named if place and ("/" in place or "\\" in place or place.startswith("."))]:
         raise ArtifactError(f"{file}: the path '{outside[0]}' is no folder directly inside the model's; copy it again")
-    return [(kind, folder / place) for kind, place in named[1:] if kind != "Normalize"]
+    return [(kind, place) for kind, place in named[1:] if kind != "Normalize"]
 
 
-def _pooling(file: Path) -> str:
-    content = read_mapping(file)
+def _pooling(files: PinnedFolder, name: str) -> str:
+    content, file = read_mapping(files, name), files.path / name
     if "pooling_mode" in content:
         given = content["pooling_mode"]
         modes = [str(mode) for mode in given] if isinstance(given, list) else [str(given)]
@@ -127,28 +127,30 @@ def _pooling(file: Path) -> str:
     return str(chosen[0])
 
 
-def _dense(place: Path) -> Dense:
-    content = read_mapping(place / "config.json")
+def _dense(files: PinnedFolder, place: str) -> Dense:
+    content = read_mapping(files, f"{place}/config.json")
     activation = str(content.get("activation_function"))
     unusual = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding",
                "use_residual": False}
     strange = [f"{key}={content[key]}" for key, usual in unusual.items()
                if content.get(key, usual) not in (usual, None)]
     if activation not in ACTIVATIONS or strange:
-        raise ArtifactError(f"{place / 'config.json'}: {strange[0] if strange else f'activation {activation}'} is not "
-                            f"supported; choose a model with one of {', '.join(sorted(ACTIVATIONS.values()))}")
-    tensors = _tensors(place / "model.safetensors", "linear.weight")
+        what = strange[0] if strange else f"activation {activation}"
+        raise ArtifactError(f"{files.path / place / 'config.json'}: {what} is not supported; choose a model with one "
+                            f"of {', '.join(sorted(ACTIVATIONS.values()))}")
+    name = f"{place}/model.safetensors"
+    tensors = _tensors(files, name, "linear.weight")
     weight_KD, bias_K = tensors["linear.weight"], tensors.get("linear.bias")
     if weight_KD.ndim != 2 or (bias_K is not None and bias_K.shape != weight_KD.shape[:1]):
-        raise ArtifactError(f"{place / 'model.safetensors'}: linear.weight and linear.bias are no linear map; copy the "
-                            f"model again")
+        raise ArtifactError(f"{files.path / name}: linear.weight and linear.bias are no linear map; copy the model "
+                            f"again")
     return Dense(weight_KD, bias_K, ACTIVATIONS[activation])
 
 
-def _prompts(file: Path) -> dict[str, str]:
-    content = read_mapping(file).get("prompts") or {} if file.is_file() else {}
+def _prompts(files: PinnedFolder) -> dict[str, str]:
+    content = read_mapping(files, PROMPTS).get("prompts") or {} if PROMPTS in files else {}
     if not isinstance(content, dict):
-        raise ArtifactError(f"{file}: prompts holds no texts by name; copy the model again")
+        raise ArtifactError(f"{files.path / PROMPTS}: prompts holds no texts by name; copy the model again")
     found: dict[str, str] = {}
     for kind, names in PROMPT_NAMES.items():
         given = [content[name] for name in names if content.get(name)]
@@ -157,14 +159,15 @@ def _prompts(file: Path) -> dict[str, str]:
     return found
 
 
-def _tensors(file: Path, needed: str) -> dict[str, Any]:
+def _tensors(files: PinnedFolder, name: str, needed: str) -> dict[str, Any]:
+    file = files.path / name
     try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
+        tensors = read_torch(files, name)
+    except SafetensorError as error:
         raise ArtifactError(f"{file}: not readable ({error}); copy the model again") from error
     if needed not in tensors:
         raise ArtifactError(f"{file}: no tensor '{needed}'; copy the model again")
-    for name, array in tensors.items():
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise ArtifactError(f"{file}: {name}: holds no finite floating point numbers; copy the model again")
-    return {name: array.astype(np.float32) for name, array in tensors.items()}
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise ArtifactError(f"{file}: {key}: holds no finite floating point numbers; copy the model again")
+    return {name: tensor.float().numpy() for name, tensor in tensors.items()}

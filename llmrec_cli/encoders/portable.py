@@ -3,11 +3,14 @@
 import re
 import shutil
 from dataclasses import fields, replace
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
 
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.encoders.locate import locate
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.encoder import (
     Concat,
     EncoderSettings,
@@ -20,13 +23,19 @@ from llmrec_cli.settings.encoder import (
 )
 
 INSIDE = re.compile(r"encoders/[0-9a-f]{16}")
-NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*")
+NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*/*")
 
 
-def bundle(settings: EncoderSettings, folder: Path) -> tuple[EncoderSettings, dict[str, str]]:
+def identities(settings: EncoderSettings) -> dict[str, str]:
+    """Return what `bundle` returns of the files: the identity of each encoder by its place in a model folder."""
+    return bundle(settings, None)[1]
+
+
+def bundle(settings: EncoderSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
     """Copy an encoder's files into the model folder; return settings that name them there, and what each hashes to.
 
-    MiniLM is a package with a known hash and stays where it is. What lsa and tfidf learned is with the head.
+    Without a folder nothing is copied. MiniLM is a package with a known hash and stays where it is. What lsa and tfidf
+    learned is with the head.
     """
     if isinstance(settings, Concat):
         moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}
@@ -59,17 +68,24 @@ def resolved(settings: EncoderSettings, folder: Path) -> EncoderSettings:
     return settings
 
 
-def _copied(settings: TransformerSettings, folder: Path) -> tuple[str, str]:
+def _copied(settings: TransformerSettings, folder: Path | None) -> tuple[str, str]:
     """Copy the encoder's folder, unless it is there, and return its place in the model folder and its identity."""
     source = locate(settings)
     place = f"encoders/{source.identity[:16]}"
-    if not (folder / place).exists():
-        (folder / place).mkdir(parents=True)
-        for pattern in NEEDED:
-            for file in source.folder.glob(pattern):
-                copy = shutil.copytree if file.is_dir() else shutil.copy2
-                copy(file, folder / place / file.name)
+    if folder is not None and not (folder / place).exists():
+        for name in source.files.hashes:
+            if any(fnmatch(name, pattern) for pattern in NEEDED):
+                _copy(source.files, name, folder / place / name)
     return place, source.identity
+
+
+def _copy(files: PinnedFolder, name: str, target: Path) -> None:
+    """Copy a file of an open folder, whatever has its name by now, a block at a time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.file(name) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+    if sha256(target) != files.hashes[name]:
+        raise ArtifactError(f"{files.path / name}: changed while it was copied; {files.remedy}")
 
 
 def _strange(folder: Path, what: str) -> ArtifactError:

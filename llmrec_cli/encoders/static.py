@@ -30,8 +30,8 @@ class StaticEncoder:
     def __init__(self, settings: Static) -> None:
         self.settings = settings
         source = locate(HuggingFace(path=settings.path) if settings.path else MiniLM())
-        model = load_model(source.folder)
-        self.tokenizer = load_tokenizer(source.folder)
+        model = load_model(source.files)
+        self.tokenizer = load_tokenizer(source.files)
         check_tokenizer(source.folder, self.tokenizer, model.config, 1)
         self.base_identity = source.identity
         self.embeddings_VD: np.ndarray = model.get_input_embeddings().weight.detach().numpy().copy()

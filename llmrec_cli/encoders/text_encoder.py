@@ -219,8 +219,8 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
         raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be run apart or trained; "
                           f"choose encoder=minilm, hf or pretrained")
     source = locate(settings, folder)
-    model = load_model(source.folder, bidirectional=settings.bidirectional)
-    tokenizer = load_tokenizer(source.folder)
+    model = load_model(source.files, bidirectional=settings.bidirectional)
+    tokenizer = load_tokenizer(source.files)
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
     encoder = TextEncoder(model, tokenizer, settings, peft or Frozen(), source, seed).to(device)
     # Settings of a folder may be such that a model can be built and cannot be run, or makes nothing but NaN.

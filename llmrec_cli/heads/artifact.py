@@ -11,6 +11,7 @@
 Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make us run anything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,16 +28,18 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
-from llmrec_cli.data.manifest import check_files, regular_bytes, sha256
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.manifest_checks import MODEL, is_integer, other_sizes, problems
 from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.data.table_checks import LATEST, Column, read_columns
+from llmrec_cli.data.tables import column_names
 from llmrec_cli.data.tensor_reader import INTEGER, TensorReader
-from llmrec_cli.encoders.portable import bundle, resolved
+from llmrec_cli.encoders.portable import bundle, identities, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
+from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
@@ -65,6 +68,7 @@ class Recommender:
         is left out of lists
     times : CSR int64 with the entries of `history`, as in `Queries`; None where the head has no need of them
     listed : bool (num_items,), the items that the catalogue has which the data was prepared with; None for all
+    files : the model's folder, open, so that what is read later is of the same version
     """
 
     head: Head
@@ -73,6 +77,7 @@ class Recommender:
     history: sp.csr_array
     seen: sp.csr_array
     manifest: dict[str, Any]
+    files: PinnedFolder
     groups: KnownGroups | None = None
     times: sp.csr_array | None = None
     listed: np.ndarray | None = None
@@ -91,12 +96,32 @@ class Recommender:
         return float(np.median(self.history.data)) if self.history.nnz else 1.0
 
 
+def encoders_of(recipe: Recipe) -> dict[str, str]:
+    """Return the identity of each encoder that a recipe uses, by its place in a model folder."""
+    found: dict[str, str] = {}
+
+    def one(encoder: Any) -> Any:
+        found.update(identities(encoder))
+        return encoder
+
+    _mapped(recipe, one)
+    return found
+
+
 def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tuple[str, ...],
-                     facts: dict[str, Any]) -> None:
-    """Write a recommender whole or not at all. `facts` go into the manifest."""
+                     facts: dict[str, Any], started_on: Mapping[str, str] | None = None) -> None:
+    """Write a recommender whole or not at all. `facts` go into the manifest.
+
+    `started_on`, where given, are the encoders (`encoders_of`) that the training began with; raises ArtifactError where
+    one is another by now, since it would be saved with weights that were trained on top of the first.
+    """
     seen = tuple(dict.fromkeys([*fitted_on, "train", "valid"]))
     with whole_folder(folder) as temporary:
         recipe, encoders = _portable(head.chosen(), temporary)
+        if started_on is not None and (others := sorted(encoders.items() - started_on.items())):
+            raise ArtifactError(f"{folder}: not saved, since the encoder {others[0][0]} was replaced while the model "
+                                f"was trained; put back the one that it began with and go on with resume=, or train "
+                                f"anew")
         write_bytes(temporary / "config.yaml", _yaml(recipe))
         state = head.state()
         write_tensors(temporary / "model.safetensors", state)
@@ -115,7 +140,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         _write_entities(temporary / "users.parquet", data.users, "user")
         _write_entities(temporary / "items.parquet", data.items, "item", data.listed)
         if data.knowledge is not None:
-            knowledge_paths(data.knowledge, data.path, data.items).write(temporary)
+            knowledge_paths(data.knowledge, data.files, data.items).write(temporary)
         names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
         manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
@@ -151,8 +176,12 @@ def model_folder(chosen: str, setting: str = "model") -> Path:
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Return the manifest of a model, of a format that this version reads."""
-    file = folder / "manifest.json"
-    manifest = parse_json(regular_bytes(folder, "manifest.json", REMEDY), file, REMEDY)
+    return retried(lambda: _manifest(PinnedFolder(folder, REMEDY)))
+
+
+def _manifest(files: PinnedFolder) -> dict[str, Any]:
+    file = files.path / "manifest.json"
+    manifest = parse_json(files.read("manifest.json"), file, REMEDY)
     if isinstance(manifest, dict) and is_integer(manifest.get("format"), FORMAT + 1):
         raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec "
                             f"reads; upgrade llmrec")
@@ -163,76 +192,82 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def load_recommender(folder: Path, context: Context) -> Recommender:
-    """Return the recommender in a model folder, every file checked against the manifest."""
-    file, manifest = folder / "manifest.json", read_facts(folder)
+    """Return the recommender in a model folder, of one version, every file checked against the manifest."""
+    return retried(lambda: _load(PinnedFolder(folder, REMEDY), context))
+
+
+def _load(files: PinnedFolder, context: Context) -> Recommender:
+    file, manifest = files.path / "manifest.json", _manifest(files)
     if missing := sorted(FILES - manifest["files"].keys()):
         raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
-    check_files(folder, manifest["files"], REMEDY)
-    _refuse_others(folder, manifest["files"])
-    users = read_entities(folder / "users.parquet", "user", REMEDY)
-    items = read_entities(folder / "items.parquet", "item", REMEDY)
+    files.pin(manifest["files"])
+    _refuse_others(files)
+    users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
     sizes = {"users": len(users), "items": len(items)}
     if wrong := other_sizes(manifest.get("sizes", sizes), sizes):
         raise ArtifactError(f"{file}: {wrong}; {REMEDY}")
-    shape, histories = (len(users), len(items)), _tensors(folder / "histories.safetensors", manifest)
-    groups = _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", "")))
+    shape, histories = (len(users), len(items)), _tensors(files, "histories.safetensors", manifest)
+    groups = _known_groups(files, histories, shape, str(manifest.get("synthetic_groups", "")))
+    state = _tensors(files, "model.safetensors", manifest, None if groups is None else len(groups.entities))
+    files.check_rest()
     history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))
     times = _times(histories, "history", history)
     histories.refuse_others()
-    recipe = _read_recipe(folder)
+    recipe = _read_recipe(files)
     if recipe.head.kind != manifest["head"]:
         raise ArtifactError(f"{file}: head is {manifest['head']} and in config.yaml {recipe.head.kind}, so files of "
                             f"two models are mixed; {REMEDY}")
     head = build(recipe)
-    head.load(_tensors(folder / "model.safetensors", manifest, None if groups is None else len(groups.entities)),
-              users, items, context)
-    return Recommender(head, users, items, history, seen, manifest, groups, times,
-                       _listed(folder / "items.parquet", len(items), manifest))
+    head.load(state, users, items, context)
+    return Recommender(head, users, items, history, seen, manifest, files, groups, times,
+                       _listed(files, len(items), manifest))
 
 
-def _known_groups(folder: Path, histories: TensorReader, shape: tuple[int, int], synthetic: str) -> KnownGroups | None:
-    if not (folder / "groups.parquet").is_file():
+def _known_groups(files: PinnedFolder, histories: TensorReader, shape: tuple[int, int],
+                  synthetic: str) -> KnownGroups | None:
+    if "groups.parquet" not in files:
         return None
-    entities = read_entities(folder / "groups.parquet", "group", REMEDY)
+    entities = read_entities(files, "groups.parquet", "group")
     size = (len(entities), shape[1])
-    members = read_members(folder / "group_members.parquet", shape[0], REMEDY, entities.ids)[1]
+    members = read_members(files, "group_members.parquet", shape[0], entities.ids)[1]
     history = _csr(histories, "group_history", size)
     return KnownGroups(entities, members, history, _csr(histories, "group_seen", size), synthetic,
                        _times(histories, "group_history", history))
 
 
-def _listed(file: Path, num_items: int, manifest: dict[str, Any]) -> np.ndarray | None:
+def _listed(files: PinnedFolder, num_items: int, manifest: dict[str, Any]) -> np.ndarray | None:
     """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
-    is_there = LISTED in pq.read_schema(file).names
+    name = "items.parquet"
+    is_there = LISTED in column_names(files, name)
     if is_there != manifest.get("listed", is_there):
-        raise ArtifactError(f"{file}: the column '{LISTED}' is {'there' if is_there else 'missing'}, and manifest.json "
-                            f"says otherwise; {REMEDY}")
+        raise ArtifactError(f"{files.path / name}: the column '{LISTED}' is {'there' if is_there else 'missing'}, and "
+                            f"manifest.json says otherwise; {REMEDY}")
     if not is_there:
         return None
-    return read_columns(file, {LISTED: Column("truth")}, REMEDY, num_items)[LISTED].to_numpy().astype(bool)
+    return read_columns(files, name, {LISTED: Column("truth")}, num_items)[LISTED].to_numpy().astype(bool)
 
 
-def _refuse_others(folder: Path, files: dict[str, str]) -> None:
+def _refuse_others(files: PinnedFolder) -> None:
     """Raise ArtifactError for a file that the manifest does not name: a copy onto another model leaves such."""
-    present = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() or file.is_symlink()}
     # What begins with a dot is the desktop's or the file system's, and nothing that is read.
-    others = sorted(name for name in present - files.keys() - {"manifest.json"} if not Path(name).name.startswith("."))
+    others = sorted(name for name in files.names() if name not in files and not Path(name).name.startswith("."))
     if others:
-        raise ArtifactError(f"{folder / others[0]}: is not in manifest.json, so files of two models may be mixed; "
+        raise ArtifactError(f"{files.path / others[0]}: is not in manifest.json, so files of two models may be mixed; "
                             f"remove it, or {REMEDY}")
 
 
-def _read_recipe(folder: Path) -> Recipe:
-    file = folder / "config.yaml"
+def _read_recipe(files: PinnedFolder) -> Recipe:
+    file = files.path / "config.yaml"
     try:
-        plain = _bounded_yaml(regular_bytes(folder, "config.yaml", REMEDY).decode("utf-8"))
+        plain = _bounded_yaml(files.read("config.yaml").decode("utf-8"))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
     builder = Builder(GROUPS)
     recipe = builder.settings(Recipe, plain)
     if builder.found or recipe is None:
         raise ArtifactError(f"{file}: {'; '.join(builder.found)}; {REMEDY}")
-    return _mapped(recipe, lambda encoder: resolved(encoder, folder))
+    # By the name without links: an encoder is opened when it is first needed, and a link may mean another model then.
+    return _mapped(recipe, lambda encoder: resolved(encoder, files.place))
 
 
 def _bounded_yaml(text: str) -> Any:
@@ -277,13 +312,14 @@ def _yaml(recipe: Recipe) -> bytes:
     return bytes(yaml.safe_dump(to_plain(recipe), allow_unicode=True, sort_keys=False), "utf-8")
 
 
-def _tensors(file: Path, manifest: dict[str, Any], num_groups: int | None = None) -> TensorReader:
+def _tensors(files: PinnedFolder, name: str, manifest: dict[str, Any], num_groups: int | None = None) -> TensorReader:
     """Return the tensors of a file, by the names that the manifest gives; those of an older llmrec give none."""
+    file = files.path / name
     try:
-        tensors = read_tensors(file)
-    except (OSError, SafetensorError, KeyError) as error:
+        tensors = read_tensors(files, name)
+    except SafetensorError as error:
         raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
-    named = set((manifest.get("tensors") or {}).get(file.name, tensors))
+    named = set((manifest.get("tensors") or {}).get(name, tensors))
     for names, why in ((named - tensors.keys(), "missing"), (tensors.keys() - named, "not named in manifest.json")):
         if names:
             raise ArtifactError(f"{file}: {', '.join(sorted(names)[:5])}: {why}; {REMEDY}")

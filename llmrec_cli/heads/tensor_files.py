@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError
 
+from llmrec_cli.data.safetensors_files import read_safetensors
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.run_dir import whole_file, writing
 
 NAMES = {"uint64": "U64", "int64": "I64", "float64": "F64", "float32": "F32", "uint32": "U32", "int32": "I32",
@@ -37,19 +39,11 @@ def write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
             file.write(array.data.cast("B") if array.size else b"")
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a file whose header `safetensors` finds sound; raises SafetensorError or OSError."""
-    with safe_open(path, framework="numpy") as checked:
-        names = set(checked.keys())
-    found: dict[str, np.ndarray] = {}
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        for name in sorted(names, key=lambda name: header[name]["data_offsets"][0]):
-            facts = header[name]
-            array = np.empty(facts["shape"], TYPES[facts["dtype"]])
-            file.seek(8 + size + facts["data_offsets"][0])
-            if array.size:
-                file.readinto(array.data.cast("B"))
-            found[name] = array
-    return {name: found[name] for name in sorted(found)}
+def read_tensors(files: PinnedFolder, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, checked; raises SafetensorError for what is not in the format."""
+    found = {}
+    for key, tensor in read_safetensors(files, name).items():
+        if tensor.dtype not in TYPES:
+            raise SafetensorError(f"tensor {key!r} has the type {tensor.dtype}, which is none of {', '.join(TYPES)}")
+        found[key] = tensor.content.view(TYPES[tensor.dtype]).reshape(tensor.shape)
+    return found

@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import DataError, counted
 from llmrec_cli.ingest import decimal_comma
 from llmrec_cli.ingest.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.rejects import Reject
+from llmrec_cli.ingest.sources import Source
 from llmrec_cli.ingest.staging import Staged
 from llmrec_cli.ingest.time_advice import advice
+from llmrec_cli.ingest.zstd_frames import has_checksums
 
 _MOST_ADVISED = 0.2
 """Share of bad rows up to which leaving them out is advised; where more are bad, most often a setting is."""
@@ -70,7 +72,17 @@ def reading_notes(files: list[Staged]) -> list[str]:
     for part in files:
         found += [f"{file}: {size:,} {'row is its header' if size == 1 else 'rows are its header'} again, left out; "
                   f"rejects.parquet lists {'it' if size == 1 else 'them'}" for file, size in part.headers.items()]
-    return found
+    return found + _unchecked([source for part in files for source in part.sources])
+
+
+def _unchecked(sources: list[Source]) -> list[str]:
+    """Return a sentence about packed files in which damage cannot be seen."""
+    paths = dict.fromkeys(str(source.path) for source in sources
+                          if source.compression == "zstd" and not has_checksums(source.path))
+    if not paths:
+        return []
+    return [f".zst files without a checksum, in which damage can go unseen: {counted(len(paths), list(paths))}; packed "
+            f"by `zstd`, which adds one, they would be checked"]
 
 
 def _times_of(first: list[Reject]) -> str:

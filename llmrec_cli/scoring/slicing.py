@@ -79,11 +79,11 @@ def values_of(data: PreparedData, side: str, name: str, setting: str) -> Masks:
     named = attribute_values(entities.attributes, entities.attribute_names, name)
     if named:
         return named
-    columns = [*columns_of(entities.attribute_names), *own_columns(data.path, side)]
+    columns = [*columns_of(entities.attribute_names), *own_columns(data.files, side)]
     if name not in columns:
         raise ConfigError(f"{setting}: the {side}s have no attribute '{name}'{nearest(name, columns)}; there are "
                           f"{', '.join(dict.fromkeys([*columns, COUNTED[side]]))}")
-    column = read_own_column(data.path, side, name)
+    column = read_own_column(data.files, side, name)
     return {value: column == value for value in sorted({*column} - {""})}
 
 
@@ -97,8 +97,8 @@ def split_entry(entry: str) -> tuple[str, str, int | None]:
 def _of_attribute(entry: str, data: PreparedData, side: str, name: str, number: int | None) -> Masks:
     if number is not None:
         # As it came, where it did: an attribute may be a class of numbers by now.
-        raw = name in own_columns(data.path, side)
-        column = read_own_column(data.path, side, name) if raw else None
+        raw = name in own_columns(data.files, side)
+        column = read_own_column(data.files, side, name) if raw else None
         named = values_of(data, side, name, f"slices={entry}") if column is None else {}
         return quantiles(_numbers(entry, column) if column is not None else _numbers_of(entry, named), number)
     named = values_of(data, side, name, f"slices={entry}")

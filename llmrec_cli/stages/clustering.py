@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.manifest import REMEDY
 from llmrec_cli.data.prepared import read_entities
+from llmrec_cli.data.tables import read_table
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.clusters import Clusters
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.cluster_users import ClusterUsers
 from llmrec_cli.settings.encoder import ENCODERS
 from llmrec_cli.settings.head import Recipe
@@ -36,8 +37,9 @@ def clusters_of(settings: ClusterUsers, folder: Path) -> np.ndarray:
 
 def training_of(folder: Path) -> TrainingData:
     """Return what may be learned from in a folder that has no manifest yet."""
-    users, items = (read_entities(folder / f"{kind}s.parquet", kind, REMEDY) for kind in ("user", "item"))
-    rows = pq.read_table(folder / "interactions.parquet", columns=["user", "item", "value", "timestamp", "split"])
+    files = PinnedFolder(folder, REMEDY)
+    users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
+    rows = read_table(files, "interactions.parquet", ["user", "item", "value", "timestamp", "split"])
     rows = rows.filter(pc.equal(rows["split"], "train"))
     user, item, value, timestamp = (rows[name].to_numpy() for name in ("user", "item", "value", "timestamp"))
     return TrainingData(users, items, Interactions(user, item, value.astype(np.float32), timestamp, len(users),

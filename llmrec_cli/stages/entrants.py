@@ -9,9 +9,10 @@ import yaml
 
 from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
 from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.run_dir import CONFIG, RunDir
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.head import HEADS, Recipe
@@ -56,7 +57,8 @@ def load_entrants(models: Sequence[str], context: Context) -> list[Entrant]:
         if folder in resolved[:n]:
             raise ConfigError(f"models[{n}]={models[n]}: is the same model as {models[resolved.index(folder)]}; name "
                               f"each once")
-    return [Entrant(folder, load_recommender(folder, context), _settings(folder)) for folder in folders]
+    recommenders = [load_recommender(folder, context) for folder in folders]
+    return [Entrant(folder, one, _settings(one.files)) for folder, one in zip(folders, recommenders, strict=True)]
 
 
 def grouped(entrants: Sequence[Entrant]) -> dict[str, list[Entrant]]:
@@ -120,15 +122,20 @@ def _names(entrants: Sequence[Entrant]) -> list[str]:
 
 
 def _place(entrant: Entrant) -> str:
-    folder = entrant.folder.resolve()
+    folder = entrant.recommender.files.place
     return folder.parent.name if folder.name == "model" else folder.name
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(files: PinnedFolder) -> dict[str, Any]:
     """Return what the run was asked for, or where there is no run the recipe with what validation chose."""
-    run = RunDir(folder.parent).file(CONFIG)
-    file = run if folder.name == "model" and run.is_file() else folder / "config.yaml"
-    plain = yaml.safe_load(file.read_text("utf-8"))
+    run = RunDir(files.place.parent).file(CONFIG)
+    named = files.place.name == "model" and run.is_file()
+    try:
+        content = run.read_bytes() if named else files.read("config.yaml")
+        plain = yaml.safe_load(content.decode("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{run if named else files.path / 'config.yaml'}: not readable ({error}); copy the run "
+                            f"again") from error
     return {key: value for key, value in _flat(plain) if key.partition(".")[0] not in NOT_THE_MODEL}
 
 

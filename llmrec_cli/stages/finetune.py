@@ -9,7 +9,7 @@ from typing import Any
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.heads.artifact import save_recommender
+from llmrec_cli.heads.artifact import encoders_of, save_recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.fusion import Fusion
 from llmrec_cli.run_dir import PREPARED, RunDir
@@ -22,7 +22,7 @@ from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.fitting import fit
 from llmrec_cli.stages.outdated import warn_outdated
-from llmrec_cli.stages.resuming import same_data
+from llmrec_cli.stages.resuming import same_inputs
 from llmrec_cli.stages.validation_checks import suspicious_validation, without_validation
 
 REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
@@ -33,7 +33,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     _check_processes(cfg)
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
-    same_data(run_dir, data, resumed=bool(cfg.resume))
+    encoders = encoders_of(cfg.recipe)
+    same_inputs(run_dir, data, encoders, resumed=bool(cfg.resume))
     warn_outdated(data.manifest, run_dir)
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
@@ -63,7 +64,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     processes.leave_to_first()
     facts: dict[str, Any] = {"metrics": {"valid": {cfg.monitor: value}}, "seed": cfg.seed, "refit": cfg.refit,
                              "audience": audience} | tuning | checks
-    save_recommender(run_dir.model, head, data, fitted_on, facts)
+    save_recommender(run_dir.model, head, data, fitted_on, facts, encoders)
     _save_trained_encoders(head, run_dir)
     run_dir.finish("finetune", {"model": "model", "seconds": round(time.monotonic() - started, 1), **facts})
     # What was for going on after an interruption is of no use after the end.

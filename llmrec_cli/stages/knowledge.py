@@ -118,7 +118,7 @@ def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_o
         head = fit(recipe, replace(training, knowledge=knowledge), inside, quiet=True)
         known = training.interactions
         recommender = Recommender(head, data.users, data.items, known.values, known.matrix,
-                                  entrant.recommender.manifest, times=data.times_of(known))
+                                  entrant.recommender.manifest, entrant.recommender.files, times=data.times_of(known))
         one = rank(recommender, data, protocol, cfg, f"candidates={cfg.candidates}")
         return measure(one.lists, one.task, how)
 

@@ -7,6 +7,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.layers import find_layers
 from llmrec_cli.encoders.model_card import Training
+from llmrec_cli.encoders.portable import identities
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import PREPARED, RunDir, require_room, write_json
 from llmrec_cli.scoring import processes
@@ -14,7 +15,7 @@ from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import Scratch, TransformerSettings
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.stages.pretrained import Outcome, metrics_of, show, write_report
-from llmrec_cli.stages.resuming import same_data
+from llmrec_cli.stages.resuming import same_inputs
 from llmrec_cli.training.checkpoint import remove_checkpoints, size_of
 from llmrec_cli.training.clm import causal_language_modelling
 from llmrec_cli.training.contrastive import contrastive
@@ -37,7 +38,8 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
                           f"pretrained or scratch")
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
-    same_data(run_dir, data, resumed=bool(cfg.resume))
+    encoders = {} if isinstance(cfg.encoder, Scratch) else identities(cfg.encoder)
+    same_inputs(run_dir, data, encoders, resumed=bool(cfg.resume))
     started = time.monotonic()
 
     training = data.training("train")

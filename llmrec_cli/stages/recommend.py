@@ -97,7 +97,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
                                  queries is None or names_somebody(queries))
     queries = everybody(recommender, histories) if queries is None else queries
     if cfg.reasons:
-        tell(*refuse_no_reasons(queries, folder))
+        tell(*refuse_no_reasons(queries, recommender))
     allowed = allowed_items(cfg, queries, known.items, known.listed_N)
     tell(*histories.notes, *allowed.notes)
     tally = Tally()
@@ -120,11 +120,11 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     newer_groups = {} if histories.groups is None else {"newer_group_histories": histories.num_newer_groups}
     used = {"history": histories.label, "newer_histories": histories.num_newer, **newer_groups,
             "delisted_items": int((~known.listed_N).sum()) if cfg.delisted == "drop" else 0}
-    facts = {"model": str(folder), "output": cfg.output or None, **provenance(folder, recommender), **used,
+    facts = {"model": str(folder), "output": cfg.output or None, **provenance(recommender), **used,
              **tally.counts}
     if cfg.output:
         write_json(Path(f"{cfg.output}.manifest.json"),
-                   {"format": 1, **provenance(folder, recommender), "k": cfg.k, "exclude_seen": cfg.exclude_seen,
+                   {"format": 1, **provenance(recommender), "k": cfg.k, "exclude_seen": cfg.exclude_seen,
                     **used, **tally.counts, "files": {Path(cfg.output).name: sha256(Path(cfg.output))}})
     watch.done()
     run_dir.log("recommended", **used, **tally.counts)
@@ -194,13 +194,13 @@ def everybody(recommender: Recommender, histories: Histories) -> Asked:
     return asked(list(histories.users.ids[named]))
 
 
-def refuse_no_reasons(queries: Asked, folder: Path) -> list[str]:
+def refuse_no_reasons(queries: Asked, recommender: Recommender) -> list[str]:
     """Raise ConfigError where no query has reasons; return a sentence where some have none.
 
     Groups have them; a user has those of the knowledge graph, where the model has one.
     """
     is_group = (queries.group_ids != "") | (np.diff(queries.member_offsets) > 0)
-    if is_group.all() or (folder / KNOWLEDGE).is_file():
+    if is_group.all() or KNOWLEDGE in recommender.files:
         return []
     if not is_group.any():
         raise ConfigError("reasons=true: there are reasons for groups (query.group_id, query.members), and for users "
@@ -214,7 +214,7 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
     recommender, size = known.recommender, len(known.items)
     popularity_N = popularity_of(recommender, size)
     ranks_N = item_hash_ranks(known.items.ids)
-    paths = read_paths(model_folder(cfg.model), size) if cfg.reasons else None
+    paths = read_paths(recommender.files, size) if cfg.reasons else None
     step = max(1, min(cfg.block_size, BLOCK_CELLS // max(1, size)))
 
     def answer_block(start: int) -> tuple[Answers, Matched]:
@@ -264,10 +264,10 @@ def write_lists(path: Path, items: Entities, answered: Iterable[Answers], with_r
                 writer.write(rows)
 
 
-def provenance(folder: Path, recommender: Recommender) -> dict[str, Any]:
+def provenance(recommender: Recommender) -> dict[str, Any]:
     """Return which model, fitted on which data up to when: by it a stale list is told from a fresh one."""
     manifest = recommender.manifest
-    return {"model_sha256": sha256(folder / "manifest.json"), "head": manifest["head"],
+    return {"model_sha256": recommender.files.hashes["manifest.json"], "head": manifest["head"],
             "data_fingerprint": manifest["data_fingerprint"], "data_cutoff": manifest["data_cutoff"],
             "fitted_on": manifest["fitted_on"]}
 

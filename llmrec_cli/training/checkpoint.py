@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from llmrec_cli.data.manifest import check_files, sha256
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.manifest_checks import is_integer
 from llmrec_cli.data.plain_json import parse_json
+from llmrec_cli.data.torch_tensors import read_torch
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
+from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import clear_leftovers, whole_folder, writing
 from llmrec_cli.training.checkpoint_checks import check_progress, check_tensors
 
@@ -131,14 +133,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         return Progress()
     path = found[-1]
     remedy = f"remove {path} to go on from the one before, or start anew without resume="
-    written, files = _manifest(path / MANIFEST, remedy)
-    check_files(path, files, remedy)
-    if extra := sorted({file.name for file in path.iterdir()} - {STATE, PROGRESS, MANIFEST}):
-        raise ArtifactError(f"{path}: {', '.join(extra)} is no file of a checkpoint; {remedy}")
-    content = _read(path / PROGRESS)
-    check_progress(path / PROGRESS, content, remedy)
-    _check_plan(path, ADDED.get(written, {}) | content["plan"], plan)
-    tensors = _tensors(path / STATE, remedy)
+    content, tensors = retried(lambda: _content(PinnedFolder(path, remedy), plan))
     parameters = trained_parameters(model)
     buffers = kept_buffers(model)
     _check_names(path, {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(("model/", "buffer/"))},
@@ -216,38 +211,42 @@ def _take_random_states(tensors: dict[str, torch.Tensor], device: torch.device, 
         raise ArtifactError(f"{place}: random/*: is no state of torch's random streams ({error}); {remedy}") from error
 
 
-def _tensors(file: Path, remedy: str) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{file}: not readable ({error}); {remedy}") from error
-
-
 def _write(file: Path, content: dict[str, Any]) -> None:
     """Write a file of a folder that is flushed and named as a whole."""
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
-def _manifest(manifest: Path, remedy: str) -> tuple[int, dict[str, str]]:
+def _content(files: PinnedFolder, plan: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return progress.json and the tensors of a checkpoint, checked, that was made under `plan`."""
+    written, hashes = _manifest(files)
+    files.pin(hashes)
+    if extra := sorted({*files.names()} - {STATE, PROGRESS, MANIFEST}):
+        raise ArtifactError(f"{files.path}: {', '.join(extra)} is no file of a checkpoint; {files.remedy}")
+    content = _read(files, PROGRESS)
+    files.check_rest()
+    check_progress(files.path / PROGRESS, content, files.remedy)
+    _check_plan(files.path, ADDED.get(written, {}) | content["plan"], plan)
+    try:
+        return content, read_torch(files, STATE)
+    except SafetensorError as error:
+        raise ArtifactError(f"{files.path / STATE}: not readable ({error}); {files.remedy}") from error
+
+
+def _manifest(files: PinnedFolder) -> tuple[int, dict[str, str]]:
     """Return the format of a checkpoint, and the SHA-256 of its files by name."""
-    content = _read(manifest)
+    content, manifest = _read(files, MANIFEST), files.path / MANIFEST
     if not isinstance(content, dict) or not isinstance(content.get("files"), dict) or \
             set(content["files"]) != {STATE, PROGRESS}:
-        raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {remedy}")
+        raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {files.remedy}")
     written = content.get("format")
     if not is_integer(written) or written not in {FORMAT, *ADDED}:
         raise ArtifactError(f"{manifest}: format {written} is not one that this llmrec reads, {FORMAT} or an earlier "
-                            f"one; upgrade llmrec, or {remedy}")
+                            f"one; upgrade llmrec, or {files.remedy}")
     return written, content["files"]
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = parse_json(file.read_bytes(), file, f"remove {file.parent} to go on from the "
-                                             f"checkpoint before it, or start anew without resume=")
-    except OSError as error:
-        raise ArtifactError(f"{file}: not readable ({error}); remove {file.parent} to go on from the checkpoint before "
-                            f"it, or start anew without resume=") from error
+def _read(files: PinnedFolder, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = parse_json(files.read(name), files.path / name, files.remedy)
     return content
 
 

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import End
 from llmrec_cli.data.knowledge_paths import KnowledgePaths, knowledge_paths, read_paths
+from llmrec_cli.pinned import PinnedFolder
 from tests.data.test_knowledge_read import LINKS, graph
 
 FILMS = [("alien", "by", "scott"), ("blade", "by", "scott"), ("heat", "by", "mann"), ("alien", "in", "en"),
@@ -23,7 +24,7 @@ def paths(tmp_path):
                    tmp_path / "entities.parquet")
     ids = np.array([f"i{n}" for n in range(4)], object)
     items = Entities(ids, ids, ids, sp.csr_array((4, 0)), [])
-    return knowledge_paths(knowledge, tmp_path, items)
+    return knowledge_paths(knowledge, PinnedFolder(tmp_path, "again"), items)
 
 
 def test_the_rarer_neighbour_explains_more(paths):
@@ -53,9 +54,9 @@ def test_items_that_came_later_have_no_paths(paths):
 
 
 def test_what_is_written_is_what_is_read(paths, tmp_path):
-    assert read_paths(tmp_path, 4) is None
+    assert read_paths(PinnedFolder(tmp_path, "again"), 4) is None
     paths.write(tmp_path)
-    again = read_paths(tmp_path, 4)
+    again = read_paths(PinnedFolder(tmp_path, "again"), 4)
     for item in range(4):
         one, other = (found.explain(item, np.array([ALIEN, BLADE, HEAT])) for found in (paths, again))
         assert [(p.end, p.title, p.items.tolist()) for p in one] == [(p.end, p.title, p.items.tolist()) for p in other]
@@ -66,7 +67,7 @@ def test_a_neighbour_that_is_an_item_has_the_items_title(tmp_path):
     knowledge = graph(tmp_path, [("alien", "sequel", "heat"), ("blade", "sequel", "heat")], LINKS)
     titles = np.array(["Alien", "Blade", "-", "Heat (1995)"], object)
     items = Entities(titles, titles, titles, sp.csr_array((4, 0)), [])
-    (path,) = knowledge_paths(knowledge, tmp_path, items).explain(ALIEN, np.array([BLADE]))
+    (path,) = knowledge_paths(knowledge, PinnedFolder(tmp_path, "again"), items).explain(ALIEN, np.array([BLADE]))
     assert path.title == "Heat (1995)"
 
 

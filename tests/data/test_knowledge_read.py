@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
+from llmrec_cli.pinned import PinnedFolder
 
 
 def graph(folder, triples, links, num_items=4) -> Knowledge:
@@ -14,7 +15,7 @@ def graph(folder, triples, links, num_items=4) -> Knowledge:
     item, entity = zip(*links, strict=True)
     pq.write_table(pa.table({"item": pa.array(item, pa.int64()), "item_id": [f"i{n}" for n in item],
                              "entity_id": pa.array(entity)}), folder / "links.parquet")
-    found = read_knowledge(folder, num_items)
+    found = read_knowledge(PinnedFolder(folder, "again"), num_items)
     assert found is not None
     return found
 
@@ -59,4 +60,4 @@ def test_the_order_of_the_columns_is_that_of_their_names(tmp_path, seed):
 
 
 def test_data_without_a_graph_has_no_knowledge(tmp_path):
-    assert read_knowledge(tmp_path, 4) is None
+    assert read_knowledge(PinnedFolder(tmp_path, "again"), 4) is None

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from llmrec_cli.heads.tensor_files import NAMES, read_tensors, write_tensors
+from llmrec_cli.pinned import PinnedFolder
 
 ARRAYS = {name: np.arange(6).reshape(2, 3).astype(name) for name in NAMES} | {
     "é": np.array([True]), "none": np.zeros((0, 4), np.float32), "one": np.array(3.5), "turned": np.eye(3)[:, :2].T}
@@ -21,7 +22,7 @@ def test_the_bytes_are_those_of_safetensors(tmp_path):
 
 def test_what_is_read_is_what_safetensors_reads(tmp_path):
     write_tensors(tmp_path / "a", ARRAYS)
-    found, wanted = read_tensors(tmp_path / "a"), load_file(tmp_path / "a")
+    found, wanted = read_tensors(PinnedFolder(tmp_path, "again"), "a"), load_file(tmp_path / "a")
     assert found.keys() == wanted.keys() == ARRAYS.keys()
     for name, array in wanted.items():
         assert found[name].dtype == array.dtype
@@ -33,7 +34,7 @@ def test_what_is_read_is_what_safetensors_reads(tmp_path):
 def test_a_damaged_file_is_refused(tmp_path, damage):
     (tmp_path / "a").write_bytes(damage(save({"x": np.ones(5)})))
     with pytest.raises(SafetensorError):
-        read_tensors(tmp_path / "a")
+        read_tensors(PinnedFolder(tmp_path, "again"), "a")
 
 
 MEASURED = """
@@ -41,11 +42,13 @@ import sys
 from pathlib import Path
 import numpy as np
 from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.stages.memory import taken_by
 write_tensors(Path(sys.argv[1]), {"x": np.ones(9)})
-read_tensors(Path(sys.argv[1]))
+read = lambda: read_tensors(PinnedFolder(Path(sys.argv[1]).parent, ""), "a")
+read()
 arrays = {"x": np.ones(2**24, np.float32)}
-print(taken_by(lambda: write_tensors(Path(sys.argv[1]), arrays)), taken_by(lambda: read_tensors(Path(sys.argv[1]))))
+print(taken_by(lambda: write_tensors(Path(sys.argv[1]), arrays)), taken_by(read))
 """
 
 

@@ -12,6 +12,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import SPLITS, PreparedData
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import DataError
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.scoring.heldout import held_out, newer_histories
 
 ITEMS = ["a", "b", "c", "d", "e"]
@@ -30,7 +31,7 @@ def prepared(rows, users=("u", "v", "w"), items=ITEMS):
     interactions = Interactions(user, item, np.ones(len(rows), np.float32), np.arange(len(rows)), len(users),
                                 len(items))
     return PreparedData(Path("data"), {}, entities(users), entities(items), interactions,
-                        np.array([SPLITS.index(row[2]) for _, row in rows], np.int8))
+                        np.array([SPLITS.index(row[2]) for _, row in rows], np.int8), PinnedFolder(Path(), "again"))
 
 
 def task(data, split="test", fitted_on=("train",), exclude_seen=True, users=None, items=None, history=None,

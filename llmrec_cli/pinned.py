@@ -1,0 +1,203 @@
+"""Folders that are opened once and read from there, whatever their names mean afterwards.
+
+Whoever publishes points a link at another folder, exchanges two folders, or writes files anew, while others read. A
+reader that hashes a path and opens the path again can mix two versions. A `PinnedFolder` opens the folder once (so a
+link is resolved once), opens its files once, and hands out bytes whose SHA-256 it compares with the one expected, or
+with the one that the file had when it was read first. What is checked and what is used are the same bytes.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import stat
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
+
+Result = TypeVar("Result")
+RETRY_SECONDS = 0.05
+"""Pause before the second attempt; a publish exchanges names in far less."""
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+IRREGULAR = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+"""What the system says of links, of files in place of folders, and of sockets."""
+LEVELS = 8
+"""Levels of folders in a folder that are looked at; a model has two, and what is deeper is never read."""
+
+
+class MissingError(ArtifactError):
+    """There is no such folder or file."""
+
+
+class PinnedFolder:
+    """An open folder; its files are opened by `pin`, or at the latest when they are first read.
+
+    Attributes
+    ----------
+    path : the folder as it was named, for messages and for what is written down
+    place : the folder without links, where it was when it was opened
+    hashes : SHA-256 of files by name, relative to the folder; files without one get theirs when they are first read
+    """
+
+    def __init__(self, path: Path, remedy: str, links: bool = False) -> None:
+        """Open the folder `path`; `links` allows links to files, as in the hub's cache. `remedy` ends each error."""
+        self.path, self.remedy = path, remedy
+        self.hashes: dict[str, str] = {}
+        self._manifest, self._pinned = "", False
+        self._no_links = 0 if links else os.O_NOFOLLOW
+        self._checked: set[str] = set()
+        self._files: dict[str, int] = {}
+        try:
+            self.place = Path(os.path.realpath(path))
+            self._folder = os.open(self.place, _FOLDER)
+        except OSError as error:
+            raise self._error(path, error) from error
+        # Closed with the last reference, since whoever reads lazily knows best how long that is.
+        weakref.finalize(self, _close_all, self._folder, self._files)
+
+    def pin(self, hashes: Mapping[str, Any], manifest: str = "manifest.json") -> None:
+        """Open the files with these SHA-256, which `manifest` names; other files are not there for whoever asks.
+
+        From here on the folder may be replaced or removed.
+        """
+        for name, expected in hashes.items():
+            if not is_inside(name) or not isinstance(expected, str):
+                raise ArtifactError(f"{self.path / manifest}: {str(name)[:100]!r}: {str(expected)[:100]!r} is no file "
+                                    f"of the folder with its SHA-256; {self.remedy}")
+            self._descriptor(name)
+        self.hashes |= hashes
+        self._manifest, self._pinned = manifest, True
+
+    def __contains__(self, name: str) -> bool:
+        if self._pinned:
+            return name in self.hashes
+        try:
+            self._descriptor(name)
+        except MissingError:
+            return False
+        return True
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file, checked."""
+        with self.file(name) as file:
+            content: bytes = file.read()
+        self.check(name, hashlib.sha256(content).hexdigest())
+        return content
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 of a file, checked."""
+        with self.file(name) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        self.check(name, found)
+        return found
+
+    def check(self, name: str, found: str) -> None:
+        """Raise ArtifactError unless `found`, the SHA-256 of what was read of a file, is the expected one."""
+        if self.hashes.setdefault(name, found) != found:
+            why = (f"its SHA-256 is not the one in {self._manifest}, so it is damaged or was edited" if self._manifest
+                   else "changed while it was read")
+            raise ArtifactError(f"{self.path / name}: {why}; {self.remedy}")
+        self._checked.add(name)
+
+    def check_rest(self) -> None:
+        """Raise ArtifactError unless every file that was not read yet has the expected SHA-256."""
+        for name in self.hashes.keys() - self._checked:
+            self.sha256(name)
+
+    def file(self, name: str) -> "io.FileIO":
+        """Return a file at its beginning, for a with block; the caller checks what it reads of it."""
+        file = io.FileIO(self._descriptor(name), "rb", closefd=False)
+        file.seek(0)
+        return file
+
+    def status(self, name: str) -> os.stat_result:
+        """Return what the system says of the file that was opened."""
+        return os.fstat(self._descriptor(name))
+
+    def means(self, name: str) -> tuple[int, int] | None:
+        """Return device and inode of the file that the name means now, None where there is none."""
+        try:
+            now = os.stat(name, dir_fd=self._folder)
+        except OSError:
+            return None
+        return now.st_dev, now.st_ino
+
+    def names(self, levels: int = LEVELS, below: str = "") -> Iterator[str]:
+        """Yield the names of all that is in the folder and so many levels below it and is no folder, as it is now."""
+        try:
+            descriptor = os.open(below or ".", _FOLDER | os.O_NOFOLLOW, dir_fd=self._folder)
+            try:
+                with os.scandir(descriptor) as entries:
+                    found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise self._error(self.path / below, error) from error
+        for name, is_folder in sorted(found):
+            inner = f"{below}/{name}" if below else name
+            if not is_folder:
+                yield inner
+            elif levels:
+                yield from self.names(levels - 1, inner)
+
+    def _descriptor(self, name: str) -> int:
+        if name not in self._files:
+            try:
+                self._files[name] = _open_file(self._folder, name, self._no_links)
+            except OSError as error:
+                raise self._error(self.path / name, error) from error
+        return self._files[name]
+
+    def _error(self, path: Path, error: OSError) -> Exception:
+        if error.errno == errno.ENOENT:
+            return MissingError(f"{path}: missing; {self.remedy}")
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return ResourceError(f"{path}: cannot be opened ({error.strerror}); raise the limit with `ulimit -n`")
+        if error.errno in IRREGULAR and path != self.path:
+            return ArtifactError(f"{path}: is a link or no regular file, which is never read; copy the file itself "
+                                 f"into the folder, or {self.remedy}")
+        return ArtifactError(f"{path}: not readable ({error.strerror}); {self.remedy}")
+
+
+def retried(read: Callable[[], Result]) -> Result:
+    """Return what `read` returns; try once more where something is damaged or missing: a publish may have come between.
+    """
+    try:
+        return read()
+    except (ArtifactError, ConfigError):
+        time.sleep(RETRY_SECONDS)
+        return read()
+
+
+def is_inside(name: Any) -> bool:
+    """Whether a name is that of a file in a folder or below: relative, without .., plain."""
+    return (isinstance(name, str) and "\0" not in name and "\\" not in name and name not in ("", ".")
+            and str(PurePosixPath(name)) == name and not name.startswith("/") and ".." not in name.split("/"))
+
+
+def _open_file(folder: int, name: str, no_links: int) -> int:
+    """Return a descriptor of a regular file below an open folder; `no_links` is O_NOFOLLOW, or 0 to follow links."""
+    *between, last = name.split("/")
+    opened: list[int] = []
+    try:
+        for part in between:
+            folder = os.open(part, _FOLDER | no_links, dir_fd=folder)
+            opened.append(folder)
+        descriptor = os.open(last, _FILE | no_links, dir_fd=folder)
+    finally:
+        for one in opened:
+            os.close(one)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, "is no regular file")
+    return descriptor
+
+
+def _close_all(folder: int, files: dict[str, int]) -> None:
+    for descriptor in (folder, *files.values()):
+        os.close(descriptor)
