@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors.numpy import load_file
 
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.queries import known_groups, known_users
 from llmrec_cli.heads.artifact import Recommender, load_recommender
-from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
+from llmrec_cli.heads.tensor_files import write_tensors
 from tests.faults.common import CONTEXT
 
 Arrays = dict[str, np.ndarray]
@@ -207,8 +208,7 @@ def write_table(file: Path, table: pa.Table) -> None:
 
 def craft_tensors(file: Path, rng: random.Random) -> str:
     """Write a file of tensors anew with something wrong in it; "" where nothing changed."""
-    before = read_tensors(file)
-    arrays, what = crafted_tensors(before, rng)
+    arrays, what = crafted_tensors(load_file(file), rng)
     write_tensors(file, arrays)
     return f"{file.name}: {what}"
 

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.numpy import load_file
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.artifact import load_recommender
-from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
+from llmrec_cli.heads.tensor_files import write_tensors
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import Lora
 from llmrec_cli.training.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint
@@ -30,7 +31,7 @@ TENSORS = "model.safetensors"
 
 def change_tensors(folder, change, name=TENSORS):
     """Change the tensors of a folder, and its hashes with them."""
-    arrays = read_tensors(folder / name)
+    arrays = load_file(folder / name)
     change(arrays)
     write_tensors(folder / name, arrays)
     rehash(folder)

@@ -47,8 +47,9 @@ MOST_SECONDS = 30
 QUERIES = "".join(json.dumps({"query_id": f"q{n}", "history": [f"i{n % 7}", f"i{n % 5}"], "text": f"a film {n}"}) + "\n"
                   for n in range(12)).encode()
 MEMBERS = b'query_id,members,user_id\na,"[""u1"", ""u2""]",\nb,u3|u4,\nc,,u5\n'
-CONFIG = {"head": {"members": {"a": {"head": "ease", "l2": 3.0}, "b": {"head": "item_knn"}}, "normalise": "zscore"},
-          "optim": {"epochs": 3, "learning_rate": 0.01}, "monitor": "ndcg@10", "seed": 4}
+OPTION = {"kind": "fusion", "members": {"a": {"head": "ease", "l2": 3.0}, "b": {"head": "item_knn"}},
+          "normalise": "zscore"}
+EXPERIMENT = {"finetune": ["head=ease", "head.l2=20", "optim.epochs=3", "monitor=ndcg@10"], "prepare": ["split=random"]}
 
 
 def test_the_inputs_are_20000():
@@ -122,22 +123,24 @@ def test_queries(tmp_path):
 
 
 def test_configs(tmp_path):
-    """Experiments that somebody sends: bytes changed, or values of other kinds."""
-    (tmp_path / "experiment").mkdir()
+    """Experiments and options that somebody sends: bytes changed, or values of other kinds."""
+    kinds = {"experiment": (EXPERIMENT, ["experiment=theirs"]), "head": (OPTION, ["head=theirs"])}
+    for name, (content, chosen) in kinds.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "theirs.yaml").write_text(yaml.safe_dump(content))
+        compose("finetune", chosen, str(tmp_path))
 
     def one(rng):
-        content = yaml.safe_dump(CONFIG).encode()
-        if rng.random() < 0.5:
-            content = mutated(content, rng)
-        else:
-            content = yaml.safe_dump(crafted_values(CONFIG, rng)[0]).encode()
-        (tmp_path / "experiment" / "theirs.yaml").write_bytes(content)
-        settings = compose("finetune", ["experiment=theirs", "head=fusion"], str(tmp_path))
-        assert settings.optim.epochs >= 1
+        name = rng.choice(sorted(kinds))
+        content, chosen = kinds[name]
+        written = (mutated(yaml.safe_dump(content).encode(), rng) if rng.random() < 0.5 else
+                   yaml.safe_dump(crafted_values(content, rng)[0]).encode())
+        (tmp_path / name / "theirs.yaml").write_bytes(written)
+        compose("finetune", chosen, str(tmp_path))
         return "composed"
 
     found = fuzz("configs", one, ConfigError)
-    assert found["refused"] > 0.3 * found.total()
+    assert min(found["composed"], found["refused"]) > 0.01 * found.total()
 
 
 @pytest.fixture
