@@ -7,6 +7,7 @@ import pytest
 
 from llmrec_cli.data.table_checks import AT_ONCE, Column, check_columns, read_columns, require_order
 from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pinned import PinnedFolder
 
 COLUMNS = {"user": Column("integer", 0, 2), "id": Column("text", unique=True), "value": Column("number"),
            "split": Column("text", among=("train", "test")), "attributes": Column("texts"),
@@ -17,7 +18,7 @@ SOUND = {"user": [0, 2], "id": ["a", "b"], "value": [0.5, 1.0], "split": ["train
 
 def test_a_table_with_all_of_it_is_read(tmp_path):
     pq.write_table(pa.table(SOUND), tmp_path / "t.parquet")
-    assert read_columns(tmp_path / "t.parquet", COLUMNS, "prepare again", 2).to_pydict() == SOUND
+    assert read_columns(PinnedFolder(tmp_path, "prepare again"), "t.parquet", COLUMNS, 2).to_pydict() == SOUND
 
 
 @pytest.mark.parametrize(("changed", "problem"), [
@@ -57,7 +58,7 @@ def test_a_file_that_says_to_be_a_thousand_times_as_large_is_refused_before_it_i
             writer.write_table(pa.table({"user": column}))
     assert (tmp_path / "t.parquet").stat().st_size < 2**20
     with pytest.raises(ArtifactError, match="136,314,880 rows, which no table does"):
-        read_columns(tmp_path / "t.parquet", {"user": Column("integer")}, "prepare again")
+        read_columns(PinnedFolder(tmp_path, "prepare again"), "t.parquet", {"user": Column("integer")})
 
 
 def test_rows_are_in_order_of_the_first_column_then_of_the_second():
