@@ -102,7 +102,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         write_tensors(temporary / "model.safetensors", state)
         timed = data.has_moments and head.recipe.head.uses_times()
         histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
-        groups = data.groups(*fitted_on)
+        groups, sizes = data.groups(*fitted_on), {"users": len(data.users), "items": len(data.items)}
         if groups is not None:
             known = data.groups(*seen)
             assert known is not None
@@ -111,6 +111,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
             _write_entities(temporary / "groups.parquet", groups.entities, "group")
             write_members(temporary / "group_members.parquet", groups)
             facts = facts | {"synthetic_groups": groups.synthetic}
+            sizes["memberships"] = groups.members.nnz
         write_tensors(temporary / "histories.safetensors", histories)
         _write_entities(temporary / "users.parquet", data.users, "user")
         _write_entities(temporary / "items.parquet", data.items, "item", data.listed)
@@ -123,7 +124,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                     "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
                     "positives": _positives_of(data),
                     "fitted_on": list(fitted_on), "encoders": encoders, "listed": data.listed is not None,
-                    "sizes": {"users": len(data.users), "items": len(data.items)},
+                    "sizes": sizes,
                     "tensors": {"model.safetensors": sorted(state), "histories.safetensors": sorted(histories)},
                     **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
@@ -171,11 +172,11 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     _refuse_others(folder, manifest["files"])
     users = read_entities(folder / "users.parquet", "user", REMEDY)
     items = read_entities(folder / "items.parquet", "item", REMEDY)
-    sizes = {"users": len(users), "items": len(items)}
-    if wrong := other_sizes(manifest.get("sizes", sizes), sizes):
-        raise ArtifactError(f"{file}: {wrong}; {REMEDY}")
     shape, histories = (len(users), len(items)), _tensors(folder / "histories.safetensors", manifest)
     groups = _known_groups(folder, histories, shape, str(manifest.get("synthetic_groups", "")))
+    sizes = {"users": len(users), "items": len(items)} | ({} if groups is None else {"memberships": groups.members.nnz})
+    if wrong := other_sizes(sizes | manifest.get("sizes", {}), sizes):
+        raise ArtifactError(f"{file}: {wrong}; {REMEDY}")
     history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))
     times = _times(histories, "history", history)
     histories.refuse_others()
