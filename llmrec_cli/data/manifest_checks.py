@@ -118,7 +118,8 @@ MODEL: dict[str, Fact] = {
     "positives": optional(POSITIVES), "fitted_on": TEXTS, "encoders": HASHES, "synthetic_groups": optional(TEXT),
     "metrics": optional(record(valid=optional(MAPPING))), "seed": optional(integer(0), null=True),
     "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, TEXTS.test))),
-    "listed": optional(TRUTH), "sizes": optional(record(users=integer(0), items=integer(0))),
+    "listed": optional(TRUTH), "sizes": optional(record(users=integer(0), items=integer(0),
+                                                 memberships=optional(integer(0)))),
     "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
 """What the manifest of a model says, as far as it is read."""
 

@@ -127,7 +127,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         write_tensors(temporary / "model.safetensors", state)
         timed = data.has_moments and head.recipe.head.uses_times()
         histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
-        groups = data.groups(*fitted_on)
+        groups, sizes = data.groups(*fitted_on), {"users": len(data.users), "items": len(data.items)}
         if groups is not None:
             known = data.groups(*seen)
             assert known is not None
@@ -136,6 +136,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
             _write_entities(temporary / "groups.parquet", groups.entities, "group")
             write_members(temporary / "group_members.parquet", groups)
             facts = facts | {"synthetic_groups": groups.synthetic}
+            sizes["memberships"] = groups.members.nnz
         write_tensors(temporary / "histories.safetensors", histories)
         _write_entities(temporary / "users.parquet", data.users, "user")
         _write_entities(temporary / "items.parquet", data.items, "item", data.listed)
@@ -148,7 +149,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                     "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
                     "positives": _positives_of(data),
                     "fitted_on": list(fitted_on), "encoders": encoders, "listed": data.listed is not None,
-                    "sizes": {"users": len(data.users), "items": len(data.items)},
+                    "sizes": sizes,
                     "tensors": {"model.safetensors": sorted(state), "histories.safetensors": sorted(histories)},
                     **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
@@ -203,11 +204,11 @@ def _load(files: PinnedFolder, context: Context) -> Recommender:
     files.pin(manifest["files"])
     _refuse_others(files)
     users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
-    sizes = {"users": len(users), "items": len(items)}
-    if wrong := other_sizes(manifest.get("sizes", sizes), sizes):
-        raise ArtifactError(f"{file}: {wrong}; {REMEDY}")
     shape, histories = (len(users), len(items)), _tensors(files, "histories.safetensors", manifest)
     groups = _known_groups(files, histories, shape, str(manifest.get("synthetic_groups", "")))
+    sizes = {"users": len(users), "items": len(items)} | ({} if groups is None else {"memberships": groups.members.nnz})
+    if wrong := other_sizes(sizes | manifest.get("sizes", {}), sizes):
+        raise ArtifactError(f"{file}: {wrong}; {REMEDY}")
     state = _tensors(files, "model.safetensors", manifest, None if groups is None else len(groups.entities))
     files.check_rest()
     history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))
