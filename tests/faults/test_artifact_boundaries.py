@@ -247,6 +247,7 @@ def test_92_an_adapter_is_checked_like_a_model(tmp_path):
     (tmp_path / "adapter" / "adapter.json").write_text('{"format": -1, "base": "base", "peft": {}, "sha256": "x"}')
     with pytest.raises(ArtifactError, match="format is '-1' and must be an integer from 1"):
         load_adapter(lora, "base")
+    save_adapter(tmp_path / "adapter", {"a": np.ones(1, np.float32)}, lora, "base")
     replaced(tmp_path / "adapter" / "adapter.safetensors", "pipe")
     with pytest.raises(ArtifactError, match="is a link or no regular file"):
         load_adapter(lora, "base")
