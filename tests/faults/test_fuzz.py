@@ -2,6 +2,7 @@
 
 Models of every head are in tests/heads/test_crafted_models.py, 2,000 more. What is flipped here changes bytes, or kinds
 of values; nothing may end in a traceback, take longer than a few seconds, or be read as something that it is not.
+SHARE=8 in the environment runs an eighth of them.
 """
 
 import json
