@@ -32,7 +32,7 @@ demo-groups: setup ## groups on MovieLens-100K; LINKS=<file> adds what the knowl
 test: lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: setup ## what takes long to start: Spark, torchrun (a few minutes)
+test-slow: setup ## what takes long: Spark, torchrun, 22,000 damaged inputs (a quarter of an hour)
 	$(BIN)/python -m pytest -m slow
 
 test-faults: setup ## a thousand kills and power cuts of a training run (a quarter of an hour)

@@ -252,8 +252,7 @@ def run_in(run_dir: Any, command: str, settings: Any) -> None:
 @contextmanager
 def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
     """Yield the run directory, locked, with the configuration and the environment written into it."""
-    import yaml
-
+    from llmrec_cli.plain_yaml import dump_yaml
     from llmrec_cli.run_dir import (
         CONFIG,
         LATEST,
@@ -278,8 +277,7 @@ def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
             run_dir.refuse_other(command)
         # Where the run is, is not its business: the folder may be moved, and is then gone on with from there.
         kept = to_plain(settings) | ({"run_dir": "", "resume": ""} if resume else {"run_dir": ""})
-        saved = yaml.safe_dump(kept, allow_unicode=True, sort_keys=False)
-        write_bytes(run_dir.file(CONFIG), saved.encode())
+        write_bytes(run_dir.file(CONFIG), dump_yaml(kept).encode())
         write_json(run_dir.file("environment.json"), environment())
         run_dir.log("started", command=command)
         yield run_dir

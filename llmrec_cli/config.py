@@ -18,7 +18,7 @@ from typing import Any
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.option_files import choices, configs_dir, merged, option_values
 from llmrec_cli.overrides import RECIPE_GROUPS, Change, names_of, to_changes, unknown
-from llmrec_cli.plain_yaml import YamlError, read_yaml
+from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.references import resolved
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import GROUPS
@@ -64,8 +64,6 @@ def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = No
 
 def describe(command: str, typed: Sequence[str], config_dir: str | None = None, several: bool = False) -> str:
     """Return what a command would run with as YAML, of several runs one document after the other."""
-    import yaml
-
     runs, problems = to_changes(command, typed, config_dir, several)
     if problems:
         raise ConfigError(problems)
@@ -74,7 +72,7 @@ def describe(command: str, typed: Sequence[str], config_dir: str | None = None, 
         plain = composed(command, changes, problems)
         with suppress(ConfigError):  # A reference that leads nowhere is best seen as it is.
             plain = resolved(plain)
-        documents.append(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10**6))
+        documents.append(dump_yaml(plain))
     return "---\n".join(documents)
 
 

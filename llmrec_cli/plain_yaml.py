@@ -72,6 +72,11 @@ def parse_yaml(content: bytes | str, name: str, check: Check | None = None) -> A
         raise YamlError(f"{name}: is not YAML ({' '.join(str(error).split())[:200]})") from error
 
 
+def dump_yaml(content: Any) -> str:
+    """Return plain data as YAML that this module reads back the same: text that it takes for a number is in quotes."""
+    return yaml.dump(content, Dumper=_dumper(), allow_unicode=True, sort_keys=False, width=10**6)
+
+
 def text_of(node: yaml.Node) -> str | None:
     """Return what a scalar of any type is written as, or None for a list or mapping."""
     return node.value if isinstance(node, yaml.ScalarNode) else None
@@ -177,6 +182,26 @@ def _refuse(name: str, problems: Iterator[Problem]) -> None:
         raise YamlError(f"{name}, {error}") from error
     if found:
         raise YamlError("\n".join(found[:20]))
+
+
+@cache
+def _dumper() -> Any:
+    """Return a dumper that knows what our loader takes for a number, and what others take for a date."""
+    class Dumper(yaml.SafeDumper):
+        yaml_implicit_resolvers = {start: [*_loader().yaml_implicit_resolvers.get(start, []), *rules]
+                                   for start, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+
+        def ignore_aliases(self, data: Any) -> bool:
+            """Write what comes twice out twice."""
+            return True
+
+    def quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+        # Outside of double quotes these ends of lines would come back as others.
+        style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+        return dumper.represent_scalar(f"{TAG}str", text, style)
+
+    Dumper.add_representer(str, quoted)
+    return Dumper
 
 
 @cache

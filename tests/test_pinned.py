@@ -68,6 +68,11 @@ def test_names_that_lead_out_of_the_folder_or_are_none_are_refused(folder, name)
         PinnedFolder(folder, "again").pin({name: sha(b"one")})
 
 
+def test_names_of_files_below_are_names():
+    assert is_inside("encoders/0123/1_Pooling/config.json")
+    assert is_inside("..x")
+
+
 def test_links_pipes_sockets_and_devices_are_refused_at_once(folder, tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     os.mkfifo(folder / "pipe")

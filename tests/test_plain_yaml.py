@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.plain_yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, YamlError, parse_yaml, read_yaml
+from llmrec_cli.plain_yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, YamlError, dump_yaml, parse_yaml, read_yaml
 
 LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))
@@ -73,6 +73,25 @@ def test_only_a_regular_file_is_read_and_nothing_is_waited_for(tmp_path):
 scalars = st.none() | st.booleans() | st.integers(-10**30, 10**30) | st.floats() | st.text(max_size=20)
 trees = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner,
                                                                                            max_size=4), max_leaves=20)
+
+
+@given(trees)
+def test_what_we_write_is_read_back_the_same(tree):
+    assert repr(parse_yaml(dump_yaml(tree), "x")) == repr(tree)
+
+
+@pytest.mark.parametrize("text", ["1e5", "1e-4", "-.5", "1_0.5", "0x1F", "010", ".inf", "yes", "null", "2024-01-01",
+                                  "~", "1:30", "<<", "=", "", " a", "a: b"])
+def test_text_that_looks_like_something_else_stays_text_for_us_and_for_other_readers(text):
+    written = dump_yaml({text: [text]})
+
+    assert parse_yaml(written, "x") == yaml.safe_load(written) == {text: [text]}
+
+
+def test_what_comes_twice_is_written_twice():
+    twice = [1]
+
+    assert dump_yaml({"a": twice, "b": twice}) == "a:\n- 1\nb:\n- 1\n"
 
 
 @given(trees)

@@ -15,6 +15,9 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions, last_of_each
+from llmrec_cli.data.table_checks import LARGEST, Column, read_columns
+from llmrec_cli.errors import ArtifactError
+from llmrec_cli.pinned import PinnedFolder
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,32 @@ class KnownGroups:
     times: sp.csr_array | None = None
 
 
-def read_members(table: pa.Table, num_users: int) -> tuple[list[str], sp.csr_array]:
-    """Return the ids of the groups and who is in them, CSR (G, U), from rows of group, group_id and user.
+def read_members(files: PinnedFolder, name: str, num_users: int,
+                 known: np.ndarray | None = None) -> tuple[list[str], sp.csr_array]:
+    """Return the ids of the groups and who is in them, CSR (G, U), from a file with rows of group, group_id and user.
 
-    A group without members that are users has no row, and an empty one in the matrix.
+    A group without members that are users has no row, and an empty one in the matrix. `known` are the groups' ids where
+    these are known already; otherwise groups are those that have a row.
     """
+    limit = LARGEST if known is None else len(known) - 1
+    table = read_columns(files, name, {"group": Column("integer", 0, limit), "group_id": Column("text"),
+                                       "user": Column("integer", 0, num_users - 1)})
+    file, remedy = files.path / name, files.remedy
     group, user = table["group"].to_numpy(), table["user"].to_numpy()
-    num_groups = int(group.max(initial=-1)) + 1
-    ids = np.full(num_groups, "", object)
-    ids[group] = np.array([*table["group_id"].to_pylist(), None], object)[:-1]
+    num_groups = int(group.max(initial=-1)) + 1 if known is None else len(known)
+    if known is None and len(np.unique(group)) != num_groups:
+        raise ArtifactError(f"{file}: column 'group' leaves out numbers below {num_groups}; {remedy}")
+    ids = np.full(num_groups, "", object) if known is None else known.copy()
+    names = np.array([*table["group_id"].to_pylist(), None], object)[:-1]
+    ids[group] = names
+    if (ids[group] != names).any() or (known is not None and (ids != known).any()) or len(set(ids)) < num_groups:
+        raise ArtifactError(f"{file}: column 'group_id' does not give each group one id of its own; {remedy}")
     order = np.lexsort((user, group))
+    group, user = group[order], user[order]
+    if ((group[1:] == group[:-1]) & (user[1:] == user[:-1])).any():
+        raise ArtifactError(f"{file}: names a member of a group twice; {remedy}")
     indptr = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=num_groups))])
-    return list(ids), sp.csr_array((np.ones(len(user), np.float32), user[order], indptr), shape=(num_groups, num_users))
+    return list(ids), sp.csr_array((np.ones(len(user), np.float32), user, indptr), shape=(num_groups, num_users))
 
 
 def without_texts(ids: Sequence[str]) -> Entities:

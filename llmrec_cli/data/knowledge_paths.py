@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import End, Knowledge, idf
-from llmrec_cli.data.tables import read_table
+from llmrec_cli.data.table_checks import Column, read_columns
 from llmrec_cli.pinned import PinnedFolder
 
 FILE = "knowledge.parquet"
@@ -95,12 +95,14 @@ def knowledge_paths(knowledge: Knowledge, files: PinnedFolder, items: Entities) 
     wanted = pa.array([end.neighbour for end in knowledge.ends], pa.string())
     titles: dict[str, str] = {}
     if "links.parquet" in files:
-        table = read_table(files, "links.parquet", ["item", "entity_id"])
+        table = read_columns(files, "links.parquet", {"item": Column("integer", 0, len(items) - 1),
+                                                      "entity_id": Column("text")})
         table = table.filter(pc.is_in(table["entity_id"].cast(pa.string()), wanted))
         titles |= {entity: str(items.titles[item]) for item, entity in
                    zip(table["item"].to_pylist(), table["entity_id"].to_pylist(), strict=True)}
     if "entities.parquet" in files:
-        table = read_table(files, "entities.parquet", ["entity_id", "title"])
+        table = read_columns(files, "entities.parquet", {"entity_id": Column("text"),
+                                                         "title": Column("text", has_nulls=True)})
         table = table.filter(pc.is_in(table["entity_id"], wanted))
         titles |= dict(zip(table["entity_id"].to_pylist(), table["title"].to_pylist(), strict=True))
     return KnowledgePaths(knowledge.features, knowledge.ends,
@@ -111,7 +113,9 @@ def read_paths(files: PinnedFolder, num_items: int) -> KnowledgePaths | None:
     """Return what `KnowledgePaths.write` wrote, None where there is no such file."""
     if FILE not in files:
         return None
-    table = read_table(files, FILE)
+    texts = dict.fromkeys(("relation", "entity_id", "title"), Column("text"))
+    table = read_columns(files, FILE, {"item": Column("integer", 0, num_items - 1), "inverse": Column("truth"),
+                                       **texts})
     columns = [table[name].to_pylist() for name in ("relation", "inverse", "entity_id")]
     ends = [End(*parts) for parts in zip(*columns, strict=True)]
     place = {end: n for n, end in enumerate(sorted(set(ends)))}

@@ -4,18 +4,18 @@ Apart from `data.prepared`, so that whoever asks only this waits for no numpy an
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llmrec_cli.data.manifest_checks import PREPARED, is_integer, problems
+from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.folders import restore
 from llmrec_cli.pinned import PinnedFolder, retried
 
 FORMAT = 2
 """2: a user's interactions of equal time are in the order of a salted hash; in 1 they were in that of the item ids."""
-
 
 REMEDY = "run `llmrec prepare` again"
 
@@ -36,15 +36,12 @@ def open_prepared(path: Path) -> tuple[PinnedFolder, dict[str, Any]]:
     if not path.is_dir():
         raise ConfigError(f"prepared={path}: no such folder; run `llmrec prepare` first or name another")
     files, file = PinnedFolder(path, REMEDY), path / "manifest.json"
-    try:
-        manifest = json.loads(files.read("manifest.json").decode("utf-8"))
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-            raise ValueError("it is no manifest")
-    except ValueError as error:
-        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
-    if manifest.get("format", 0) > FORMAT:
+    manifest = parse_json(files.read("manifest.json"), file, REMEDY)
+    if isinstance(manifest, dict) and is_integer(manifest.get("format"), FORMAT + 1):
         raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec reads"
                             f"; upgrade llmrec or prepare the data again")
+    if wrong := problems(manifest, PREPARED):
+        raise ArtifactError(f"{file}: is no manifest of prepared data: {'; '.join(wrong)}; {REMEDY}")
     files.pin(manifest["files"])
     return files, manifest
 

@@ -41,8 +41,11 @@ from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
 from llmrec_cli.data.manifest import open_prepared
-from llmrec_cli.data.tables import column_names, read_table
+from llmrec_cli.data.manifest_checks import other_sizes
+from llmrec_cli.data.table_checks import Column, read_columns, require_order
+from llmrec_cli.data.tables import column_names
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder, retried
 
 SPLITS = ("train", "valid", "test")
@@ -73,7 +76,7 @@ class PreparedData:
     @cached_property
     def documents(self) -> Documents | None:
         """Texts about the items, None where there are none."""
-        return read_documents(self.files)
+        return read_documents(self.files, len(self.items))
 
     @cached_property
     def listed(self) -> np.ndarray | None:
@@ -81,7 +84,8 @@ class PreparedData:
         if UNLISTED not in self.files:
             return None
         listed = np.ones(len(self.items), bool)
-        listed[self.items.find(_strings(read_table(self.files, UNLISTED)["item_id"]))] = False
+        unlisted = read_columns(self.files, UNLISTED, {"item_id": Column("text")})["item_id"]
+        listed[self.items.find(_strings(unlisted))] = False
         return listed
 
     @property
@@ -138,6 +142,10 @@ def read_prepared(folder: str | Path) -> PreparedData:
         files, manifest = open_prepared(path)
         users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
         interactions, split = _read_interactions(files, "interactions.parquet", len(users), len(items))
+        sizes = {"users": len(users), "items": len(items)} | {
+            name: int(size) for name, size in zip(SPLITS, np.bincount(split, minlength=len(SPLITS)), strict=True)}
+        if wrong := other_sizes(manifest["counts"], sizes):
+            raise ArtifactError(f"{path / 'manifest.json'}: {wrong}; {files.remedy}")
         files.check_rest()
         # Arrow keeps the memory of tables that it has read, twice what is left of them as arrays.
         pa.default_memory_pool().release_unused()
@@ -158,9 +166,11 @@ def read_groups(files: PinnedFolder, manifest: dict[str, Any], users: Entities, 
     """Return the groups of prepared data with all their interactions, None where it has none."""
     if "groups.parquet" not in files:
         return None
-    ids, members = read_members(read_table(files, "groups.parquet", ["group", "group_id", "user"]), len(users))
+    ids, members = read_members(files, "groups.parquet", len(users))
     texts, together = ENTITY_FILES["group"], "group_interactions.parquet"
     entities = read_entities(files, texts, "group") if texts in files else without_texts(ids)
+    if list(entities.ids) != ids:
+        raise ArtifactError(f"{files.path / texts}: is not of the groups in groups.parquet; {files.remedy}")
     told = manifest.get("groups") or {}
     if together in files:
         interactions, split = _read_interactions(files, together, len(ids), len(items), "group")
@@ -173,7 +183,8 @@ def read_groups(files: PinnedFolder, manifest: dict[str, Any], users: Entities, 
 
 def read_entities(files: PinnedFolder, name: str, kind: str) -> Entities:
     """Return the users, items or groups (`kind`: user | item | group) in a Parquet file."""
-    table = read_table(files, name, [f"{kind}_id", "title", "text", "attributes"])
+    table = read_columns(files, name, {f"{kind}_id": Column("text", unique=True), "title": Column("text"),
+                                       "text": Column("text"), "attributes": Column("texts")})
     return Entities(_strings(table[f"{kind}_id"]), _strings(table["title"]), _strings(table["text"]),
                     *attribute_matrix(table["attributes"]))
 
@@ -188,7 +199,7 @@ def own_columns(files: PinnedFolder, kind: str) -> list[str]:
 
 def read_own_column(files: PinnedFolder, kind: str, name: str) -> np.ndarray:
     """Return one of `own_columns` as text, object array (num_entities,), "" where there is none."""
-    column = read_table(files, ENTITY_FILES[kind], [name])[name]
+    column = read_columns(files, ENTITY_FILES[kind], {name: Column("text", has_nulls=True)})[name]
     return np.array([value or "" for value in column.to_pylist()] + [None], object)[:-1]
 
 
@@ -210,10 +221,14 @@ def _strings(column: pa.ChunkedArray) -> np.ndarray:
 def _read_interactions(files: PinnedFolder, name: str, num_users: int, num_items: int,
                        who: str = "user") -> tuple[Interactions, np.ndarray]:
     """Return the rows of a file of interactions, and the split of each, its place in SPLITS, int8."""
-    table = read_table(files, name, [who, "item", "value", "timestamp", "split"])
+    table = read_columns(files, name, {
+        who: Column("integer", 0, num_users - 1), "item": Column("integer", 0, num_items - 1),
+        "value": Column("number"), "timestamp": Column("integer"), "split": Column("text", among=SPLITS)})
     value = table["value"].to_numpy().astype(np.float32)
     interactions = Interactions(table[who].to_numpy(), table["item"].to_numpy(), value,
                                 table["timestamp"].to_numpy(), num_users, num_items)
+    require_order({who: interactions.user, "timestamp": interactions.timestamp}, str(files.path / name),
+                  files.remedy)
     names = table["split"].combine_chunks().dictionary_encode()
     codes = np.array([SPLITS.index(s) for s in names.dictionary.to_pylist()], np.int8)
     return interactions, codes[names.indices.to_numpy()]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from llmrec_cli.data.tables import read_table
+from llmrec_cli.data.table_checks import Column, read_columns
 from llmrec_cli.pinned import PinnedFolder
 
 
@@ -85,7 +85,8 @@ def read_triples(files: PinnedFolder, num_items: int) -> Triples | None:
     if "triples.parquet" not in files:
         return None
     columns = ["head", "relation", "tail"]
-    table = read_table(files, "triples.parquet", columns, read_dictionary=columns).unify_dictionaries()
+    table = read_columns(files, "triples.parquet", dict.fromkeys(columns, Column("text")),
+                         read_dictionary=columns).unify_dictionaries()
     coded = {name: _coded(table[name]) for name in columns}
     names = [coded["head"][1], coded["tail"][1]]
     entities = _sorted(pc.unique(pa.concat_arrays(names)))
@@ -93,7 +94,8 @@ def read_triples(files: PinnedFolder, num_items: int) -> Triples | None:
     head, tail = (_places(*coded[name], entities) for name in ("head", "tail"))
     relation = _places(*coded["relation"], relations)
     differ = head != tail
-    links = read_table(files, "links.parquet", ["item", "entity_id"])
+    links = read_columns(files, "links.parquet", {"item": Column("integer", 0, num_items - 1),
+                                                  "entity_id": Column("text")})
     entity = pc.index_in(links["entity_id"].combine_chunks().cast(pa.string()), entities)
     known = np.asarray(entity.is_valid())
     item, entity = links["item"].to_numpy()[known], entity.fill_null(0).to_numpy()[known]

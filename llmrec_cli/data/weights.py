@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import DOUBLE, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.settings.heads.base import HeadSettings
@@ -94,11 +95,14 @@ class InteractionWeights:
         return {NAME: np.array([KINDS.index(self.kind), self.epsilon, self.mean, self.decay or 0.0, self.newest])}
 
     @classmethod
-    def loaded(cls, state: dict[str, np.ndarray]) -> "InteractionWeights":
+    def read(cls, tensors: TensorReader) -> "InteractionWeights":
         """Return the weights that have this state."""
-        if NAME not in state:
+        if NAME not in tensors:
             return cls()
-        kind, epsilon, mean, decay, newest = state[NAME].tolist()
+        kind, epsilon, mean, decay, newest = tensors.take(NAME, DOUBLE, (5,)).tolist()
+        if kind not in range(len(KINDS)) or epsilon <= 0 or mean <= 0 or decay < 0 or not newest.is_integer():
+            raise tensors.error(NAME, f"holds {[kind, epsilon, mean, decay, newest]}, which must be a kind of 0 to "
+                                      f"{len(KINDS) - 1}, two numbers above 0, one of at least 0, and an integer")
         return cls(KINDS[int(kind)], epsilon, mean, decay or None, int(newest))
 
     def _weights(self, values: np.ndarray, times: np.ndarray | None) -> np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from llmrec_cli.data.manifest_checks import MAPPING, TEXT, integer, is_integer, problems
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.encoders.folder_files import read_json
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.pinned import PinnedFolder, retried
@@ -34,8 +36,8 @@ def save_adapter(folder: Path, weights: dict[str, np.ndarray], peft: PeftSetting
                                        "sha256": hashlib.sha256(content).hexdigest()})
 
 
-def load_adapter(peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
-    """Return the weights in the folder `peft.adapter`.
+def load_adapter(peft: TrainedPeft, base: str) -> TensorReader:
+    """Return the weights in the folder `peft.adapter`, to be taken one by one.
 
     Raises ConfigError when there is no such folder, ArtifactError when it is damaged, of another encoder, or of other
     peft settings.
@@ -43,16 +45,16 @@ def load_adapter(peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
     folder = Path(peft.adapter)
     if not (folder / FACTS).is_file():
         raise ConfigError(f"peft.adapter={folder}: has no {FACTS}; name the `adapter` folder of a finished run")
-    return retried(lambda: _load(PinnedFolder(folder, "copy the folder again"), peft, base))
+    return retried(lambda: _load(PinnedFolder(folder, "copy the folder again, or leave out peft.adapter"), peft, base))
 
 
-def _load(files: PinnedFolder, peft: TrainedPeft, base: str) -> dict[str, np.ndarray]:
+def _load(files: PinnedFolder, peft: TrainedPeft, base: str) -> TensorReader:
     facts, folder = read_json(files, FACTS), files.path
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise ArtifactError(f"{folder / FACTS}: says nothing of an adapter; copy the folder again")
-    if facts["format"] > FORMAT:
+    if isinstance(facts, dict) and is_integer(facts.get("format"), FORMAT + 1):
         raise ArtifactError(f"{folder / FACTS}: format {facts['format']} is newer than {FORMAT}, the newest this "
                             f"llmrec reads; upgrade llmrec")
+    if wrong := problems(facts, {"format": integer(1), "base": TEXT, "peft": MAPPING, "sha256": TEXT}):
+        raise ArtifactError(f"{folder / FACTS}: says nothing of an adapter: {'; '.join(wrong)}; copy the folder again")
     if facts.get("base") != base:
         raise ArtifactError(f"{folder}: was trained on another encoder ({str(facts.get('base'))[:12]}...) than the one "
                             f"chosen ({base[:12]}...); choose that encoder, or leave out peft.adapter")
@@ -63,7 +65,7 @@ def _load(files: PinnedFolder, peft: TrainedPeft, base: str) -> dict[str, np.nda
                             f"leave out peft.adapter")
     files.pin({WEIGHTS: facts.get("sha256")}, FACTS)
     try:
-        return load(files.read(WEIGHTS))
+        return TensorReader(load(files.read(WEIGHTS)), str(folder / WEIGHTS), files.remedy)
     except SafetensorError as error:
         raise ArtifactError(f"{folder / WEIGHTS}: not readable ({error}); copy the folder again") from error
 

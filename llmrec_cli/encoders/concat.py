@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.encoders.base import Encoder, identity_of
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
+from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import EncoderSettings
 
 
@@ -77,8 +79,12 @@ class ConcatEncoder:
         """Take what `state` returned."""
         self._fitted = None
         for name, (encoder, *_) in self.parts.items():
-            self.maps[name] = Whitening.loaded(_below(state, f"{name}.map."))
+            self.maps[name] = Whitening.read(TensorReader(_below(state, f"{name}.map.")))
             encoder.load(_below(state, f"{name}.state."))
+            if len(self.maps[name].mean_D) != encoder.embedding_size:
+                raise ArtifactError(f"encoder=concat: the vectors of part {name} have {encoder.embedding_size} "
+                                    f"dimensions and its map is for {len(self.maps[name].mean_D)}; train the model "
+                                    f"again")
 
     def _maps_state(self) -> dict[str, np.ndarray]:
         return {f"{name}.map.{key}": value for name, each in self.maps.items() for key, value in each.state().items()}

@@ -4,15 +4,16 @@ Nothing is executed and nothing is unpickled: safetensors and JSON only, and no 
 """
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llmrec_cli.data.manifest import sha256
+from llmrec_cli.data.manifest_checks import FILES, integer, is_integer, problems
+from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.pinned import PinnedFolder, is_inside, retried
+from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import write_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -46,10 +47,7 @@ def _check(files: PinnedFolder) -> None:
                             f"{_other_format(files.path)}")
     for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
         if name in opened:
-            content = read_json(files, name)
-            if not isinstance(content, dict):
-                raise ArtifactError(f"{files.path / name}: holds no settings by name, so it is of something else; "
-                                    f"{AGAIN}")
+            content = read_mapping(files, name)
             if name != "tokenizer.json":
                 refuse_code(files.path / name, content)
     _check_hashes(files)
@@ -125,14 +123,13 @@ def _check_hashes(files: PinnedFolder) -> None:
     if HASHES not in files:
         return
     content, file = read_json(files, HASHES), files.path / HASHES
-    hashes = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(hashes, dict) or not isinstance(content.get("format"), int):
-        raise ArtifactError(f"{file}: is not what llmrec writes there; {AGAIN}")
-    if content["format"] > FORMAT:
+    if isinstance(content, dict) and is_integer(content.get("format"), FORMAT + 1):
         raise ArtifactError(f"{file}: format {content['format']} is newer than {FORMAT}, the newest this llmrec reads; "
                             f"upgrade llmrec")
-    for name, expected in hashes.items():
-        if not is_inside(name) or name not in files or files.sha256(name) != expected:
+    if wrong := problems(content, {"format": integer(1), "files": FILES}):
+        raise ArtifactError(f"{file}: is not what llmrec writes there: {'; '.join(wrong)}; {AGAIN}")
+    for name, expected in content["files"].items():
+        if name not in files or files.sha256(name) != expected:
             raise ArtifactError(f"{files.path / name}: missing, damaged or edited, since its SHA-256 is not the one in "
                                 f"{HASHES}; {AGAIN}")
 
@@ -152,10 +149,15 @@ def refuse_code(file: Path, content: Any) -> None:
 
 def read_json(files: PinnedFolder, name: str) -> Any:
     """Return the content of a JSON file."""
-    try:
-        return json.loads(files.read(name).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{files.path / name}: not readable as JSON ({error}); {files.remedy}") from error
+    return parse_json(files.read(name), files.path / name, files.remedy)
+
+
+def read_mapping(files: PinnedFolder, name: str) -> dict[str, Any]:
+    """Return the settings in a JSON file by name."""
+    content = read_json(files, name)
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{files.path / name}: holds no settings by name, so it is of something else; {AGAIN}")
+    return content
 
 
 def _matches(name: str, pattern: str) -> bool:

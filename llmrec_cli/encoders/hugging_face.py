@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from llmrec_cli.data.torch_tensors import read_torch
-from llmrec_cli.encoders.folder_files import shards_of
-from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError
+from llmrec_cli.encoders.folder_files import read_mapping, shards_of
+from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, is_out_of_memory
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.run_dir import temporary_folder, writing
 
 ENCODERS_OF_TWO = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 """The encoders of architectures that have a decoder too."""
 FEWEST_TOKENS = 0.9
+MOST_PARTS = 100_000
+"""Layers, heads and sizes of layers, at most."""
 
 
 def load_model(files: PinnedFolder, bidirectional: bool = False) -> Any:
@@ -88,6 +89,7 @@ def load_config(files: PinnedFolder) -> Any:
     from transformers import AutoConfig
 
     folder = files.path
+    _refuse_endless(files)
     with quiet(), readable(folder), copied(files, ["config.json"]) as copy:
         config = AutoConfig.from_pretrained(copy, local_files_only=True, trust_remote_code=False)
     config.name_or_path = str(folder)
@@ -99,6 +101,14 @@ def load_config(files: PinnedFolder) -> Any:
         raise ConfigError(f"{folder}: '{config.model_type}' is no text model, since it has no hidden size or "
                           f"vocabulary of its own; choose one that reads text alone")
     return config
+
+
+def _refuse_endless(files: PinnedFolder) -> None:
+    """Raise ArtifactError for a number of layers, heads or the like that would be built one by one without an end."""
+    for key, value in read_mapping(files, "config.json").items():
+        if isinstance(value, int) and abs(value) > MOST_PARTS and re.search("layer|head|block|expert", key):
+            raise ArtifactError(f"{files.path / 'config.json'}: {key}={value}: is beyond {MOST_PARTS}; copy the whole "
+                                f"model folder again")
 
 
 def is_decoder(config: Any) -> bool:
@@ -222,12 +232,9 @@ def readable(folder: Path) -> Iterator[None]:
     """Turn what transformers says about files it cannot use into an ArtifactError that names the folder."""
     try:
         yield
-    except LlmrecError:
-        raise
     except Exception as error:
-        # tokenizers raises nothing more particular than Exception; all else that is none of these is a mistake of ours.
-        known = (OSError, ValueError, KeyError, SafetensorError, RuntimeError)
-        if not isinstance(error, known) and type(error) is not Exception:
+        # What a folder of somebody else's makes transformers and tokenizers raise can be any kind of error.
+        if isinstance(error, LlmrecError) or is_out_of_memory(error):
             raise
         raise ArtifactError(f"{folder}: cannot be loaded as a Hugging Face model ({error}); copy the whole "
                             f"folder again, or choose another encoder") from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.encoders.base import identity_of
 from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import DataError
@@ -48,7 +49,11 @@ class TfIdfEncoder:
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Take what `state` returned."""
-        self.words.load(state)
+        self.read(TensorReader(state))
+
+    def read(self, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Take what `state` returned, each tensor checked, and return it."""
+        return self.words.read(tensors)
 
 
 class LsaEncoder:
@@ -97,8 +102,13 @@ class LsaEncoder:
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Take what `state` returned."""
-        self.words.load(state)
-        self.components_VD = state["components"]
+        self.read(TensorReader(state))
+
+    def read(self, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Take what `state` returned, each tensor checked, and return it."""
+        state = self.words.read(tensors)
+        self.components_VD = tensors.take("components", FLOAT, (len(self.words.idf_V), None))
+        return state | {"components": self.components_VD}
 
 
 def _unit_matrix(words: Words, texts: Sequence[str], settings: TfIdf | Lsa) -> sp.csr_array:

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from llmrec_cli.data.torch_tensors import read_torch
-from llmrec_cli.encoders.folder_files import read_json
+from llmrec_cli.encoders.folder_files import read_json, read_mapping
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.encoder import TransformerSettings
@@ -113,10 +113,10 @@ def _places(files: PinnedFolder) -> list[tuple[str, str]]:
 
 
 def _pooling(files: PinnedFolder, name: str) -> str:
-    content, file = read_json(files, name), files.path / name
+    content, file = read_mapping(files, name), files.path / name
     if "pooling_mode" in content:
         given = content["pooling_mode"]
-        modes = [given] if isinstance(given, str) else list(given)
+        modes = [str(mode) for mode in given] if isinstance(given, list) else [str(given)]
         chosen = [SENTENCE_TRANSFORMERS_NAMES.get(mode, mode) for mode in modes]
     else:
         chosen = [LEGACY_NAMES.get(key, key) for key, value in content.items()
@@ -128,8 +128,8 @@ def _pooling(files: PinnedFolder, name: str) -> str:
 
 
 def _dense(files: PinnedFolder, place: str) -> Dense:
-    content = read_json(files, f"{place}/config.json")
-    activation = content.get("activation_function")
+    content = read_mapping(files, f"{place}/config.json")
+    activation = str(content.get("activation_function"))
     unusual = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding",
                "use_residual": False}
     strange = [f"{key}={content[key]}" for key, usual in unusual.items()
@@ -138,12 +138,19 @@ def _dense(files: PinnedFolder, place: str) -> Dense:
         what = strange[0] if strange else f"activation {activation}"
         raise ArtifactError(f"{files.path / place / 'config.json'}: {what} is not supported; choose a model with one "
                             f"of {', '.join(sorted(ACTIVATIONS.values()))}")
-    tensors = _tensors(files, f"{place}/model.safetensors", "linear.weight")
-    return Dense(tensors["linear.weight"], tensors.get("linear.bias"), ACTIVATIONS[activation])
+    name = f"{place}/model.safetensors"
+    tensors = _tensors(files, name, "linear.weight")
+    weight_KD, bias_K = tensors["linear.weight"], tensors.get("linear.bias")
+    if weight_KD.ndim != 2 or (bias_K is not None and bias_K.shape != weight_KD.shape[:1]):
+        raise ArtifactError(f"{files.path / name}: linear.weight and linear.bias are no linear map; copy the model "
+                            f"again")
+    return Dense(weight_KD, bias_K, ACTIVATIONS[activation])
 
 
 def _prompts(files: PinnedFolder) -> dict[str, str]:
-    content = read_json(files, PROMPTS).get("prompts") or {} if PROMPTS in files else {}
+    content = read_mapping(files, PROMPTS).get("prompts") or {} if PROMPTS in files else {}
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{files.path / PROMPTS}: prompts holds no texts by name; copy the model again")
     found: dict[str, str] = {}
     for kind, names in PROMPT_NAMES.items():
         given = [content[name] for name in names if content.get(name)]
@@ -160,4 +167,7 @@ def _tensors(files: PinnedFolder, name: str, needed: str) -> dict[str, Any]:
         raise ArtifactError(f"{file}: not readable ({error}); copy the model again") from error
     if needed not in tensors:
         raise ArtifactError(f"{file}: no tensor '{needed}'; copy the model again")
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise ArtifactError(f"{file}: {key}: holds no finite floating point numbers; copy the model again")
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}

@@ -3,11 +3,13 @@
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.settings.encoder import ENCODERS, Concat, EncoderSettings, TransformerSettings
+from llmrec_cli.settings.encoder import ENCODERS, Concat, EncoderSettings, Lsa, Static, TfIdf, TransformerSettings
 
 
 def open_encoder(settings: EncoderSettings, device: torch.device, cache: Path | None = None) -> Encoder:
@@ -31,3 +33,32 @@ def open_encoder(settings: EncoderSettings, device: torch.device, cache: Path | 
                           f"{type(settings).__name__}.implementation, or choose one of {', '.join(ENCODERS)}")
     encoder: Encoder = getattr(import_module(module), name)(settings)
     return encoder
+
+
+def read_learned(settings: EncoderSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
+    """Return what a frozen encoder learned, as its `load` takes it; checked without opening the encoder.
+
+    A transformer learned nothing. What another kind of encoder learned is checked by its own `load`.
+    """
+    if isinstance(settings, Concat):
+        state = dict[str, np.ndarray]()
+        for name, part in sorted(settings.parts.items()):
+            if part.weight > 0:
+                from llmrec_cli.encoders.whitening import Whitening
+
+                whitening = Whitening.read(tensors.inside(f"{name}.map.")).state()
+                learned = read_learned(part.encoder, tensors.inside(f"{name}.state."))
+                state |= {f"{name}.map.{key}": array for key, array in whitening.items()}
+                state |= {f"{name}.state.{key}": array for key, array in learned.items()}
+        return state
+    if isinstance(settings, TransformerSettings):
+        return {}
+    if isinstance(settings, Static):
+        from llmrec_cli.encoders.static import StaticEncoder
+
+        return StaticEncoder.read(settings, tensors)
+    if isinstance(settings, Lsa | TfIdf):
+        from llmrec_cli.encoders.lexical import LsaEncoder, TfIdfEncoder
+
+        return LsaEncoder(settings).read(tensors) if isinstance(settings, Lsa) else TfIdfEncoder(settings).read(tensors)
+    return tensors.take_all()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.encoders.base import identity_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
@@ -34,6 +35,9 @@ class StaticEncoder:
         check_tokenizer(source.folder, self.tokenizer, model.config, 1)
         self.base_identity = source.identity
         self.embeddings_VD: np.ndarray = model.get_input_embeddings().weight.detach().numpy().copy()
+        if not np.isfinite(self.embeddings_VD).all():
+            raise ArtifactError(f"{source.folder}: the token embeddings are not finite; copy the whole model folder "
+                                f"again")
         self.weights_V: np.ndarray = np.ones(len(self.embeddings_VD), np.float32)
 
     @property
@@ -74,6 +78,11 @@ class StaticEncoder:
                 raise ArtifactError(f"encoder=static: weights of {len(state['weights'])} tokens for the embeddings of "
                                     f"{len(self.weights_V)}; load them with the model they were learned with")
             self.weights_V = state["weights"]
+
+    @staticmethod
+    def read(settings: Static, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Return what `state` returned, each tensor checked without opening the embeddings; `load` takes it."""
+        return {"weights": tensors.take("weights", FLOAT, (None,), low=0)} if settings.weighting == "idf" else {}
 
     def _counts(self, texts: Sequence[str]) -> sp.csr_array:
         """Return how often each text has each token, CSR float32 (T, V)."""

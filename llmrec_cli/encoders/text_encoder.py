@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from llmrec_cli.encoders.adapt import adapt
 from llmrec_cli.encoders.base import identity_of
-from llmrec_cli.encoders.hugging_face import check_tokenizer, is_decoder, load_model, load_tokenizer
+from llmrec_cli.encoders.hugging_face import check_tokenizer, is_decoder, load_model, load_tokenizer, readable
 from llmrec_cli.encoders.locate import Source, locate
 from llmrec_cli.encoders.model_card import Training
 from llmrec_cli.encoders.modules import Modules
@@ -222,4 +222,10 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
     model = load_model(source.files, bidirectional=settings.bidirectional)
     tokenizer = load_tokenizer(source.files)
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
-    return TextEncoder(model, tokenizer, settings, peft or Frozen(), source, seed).to(device)
+    encoder = TextEncoder(model, tokenizer, settings, peft or Frozen(), source, seed).to(device)
+    # Settings of a folder may be such that a model can be built and cannot be run, or makes nothing but NaN.
+    with readable(source.folder):
+        vectors = encoder.encode(["a text", "1 2 3"])
+        if not np.isfinite(vectors).all():
+            raise ValueError("its vectors are not finite")
+    return encoder

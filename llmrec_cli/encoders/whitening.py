@@ -2,7 +2,7 @@
 
     whitening = fit_whitening(settings, raw_ND, said_N)     settings: the encoder's `whitening` and `projection`
     finished_TK = whitening.apply(raw_TD)                   neither normalised nor zeroed: the caller's
-    state, again = whitening.state(), Whitening.loaded(state)
+    state, again = whitening.state(), Whitening.read(TensorReader(state))
 
 `mean_D` and `matrix_DK` are there for who computes in torch: (raw - mean) @ matrix, and without a matrix raw - mean.
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.encoder import EncoderSettings
 
@@ -49,9 +50,10 @@ class Whitening:
         return {"mean": self.mean_D} | ({} if self.matrix_DK is None else {"matrix": self.matrix_DK})
 
     @classmethod
-    def loaded(cls, state: dict[str, np.ndarray]) -> "Whitening":
+    def read(cls, tensors: TensorReader) -> "Whitening":
         """Return what `state` was of."""
-        return cls(state["mean"], state.get("matrix"))
+        mean_D = tensors.take("mean", FLOAT, (None,))
+        return cls(mean_D, tensors.take("matrix", FLOAT, (len(mean_D), None)) if "matrix" in tensors else None)
 
 
 def fit_whitening(settings: EncoderSettings, raw_ND: np.ndarray, said_N: np.ndarray) -> Whitening:

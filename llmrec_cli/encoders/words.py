@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 import scipy.sparse as sp
 
+from llmrec_cli.data.tensor_reader import BYTE, FLOAT, TensorReader
+
 
 class Words:
     """TF-IDF of words (Sparck Jones 1972), with 1 + log of the count; scripts without spaces by pairs of characters.
@@ -57,11 +59,20 @@ class Words:
         joined = "\n".join(self.index).encode("utf-8", "surrogatepass")
         return {"words.names": np.frombuffer(joined, np.uint8), "words.idf": self.idf_V} if self.index else {}
 
-    def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `state` returned."""
-        if "words.names" in state:
-            names = state["words.names"].tobytes().decode("utf-8", "surrogatepass").split("\n")
-            self.index, self.idf_V = {word: n for n, word in enumerate(names)}, state["words.idf"]
+    def read(self, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Take what `state` returned, and return it."""
+        if "words.names" not in tensors and "words.idf" not in tensors:
+            return {}
+        joined = tensors.take("words.names", BYTE, (None,))
+        try:
+            names = joined.tobytes().decode("utf-8", "surrogatepass").split("\n")
+        except UnicodeDecodeError as error:
+            raise tensors.error("words.names", f"is not text in UTF-8 ({error})") from error
+        self.index = {word: n for n, word in enumerate(names)}
+        if len(self.index) != len(names):
+            raise tensors.error("words.names", "names a word twice")
+        self.idf_V = tensors.take("words.idf", FLOAT, (len(names),), low=0)
+        return {"words.names": joined, "words.idf": self.idf_V}
 
 
 # Han, kana, Hangul, Thai, Lao and Khmer are written without spaces, or with too few.

@@ -11,7 +11,6 @@
 Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make us run anything.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
-import yaml
 from safetensors import SafetensorError
 
 from llmrec_cli.data.entities import Entities
@@ -30,13 +28,18 @@ from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
 from llmrec_cli.data.manifest import sha256
+from llmrec_cli.data.manifest_checks import MODEL, is_integer, other_sizes, problems
+from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.data.prepared import PreparedData, read_entities
-from llmrec_cli.data.tables import column_names, read_table
+from llmrec_cli.data.table_checks import LATEST, Column, read_columns
+from llmrec_cli.data.tables import column_names
+from llmrec_cli.data.tensor_reader import INTEGER, TensorReader
 from llmrec_cli.encoders.portable import bundle, check_encoders, identities, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder, retried
+from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
@@ -46,7 +49,6 @@ from llmrec_cli.settings.peft import TrainedPeft
 FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
 FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
-FACTS = {"head", "data_fingerprint", "data_cutoff", "data", "texts", "fitted_on", "encoders"}
 LISTED = "listed"
 """Column of items.parquet: whether the catalogue has the item, where some it has not."""
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
@@ -118,11 +120,12 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
             raise ArtifactError(f"{folder}: not saved, since the encoder {others[0][0]} was replaced while the model "
                                 f"was trained; put back the one that it began with and go on with resume=, or train "
                                 f"anew")
-        write_bytes(temporary / "config.yaml", _yaml(recipe))
-        write_tensors(temporary / "model.safetensors", head.state())
+        write_bytes(temporary / "config.yaml", dump_yaml(to_plain(recipe)).encode())
+        state = head.state()
+        write_tensors(temporary / "model.safetensors", state)
         timed = data.has_moments and head.recipe.head.uses_times()
         histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
-        groups = data.groups(*fitted_on)
+        groups, sizes = data.groups(*fitted_on), {"users": len(data.users), "items": len(data.items)}
         if groups is not None:
             known = data.groups(*seen)
             assert known is not None
@@ -131,6 +134,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
             _write_entities(temporary / "groups.parquet", groups.entities, "group")
             write_members(temporary / "group_members.parquet", groups)
             facts = facts | {"synthetic_groups": groups.synthetic}
+            sizes["memberships"] = groups.members.nnz
         write_tensors(temporary / "histories.safetensors", histories)
         _write_entities(temporary / "users.parquet", data.users, "user")
         _write_entities(temporary / "items.parquet", data.items, "item", data.listed)
@@ -142,7 +146,10 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                                                                           "name": data.manifest["name"]},
                     "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
                     "positives": _positives_of(data),
-                    "fitted_on": list(fitted_on), "encoders": encoders, **facts,
+                    "fitted_on": list(fitted_on), "encoders": encoders, "listed": data.listed is not None,
+                    "sizes": sizes,
+                    "tensors": {"model.safetensors": sorted(state), "histories.safetensors": sorted(histories)},
+                    **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
 
@@ -173,17 +180,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def _manifest(files: PinnedFolder) -> dict[str, Any]:
     file = files.path / "manifest.json"
-    try:
-        manifest = json.loads(files.read("manifest.json").decode("utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict) or \
-            not isinstance(manifest.get("format"), int):
-        raise ArtifactError(f"{file}: is not the manifest of a model; {REMEDY}")
-    if manifest["format"] > FORMAT:
+    manifest = parse_json(files.read("manifest.json"), file, REMEDY)
+    if isinstance(manifest, dict) and is_integer(manifest.get("format"), FORMAT + 1):
         raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec "
                             f"reads; upgrade llmrec")
-    return manifest
+    if wrong := problems(manifest, MODEL):
+        raise ArtifactError(f"{file}: is not the manifest of a model, or damaged: {'; '.join(wrong)}; {REMEDY}")
+    found: dict[str, Any] = manifest
+    return found
 
 
 def load_recommender(folder: Path, context: Context) -> Recommender:
@@ -193,43 +197,55 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
 
 def _load(files: PinnedFolder, context: Context) -> Recommender:
     file, manifest = files.path / "manifest.json", _manifest(files)
-    if missing := sorted((FACTS - manifest.keys()) | (FILES - manifest["files"].keys())):
+    if missing := sorted(FILES - manifest["files"].keys()):
         raise ArtifactError(f"{file}: says nothing of {', '.join(missing)}, so it is damaged; {REMEDY}")
     files.pin(manifest["files"])
     _refuse_others(files)
     users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
-    histories, state = _tensors(files, "histories.safetensors"), _tensors(files, "model.safetensors")
+    shape, histories = (len(users), len(items)), _tensors(files, "histories.safetensors", manifest)
+    groups = _known_groups(files, histories, shape, str(manifest.get("synthetic_groups", "")))
+    sizes = {"users": len(users), "items": len(items)} | ({} if groups is None else {"memberships": groups.members.nnz})
+    if wrong := other_sizes(sizes | manifest.get("sizes", {}), sizes):
+        raise ArtifactError(f"{file}: {wrong}; {REMEDY}")
+    state = _tensors(files, "model.safetensors", manifest, None if groups is None else len(groups.entities))
     files.check_rest()
-    head = build(_read_recipe(files))
-    try:
-        head.load(state, users, items, context)
-    except KeyError as error:
-        raise ArtifactError(f"{files.path / 'model.safetensors'}: no tensor {error}, which config.yaml's head needs; "
-                            f"{REMEDY}") from error
+    history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))
+    times = _times(histories, "history", history)
+    histories.refuse_others()
+    recipe = _read_recipe(files)
+    if recipe.head.kind != manifest["head"]:
+        raise ArtifactError(f"{file}: head is {manifest['head']} and in config.yaml {recipe.head.kind}, so files of "
+                            f"two models are mixed; {REMEDY}")
+    head = build(recipe)
+    head.load(state, users, items, context)
     # Last, since what else is wrong with an exchanged encoder says more.
     check_encoders(files.path, manifest, REMEDY)
-    shape = (len(users), len(items))
-    return Recommender(head, users, items, _csr(histories, "history", shape), _csr(histories, "seen", shape), manifest,
-                       files, _known_groups(files, histories, shape, str(manifest.get("synthetic_groups", ""))),
-                       _times(histories, "history", shape), _listed(files))
+    return Recommender(head, users, items, history, seen, manifest, files, groups, times,
+                       _listed(files, len(items), manifest))
 
 
-def _known_groups(files: PinnedFolder, histories: dict[str, np.ndarray], shape: tuple[int, int],
+def _known_groups(files: PinnedFolder, histories: TensorReader, shape: tuple[int, int],
                   synthetic: str) -> KnownGroups | None:
     if "groups.parquet" not in files:
         return None
     entities = read_entities(files, "groups.parquet", "group")
-    _, members = read_members(read_table(files, "group_members.parquet"), shape[0])
     size = (len(entities), shape[1])
-    return KnownGroups(entities, members, _csr(histories, "group_history", size), _csr(histories, "group_seen", size),
-                       synthetic, _times(histories, "group_history", size))
+    members = read_members(files, "group_members.parquet", shape[0], entities.ids)[1]
+    history = _csr(histories, "group_history", size)
+    return KnownGroups(entities, members, history, _csr(histories, "group_seen", size), synthetic,
+                       _times(histories, "group_history", history))
 
 
-def _listed(files: PinnedFolder) -> np.ndarray | None:
+def _listed(files: PinnedFolder, num_items: int, manifest: dict[str, Any]) -> np.ndarray | None:
     """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
-    if LISTED not in column_names(files, "items.parquet"):
+    name = "items.parquet"
+    is_there = LISTED in column_names(files, name)
+    if is_there != manifest.get("listed", is_there):
+        raise ArtifactError(f"{files.path / name}: the column '{LISTED}' is {'there' if is_there else 'missing'}, and "
+                            f"manifest.json says otherwise; {REMEDY}")
+    if not is_there:
         return None
-    return read_table(files, "items.parquet", [LISTED])[LISTED].to_numpy().astype(bool)
+    return read_columns(files, name, {LISTED: Column("truth")}, num_items)[LISTED].to_numpy().astype(bool)
 
 
 def _refuse_others(files: PinnedFolder) -> None:
@@ -244,9 +260,9 @@ def _refuse_others(files: PinnedFolder) -> None:
 def _read_recipe(files: PinnedFolder) -> Recipe:
     file = files.path / "config.yaml"
     try:
-        plain = yaml.safe_load(files.read("config.yaml").decode("utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
+        plain = parse_yaml(files.read("config.yaml"), str(file))
+    except YamlError as error:
+        raise ArtifactError(f"{error}; {REMEDY}") from error
     builder = Builder(GROUPS)
     recipe = builder.settings(Recipe, plain)
     if builder.found or recipe is None:
@@ -281,15 +297,18 @@ def _mapped(recipe: Recipe, change: Any) -> Recipe:
     return replace(recipe, encoder=change(recipe.encoder) if used else None, peft=peft)
 
 
-def _yaml(recipe: Recipe) -> bytes:
-    return bytes(yaml.safe_dump(to_plain(recipe), allow_unicode=True, sort_keys=False), "utf-8")
-
-
-def _tensors(files: PinnedFolder, name: str) -> dict[str, np.ndarray]:
+def _tensors(files: PinnedFolder, name: str, manifest: dict[str, Any], num_groups: int | None = None) -> TensorReader:
+    """Return the tensors of a file, by the names that the manifest gives; those of an older llmrec give none."""
+    file = files.path / name
     try:
-        return read_tensors(files, name)
+        tensors = read_tensors(files, name)
     except SafetensorError as error:
-        raise ArtifactError(f"{files.path / name}: not readable ({error}); {REMEDY}") from error
+        raise ArtifactError(f"{file}: not readable ({error}); {REMEDY}") from error
+    named = set((manifest.get("tensors") or {}).get(name, tensors))
+    for names, why in ((named - tensors.keys(), "missing"), (tensors.keys() - named, "not named in manifest.json")):
+        if names:
+            raise ArtifactError(f"{file}: {', '.join(sorted(names)[:5])}: {why}; {REMEDY}")
+    return TensorReader(tensors, str(file), REMEDY, num_groups)
 
 
 def _csr_arrays(name: str, interactions: Interactions) -> dict[str, np.ndarray]:
@@ -305,17 +324,17 @@ def _history_arrays(name: str, interactions: Interactions, timed: bool) -> dict[
     return arrays | ({f"{name}_times": interactions.timestamp} if timed else {})
 
 
-def _csr(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int]) -> sp.csr_array:
+def _csr(tensors: TensorReader, name: str, shape: tuple[int, int]) -> sp.csr_array:
     """Return the entries with their values; 1s where there are none, as in models of format 1."""
-    indices = tensors[f"{name}_indices"]
-    values = tensors.get(f"{name}_values", np.ones(len(indices), np.float32))
-    return sp.csr_array((values, indices, tensors[f"{name}_indptr"]), shape=shape)
+    return tensors.csr(f"{name}_", shape, optional_values=True)
 
 
-def _times(tensors: dict[str, np.ndarray], name: str, shape: tuple[int, int]) -> sp.csr_array | None:
+def _times(tensors: TensorReader, name: str, of: sp.csr_array) -> sp.csr_array | None:
+    """Return the times of the entries of a matrix."""
     if f"{name}_times" not in tensors:
         return None
-    return sp.csr_array((tensors[f"{name}_times"], tensors[f"{name}_indices"], tensors[f"{name}_indptr"]), shape=shape)
+    times = tensors.take(f"{name}_times", INTEGER, (of.nnz,), low=-LATEST, high=LATEST)
+    return sp.csr_array((times, of.indices, of.indptr), shape=of.shape)
 
 
 def _write_entities(file: Path, entities: Entities, kind: str, listed: np.ndarray | None = None) -> None:

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, unused_values
 from llmrec_cli.scoring.group_strategies import average
@@ -186,9 +187,16 @@ class Head(ABC):
     def state(self) -> dict[str, np.ndarray]:
         """Return all that was learned, by name; with the recipe and the entities it is enough to score."""
 
+    def load(self, state: "dict[str, np.ndarray] | TensorReader", users: Entities, items: Entities,
+             context: Context) -> None:
+        """Take what `state` returned, for the same users and items; raises ArtifactError for anything else."""
+        tensors = state if isinstance(state, TensorReader) else TensorReader(state)
+        self.read(tensors, users, items, context)
+        tensors.refuse_others()
+
     @abstractmethod
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
-        """Take what `state` returned, for the same users and items."""
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+        """Take each tensor of `state`, saying what it must be: this is the schema of what the head saves."""
 
 
 def build(recipe: Recipe) -> Head:

@@ -11,6 +11,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ConfigError, DataError
@@ -159,19 +160,26 @@ class Clusters(Head):
             state |= self.by_text.state("by_text") | self.profiles.texts.state()
         return state
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.cluster_U, self.num_items = state["cluster"], len(items)
-        self.interaction_weights = InteractionWeights.loaded(state)
-        self.behaviour = Behaviour(state["click"], state["share"])
-        texts = None
+        num_clusters, self.num_items = self.settings.num_clusters, len(items)
+        if num_clusters is None or None in (self.settings.first_clicks, self.settings.click_weight):
+            raise tensors.error("click", "config.yaml has null for head.num_clusters, head.first_clicks or "
+                                         "head.click_weight, which a fitted model has numbers for")
+        self.cluster_U = tensors.take("cluster", INTEGER, (len(users),), low=-1, high=num_clusters - 1)
+        self.interaction_weights = InteractionWeights.read(tensors)
+        shape = (num_clusters, len(items))
+        self.behaviour = Behaviour(tensors.take("click", FLOAT, shape, high=0),
+                                   tensors.take("share", FLOAT, shape, low=0))
+        texts, num_attributes = None, len(users.attribute_names)
         if self.settings.text > 0:
             texts = ProfileTexts(self.recipe.encoder, context.device)
-            texts.load(state)
-            self.by_text = Placement.loaded(state, "by_text")
+            texts.read(tensors)
+            self.by_text = Placement.read(tensors.inside("by_text."), texts.whitening.size, num_clusters)
         self.profiles = UserProfiles(texts)
-        self.profiles.mean_A = state["attributes.mean"]
-        self.by_profile = Placement.loaded(state, "by_profile")
+        self.profiles.mean_A = tensors.take("attributes.mean", FLOAT, (num_attributes,))
+        own = texts.whitening.size if texts is not None and texts.own else 0
+        self.by_profile = Placement.read(tensors.inside("by_profile."), num_attributes + own, num_clusters)
 
 
 LIBRARY_BYTES = 96 * 2**20

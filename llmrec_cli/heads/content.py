@@ -13,6 +13,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import DOUBLE, FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ResourceError
@@ -210,14 +211,19 @@ class Content(Head):
         return {"weights": self.weights.flat(), "dual": self.dual_TT, "trained": self.trained_T,
                 "near_scale": np.array([self.near_scale])} | self.features.state() | self.interaction_weights.state()
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.interaction_weights = InteractionWeights.loaded(state)
-        self.dual_TT, self.trained_T = state["dual"], state["trained"]
-        self.weights = ColumnBlocks.of(state["weights"], len(self.trained_T), len(items))
-        self.near_scale = float(state["near_scale"][0])
+        self.interaction_weights = InteractionWeights.read(tensors)
+        if self._to_learn():
+            raise tensors.error("weights", f"config.yaml has null for one of head.{', head.'.join(TRIED)}, which a "
+                                           f"fitted model has numbers for")
+        self.trained_T = tensors.take("trained", INTEGER, (None,), low=0, high=len(items) - 1, increasing=True)
+        num = len(self.trained_T)
+        self.dual_TT = tensors.take("dual", FLOAT, (num, num))
+        self.weights = ColumnBlocks.of(tensors.take("weights", FLOAT, (num * len(items),)), num, len(items))
+        self.near_scale = float(tensors.take("near_scale", DOUBLE, (1,), low=0)[0])
         self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
-        self.features.load(state, items)
+        self.features.read(tensors, items)
 
 
 def _columns(history_QM: sp.csr_array, chosen_T: np.ndarray) -> sp.csr_array:

@@ -13,6 +13,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.encoders.memory import vector_size
@@ -133,14 +134,17 @@ class Ease(Head):
         return self.form.state() | self.features.state() | {"added": self.added.dense()} | \
             self.interaction_weights.state()
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.interaction_weights = InteractionWeights.loaded(state)
-        self.form = Primal.loaded(state) if "weights" in state else Dual.loaded(state, context.device)
-        self.added = ColumnBlocks(len(state["added"]))
-        self.added.append(state["added"])
+        self.interaction_weights = InteractionWeights.read(tensors)
+        self.form = Primal.read(tensors) if "weights" in tensors else Dual.read(tensors, context.device)
+        num_items = len(self.form.inverse_diagonal_N)
+        self.added = ColumnBlocks(num_items)
+        self.added.append(tensors.take("added", FLOAT, (num_items, max(0, len(items) - num_items))))
+        if num_items > len(items):
+            raise tensors.error("inverse_diagonal", f"is of {num_items} items instead of {len(items)}")
         self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
-        self.features.load(state, items)
+        self.features.read(tensors, items)
 
     def _rows(self, interactions: Interactions, features: ItemFeatures) -> Rows:
         """Return users and features as weighted rows."""

@@ -13,11 +13,14 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from llmrec_cli.data.tensor_reader import DOUBLE, FLOAT, TensorReader
 from llmrec_cli.heads.dense_products import ColumnBlocks, reorder_in_place, turned_in_place
 from llmrec_cli.heads.gram import add_gram, gram_memory, inverse_in_place, popular_first
 
 BLOCK_ITEMS = 256
 """Items that are treated at a time where all of them would take too much memory."""
+TINY = float(np.finfo(np.float32).tiny)
+"""Least number that may be divided by."""
 
 BLOCK_QUERIES = 256
 """Queries that the dual form scores at a time, whose scores it holds several times in float64."""
@@ -84,10 +87,11 @@ class Primal:
         return {"weights": self.weights.flat(), "inverse_diagonal": self.inverse_diagonal_N}
 
     @classmethod
-    def loaded(cls, state: dict[str, np.ndarray]) -> "Primal":
+    def read(cls, tensors: TensorReader) -> "Primal":
         """Return the form that has this state."""
-        diagonal_N = state["inverse_diagonal"]
-        return cls(ColumnBlocks.of(state["weights"], len(diagonal_N), len(diagonal_N)), diagonal_N)
+        diagonal_N = tensors.take("inverse_diagonal", FLOAT, (None,), low=TINY)
+        num_items = len(diagonal_N)
+        return cls(ColumnBlocks.of(tensors.take("weights", FLOAT, (num_items**2,)), num_items, num_items), diagonal_N)
 
 
 class Dual:
@@ -183,11 +187,15 @@ class Dual:
                 "inverse_diagonal": self.inverse_diagonal_N}
 
     @classmethod
-    def loaded(cls, state: dict[str, np.ndarray], device: torch.device) -> "Dual":
+    def read(cls, tensors: TensorReader, device: torch.device) -> "Dual":
         """Return the form that has this state."""
-        shape = (len(state["rows.indptr"]) - 1, len(state["inverse_diagonal"]))
-        sparse = sp.csr_array((state["rows.values"], state["rows.indices"], state["rows.indptr"]), shape=shape)
-        return cls(Rows(sparse, state["rows.dense"]), state["inverse"], state["l2"], state["inverse_diagonal"], device)
+        diagonal_N = tensors.take("inverse_diagonal", DOUBLE, (None,), low=TINY)
+        num_items, num_sparse = len(diagonal_N), max(0, tensors.shape("rows.indptr")[0] - 1)
+        sparse_RN = tensors.csr("rows.", (num_sparse, num_items), DOUBLE)
+        dense_DN = tensors.take("rows.dense", DOUBLE, (None, num_items))
+        num_rows = num_sparse + len(dense_DN)
+        return cls(Rows(sparse_RN, dense_DN), tensors.take("inverse", DOUBLE, (num_rows, num_rows)),
+                   tensors.take("l2", DOUBLE, (num_items,), low=TINY), diagonal_N, device)
 
 
 LEAST_DIGITS = 8

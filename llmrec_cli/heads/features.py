@@ -12,6 +12,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import Knowledge, idf
+from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.memory import BYTES_OF_A_CHARACTER, encoder_memory, vector_size
 from llmrec_cli.encoders.words import Words
@@ -141,20 +142,28 @@ class ItemFeatures:
             state["features.entities"] = self.entities_ND
         return state | self.words.state()
 
-    def load(self, state: dict[str, np.ndarray], items: Entities) -> None:
+    def read(self, tensors: TensorReader, items: Entities) -> None:
         """Take what `state` returned, for the same items."""
-        self.attribute_names = items.attribute_names
-        arrays = (state["features.values"], state["features.indices"], state["features.indptr"])
-        self.sparse_NF = sp.csr_array(arrays, shape=(len(items), int(state["features.num"][0])))
-        if self.weights.text > 0:
-            own = {name.removeprefix("features."): array for name, array in state.items()}
-            self.text = ItemTexts.loaded(self.recipe.encoder, self.peft, own, self.device)
-        if self.weights.documents > 0:
-            self.documents_ND = state["features.documents"]
-        if self.weights.entities > 0:
-            self.entities_ND = state["features.entities"]
+        self.attribute_names, weights, own = items.attribute_names, self.weights, tensors.inside("features.")
+        if weights.words > 0:
+            self.words.read(tensors)
+        self.sparse_NF = own.csr("", (len(items), self._read_number(own)), is_sorted=True)
+        if weights.text > 0:
+            self.text = ItemTexts.read(self.recipe.encoder, self.peft, own, len(items), self.device)
+        if weights.documents > 0:
+            self.documents_ND = own.take("documents", FLOAT, (len(items), None))
+        if weights.entities > 0:
+            self.entities_ND = own.take("entities", FLOAT, (len(items), None))
         self.dense_ND = self._dense(len(items), self.text_vectors)
-        self.words.load(state)
+
+    def _read_number(self, own: TensorReader) -> int:
+        """Return the number of sparse features: words, attributes, and of the graph those that an item has."""
+        weights, number = self.weights, int(own.take("num", INTEGER, (1,), low=0)[0])
+        known = len(self.words.index) + (len(self.attribute_names) if weights.attributes > 0 else 0)
+        most = known + (own.shape("indices")[0] if weights.knowledge > 0 or weights.two_hops > 0 else 0)
+        if not known <= number <= most:
+            raise own.error("num", f"is {number} features, of which there are {known} to {most}")
+        return number
 
     def _dense(self, num_items: int, vectors_ND: np.ndarray | None) -> np.ndarray:
         """Return the weighted vectors of the newest `num_items` items, of whose texts `vectors_ND` are."""

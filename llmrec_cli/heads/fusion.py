@@ -14,6 +14,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import BYTE, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
@@ -244,14 +245,18 @@ class Fusion(Head):
         lengths = {LENGTHS: self.fit_lengths} if self.long_share > 0 else {}
         return states | {"cold": self.cold_N.astype(np.uint8)} | lengths
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.cold_N = state["cold"].astype(bool)
+        if self._learns():
+            raise tensors.error("cold", "config.yaml has weights=learned, where a fitted model has a number each")
+        self.cold_N = tensors.take("cold", BYTE, (len(items),), high=1).astype(bool)
         # A model of an earlier version has none: its users count by the histories that they are asked with.
-        self.fit_lengths = state.get(LENGTHS, np.zeros(0, np.int64))
+        self.fit_lengths = np.zeros(0, np.int64)
+        if self.long_share > 0 and LENGTHS in tensors:
+            rows = len(users) if self.long_share_of == "users" else tensors.num_groups
+            self.fit_lengths = tensors.take(LENGTHS, INTEGER, (rows,), low=0)
         for name, member in self.members.items():
-            own = {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
-            member.load(own, users, items, context)
+            member.read(tensors.inside(f"{name}/"), users, items, context)
 
 
 def _report(learned: Learned, monitor: str, num_queries: int, num_available: int) -> str:

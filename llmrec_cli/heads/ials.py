@@ -12,6 +12,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import DOUBLE, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import DataError, DivergedError
@@ -193,16 +194,18 @@ class Ials(Head):
             state |= {"map": self.map_FD} | self.features.state()
         return state | self.interaction_weights.state()
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.items_MD = torch.from_numpy(state["items"]).to(context.device)
-        self.counts_M = torch.from_numpy(state["counts"]).to(context.device)
-        self.penalty = Penalty(*state["penalty"].tolist())
-        self.interaction_weights = InteractionWeights.loaded(state)
+        size = self.settings.embedding_size
+        self.items_MD = torch.from_numpy(tensors.take("items", FLOAT, (len(items), size))).to(context.device)
+        self.counts_M = torch.from_numpy(tensors.take("counts", FLOAT, (len(items),), low=0)).to(context.device)
+        self.penalty = Penalty(*tensors.take("penalty", DOUBLE, (4,), low=0).tolist())
+        self.interaction_weights = InteractionWeights.read(tensors)
         self.features = self._build_features(context.device)
         if self.features is not None:
-            self.map_FD = state["map"]
-            self.features.load(state, items)
+            self.features.read(tensors, items)
+            num_features = self.features.dense_ND.shape[1] + self.features.sparse_NF.shape[1]
+            self.map_FD = tensors.take("map", FLOAT, (num_features, size))
         self._ridge = None
 
     def _build_features(self, device: torch.device) -> ItemFeatures | None:

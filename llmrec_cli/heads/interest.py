@@ -12,6 +12,7 @@ from torch import nn
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.packed import PackedTokens, buckets
 from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
@@ -270,17 +271,16 @@ class Interest(Head):
                 **{f"encoder.{name}": value for name, value in encoder.trained_state().items()},
                 **{f"candidates/{name}": value for name, value in self.candidates.state().items()}}
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.candidates.load({name.removeprefix("candidates/"): value for name, value in state.items()
-                              if name.startswith("candidates/")}, users, items, context)
+        self.candidates.read(tensors.inside("candidates/"), users, items, context)
         self.titles, self.texts = _titles(items), items.texts
-        self.mean, self.target = float(state["mean"][0]), TARGETS[int(state["target"][0])]
+        self.mean = float(tensors.take("mean", FLOAT, (1,))[0])
+        self.target = TARGETS[int(tensors.take("target", INTEGER, (1,), low=0, high=len(TARGETS) - 1)[0])]
         self._build(context)
         encoder, out = self._fitted()
-        encoder.load_trained_state({name.removeprefix("encoder."): value for name, value in state.items()
-                                    if name.startswith("encoder.")})
-        load_parameters(out, state, "out", "interest")
+        encoder.load_trained_state(tensors.inside("encoder.").take_all())
+        load_parameters(out, tensors, "out", "interest")
         encoder.eval()
 
     def _fitted(self) -> tuple[TextEncoder, Reading]:

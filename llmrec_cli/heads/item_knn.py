@@ -6,6 +6,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
@@ -67,7 +68,7 @@ class ItemKnn(Head):
         return {"indptr": s.indptr.astype(np.int64), "indices": s.indices.astype(np.int64), "values": s.data,
                 **self.interaction_weights.state()}
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take the similarities."""
-        self.interaction_weights = InteractionWeights.loaded(state)
-        self._keep(sp.csr_array((state["values"], state["indices"], state["indptr"]), shape=(len(items), len(items))))
+        self.interaction_weights = InteractionWeights.read(tensors)
+        self._keep(tensors.csr("", (len(items), len(items)), low=0, is_sorted=True))

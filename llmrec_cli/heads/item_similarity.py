@@ -11,6 +11,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.encoders.memory import vector_size
@@ -104,11 +105,11 @@ class ItemSimilarity(Head):
         assert self.features is not None
         return self.features.state() | self.interaction_weights.state()
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.interaction_weights = InteractionWeights.loaded(state)
+        self.interaction_weights = InteractionWeights.read(tensors)
         self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
-        self.features.load(state, items)
+        self.features.read(tensors, items)
         self._unify()
 
     def _unify(self) -> None:

@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
 from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
 from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.encoders.layers import find_layers
-from llmrec_cli.encoders.opening import open_encoder
+from llmrec_cli.encoders.opening import open_encoder, read_learned
 from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.encoders.text_encoder import load_encoder
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import fit_whitening
+from llmrec_cli.errors import ArtifactError
+from llmrec_cli.heads.parameters import load_parameters
 from llmrec_cli.heads.vector_map import VectorMap
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.optim import AdamW
@@ -89,23 +92,29 @@ class ItemTexts(nn.Module):
 
     def _start(self, known: np.ndarray) -> None:
         """Set weights, table, mean and map to where training begins: anew, or where an adapter was left."""
-        started = {}
+        weights: dict[str, np.ndarray] | None = None
         if isinstance(self.peft, TrainedPeft) and self.peft.adapter:
             started = load_adapter(self.peft, self.base_identity)
-        weights = {name: array for name, array in started.items() if name not in CENTRING}
+            size = started.shape(CENTRING[0])[0]
+            matrix = (0,) if started.shape(CENTRING[1]) == (0,) else (size, None)
+            self.mean, self.matrix = (torch.from_numpy(started.take(name, FLOAT, shape)).to(self.device)
+                                      for name, shape in zip(CENTRING, ((size,), matrix), strict=True))
+            weights = started.take_all()
         if self.bank is not None:
-            if started:
+            if weights is not None:
                 self.encoder.load_trained_state(weights)
             self.raw_table = self.bank.vectors()
-        if started:
-            self.mean, self.matrix = (torch.from_numpy(started[name]).to(self.device) for name in CENTRING)
-        else:
+        if weights is not None and len(self.mean) != self.raw_table.shape[1]:
+            raise ArtifactError(f"peft.adapter={getattr(self.peft, 'adapter', '')}: is for vectors of {len(self.mean)} "
+                                f"dimensions and those of encoder={self.settings.kind} have {self.raw_table.shape[1]}; "
+                                f"leave it out")
+        if weights is None:
             whitening = fit_whitening(self.settings, self.raw_table.cpu().numpy(), known)
             self.mean = torch.from_numpy(whitening.mean_D).to(self.device)
             if whitening.matrix_DK is not None:
                 self.matrix = torch.from_numpy(whitening.matrix_DK).to(self.device)
         self._add_map()
-        if self.map is not None and started:
+        if self.map is not None and weights is not None:
             self.map.load_arrays(weights)
 
     def _frozen(self, texts: np.ndarray, known: np.ndarray, memo: dict[str, np.ndarray],
@@ -124,17 +133,25 @@ class ItemTexts(nn.Module):
         return torch.from_numpy(memo[key]).to(self.device, copy=True)
 
     @classmethod
-    def loaded(cls, settings: EncoderSettings, peft: PeftSettings, state: dict[str, np.ndarray],
-               device: torch.device) -> "ItemTexts":
+    def read(cls, settings: EncoderSettings, peft: PeftSettings, tensors: TensorReader, num_items: int,
+             device: torch.device) -> "ItemTexts":
         """Return the vectors of a saved model; the encoder waits until it is needed."""
-        new = cls(settings, peft, device)
-        new.raw_table, new.mean, new.matrix, new.said = (torch.from_numpy(state[f"texts.{name}"]).to(device)
-                                                         for name in BUFFERS)
-        new.learned = {name.removeprefix("encoder."): a for name, a in state.items() if name.startswith("encoder.")}
+        new, size = cls(settings, peft, device), tensors.shape("texts.raw_table")[-1]
+        # Without whitening and projection the matrix is empty.
+        matrix = (0,) if tensors.shape("texts.matrix") == (0,) else (size, None)
+        shapes = {"raw_table": (num_items, size), "mean": (size,), "matrix": matrix, "said": (num_items,)}
+        new.raw_table, new.mean, new.matrix, new.said = (
+            torch.from_numpy(tensors.take(f"texts.{name}", BOOL if name == "said" else FLOAT, shapes[name])).to(device)
+            for name in BUFFERS)
+        encoder = tensors.inside("encoder.")
+        # Which weights are trained only the opened encoder knows, and it refuses others.
+        frozen = isinstance(peft, Frozen | EmbeddingAdapter)
+        new.learned = read_learned(settings, encoder) if frozen else encoder.take_all()
+        if isinstance(peft, EmbeddingAdapter):
+            tensors.take("texts.map.down", FLOAT, (new.size, peft.rank))
         new._add_map()
         if new.map is not None:
-            new.map.load_arrays({name.removeprefix("texts.map."): array for name, array in state.items()
-                                 if name.startswith("texts.map.")})
+            load_parameters(new.map, tensors, "texts.map", "embedding adapter of the")
         return new.eval()
 
     def _add_map(self) -> None:
@@ -248,12 +265,15 @@ class ItemTexts(nn.Module):
         return torch.from_numpy(self.encoder.encode([str(text) for text in texts], entity)).to(self.device)
 
     def _opened(self) -> Encoder:
-        if not isinstance(self.peft, Frozen | EmbeddingAdapter):
-            encoder = load_encoder(self.settings, self.peft, self.device)
-            encoder.load_trained_state(self.learned)
-            return encoder
-        opened = open_encoder(self.settings, self.device)
+        if isinstance(self.peft, Frozen | EmbeddingAdapter):
+            opened = open_encoder(self.settings, self.device)
+        else:
+            opened = load_encoder(self.settings, self.peft, self.device)
         opened.load(self.learned)
+        if opened.embedding_size != self.raw_table.shape[1]:
+            raise ArtifactError(f"encoder={self.settings.kind}: its vectors have {opened.embedding_size} dimensions "
+                                f"and those of the model's items {self.raw_table.shape[1]}, so they do not belong "
+                                f"together; train the model again")
         return opened
 
     def state(self) -> dict[str, np.ndarray]:

@@ -15,13 +15,14 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.pair_model import PairModel
 from llmrec_cli.heads.pair_steps import ChoiceSteps, ValueSteps, known_values, memory_of
-from llmrec_cli.heads.parameters import load_parameters
+from llmrec_cli.heads.parameters import load_parameters, require_sizes
 from llmrec_cli.heads.towers import history_sums, history_vectors, weight_sums
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
@@ -227,15 +228,21 @@ class PairHead(Head):
                       "average_user": self.average_K.cpu().numpy()} | \
             self.interaction_weights.state()
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
-        self.interaction_weights = InteractionWeights.loaded(state)
-        self.trained_U, self.trained_N = state["trained_users"], state["trained_items"]
+        self.interaction_weights = InteractionWeights.read(tensors)
+        self.trained_U = tensors.take("trained_users", BOOL, (len(users),))
+        self.trained_N = tensors.take("trained_items", BOOL, (len(items),))
+        require_sizes(self.settings, tensors, "model")
         self.model = self.model_of(users, items, 0.0)
-        load_parameters(self.model, state, "model", self.settings.kind)
+        load_parameters(self.model, tensors, "model", self.settings.kind)
         self.model.to(context.device).eval()
+        nobody = torch.zeros(0, dtype=torch.int64, device=context.device)
+        with torch.no_grad():
+            size_K, size_L = (rows(nobody).rows.shape[1] for rows in (self.model.users, self.model.items))
+        shapes = {"fold_in": (size_L, size_K), "usual_history": (size_L,), "average_user": (size_K,)}
         self.fold_in_LK, self.usual_L, self.average_K = (
-            torch.from_numpy(state[name]).to(context.device) for name in ("fold_in", "usual_history", "average_user"))
+            torch.from_numpy(tensors.take(name, FLOAT, shape)).to(context.device) for name, shape in shapes.items())
         self.scorable_M = self.can_score(items)
         self.added_RL = []
 

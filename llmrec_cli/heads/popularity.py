@@ -5,6 +5,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.heads.base import Context, Head
@@ -52,8 +53,9 @@ class Popularity(Head):
         """Return the counts."""
         return {"counts": self.counts_N, "together": self.together_N}
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take the counts."""
-        self.counts_N = state["counts"]
+        self.counts_N = self.together_N = tensors.take("counts", FLOAT, (len(items),), low=0)
         # Models from before groups were read have none.
-        self.together_N = state.get("together", self.counts_N)
+        if "together" in tensors:
+            self.together_N = tensors.take("together", FLOAT, (len(items),), low=0)

@@ -11,13 +11,14 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
 from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
-from llmrec_cli.heads.parameters import load_parameters
+from llmrec_cli.heads.parameters import load_parameters, require_sizes
 from llmrec_cli.heads.sequential_model import SequenceModel
 from llmrec_cli.heads.sequential_steps import SequenceSteps, padded, sequences
 from llmrec_cli.heads.text_training import train_with_texts
@@ -157,16 +158,19 @@ class Sequential(Head):
         own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._fitted().state_dict().items()}
         return own | {"trained_items": self.trained_N} | ({} if self.texts is None else self.texts.state())
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
         recipe = self.recipe
-        self.trained_N, self.num_items = state["trained_items"], len(items)
+        self.trained_N, self.num_items = tensors.take("trained_items", BOOL, (len(items),)), len(items)
         if self.answers_text:
-            self.texts = ItemTexts.loaded(recipe.encoder, recipe.peft, state, context.device)
+            self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
         text_size = 0 if self.texts is None else self.texts.size
-        entities_ND = torch.from_numpy(state["model.entities.vectors_ND"]) if self.settings.entity_gate else None
+        require_sizes(self.settings, tensors, "model")
+        entities_ND = None
+        if self.settings.entity_gate:
+            entities_ND = torch.from_numpy(tensors.take("model.entities.vectors_ND", FLOAT, (len(items), None)))
         self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND)
-        load_parameters(self.model, state, "model", "sequential")
+        load_parameters(self.model, tensors, "model", "sequential")
         self.model.to(context.device).eval()
 
     def _fitted(self) -> SequenceModel:

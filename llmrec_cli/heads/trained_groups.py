@@ -13,6 +13,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
@@ -22,7 +23,7 @@ from llmrec_cli.heads.group_inputs import Bags, ItemsKnown, Past, of_queries
 from llmrec_cli.heads.group_model import GroupModel, Sizes
 from llmrec_cli.heads.group_steps import LEAST_STEPS, GroupSteps, Weights, alone_inputs
 from llmrec_cli.heads.item_texts import ItemTexts
-from llmrec_cli.heads.parameters import load_parameters
+from llmrec_cli.heads.parameters import load_parameters, require_sizes
 from llmrec_cli.heads.text_training import train_with_texts
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.trained_groups import TrainedGroups
@@ -224,22 +225,28 @@ class TrainedGroupHead(Head):
             own |= {f"groups.{name}": value for name, value in self.group_texts.state().items()}
         return own | ({} if self.features is None else self.features.state())
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
         recipe, settings = self.recipe, self.settings
         self.num_items = len(items)
-        self.user_counts_N, self.group_counts_N = state["counts.users"], state["counts.groups"]
-        self.past = Past(*(_csr(state, f"past.{name}") for name in ("members", "history")))
+        self.user_counts_N, self.group_counts_N = (tensors.take(f"counts.{name}", INTEGER, (len(items),), low=0)
+                                                   for name in ("users", "groups"))
+        num_groups = max(0, tensors.shape("past.members.indptr")[0] - 1)
+        if tensors.num_groups not in (None, num_groups):
+            raise tensors.error("past.members.indptr", f"is of {num_groups} groups instead of {tensors.num_groups}")
+        self.past = Past(*(_csr(tensors.inside(f"past.{name}."), (num_groups, size))
+                           for name, size in (("members", len(users)), ("history", len(items)))))
         if settings.text:
-            self.texts = ItemTexts.loaded(recipe.encoder, recipe.peft, state, context.device)
+            self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
         if settings.group_text:
-            own = {name.removeprefix("groups."): value for name, value in state.items() if name.startswith("groups.")}
-            self.group_texts = ItemTexts.loaded(recipe.encoder, Frozen(), own, context.device)
+            self.group_texts = ItemTexts.read(recipe.encoder, Frozen(), tensors.inside("groups."), num_groups,
+                                              context.device)
         if settings.features.used:
             self.features = ItemFeatures(settings.features, recipe, context.device)
-            self.features.load(state, items)
+            self.features.read(tensors, items)
+        require_sizes(settings, tensors, "model")
         self.model = self._new(len(users))
-        load_parameters(self.model, state, "model", settings.kind)
+        load_parameters(self.model, tensors, "model", settings.kind)
         self.model.to(context.device).eval()
 
     def _fitted(self) -> GroupModel:
@@ -263,8 +270,8 @@ def _parts(queries: Queries, most: int) -> Iterator[np.ndarray]:
         start = min(stop, start + most)
 
 
-def _csr(state: dict[str, np.ndarray], name: str) -> sp.csr_array:
-    indices = state[f"{name}.indices"]
-    num_rows, num_columns = (int(size) for size in state[f"{name}.shape"])
-    return sp.csr_array((np.ones(len(indices), np.float32), indices, state[f"{name}.indptr"]),
-                        shape=(num_rows, num_columns))
+def _csr(tensors: TensorReader, shape: tuple[int, int]) -> sp.csr_array:
+    saved = tuple(int(size) for size in tensors.take("shape", INTEGER, (2,)))
+    if saved != shape:
+        raise tensors.error("shape", f"is {list(saved)} instead of {list(shape)}")
+    return tensors.csr("", shape, values=None)

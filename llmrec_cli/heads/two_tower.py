@@ -11,6 +11,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
@@ -18,7 +19,7 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.hard_negatives import mine
 from llmrec_cli.heads.item_entities import item_entities
 from llmrec_cli.heads.item_texts import ItemTexts
-from llmrec_cli.heads.parameters import load_parameters
+from llmrec_cli.heads.parameters import load_parameters, require_sizes
 from llmrec_cli.heads.text_training import train_with_texts
 from llmrec_cli.heads.towers import Towers
 from llmrec_cli.heads.training_history import BEFORE, newest_entries, resolved_history
@@ -180,19 +181,21 @@ class TwoTower(Head):
         profiles = {} if self.profiles is None else self.profiles.state()
         return own | texts.state() | {f"profiles.{name}": value for name, value in profiles.items()}
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take what `state` returned."""
         recipe = self.recipe
-        self.texts = ItemTexts.loaded(recipe.encoder, recipe.peft, state, context.device)
+        self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
         if self.settings.profile:
-            profiles = {name.removeprefix("profiles."): value for name, value in state.items()
-                        if name.startswith("profiles.")}
-            self.profiles = ItemTexts.loaded(recipe.encoder, Frozen(), profiles, context.device)
+            self.profiles = ItemTexts.read(recipe.encoder, Frozen(), tensors.inside("profiles."), len(users),
+                                           context.device)
         profile_size = 0 if self.profiles is None else self.profiles.size
-        entities_ND = torch.from_numpy(state["towers.entities.vectors_ND"]) if self.settings.entity_gate else None
+        require_sizes(self.settings, tensors, "towers")
+        entities_ND = None
+        if self.settings.entity_gate:
+            entities_ND = torch.from_numpy(tensors.take("towers.entities.vectors_ND", FLOAT, (len(items), None)))
         self.towers = Towers(len(users), len(items), self.texts.size, self.settings, recipe.loss, profile_size,
                              entities_ND)
-        load_parameters(self.towers, state, "towers", "two_tower")
+        load_parameters(self.towers, tensors, "towers", "two_tower")
         self.towers.to(context.device).eval()
 
     def _fitted(self) -> tuple[Towers, ItemTexts]:

@@ -6,6 +6,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
@@ -62,11 +63,11 @@ class UserKnn(Head):
         return {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int64),
                 **({} if weights.is_uniform else {"values": matrix.data}), **weights.state()}
 
-    def load(self, state: dict[str, np.ndarray], users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
         """Take the interactions."""
-        self.interaction_weights = InteractionWeights.loaded(state)
-        values = state.get("values", np.ones(len(state["indices"]), np.float32))
-        self._keep(sp.csr_array((values, state["indices"], state["indptr"]), shape=(len(users), len(items))))
+        self.interaction_weights = InteractionWeights.read(tensors)
+        self._keep(tensors.csr("", (len(users), len(items)), low=0,
+                               optional_values=self.interaction_weights.is_uniform))
 
 
 class _Known:

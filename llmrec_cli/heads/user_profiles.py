@@ -12,11 +12,12 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
 from llmrec_cli.encoders.base import Encoder
-from llmrec_cli.encoders.opening import open_encoder
+from llmrec_cli.encoders.opening import open_encoder, read_learned
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import ArtifactError, DataError
 
 
 class ProfileTexts:
@@ -56,6 +57,10 @@ class ProfileTexts:
         if self._encoder is None:
             self._encoder = open_encoder(self.settings, self.device)
             self._encoder.load(self.learned)
+            if self._encoder.embedding_size != len(self.whitening.mean_D):
+                raise ArtifactError(f"encoder={self.settings.kind}: its vectors have {self._encoder.embedding_size} "
+                                    f"dimensions and those of the model {len(self.whitening.mean_D)}, so they do not "
+                                    f"belong together; train the model again")
         return self._finish(self._encoder.encode([str(text) for text in texts], "query"), _said(texts))
 
     def _finish(self, raw_RD: np.ndarray, said_R: np.ndarray) -> np.ndarray:
@@ -69,11 +74,11 @@ class ProfileTexts:
                 **{f"texts.{name}": array for name, array in self.whitening.state().items()},
                 **{f"encoder.{name}": array for name, array in self.learned.items()}}
 
-    def load(self, state: dict[str, np.ndarray]) -> None:
+    def read(self, tensors: TensorReader) -> None:
         """Take what `state` returned."""
-        self.own = bool(state["texts.own"][0])
-        self.whitening = Whitening.loaded({name.removeprefix("texts."): array for name, array in state.items()})
-        self.learned = {name.removeprefix("encoder."): a for name, a in state.items() if name.startswith("encoder.")}
+        self.own = bool(tensors.take("texts.own", BOOL, (1,))[0])
+        self.whitening = Whitening.read(tensors.inside("texts."))
+        self.learned = read_learned(self.settings, tensors.inside("encoder."))
 
 
 class UserProfiles:
@@ -147,9 +152,10 @@ class Placement:
         return {f"{name}.weights": self.weights_FC, f"{name}.offset": self.offset_C}
 
     @classmethod
-    def loaded(cls, state: dict[str, np.ndarray], name: str) -> "Placement":
+    def read(cls, tensors: TensorReader, num_features: int, num_clusters: int) -> "Placement":
         """Return what `state` was of."""
-        return cls(state[f"{name}.weights"], state[f"{name}.offset"])
+        return cls(tensors.take("weights", FLOAT, (num_features, num_clusters)),
+                   tensors.take("offset", FLOAT, (num_clusters,)))
 
 
 def unit(matrix_RF: np.ndarray) -> np.ndarray:

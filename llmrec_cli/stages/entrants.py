@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.pinned import PinnedFolder
+from llmrec_cli.plain_yaml import YamlError, parse_yaml, read_yaml
 from llmrec_cli.run_dir import CONFIG, RunDir
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.head import HEADS, Recipe
@@ -131,9 +130,10 @@ def _settings(files: PinnedFolder) -> dict[str, Any]:
     run = RunDir(files.place.parent).file(CONFIG)
     named = files.place.name == "model" and run.is_file()
     try:
-        content = run.read_bytes() if named else files.read("config.yaml")
-        plain = yaml.safe_load(content.decode("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        plain = read_yaml(run) if named else parse_yaml(files.read("config.yaml"), "config.yaml")
+        if not isinstance(plain, dict):
+            raise YamlError("it holds no settings")
+    except (OSError, YamlError) as error:
         raise ArtifactError(f"{run if named else files.path / 'config.yaml'}: not readable ({error}); copy the run "
                             f"again") from error
     return {key: value for key, value in _flat(plain) if key.partition(".")[0] not in NOT_THE_MODEL}

@@ -91,8 +91,9 @@ def entities_memory(folder: Path) -> int:
 def num_rows(table: Path) -> int:
     """Return the rows of a Parquet file, 0 where it cannot be read: that is said where it is checked and read."""
     try:
-        return int(pq.read_metadata(table).num_rows)
-    except (OSError, pa.ArrowInvalid):
+        # A pipe in its place would be waited for.
+        return int(pq.read_metadata(table).num_rows) if table.is_file() else 0
+    except (OSError, pa.ArrowException, ValueError):
         return 0
 
 

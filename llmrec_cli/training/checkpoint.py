@@ -19,10 +19,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from llmrec_cli.data.manifest import sha256
+from llmrec_cli.data.manifest_checks import is_integer
+from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.data.torch_tensors import read_torch
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import clear_leftovers, whole_folder, writing
+from llmrec_cli.training.checkpoint_checks import check_progress, check_tensors
 
 FORMAT = 2
 ADDED = {1: {"optim.accumulate": 1, "optim.schedule": "linear", "optim.layer_decay": 1.0, "optim.ema": 0.0,
@@ -135,6 +138,9 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     buffers = kept_buffers(model)
     _check_names(path, {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(("model/", "buffer/"))},
                  {**parameters, **buffers})
+    check_tensors(path / STATE, tensors, parameters, buffers, remedy)
+    # First, since they are what can still be refused.
+    _take_random_states(tensors, next(iter(parameters.values())).device, path / STATE, remedy)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"model/{name}"])
@@ -147,7 +153,6 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
                 optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in state.items()}
         for name, buffer in buffers.items():
             buffer.copy_(tensors[f"buffer/{name}"])
-    set_random_states(tensors, next(iter(parameters.values())).device)
     return Progress(**content["progress"])
 
 
@@ -199,6 +204,13 @@ def set_random_states(tensors: dict[str, torch.Tensor], device: torch.device) ->
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
 
 
+def _take_random_states(tensors: dict[str, torch.Tensor], device: torch.device, place: Path, remedy: str) -> None:
+    try:
+        set_random_states(tensors, device)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ArtifactError(f"{place}: random/*: is no state of torch's random streams ({error}); {remedy}") from error
+
+
 def _write(file: Path, content: dict[str, Any]) -> None:
     """Write a file of a folder that is flushed and named as a whole."""
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
@@ -212,6 +224,7 @@ def _content(files: PinnedFolder, plan: dict[str, Any]) -> tuple[dict[str, Any],
         raise ArtifactError(f"{files.path}: {', '.join(extra)} is no file of a checkpoint; {files.remedy}")
     content = _read(files, PROGRESS)
     files.check_rest()
+    check_progress(files.path / PROGRESS, content, files.remedy)
     _check_plan(files.path, ADDED.get(written, {}) | content["plan"], plan)
     try:
         return content, read_torch(files, STATE)
@@ -226,17 +239,14 @@ def _manifest(files: PinnedFolder) -> tuple[int, dict[str, str]]:
             set(content["files"]) != {STATE, PROGRESS}:
         raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {files.remedy}")
     written = content.get("format")
-    if not isinstance(written, int) or written not in {FORMAT, *ADDED}:
+    if not is_integer(written) or written not in {FORMAT, *ADDED}:
         raise ArtifactError(f"{manifest}: format {written} is not one that this llmrec reads, {FORMAT} or an earlier "
                             f"one; upgrade llmrec, or {files.remedy}")
     return written, content["files"]
 
 
 def _read(files: PinnedFolder, name: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(files.read(name).decode("utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{files.path / name}: not readable ({error}); {files.remedy}") from error
+    content: dict[str, Any] = parse_json(files.read(name), files.path / name, files.remedy)
     return content
 
 

@@ -10,6 +10,7 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import UNTIMED, known_users
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import DAY, InteractionWeights, fit_weights, unused_values
 from llmrec_cli.errors import DataError
@@ -86,7 +87,7 @@ def test_what_is_saved_gives_the_same_weights():
     data = training([3, 1, 8], days=[0, 1, 2])
     for settings in (Ease(weight="log", decay=3.0), Ease(weight="value"), Ease(weight="none", decay=0.5)):
         found = fit_weights(data, settings)
-        assert InteractionWeights.loaded(found.state()) == found
+        assert InteractionWeights.read(TensorReader(found.state())) == found
 
 
 def test_by_default_weights_of_events_count_as_they_are_and_other_strengths_by_their_logarithm():

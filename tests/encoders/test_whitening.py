@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.encoders import whitening as module
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
 from llmrec_cli.errors import ConfigError
@@ -63,7 +64,7 @@ def test_a_direction_that_no_item_uses_does_not_count_most():
 def test_what_was_learned_comes_back_and_fitting_again_gives_the_same_bits(raw):
     for settings in ({}, {"whitening": 0.3}, {"projection": 2, "whitening": 1.0}):
         found, again = fit(raw, **settings), fit(raw, **settings)
-        loaded = Whitening.loaded(found.state())
+        loaded = Whitening.read(TensorReader(found.state()))
         assert np.array_equal(found.apply(raw), again.apply(raw))
         assert np.array_equal(found.apply(raw), loaded.apply(raw))
         assert loaded.size == found.size

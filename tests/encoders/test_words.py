@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.encoders.words import Words, split_words
 
 
@@ -47,6 +48,6 @@ def test_the_weights_are_those_of_scikit_learn():
 def test_what_is_saved_gives_the_same_words(texts):
     words, again = Words(), Words()
     words.fit(texts)
-    again.load(words.state())
+    again.read(TensorReader(words.state()))
     assert again.index == words.index
     assert (again.matrix(["红楼 tea", ""]) != words.matrix(["红楼 tea", ""])).nnz == 0

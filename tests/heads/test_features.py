@@ -11,6 +11,7 @@ import torch
 from llmrec_cli.data.documents import Documents
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import Knowledge, knowledge_of
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.triples import Triples
 from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.errors import ConfigError, DataError
@@ -96,7 +97,7 @@ def test_nothing_asked_for_is_no_columns():
 @pytest.mark.parametrize("weights", [{}, {"words": 1.0, "attributes": 2.0, "knowledge": 3.0}])
 def test_what_is_saved_is_what_was_learned(weights):
     found, again = fitted(**weights), ItemFeatures(FeatureWeights(**weights), Recipe(head=Content()), CPU)
-    again.load(found.state(), shelf().items)
+    again.read(TensorReader(found.state()), shelf().items)
     assert (again.sparse_NF != found.sparse_NF).nnz == 0
     one, other = found.add(newcomer("red"))[1], again.add(newcomer("red"))[1]
     assert (one != other).nnz == 0
@@ -119,7 +120,7 @@ def test_text_vectors_are_centred_on_the_items_in_training_that_say_something(sh
     dense, _ = found.add(newcomer(str(items.texts[0])))
     np.testing.assert_allclose(dense[0], found.dense_ND[0], atol=1e-3)
     again = ItemFeatures(FeatureWeights(text=2.0), Recipe(head=Content(), encoder=shop.encoder), CPU)
-    again.load(fitted_state(shop, data), data.items)
+    again.read(TensorReader(fitted_state(shop, data)), data.items)
     np.testing.assert_array_equal(again.dense_ND, found.dense_ND[:-1])
 
 
@@ -200,7 +201,7 @@ def test_text_and_documents_stand_side_by_side_and_a_new_item_has_no_documents(s
     assert dense[0, :width].any()
     assert not dense[0, width:].any()
     again = reading(shop, text=2.0, documents=3.0)
-    again.load(found.state(), data.items.extended(newcomer("a red ship")))
+    again.read(TensorReader(found.state()), data.items.extended(newcomer("a red ship")))
     np.testing.assert_array_equal(again.dense_ND, found.dense_ND)
     again.reread(np.array(["other words"] * len(again.dense_ND), object))
     np.testing.assert_array_equal(again.dense_ND[:-1, width:], documents.dense_ND)

@@ -10,6 +10,7 @@ import torch
 
 from llmrec_cli.config import compose
 from llmrec_cli.data.knowledge import knowledge_of
+from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.triples import Triples
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, build
@@ -78,7 +79,7 @@ def test_features_stand_beside_the_text_with_their_weight_and_new_items_have_zer
     dense, _ = features.add(unknown(2, kind="new"))
     assert dense.tolist() == [[0.0] * 8] * 2
     loaded = ItemFeatures(FeatureWeights(entities=3.0), recipe, CPU)
-    loaded.load(features.state(), unknown(6))
+    loaded.read(TensorReader(features.state()), unknown(6))
     assert loaded.dense_ND.tobytes() == features.dense_ND.tobytes()
 
 
