@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXPERIMENT ?= movielens_100k
+EXPERIMENT ?=
 PUBLISH ?= published
 # Threads that wait by spinning would take the cores from those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -17,7 +17,7 @@ setup: $(VENV)/.installed ## install llmrec and the development tools into .venv
 
 # pip, not another installer: it is what finds the CPU build of torch (docs/decisions/0001-dependencies.md).
 $(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "llmrec needs Python 3.11 or newer; set PYTHON=<path>"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "llmrec needs Python 3.11 or newer; set PYTHON=<path>" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
@@ -49,10 +49,11 @@ bench: setup ## the figures of docs/experiments.md, measured on this machine (ha
 		echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 table: setup ## the table of an experiment, EXPERIMENT=movielens_1m; SET="dataset.links=<file>" for what prepare needs
-	$(BIN)/python benchmarks/table.py $(EXPERIMENT) $(SET)
+	$(BIN)/python benchmarks/table.py $(or $(EXPERIMENT),movielens_100k) $(SET)
 
-retrain: setup ## a scheduled run: prepare to recommend under a lock, publishing $(PUBLISH)/current at the end
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/retrain.sh $(PUBLISH) experiment=$(EXPERIMENT)
+# make ends with 2 whatever the script's exit code is; a scheduler that reads the code runs the script itself.
+retrain: setup ## a scheduled run on files of yours, PREPARE="dataset=files dataset.interactions=<file>", PUBLISH=<folder>
+	LLMREC="$${LLMREC:-$(BIN)/llmrec}" sh scripts/retrain.sh "$(PUBLISH)" $(EXPERIMENT:%=experiment=%)
 
 clean: ## remove caches and builds; data, runs and what was published stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

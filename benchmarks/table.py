@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from llmrec_cli.metrics.significance import bootstrap
-from llmrec_cli.overrides import configs_dir
+from llmrec_cli.option_files import configs_dir
 
 LLMREC = Path(sys.executable).with_name("llmrec")
 

@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ SUMMARIES = {
     "evaluate": "a recommender -> metrics.json and report.html",
     "recommend": "a recommender -> lists for users, groups, histories and texts",
 }
-# Hydra's own options that make sense here, and whether each takes a value.
-OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True,
-           "--info": True, "-i": True, "--resolve": False, "--package": True, "-p": True, "--hydra-help": False}
+# Options of every command, and whether each takes a value.
+OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True}
 
 USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item text and a pretrained language model
 
@@ -35,7 +34,9 @@ commands, in the order they are run:
 options:
   llmrec <command> --help      what a command reads and writes, and the settings people change
   llmrec <command> --cfg job   print the composed configuration and stop
-  llmrec <command> --multirun  run once for each of several values: seed=1,2,3
+  llmrec <command> --multirun  run once for each of several values, seed=1,2,3, and compare the runs
+  llmrec <command> --config-dir=<folder>
+                               options and experiments of your own, <folder>/<group>/<name>.yaml; they are data
   llmrec --version             print the version
   llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)"; fish and zsh likewise
 
@@ -109,11 +110,15 @@ def run(arguments: Sequence[str]) -> int:
         print(help_text(command, SUMMARIES[command]), end="")
         return 0
     options, typed = divide(rest)
-    if {"--multirun", "-m", "--cfg", "-c", "--info", "-i", "--hydra-help"} & set(options):
-        return run_hydra(command, options, typed)
+    folder = config_dir(options)
+    several = bool({"--multirun", "-m"} & set(options))
+    if (printed := option(options, "--cfg", "-c")) is not None:
+        return print_config(command, typed, folder, printed, several)
+    if several:
+        return run_several(command, typed, folder)
     from llmrec_cli.config import compose
 
-    run_stage(command, compose(command, typed, config_dir(options)))
+    run_stage(command, compose(command, typed, folder))
     return 0
 
 
@@ -138,65 +143,95 @@ def divide(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return options, settings
 
 
-def config_dir(options: Sequence[str]) -> str | None:
-    """Return the folder given by --config-dir, or refuse one that is not there."""
+def option(options: Sequence[str], *names: str) -> str | None:
+    """Return the value of the last of these options that was given, or None."""
+    found = None
     for n, word in enumerate(options):
         name, equals, value = word.partition("=")
-        if name in ("--config-dir", "-cd"):
-            folder = value if equals else options[n + 1]
-            if not Path(folder).is_dir():
-                raise ConfigError(f"{name} {folder}: no such folder; name one with config groups in it")
-            return folder
-    return None
+        if name in names:
+            found = value if equals else options[n + 1]
+    return found
 
 
-def run_hydra(command: str, options: Sequence[str], typed: Sequence[str]) -> int:
-    """Let Hydra do what it does well: several runs, printing the configuration."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
+def config_dir(options: Sequence[str]) -> str | None:
+    """Return the folder given by --config-dir, or refuse one that is not there."""
+    folder = option(options, "--config-dir", "-cd")
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"--config-dir {folder}: no such folder; name one with config groups in it")
+    return folder
 
-    from llmrec_cli import config
-    from llmrec_cli.overrides import chosen_groups, configs_dir, to_hydra
 
-    folder = config_dir(options)
-    sweep = "--multirun" in options or "-m" in options
-    overrides, problems = to_hydra(command, typed, folder, sweep)
-    if problems:
-        raise ConfigError(problems)
-    chosen = chosen_groups(command, typed, folder)
-    incomplete: ConfigError | None = None
-    if not sweep:
-        try:
-            config.compose(command, typed, folder)
-        except ConfigError as error:
-            # What is missing from a configuration is best seen in it: it is printed first.
-            incomplete = error
-    config.register_schemas()
-    runs: list[Path] = []
+def print_config(command: str, typed: Sequence[str], folder: str | None, what: str, several: bool) -> int:
+    """Print the composed configuration as YAML, also an incomplete one, and then refuse what is wrong with it."""
+    from llmrec_cli.config import compose, compose_runs, describe
 
-    def job(composed: Any) -> None:
-        try:
-            runs.append(run_stage(command, config.to_settings(command, composed, chosen), HydraConfig.get().job.num))
-        except LlmrecError as error:
-            print_error(error, debug="debug=true" in typed)
-            # Hydra would swallow the exception's kind; SystemExit goes through it.
-            raise SystemExit(error.exit_code) from error
+    if what != "job":
+        raise ConfigError(f"--cfg {what}: write --cfg job; nothing else is configured by YAML")
+    print(describe(command, typed, folder, several), end="", flush=True)
+    if several:
+        compose_runs(command, typed, folder)
+    else:
+        compose(command, typed, folder)
+    return 0
 
-    sys.argv = ["llmrec", *options, f"hydra.job.name=llmrec {command}", *overrides]
-    job.__module__ = "__main__"
-    hydra.main(version_base="1.3", config_path=str(configs_dir()), config_name=command)(job)()
-    if incomplete is not None:
-        sys.stdout.flush()
-        raise incomplete
-    if command == "finetune" and len(runs) > 1 and processes.is_first():
-        from llmrec_cli.stages.comparison import print_comparison
 
-        print_comparison(runs)
+def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
+    """Run a command once for every combination of values, each in a run directory of its own, and compare the runs.
+
+    All are composed before the first runs. The first that fails ends it, after a table of those before it.
+    """
+    from llmrec_cli.config import compose_runs
+
+    planned = compose_runs(command, typed, folder)
+    done: list[Path] = []
+    try:
+        for number, run in enumerate(planned):
+            if processes.is_first():
+                print(f"{command}: run {number + 1} of {len(planned)}{': ' * bool(run.shown)}{run.shown}",
+                      file=sys.stderr)
+            done.append(run_stage(command, run.settings, number))
+    finally:
+        if len(done) > 1 and processes.is_first():
+            from llmrec_cli.stages.comparison import print_comparison
+
+            print_comparison(command, done)
     return 0
 
 
 def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
     """Run a stage in a new run directory, which only the first of several processes has, and return it."""
+    from llmrec_cli.run_dir import NoRunDir
+
+    signal.signal(signal.SIGTERM, _terminated)
+    processes.join(command)
+    if not processes.is_first():
+        with suppress(processes.LeftToFirst):
+            run_in(NoRunDir(Path(getattr(settings, "resume", "") or os.devnull)), command, settings)
+        return Path(os.devnull)
+    with ExitStack() as stack:
+        try:
+            run_dir = stack.enter_context(opened_run(command, settings, job))
+        except ResourceError as error:
+            if not settings.only_prints:
+                raise
+            print(f"note: this run is not recorded: {error}", file=sys.stderr)
+            run_in(NoRunDir(), command, settings)
+            return Path(os.devnull)
+        with tracked(settings, run_dir):
+            run_in(run_dir, command, settings)
+        run_dir.log("finished", command=command)
+    print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
+    return run_dir.path
+
+
+def run_in(run_dir: Any, command: str, settings: Any) -> None:
+    """Run a stage; only now it is imported, for that takes seconds and what is refused before is refused at once."""
+    import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
+
+
+@contextmanager
+def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
+    """Yield the run directory, locked, with the configuration and the environment written into it."""
     import yaml
 
     from llmrec_cli.run_dir import (
@@ -204,7 +239,6 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
         LATEST,
         LOCK,
         RUNS,
-        NoRunDir,
         RunDir,
         environment,
         lock,
@@ -214,13 +248,7 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
     )
     from llmrec_cli.settings.base import to_plain
 
-    signal.signal(signal.SIGTERM, _terminated)
-    processes.join(command)
     resume = getattr(settings, "resume", "")
-    if not processes.is_first():
-        with suppress(processes.LeftToFirst):
-            import_module(f"llmrec_cli.stages.{command}").run(settings, NoRunDir(Path(resume or os.devnull)))
-        return Path(os.devnull)
     # Before the work: it would be in vain where the newest run cannot be named at the end.
     require_link(RUNS / command / LATEST)
     run_dir = RunDir(Path(resume)) if resume else RunDir.create(command, settings.run_dir, job)
@@ -231,11 +259,7 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
         write_bytes(run_dir.file(CONFIG), saved.encode())
         write_json(run_dir.file("environment.json"), environment())
         run_dir.log("started", command=command)
-        with tracked(settings, run_dir):
-            import_module(f"llmrec_cli.stages.{command}").run(settings, run_dir)
-        run_dir.log("finished", command=command)
-    print(f"{command}: wrote {run_dir.path}", file=sys.stderr)
-    return run_dir.path
+        yield run_dir
 
 
 def tracked(settings: Any, run_dir: Any) -> AbstractContextManager[None]:

@@ -1,6 +1,7 @@
 """Shell completion: Hydra's, taught that the first word is a command."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +23,8 @@ def complete(arguments: Sequence[str]) -> int:
         command = words[0]
         if command not in COMMANDS:
             return 0
-        os.environ["COMP_LINE"] = line.replace(command, "", 1)
+        # Nothing of Hydra's own can be set, hydra.searchpath=[pkg://<a module to import>] for instance.
+        os.environ["COMP_LINE"] = re.sub(r"(?<=\s)[+~]*hydra\S*\s", "", line.replace(command, "", 1))
     _hydra(command, arguments[0])
     return 0
 
@@ -31,7 +33,7 @@ def _hydra(command: str, request: str) -> None:
     import hydra
 
     from llmrec_cli.config import register_schemas
-    from llmrec_cli.overrides import configs_dir
+    from llmrec_cli.option_files import configs_dir
 
     def nothing(_: object) -> None:
         """Hydra answers before it would run this."""

@@ -1,29 +1,25 @@
 """Composing: what a person typed -> typed settings, or all that is wrong with it at once.
 
-Hydra composes; what makes it safe and kind is in `overrides.py`, in the settings themselves and here: unknown keys are
-refused also behind `+`, mistakes are told together, and a member of a fusion is completed from its head's defaults and
-the top level.
+Hydra composes our own files. What people type and share is data that is laid over them: `overrides.py` reads the first,
+`option_files.py` the second, and neither can reach Hydra's settings. Here unknown keys are refused also behind `+`,
+mistakes are told together, and a member of a fusion is completed from its head's defaults and the top level.
 """
 
+import copy
 import dataclasses
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.overrides import (
-    PLAIN,
-    QUIET,
-    RECIPE_GROUPS,
-    choices,
-    chosen_groups,
-    configs_dir,
-    names_of,
-    to_hydra,
-    unknown,
-)
+from llmrec_cli.option_files import choices, configs_dir, merged, option_values
+from llmrec_cli.overrides import RECIPE_GROUPS, Change, names_of, to_changes, unknown
+from llmrec_cli.plain_yaml import YamlError, read_yaml
+from llmrec_cli.references import resolved
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, HeadSettings
@@ -32,38 +28,131 @@ from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
 
 
+@dataclass(frozen=True)
+class Run:
+    """One run that is composed: `shown` are the settings that tell it from the others of a multirun."""
+
+    settings: Any
+    shown: str
+
+
 def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -> Any:
     """Return the settings of `command` for what a person typed, or raise ConfigError with all problems."""
+    if _is_resumed(command, typed):
+        return resumed(command, typed)
+    (changes,), problems = to_changes(command, typed, config_dir)
+    return _settings(command, composed(command, changes, problems), changes, problems)
+
+
+def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = None) -> list[Run]:
+    """Return a run for every combination of the values that commas separate, or raise ConfigError with all problems."""
+    if _is_resumed(command, typed):
+        raise ConfigError("resume: one run is gone on with at a time; leave out --multirun")
+    runs, problems = to_changes(command, typed, config_dir, several=True)
+    differing = [number for number, each in enumerate(zip(*runs, strict=True)) if len({c.shown for c in each}) > 1]
+    found, wrong = [], list(problems)
+    for changes in runs:
+        try:
+            settings = _settings(command, composed(command, changes, wrong), changes, [])
+            found.append(Run(settings, " ".join(changes[number].shown for number in differing)))
+        except ConfigError as error:
+            wrong += error.problems
+    if wrong:
+        raise ConfigError(list(dict.fromkeys(wrong)))
+    return found
+
+
+def describe(command: str, typed: Sequence[str], config_dir: str | None = None, several: bool = False) -> str:
+    """Return what a command would run with as YAML, of several runs one document after the other."""
+    import yaml
+
+    runs, problems = to_changes(command, typed, config_dir, several)
+    if problems:
+        raise ConfigError(problems)
+    documents = []
+    for changes in runs:
+        plain = composed(command, changes, problems)
+        with suppress(ConfigError):  # A reference that leads nowhere is best seen as it is.
+            plain = resolved(plain)
+        documents.append(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=10**6))
+    return "---\n".join(documents)
+
+
+def composed(command: str, changes: Sequence[Change], problems: list[str]) -> dict[str, Any]:
+    """Return the defaults of a command with the changes made; what cannot be made is added to `problems`."""
+    # Of several options of a group the last counts.
+    options = {change.path[0]: change for change in changes if change.action in ("choose", "replace")}
+    ours = {group: change.value for group, change in options.items() if change.action == "choose"}
+    plain = _defaults(command, tuple(sorted(ours.items())))
+    plain |= {group: copy.deepcopy(change.value) for group, change in options.items() if change.action == "replace"}
+    for change in changes:
+        *parents, last = change.path
+        if change.action == "delete":
+            node = _mapping_at(plain, parents, make=False)
+            if node is None or last not in node:
+                problems.append(f"{change.shown}: there is no such setting to leave out")
+            else:
+                del node[last]
+        elif change.action == "set":
+            node = _mapping_at(plain, parents, make=True)
+            assert node is not None
+            value = copy.deepcopy(change.value)
+            both = isinstance(value, dict) and isinstance(node.get(last), dict)
+            node[last] = merged(node[last], value) if both else value
+    return plain
+
+
+def _mapping_at(plain: dict[str, Any], path: Sequence[str], make: bool) -> dict[str, Any] | None:
+    """Return the mapping at a path; with `make` in place of whatever else is there, else None where there is none."""
+    for part in path:
+        if not isinstance(plain.get(part), dict):
+            if not make:
+                return None
+            plain[part] = {}
+        plain = plain[part]
+    return plain
+
+
+@functools.cache
+def _composed_by_hydra(command: str, options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Return the defaults of a command with these options of ours. Hydra composes nothing but files of ours."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf import OmegaConf
 
-    if "resume" in names_of(command) and any(re.match("resume=.", text) for text in typed):
-        return resumed(command, typed)
-    overrides, problems = to_hydra(command, typed, config_dir)
     register_schemas()
-    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with initialize_config_dir(str(configs_dir()), version_base="1.3", job_name=f"llmrec {command}"):
+        composed = hydra_compose(command, overrides=[f"{group}={name}" for group, name in options])
+    plain: Any = OmegaConf.to_container(composed, resolve=False)
+    return dict(plain)
+
+
+def _defaults(command: str, options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    return copy.deepcopy(_composed_by_hydra(command, options))
+
+
+def _is_resumed(command: str, typed: Sequence[str]) -> bool:
+    return "resume" in names_of(command) and any(re.match("resume=.", text) for text in typed)
+
+
+def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], problems: Sequence[str]) -> Any:
+    """Return the settings that a composed config stands for, or raise ConfigError with `problems` and its own."""
+    chosen = {change.path[0]: change.shown.partition("=")[2] for change in changes
+              if change.action in ("choose", "replace")}
     try:
-        with initialize_config_dir(str(configs_dir()), version_base="1.3", job_name=f"llmrec {command}"):
-            composed = hydra_compose(command, overrides=[*overrides, *search])
-        settings = to_settings(command, composed, chosen_groups(command, typed, config_dir))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError([*problems, " ".join(str(error).replace("'++", "'").split())]) from error
+        settings = to_settings(command, resolved(plain), chosen)
     except ConfigError as error:
         # What could be read is checked even when something could not, so that one attempt shows everything; but not
         # the settings of the option that stands in for one that there is not.
         unread = tuple(f"{problem.partition('=')[0]}." for problem in problems)
         raise ConfigError([*problems, *(p for p in error.problems if not p.startswith(unread))]) from error
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(list(problems))
     return settings
 
 
 def resumed(command: str, typed: Sequence[str]) -> Any:
     """Return the settings of the run that `resume=<run directory>` names: its own, so that its result is too."""
-    import yaml
-
     given = dict(text.split("=", 1) for text in typed if "=" in text)
     own = [text for text in typed if text.partition("=")[0] not in ("resume", "device", "debug")]
     if own:
@@ -71,12 +160,13 @@ def resumed(command: str, typed: Sequence[str]) -> Any:
                           f"a new run without resume=")
     file = Path(given["resume"]) / "config.yaml"
     try:
-        plain = yaml.safe_load(file.read_text("utf-8"))
+        plain = read_yaml(file)
         if not isinstance(plain, dict):
-            raise ValueError("it holds no settings")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"resume={given['resume']}: {file} is not readable ({type(error).__name__}); name the "
-                          f"directory of a run that was interrupted") from error
+            raise YamlError(f"{file}: holds no settings")
+    except (OSError, YamlError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error).removeprefix(str(file)).lstrip(": ,")
+        raise ConfigError(f"resume={given['resume']}: {file} is not readable ({said}); name the directory of a run "
+                          f"that was interrupted") from error
     builder = Builder(GROUPS)
     plain |= {"resume": given["resume"], "run_dir": given["resume"], "debug": given.get("debug") == "true"}
     plain |= {"device": given["device"]} if "device" in given else {}
@@ -86,18 +176,8 @@ def resumed(command: str, typed: Sequence[str]) -> Any:
     return settings
 
 
-def to_settings(command: str, composed: Any, chosen: Mapping[str, str]) -> Any:
+def to_settings(command: str, plain: dict[str, Any], chosen: Mapping[str, str]) -> Any:
     """Return the dataclass of a composed config. `chosen` are the groups that a person chose an option of."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    OmegaConf.register_new_resolver("oc.env", _refuse_environment, replace=True)
-    try:
-        plain: Any = OmegaConf.to_container(composed, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    plain = {key: value[PLAIN] if isinstance(value, dict) and set(value) == {PLAIN} else value
-             for key, value in plain.items()}
     builder = Builder(GROUPS)
     head = plain.get("head")
     if isinstance(head, dict) and isinstance(head.get("members"), dict):
@@ -178,7 +258,7 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
         builder.found.append(f"{where}.head={member['head']}: a fusion cannot be a member of a fusion")
         return None
     own = {key: value for key, value in member.items() if key not in (*RECIPE_GROUPS, "head")}
-    recipe: dict[str, Any] = {"head": _merged(_option(builder, "head", member["head"], where), own)}
+    recipe: dict[str, Any] = {"head": merged(_option(builder, "head", member["head"], where), own)}
     for group in RECIPE_GROUPS:
         given = member.get(group)
         if isinstance(given, str):
@@ -186,9 +266,9 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
         elif not isinstance(given, Mapping):
             recipe[group] = top.get(group) if given is None else given
         elif "kind" in given:
-            recipe[group] = _merged(_option(builder, group, str(given["kind"]), where), given)
+            recipe[group] = merged(_option(builder, group, str(given["kind"]), where), given)
         else:
-            recipe[group] = _merged(top.get(group) or {}, given)
+            recipe[group] = merged(top.get(group) or {}, given)
     if member.get("loss") is None:
         recipe["loss"] = _fitting_loss(builder, member["head"], recipe["loss"])
     inherited = (top.get("adversarial") or {}).get("kind", "none")
@@ -215,22 +295,10 @@ def _fitting_loss(builder: Builder, head: str, loss: Any, untouched_only: bool =
 
 def _option(builder: Builder, group: str, name: str, where: str) -> dict[str, Any]:
     """Return an option's settings: the dataclass's defaults and its YAML over them."""
-    from omegaconf import OmegaConf
-
     if name not in GROUPS[group]:
         builder.found.append(f"{where}.{unknown(group, name, choices(group))}")
         return {"kind": name}
-    own: Any = OmegaConf.to_container(OmegaConf.load(configs_dir() / group / f"{name}.yaml"))
-    own.pop("defaults", None)
-    return _merged(defaults(GROUPS[group][name]), own)
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = _merged(result[key], value) if both else value
-    return result
+    return option_values(group, name)
 
 
 def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
@@ -253,19 +321,6 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
             or (isinstance(head, Fusion) and group == "adversarial" and not head.has_adversary())]
 
 
-def _refuse_environment(name: str, *_: str) -> str:
-    """Stand in for OmegaConf's resolver of environment variables."""
-    raise ValueError(f"a config cannot read the environment, since what it reads would be saved with the run; let the "
-                     f"shell fill it in, <setting>=\"${name}\"")
-
-
 def compose_defaults(command: str) -> dict[str, Any]:
     """Return the configuration of a command as it is when nothing is typed, unchecked."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
-
-    register_schemas()
-    with initialize_config_dir(str(configs_dir()), version_base="1.3", job_name=f"llmrec {command}"):
-        plain: Any = OmegaConf.to_container(hydra_compose(command, overrides=QUIET), resolve=True)
-    return dict(plain)
+    return _defaults(command, ())

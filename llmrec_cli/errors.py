@@ -85,3 +85,11 @@ def counted(number: int, ids: "Sequence[object] | np.ndarray") -> str:
     """Return how many there are and the first of them: `4 ('a', 'b', 'c', ...)`."""
     shown = ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS])
     return f"{number:,} ({shown}{', ...' if number > min(len(ids), SHOWN_IDS) else ''})"
+
+
+def in_bytes(number: int) -> str:
+    """Return a number of bytes with the unit that leaves at least 1 before the point: `2.4 KiB`."""
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number} bytes"

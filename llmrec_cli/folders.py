@@ -4,6 +4,7 @@ Beside `name`, what is being written and what is about to go is called `.name.<8
 nothing that another name has beside it can be taken for it:
 
     .new        a folder that will be, or has been, `name`
+    .part       a file that will be `name`
     .scratch    what a run needs on the way
     .old        `name` itself, complete, in the instant of two renames where the file system cannot exchange two names
 """
@@ -12,9 +13,13 @@ import contextlib
 import errno
 import os
 import re
+import secrets
+import shutil
 import sys
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from llmrec_cli.locks import hold, is_abandoned
 
 _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
 # What kernels, file systems (NFS, CIFS) and containers' filters say when they do not know the call.
@@ -22,17 +27,60 @@ _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 
 
 def make_beside(path: Path, what: str) -> Path:
-    """Make an empty folder beside `path`; `what` is new or scratch."""
-    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".{what}"))
+    """Make an empty folder (`what` is new or scratch) or an empty file (part) beside `path`.
+
+    Its permissions are those of any new file or folder: what the umask leaves.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{what}")
+        try:
+            if what == "part":
+                os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            else:
+                temporary.mkdir()
+        except FileExistsError:
+            continue
+        return temporary
+
+
+@contextlib.contextmanager
+def held_beside(path: Path, what: str) -> Iterator[Path]:
+    """Yield what `make_beside` makes, locked while the block lasts, and remove it afterwards.
+
+    What killed processes left of the same kind goes first: it is not locked any more.
+    """
+    for leftover in beside(path, what):
+        if is_abandoned(leftover):
+            remove(leftover)
+    descriptor = None
+    while descriptor is None:
+        temporary = make_beside(path, what)
+        descriptor = hold(temporary)
+    try:
+        yield temporary
+    finally:
+        remove(temporary)
+        os.close(descriptor)
+
+
+def remove(temporary: Path) -> None:
+    """Remove a temporary file or folder if it is still there and can be removed; else the next run tries again."""
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    elif temporary.exists():
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def beside(path: Path, *what: str) -> list[Path]:
-    """Return the folders, and no links to any, that we made beside `path`, by name."""
+    """Return the folders (for `part` the files), and no links to any, that we made beside `path`, by name."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.({'|'.join(what)})")
     if not path.parent.is_dir():
         return []
     with os.scandir(path.parent) as entries:
-        names = [e.name for e in entries if ours.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+        names = [e.name for e in entries if ours.fullmatch(e.name)
+                 and (e.is_file(follow_symlinks=False) if e.name.endswith(".part")
+                      else e.is_dir(follow_symlinks=False))]
     return [path.parent / name for name in sorted(names)]
 
 

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from llmrec_cli.config import compose_defaults
-from llmrec_cli.overrides import choices, groups_of
+from llmrec_cli.option_files import choices
+from llmrec_cli.overrides import groups_of
+from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 
@@ -55,7 +57,7 @@ ABOUT = {
                   "lists to output= (.parquet, .jsonl, .csv), or a table on the terminal",
                   ["model", "queries", "query.user_id", "query.history", "query.text", "query.group_id",
                    "query.members", "history", "interactions", "items", "users", "candidates", "on_unknown",
-                   "delisted", "k", "exclude_seen", "reasons", "output", "device"],
+                   "delisted", "k", "exclude_seen", "reasons", "output", "output.escape_formulas", "device"],
                   ["llmrec recommend queries=all k=100 output=recs.parquet",
                    "llmrec recommend query.text='slow science fiction, about memory'",
                    "llmrec recommend query.history=[50,172,181]",
@@ -87,6 +89,8 @@ def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
         for part in key.split("."):
             value = value[part]
         meaning = _meaning(command, key, composed)
+        if (hint := _hint(command, key, composed)) and hint.shorthand:
+            value = value[hint.shorthand]
     shown = f"{key}={_shown(value)}"
     first, *more = textwrap.wrap(meaning, 82)
     yield from [f"  {shown:<34} {first}"] if len(shown) <= 34 else [f"  {shown}", f"{'':37}{first}"]
@@ -100,12 +104,22 @@ def _shown(value: Any) -> str:
 
 
 def _meaning(command: str, key: str, composed: dict[str, Any]) -> str:
+    return field_doc(_holder(command, key, composed), key.rpartition(".")[2])
+
+
+def _hint(command: str, key: str, composed: dict[str, Any]) -> type[Settings] | None:
+    """Return the dataclass of a setting that is a mapping of settings itself, else None."""
+    hint = get_type_hints(_holder(command, key, composed))[key.rpartition(".")[2]]
+    return hint if isinstance(hint, type) and issubclass(hint, Settings) else None
+
+
+def _holder(command: str, key: str, composed: dict[str, Any]) -> Any:
+    """Return the dataclass that a setting is a field of."""
     cls: Any = COMMANDS[command]
-    *path, name = key.split(".")
-    for part in path:
+    for part in key.split(".")[:-1]:
         grouped = part in groups_of(command)
         cls = GROUPS[part][composed[part]["kind"]] if grouped else get_type_hints(cls)[part]
-    return field_doc(cls, name)
+    return cls
 
 
 def field_doc(cls: type, name: str) -> str:

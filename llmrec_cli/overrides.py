@@ -1,36 +1,58 @@
-"""What a person typed -> overrides that Hydra understands as they were meant.
+"""What a person typed -> changes of the composed defaults, as they were meant.
 
-Values of text and path settings are taken literally, though Hydra's grammar would trip over braces and commas; `+`
-means nothing; an experiment is a named list of overrides; and what cannot be meant is refused with the nearest name.
+Values of text and path settings are taken literally, others by Hydra's grammar; `+` means nothing; an experiment is a
+named list of overrides; commas make several runs with --multirun; and what cannot be meant is refused with the nearest
+name.
 """
 
 import dataclasses
+import itertools
 import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.option_files import (
+    EXPERIMENT,
+    Override,
+    choices,
+    experiment,
+    is_ours,
+    option_values,
+    outward,
+    require_distinct,
+)
+from llmrec_cli.plain_yaml import MAX_DEPTH, YamlError, parse_yaml
+from llmrec_cli.references import escaped, not_plain, resolver_in
 from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings.typed_lists import entries_of
 
-# Hydra is to compose, not to make folders, move about or set up logging; run_dir.py does that.
-QUIET = ["hydra.output_subdir=null", "hydra.run.dir=.", "hydra.sweep.dir=runs/multirun", "hydra.sweep.subdir=.",
-         "hydra/job_logging=none", "hydra/hydra_logging=none"]
-PLAIN = "is"
+MAX_RUNS = 1000
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
 
-def configs_dir() -> Path:
-    """Return the folder of our YAML files: the checkout's, or the copy that was installed."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent / "configs"
-    return checkout if (package.parent / "pyproject.toml").is_file() and checkout.is_dir() else package / "configs"
+@dataclass(frozen=True)
+class Change:
+    """One change of the composed defaults.
+
+    Attributes
+    ----------
+    path : where the value goes
+    value : the value; of an option of ours its name
+    shown : how it was typed, in a run of several the one value of them
+    action : `choose` an option of ours, `set` a value, or `delete`
+    """
+
+    path: tuple[str, ...]
+    value: Any
+    shown: str
+    action: str = "set"
 
 
 def groups_of(command: str) -> dict[str, dataclasses.Field[Any]]:
@@ -38,58 +60,52 @@ def groups_of(command: str) -> dict[str, dataclasses.Field[Any]]:
     return {f.metadata["group"]: f for f in dataclasses.fields(COMMANDS[command]) if "group" in f.metadata}
 
 
-def choices(group: str, config_dir: str | None = None) -> list[str]:
-    """Return the options of a config group: ours, and those in a folder given by --config-dir."""
-    folders = [configs_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
-    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None,
+               several: bool = False) -> tuple[list[list[Change]], list[str]]:
+    """Return the changes of each run for what was typed, and all that is wrong with the rest of it.
 
-
-def to_hydra(command: str, typed: Sequence[str], config_dir: str | None = None,
-             sweep: bool = False) -> tuple[list[str], list[str]]:
-    """Return Hydra overrides for what was typed, and all that is wrong with the rest of it.
-
-    With `sweep` commas separate the values of a multirun, so nothing is quoted for Hydra.
+    There is one run but with `several`, where commas separate values and every combination is a run.
     """
+    require_distinct(config_dir)
     meant = expand_experiment(command, typed, config_dir)
-    problems = _without_tuning(meant)
-    overrides = []
-    for text in meant:
+    problems = _without_tuning([override.text for override in meant])
+    alternatives = []
+    for override in meant:
         try:
-            overrides.append(_one_to_hydra(command, text, config_dir, sweep))
+            found = _changes(command, override.text, config_dir, several)
+            if override.origin:
+                found = [change for change in found if not _note_outward(change, override.origin, problems)]
+            alternatives += [found] if found else []
         except ConfigError as error:
-            problems += error.problems
-    return QUIET + overrides, problems
+            where = f"{override.origin}: " if override.origin else ""
+            problems += [f"{where}{problem}" for problem in error.problems]
+    number = 1
+    for found in alternatives:
+        number *= len(found)
+    if number > MAX_RUNS:
+        raise ConfigError(f"--multirun: more than {MAX_RUNS:,} runs, the most that are possible; give fewer values")
+    return [list(run) for run in itertools.product(*alternatives)], problems
 
 
-def chosen_groups(command: str, typed: Sequence[str], config_dir: str | None = None) -> dict[str, str]:
-    """Return the groups that an option was typed for, by hand or by an experiment."""
-    pairs = [text.partition("=") for text in expand_experiment(command, typed, config_dir)]
-    return {key: value for key, _, value in pairs if key in groups_of(command)}
+def _note_outward(change: Change, origin: str, problems: list[str]) -> bool:
+    found = [f"{origin}: {problem}" for problem in outward(change.path, change.value)]
+    problems += found
+    return bool(found)
 
 
-def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None = None) -> list[str]:
+def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None = None) -> list[Override]:
     """Return the overrides with `experiment=<name>` replaced by what it says for this command."""
-    named = [text.partition("=")[2] for text in typed if text.partition("=")[0] == "experiment"]
-    rest = [text for text in typed if text.partition("=")[0] != "experiment"]
+    named = [text.partition("=")[2] for text in typed if text.partition("=")[0] == EXPERIMENT]
+    rest = [Override(text) for text in typed if text.partition("=")[0] != EXPERIMENT]
     if not named:
         return rest
-    if named[-1] not in choices("experiment", config_dir):
-        raise ConfigError(unknown("experiment", named[-1], choices("experiment", config_dir)))
-    import yaml
-
-    folders = ([Path(config_dir)] if config_dir else []) + [configs_dir()]
-    file = next(f for folder in folders if (f := folder / "experiment" / f"{named[-1]}.yaml").is_file())
-    content = yaml.safe_load(file.read_text("utf-8")) or {}
-    for key, value in content.items():
-        if key == "table":  # What benchmarks/table.py compares; no command takes anything from it.
-            continue
-        if key not in COMMANDS or not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{file}: {key}: expected a command ({', '.join(COMMANDS)}) with a list of overrides")
+    if named[-1] not in choices(EXPERIMENT, config_dir):
+        raise ConfigError(unknown(EXPERIMENT, named[-1], choices(EXPERIMENT, config_dir)))
     # A group chosen by hand leaves nothing of what the experiment says about it: its settings may be another option's.
-    chosen = [key for key in (text.partition("=")[0] for text in rest) if key in GROUPS]
+    chosen = [key for key in (override.text.partition("=")[0] for override in rest) if key in GROUPS]
     about_chosen = tuple(f"{key}{after}" for key in chosen for after in "=.")
-    kept = [text for text in content.get(command, []) if not text.startswith(about_chosen)]
-    return [*kept, *rest]
+    said = experiment(named[-1], command, config_dir)
+    return [*(override for override in said if not override.text.startswith(about_chosen)), *rest]
 
 
 def _without_tuning(meant: Sequence[str]) -> list[str]:
@@ -101,66 +117,67 @@ def _without_tuning(meant: Sequence[str]) -> list[str]:
             if re.match(r"head\.(members\.[^.]+\.)?search(\.|$)", key)]
 
 
-def _one_to_hydra(command: str, text: str, config_dir: str | None, sweep: bool) -> str:
+def _changes(command: str, text: str, config_dir: str | None, several: bool) -> list[Change]:
+    """Return the change that an override makes; with `several` one for each of its values."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{text.encode('utf-8', 'backslashreplace').decode()}: is not UTF-8")
     key, equals, value = text.partition("=")
     key = key.lstrip("+")
-    if key.startswith("~"):
-        return text
+    delete = key.startswith("~")
+    key = key.lstrip("~")
     names = names_of(command)
     # A command's own name before a setting of its says nothing more: `llmrec recommend recommend.delisted=keep`.
     key = key.removeprefix(f"{command}.") if key.split(".")[0] not in names else key
-    if not equals:
+    if re.match(r"hydra([./@:]|\Z)", key):
+        raise ConfigError(f"{text[:100]}: nothing of Hydra's own can be set; leave it out (--multirun runs once for "
+                          f"each of several values, run_dir=<folder> says where a run is written)")
+    if not equals and not delete:
         raise ConfigError(f"{text}: expected a setting, key=value{nearest(text, names)}")
-    if key.startswith(("hydra.", "hydra/")):
-        return text
-    root = key.split(".")[0]
+    path = tuple(key.split("."))
+    root = path[0]
     if root not in names:
-        known = [*names, "experiment"]
+        known = [*names, EXPERIMENT]
         raise ConfigError(f"{key}: `llmrec {command}` has no such setting{nearest(root, known)}")
+    if delete:
+        if equals:
+            raise ConfigError(f"{text}: to leave something out write ~{key} alone")
+        return [Change(path, None, text, "delete")]
     groups = groups_of(command)
     if key in groups:
-        for choice in value.split(",") if sweep else [value]:
-            if choice not in choices(key, config_dir):
-                raise ConfigError(unknown(key, choice, choices(key, config_dir)))
-        return f"{key}={value}"
-    *parents, last = key.split(".")
+        return [_choice(key, name, config_dir) for name in (_divided(value) if several else [value])]
+    *parents, last = path
     if root in groups and last == "kind":
         # A member of a fusion, head.members.<name>, says with `head` which head it is.
         chosen_by = [*parents, "head"] if parents[1:2] == ["members"] and len(parents) == 3 else parents
         raise ConfigError(f"{text}: choose an option with {'.'.join(chosen_by)}=<name>")
     if parents[:2] == ["head", "members"] and len(parents) == 3 and last in RECIPE_GROUPS and value[:1] != "{":
         # As a mapping, so that a setting of the member's option can be typed beside its name.
-        key, last = f"{key}.kind", "kind"
-    hints = [str] if last == "kind" else list(_hints_at(COMMANDS[command], key.split(".")))
+        path, last = (*path, "kind"), "kind"
+    hints = [str] if last == "kind" else list(_hints_at(COMMANDS[command], path))
     short = [hint.shorthand for hint in hints if isinstance(hint, type) and issubclass(hint, Settings)
              and hint.shorthand]
     if short and value[:1] != "{":
         # dataset.knowledge=<file> beside dataset.knowledge.link_on: the one setting that is meant by the name alone.
-        key = f"{key}.{short[0]}"
-        hints = list(_hints_at(COMMANDS[command], key.split(".")))
-    if "[" in key and not sweep:
-        return _inside_brackets(command, text, key, value)
-    literal = value if sweep else _literal(hints, value, _is_opaque(COMMANDS[command], key.split(".")))
-    if key in GROUPS:
-        # A plain setting here and a group elsewhere (split): Hydra takes it for the group unless it is a mapping.
-        literal = ",".join(f"{{{PLAIN}: {value}}}" for value in (literal.split(",") if sweep else [literal]))
-    _check_grammar(text, f"++{key}={literal}")
-    return f"++{key}={literal}"
+        path = (*path, short[0])
+        hints = list(_hints_at(COMMANDS[command], path))
+    opaque = _is_opaque(COMMANDS[command], path)
+    found = []
+    for part in _divided(value) if several else [value]:
+        values = _values(f"{key}={part}", hints, part, opaque, several)
+        found += [Change(path, each, f"{key}={part if len(values) == 1 else each}") for each in values]
+    return found
 
 
-def _inside_brackets(command: str, text: str, key: str, value: str) -> str:
-    """Return the override of a mapping whose key is a path, dataset.attributes.shelves[].name=list, as a mapping.
-
-    Hydra takes brackets in a key for something else.
-    """
-    parts = key.split(".")
-    for end in range(1, len(parts)):
-        if any(hint == dict[str, str] for hint in _hints_at(COMMANDS[command], parts[:end])):
-            name = re.sub(r"([][(){}:=, \t\\])", r"\\\1", ".".join(parts[end:]))
-            override = f"++{'.'.join(parts[:end])}={{{name}: {_quoted(value)}}}"
-            _check_grammar(text, override)
-            return override
-    raise ConfigError(f"{text}: no setting has brackets in its name")
+def _choice(group: str, name: str, config_dir: str | None) -> Change:
+    """Return the change that chooses an option: ours by its name, a shared one by the values of its file."""
+    if name not in choices(group, config_dir):
+        raise ConfigError(unknown(group, name, choices(group, config_dir)))
+    if is_ours(group, name):
+        return Change((group,), name, f"{group}={name}", "choose")
+    values = option_values(group, name, config_dir)
+    if problems := list(outward((group,), values)):
+        raise ConfigError([f"{config_dir}/{group}/{name}.yaml: {problem}" for problem in problems])
+    return Change((group,), values, f"{group}={name}", "replace")
 
 
 def names_of(command: str) -> list[str]:
@@ -168,20 +185,94 @@ def names_of(command: str) -> list[str]:
     return [f.name for f in dataclasses.fields(COMMANDS[command])]
 
 
-def _check_grammar(text: str, override: str) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException as error:
-        raise ConfigError(f"{text}: cannot be read as a value ({' '.join(str(error).split())}); put it in quotes") \
-            from error
-
-
 def unknown(group: str, choice: str, known: Sequence[str]) -> str:
     several = "; to run each of several values add --multirun" if "," in choice else ""
     return f"{group}={choice}: no such {group}{nearest(choice, known)}; choose one of {', '.join(known)}{several}"
+
+
+def _divided(value: str) -> list[str]:
+    """Return the values of a run of several: divided by commas outside of brackets and of quotes that begin a value."""
+    parts, depth, quote = [""], 0, ""
+    for character in value:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'" and not parts[-1].strip():
+            quote = character
+        else:
+            depth = max(0, depth + (character in "([{") - (character in ")]}"))
+        if character == "," and not quote and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def _values(text: str, hints: Sequence[Any], value: str, opaque: bool, several: bool) -> list[Any]:
+    """Return the value of a setting as it was meant: literally where the setting takes text.
+
+    `opaque` takes null for a text too: where a user may be called so. With `several` a range is a value each.
+    """
+    kinds = {kind for hint in hints for kind in _kinds(hint)}
+    if value == "null" and type(None) in kinds and not opaque:
+        return [None]
+    if any(get_origin(kind) is dict for kind in kinds) and value.startswith("{") and value.endswith("}"):
+        return [_mapping(text, value)]
+    if "list of text" in kinds and (value.startswith("[") and value.endswith("]")):
+        return [[escaped(part) for part in entries_of(value[1:-1])]]
+    if several and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]
+    if str in kinds:
+        return [escaped(value)]
+    return [[escaped(value)]] if "list of text" in kinds else _parsed(text, value, several)
+
+
+def _mapping(text: str, value: str) -> Any:
+    """Return a mapping in Hydra's grammar, {a:b}, or in YAML's, which has quotes and every script in its keys."""
+    try:
+        (mapping,) = _parsed(text, value, False)
+    except ConfigError as error:
+        try:
+            mapping = _with_text_keys(text, parse_yaml(value, text[:100]))
+        except YamlError:
+            raise error from None
+    return mapping
+
+
+def _parsed(text: str, value: str, several: bool) -> list[Any]:
+    """Return a value that is no text by Hydra's grammar for overrides; with `several`, all of a range of numbers."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    depth = max(itertools.accumulate((c in "([{") - (c in ")]}") for c in value), default=0)
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"{text[:100]}: is nested more than {MAX_DEPTH} deep")
+    try:
+        override = OverridesParser.create().parse_override(f"value={value}")
+        if not override.is_sweep_override():
+            return [_with_text_keys(text, override.value())]
+        if not several:
+            raise ConfigError(f"{text}: several values; add --multirun to run once for each, or write a list, "
+                              f"{text.partition('=')[0]}=[{value}]")
+        # One more than are run, so that too many are refused before they are made.
+        found = list(itertools.islice(override.sweep_iterator(), MAX_RUNS + 1))
+    except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{text[:200]}: cannot be read as a value ({said}); put it in quotes") from error
+    return [_with_text_keys(text, override._convert_value(each)) for each in found]
+
+
+def _with_text_keys(text: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_text_keys(text, part) for part in value]
+    if not isinstance(value, dict):
+        if isinstance(value, str) and (shown := resolver_in(value)):
+            raise ConfigError(f"{text[:100]}: {not_plain(shown)}")
+        return value
+    for key in value:
+        if not isinstance(key, str):
+            raise ConfigError(f"{text[:100]}: the key {key} is not text; put it in quotes")
+    return {key: _with_text_keys(text, part) for key, part in value.items()}
 
 
 def _is_opaque(cls: type, path: Sequence[str]) -> bool:
@@ -192,31 +283,6 @@ def _is_opaque(cls: type, path: Sequence[str]) -> bool:
             return False
         cls = hint
     return issubclass(cls, Settings) and cls.opaque
-
-
-def _literal(hints: Sequence[Any], value: str, opaque: bool) -> str:
-    """Return `value` for Hydra's grammar: untouched, unless the setting takes text.
-
-    `opaque` takes null for a text too: where a user may be called so.
-    """
-    kinds = {kind for hint in hints for kind in _kinds(hint)}
-    if value == "null" and type(None) in kinds and not opaque:
-        return value
-    if any(get_origin(kind) is dict for kind in kinds) and value.startswith("{") and value.endswith("}"):
-        return value
-    if "list of text" in kinds and (value.startswith("[") and value.endswith("]")):
-        return "[" + ",".join(_quoted(part) for part in entries_of(value[1:-1])) + "]"
-    if str in kinds:
-        # `float | str` settings and the like: a number stays a number.
-        return _quoted(value)
-    return f"[{_quoted(value)}]" if "list of text" in kinds else value
-
-
-def _quoted(value: str) -> str:
-    # OmegaConf resolves "${" and undoes backslashes before it; Hydra undoes them only before a quote or the end.
-    literal = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + "\\${", value)
-    escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), literal)
-    return f"'{escaped}'"
 
 
 def _kinds(hint: Any) -> Iterator[Any]:
@@ -250,7 +316,9 @@ def _hints_inside(hint: Any, rest: Sequence[str]) -> Iterator[Any]:
             yield from _hints_inside(part, rest)
     elif get_origin(hint) is dict:
         value = get_args(hint)[1]
-        if value is Recipe and len(rest) >= 2:
+        if value is str:
+            yield str  # Whatever is left is the key, a name with dots.
+        elif value is Recipe and len(rest) >= 2:
             # A member of a fusion: its own keys are a head's, or one of the other groups.
             if rest[1] in (*RECIPE_GROUPS, "head"):
                 yield from _hints_at(Recipe, rest[1:]) if len(rest) > 2 else iter([str])

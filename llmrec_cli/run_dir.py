@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
-from llmrec_cli.folders import beside, make_beside, restore, take_the_place
+from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError, in_bytes
+from llmrec_cli.folders import beside, held_beside, restore, take_the_place
+from llmrec_cli.locks import clear_holder, holder, note_holder
 
 RUNS = Path("runs")
 PREPARED = Path("data/prepared")
@@ -107,7 +108,7 @@ class RunDir:
 
 
 class NoRunDir(RunDir):
-    """What a process has that leaves the run directory to another: nothing is logged, and there is no file.
+    """What a process has that leaves the run directory to another, or can do without: no log, no file.
 
     `path` is that of a run that is gone on with, whose files it may read.
     """
@@ -117,6 +118,9 @@ class NoRunDir(RunDir):
 
     def log(self, event: str, **values: Any) -> None:
         """Leave the log to the other."""
+
+    def finish(self, command: str, manifest: dict[str, Any]) -> None:
+        """Leave the manifest to the other."""
 
 
 @contextmanager
@@ -146,8 +150,11 @@ def require_room(folder: Path, num_bytes: int, what: str) -> None:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
-        raise ResourceError(f"{existing}: {free / 2**20:,.0f} MiB are free, and {what} takes {num_bytes / 2**20:,.0f} "
-                            f"MiB; free space or choose another place with run_dir=<folder>")
+        needed, left = in_bytes(num_bytes), in_bytes(free)
+        if needed == left:
+            needed, left = f"{num_bytes:,} bytes", f"{free:,} bytes"
+        raise ResourceError(f"{existing}: {left} are free, and {what} takes {needed}; free space or choose another "
+                            f"place with run_dir=<folder>")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -159,20 +166,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield an empty file that takes the place of `path` when the block ends well, and vanishes when it does not."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-    temporary = Path(name)
-    try:
+    with ExitStack() as stack:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(held_beside(path, "part"))
         yield temporary
         with writing(path):
             sync(temporary)
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
             sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -195,44 +197,56 @@ def whole_folder(path: Path) -> Iterator[Path]:
     It takes its place in one step, so that a reader finds the old folder or the new, whole, and so does whoever comes
     after a kill. Where the file system has no such step see `restore`.
     """
-    with writing(path):
-        restore(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = make_beside(path, "new")
-        os.chmod(temporary, 0o755)
-    try:
+    with ExitStack() as stack:
+        with writing(path):
+            restore(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # In the end the old folder has this name, or the new one that was not to be.
+            temporary = stack.enter_context(held_beside(path, "new"))
         with _in_need_of_room(path):
             yield temporary
         with writing(path):
+            # Libraries that write by way of temporary files of their own (safetensors) leave them to the owner alone;
+            # the folder's own permissions say what the umask leaves to others.
+            usual = temporary.stat().st_mode & 0o666
             for file in temporary.rglob("*"):
+                if file.is_file() and file.stat().st_mode & 0o777 != usual:
+                    file.chmod(usual)
                 sync(file)
             sync(temporary)
             take_the_place(temporary, path)
             sync(path.parent)
-    finally:
-        # The old folder has this name now, or the new one that was not to be.
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def clear_leftovers(path: Path) -> None:
     """Remove what runs that were killed left beside the folder `path`. Only for who holds the lock of `path`."""
     with writing(path):
         restore(path)
-        for folder in beside(path, "new", "old", "scratch"):
-            shutil.rmtree(folder)
+        for leftover in beside(path, "new", "old", "scratch"):
+            shutil.rmtree(leftover)
 
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder on the disk that `path` goes to, where there is room for what does not fit in memory."""
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = make_beside(path, "scratch")
-    try:
+    with ExitStack() as stack:
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(held_beside(path, "scratch"))
         with _in_need_of_room(path):
             yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder in the system's place for temporary files, and remove it afterwards."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="llmrec.")
+    except OSError as error:
+        raise ResourceError(f"no folder for temporary files can be written ({error.strerror}); set TMPDIR=<folder> in "
+                            f"the environment") from error
+    with folder as name:
+        yield Path(name)
 
 
 def sync(path: Path) -> None:
@@ -282,16 +296,22 @@ def lock(path: Path, what: str) -> Iterator[None]:
     """Hold the kernel's lock on the file `path`; it is free again the moment its owner is gone, however it went."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a")
+        stream = path.open("ab+", buffering=0)
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LockedError(f"{path}: another run is writing {what}; wait for it to end") from error
+            raise LockedError(f"{path}: another run is writing {what}; wait for it to end"
+                              f"{holder(stream.fileno())}") from error
         except OSError as error:
             raise ResourceError(f"{path}: this file system has no locks ({error.strerror}); choose another place for "
                                 f"{what}") from error
-        yield
+        with writing(path):
+            note_holder(stream.fileno())
+        try:
+            yield
+        finally:
+            clear_holder(stream.fileno())
 
 
 def latest(command: str, chosen: str, key: str) -> Path:

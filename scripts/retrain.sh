@@ -1,5 +1,5 @@
-#!/usr/bin/env bash
-# Train again on the newest data and publish, or change nothing.
+#!/bin/sh
+# Train again on the newest data and publish, or change nothing. For any POSIX shell, dash too.
 #
 #   scripts/retrain.sh <publish folder> [experiment=<name>]
 #
@@ -13,19 +13,30 @@
 #
 # A reader that opens <publish folder>/current once and reads from there never sees a mix of two versions.
 #
-# Environment:
+# Environment (nothing else of it is needed, not even PATH):
 #   PREPARE, PRETRAIN, FINETUNE, EVALUATE, RECOMMEND   settings of each command, in quotes where there are spaces:
 #                   PREPARE="dataset=files dataset.interactions='/data/all clicks.csv' split=temporal"
+#                   PREPARE or experiment=<name> is required: it names the data
 #   REFIT=all       publish a model fitted on everything, held-out days too; the training is paid for twice.
 #                   REFIT=none publishes the very model that was evaluated
 #   KEEP=7          published versions, and runs of ours under runs/, that are kept
+#   WAIT=600        seconds to wait while another llmrec writes the same data: one that outlived its script, or one
+#                   that somebody started by hand. Its process, start and command are printed
 #   LLMREC          the command; else .venv/bin/llmrec beside this script's folder, else llmrec on the PATH
 #
-# Exit codes: 0 published; 75 another run holds the lock; 2 wrong usage; 5 no lock to be had, or no room to write;
-# else that of the command that failed. Nothing is published unless it is 0.
+# Exit codes: 0 published; 75 another run holds a lock; 2 wrong usage; 5 no lock to be had, or no room to write;
+# else that of the command that failed. Nothing is published unless it is 0. `make retrain` turns all others into 2, as
+# make does, so a scheduler that reads the code runs this script itself.
 #
-# From cron:  0 3 * * *  cd /srv/shop && PREPARE="dataset=files ..." /srv/llmrec/scripts/retrain.sh published
+# SIGTERM, SIGINT and SIGHUP end the running command, and the script waits for it. If the script is killed by SIGKILL,
+# the kernel ends the command (setpriv of util-linux). Without setpriv the command goes on; it publishes nothing, and
+# the next run waits for it (WAIT).
+#
+# From cron, where each % must be written \%:
+#   0 3 * * *  cd /srv/shop && PREPARE="dataset=files ..." /srv/llmrec/scripts/retrain.sh published 2>>retrain.log
 set -eu
+PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
+export PATH
 
 say() { printf 'retrain: %s\n' "$*" >&2; }
 fail() { code=$1; shift; say "$*"; exit "$code"; }
@@ -36,16 +47,23 @@ case $folder in
     *=*) fail 2 "$folder: the publish folder comes first" ;;
 esac
 shift
+experiment=
 for word in "$@"; do
     case $word in
-        experiment=*) ;;
+        experiment=?*) experiment=$word ;;
         *) fail 2 "$word: only experiment=<name> is taken here; settings of one command go into PREPARE, PRETRAIN," \
             "FINETUNE, EVALUATE or RECOMMEND" ;;
     esac
 done
-refit=${REFIT:-all} keep=${KEEP:-7}
+case ${PREPARE:-}$experiment in
+    *[![:space:]]*) ;;
+    *) fail 2 "PREPARE: not set, so nothing names the data; set PREPARE=\"dataset=files dataset.name=<name>" \
+        "dataset.interactions=<file>\" (llmrec prepare --help lists more), or give experiment=<name>" ;;
+esac
+refit=${REFIT:-all} keep=${KEEP:-7} patience=${WAIT:-600}
 case $refit in all | none) ;; *) fail 2 "REFIT=$refit: choose one of all, none" ;; esac
 case $keep in '' | *[!0-9]* | 0*) fail 2 "KEEP=$keep: must be a whole number, at least 1" ;; esac
+case $patience in *[!0-9]* | 0?*) fail 2 "WAIT=$patience: must be a whole number of seconds, at least 0" ;; esac
 
 # The kernel's lock: free again the moment its holder is gone, however it went. No command inherits it, so an orphan
 # of a killed run does not hold it; such an orphan cannot publish either, for only this script does.
@@ -54,7 +72,10 @@ mkdir -p -- "$folder" || fail 5 "$folder: cannot be made; choose another publish
 [ -w "$folder" ] || fail 5 "$folder: cannot be written"
 exec 9>>"$folder/.lock"
 code=0; flock -n -E 75 9 2>/dev/null || code=$?
-[ "$code" -ne 75 ] || fail 75 "$folder: another run holds the lock; wait for it to end"
+if [ "$code" -eq 75 ]; then
+    holder=$(head -n 1 "$folder/.lock")
+    fail 75 "$folder: another run holds the lock; wait for it to end${holder:+, or end $holder}"
+fi
 [ "$code" -eq 0 ] || fail 5 "$folder: this file system has no locks (flock exits $code); publish somewhere else"
 code=0; (exec 8>>"$folder/.lock"; flock -n -E 75 8) 2>/dev/null || code=$?
 [ "$code" -eq 75 ] || fail 5 "$folder: this file system's locks do not keep others out; publish somewhere else"
@@ -66,6 +87,9 @@ beside=$(cd -- "$(dirname -- "$0")/.." && pwd)/.venv/bin/llmrec
 llmrec=${LLMREC:-}
 [ -n "$llmrec" ] || { [ -x "$beside" ] && llmrec=$beside; } || llmrec=llmrec
 command -v -- "$llmrec" >/dev/null || fail 2 "$llmrec: no such command; install llmrec or set LLMREC=<its path>"
+# A prefix that ends a command when this script is gone, also when the script itself cannot.
+bound=
+! setpriv --pdeathsig TERM true 2>/dev/null || bound='setpriv --pdeathsig TERM --'
 
 # A name that no version and no run has, taken by making the first run's folder.
 mkdir -p runs/prepare || fail 5 "runs/prepare: cannot be made; start in a folder that can be written"
@@ -76,68 +100,100 @@ for _ in 1 2 3 4 5; do
     stamp=
 done
 [ -n "$stamp" ] || fail 5 "runs/prepare: no folder for the run could be made in it"
-building=$folder/.building
+# Named after the run, so that nothing an orphan of another run still writes gets into this version.
+building=$folder/.building.$stamp
 child=
-clean() { rm -rf -- "$building" "$folder/.current.new"; }
-stop() { trap '' INT TERM; [ -z "$child" ] || { kill -TERM "$child" 2>/dev/null || true; wait "$child" || true; }; exit "$1"; }
+clean() { rm -rf -- "$folder"/.building.* "$folder/.current.new"; : >"$folder/.lock"; }
+stop() {
+    trap '' INT TERM HUP
+    [ -z "$child" ] || { kill -TERM "$child" 2>/dev/null || true; wait "$child" || true; }
+    exit "$1"
+}
 trap clean EXIT
+trap 'stop 129' HUP
 trap 'stop 130' INT
 trap 'stop 143' TERM
 clean
+printf 'process %s on %s since %s: %s\n' $$ "$(uname -n)" "$(date '+%Y-%m-%d %H:%M:%S')" "$0 $folder" >"$folder/.lock"
 mkdir -- "$building"
 
-# stage <command> <name of the run> <its variable's value> <settings...>: run a command; later settings win.
-stage() {
-    local command=$1 name=$2 given=$3 words=() parsed
-    shift 3
-    if [ -n "$given" ]; then
-        parsed=$(printf '%s' "$given" | xargs printf '%s\n') || fail 2 "${command^^}: a quote is not closed: $given"
-        mapfile -t words <<<"$parsed"
-    fi
-    say "$name"
-    # In the background, so that a signal is passed on at once and not when the command has ended.
-    "$llmrec" "$command" "${experiment[@]}" ${words[@]+"${words[@]}"} "$@" "run_dir=runs/$command/retrain-$name-$stamp" \
-        9>&- </dev/null &
+# follow <command...>: run a command and set `code` to its exit code. In the background, so that a signal is passed on
+# at once and not when the command has ended.
+follow() {
+    "$@" 9>&- </dev/null &
     child=$!
     code=0; wait "$child" || code=$?
     child=
+}
+
+# stage <command> <name of the run> <its variable's value> <settings...>: run a command; later settings win.
+stage() {
+    stage=$1 name=$2 given=$3 run=runs/$1/retrain-$2-$stamp
+    shift 3
+    num_ours=$#
+    if [ -n "$given" ]; then
+        words=$(printf '%s' "$given" | xargs printf '%s\n') ||
+            fail 2 "$(printf %s "$stage" | tr a-z A-Z): a quote is not closed: $given"
+        while IFS= read -r word; do
+            [ -z "$word" ] || set -- "$@" "$word"
+        done <<EOF
+$words
+EOF
+    fi
+    # Ours go behind the given ones.
+    while [ "$num_ours" -gt 0 ]; do
+        set -- "$@" "$1"
+        shift
+        num_ours=$((num_ours - 1))
+    done
+    say "$name"
+    waited=0 pause=1
+    while :; do
+        follow $bound "$llmrec" "$stage" ${experiment:+"$experiment"} "$@" "run_dir=$run"
+        if [ "$code" -ne 75 ] || [ "$waited" -ge "$patience" ]; then break; fi
+        say "$name: trying again in $pause s, for $((patience - waited)) s in all (WAIT)"
+        follow sleep "$pause"
+        waited=$((waited + pause)) pause=$((pause < 32 ? pause * 2 : 60))
+        rm -rf -- "$run"
+        mkdir -- "$run"
+    done
     [ "$code" -eq 0 ] || fail "$code" "$name failed with exit code $code; nothing was published"
 }
 
 # same_data <fingerprint>: refuse to go on when the prepared data changed under this run.
 same_data() {
-    local now
-    now=$(fingerprint "$prepared/manifest.json")
-    [ "$now" = "$1" ] || fail 4 "$prepared: was prepared again by somebody else meanwhile; nothing was published"
+    [ "$(fingerprint "$prepared/manifest.json")" = "$1" ] ||
+        fail 4 "$prepared: was prepared again by somebody else meanwhile; nothing was published"
 }
 fingerprint() { sed -n 's/^ *"fingerprint": *"\([0-9a-f]*\)".*/\1/p' "$1" | head -n 1; }
 
 # prune <folder> <prefix>: keep the newest by name; what is published now stays in any case, whatever the clock said.
 prune() {
-    local now name
-    now=$(readlink "$folder/current")
-    find "$1" -mindepth 1 -maxdepth 1 -type d -name "$2[0-9][0-9][0-9][0-9]-*" -printf '%f\n' | sort -r |
-        tail -n "+$((keep + 1))" | while IFS= read -r name; do
-            [ "$name" = "$2$now" ] || rm -rf -- "${1:?}/$name"
+    published=$(readlink "$folder/current")
+    find "$1" -mindepth 1 -maxdepth 1 -type d -name "$2[0-9][0-9][0-9][0-9]-*" | sed 's|.*/||' | sort -r |
+        tail -n "+$((keep + 1))" | while IFS= read -r old; do
+            [ "$old" = "$2$published" ] || rm -rf -- "${1:?}/$old"
         done
 }
 
-experiment=("$@")
 runs=runs/finetune/retrain
 stage prepare prepare "${PREPARE:-}"
-prepared=$(realpath --relative-to=. data/prepared/latest)
+prepared=$(readlink data/prepared/latest)
+case $prepared in /*) ;; *) prepared=data/prepared/$prepared ;; esac
 data=$(fingerprint "runs/prepare/retrain-prepare-$stamp/manifest.json")
 same_data "$data"
-encoder=()
+encoder=
 if [ -n "${PRETRAIN:-}" ]; then
     stage pretrain pretrain "$PRETRAIN" "prepared=$prepared"
-    encoder=(encoder=pretrained "encoder.path=runs/pretrain/retrain-pretrain-$stamp")
+    encoder=runs/pretrain/retrain-pretrain-$stamp
 fi
-stage finetune finetune "${FINETUNE:-}" ${encoder[@]+"${encoder[@]}"} "prepared=$prepared" refit=train_valid
+stage finetune finetune "${FINETUNE:-}" ${encoder:+encoder=pretrained "encoder.path=$encoder"} "prepared=$prepared" \
+    refit=train_valid
 stage evaluate evaluate "${EVALUATE:-}" "model=$runs-finetune-$stamp" "prepared=$prepared"
 chosen=finetune
 if [ "$refit" = all ]; then
-    stage finetune refit "${FINETUNE:-}" ${encoder[@]+"${encoder[@]}"} "prepared=$prepared" refit=all
+    stage finetune refit "${FINETUNE:-}" ${encoder:+encoder=pretrained "encoder.path=$encoder"} "prepared=$prepared" \
+        refit=all
     chosen=refit
 fi
 same_data "$data"

@@ -9,7 +9,7 @@ import yaml
 from llmrec_cli import __version__, cli
 from llmrec_cli.cli import OPTIONS, SUMMARIES, divide
 from llmrec_cli.completion import complete
-from llmrec_cli.config import compose
+from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.help import ABOUT
 from llmrec_cli.overrides import groups_of
@@ -118,6 +118,83 @@ def test_multirun_stops_at_a_mistake_with_its_exit_code(llmrec, tiny_prepared):
     done = llmrec("finetune", f"prepared={tiny_prepared}", "head=ease", "head.l2=-1,5", "--multirun")
     assert done.code == 2
     assert done.err == "llmrec: configuration error: head.l2=-1.0: must be above 0\n"
+
+
+def test_a_multirun_composes_all_its_runs_before_the_first(llmrec, tmp_path, tiny_prepared):
+    done = llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity", "seed=1,x,2,-1", "--multirun")
+    assert done.code == 2
+    assert done.err == ("llmrec: configuration error: \n  seed=x: expected a whole number\n"
+                        "  seed=-1: must be at least 0\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_multirun_ends_at_the_first_run_that_fails_with_its_exit_code_and_keeps_those_before(
+        llmrec, tmp_path, tiny_prepared):
+    done = llmrec("finetune", f"prepared={tiny_prepared},nowhere", "seed=1,2", "head=popularity", "run_dir=many", "-m")
+    assert done.code == 2
+    assert "prepared=nowhere: no such folder" in done.err
+    assert "run 3 of 4: prepared=nowhere seed=1" in done.err
+    assert "run 4 of 4" not in done.err
+    assert "2 runs, ndcg@10 on validation" in done.out
+    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == ["0", "1", "2"]
+
+
+def test_every_command_ends_a_multirun_with_a_table(llmrec, tmp_path, tiny_prepared, prepare_tiny):
+    done = llmrec("prepare", *prepare_tiny, "dataset.name=one,two", "split=random", "-m", "run_dir=p")
+    assert done.code == 0, done.err
+    assert re.search(r"two .* p/1 ", done.out)
+    llmrec("finetune", f"prepared={tiny_prepared}", "head=popularity", "run_dir=run")
+    done = llmrec("evaluate", "model=run", "ties=hash,expected", "num_bootstrap=100", "baselines=[]", "-m", "run_dir=e")
+    assert done.code == 0, done.err
+    table = done.out[done.out.index("2 runs"):]
+    assert re.search(r"expected .* e/1 .* 0\.\d{4} ", table)
+    done = llmrec("recommend", "model=run", "query.history=[i1]", "k=1,2", "-m", "run_dir=r")
+    assert done.code == 0, done.err
+    assert "2 runs" in done.err
+    assert "2 runs" not in done.out
+
+
+def test_texts_in_a_multirun_are_literal_between_their_commas():
+    runs = compose_runs("prepare", ["dataset.interactions=x.csv", 'dataset.item_text={a} (b), "{c}, d",it\'s',
+                                    "dataset.drop_users=[a,b],[c]"])
+    assert [(run.settings.dataset.item_text, run.settings.dataset.drop_users) for run in runs] == [
+        (text, users) for text in ("{a} (b)", "{c}, d", "it's") for users in (["a", "b"], ["c"])]
+    assert runs[3].shown == 'dataset.item_text="{c}, d" dataset.drop_users=[c]'
+
+
+@pytest.mark.parametrize(("typed", "expected"), [("seed=range(1,4)", [1, 2, 3]), ("seed=choice(4,2)", [4, 2]),
+                                                 ("seed=7", [7]), ("seed=1, 2", [1, 2])])
+def test_numbers_of_a_multirun_may_be_a_range(typed, expected):
+    assert [run.settings.seed for run in compose_runs("finetune", [typed])] == expected
+
+
+@pytest.mark.parametrize(("typed", "expected"), [
+    ("seed=range(0,1000000000000)", "--multirun: more than 1,000 runs"), ("resume=x", "one run is gone on with"),
+    ("seed=interval(0,1)", "cannot be read as a value"), ("seed=glob(*)", "cannot be read as a value")])
+def test_a_multirun_that_cannot_be_is_refused(llmrec, typed, expected):
+    done = llmrec("finetune", typed, "--multirun")
+    assert done.code == 2
+    assert expected in done.err
+
+
+def test_cfg_job_prints_each_run_of_a_multirun(llmrec, tmp_path):
+    done = llmrec("finetune", "head=ease", "seed=1,2", "-m", "--cfg", "job")
+    assert done.code == 0
+    assert [document["seed"] for document in yaml.safe_load_all(done.out)] == [1, 2]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["hydra", "all"])
+def test_cfg_prints_nothing_of_hydras(llmrec, what):
+    done = llmrec("finetune", "--cfg", what)
+    assert (done.code, done.out) == (2, "")
+    assert "write --cfg job" in done.err
+
+
+def test_what_is_not_utf_8_is_refused(llmrec):
+    done = llmrec("finetune", "prepared=\udcff")
+    assert done.code == 2
+    assert "prepared=\\udcff: is not UTF-8" in done.err
 
 
 def test_multirun_refuses_an_unknown_choice_among_the_values(llmrec):

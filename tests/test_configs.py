@@ -8,7 +8,8 @@ import yaml
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Head, build
-from llmrec_cli.overrides import choices, configs_dir, groups_of
+from llmrec_cli.option_files import choices, configs_dir
+from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe

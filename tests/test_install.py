@@ -18,7 +18,7 @@ STAGES = """
 import sys
 import llmrec_cli
 from llmrec_cli import cli
-from llmrec_cli.overrides import configs_dir
+from llmrec_cli.option_files import configs_dir
 print("from", llmrec_cli.__file__, configs_dir())
 for line in sys.stdin.read().splitlines():
     assert cli.run(line.split("\\t")) == 0, line

@@ -1,6 +1,6 @@
 """Scheduled runs: scripts/retrain.sh publishes whole or not at all, one run at a time.
 
-Most tests put a small script in the place of `llmrec`, which writes what each command would; one runs the real thing.
+Most tests put a small script in the place of `llmrec`, which writes what each command would; two run the real thing.
 """
 
 import json
@@ -22,11 +22,16 @@ from tests.tiny import NUM_USERS, write_tiny
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts/retrain.sh"
+# The strictest POSIX shell there is: what bash adds is none of sh.
+SHELL = [next(filter(None, map(shutil.which, ("dash", "busybox", "mksh", "ksh", "sh"))), "sh")]
+SHELL += ["sh"] * (Path(SHELL[0]).name == "busybox")
+SHELLS = [SHELL, *([shutil.which(name)] for name in ("bash",) if shutil.which(name))]
 # Writes what a command would write; `pause` and `fail` in the folder name the command that hangs or fails.
 STUB = """#!/bin/bash
 set -eu
 printf '%s\\n' "$*" >> calls
 [ "$(cat fail 2>/dev/null)" != "$1" ] || exit 3
+if [ -s locked ] && [ "$(cat locked)" -gt 0 ]; then echo $(($(cat locked) - 1)) > locked; exit 75; fi
 [ "$(cat pause 2>/dev/null)" != "$1" ] || { echo $$ > paused; exec sleep 60; }
 for word in "$@"; do case $word in run_dir=*) run=${word#*=} ;; output=*) output=${word#*=} ;; esac; done
 mkdir -p "$run"
@@ -39,6 +44,14 @@ case $1 in
     evaluate) echo "$version" > "$run/metrics.json"; echo "$version" > "$run/report.html" ;;
     recommend) echo "$version" > "$output"; echo "$version" > "$output.manifest.json" ;;
 esac
+"""
+ORPHAN = """
+import sys
+from pathlib import Path
+from llmrec_cli.run_dir import lock
+with lock(Path(sys.argv[1]), "it"):
+    print("held", flush=True)
+    sys.stdin.read()
 """
 FILES = ["metrics.json", "model/weights", "recommendations.parquet", "recommendations.parquet.manifest.json",
          "report.html"]
@@ -61,14 +74,18 @@ def write(name: str, content: str) -> None:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the little that cron gives."""
+    """Return the little that cron gives, and the shop's files."""
     return {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "LLMREC": str(Path("llmrec stub").resolve()),
-            **variables}
+            "PREPARE": "dataset=files dataset.interactions=clicks.csv", "WAIT": "0", **variables}
 
 
 def retrain(*arguments: str, folder: str = "pub lished", **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(SCRIPT), folder, *arguments], env=environment(**variables), capture_output=True,
-                          text=True, stdin=subprocess.DEVNULL, check=False)
+    return ran([*SHELL, str(SCRIPT), folder, *arguments], environment(**variables))
+
+
+def ran(command: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=variables, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          check=False)
 
 
 def published() -> dict[str, str]:
@@ -85,7 +102,7 @@ def versions() -> list[str]:
 def paused() -> Iterator[subprocess.Popen[bytes]]:
     """Yield a run that hangs in finetune, and end what is left of it."""
     write("pause", "finetune")
-    run = subprocess.Popen([str(SCRIPT), "pub lished"], env=environment(), stderr=subprocess.DEVNULL)
+    run = subprocess.Popen([*SHELL, str(SCRIPT), "pub lished"], env=environment(), stderr=subprocess.DEVNULL)
     wait_for(Path("paused"))
     Path("pause").unlink()
     yield run
@@ -97,12 +114,12 @@ def paused() -> Iterator[subprocess.Popen[bytes]]:
     run.wait()
 
 
-def wait_for(file: Path) -> None:
-    for _ in range(200):
-        if file.exists() and file.read_text():
+def wait_for(file: Path, text: str = "") -> None:
+    for _ in range(1200):
+        if file.exists() and (found := file.read_text()) and text in found:
             return
         time.sleep(0.05)
-    raise AssertionError(f"{file} did not appear")
+    raise AssertionError(f"{file} did not appear with {text!r} in it")
 
 
 def test_a_run_evaluates_a_model_that_has_not_seen_the_test_and_publishes_one_that_has() -> None:
@@ -118,7 +135,7 @@ def test_a_run_evaluates_a_model_that_has_not_seen_the_test_and_publishes_one_th
         f"evaluate experiment=shop model={first} prepared=data/prepared/t",
         "finetune experiment=shop head=ease prepared=data/prepared/t refit=all",
         f"recommend experiment=shop queries=all k=100 model={second} "
-        "output=pub lished/.building/recommendations.parquet"]
+        f"output=pub lished/.building.{stamp}/recommendations.parquet"]
     assert run.stdout == ""
 
 
@@ -153,7 +170,7 @@ def test_a_second_run_at_once_exits_75_within_a_second(paused: subprocess.Popen[
     run = retrain()
     assert time.monotonic() - started < 1
     assert run.returncode == 75
-    assert "another run holds the lock" in run.stderr
+    assert f"another run holds the lock; wait for it to end, or end process {paused.pid} on " in run.stderr
     assert retrain(folder="elsewhere").returncode == 0
 
 
@@ -163,7 +180,7 @@ def test_the_lock_of_a_killed_run_is_free_at_once(paused: subprocess.Popen[bytes
     run = retrain()
     assert run.returncode == 0, run.stderr
     assert list(published()) == FILES
-    assert ".building" not in os.listdir("pub lished")
+    assert not [name for name in os.listdir("pub lished") if name.startswith(".building")]
 
 
 def test_sigterm_ends_the_command_too_and_publishes_nothing(paused: subprocess.Popen[bytes]) -> None:
@@ -247,26 +264,139 @@ def test_a_file_system_without_working_locks_is_refused(flock: str, said: str) -
 
 def test_without_flock_it_refuses() -> None:
     os.mkdir("bin")
-    for name in ("bash", "env", "dirname", "mkdir"):
+    for name in ("dirname", "mkdir"):
         os.symlink(shutil.which(name) or "", f"bin/{name}")
     run = retrain(PATH=str(Path("bin").resolve()))
     assert run.returncode == 5
     assert "flock is not installed" in run.stderr
 
 
-def test_the_real_commands_publish_lists_that_belong_to_the_published_model() -> None:
-    write_tiny(Path("in put"))
-    command = shutil.which("llmrec", path=str(Path(sys.executable).parent))
-    assert command is not None, "llmrec is not installed beside the Python that runs the tests"
-    run = retrain(LLMREC=command, REFIT="none", FINETUNE="head=popularity",
-                  EVALUATE="num_bootstrap=100 baselines=[]", RECOMMEND="k=5",
-                  PREPARE="dataset=files dataset.name=tiny dataset.interactions='in put/interactions.csv' "
-                          "dataset.items='in put/items.csv' dataset.item_text='{title} ({year}). {genres}'")
+def test_without_the_shops_files_it_refuses_and_says_what_to_set() -> None:
+    for prepare in ("", "  "):
+        run = retrain(PREPARE=prepare)
+        assert run.returncode == 2
+        assert 'PREPARE: not set, so nothing names the data; set PREPARE="dataset=files ' in run.stderr
+        assert "or give experiment=<name>" in run.stderr
+    assert not Path("calls").exists()
+    assert not Path("pub lished").exists()
+    assert retrain("experiment=shop", PREPARE="").returncode == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+@pytest.mark.parametrize("bare", [{}, {"PATH": "/usr/bin:/bin"}], ids=["env -i", "env -i PATH=/usr/bin:/bin"])
+def test_it_runs_in_any_posix_shell_from_a_bare_environment(shell: list[str], bare: dict[str, str]) -> None:
+    given = {name: environment()[name] for name in ("LLMREC", "PREPARE")}
+    run = ran([*shell, str(SCRIPT), "pub lished"], bare | given)
+    assert (run.returncode, run.stdout) == (0, ""), run.stderr
+    assert list(published()) == FILES
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022], ids=oct)
+def test_96_what_is_published_has_the_permissions_that_the_umask_leaves(umask: int) -> None:
+    subprocess.run([*SHELL, str(SCRIPT), "pub lished"], env=environment(), umask=umask, check=True)
+    for path in Path("pub lished").rglob("*"):
+        assert path.is_symlink() or oct(path.stat().st_mode & 0o777 & umask) == "0o0", path
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_a_script_that_is_killed_takes_its_command_with_it(paused: subprocess.Popen[bytes]) -> None:
+    command = int(Path("paused").read_text())
+    assert is_running(command)
+    paused.kill()
+    for _ in range(200):
+        if not is_running(command):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the command outlived its script")
+
+
+def is_running(process: int) -> bool:
+    """Return False for a process that has ended, also where nobody has asked how."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_closed_terminal_ends_the_command_too(paused: subprocess.Popen[bytes]) -> None:
+    paused.send_signal(signal.SIGHUP)
+    assert paused.wait(10) == 129
+    assert not is_running(int(Path("paused").read_text()))
+
+
+def test_it_waits_for_an_orphan_that_writes_the_same_data_and_not_for_ever() -> None:
+    write("locked", "2")
+    run = retrain(WAIT="60")
     assert run.returncode == 0, run.stderr
-    current = Path("pub lished/current")
+    assert [line.split()[0] for line in Path("calls").read_text().splitlines()][:4] == ["prepare"] * 3 + ["finetune"]
+    assert run.stderr.count("prepare: trying again in") == 2
+    write("locked", "99")
+    run = retrain(WAIT="2")
+    assert run.returncode == 75
+    assert run.stderr.endswith("prepare failed with exit code 75; nothing was published\n")
+
+
+@pytest.fixture
+def checkout() -> Path:
+    """Return a copy of what a scheduled run uses of this checkout, with an installed llmrec."""
+    folder = Path("check out")
+    (folder / ".venv/bin").mkdir(parents=True)
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, folder / name)
+    write("check out/.venv/.installed", "")
+    python = f"PYTHONPATH='{ROOT}' exec '{sys.executable}'"
+    write("check out/.venv/bin/llmrec", f'#!/bin/sh\n{python} -m llmrec_cli "$@"\n')
+    os.chmod("check out/.venv/bin/llmrec", 0o755)
+    # In `make` and on the PATH `sh` is the strictest shell, whatever /bin/sh is.
+    write("check out/sh", f"#!{SHELL[0]}\nexec {' '.join(SHELL)} \"$@\"\n")
+    os.chmod("check out/sh", 0o755)
+    return folder
+
+
+def make_retrain(folder: Path, *variables: str, umask: int = 0o022) -> tuple[int, str]:
+    """Run `make retrain` from a bare environment and return its exit code and what it printed (to `stderr`, too)."""
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    with open("stderr", "w", encoding="utf-8") as stderr:
+        done = subprocess.run([make, "-s", "retrain", "SHELL=./sh", *variables], cwd=folder, check=False, umask=umask,
+                              env={"PATH": f"{folder.resolve()}:/usr/bin:/bin"}, stderr=stderr, stdout=stderr,
+                              stdin=subprocess.DEVNULL)
+    return done.returncode, Path("stderr").read_text("utf-8")
+
+
+def test_make_retrain_without_the_shops_files_ends_with_2_and_runs_nothing(checkout: Path) -> None:
+    code, printed = make_retrain(checkout)
+    assert code == 2
+    assert "PREPARE: not set, so nothing names the data" in printed
+    assert not (checkout / "runs").exists()
+
+
+def test_make_retrain_publishes_a_shops_own_files_once_an_orphan_has_ended(checkout: Path) -> None:
+    write_tiny(checkout / "in put")
+    orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(checkout / "data/prepared/.tiny.lock")],
+                              env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              umask=0o077)
+    assert orphan.stdout is not None
+    assert orphan.stdout.readline() == b"held\n"
+    release = threading.Thread(target=lambda: (wait_for(Path("stderr"), "trying again"), orphan.communicate(b"")))
+    release.start()
+    code, printed = make_retrain(
+        checkout, "REFIT=none", "FINETUNE=head=popularity", "EVALUATE=num_bootstrap=100 baselines=[]", "RECOMMEND=k=5",
+        "PUBLISH=pub lished",
+        "PREPARE=dataset=files dataset.name=tiny dataset.interactions='in put/interactions.csv' "
+        "dataset.items='in put/items.csv' dataset.item_text='{title} ({year}). {genres}'", umask=0o077)
+    release.join()
+    assert code == 0, printed
+    assert f"or end process {orphan.pid} on " in printed
+    current = checkout / "pub lished/current"
     assert pq.read_table(current / "recommendations.parquet").num_rows == 5 * NUM_USERS
     about = json.loads((current / "recommendations.parquet.manifest.json").read_text())
     assert about["model_sha256"] == sha256(current / "model/manifest.json")
     assert about["files"] == {"recommendations.parquet": sha256(current / "recommendations.parquet")}
     assert "ndcg@10" in json.loads((current / "metrics.json").read_text())["metrics"]
-    assert "\x1b" not in run.stderr + run.stdout
+    assert "\x1b" not in printed
+    for folder in ("pub lished", "runs", "data"):
+        for path in (checkout / folder).rglob("*"):
+            assert path.is_symlink() or oct(path.stat().st_mode & 0o077) == "0o0", path

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from llmrec_cli.run_dir import (
     point,
     read_json,
     require_link,
+    require_room,
     scratch_folder,
     whole_file,
     whole_folder,
@@ -259,7 +261,92 @@ def test_json_that_is_none_is_refused_by_its_file():
         read_json(Path("a.json"))
 
 
+@pytest.fixture
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o022, 0o002], indirect=True, ids=oct)
+def test_96_files_and_folders_have_the_permissions_that_the_umask_leaves(umask):
+    write_json(Path("a.json"), {})
+    write_json(Path("a.json"), {"written": "again"})
+    with whole_folder(Path("f")) as temporary:
+        write_bytes(temporary / "b", b"")
+        os.close(os.open(temporary / "c", os.O_CREAT | os.O_WRONLY, 0o600))  # As safetensors does.
+    for path, usual in (("a.json", 0o666), ("f", 0o777), ("f/b", 0o666), ("f/c", 0o666)):
+        assert oct(os.stat(path).st_mode & 0o777) == oct(usual & ~umask), path
+
+
+ABANDON = """
+import os, signal, sys
+from pathlib import Path
+from llmrec_cli.run_dir import scratch_folder, whole_file, whole_folder
+with whole_file(Path("a")), whole_folder(Path("f")) as temporary, scratch_folder(Path("s")):
+    (temporary / "inside").mkdir()
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_96_what_a_killed_run_left_goes_with_the_next_that_writes_the_same_and_what_is_in_use_stays():
+    other = subprocess.Popen([sys.executable, "-c", ABANDON], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"open\n"
+    in_use = sorted(os.listdir())
+    assert [name.rpartition(".")[2] for name in in_use] == ["part", "new", "scratch"]
+
+    def write_all():
+        with whole_file(Path("a")), whole_folder(Path("f")), scratch_folder(Path("s")):
+            pass
+
+    write_all()
+    assert sorted(os.listdir()) == sorted([*in_use, "a", "f"])
+    other.kill()
+    other.communicate()
+    write_all()
+    assert sorted(os.listdir()) == ["a", "f"]
+
+
+def test_where_the_file_system_has_no_locks_writing_works_and_nothing_is_taken_for_abandoned(monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(module.fcntl, "flock", unsupported)
+    Path(".a.01234567.part").write_text("maybe in use")
+    write_bytes(Path("a"), b"new")
+    assert sorted(os.listdir()) == [".a.01234567.part", "a"]
+
+
+@pytest.mark.parametrize(("free", "needed", "said"), [
+    (0, 100, "0 bytes are free, and it takes 100 bytes"),
+    (100, 200_000, "100 bytes are free, and it takes 195.3 KiB"),
+    (3 * 2**20, 3 * 2**20 + 1, "3,145,728 bytes are free, and it takes 3,145,729 bytes"),
+    (2**30, 2**40, "1.0 GiB are free, and it takes 1,024.0 GiB")])
+def test_room_is_stated_in_units_that_show_the_difference(monkeypatch, free, needed, said):
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=free))
+    with pytest.raises(ResourceError, match=said):
+        require_room(Path("not/yet/there"), needed, "it")
+
+
 # --- locks
+
+def test_who_finds_a_lock_taken_is_told_which_process_has_it_since_when_and_for_what():
+    held = hold(Path(".lock"))
+    try:
+        with pytest.raises(LockedError) as error, lock(Path(".lock"), "it"):
+            pass
+        assert re.search(rf"writing it; wait for it to end, or end process {held.pid} on \S+ since "
+                         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: llmrec \.lock$", str(error.value))
+    finally:
+        held.communicate(b"")
+    assert Path(".lock").read_bytes() == b""
+    # What a killed process left there is nobody's name.
+    Path(".lock").write_text("process 1 on another machine\n" * 100)
+    with lock(Path(".lock"), "it"):
+        assert f"process {os.getpid()} on" in Path(".lock").read_text()
+
 
 def test_a_lock_that_another_process_holds_is_refused_at_once_and_free_when_its_owner_is_killed():
     held = hold(Path("there/.lock"))

@@ -127,6 +127,13 @@ def read_mapping(file: Path) -> dict[str, Any]:
 
 def identity(folder: Path) -> str:
     """Return the SHA-256 over the names and contents of the files that decide on a vector."""
-    names = sorted({file for pattern in DECIDING for file in folder.glob(pattern)})
-    lines = [f"{file.relative_to(folder).as_posix()} {sha256(file)}" for file in names]
+    names = {file.relative_to(folder) for pattern in DECIDING for file in folder.glob(pattern)}
+    return identity_of({name: sha256(folder / name) for name in names})
+
+
+def identity_of(hashes: dict[Path, str]) -> str:
+    """Return the `identity` of a folder, by the SHA-256 of its files; those that decide on no vector are left out."""
+    deciding = [name for name in hashes if any(name.match(pattern) and len(name.parts) == pattern.count("/") + 1
+                                               for pattern in DECIDING)]
+    lines = [f"{name.as_posix()} {hashes[name]}" for name in sorted(deciding)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

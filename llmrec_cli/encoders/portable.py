@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.folder_files import identity, identity_of
+from llmrec_cli.encoders.locate import MINILM_SHA256, locate
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import (
     Concat,
@@ -36,12 +37,12 @@ def bundle(settings: EncoderSettings, folder: Path) -> tuple[EncoderSettings, di
     if isinstance(settings, MiniLM) or (isinstance(settings, Static) and not settings.path):
         return settings, {"minilm": locate(MiniLM()).identity}
     if isinstance(settings, Static):
-        place, identity = _copied(HuggingFace(path=settings.path), folder)
-        return replace(settings, path=place), {place: identity}
+        place, copied = _copied(HuggingFace(path=settings.path), folder)
+        return replace(settings, path=place), {place: copied}
     if isinstance(settings, TransformerSettings):
-        place, identity = _copied(settings, folder)
+        place, copied = _copied(settings, folder)
         shared: dict[str, Any] = {item.name: getattr(settings, item.name) for item in fields(TransformerSettings)}
-        return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: identity}
+        return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: copied}
     return settings, {}
 
 
@@ -59,6 +60,26 @@ def resolved(settings: EncoderSettings, folder: Path) -> EncoderSettings:
     return settings
 
 
+def check_encoders(folder: Path, manifest: dict[str, Any], remedy: str) -> None:
+    """Raise ArtifactError unless the encoders are those that the model's head was trained on top of.
+
+    Adapters and maps fit any encoder of the same shape, and give nonsense on every one but their own. The files must
+    have been checked against the manifest already: their hashes are taken from it.
+    """
+    expected = manifest["encoders"]
+    hashes = {Path(name): value for name, value in manifest["files"].items()}
+    places = {str(Path(*file.parts[:2])) for file in hashes if len(file.parts) > 2 and file.parts[0] == "encoders"}
+    if not isinstance(expected, dict) or places != expected.keys() - {"minilm"}:
+        raise ArtifactError(f"{folder / 'manifest.json'}: names other encoders than the model has "
+                            f"({', '.join(sorted(places)) or 'none'}); {remedy}")
+    found = {place: identity_of({file.relative_to(place): value for file, value in hashes.items()
+                                 if file.is_relative_to(place)}) for place in places}
+    for place, wanted in expected.items():
+        if found.get(place, MINILM_SHA256) != wanted:
+            raise ArtifactError(f"{folder / place if place in found else place}: is another encoder than the one that "
+                                f"the model was trained with; {remedy}")
+
+
 def _copied(settings: TransformerSettings, folder: Path) -> tuple[str, str]:
     """Copy the encoder's folder, unless it is there, and return its place in the model folder and its identity."""
     source = locate(settings)
@@ -67,9 +88,13 @@ def _copied(settings: TransformerSettings, folder: Path) -> tuple[str, str]:
         (folder / place).mkdir(parents=True)
         for pattern in NEEDED:
             for file in source.folder.glob(pattern):
-                copy = shutil.copytree if file.is_dir() else shutil.copy2
-                copy(file, folder / place / file.name)
-    return place, source.identity
+                for each in file.rglob("*") if file.is_dir() else [file]:
+                    if each.is_file():
+                        copy = folder / place / each.relative_to(source.folder)
+                        copy.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(each, copy)  # The content alone: permissions are this process's, by its umask.
+    # Of the copy, which may lack a file that only other software reads.
+    return place, identity(folder / place)
 
 
 def _strange(folder: Path, what: str) -> ArtifactError:

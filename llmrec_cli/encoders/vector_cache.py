@@ -46,12 +46,13 @@ def encode_cached(encoder: Encoder, texts: Sequence[str], folder: Path | None,
     keys = {text: _key(text) for text in dict.fromkeys(map(str, texts))}
     found = cache.read(set(keys.values()))
     missing = [text for text, key in keys.items() if key not in found]
+    is_writable = True
     for start in range(0, len(missing), SHARD_TEXTS):
         part = missing[start:start + SHARD_TEXTS]
         vectors_TD = encoder.encode(part)
-        cache.add([keys[text] for text in part], vectors_TD)
         found |= zip((keys[text] for text in part), vectors_TD, strict=True)
-    if missing:
+        is_writable = is_writable and cache.keep([keys[text] for text in part], vectors_TD)
+    if missing and is_writable:
         cache.tidy()
     if log is not None:
         log("vectors", encoded=len(missing), read=len(keys) - len(missing))
@@ -80,9 +81,22 @@ class _Cache:
             if rows:
                 # Copied, so that the rest of the shard need not be held.
                 found |= zip((keys[n] for n in rows), vectors_TD[rows], strict=True)
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # Gone, or in a folder that is only read from.
                     os.utime(file)  # When it was used last decides on what goes when there is too much.
         return found
+
+    def keep(self, keys: Sequence[bytes], vectors_TD: np.ndarray) -> bool:
+        """Write a shard and return True; where that is impossible print a warning and return False.
+
+        It costs the next run time and this one nothing, so it is no error.
+        """
+        try:
+            self.add(keys, vectors_TD)
+        except ResourceError as error:
+            print(f"warning: {error}; until then vectors of texts are not kept (cache=<folder>, or cache='' for none)",
+                  file=sys.stderr)
+            return False
+        return True
 
     def add(self, keys: Sequence[bytes], vectors_TD: np.ndarray) -> Path:
         """Write a shard and return its file."""
@@ -138,6 +152,7 @@ def _read_shard(file: Path, size: int) -> tuple[list[bytes], np.ndarray]:
     if texts is None or vectors_TD is None or texts.shape != (len(vectors_TD), 32) or texts.dtype != np.uint8 or \
             vectors_TD.shape[1:] != (size,) or vectors_TD.dtype != np.float32:
         print(f"warning: {file}: damaged, so it is removed and its texts are encoded again", file=sys.stderr)
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # Gone, or in a folder that is only read from.
+            file.unlink()
         return nothing
     return [row.tobytes() for row in texts], vectors_TD

@@ -33,7 +33,7 @@ from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.data.table_checks import LATEST, Column, read_columns
 from llmrec_cli.data.tensor_reader import INTEGER, TensorReader
-from llmrec_cli.encoders.portable import bundle, resolved
+from llmrec_cli.encoders.portable import bundle, check_encoders, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
@@ -187,6 +187,8 @@ def load_recommender(folder: Path, context: Context) -> Recommender:
     head = build(recipe)
     head.load(_tensors(folder / "model.safetensors", manifest, None if groups is None else len(groups.entities)),
               users, items, context)
+    # Last, since what else is wrong with an exchanged encoder says more.
+    check_encoders(folder, manifest, REMEDY)
     return Recommender(head, users, items, history, seen, manifest, groups, times,
                        _listed(folder / "items.parquet", len(items), manifest))
 

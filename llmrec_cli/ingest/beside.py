@@ -4,7 +4,6 @@ The readers are those of `prepare`: CSV, TSV, JSONL and Parquet, plain, .gz or .
 like.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from llmrec_cli.ingest.lines import lines
 from llmrec_cli.ingest.rejects import SHOWN
 from llmrec_cli.ingest.sources import Source, find
 from llmrec_cli.ingest.staging import stage
+from llmrec_cli.run_dir import temporary_folder
 from llmrec_cli.settings.base import nearest
 
 
@@ -88,8 +88,8 @@ def read_rows(named: str, key: str, ours: tuple[str, ...], inside: tuple[str, ..
     objects.
     """
     paths = find(named, key)
-    with tempfile.TemporaryDirectory(prefix="llmrec.") as folder:
-        staged = stage([_source(path, inside) for path in paths], Path(folder) / "rows.parquet", (), ours, rest=True)
+    with temporary_folder() as folder:
+        staged = stage([_source(path, inside) for path in paths], folder / "rows.parquet", (), ours, rest=True)
         if staged.rejects:
             first = [reject for path in paths for reject in staged.rejects.first(str(path))][:SHOWN]
             shown = "\n".join(f"  {r.file}: line {r.line}: {r.reason}" for r in first)

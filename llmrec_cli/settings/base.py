@@ -15,6 +15,16 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 Table = Mapping[str, type["Settings"]]
+LARGEST = 2**31 - 1
+"""Largest whole number of a setting: counts beyond it can only be a mistake."""
+LARGEST_SEED = 2**63 - 1
+SHOWN = 200
+"""Characters of a value that a message shows."""
+
+
+def largest(key: str) -> int:
+    """Return the largest whole number that the setting `key` may have where it has no range of its own."""
+    return LARGEST_SEED if key.endswith("seed") else LARGEST
 
 
 @dataclass
@@ -47,6 +57,8 @@ class Settings:
                 yield f"{key}={value}: must be at least {least}"
             if most is not None and not value <= most:
                 yield f"{key}={value}: must be at most {most}"
+            if most is None and isinstance(value, int) and value > largest(key):
+                yield f"{key}={value}: must be from {least} to {largest(key)}"
             if among is not None and value not in among:
                 yield f"{key}={value}: choose one of {', '.join(map(str, among))}{nearest(str(value), among)}"
 
@@ -96,6 +108,8 @@ class Builder:
 
     def settings(self, cls: type[Settings], data: Any, path: str = "") -> Any:
         """Return an instance of `cls` filled from `data`, or None after noting problems."""
+        if cls.shorthand and isinstance(data, (str, bool)):
+            data = {cls.shorthand: data}
         if not isinstance(data, Mapping):
             return self._note(path, data, "expected a mapping of settings")
         names = {f.name: f for f in dataclasses.fields(cls)}
@@ -109,7 +123,9 @@ class Builder:
             before = len(self.found)
             grouped = "group" in names[key].metadata
             built = self._option(names[key], value, where) if grouped else self._value(hints[key], value, where)
-            if built is not None or len(self.found) == before:
+            if not cls.opaque and any("\0" in text for text in _texts(built)):
+                self.found.append(f"{where}={value}: holds a NUL character, which no path and no text may have")
+            elif built is not None or len(self.found) == before:
                 values[key] = built
         for item in names.values():
             required = item.default is MISSING and item.default_factory is MISSING
@@ -119,7 +135,13 @@ class Builder:
         # Values that could not be read stand at their defaults here, so that the ranges of the others are checked too.
         settings = cls(**values)
         prefix = f"{path}." if path else ""
-        self.found += [prefix + problem for problem in settings.problems()]
+        problems = list(settings.problems())
+        self.found += [prefix + problem for problem in problems]
+        for name in names:
+            # Where a range has no end of its own, or the settings say nothing of the number.
+            if beyond := _beyond(name, getattr(settings, name)):
+                noted = any(problem.startswith(f"{name}=") and "must be" in problem for problem in problems)
+                self.found += [] if noted else [prefix + beyond]
         return settings
 
     def _option(self, item: dataclasses.Field[Any], value: Any, where: str) -> Any:
@@ -168,7 +190,10 @@ class Builder:
         if hint is bool and isinstance(value, bool):
             return value
         if hint is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
+            if abs(value) < 10**30:
+                return value
+            # Too large to calculate with: settings compare products with fractions.
+            return self._note(where, value, f"must be from {-largest(where)} to {largest(where)}")
         if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
                 number = float(value)
@@ -181,8 +206,14 @@ class Builder:
         return self._note(where, value, f"expected {words[hint]}")
 
     def _note(self, where: str, value: Any, message: str) -> None:
-        shown = "null" if value is None else value
+        shown = "null" if value is None else str(value)
+        shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
         self.found.append(f"{where}={shown}: {message}")
+
+
+def _texts(value: Any) -> list[str]:
+    """Return a value that is a text, or the texts in one that is a list."""
+    return [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
 
 
 def _flat(mapping: Mapping[Any, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
@@ -197,6 +228,14 @@ def _flat(mapping: Mapping[Any, Any], inside: str = "") -> Iterator[tuple[str, A
             yield f"{inside}{key}", str(value).lower()
         else:
             yield f"{inside}{key}", value
+
+
+def _beyond(name: str, value: Any) -> str:
+    """Return the problem of a whole number, alone or in a list, that is larger than any setting needs, or ''."""
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, int) and not isinstance(number, bool) and abs(number) > largest(name):
+            return f"{name}={number}: must be from {-largest(name)} to {largest(name)}"
+    return ""
 
 
 def _looks_like(hint: Any, value: Any) -> bool:

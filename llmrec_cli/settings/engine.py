@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from llmrec_cli.settings.base import Settings
 
-MEMORY = "[1-9][0-9]*(MB|GB|TB)"
+MEMORY = "[1-9][0-9]{0,5}(MB|GB|TB)"
 
 
 @dataclass

@@ -1,24 +1,35 @@
 """One dataclass per command: what its config holds."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmrec_cli.settings.base import Settings, nearest, option
+from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, Settings, nearest, option
 from llmrec_cli.settings.cold_users import ColdUsers
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.knowledge_report import KnowledgeReport
+from llmrec_cli.settings.list_output import ListOutput
 from llmrec_cli.settings.robustness import Robustness
 from llmrec_cli.settings.search import search_problems, tuned_parts
 from llmrec_cli.settings.tune import Tune
 
-LARGEST_SEED = 2**63 - 1
+LONGEST_LIST = 100_000
+"""Longest list that is made or measured: each takes memory for every query."""
+MOST_QUANTILES = 1000
+MOST_RESAMPLES = 1_000_000
 AUDIENCES = ("auto", "users", "groups")
 LATEST, FIT = "latest", "fit"
 RANKING_METRICS = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
+
+
+def _number_after(mark: str, text: str) -> float:
+    """Return the number that ends a text; infinity where it has more digits than any setting takes."""
+    digits = text.rpartition(mark)[2]
+    return float(digits) if len(digits) <= 20 else math.inf
 
 
 @dataclass
@@ -30,6 +41,11 @@ class StageSettings(Settings):
     debug: bool = False
     """Show a traceback with every error."""
 
+    @property
+    def only_prints(self) -> bool:
+        """True if the run has no result but what it prints, so that its run directory can be done without."""
+        return False
+
 
 @dataclass
 class DeviceSettings(StageSettings):
@@ -39,7 +55,7 @@ class DeviceSettings(StageSettings):
     """auto | cpu | cuda | cuda:N; auto takes a GPU where there is one."""
 
     def problems(self) -> Iterator[str]:
-        if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", self.device):
+        if not re.fullmatch("auto|cpu|cuda(:[0-9]{1,3})?", self.device):
             yield f"device={self.device}: choose one of auto, cpu, cuda, cuda:N"
 
 
@@ -144,6 +160,8 @@ class FinetuneConfig(CacheSettings, Recipe):
         if not re.fullmatch(f"({'|'.join(RANKING_METRICS)})@[1-9][0-9]*", self.monitor):
             yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(RANKING_METRICS)}"
                    f"{nearest(name, set(RANKING_METRICS) - {name})}")
+        elif _number_after("@", self.monitor) > LONGEST_LIST:
+            yield f"monitor={self.monitor}: k must be from 1 to {LONGEST_LIST}"
         yield from self.recipe.problems()
         # Without tuning nobody asks what the ranges are, and settings given by hand may lie outside them.
         if self.tune.trials > 0:
@@ -239,8 +257,13 @@ class EvaluateConfig(CacheSettings):
             if not re.fullmatch("(item|user|group):[^:].*", entry) or re.search(":[01]?$", entry):
                 yield (f"slices={entry}: write item:<attribute>, user:<attribute> or group:<attribute>, with :<n>, at "
                        f"least 2, for n quantiles of a number")
-        if self.candidates.startswith("sampled:") and not re.fullmatch("sampled:[1-9][0-9]*", self.candidates):
-            yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
+            elif re.fullmatch(".*:[0-9]+", entry) and _number_after(":", entry) > MOST_QUANTILES:
+                yield f"slices={entry}: the number of quantiles must be from 2 to {MOST_QUANTILES}"
+        if self.candidates.startswith("sampled:"):
+            if not re.fullmatch("sampled:[1-9][0-9]*", self.candidates):
+                yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
+            elif _number_after(":", self.candidates) > LARGEST:
+                yield f"candidates={self.candidates}: n must be from 1 to {LARGEST}"
         if not self.candidates:
             yield "candidates: empty; choose all, cold, sampled:<n> or a file"
         if self.cold_users.on and self.exclude_seen is False:
@@ -252,11 +275,13 @@ class EvaluateConfig(CacheSettings):
             yield "audience=groups: cannot be combined with cold_users=true, which is about users"
         if self.cold_users.on and self.knowledge.on:
             yield "knowledge=true: cannot be combined with cold_users=true; measure them one after the other"
-        yield from self.check("num_bootstrap", least=100)
+        yield from self.check("num_bootstrap", least=100, most=MOST_RESAMPLES)
         yield from self.check("block_size", least=1)
         yield from self.check("seed", least=0, most=LARGEST_SEED)
         if not self.k or min(self.k) < 1:
             yield f"k={self.k}: list lengths must be at least 1"
+        elif max(self.k) > LONGEST_LIST:
+            yield f"k={self.k}: list lengths must be from 1 to {LONGEST_LIST}"
 
 
 @dataclass
@@ -316,14 +341,19 @@ class RecommendConfig(CacheSettings):
     reasons: bool = False
     """Say of every recommendation why: what each member and the group's history add, who is compromised, and what the
     knowledge graph knows the item by. Asks the head again without each of them, so it takes as many times longer."""
-    output: str = ""
+    output: ListOutput = field(default_factory=ListOutput)
     """Where the lists are written (.parquet, .jsonl, .csv); empty to print them."""
     block_size: int = 1024
     """Queries scored at a time, at least 1."""
 
+    @property
+    def only_prints(self) -> bool:
+        return not self.output.path and not self.run_dir
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        yield from self.check("k", "block_size", least=1)
+        yield from self.check("k", least=1, most=LONGEST_LIST)
+        yield from self.check("block_size", least=1)
         inline = [f for f in ("user_id", "history", "text", "group_id", "members", "query_id")
                   if getattr(self.query, f) is not None]
         if "user_id" in inline and ("group_id" in inline or "members" in inline):
@@ -342,8 +372,7 @@ class RecommendConfig(CacheSettings):
         if self.history == FIT and self.interactions:
             yield (f"interactions={self.interactions}: has no effect with history=fit, the history that the model was "
                    f"fitted on; leave out one of the two")
-        if self.output and not self.output.endswith((".parquet", ".jsonl", ".csv")):
-            yield f"output={self.output}: the name must end in .parquet, .jsonl or .csv"
+        yield from self.output.all_problems()
 
 
 COMMANDS = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,

@@ -1,4 +1,4 @@
-"""What several runs of `finetune --multirun` came to, side by side."""
+"""The runs of `--multirun` side by side."""
 
 import json
 from collections.abc import Sequence
@@ -8,30 +8,48 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from llmrec_cli.report.terminal import printable
 from llmrec_cli.run_dir import CONFIG, RunDir, read_json
 from llmrec_cli.stages.memory import in_words
 
+NUM_METRICS = 4
 
-def print_comparison(runs: Sequence[Path]) -> None:
-    """Print a line per run: the settings that differ between them, and what each took and reached on validation."""
+
+def print_comparison(command: str, runs: Sequence[Path]) -> None:
+    """Print a line per run: the settings that differ between them, and the results; lists go to stdout alone."""
     configs = [_flat(yaml.safe_load(RunDir(run).file(CONFIG).read_text("utf-8"))) for run in runs]
     names = sorted({key for config in configs for key in config})
     # A setting that some options have and others lack follows from the option that was chosen.
     differing = [key for key in names if all(key in config for config in configs)
                  and len({str(config[key]) for config in configs}) > 1]
-    monitor = configs[0]["monitor"]
-    table = Table(title=f"{len(runs)} runs, {monitor} on validation")
-    for name in (*differing, monitor, "trained of the encoder", "memory", "seconds"):
-        table.add_column(name, justify="left" if name in differing else "right")
-    for run, config in zip(runs, configs, strict=True):
-        value = read_json(RunDir(run).file("manifest.json"))["metrics"]["valid"][monitor]
-        fitted = _fitted(run)
-        table.add_row(*(str(config[key]) for key in differing), "none" if value is None else f"{value:.4f}",
-                      f"{fitted['trained_of_encoder']:,}",
-                      "unknown" if fitted["memory_taken"] is None else in_words(fitted["memory_taken"]),
-                      f"{fitted['seconds']:.1f}")
-    Console().print(table)
+    results = [_results(command, run, config) for run, config in zip(runs, configs, strict=True)]
+    title = f"{len(runs)} runs" + (f", {configs[0]['monitor']} on validation" if command == "finetune" else "")
+    table = Table(title=title)
+    for name in (*differing, *results[0]):
+        table.add_column(Text(name), justify="left" if name in (*differing, "run") else "right")
+    for config, result in zip(configs, results, strict=True):
+        # As text: a value such as [red] is no markup.
+        table.add_row(*(Text(printable(str(cell))) for cell in (*(config[key] for key in differing), *result.values())))
+    Console(stderr=command == "recommend").print(table)
+
+
+def _results(command: str, run: Path, config: dict[str, Any]) -> dict[str, str]:
+    """Return the cells of a run by the names of their columns."""
+    if command == "evaluate":
+        metrics = read_json(RunDir(run).file("metrics.json"))["metrics"]
+        means = {name: metrics[name]["mean"] for name in list(metrics)[:NUM_METRICS]}
+        return {"run": str(run)} | {name: "none" if mean is None else f"{mean:.4f}" for name, mean in means.items()}
+    if command != "finetune":
+        return {"run": str(run)}
+    monitor = config["monitor"]
+    value = read_json(RunDir(run).file("manifest.json"))["metrics"]["valid"][monitor]
+    fitted = _fitted(run)
+    memory = fitted["memory_taken"]
+    return {"value": "none" if value is None else f"{value:.4f}",
+            "trained of the encoder": f"{fitted['trained_of_encoder']:,}",
+            "memory": "unknown" if memory is None else in_words(memory), "seconds": f"{fitted['seconds']:.1f}"}
 
 
 def _fitted(run: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from llmrec_cli.scoring.memory import latest_memory, scoring_memory
 from llmrec_cli.scoring.processes import dealt, is_first, leave_to_first
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
+from llmrec_cli.settings.list_output import ListOutput
 from llmrec_cli.settings.stages import FIT, RecommendConfig
 from llmrec_cli.stages.allowed_items import AllowedItems, allowed_items
 from llmrec_cli.stages.fitted_data import popularity_of
@@ -101,15 +102,15 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     allowed = allowed_items(cfg, queries, known.items, known.listed_N)
     tell(*histories.notes, *allowed.notes)
     tally = Tally()
-    shown = queries if cfg.output else queries.rows(0, min(len(queries), SHOWN_LISTS))
+    shown = queries if cfg.output.path else queries.rows(0, min(len(queries), SHOWN_LISTS))
     answered = answer_all(cfg, known, histories, allowed, shown, tally)
     if not is_first():
         # Its share is done by asking for all; the first gets it with the rest.
         deque(answered, maxlen=0)
     leave_to_first()
 
-    if cfg.output:
-        write_lists(Path(cfg.output), known.items, answered, cfg.reasons)
+    if cfg.output.path:
+        write_lists(cfg.output, known.items, answered, cfg.reasons)
     else:
         for answers in answered:
             show_lists(answers, known.items)
@@ -120,12 +121,14 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     newer_groups = {} if histories.groups is None else {"newer_group_histories": histories.num_newer_groups}
     used = {"history": histories.label, "newer_histories": histories.num_newer, **newer_groups,
             "delisted_items": int((~known.listed_N).sum()) if cfg.delisted == "drop" else 0}
-    facts = {"model": str(folder), "output": cfg.output or None, **provenance(folder, recommender), **used,
+    facts = {"model": str(folder), "output": cfg.output.path or None, **provenance(folder, recommender), **used,
              **tally.counts}
-    if cfg.output:
-        write_json(Path(f"{cfg.output}.manifest.json"),
+    if cfg.output.path:
+        lists = Path(cfg.output.path)
+        write_json(Path(f"{lists}.manifest.json"),
                    {"format": 1, **provenance(folder, recommender), "k": cfg.k, "exclude_seen": cfg.exclude_seen,
-                    **used, **tally.counts, "files": {Path(cfg.output).name: sha256(Path(cfg.output))}})
+                    **used, **tally.counts, "escape_formulas": cfg.output.escape_formulas,
+                    "files": {lists.name: sha256(lists)}})
     watch.done()
     run_dir.log("recommended", **used, **tally.counts)
     run_dir.finish("recommend", facts)
@@ -144,7 +147,7 @@ def memory_of(cfg: RecommendConfig, folder: Path) -> int:
     histories = file.stat().st_size if file.is_file() else 0
     block = max(1, min(cfg.block_size, rows))
     scoring = scoring_memory(rows, items, cfg.block_size) + (
-        WRITTEN_BYTES * block * min(cfg.k, items) if cfg.output else 0)
+        WRITTEN_BYTES * block * min(cfg.k, items) if cfg.output.path else 0)
     held = LIBRARIES + model_memory(folder) + histories // 2
     query = cfg.query
     names_somebody = cfg.queries or query.user_id or query.group_id or query.members
@@ -252,12 +255,12 @@ def silent_members(queries: Queries) -> np.ndarray:
     return silent
 
 
-def write_lists(path: Path, items: Entities, answered: Iterable[Answers], with_reasons: bool = False) -> None:
-    """Write the lists to `path`, block by block."""
-    catalogue = Catalogue(items)
+def write_lists(output: ListOutput, items: Entities, answered: Iterable[Answers], with_reasons: bool = False) -> None:
+    """Write the lists to `output`, block by block."""
+    catalogue, path = Catalogue(items), Path(output.path)
     if path.is_dir():
         raise ConfigError(f"output={path}: is a folder; name a file in it")
-    with list_writer(path, with_reasons) as writer:
+    with list_writer(path, with_reasons, output.escape_formulas) as writer:
         for answers in answered:
             rows = list_table(answers, catalogue)
             with writing(path):

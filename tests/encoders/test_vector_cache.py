@@ -1,8 +1,10 @@
 """Vectors across runs: what is unchanged is never encoded again, whatever is killed, damaged or done at once."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
+import re
 import time
 
 import numpy as np
@@ -10,7 +12,6 @@ import pytest
 
 from llmrec_cli.encoders import vector_cache
 from llmrec_cli.encoders.vector_cache import encode_cached
-from llmrec_cli.errors import ResourceError
 
 TEXTS = [f"text {n}" for n in range(200)]
 
@@ -158,7 +159,23 @@ def test_runs_at_once_need_no_locks(tmp_path, monkeypatch):
     assert run(TEXTS, tmp_path) == 0
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_place_that_cannot_be_written_is_named_and_costs_nothing_but_the_cache(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match="file"):
-        run(TEXTS, tmp_path / "file")
+    assert run(TEXTS, tmp_path / "file") == run(TEXTS, tmp_path / "cache") > 0
+    assert re.search("warning: .*file.*: cannot be written .* vectors of texts are not kept", capsys.readouterr().err)
+
+
+def test_a_folder_that_may_only_be_read_is_read(tmp_path, monkeypatch, capsys):
+    assert run(TEXTS, tmp_path) > 0
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refused)
+    monkeypatch.setattr(os, "unlink", refused)
+    assert run(TEXTS, tmp_path) == 0
+    shard, = shards(tmp_path)
+    shard.write_bytes(b"damaged")
+    monkeypatch.setattr(os, "open", refused)
+    assert run(TEXTS, tmp_path) > 0
+    assert "damaged" in capsys.readouterr().err

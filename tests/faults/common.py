@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import torch
 
 from llmrec_cli.data.manifest import sha256
+from llmrec_cli.encoders.folder_files import identity
 from llmrec_cli.heads.base import Context
 
 CONTEXT = Context(torch.device("cpu"), 1)
@@ -47,9 +48,10 @@ def split_of(llmrec, content, split, *settings):
 
 
 def edit(model, name, change):
-    """Change a file of the model and enter its new hash into the manifest, as someone who means harm would."""
+    """Change a file of the model and enter its new hashes into the manifest, as someone who means harm would."""
     file = model / name
     file.write_text(change(file.read_text("utf-8")), "utf-8")
     manifest = json.loads((model / "manifest.json").read_text("utf-8"))
     manifest["files"][name] = sha256(file)
+    manifest["encoders"] = {place: identity(model / place) for place in manifest["encoders"]}
     (model / "manifest.json").write_text(json.dumps(manifest))

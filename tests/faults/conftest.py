@@ -11,6 +11,9 @@ from llmrec_cli.heads.base import build
 from llmrec_cli.settings.head import Popularity, Recipe
 from tests.faults.common import CONTEXT
 
+TOWER = ["finetune", "device=cpu", "encoder=hf", "encoder.max_length=16", "head=two_tower", "head.embedding_size=8",
+         "peft=lora", "peft.num_layers=1", "optim.epochs=1", "optim.batch_size=128"]
+
 
 @pytest.fixture(scope="session")
 def tower_model(tmp_path_factory, tiny_prepared, tiny_encoder):
@@ -20,9 +23,7 @@ def tower_model(tmp_path_factory, tiny_prepared, tiny_encoder):
     run = tmp_path_factory.mktemp("run") / "tower"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.parent)
-        cli.run(["finetune", f"prepared={tiny_prepared}", f"run_dir={run}", "device=cpu", "encoder=hf",
-                 f"encoder.path={tiny_encoder}", "encoder.max_length=16", "head=two_tower", "head.embedding_size=8",
-                 "peft.num_layers=1", "optim.epochs=1", "optim.batch_size=128"])
+        cli.run([*TOWER, f"prepared={tiny_prepared}", f"run_dir={run}", f"encoder.path={tiny_encoder}"])
     return run / "model"
 
 

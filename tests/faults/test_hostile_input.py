@@ -103,6 +103,17 @@ def test_67_a_name_of_data_cannot_be_a_path(llmrec, prepare_tiny, tmp_path, name
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", [
+    ["finetune", "run_dir=a\0b"], ["finetune", "prepared=a\0b"], ["recommend", "model=a\0b", "query.user_id=u"],
+    ["recommend", "query.user_id=u", "output=a\0b.csv"], ["prepare", "dataset.interactions=[a.csv,a\0b.csv]"],
+    ["prepare", "dataset.interactions=a.csv", "output=a\0b"], ["recommend", "queries=a\0b"]], ids=repr)
+def test_67_a_path_with_a_nul_is_refused_as_a_setting(llmrec, tmp_path, arguments):
+    done = llmrec(*arguments)
+    assert done.code == 2
+    assert "holds a NUL character" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_67_68_ids_and_titles_of_any_shape_are_data_and_come_back_as_they_were(llmrec, tmp_path):
     evil = ["../../up", "/etc/passwd", "a\\..\\b", "=cmd|' /C calc'!A0", "<script>alert(1)</script>", "\x1b[2J", "~",
             ".", "太空é", "NA", "007", "7"]

@@ -6,6 +6,8 @@ import inspect
 
 import pytest
 
+from llmrec_cli.config import compose
+from llmrec_cli.errors import ConfigError
 from llmrec_cli.help import field_doc
 from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
 from llmrec_cli.settings.dataset import Files
@@ -53,6 +55,41 @@ def test_every_number_with_a_range_in_its_docstring_is_checked(cls):
         if "above 0" in said or "at least" in said or " to " in said:
             broken = list(dataclasses.replace(cls(), **{field.name: -1}).problems())
             assert any(problem.startswith(f"{field.name}=-1") for problem in broken), field.name
+
+
+@pytest.mark.parametrize("number", [10**12, 10**22, -10**12, 10**400], ids=["1e12", "1e22", "-1e12", "1e400"])
+@pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
+def test_a_whole_number_beyond_what_any_setting_needs_is_refused_with_its_range(cls, number):
+    for field in dataclasses.fields(cls):
+        if type(field.default) is int and not (field.name.endswith("seed") and abs(number) == 10**12):
+            found = [problem for problem in build(cls, {field.name: number})[1] if problem.startswith(f"{field.name}=")]
+            assert any("must be from" in p or "must be at" in p or "must be above" in p for p in found), field.name
+        elif type(field.default) is float and number == 10**400:
+            expected = f"{field.name}={str(number)[:200]}...: must be a finite number"
+            assert expected in build(cls, {field.name: number})[1]
+
+
+@pytest.mark.parametrize(("command", "typed", "expected"), [
+    ("finetune", "monitor=ndcg@99999999999999999999", "k must be from 1 to 100000"),
+    ("finetune", "optim.batch_size=1000000000000", "must be from 1 to 2147483647"),
+    ("finetune", "optim.epochs=10000000000000000000000", "must be from 1 to 2147483647"),
+    ("finetune", "head.members.tower.encoded_items=1000000000000", "must be from 1 to 2147483647"),
+    ("evaluate", "k=[5,1000000000000]", "list lengths must be from 1 to 100000"),
+    ("evaluate", "candidates=sampled:99999999999999999999", "n must be from 1 to 2147483647"),
+    ("evaluate", "candidates=sampled:" + "9" * 5000, "n must be from 1 to 2147483647"),
+    ("evaluate", "slices=[item:popularity:99999999999]", "the number of quantiles must be from 2 to 1000"),
+    ("evaluate", "num_bootstrap=2000000000", "must be at most 1000000"),
+    ("recommend", "k=1000000000000", "must be at most 100000"),
+    ("finetune", "optim.epochs=" + "9" * 5000, "cannot be read as a value"),
+    ("finetune", "device=cuda:" + "9" * 5000, "choose one of auto, cpu, cuda, cuda:N")])
+def test_a_number_beyond_its_range_is_refused_with_the_range(command, typed, expected):
+    with pytest.raises(ConfigError, match=expected):
+        compose(command, [typed, *["queries=all"] * (command == "recommend")])
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, 3, ["ease"]])
+def test_the_name_of_an_option_is_text(kind):
+    assert "head.kind=" in build(Recipe, {"head": {"kind": kind}})[1][0]
 
 
 def test_options_are_built_by_their_kind_and_come_back_as_they_went():

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import chdir
@@ -336,6 +337,44 @@ def test_a_title_that_a_spreadsheet_would_run_is_quoted_in_csv_alone() -> None:
     assert {f"{sign}1+cmd" for sign in "=+-@"} < lossless
 
 
+FORMULAS = ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "＝1", "'=1", "''+1", "'plain", "plain=1", "1-1", "'", "007"]
+
+
+def unescaped(value: str) -> str:
+    """Undo escape_formulas as docs/recommend.md says."""
+    return re.sub("^'(?='*[=+\\-@\t\r\n＝＋－＠])", "", value)
+
+
+def test_68_ids_are_escaped_in_csv_where_that_is_requested_and_come_back_as_they_were() -> None:
+    items = write("new.jsonl", *({"item_id": name, "title": name, "genres": ""} for name in FORMULAS))
+    queries = write("q.jsonl", *({"query_id": name, "user_id": name, "text": "robot"} for name in FORMULAS))
+    found = {}
+    for output, escape in (("plain.csv", "false"), ("escaped.csv", "true")):
+        llmrec("recommend", "model=ease", f"queries={queries}", f"items={items}", "k=100", f"output={output}",
+               f"output.escape_formulas={escape}")
+        with Path(output).open(newline="", encoding="utf-8") as stream:
+            found[escape] = list(csv.DictReader(stream))
+        assert json.loads(Path(f"{output}.manifest.json").read_text())["escape_formulas"] == (escape == "true")
+    assert {row["user_id"] for row in found["false"]} == set(FORMULAS) < {row["item_id"] for row in found["false"]}
+    for plain, escaped in zip(found["false"], found["true"], strict=True):
+        for column in ("query_id", "user_id", "item_id"):
+            assert not re.match("[=+\\-@\t\r\n＝＋－＠]", escaped[column])
+            assert unescaped(escaped[column]) == plain[column]
+        assert {**escaped, **{column: plain[column] for column in ("query_id", "user_id", "item_id")}} == plain
+    assert len({row["item_id"] for row in found["true"]}) == len({row["item_id"] for row in found["false"]})
+
+
+@pytest.mark.parametrize("output", ["o.parquet", "o.jsonl", ""])
+def test_escaping_is_refused_where_it_has_no_effect(output: str) -> None:
+    with pytest.raises(ConfigError, match=r"output.escape_formulas=true: has no effect .*set output=<file>.csv"):
+        llmrec("recommend", "model=ease", "query.text=robot", "output.escape_formulas=true", f"output={output}")
+
+
+def test_a_file_of_settings_may_give_the_output_by_its_name_alone() -> None:
+    plain = {"query": {"user_id": "u1"}, "output": "o.csv"}
+    assert Builder(GROUPS).settings(RecommendConfig, plain).output.path == "o.csv"
+
+
 def test_the_manifest_beside_the_lists_says_which_model_and_data_they_are_from(workshop: Path) -> None:
     recommend("knn", "queries=all", "k=3")
     manifest = json.loads(Path("out.parquet.manifest.json").read_text())
@@ -459,3 +498,36 @@ def test_an_output_that_is_a_folder_is_refused() -> None:
 def test_a_missing_model_says_what_to_run() -> None:
     with pytest.raises(ConfigError, match="run `llmrec finetune` first"):
         llmrec("recommend", "queries=all")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here that nobody may write into")
+def test_lists_that_are_only_printed_need_no_folder_to_write_into(workshop: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                 capfd: pytest.CaptureFixture[str]) -> None:
+    items = Path(write("new.jsonl", {"item_id": "n1", "title": "Robot and Moon", "genres": "Action"})).resolve()
+    query = (f"model={workshop}/ease", f"items={items}", "query.text=robot", "k=5")
+    llmrec("recommend", *query)
+    expected = capfd.readouterr()
+    assert "this run is not recorded" not in expected.err
+    # Nobody can make a file there, root neither.
+    monkeypatch.chdir("/proc")
+    llmrec("recommend", *query)
+    printed = capfd.readouterr()
+    assert printed.out == expected.out != ""
+    assert "note: this run is not recorded: runs: cannot be written" in printed.err
+    assert "wrote" not in printed.err
+    for wanted in (f"output={workshop}/lists.csv", "run_dir=runs/here"):
+        with pytest.raises(ResourceError, match="cannot be written"):
+            llmrec("recommend", *query, wanted)
+    assert not (workshop / "lists.csv").exists()
+
+
+def test_without_a_place_for_temporary_files_it_says_what_to_set(workshop: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    items = write("new.jsonl", {"item_id": "n1", "title": "Robot and Moon", "genres": ""})
+
+    def refused(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refused)
+    with pytest.raises(ResourceError, match=r"No usable temporary directory found .*; set TMPDIR=<folder>"):
+        llmrec("recommend", "model=ease", f"items={items}", "query.text=robot", "k=5")

@@ -29,7 +29,7 @@ from llmrec_cli.training.loop import Length, Surroundings, train
 INPUTS = torch.randn(48, 3, generator=torch.Generator().manual_seed(0))
 TARGETS = INPUTS @ torch.tensor([1.0, -2.0, 0.5])
 WATCHED = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.listdir", "os.scandir",
-           "tempfile.mkstemp", "tempfile.mkdtemp", "shutil.rmtree")
+           "fcntl.flock", "shutil.rmtree")
 KILLED = -signal.SIGKILL
 
 
