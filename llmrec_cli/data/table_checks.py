@@ -26,7 +26,7 @@ AT_ONCE = 2**22
 LARGEST = 2**31 - 1
 """Number of users, items, groups or entities that nothing goes beyond."""
 _TESTS = {"text": (pa.types.is_string, pa.types.is_large_string), "integer": (pa.types.is_int64,),
-          "number": (pa.types.is_float64,), "truth": (pa.types.is_boolean,)}
+          "number": (pa.types.is_float64, pa.types.is_float32), "truth": (pa.types.is_boolean,)}
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, KeyError, ValueError)
 """What is raised for a damaged Parquet file."""
 

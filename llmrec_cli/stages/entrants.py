@@ -129,13 +129,15 @@ def _settings(files: PinnedFolder) -> dict[str, Any]:
     """Return what the run was asked for, or where there is no run the recipe with what validation chose."""
     run = RunDir(files.place.parent).file(CONFIG)
     named = files.place.name == "model" and run.is_file()
+    file = run if named else files.path / "config.yaml"
     try:
-        plain = read_yaml(run) if named else parse_yaml(files.read("config.yaml"), "config.yaml")
+        plain = read_yaml(file) if named else parse_yaml(files.read("config.yaml"), str(file))
         if not isinstance(plain, dict):
-            raise YamlError("it holds no settings")
-    except (OSError, YamlError) as error:
-        raise ArtifactError(f"{run if named else files.path / 'config.yaml'}: not readable ({error}); copy the run "
-                            f"again") from error
+            raise YamlError(f"{file}: holds no settings")
+    except YamlError as error:
+        raise ArtifactError(f"{error}; copy the run again") from error
+    except OSError as error:
+        raise ArtifactError(f"{file}: not readable ({error.strerror}); copy the run again") from error
     return {key: value for key, value in _flat(plain) if key.partition(".")[0] not in NOT_THE_MODEL}
 
 

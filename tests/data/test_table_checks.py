@@ -21,6 +21,12 @@ def test_a_table_with_all_of_it_is_read(tmp_path):
     assert read_columns(PinnedFolder(tmp_path, "prepare again"), "t.parquet", COLUMNS, 2).to_pydict() == SOUND
 
 
+def test_numbers_may_be_of_single_precision_as_an_older_llmrec_wrote_them():
+    table = pa.table(SOUND | {"value": pa.array([0.5, 1], pa.float32())})
+
+    assert check_columns(table, "here", COLUMNS, "prepare again") is table
+
+
 @pytest.mark.parametrize(("changed", "problem"), [
     ({"user": [0, 3]}, "column 'user' has 3, which is not within 0 to 2"),
     ({"user": [-1, 0]}, "column 'user' has -1, which is not within 0 to 2"),

@@ -13,9 +13,10 @@ import torch
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries, known_users
-from llmrec_cli.errors import ConfigError, DataError, DivergedError
+from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.popularity import Popularity
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
@@ -218,13 +219,21 @@ def test_an_older_model_is_measured_on_newer_data_with_new_users_and_items(tmp_p
     assert "stranger" in {row["query_id"] for row in lists}
 
 
-def test_scores_that_are_not_finite_end_with_6(tmp_path, prepared):
-    def spoil(head):
-        head.counts_N[3] = np.nan
-    model = write_model(tmp_path / "m", prepared, "popularity", change=spoil)
+def test_scores_that_are_not_finite_end_with_6(tmp_path, prepared, monkeypatch):
+    model = write_model(tmp_path / "m", prepared, "popularity")
+    monkeypatch.setattr(Popularity, "score_users", lambda self, queries: torch.full((len(queries), 30), torch.nan))
     with pytest.raises(DivergedError) as error:
         run(tmp_path, model=str(model))
     assert error.value.exit_code == 6
+
+
+def test_a_model_of_numbers_that_are_not_finite_ends_with_4(tmp_path, prepared):
+    def spoil(head):
+        head.counts_N[3] = np.nan
+    model = write_model(tmp_path / "m", prepared, "popularity", change=spoil)
+    with pytest.raises(ArtifactError, match="counts: has nan among its numbers") as error:
+        run(tmp_path, model=str(model))
+    assert error.value.exit_code == 4
 
 
 @pytest.mark.parametrize("name", ["item_kn", "two_tower", "fusion"])
@@ -308,6 +317,14 @@ def test_models_that_differ_by_seed_alone_are_one_with_a_spread(tmp_path, prepar
     assert metrics["metrics"]["ndcg@10"]["sd"] == 0
     with pytest.raises(ConfigError, match="name each once"):
         run(tmp_path, "twice", models=[models[0], models[0]])
+
+
+@pytest.mark.parametrize("content", ["- 1", "[" * 3000, "a: !!python/name:os.system", "a: 1\na: 2", ""])
+def test_the_config_of_a_run_that_is_compared_is_plain_data(tmp_path, prepared, content):
+    models = [str(write_model(tmp_path / name / "model", prepared)) for name in ("a", "b")]
+    (tmp_path / "b" / "config.yaml").write_text(content, "utf-8")
+    with pytest.raises(ArtifactError, match=r"b/config\.yaml.*; copy the run again$"):
+        run(tmp_path, models=models, baselines=[])
 
 
 def test_models_that_cannot_be_asked_the_same_are_refused(tmp_path, prepared):
