@@ -101,7 +101,7 @@ def test_without_validation_a_trained_head_says_that_all_epochs_are_run(llmrec, 
     done = llmrec("finetune", "head=mf", "head.embedding_size=4", "optim.epochs=2", "optim.batch_size=128",
                   "run_dir=run")
     assert done.code == 0
-    assert "without early stopping all of optim.epochs are run" in done.err
+    assert "all of optim.epochs are run, without early stopping" in done.err
     assert len(manifest("run")["not_chosen"]) == 3
 
 
