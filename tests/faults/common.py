@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import torch
 
 from llmrec_cli.data.manifest import sha256
-from llmrec_cli.encoders.folder_files import identity, open_encoder_folder
+from llmrec_cli.encoders.folder_files import identity_of
 from llmrec_cli.heads.base import Context
 
 CONTEXT = Context(torch.device("cpu"), 1)
@@ -53,5 +53,7 @@ def edit(model, name, change):
     file.write_text(change(file.read_text("utf-8")), "utf-8")
     manifest = json.loads((model / "manifest.json").read_text("utf-8"))
     manifest["files"][name] = sha256(file)
-    manifest["encoders"] = {place: identity(open_encoder_folder(model / place)) for place in manifest["encoders"]}
+    manifest["encoders"] = {place: identity_of({str(each.relative_to(model / place)): sha256(each)
+                                                for each in (model / place).rglob("*") if each.is_file()})
+                            for place in manifest["encoders"]}
     (model / "manifest.json").write_text(json.dumps(manifest))

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.knowledge import Knowledge
+from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import save_recommender
@@ -28,6 +29,15 @@ from llmrec_cli.stages.knowledge import counting, silent, uses_knowledge, withou
 EASE = Ease(l2=20, features=FeatureWeights(knowledge=6.0, two_hops=2.0))
 
 
+def put(table, file):
+    """Write a table into prepared data, and its SHA-256 into the manifest."""
+    pq.write_table(table, file)
+    place = file.parent / "manifest.json"
+    manifest = json.loads(place.read_text("utf-8"))
+    manifest["files"][file.name] = sha256(file)
+    place.write_text(json.dumps(manifest), "utf-8")
+
+
 @pytest.fixture(scope="module")
 def known(tiny_prepared, tmp_path_factory):
     """The tiny shop with a graph: what attribute an item has, and who made it, drawn at random."""
@@ -38,9 +48,9 @@ def known(tiny_prepared, tmp_path_factory):
     rows = [(f"m{n}", "of", f"a{a}") for n, a in zip(coo.row, coo.col, strict=True)]
     rows += [(f"p{rng.integers(8)}", "made", f"m{n}") for n in range(len(items) - 2)]
     head, relation, tail = zip(*rows, strict=True)
-    pq.write_table(pa.table({"head": head, "relation": relation, "tail": tail}), folder / "triples.parquet")
-    pq.write_table(pa.table({"item": pa.array(range(len(items)), pa.int64()), "item_id": list(items.ids),
-                             "entity_id": [f"m{n}" for n in range(len(items))]}), folder / "links.parquet")
+    put(pa.table({"head": head, "relation": relation, "tail": tail}), folder / "triples.parquet")
+    put(pa.table({"item": pa.array(range(len(items)), pa.int64()), "item_id": list(items.ids),
+                  "entity_id": [f"m{n}" for n in range(len(items))]}), folder / "links.parquet")
     return read_prepared(folder)
 
 
@@ -100,7 +110,7 @@ def test_leaving_out_the_only_relation_is_leaving_out_all(run, known, tmp_path):
     shutil.copytree(known.path, tmp_path / "one")
     file = tmp_path / "one" / "triples.parquet"
     table = pq.read_table(file)
-    pq.write_table(table.filter(pc.equal(table["relation"], "of")), file)
+    put(table.filter(pc.equal(table["relation"], "of")), file)
     data = read_prepared(tmp_path / "one")
     one = run(saved(tmp_path / "ease", data, EASE))[0]["knowledge"]["models"]["ease"]
     assert one["relations"] == {"of": one["gain"]}
@@ -112,7 +122,7 @@ def test_a_relation_is_left_out_with_its_inverse(run, known, tmp_path):
     table = pq.read_table(file)
     of = table.filter(pc.equal(table["relation"], "of"))
     inverse = pa.table({"head": of["tail"], "relation": pa.array(["has"] * len(of)), "tail": of["head"]})
-    pq.write_table(pa.concat_tables([of.select(inverse.column_names), inverse.cast(of.schema)]), file)
+    put(pa.concat_tables([of.select(inverse.column_names), inverse.cast(of.schema)]), file)
     data = read_prepared(tmp_path / "both")
     one = run(saved(tmp_path / "ease", data, EASE))[0]["knowledge"]["models"]["ease"]
     assert list(one["relations"].values()) == [one["gain"]]
