@@ -129,7 +129,7 @@ def test_shares_and_a_seed_without_effect_are_refused() -> None:
 
 def test_validation_that_chance_left_empty_is_warned_of(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, [("u", "a"), ("v", "b")], [("u", "b")], Given(valid=0.5))
-    assert any("the split 'valid' has no rows" in warning for warning in prepared.manifest["warnings"])
+    assert any("split 'valid' has no rows" in warning for warning in prepared.manifest["warnings"])
 
 
 def without_copies(carved: set[tuple[str, str]], members: str, trained: set[tuple[str, str]]) -> set[tuple[str, str]]:
