@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
+from llmrec_cli.config import compose
 from llmrec_cli.metrics.significance import bootstrap
 from llmrec_cli.option_files import configs_dir
 
@@ -40,9 +41,11 @@ def main() -> None:
     metrics, splits, against = table["metrics"], table["splits"], table["against"]
     evaluations = {name: in_folder(protocol, given) for name, protocol in table.get("evaluations", {"": []}).items()}
     prepared = {seed: folder / f"prepared-{seed}" for seed in splits}
+    is_drawn = hasattr(compose("prepare", [f"experiment={experiment}", *given]).split, "seed")
     for seed, output in prepared.items():
         if not output.exists():
-            llmrec(folder, "prepare", f"experiment={experiment}", f"split.seed={seed}", f"output={output}", *given)
+            llmrec(folder, "prepare", f"experiment={experiment}", f"output={output}", *given,
+                   *([f"split.seed={seed}"] if is_drawn else []))
     print(f"{experiment}: test, mean over splits {splits}; difference to {told_of(against)} in {metrics[0]} with its "
           f"95% interval over users\n{'':28}" +
           "".join(f"{evaluation + ' ' + metric:>22}" for evaluation in evaluations for metric in metrics))

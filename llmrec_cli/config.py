@@ -1,8 +1,8 @@
-"""Composing: what a person typed -> typed settings, or all that is wrong with it at once.
+"""Compose typed settings from a command line and shared files, or raise all problems at once.
 
-Hydra composes our own files. What people type and share is data that is laid over them: `overrides.py` reads the first,
-`option_files.py` the second, and neither can reach Hydra's settings. Here unknown keys are refused also behind `+`,
-mistakes are told together, and a member of a fusion is completed from its head's defaults and the top level.
+Hydra composes our own files only. Command lines (read by `overrides.py`) and shared files (read by `option_files.py`)
+are data that is laid over them, and neither can reach Hydra's settings. This module refuses unknown keys, also behind
+`+`, reports all mistakes together, and completes each member of a fusion from its head's defaults and the top level.
 """
 
 import copy
@@ -47,7 +47,7 @@ def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -
 def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = None) -> list[Run]:
     """Return a run for every combination of the values that commas separate, or raise ConfigError with all problems."""
     if _is_resumed(command, typed):
-        raise ConfigError("resume: one run is gone on with at a time; leave out --multirun")
+        raise ConfigError("resume: continues a single run; leave out --multirun")
     runs, problems = to_changes(command, typed, config_dir, several=True)
     differing = [number for number, each in enumerate(zip(*runs, strict=True)) if len({c.shown for c in each}) > 1]
     found, wrong = [], list(problems)

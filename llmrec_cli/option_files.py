@@ -59,7 +59,7 @@ def is_ours(group: str, name: str) -> bool:
 
 
 def require_distinct(config_dir: str | None) -> None:
-    """Raise ConfigError for files in a shared folder that have the name of ours, of which only one could be read."""
+    """Raise ConfigError for files in a shared folder that share a name with ours: only one could be read."""
     if config_dir is None or Path(config_dir).resolve() == configs_dir().resolve():
         return
     folder = Path(config_dir)

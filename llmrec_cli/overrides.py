@@ -1,8 +1,8 @@
-"""What a person typed -> changes of the composed defaults, as they were meant.
+"""Changes of the composed defaults, read from a command line.
 
-Values of text and path settings are taken literally, others by Hydra's grammar; `+` means nothing; an experiment is a
-named list of overrides; commas make several runs with --multirun; and what cannot be meant is refused with the nearest
-name.
+Values of text and path settings are taken literally, others are read by Hydra's grammar. `+` means nothing. An
+experiment is a named list of overrides. Commas make several runs with --multirun. Unknown names are refused with the
+nearest name.
 """
 
 import dataclasses

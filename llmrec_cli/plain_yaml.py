@@ -1,7 +1,7 @@
 """YAML that other people wrote, read as plain data within bounds of size, depth, aliases and numbers of values.
 
-A file is refused before it costs more than a second or more than some megabytes, and whatever is wrong with it is told
-with its line. Tags are refused, so nothing but text, numbers, true, false, null, lists and mappings comes out.
+A file is refused before it costs more than a second or a few megabytes, and each problem is reported with its line.
+Tags are refused, so the result holds only text, numbers, true, false, null, lists and mappings.
 """
 
 import os
@@ -207,9 +207,6 @@ def _dumper() -> Any:
 @cache
 def _loader() -> Any:
     """Return libyaml's loader where there is one, with OmegaConf's idea of a number: 1e-4 is one, a date is text."""
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        pass
-
     number = re.compile(r"""[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)|[-+]?[0-9][0-9_]*\.[0-9_]*
                         |[-+]?\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)""", re.VERBOSE)
     others = {start: [(tag, rule) for tag, rule in rules if tag not in (f"{TAG}timestamp", f"{TAG}float")]
@@ -217,5 +214,4 @@ def _loader() -> Any:
     whole = re.compile(f"({number.pattern})$", re.VERBOSE)
     for start in "-+0123456789.":
         others[start] = [(f"{TAG}float", whole), *others.get(start, [])]
-    Loader.yaml_implicit_resolvers = others
-    return Loader
+    return type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": others})

@@ -160,9 +160,9 @@ class RunDir:
 
 
 class NoRunDir(RunDir):
-    """What a process has that leaves the run directory to another, or can do without: no log, no file.
+    """Stand-in for a process that writes no run directory: another process writes it, or the run is not recorded.
 
-    `path` is that of a run that is gone on with, whose files it may read.
+    `path` is the run that is resumed, whose files it may read.
     """
 
     def __init__(self, path: Path = Path(os.devnull)) -> None:

@@ -169,7 +169,7 @@ def test_numbers_of_a_multirun_may_be_a_range(typed, expected):
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
-    ("seed=range(0,1000000000000)", "--multirun: more than 1,000 runs"), ("resume=x", "one run is gone on with"),
+    ("seed=range(0,1000000000000)", "--multirun: more than 1,000 runs"), ("resume=x", "continues a single run"),
     ("seed=interval(0,1)", "cannot be read as a value"), ("seed=glob(*)", "cannot be read as a value")])
 def test_a_multirun_that_cannot_be_is_refused(llmrec, typed, expected):
     done = llmrec("finetune", typed, "--multirun")

@@ -54,7 +54,7 @@ def refuse_rejects(staged: Staged, most: float) -> None:
 
 
 def _remedy(first: list[Reject], bad: int, size: int) -> str:
-    """Return what to do about a file with `bad` of `size` rows that are bad, of which `first` are some."""
+    """Return the next step for a file in which `bad` of `size` rows are bad; `first` are the first bad rows."""
     share, decimals = bad / size, _decimals_of(first)
     if decimals and all(r.reason.endswith(decimal_comma.CAUSE) for r in first if r.reason != HEADER_AGAIN):
         return decimals

@@ -16,10 +16,11 @@ MOST, MOST_OF_FEW = 0.01, 5
 FEWEST = 10
 """Fewest rows to judge by, and fewest for each that may be far."""
 FAR = 0.5
-"""How far it is at least: a gap of this share of the time that the others span."""
+"""Smallest gap before times that are far, as a share of the time that the other rows span."""
 _DAY = 86_400_000
 _WEEK, _MONTH = 7 * _DAY, 30 * _DAY
-"""It is a week at least, and of data of less than a month all the time that the others span: a young shop has gaps."""
+"""The gap is at least a week, and in data of less than a month at least the whole time that the other rows span: young
+shops have gaps."""
 
 
 @dataclass(frozen=True)

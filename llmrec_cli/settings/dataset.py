@@ -83,7 +83,7 @@ class DatasetSettings(Settings):
     """Weight of each kind of event in the column `event`, {view: 1, buy: 5}: the value is multiplied by it; 0 leaves
     such events out; an event that is not named is a bad row."""
     min_value: float | None = None
-    """Least value of kept interactions, after duplicates are merged. null keeps values above 0, since returns and
+    """Least value of kept interactions, after duplicates are merged. null keeps positive values, since returns and
     unopened items are not signs of interest; 0 keeps zeros too."""
     max_negative_value: float | None = None
     """With feedback=explicit: largest value of a dislike, below min_value; what lies between is neither; null for all

@@ -16,7 +16,7 @@ class ListOutput(Settings):
     shorthand: ClassVar[str] = "path"
     """output=<file> means output.path=<file>."""
     path: str = ""
-    """Where the lists are written (.parquet, .jsonl, .csv); empty to print them."""
+    """File that the lists are written to (.parquet, .jsonl, .csv); empty to print them."""
     escape_formulas: bool = False
     """CSV only: put ' before ids that a spreadsheet would run as a formula (first character = + - @, a tab or a line
     end), as is done with titles in any case. To undo it remove one ' from values that begin with such a character

@@ -135,7 +135,7 @@ def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
     assert [row["city"] for row in table("users") if row["user_id"] == "u0"] == ["Aachen"]
     assert any(note.startswith("items have another value in a later file; the newest file wins: price (2, for")
                for note in manifest["notes"])
-    # The two notes about the same rows say the same of which value counts.
+    # Both notes about these rows name the same value as the one that counts.
     assert ("2 rows of dataset.items repeat an id; they are merged column by column: the newest file that has a value "
             "counts, and in it the first row that has one") in manifest["notes"]
 
