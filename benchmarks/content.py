@@ -21,10 +21,11 @@ from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import known_users
 from llmrec_cli.encoders.opening import open_encoder
+from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.scoring.scorer import validation_values
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.stages.memory import in_words, peak
+from llmrec_cli.stages.memory import peak
 
 CPU = torch.device("cpu")
 
@@ -44,11 +45,11 @@ def main() -> None:
     vectors_of_lsa(recipe.encoder, list(data.items.texts), trained_N)
     head = build(recipe)
     print(f"{trained_N.sum():,} of {len(trained_N):,} items in training, {len(data.users):,} users, "
-          f"{len(training.interactions):,} interactions; states {in_words(head.memory(training))}")
+          f"{len(training.interactions):,} interactions; states {in_bytes(head.memory(training))}")
     before, started = usage(), time.monotonic()
     head.fit(training, context)
     print(f"{usage() - before:.1f} CPU seconds, {time.monotonic() - started:.1f} seconds, peak of the process "
-          f"{in_words(peak())}")
+          f"{in_bytes(peak())}")
     known = training.interactions.matrix
     heldout = data.part("test").matrix
     rows = np.flatnonzero((np.diff(known.indptr) > 0) & (np.diff(heldout.indptr) > 0))

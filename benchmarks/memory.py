@@ -26,10 +26,10 @@ from made_shop import prepared_shop
 
 from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import read_prepared
+from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.stages.fitting import fit
-from llmrec_cli.stages.memory import in_words
 
 SMALL = 64 * 2**20
 TRAINED = ["optim.epochs=1"]
@@ -88,7 +88,7 @@ def show(name: str, found: Any) -> None:
         return
     stated, taken, lists = found
     ratio = "small" if max(stated, taken) < SMALL else f"{stated / max(taken, 1):.2f}"
-    print(f"{name:28}{in_words(stated):>12}{in_words(taken):>12}{ratio:>8}{in_words(lists) if lists else '':>12}",
+    print(f"{name:28}{in_bytes(stated):>12}{in_bytes(taken):>12}{ratio:>8}{in_bytes(lists) if lists else '':>12}",
           flush=True)
 
 

@@ -34,6 +34,7 @@ from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings.typed_lists import entries_of
 
 MAX_RUNS = 1000
+BEFORE_AN_ENTRY = ("", *"[{(,:")
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
 
@@ -191,12 +192,16 @@ def unknown(group: str, choice: str, known: Sequence[str]) -> str:
 
 
 def _divided(value: str) -> list[str]:
-    """Return the values of a run of several: divided by commas outside of brackets and of quotes that begin a value."""
+    """Return the values of a run of several: divided by commas outside of brackets and of quotes.
+
+    Quotes are those that begin a value, and double ones that begin an entry of a list; elsewhere a quote is a
+    character as others: o'neil.
+    """
     parts, depth, quote = [""], 0, ""
     for character in value:
         if quote:
             quote = "" if character == quote else quote
-        elif character in "\"'" and not parts[-1].strip():
+        elif character in ("\"" if depth else "\"'") and parts[-1].rstrip()[-1:] in BEFORE_AN_ENTRY:
             quote = character
         else:
             depth = max(0, depth + (character in "([{") - (character in ")]}"))

@@ -156,10 +156,10 @@ def test_every_command_ends_a_multirun_with_a_table(llmrec, tmp_path, tiny_prepa
 
 def test_texts_in_a_multirun_are_literal_between_their_commas():
     runs = compose_runs("prepare", ["dataset.interactions=x.csv", 'dataset.item_text={a} (b), "{c}, d",it\'s',
-                                    "dataset.drop_users=[a,b],[c]"])
+                                    """dataset.drop_users=["a]",b],['s,c]"""])
     assert [(run.settings.dataset.item_text, run.settings.dataset.drop_users) for run in runs] == [
-        (text, users) for text in ("{a} (b)", "{c}, d", "it's") for users in (["a", "b"], ["c"])]
-    assert runs[3].shown == 'dataset.item_text="{c}, d" dataset.drop_users=[c]'
+        (text, users) for text in ("{a} (b)", "{c}, d", "it's") for users in (["a]", "b"], ["'s", "c"])]
+    assert runs[3].shown == 'dataset.item_text="{c}, d" dataset.drop_users=[\'s,c]'
 
 
 @pytest.mark.parametrize(("typed", "expected"), [("seed=range(1,4)", [1, 2, 3]), ("seed=choice(4,2)", [4, 2]),

@@ -39,3 +39,13 @@ def test_help_imports_not_even_hydra(arguments):
 ], ids=["help of a command", "composing", "a mistake", "settings"])
 def test_composing_and_mistakes_import_nothing_heavy(work):
     assert imported(work) & set(HEAVY) == set()
+
+
+def test_nothing_of_the_current_folder_is_imported_however_llmrec_is_started(tmp_path):
+    for name in ("yaml.py", "hydra_plugins/plugin.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit('imported')")
+    done = subprocess.run([sys.executable, "-m", "llmrec_cli", "finetune", "head=ease", "--cfg", "job"], cwd=tmp_path,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kind: ease" in done.stdout

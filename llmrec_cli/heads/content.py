@@ -16,7 +16,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensor_reader import DOUBLE, FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
-from llmrec_cli.errors import ResourceError
+from llmrec_cli.errors import ResourceError, in_bytes
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.cold_task import cold_task
 from llmrec_cli.heads.content_choice import SHOWN_FROM, TRIED, choice_memory, defaults, learned
@@ -239,6 +239,6 @@ def _columns(history_QM: sp.csr_array, chosen_T: np.ndarray) -> sp.csr_array:
 def _require_memory(needed: int, num_items: int) -> None:
     available = psutil.virtual_memory().available
     if needed > available:
-        raise ResourceError(f"head=content: {num_items} items need {needed / 2**30:.1f} GiB of memory and "
-                            f"{available / 2**30:.1f} GiB are free; choose head=two_tower, or prepare fewer items with "
+        raise ResourceError(f"head=content: {num_items} items need {in_bytes(needed)} of memory and "
+                            f"{in_bytes(available)} are free; choose head=two_tower, or prepare fewer items with "
                             f"dataset.min_item_interactions")

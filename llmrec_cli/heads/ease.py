@@ -17,7 +17,7 @@ from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.encoders.memory import vector_size
-from llmrec_cli.errors import ConfigError, ResourceError
+from llmrec_cli.errors import ConfigError, ResourceError, in_bytes
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.dense_products import ColumnBlocks
 from llmrec_cli.heads.ease_forms import Dual, Primal, Rows
@@ -178,7 +178,7 @@ class Ease(Head):
         needed, available = self.memory(data), psutil.virtual_memory().available
         if needed > available:
             raise ResourceError(f"head=ease: {len(data.items)} items and {len(data.users)} users need "
-                                f"{needed / 2**30:.1f} GiB of memory and {available / 2**30:.1f} GiB are free; choose "
+                                f"{in_bytes(needed)} of memory and {in_bytes(available)} are free; choose "
                                 f"head=item_knn, or prepare fewer items with dataset.min_item_interactions")
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmrec_cli.errors import DataError
+from llmrec_cli.errors import DataError, in_bytes
 from llmrec_cli.ingest.sources import Source
 
 MOST_BYTES = 1 << 30
@@ -26,9 +26,9 @@ def refuse_bomb(source: Source, unpacked: int) -> None:
     """Raise DataError when `unpacked` bytes are too much for the size of the file."""
     packed = source.path.stat().st_size
     if unpacked > MOST_BYTES and unpacked > MOST_TIMES * packed:
-        raise DataError(f"{source.path}: its {_shown(packed)} unpack to {_shown(unpacked)} or more, over {MOST_TIMES} "
-                        f"times as much; that is no data but a bomb. If you know better, unpack it yourself, split it "
-                        f"into smaller files and name those")
+        raise DataError(f"{source.path}: its {in_bytes(packed)} unpack to {in_bytes(unpacked)} or more, over "
+                        f"{MOST_TIMES} times as much; that is no data but a bomb. If you know better, "
+                        f"unpack it yourself, split it into smaller files and name those")
 
 
 def bytes_per_row(source: Source, columns: list[str]) -> int:
@@ -129,11 +129,3 @@ def _leaves(column: pa.Array) -> Iterator[pa.DictionaryArray]:
             yield from _leaves(child)
     elif pa.types.is_nested(column.type):
         yield from _leaves(column.values)
-
-
-def _shown(size: int) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:,} {unit}"
-        size //= 1024
-    return f"{size:,} GiB"

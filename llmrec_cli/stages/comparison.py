@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llmrec_cli.errors import in_bytes
+from llmrec_cli.plain_yaml import read_yaml
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.run_dir import CONFIG, RunDir, read_json
-from llmrec_cli.stages.memory import in_words
 
 NUM_METRICS = 4
 
 
 def print_comparison(command: str, runs: Sequence[Path]) -> None:
     """Print a line per run: the settings that differ between them, and the results; lists go to stdout alone."""
-    configs = [_flat(yaml.safe_load(RunDir(run).file(CONFIG).read_text("utf-8"))) for run in runs]
+    configs = [_flat(read_yaml(RunDir(run).file(CONFIG))) for run in runs]
     names = sorted({key for config in configs for key in config})
     # A setting that some options have and others lack follows from the option that was chosen.
     differing = [key for key in names if all(key in config for config in configs)
@@ -49,7 +49,7 @@ def _results(command: str, run: Path, config: dict[str, Any]) -> dict[str, str]:
     memory = fitted["memory_taken"]
     return {"value": "none" if value is None else f"{value:.4f}",
             "trained of the encoder": f"{fitted['trained_of_encoder']:,}",
-            "memory": "unknown" if memory is None else in_words(memory), "seconds": f"{fitted['seconds']:.1f}"}
+            "memory": "unknown" if memory is None else in_bytes(memory), "seconds": f"{fitted['seconds']:.1f}"}
 
 
 def _fitted(run: Path) -> dict[str, Any]:

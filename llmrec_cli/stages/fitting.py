@@ -6,10 +6,11 @@ import time
 import numpy as np
 
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.history_limit import CutHistories
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.stages.memory import in_words, require_memory, taken_by
+from llmrec_cli.stages.memory import require_memory, taken_by
 
 
 def fit(recipe: Recipe, data: TrainingData, context: Context, quiet: bool = False) -> Head:
@@ -18,7 +19,7 @@ def fit(recipe: Recipe, data: TrainingData, context: Context, quiet: bool = Fals
     needed = require_memory(head, data, context.device)
     context.log("memory", head=recipe.head.kind, stated=needed)
     if not quiet:
-        print(f"head={recipe.head.kind}: fitting takes about {in_words(needed)} of memory", file=sys.stderr)
+        print(f"head={recipe.head.kind}: fitting takes about {in_bytes(needed)} of memory", file=sys.stderr)
     started = time.monotonic()
     taken = taken_by(lambda: head.fit(data, context))
     context.log("fitted", head=recipe.head.kind, seconds=round(time.monotonic() - started, 3), memory_stated=needed,

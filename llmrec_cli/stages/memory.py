@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.errors import ResourceError
+from llmrec_cli.errors import ResourceError, in_bytes
 from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fusion import Fusion
 
@@ -38,10 +38,10 @@ def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
         if isinstance(head, Fusion):
             taken = {name: member.memory(data) for name, member in head.members.items()}
             name = max(taken, key=lambda name: taken[name])
-            of_members = f"leave out the largest member (head.members.{name}=null, {in_words(taken[name])}), "
-        raise ResourceError(f"head={head.recipe.head.kind}: fitting takes about {in_words(needed)} of memory for "
+            of_members = f"leave out the largest member (head.members.{name}=null, {in_bytes(taken[name])}), "
+        raise ResourceError(f"head={head.recipe.head.kind}: fitting takes about {in_bytes(needed)} of memory for "
                             f"{len(data.users):,} users, {len(data.items):,} items and {len(data.interactions):,} "
-                            f"interactions, and {in_words(available)} are free; {of_members}prepare with a larger "
+                            f"interactions, and {in_bytes(available)} are free; {of_members}prepare with a larger "
                             f"dataset.min_item_interactions or dataset.min_user_interactions, choose another head "
                             f"(head=item_knn and head=ials take less), or a machine with more memory")
     return needed
@@ -59,10 +59,10 @@ class Watch:
         """Say what is needed; raise ResourceError where there is not as much."""
         available = available_memory(torch.device("cpu"))
         if device.type == "cpu" and needed > available:
-            raise ResourceError(f"{command}: takes about {in_words(needed)} of memory, and {in_words(available)} are "
+            raise ResourceError(f"{command}: takes about {in_bytes(needed)} of memory, and {in_bytes(available)} are "
                                 f"free; choose a smaller block_size or fewer models at a time, free memory, or choose "
                                 f"a machine with more")
-        print(f"{command}: takes about {in_words(needed)} of memory", file=sys.stderr)
+        print(f"{command}: takes about {in_bytes(needed)} of memory", file=sys.stderr)
         self.command, self.needed, self.log = command, needed, log
         self.forgotten = _forget_peak()
         self.held, self.before = psutil.Process().memory_info().rss, peak()
@@ -116,14 +116,6 @@ def _forget_peak() -> bool:
     except OSError:
         return False
     return True
-
-
-def in_words(num_bytes: int) -> str:
-    """Return a number of bytes as people say it."""
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.1f} {unit}"
-    return f"{max(1, round(num_bytes / 2**10)):,} KiB"
 
 
 def peak() -> int:

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from llmrec_cli.config import compose
+from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.artifact import model_folder
 from llmrec_cli.scoring.memory import KEPT, READ, latest_memory, lists_memory, scoring_memory
 from llmrec_cli.stages import evaluate, memory, recommend
-from llmrec_cli.stages.memory import Watch, in_words, model_memory, num_rows
+from llmrec_cli.stages.memory import Watch, model_memory, num_rows
 
 
 def noted(run: str) -> dict:
@@ -32,7 +33,7 @@ def test_what_a_command_takes_is_stated_first_and_noted_in_the_log(fitted, comma
     done = fitted(command, "model=fit", "run_dir=run", *more)
     assert done.code == 0
     found = noted("run")
-    assert done.err.splitlines()[0] == f"{command}: takes about {in_words(found['stated'])} of memory"
+    assert done.err.splitlines()[0] == f"{command}: takes about {in_bytes(found['stated'])} of memory"
     assert found["command"] == command
     assert "taken" in found
 
@@ -83,7 +84,7 @@ def test_a_command_that_does_not_fit_into_memory_ends_before_anything_is_loaded(
     done = fitted(command, "model=fit", "run_dir=run", *(["queries=all"] if command == "recommend" else []))
     assert done.code == 5
     assert f"{command}: takes about" in done.err
-    assert "1 KiB are free" in done.err
+    assert "1000 bytes are free" in done.err
 
 
 def test_a_model_is_stated_with_the_bytes_of_its_arrays(tmp_path):

@@ -18,6 +18,7 @@ import yaml
 from llmrec_cli import cli
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.device import choose_device
+from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.ease import Ease
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.settings.head import Mf, Recipe
@@ -25,7 +26,6 @@ from llmrec_cli.settings.heads.base import Range
 from llmrec_cli.settings.loss import Bpr, Mse
 from llmrec_cli.settings.tune import Tune
 from llmrec_cli.stages import fitting, memory, tuning
-from llmrec_cli.stages.memory import in_words
 from tests.heads.by_hand import CONTEXT, training
 
 SPACE = ["head=ease", "head.search.l2_exponent=null", "head.search.user_exponent=null",
@@ -428,7 +428,7 @@ def test_memory_is_stated_before_and_noted_after(llmrec, settings):
     done = llmrec(*settings, "head=ease", "run_dir=run")
     assert done.code == 0
     stated = events("run", "memory")[0]["stated"]
-    assert done.err.splitlines()[0] == f"head=ease: fitting takes about {in_words(stated)} of memory"
+    assert done.err.splitlines()[0] == f"head=ease: fitting takes about {in_bytes(stated)} of memory"
     fitted = events("run", "fitted")[0]
     assert fitted["memory_stated"] == stated
     assert fitted["memory_taken"] is None or fitted["memory_taken"] >= 0
@@ -465,10 +465,6 @@ def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
     assert 0.99 * 2**26 <= int(first) <= 1.05 * 2**26
     assert int(second) < 2**20
     assert memory.available_memory(choose_device("cpu")) > 0
-
-
-def test_bytes_in_words():
-    assert [in_words(n) for n in (1, 1536, 2**20, 3 * 2**29)] == ["1 KiB", "2 KiB", "1.0 MiB", "1.5 GiB"]
 
 
 def test_every_field_of_the_validation_is_passed_on_to_a_trial_that_is_watched():
