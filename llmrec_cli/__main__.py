@@ -7,7 +7,7 @@ from pathlib import Path
 if not sys.flags.safe_path and sys.path and sys.path[0] in ("", str(Path.cwd())):
     del sys.path[0]
 
-from llmrec_cli.cli import main  # noqa: E402
+from llmrec_cli.cli import main
 
 if __name__ == "__main__":
     main()

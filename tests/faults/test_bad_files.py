@@ -154,8 +154,8 @@ def test_69_bombs_are_refused_before_they_fill_the_memory(llmrec, monkeypatch):
     monkeypatch.setattr(bombs, "MOST_BYTES", 1 << 20)
     packed = gzip.compress(b"user_id,item_id\n" + b"u,i\n" * (1 << 19))
     assert refused(llmrec, packed, name="x.csv.gz") == (
-        f"x.csv.gz: its {len(packed) / 1024:.1f} KiB unpack to 2.0 MiB or more, over 200 times as much; that is no data but "
-        f"a bomb. If you know better, unpack it yourself, split it into smaller files and name those")
+        f"x.csv.gz: its {len(packed) / 1024:.1f} KiB unpack to 2.0 MiB or more, over 200 times as much; that is "
+        f"no data but a bomb. If you know better, unpack it yourself, split it into smaller files and name those")
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), ["x" * (10 << 20)])
     pq.write_table(pa.table({"user_id": long, "item_id": range(1_000_000)}), "it")
     assert " unpack to " in refused(llmrec, Path("it").read_bytes(), name="x.parquet")
