@@ -69,6 +69,8 @@ class Tally:
     """Origin of the lists -> how many, empty ones left out."""
     num_queries: int = 0
     num_lists: int = 0
+    num_short: int = 0
+    """Lists of fewer than k items, empty ones left out."""
     num_rows: int = 0
     unknown: dict[str, None] = field(default_factory=dict)
     num_mute: int = 0
@@ -80,7 +82,8 @@ class Tally:
     def counts(self) -> dict[str, Any]:
         """The numbers, as a manifest has them."""
         return {"queries": self.num_queries, "empty_lists": self.num_queries - self.num_lists,
-                "rows": self.num_rows, "sources": {name: self.sources[name] for name in SOURCES},
+                "short_lists": self.num_short, "rows": self.num_rows,
+                "sources": {name: self.sources[name] for name in SOURCES},
                 "unknown_history_items": len(self.unknown), "texts_not_understood": self.num_mute,
                 "unknown_members": len(self.strangers), "members_without_history": len(self.silent),
                 "histories_cut": self.cut.num_histories, "history_items_not_read": self.cut.num_items}
@@ -116,7 +119,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
             show_lists(answers, known.items)
         if len(queries) > SHOWN_LISTS:
             tell(f"shown: {SHOWN_LISTS} of {len(queries):,} queries; output=<file>.parquet (or .jsonl, .csv) has all")
-    tell_tally(tally, recommender)
+    tell_tally(tally, recommender, cfg.k)
 
     newer_groups = {} if histories.groups is None else {"newer_group_histories": histories.num_newer_groups}
     used = {"history": histories.label, "newer_histories": histories.num_newer, **newer_groups,
@@ -236,6 +239,7 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
         tally.sources.update(np.asarray(answers.sources)[lengths > 0].tolist())
         tally.num_queries += len(lengths)
         tally.num_lists += int((lengths > 0).sum())
+        tally.num_short += int(((lengths > 0) & (lengths < cfg.k)).sum())
         tally.num_rows += int(lengths.sum())
         tally.unknown.update(dict.fromkeys(matched.unknown))
         tally.strangers.update(dict.fromkeys(matched.strangers))
@@ -275,7 +279,7 @@ def provenance(recommender: Recommender) -> dict[str, Any]:
             "fitted_on": manifest["fitted_on"]}
 
 
-def tell_tally(tally: Tally, recommender: Recommender) -> None:
+def tell_tally(tally: Tally, recommender: Recommender, k: int) -> None:
     """Print to stderr what the lists were made from, and what was passed over."""
     made = ", ".join(f"{tally.sources[name]:,} by {name}" for name in SOURCES if tally.sources[name])
     tell(f"lists made: {made or 'none, so the file has no rows'}")
@@ -296,6 +300,8 @@ def tell_tally(tally: Tally, recommender: Recommender) -> None:
         tell(f"warning: head={recommender.manifest['head']} has no text encoder, so texts were not read "
              f"({tally.num_mute:,}); heads that read them: two_tower, ease with head.features.text=6, or a fusion with "
              f"one of these")
+    if tally.num_short:
+        tell(f"lists shorter than k={k}, since no more items may be recommended: {tally.num_short:,}")
     if empty := tally.num_queries - tally.num_lists:
         tell(f"queries without a list, since they have no candidates or have had every item that may be recommended: "
              f"{empty:,}")

@@ -216,6 +216,8 @@ def test_each_query_gets_its_own_candidates_alone_and_one_without_any_no_list(li
     assert "not items of the model, so ignored: 1 ('zz')" in told
     assert (manifest["queries"], manifest["empty_lists"], sum(manifest["sources"].values())) == (3, 1, 2)
     assert "lists made: 2 by" in told
+    assert "lists shorter than k=10, since no more items may be recommended: 2" in told
+    assert manifest["short_lists"] == 2
 
 
 def test_where_no_query_gets_a_list_it_is_said_that_the_file_has_no_rows(lists):
