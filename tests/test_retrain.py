@@ -102,7 +102,9 @@ def versions() -> list[str]:
 def paused() -> Iterator[subprocess.Popen[bytes]]:
     """Yield a run that hangs in finetune, and end what is left of it."""
     write("pause", "finetune")
-    run = subprocess.Popen([*SHELL, str(SCRIPT), "pub lished"], env=environment(), stderr=subprocess.DEVNULL)
+    # A shell cannot trap a signal that was ignored when it began, as under nohup.
+    run = subprocess.Popen([*SHELL, str(SCRIPT), "pub lished"], env=environment(), stderr=subprocess.DEVNULL,
+                           preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     wait_for(Path("paused"))
     Path("pause").unlink()
     yield run

@@ -34,13 +34,19 @@ def model(tower_model, tmp_path):
 
 
 @pytest.fixture
-def counting(tmp_path, tiny_prepared):
-    """Save a popularity model whose counts were changed, and return what it may know beside the data."""
-    def save(change):
+def changed(tmp_path, tiny_prepared):
+    """Save a model of these settings that was changed after its fit, and return the data."""
+    def save(settings, change):
         data = read_prepared(tiny_prepared)
-        head = build(Recipe(head=Popularity()))
+        head = build(Recipe(head=settings))
         head.fit(data.training("train", "valid"), CONTEXT)
-        change(head.counts_N)
+        change(head)
         save_recommender(tmp_path / "changed", head, data, ("train", "valid"), {"refit": "train_valid", "seed": 1})
         return data
     return save
+
+
+@pytest.fixture
+def counting(changed):
+    """Save a popularity model whose counts were changed, and return the data."""
+    return lambda change: changed(Popularity(), lambda head: change(head.counts_N))

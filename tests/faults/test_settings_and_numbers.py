@@ -10,6 +10,7 @@ import torch
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.heads.pair_steps import ChoiceSteps
+from llmrec_cli.settings.head import ItemKnn
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.loss import Softmax
 from tests.faults.common import CONTEXT
@@ -71,11 +72,10 @@ def test_55_batches_are_the_same_however_many_threads_there_are():
     assert sorted(row for rows, _ in found[0] for row in rows) == list(range(90))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_56_scores_that_are_no_numbers_end_with_6_and_nothing_is_published(llmrec, counting, value):
-    def spoil(counts_N):
-        counts_N[3] = value
-    counting(spoil)
+def test_56_scores_that_are_no_numbers_end_with_6_and_nothing_is_published(llmrec, changed):
+    def near_overflow(head):
+        head.similarity_NN.data[:] = 3e38
+    changed(ItemKnn(), near_overflow)
     for command in (["evaluate", "baselines=[]"], ["recommend", "queries=all", "output=lists.jsonl"]):
         done = llmrec(*command, "model=changed", "run_dir=run")
         assert done.code == 6
@@ -84,6 +84,17 @@ def test_56_scores_that_are_no_numbers_end_with_6_and_nothing_is_published(llmre
         assert not Path("lists.jsonl").exists()
         assert not Path(f"runs/{command[0]}/latest").exists()
         shutil.rmtree("run", ignore_errors=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_56_numbers_of_a_model_that_are_none_end_with_4_and_nothing_is_published(llmrec, counting, value):
+    def spoil(counts_N):
+        counts_N[3] = value
+    counting(spoil)
+    done = llmrec("evaluate", "baselines=[]", "model=changed", "run_dir=run")
+    assert done.code == 4
+    assert "changed/model.safetensors: counts: has " in done.err
+    assert not Path("run/metrics.json").exists()
 
 
 def test_57_a_list_longer_than_the_catalogue_is_short_and_not_padded(llmrec, model):

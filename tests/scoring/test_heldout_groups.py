@@ -13,6 +13,7 @@ from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import build
+from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.scoring.group_slices import cohesion, group_masks
 from llmrec_cli.scoring.heldout_groups import held_out_groups, newer_groups
 from llmrec_cli.scoring.satisfaction import member_satisfaction
@@ -46,7 +47,8 @@ class Prepared(PreparedData):
 def prepared(together, more=()):
     users = rows([("u", "a", "train"), ("v", "b", "train"), ("v", "c", "train"), *more, ("u", "d", "test"),
                   ("x", "a", "test"), ("v", "e", "test")], USERS)
-    data = Prepared(Path("data"), {}, without_texts(USERS), without_texts(ITEMS), *users)
+    data = Prepared(Path("data"), {}, without_texts(USERS), without_texts(ITEMS), *users,
+                    PinnedFolder(Path(), "again"))
     object.__setattr__(data, "told", Groups(without_texts(GROUPS), csr(MEMBERS, len(USERS)), *rows(together, GROUPS)))
     return data
 
