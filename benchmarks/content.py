@@ -23,9 +23,9 @@ from llmrec_cli.data.queries import known_users
 from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.memory import peak
 from llmrec_cli.scoring.scorer import validation_values
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.stages.memory import peak
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 def vectors_of_lsa(settings, texts, trained_N) -> None:  # type: ignore[no-untyped-def]
     """Learn LSA once and let every encoder of these settings answer from what was learned."""
-    import llmrec_cli.heads.item_texts as module
+    import llmrec_cli.heads.shared.item_texts as module
 
     encoder = open_encoder(settings, CPU)
     encoder.fit([text for text, trained in zip(texts, trained_N, strict=True) if trained])

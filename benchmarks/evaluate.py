@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.evaluation.evaluation import Measures, measure
+from llmrec_cli.evaluation.slicing import build_slices
+from llmrec_cli.evaluation.ties import tie_groups
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.metrics.auc import gauc
 from llmrec_cli.metrics.ranking import ranking_metrics
 from llmrec_cli.metrics.ties import expected_metrics
-from llmrec_cli.scoring.evaluation import Measures, measure
 from llmrec_cli.scoring.heldout import HeldOut, held_out
 from llmrec_cli.scoring.scorer import Lists, blocks, hits, recommend_lists
-from llmrec_cli.scoring.slicing import build_slices
-from llmrec_cli.scoring.ties import tie_groups
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.head import HEADS, Recipe
 

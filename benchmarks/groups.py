@@ -22,8 +22,8 @@ from llmrec_cli.data.groups import Groups, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries, known_groups, known_users
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.distributed import count, is_first, join
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.scoring.processes import count, is_first, join
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.adversarial import NoAdversary

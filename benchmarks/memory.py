@@ -5,7 +5,7 @@
 
 `made` is a made-up shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in a process
 of its own, so no peak hides another; evaluate and recommend (everybody's lists, then one user's) run as commands. What
-is taken is the growth of the process's resident memory during the work (`llmrec_cli.stages.memory.taken_by`), what is
+is taken is the growth of the process's resident memory during the work (`llmrec_cli.heads.memory.taken_by`), what is
 stated is what the command says before it. Heads trained by gradients run one epoch, whose peak is that of all. Figures
 under 64 MiB are not compared: libraries take as much for themselves. Vectors of texts that were encoded before are read
 from the cache and take less; `cache=` encodes them again.
@@ -28,8 +28,8 @@ from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.fitting import fit
 from llmrec_cli.scoring.validation import validation_of
-from llmrec_cli.stages.fitting import fit
 
 SMALL = 64 * 2**20
 TRAINED = ["optim.epochs=1"]
@@ -118,9 +118,9 @@ def answer(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[int, int, int]:
     """Fit a head and score everybody; return the bytes stated, taken, and taken by the lists."""
     from llmrec_cli.data.queries import known_users
+    from llmrec_cli.heads.memory import taken_by
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.scoring.topk import item_hash_ranks
-    from llmrec_cli.stages.memory import taken_by
 
     cfg = compose("finetune", [*LINES[name], *settings])
     events: dict[str, Any] = {}

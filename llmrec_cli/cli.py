@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli import __version__
+from llmrec_cli import distributed as processes
 from llmrec_cli.errors import ConfigError, LlmrecError, ResourceError, is_out_of_memory
-from llmrec_cli.scoring import processes
 
 SUMMARIES = {
     "prepare": "raw files -> prepared data: checked, split, numbered",

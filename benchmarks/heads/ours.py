@@ -14,12 +14,12 @@ import torch
 
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import known_users
+from llmrec_cli.evaluation.evaluation import Measures, measure
+from llmrec_cli.evaluation.slicing import build_slices
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.metrics.ranking import ranking_metrics
-from llmrec_cli.scoring.evaluation import Measures, measure
 from llmrec_cli.scoring.heldout import held_out
 from llmrec_cli.scoring.scorer import hits, recommend_lists
-from llmrec_cli.scoring.slicing import build_slices
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import HEADS, Recipe

@@ -37,7 +37,7 @@ from llmrec_cli.data.tensor_reader import INTEGER, TensorReader
 from llmrec_cli.encoders.portable import bundle, check_encoders, identities, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
+from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_json

@@ -26,7 +26,7 @@ from llmrec_cli.settings.head import Recipe
 if TYPE_CHECKING:
     import torch
 
-    from llmrec_cli.heads.item_texts import ItemTexts
+    from llmrec_cli.heads.shared.item_texts import ItemTexts
     from llmrec_cli.scoring.validation import Validation
 
 

@@ -10,8 +10,8 @@ from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.neighbours import Candidates, Weighting, fit_memory, nearest_neighbours, powers
-from llmrec_cli.heads.sparse_products import RightFactor, compact
+from llmrec_cli.heads.shared.neighbours import Candidates, Weighting, fit_memory, nearest_neighbours, powers
+from llmrec_cli.heads.shared.sparse_products import RightFactor, compact
 from llmrec_cli.settings.head import ItemKnn as Settings
 from llmrec_cli.settings.head import Recipe
 

@@ -16,9 +16,9 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.encoders.memory import vector_size
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.content_kernel import UnitFeatures
-from llmrec_cli.heads.features import ItemFeatures, features_memory
-from llmrec_cli.heads.item_texts import ItemTexts
+from llmrec_cli.heads.content.kernel import UnitFeatures
+from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
+from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.settings.head import ItemSimilarity as Settings
 from llmrec_cli.settings.head import Recipe
 

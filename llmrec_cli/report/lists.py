@@ -20,8 +20,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from llmrec_cli.data.entities import Entities
+from llmrec_cli.requests.answers import Answers
 from llmrec_cli.run_dir import whole_file, writing
-from llmrec_cli.scoring.answers import Answers
 
 SCHEMA = pa.schema([("query_id", pa.string()), ("user_id", pa.string()), ("rank", pa.int64()), ("item_id", pa.string()),
                     ("score", pa.float32()), ("source", pa.string()), ("title", pa.string())])

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.report.terminal import printable
-from llmrec_cli.scoring.answers import Answers
+from llmrec_cli.requests.answers import Answers
 
 LATEST = 3
 """Titles of the newest history that are shown."""

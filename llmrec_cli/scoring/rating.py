@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.scoring.processes import dealt
+from llmrec_cli.distributed import dealt
 from llmrec_cli.scoring.scorer import Score, blocks
 from llmrec_cli.scoring.topk import require_finite
 

@@ -11,10 +11,10 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import Queries
+from llmrec_cli.distributed import dealt
 from llmrec_cli.errors import DataError
 from llmrec_cli.metrics.ranking import METRICS, Graded
 from llmrec_cli.scoring.blocks import Allowed, Ranked, ranked
-from llmrec_cli.scoring.processes import dealt
 from llmrec_cli.scoring.topk import require_finite
 
 Score = Callable[[Queries], torch.Tensor]

@@ -211,7 +211,7 @@ class Files(DatasetSettings):
     """Anyone's CSV, TSV, JSONL and Parquet, plain, .gz or .zst: one file, a list or a glob."""
 
     kind: str = "files"
-    reader: ClassVar[str] = "llmrec_cli.ingest.sources.file_sources"
+    reader: ClassVar[str] = "llmrec_cli.ingest.readers.sources.file_sources"
     path: str = ""
     """Folder that relative file names are in; empty for the current one."""
     origin: str = ""

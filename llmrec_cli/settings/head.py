@@ -31,7 +31,7 @@ class Fusion(HeadSettings):
     Each member is a recipe of its own: a head with the settings it gives, the rest from the top level.
     """
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.fusion.Fusion"
+    implementation: ClassVar[str] = "llmrec_cli.heads.fusion.head.Fusion"
     weighs: ClassVar[bool] = False
     kind: str = "fusion"
     members: dict[str, "Recipe"] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class GroupAggregate(Fusion):
     A fusion whose members are asked for everybody in the group; a single user gets what the fusion would say.
     """
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.group_aggregate.GroupAggregate"
+    implementation: ClassVar[str] = "llmrec_cli.heads.groups.aggregate.GroupAggregate"
     audience: ClassVar[str] = "groups"
     kind: str = "group_aggregate"
     strategy: str = "average"

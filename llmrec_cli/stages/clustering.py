@@ -12,7 +12,7 @@ from llmrec_cli.data.prepared import read_entities
 from llmrec_cli.data.tables import read_table
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.clusters import Clusters
+from llmrec_cli.heads.clusters.head import Clusters
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.cluster_users import ClusterUsers
 from llmrec_cli.settings.encoder import ENCODERS

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from llmrec_cli import distributed as processes
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.layers import find_layers
@@ -10,7 +11,6 @@ from llmrec_cli.encoders.model_card import Training
 from llmrec_cli.encoders.portable import identities
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import PREPARED, RunDir, require_room, write_json
-from llmrec_cli.scoring import processes
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import Scratch, TransformerSettings
 from llmrec_cli.settings.stages import PretrainConfig

@@ -25,13 +25,13 @@ from optuna.trial import FrozenTrial, TrialState
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError, LlmrecError
 from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.fitting import fit
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.heads.base import Range
 from llmrec_cli.settings.search import places, proposal, searched, tuned_parts, with_values, without_search
 from llmrec_cli.settings.tune import Tune
-from llmrec_cli.stages.fitting import fit
 from llmrec_cli.stages.journal import open_journal
 
 VALUES = "values"

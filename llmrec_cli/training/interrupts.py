@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from llmrec_cli.scoring import processes
+from llmrec_cli import distributed as processes
 
 HEEDED = (signal.SIGTERM, signal.SIGINT)
 SAME_SECONDS = 2.0

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from llmrec_cli import distributed as processes
 from llmrec_cli.errors import DivergedError
 from llmrec_cli.run_dir import require_room
-from llmrec_cli.scoring import processes
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.training.allocator import freed_memory_kept

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmrec_cli import distributed as processes
 from llmrec_cli.errors import ConfigError, ResourceError, is_out_of_memory
-from llmrec_cli.scoring import processes
 from llmrec_cli.training.checkpoint import Progress, random_states, set_random_states
 
 Loss = Callable[[Any], torch.Tensor]

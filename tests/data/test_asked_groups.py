@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.asked import asked, match
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.groups import KnownGroups, without_texts
+from llmrec_cli.requests.asked import asked, match
 
 USERS, ITEMS = without_texts(["u", "v", "w"]), without_texts(["a", "b", "c"])
 

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.queries import known_groups, known_users
 from llmrec_cli.heads.artifact import Recommender, load_recommender
-from llmrec_cli.heads.tensor_files import write_tensors
+from llmrec_cli.heads.shared.tensor_files import write_tensors
 from tests.faults.common import CONTEXT
 
 Arrays = dict[str, np.ndarray]

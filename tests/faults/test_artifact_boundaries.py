@@ -18,7 +18,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.artifact import load_recommender
-from llmrec_cli.heads.tensor_files import write_tensors
+from llmrec_cli.heads.shared.tensor_files import write_tensors
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import Lora
 from llmrec_cli.training.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint

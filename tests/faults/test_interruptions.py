@@ -15,7 +15,7 @@ import pytest
 
 from llmrec_cli import run_dir
 from llmrec_cli.data.manifest import sha256
-from llmrec_cli.heads.pair_steps import ChoiceSteps, Part
+from llmrec_cli.heads.pairs.steps import ChoiceSteps, Part
 from llmrec_cli.run_dir import lock
 from llmrec_cli.training import loop
 
@@ -170,7 +170,7 @@ def test_54_memory_that_runs_out_anywhere_else_ends_with_5_and_no_traceback(llmr
     def fail(*_):
         raise MemoryError("Unable to allocate 9 TiB")
 
-    monkeypatch.setattr("llmrec_cli.heads.ease.Ease.fit", fail)
+    monkeypatch.setattr("llmrec_cli.heads.ease.head.Ease.fit", fail)
     done = llmrec("finetune", f"prepared={tiny_prepared}", "head=ease", "run_dir=run")
     assert done.code == 5
     assert "finetune: out of memory (Unable to allocate 9 TiB)" in done.err

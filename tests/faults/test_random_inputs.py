@@ -28,8 +28,8 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.encoders.text_encoder import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.heads.artifact import read_facts
-from llmrec_cli.ingest.queries import read_queries
-from llmrec_cli.ingest.staging import stage
+from llmrec_cli.ingest.readers.staging import stage
+from llmrec_cli.requests.queries import read_queries
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.training.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint

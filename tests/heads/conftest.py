@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_cli.data.asked import asked, match
 from llmrec_cli.data.histories import widened
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.requests.asked import asked, match
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace

@@ -7,18 +7,18 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.asked import Matched
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.heads import cluster_choice
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.heads.cluster_choice import TRIED
-from llmrec_cli.heads.cluster_fit import Behaviour, posterior
-from llmrec_cli.heads.user_profiles import Placement
-from llmrec_cli.scoring.answers import score
+from llmrec_cli.heads.clusters.choice import TRIED
+from llmrec_cli.heads.clusters.fit import Behaviour, posterior
+from llmrec_cli.heads.clusters.head import choice as cluster_choice
+from llmrec_cli.heads.clusters.profiles import Placement
+from llmrec_cli.requests.answers import score
+from llmrec_cli.requests.asked import Matched
 from llmrec_cli.settings.encoder import TfIdf
 from llmrec_cli.settings.head import Fusion, ItemKnn, Recipe
 from llmrec_cli.settings.heads.clusters import Clusters

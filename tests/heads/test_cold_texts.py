@@ -12,7 +12,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, idf
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.shared.features import ItemFeatures
 from llmrec_cli.settings.adversarial import NoAdversary
 from llmrec_cli.settings.encoder import Concat, Lsa, Part, Static, TfIdf
 from llmrec_cli.settings.head import Content, Ials, Recipe, Sequential, TwoTower

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import ConfigError, ResourceError
-from llmrec_cli.heads import ease as module
-from llmrec_cli.heads import ease_forms, gram
 from llmrec_cli.heads.base import build
+from llmrec_cli.heads.ease.head import forms as ease_forms
+from llmrec_cli.heads.ease.head import head as module
+from llmrec_cli.heads.shared import gram
 from llmrec_cli.settings.head import Ease, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
 from tests.heads.by_hand import CONTEXT, entities, fit, queries, training
@@ -200,10 +201,10 @@ def test_an_added_item_in_a_history_is_passed_over():
 MEASURED = """
 import sys
 import numpy as np
-import llmrec_cli.heads.ease
+import llmrec_cli.heads.ease.head
 from llmrec_cli.heads.base import build
 from llmrec_cli.settings.head import Ease, Recipe
-from llmrec_cli.stages.memory import taken_by
+from llmrec_cli.heads.memory import taken_by
 from tests.heads.by_hand import CONTEXT, fit, training
 
 form, num_users, num_items = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -16,7 +16,7 @@ from llmrec_cli.data.triples import Triples
 from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.features import ItemFeatures
+from llmrec_cli.heads.shared.features import ItemFeatures
 from llmrec_cli.settings.head import Content, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
 from tests.data.test_knowledge_read import graph
@@ -131,7 +131,7 @@ def fitted_state(shop, data):
 
 
 def test_a_second_fit_takes_the_vectors_from_the_memo(shop, monkeypatch):
-    from llmrec_cli.heads import item_texts
+    from llmrec_cli.heads.shared import item_texts
 
     memo = {}
     first = ItemFeatures(FeatureWeights(text=2.0), Recipe(head=Content(), encoder=shop.encoder), CPU)

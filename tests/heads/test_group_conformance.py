@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_cli.data.asked import asked, match
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head, build
+from llmrec_cli.requests.asked import asked, match
 from llmrec_cli.scoring.group_strategies import STRATEGIES as OF_MEMBERS
 from llmrec_cli.scoring.group_strategies import scaled
 from llmrec_cli.scoring.groups import by_members

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from llmrec_cli.heads.group_inputs import Bags, Past, inputs_of, without
-from llmrec_cli.heads.group_model import GroupModel, Sizes
+from llmrec_cli.heads.groups.inputs import Bags, Past, inputs_of, without
+from llmrec_cli.heads.groups.model import GroupModel, Sizes
 from llmrec_cli.settings.heads.trained_groups import TrainedGroups
 from tests.heads.group_shop import csr
 

@@ -12,8 +12,8 @@ from llmrec_cli.data.weights import DAY
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head
+from llmrec_cli.heads.fitting import fit
 from llmrec_cli.settings.head import Ease, Fusion, Mf, Recipe
-from llmrec_cli.stages.fitting import fit
 from tests.heads.conftest import Shop, recipes
 from tests.heads.test_conformance import BY_HISTORY_ALONE
 from tests.heads.test_group_conformance import TRAINED, club, group_recipes  # noqa: F401

@@ -12,7 +12,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.heads.interest_pairs import Pairs
+from llmrec_cli.heads.interest.pairs import Pairs
 from llmrec_cli.metrics.rating import detected
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.heads import item_tuning
+from llmrec_cli.heads.shared import item_tuning
 from llmrec_cli.settings.encoder import HuggingFace, TfIdf
 from llmrec_cli.settings.head import Content, Ease, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights

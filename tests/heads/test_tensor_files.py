@@ -8,7 +8,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from llmrec_cli.heads.tensor_files import NAMES, read_tensors, write_tensors
+from llmrec_cli.heads.shared.tensor_files import NAMES, read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder
 
 ARRAYS = {name: np.arange(6).reshape(2, 3).astype(name) for name in NAMES} | {
@@ -41,9 +41,9 @@ MEASURED = """
 import sys
 from pathlib import Path
 import numpy as np
-from llmrec_cli.heads.tensor_files import read_tensors, write_tensors
+from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder
-from llmrec_cli.stages.memory import taken_by
+from llmrec_cli.heads.memory import taken_by
 write_tensors(Path(sys.argv[1]), {"x": np.ones(9)})
 read = lambda: read_tensors(PinnedFolder(Path(sys.argv[1]).parent, ""), "a")
 read()

@@ -8,11 +8,11 @@ import torch
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.heads.group_attention import votes
-from llmrec_cli.heads.group_fusion import cosines
-from llmrec_cli.heads.group_inputs import inputs_of, of_queries
-from llmrec_cli.heads.group_model import Kept
-from llmrec_cli.heads.group_steps import Asked, GroupSteps, choice_loss
+from llmrec_cli.heads.groups.attention import votes
+from llmrec_cli.heads.groups.fusion import cosines
+from llmrec_cli.heads.groups.inputs import inputs_of, of_queries
+from llmrec_cli.heads.groups.model import Kept
+from llmrec_cli.heads.groups.steps import Asked, GroupSteps, choice_loss
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.head import GroupAttention, GroupFusion, GroupHypergraph
 from llmrec_cli.settings.heads.features import FeatureWeights
@@ -63,8 +63,8 @@ def test_votes_are_weighted_by_a_softmax_over_the_members_for_each_item():
 def test_attention_by_parts_of_the_catalogue_is_attention_over_all_of_it(friends, trained, monkeypatch):
     head, queries = trained["attention"], friends.known()
     whole = head.score(queries)
-    monkeypatch.setattr("llmrec_cli.heads.group_attention.MEMBERS", 7)
-    monkeypatch.setattr("llmrec_cli.heads.group_attention.ITEMS", 5)
+    monkeypatch.setattr("llmrec_cli.heads.groups.attention.MEMBERS", 7)
+    monkeypatch.setattr("llmrec_cli.heads.groups.attention.ITEMS", 5)
     torch.testing.assert_close(head.score(queries), whole)
 
 
@@ -147,7 +147,7 @@ def test_scores_do_not_depend_on_who_else_asks_nor_on_the_size_of_a_block(friend
     torch.testing.assert_close(head.score(queries.rows(slice(3, 4))), whole[3:4], rtol=1e-4, atol=1e-5)
     users = head.score(friends.users())
     for limit, size in (("MEMBERSHIPS", 7), ("CELLS", 3 * NUM_ITEMS)):
-        monkeypatch.setattr(f"llmrec_cli.heads.trained_groups.{limit}", size)
+        monkeypatch.setattr(f"llmrec_cli.heads.groups.trained.{limit}", size)
         torch.testing.assert_close(head.score(queries), whole, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(head.score(friends.users()), users, rtol=1e-4, atol=1e-5)
 

@@ -10,14 +10,14 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import known_users
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
-from llmrec_cli.heads import towers as towers_module
-from llmrec_cli.heads import two_tower_steps
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.interest import Interest
-from llmrec_cli.heads.interest_pairs import Pairs
-from llmrec_cli.heads.towers import Towers, ages
-from llmrec_cli.heads.training_history import earlier_items, newest_entries, resolved_history
-from llmrec_cli.heads.two_tower_steps import TowerSteps
+from llmrec_cli.heads.interest.head import Interest
+from llmrec_cli.heads.interest.pairs import Pairs
+from llmrec_cli.heads.shared.training_history import earlier_items, newest_entries, resolved_history
+from llmrec_cli.heads.two_tower.head import steps as two_tower_steps
+from llmrec_cli.heads.two_tower.head import towers as towers_module
+from llmrec_cli.heads.two_tower.steps import TowerSteps
+from llmrec_cli.heads.two_tower.towers import Towers, ages
 from llmrec_cli.settings.adversarial import NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace, TfIdf
 from llmrec_cli.settings.head import Interest as InterestSettings

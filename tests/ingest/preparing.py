@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from llmrec_cli.ingest.sources import Source
+from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.dataset import Files

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmrec_cli.ingest.array_texts import UnclearArray, parsed
+from llmrec_cli.ingest.readers.array_texts import UnclearArray, parsed
 
 
 @pytest.mark.parametrize(("text", "entries"), [

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.attributes import class_of, number_of
+from llmrec_cli.ingest.texts.attributes import class_of, number_of
 from tests.ingest.describing import described
 
 PRICE = {"price": "number"}

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest import bombs
-from llmrec_cli.ingest.staging import stage
+from llmrec_cli.ingest.readers import bombs
+from llmrec_cli.ingest.readers.staging import stage
 from tests.ingest.preparing import source
 
 IDS = ("user_id", "item_id")

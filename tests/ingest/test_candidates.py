@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.candidates import read_candidates
+from llmrec_cli.requests.candidates import read_candidates
 from tests.ingest.preparing import write
 
 

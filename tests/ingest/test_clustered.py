@@ -10,8 +10,8 @@ import pytest
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.clustered import members_of, refuse_clusters_beside
-from llmrec_cli.ingest.sources import Source, Sources
+from llmrec_cli.ingest.groups.clustered import members_of, refuse_clusters_beside
+from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.settings.cluster_users import ClusterUsers
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.split import Random, SplitSettings

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.ingest import csv_blocks, delimited, lines
-from llmrec_cli.ingest.csv_blocks import Block, Dialect, parse
-from llmrec_cli.ingest.delimited import open_delimited
-from llmrec_cli.ingest.sources import Record, Source
+from llmrec_cli.ingest.readers import csv_blocks, delimited, lines
+from llmrec_cli.ingest.readers.csv_blocks import Block, Dialect, parse
+from llmrec_cli.ingest.readers.delimited import open_delimited
+from llmrec_cli.ingest.readers.sources import Record, Source
 from tests.ingest.preparing import source, write
 from tests.ingest.test_delimited import one_by_one
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.csv_blocks import Block
-from llmrec_cli.ingest.delimited import open_delimited
-from llmrec_cli.ingest.sources import Record
+from llmrec_cli.ingest.readers.csv_blocks import Block
+from llmrec_cli.ingest.readers.delimited import open_delimited
+from llmrec_cli.ingest.readers.sources import Record
 from tests.ingest.preparing import source
 
 

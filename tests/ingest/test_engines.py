@@ -11,13 +11,13 @@ import pytest
 from ibis.backends import BaseBackend
 
 from llmrec_cli.errors import ConfigError, ResourceError
-from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import collect, engine
-from llmrec_cli.ingest.interaction_files import write_rows
-from llmrec_cli.ingest.interactions import keep, known_dislikes, read_raw, stage_interactions
-from llmrec_cli.ingest.numbering import number
-from llmrec_cli.ingest.sources import Source
-from llmrec_cli.ingest.splits import divide, divide_negatives
+from llmrec_cli.ingest.interactions.build import keep, known_dislikes, read_raw, stage_interactions
+from llmrec_cli.ingest.interactions.splits import divide, divide_negatives
+from llmrec_cli.ingest.interactions.writing import write_rows
+from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.numbering import number
+from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.settings.dataset import DatasetSettings, Files
 from llmrec_cli.settings.engine import DuckDb, Spark
 from llmrec_cli.settings.split import (

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import DataError, LlmrecError
-from llmrec_cli.ingest.parquet import check_parquet
-from llmrec_cli.ingest.sources import Source
-from llmrec_cli.ingest.staging import stage
+from llmrec_cli.ingest.readers.parquet import check_parquet
+from llmrec_cli.ingest.readers.sources import Source
+from llmrec_cli.ingest.readers.staging import stage
 from tests.ingest.preparing import prepare_text, source
 
 CSV = ('user_id,item_id,value,timestamp\n' + "".join(f'u{n % 7},"item {n % 5}, no. {n}",{n % 5},{1_600_000_000 + n}\n'

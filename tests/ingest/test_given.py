@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.group_splits import group_rule
+from llmrec_cli.ingest.groups.splits import group_rule
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.presets import Camra2011
 from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, Random, SplitSettings

@@ -13,12 +13,12 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import collect, engine
-from llmrec_cli.ingest.group_splits import divide_groups
-from llmrec_cli.ingest.group_tables import notes, number_groups, warnings, write_groups
-from llmrec_cli.ingest.groups import Groups, read_groups
-from llmrec_cli.ingest.sources import file_sources
+from llmrec_cli.ingest.groups.groups import Groups, read_groups
+from llmrec_cli.ingest.groups.splits import divide_groups
+from llmrec_cli.ingest.groups.tables import notes, number_groups, warnings, write_groups
+from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.readers.sources import file_sources
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import DuckDb
 from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, NoSplit, Random, SplitSettings, Temporal

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest import histories
-from llmrec_cli.ingest.histories import Histories, training_titles
+from llmrec_cli.ingest.interactions.build import histories
+from llmrec_cli.ingest.interactions.histories import Histories, training_titles
 from tests.ingest.describing import described
 
 Rows = list[tuple[int, int, str]]

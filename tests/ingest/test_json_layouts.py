@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest import jsonl
-from llmrec_cli.ingest.csv_blocks import Block
-from llmrec_cli.ingest.jsonl import jsonl_keys, jsonl_records, jsonl_rows
-from llmrec_cli.ingest.sources import Record, Source
-from llmrec_cli.ingest.staging import stage
+from llmrec_cli.ingest.readers import jsonl
+from llmrec_cli.ingest.readers.csv_blocks import Block
+from llmrec_cli.ingest.readers.jsonl import jsonl_keys, jsonl_records, jsonl_rows
+from llmrec_cli.ingest.readers.sources import Record, Source
+from llmrec_cli.ingest.readers.staging import stage
 from tests.ingest.preparing import source
 from tests.ingest.test_delimited import one_by_one
 

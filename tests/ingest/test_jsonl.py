@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.jsonl import jsonl_keys, jsonl_records
+from llmrec_cli.ingest.readers.jsonl import jsonl_keys, jsonl_records
 from tests.ingest.preparing import source
 
 

@@ -10,13 +10,13 @@ import pytest
 from ibis.backends import BaseBackend
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.engine import engine, materialised
-from llmrec_cli.ingest.entities import describe
-from llmrec_cli.ingest.knowledge import read_knowledge, write_knowledge
-from llmrec_cli.ingest.links import Graph
-from llmrec_cli.ingest.sources import Sources
-from llmrec_cli.ingest.staging import stage_entities
+from llmrec_cli.ingest.knowledge.links import Graph
+from llmrec_cli.ingest.knowledge.triples import read_knowledge, write_knowledge
+from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.readers.sources import Sources
+from llmrec_cli.ingest.readers.staging import stage_entities
+from llmrec_cli.ingest.texts.entities import describe
 from llmrec_cli.settings.dataset import Files, Knowledge
 from llmrec_cli.settings.engine import DuckDb
 from tests.ingest.preparing import source

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest import lines as module
-from llmrec_cli.ingest.lines import lines
+from llmrec_cli.ingest.readers import lines as module
+from llmrec_cli.ingest.readers.lines import lines
 from tests.ingest.preparing import source
 
 

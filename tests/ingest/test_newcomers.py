@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.newcomers import new_items, new_users
+from llmrec_cli.requests.newcomers import new_items, new_users
 from tests.ingest.describing import described
 from tests.ingest.preparing import write
 

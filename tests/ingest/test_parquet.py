@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.parquet import check_parquet
-from llmrec_cli.ingest.sources import Source
-from llmrec_cli.ingest.staging import Staged, stage
+from llmrec_cli.ingest.readers.parquet import check_parquet
+from llmrec_cli.ingest.readers.sources import Source
+from llmrec_cli.ingest.readers.staging import Staged, stage
 from llmrec_cli.settings.dataset import Files
 from tests.ingest.preparing import prepare_with
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.sources import find
-from llmrec_cli.ingest.staging import stage
+from llmrec_cli.ingest.readers.sources import find
+from llmrec_cli.ingest.readers.staging import stage
 from llmrec_cli.settings.dataset import Files
 from tests.ingest.preparing import HEADER, prepare_text, prepare_with, source, write
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec_cli.ingest import rejects as module
-from llmrec_cli.ingest.rejects import SCHEMA, Reject, Rejects
-from llmrec_cli.ingest.writing import write_rejects
+from llmrec_cli.ingest.output.writing import write_rejects
+from llmrec_cli.ingest.readers import rejects as module
+from llmrec_cli.ingest.readers.rejects import SCHEMA, Reject, Rejects
 
 SOME = [Reject(file, line, column, f"{line} is bad") for file in ("b.csv", "a.csv", "ü.csv") for line in range(2, 40)
         for column in ("value", "")]

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.synthetic import common_items, draw_members
+from llmrec_cli.ingest.groups.synthetic import common_items, draw_members
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.presets import Mafengwo
 from llmrec_cli.settings.split import Given, Random, SplitSettings, Temporal

@@ -3,7 +3,7 @@
 import pytest
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.templates import Template, join_all, values_of
+from llmrec_cli.ingest.texts.templates import Template, join_all, values_of
 
 COLUMNS = {name: name for name in ("title", "year", "genres", "brand", "item_id")}
 

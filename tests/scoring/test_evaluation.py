@@ -8,12 +8,12 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import known_users
+from llmrec_cli.evaluation.evaluation import Measures, measure
+from llmrec_cli.evaluation.measured import averaged, ranking
+from llmrec_cli.evaluation.slicing import Slices
 from llmrec_cli.metrics.slices import ITEM_SLICES, item_slices, user_slices
-from llmrec_cli.scoring.evaluation import Measures, measure
 from llmrec_cli.scoring.heldout import HeldOut
-from llmrec_cli.scoring.measured import averaged, ranking
 from llmrec_cli.scoring.scorer import recommend_lists
-from llmrec_cli.scoring.slicing import Slices
 
 # Three users, six items of which the last is cold. Counts make item 0 head, 1 to 4 tail, 5 cold.
 COUNTS = np.array([9, 5, 3, 2, 1, 0])

@@ -11,8 +11,8 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.errors import DataError
+from llmrec_cli.evaluation.heldout_cold import held_out_cold, served
 from llmrec_cli.scoring.first_clicks import divided, in_order
-from llmrec_cli.scoring.heldout_cold import held_out_cold, served
 from llmrec_cli.settings.cold_users import ColdUsers
 from tests.scoring.test_heldout import prepared, rows_of
 

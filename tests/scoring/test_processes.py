@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec_cli import distributed as processes
+from llmrec_cli.distributed import LeftToFirst, dealt, join, leave_to_first
 from llmrec_cli.errors import ConfigError, DivergedError
 from llmrec_cli.run_dir import NoRunDir
-from llmrec_cli.scoring import processes
-from llmrec_cli.scoring.processes import LeftToFirst, dealt, join, leave_to_first
 
 SECONDS = 240
 
@@ -98,7 +98,7 @@ FAILING = """
 import sys
 import numpy as np, torch
 from llmrec_cli.errors import LlmrecError
-from llmrec_cli.scoring import processes
+from llmrec_cli import distributed as processes
 from llmrec_cli.scoring.scorer import recommend_lists
 from tests.scoring.oracle import queries_of
 

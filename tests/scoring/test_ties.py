@@ -9,10 +9,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from llmrec_cli.evaluation.ties import tie_groups
 from llmrec_cli.metrics.ranking import ranking_metrics
 from llmrec_cli.metrics.ties import expected_metrics
 from llmrec_cli.scoring.scorer import graded, hits, recommend_lists
-from llmrec_cli.scoring.ties import tie_groups
 from llmrec_cli.scoring.topk import item_hash_ranks
 from tests.scoring.oracle import candidates_of, cases, csr, fixed, queries_of
 

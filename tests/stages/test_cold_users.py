@@ -12,6 +12,7 @@ import torch
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import DataError
+from llmrec_cli.evaluation import entrants
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.cold_users import cold_users_lines, cold_users_table
@@ -22,7 +23,7 @@ from llmrec_cli.settings.head import Ease, Recipe
 from llmrec_cli.settings.heads.clusters import Clusters
 from llmrec_cli.settings.split import ColdUsers
 from llmrec_cli.settings.stages import EvaluateConfig
-from llmrec_cli.stages import entrants, evaluate
+from llmrec_cli.stages import evaluate
 from tests.ingest.preparing import prepare_with
 from tests.tiny import write_tiny
 

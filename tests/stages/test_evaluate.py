@@ -14,6 +14,8 @@ from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError
+from llmrec_cli.evaluation.history_protocol import history_facts
+from llmrec_cli.evaluation.ranking import Ranked
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.popularity import Popularity
@@ -26,8 +28,6 @@ from llmrec_cli.settings.loss import Bce, Mse
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
-from llmrec_cli.stages.history_protocol import history_facts
-from llmrec_cli.stages.ranking import Ranked
 
 NUM_USERS, NUM_ITEMS = 40, 30
 NASTY = "<script>alert(1)</script>\x1b[2J =cmd|'/c calc'!A1 千と千尋"

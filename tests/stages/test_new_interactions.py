@@ -15,9 +15,9 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import Recommender, load_recommender, save_recommender
 from llmrec_cli.heads.base import Context, build
+from llmrec_cli.requests.latest_histories import Histories, latest_histories
 from llmrec_cli.settings.head import ItemKnn, Recipe
 from llmrec_cli.settings.stages import RecommendConfig
-from llmrec_cli.stages.latest_histories import Histories, latest_histories
 from tests.conftest import own_sigterm
 
 START = 1_600_000_000

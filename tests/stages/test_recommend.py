@@ -22,7 +22,7 @@ from llmrec_cli import cli
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.errors import ConfigError, DataError, DivergedError, ResourceError
 from llmrec_cli.report import lists
-from llmrec_cli.scoring import answers
+from llmrec_cli.requests import answers
 from llmrec_cli.settings.base import Builder
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.stages import RecommendConfig
@@ -214,8 +214,8 @@ class Stub:
 def matched(*rows: tuple[list[int], str]) -> Any:
     import scipy.sparse as sp
 
-    from llmrec_cli.data.asked import Matched
     from llmrec_cli.data.queries import Queries
+    from llmrec_cli.requests.asked import Matched
 
     names = np.array([f"q{n}" for n in range(len(rows))], object)
     history = sp.csr_array(np.array([[float(n in items) for n in range(4)] for items, _ in rows], np.float32))

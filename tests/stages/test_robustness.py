@@ -9,6 +9,7 @@ import torch
 from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.evaluation.robustness import changed, read_synonyms
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.robustness import robustness_lines, robustness_table
@@ -23,7 +24,6 @@ from llmrec_cli.settings.peft import Frozen
 from llmrec_cli.settings.robustness import Robustness
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
-from llmrec_cli.stages.robustness import changed, read_synonyms
 
 
 @pytest.fixture(scope="module")

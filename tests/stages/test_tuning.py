@@ -19,13 +19,14 @@ from llmrec_cli import cli
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import in_bytes
-from llmrec_cli.heads.ease import Ease
+from llmrec_cli.heads import fitting, memory
+from llmrec_cli.heads.ease.head import Ease
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.settings.head import Mf, Recipe
 from llmrec_cli.settings.heads.base import Range
 from llmrec_cli.settings.loss import Bpr, Mse
 from llmrec_cli.settings.tune import Tune
-from llmrec_cli.stages import fitting, memory, tuning
+from llmrec_cli.stages import tuning
 from tests.heads.by_hand import CONTEXT, training
 
 SPACE = ["head=ease", "head.search.l2_exponent=null", "head.search.user_exponent=null",
@@ -458,7 +459,7 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
 
 def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
     """64 MiB are taken and given back, then next to nothing behind the higher peak; Linux counts to within 1%."""
-    code = ("import numpy as np; from llmrec_cli.stages.memory import taken_by; "
+    code = ("import numpy as np; from llmrec_cli.heads.memory import taken_by; "
             "print(taken_by(lambda: np.ones(2**23).sum()), taken_by(lambda: np.ones(2**10).sum()))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = done.stdout.split()

@@ -43,7 +43,7 @@ def test_two_processes_have_the_loss_curve_of_one_and_only_the_first_writes(tiny
 STOPPED = """
 import os, signal, sys, time
 from llmrec_cli import cli
-from llmrec_cli.scoring import processes
+from llmrec_cli import distributed as processes
 from llmrec_cli.training import loop
 
 tell = loop._Loop._tell

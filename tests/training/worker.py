@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from llmrec_cli import distributed as processes
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.scoring import processes
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.head import Mf, Recipe

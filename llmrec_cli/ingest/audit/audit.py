@@ -29,7 +29,6 @@ from typing import Any
 
 from ibis.backends import BaseBackend
 
-from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.audit import health, placeholders
 from llmrec_cli.ingest.audit import leakage as leaks
 from llmrec_cli.ingest.audit.folder import Folder
@@ -48,9 +47,10 @@ from llmrec_cli.ingest.audit.shape import (
 from llmrec_cli.ingest.audit.texts import describe_texts
 from llmrec_cli.ingest.audit.titles import held_out_titles
 from llmrec_cli.ingest.engine import dropped
-from llmrec_cli.ingest.order import Ties
-from llmrec_cli.ingest.tally import notes
-from llmrec_cli.ingest.writing import TABLES
+from llmrec_cli.ingest.interactions.order import Ties
+from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.tally import notes
+from llmrec_cli.ingest.output.writing import TABLES
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 

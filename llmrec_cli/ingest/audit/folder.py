@@ -8,7 +8,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.ingest.engine import collect, read_staged, size
-from llmrec_cli.ingest.writing import TABLES
+from llmrec_cli.ingest.output.writing import TABLES
 
 SHOWN = 3
 """Examples of anything."""

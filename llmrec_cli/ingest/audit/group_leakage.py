@@ -4,10 +4,10 @@ from typing import Any
 
 from ibis.expr.types import Table
 
-from llmrec_cli.ingest.account import Account
 from llmrec_cli.ingest.audit.folder import SHOWN, Folder
 from llmrec_cli.ingest.audit.leakage import check
 from llmrec_cli.ingest.engine import collect, size
+from llmrec_cli.ingest.output.account import Account
 
 PAIRS = "group_held_out_pairs_in_training"
 _COUNTS = {PAIRS: "group_held_out_also_in_train", "group_held_out_known_to_members": "group_held_out_known_to_members",

@@ -6,10 +6,10 @@ from typing import Any
 
 from ibis.expr.types import Table
 
-from llmrec_cli.ingest import timestamps
 from llmrec_cli.ingest.audit.folder import SHOWN, Folder, share
 from llmrec_cli.ingest.audit.shape import Part, moment
 from llmrec_cli.ingest.engine import collect, scalar, size
+from llmrec_cli.ingest.readers import timestamps
 
 PAIRS, CHOSEN = "held_out_pairs_in_training", "validation_pairs_in_test"
 AT_ONCE = 4_000_000

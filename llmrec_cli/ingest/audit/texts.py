@@ -10,7 +10,7 @@ from llmrec_cli.ingest.audit.distribution import Tally
 from llmrec_cli.ingest.audit.folder import SHOWN, Folder, share, shorten
 from llmrec_cli.ingest.audit.scripts import NAMES, Scripts
 from llmrec_cli.ingest.engine import batches, collect
-from llmrec_cli.ingest.writing import TABLES
+from llmrec_cli.ingest.output.writing import TABLES
 
 MOST_TEXTS, MOST_CHARACTERS = 100_000, 200
 """Texts whose script is looked at, and how much of each."""

@@ -14,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.jsonl import Fields, jsonl_records
-from llmrec_cli.ingest.lines import lines
 from llmrec_cli.ingest.presets.files import refuse_given, with_knowledge
-from llmrec_cli.ingest.sources import FORMATS, Record, Source, Sources, find
-from llmrec_cli.ingest.templates import json_array
+from llmrec_cli.ingest.readers.jsonl import Fields, jsonl_records
+from llmrec_cli.ingest.readers.lines import lines
+from llmrec_cli.ingest.readers.sources import FORMATS, Record, Source, Sources, find
+from llmrec_cli.ingest.texts.templates import json_array
 from llmrec_cli.settings.presets import AmazonReviews
 from llmrec_cli.settings.typed_lists import list_setting
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.lines import lines
-from llmrec_cli.ingest.sources import Record, Source, Sources, knowledge_sources
+from llmrec_cli.ingest.readers.lines import lines
+from llmrec_cli.ingest.readers.sources import Record, Source, Sources, knowledge_sources
 from llmrec_cli.settings.dataset import DatasetSettings
 
 

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.lines import lines
 from llmrec_cli.ingest.presets.files import cut, files_in, with_knowledge
-from llmrec_cli.ingest.sources import Record, Source, Sources
+from llmrec_cli.ingest.readers.lines import lines
+from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import GroupFolder
 
 FILES = ("groupMember.txt", "groupRatingTrain.txt", "groupRatingTest.txt", "userRatingTrain.txt", "userRatingTest.txt")

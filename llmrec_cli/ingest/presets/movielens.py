@@ -5,9 +5,9 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from llmrec_cli.ingest import fetch
+from llmrec_cli.ingest.presets import fetch
 from llmrec_cli.ingest.presets.files import cut, files_in, refuse_given, with_knowledge
-from llmrec_cli.ingest.sources import Record, Source, Sources
+from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import MovieLens100k
 
 WHEEL = ("recbole", "1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407")

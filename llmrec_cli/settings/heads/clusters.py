@@ -15,7 +15,7 @@ class Clusters(HeadSettings):
     What is null is chosen on users hidden from training, asked for with their profile and 0, 1, 3 and 5 interactions.
     """
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.clusters.Clusters"
+    implementation: ClassVar[str] = "llmrec_cli.heads.clusters.head.Clusters"
     kind: str = "clusters"
     num_clusters: int | None = None
     """Clusters, at least 1; null to choose. One cluster is the popularity of what comes after `first_clicks`."""

@@ -16,7 +16,7 @@ class Content(HeadSettings):
     fifth of the items in training, hidden for the purpose.
     """
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.content.Content"
+    implementation: ClassVar[str] = "llmrec_cli.heads.content.head.Content"
     losses: ClassVar[tuple[str, ...]] = OF_TUNING
     kind: str = "content"
     features: FeatureWeights = field(default_factory=lambda: FeatureWeights(text=1.0, attributes=0.7))

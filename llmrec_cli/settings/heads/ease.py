@@ -12,7 +12,7 @@ from llmrec_cli.settings.heads.features import FeatureWeights
 class Ease(HeadSettings):
     """EASE (Steck 2019), collective when features have a weight (Jeunen et al. 2020)."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.ease.Ease"
+    implementation: ClassVar[str] = "llmrec_cli.heads.ease.head.Ease"
     losses: ClassVar[tuple[str, ...]] = OF_TUNING
     kind: str = "ease"
     l2: float | None = None

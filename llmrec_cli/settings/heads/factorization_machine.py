@@ -11,7 +11,7 @@ from llmrec_cli.settings.heads.pairs import PairSettings
 class FactorizationMachine(PairSettings):
     """Factorisation machine over ids and attributes of users and items (Rendle 2010)."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.factorization_machine.FactorizationMachine"
+    implementation: ClassVar[str] = "llmrec_cli.heads.pairs.factorization_machine.FactorizationMachine"
     kind: str = "factorization_machine"
     id_dropout: float = 0.0
     """Chance that a training step hides an item's id, 0 to 1; above 0 the attributes learn to answer for new items."""

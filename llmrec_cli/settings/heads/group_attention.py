@@ -11,7 +11,7 @@ from llmrec_cli.settings.heads.trained_groups import TrainedGroups
 class GroupAttention(TrainedGroups):
     """Members' votes for an item, weighted by an attention that depends on the item."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.group_attention.GroupAttention"
+    implementation: ClassVar[str] = "llmrec_cli.heads.groups.attention.GroupAttention"
     kind: str = "group_attention"
     attention_size: int = 16
     """Size of the keys and queries of the attention, at least 1."""

@@ -11,7 +11,7 @@ from llmrec_cli.settings.heads.trained_groups import TrainedGroups
 class GroupFusion(TrainedGroups):
     """r = W_g g + W_i i, ranked by its cosine with the behaviour of the group or of the user."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.group_fusion.GroupFusion"
+    implementation: ClassVar[str] = "llmrec_cli.heads.groups.fusion.GroupFusion"
     kind: str = "group_fusion"
     popularity: bool = True
     """Whether each item has a bias beside the cosine; a cosine alone cannot say that an item is popular."""

@@ -11,7 +11,7 @@ from llmrec_cli.settings.heads.trained_groups import TrainedGroups
 class GroupHypergraph(TrainedGroups):
     """A consensus of three views of a group: its members, its items, and the groups that overlap with it."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.group_hypergraph.GroupHypergraph"
+    implementation: ClassVar[str] = "llmrec_cli.heads.groups.hypergraph.GroupHypergraph"
     kind: str = "group_hypergraph"
     layers: int = 1
     """Steps along the groups that overlap, at least 1."""

@@ -13,7 +13,7 @@ class Ials(HeadSettings):
     """Implicit ALS (Hu et al. 2008; Rendle et al. 2022), item factors drawn to their features where these have a
     weight."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.ials.Ials"
+    implementation: ClassVar[str] = "llmrec_cli.heads.ials.head.Ials"
     losses: ClassVar[tuple[str, ...]] = OF_TUNING
     kind: str = "ials"
     embedding_size: int = 64

@@ -18,7 +18,7 @@ class Interest(HeadSettings):
     items drawn at random; with loss=mse the values, where they differ.
     """
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.interest.Interest"
+    implementation: ClassVar[str] = "llmrec_cli.heads.interest.head.Interest"
     losses: ClassVar[tuple[str, ...]] = ("bce", "mse")
     kind: str = "interest"
     candidates: str = "item_knn"

@@ -11,7 +11,7 @@ from llmrec_cli.settings.loss import LossSettings
 class Mf(PairSettings):
     """Biased matrix factorisation (Koren et al. 2009; Rendle et al. 2009 with loss=bpr)."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.mf.Mf"
+    implementation: ClassVar[str] = "llmrec_cli.heads.pairs.mf.Mf"
     kind: str = "mf"
 
     def compares_by_cosine(self, loss: LossSettings) -> bool:

@@ -11,7 +11,7 @@ from llmrec_cli.settings.heads.pairs import PairSettings
 class NeuralCf(PairSettings):
     """NeuMF: generalised matrix factorisation beside a perceptron (He et al. 2017)."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.neural_cf.NeuralCf"
+    implementation: ClassVar[str] = "llmrec_cli.heads.pairs.neural_cf.NeuralCf"
     kind: str = "neural_cf"
     candidates: int = 256
     """Items that each user of a step is scored with, at least 1: drawn evenly for the step, or all where the catalogue

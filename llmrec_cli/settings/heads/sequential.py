@@ -12,7 +12,7 @@ from llmrec_cli.settings.loss import Softmax
 class Sequential(HeadSettings):
     """What comes next in a history, by a causal transformer (SASRec): item = text vector and id embedding."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.sequential.Sequential"
+    implementation: ClassVar[str] = "llmrec_cli.heads.sequential.head.Sequential"
     kind: str = "sequential"
     embedding_size: int = 64
     """Size of item vectors and of the transformer, at least 1, a multiple of num_attention_heads."""

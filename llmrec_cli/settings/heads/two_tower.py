@@ -11,7 +11,7 @@ from llmrec_cli.settings.heads.base import TRAINING_HISTORIES, HeadSettings
 class TwoTower(HeadSettings):
     """Two towers: item = text vector and id embedding, user = history and id embedding."""
 
-    implementation: ClassVar[str] = "llmrec_cli.heads.two_tower.TwoTower"
+    implementation: ClassVar[str] = "llmrec_cli.heads.two_tower.head.TwoTower"
     kind: str = "two_tower"
     embedding_size: int = 128
     """Size of user and item vectors, at least 1."""

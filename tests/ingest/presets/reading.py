@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from llmrec_cli.ingest.sources import Source
-from llmrec_cli.ingest.staging import stage
+from llmrec_cli.ingest.readers.sources import Source
+from llmrec_cli.ingest.readers.staging import stage
 
 Row = tuple[str, int, tuple[str | None, ...]]
 

@@ -1,0 +1,142 @@
+"""What models have of the knowledge graph: fitted again without each relation, without any, and with controls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from llmrec_cli.data.knowledge import Knowledge, knowledge_of
+from llmrec_cli.data.knowledge_controls import counts_alone, coverage, swapped
+from llmrec_cli.data.prepared import PreparedData
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.triples import Triples
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.evaluation.entrants import Entrant
+from llmrec_cli.evaluation.evaluation import SLICED, Measures, measure
+from llmrec_cli.evaluation.protocols import Protocol
+from llmrec_cli.evaluation.ranking import rank
+from llmrec_cli.heads.artifact import Recommender
+from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.fitting import fit
+from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.stages import EvaluateConfig
+
+KINDS = ("knowledge", "two_hops", "entities")
+"""The ways of reading the graph, as weights of features."""
+WITH, WITHOUT, SWAPPED, COUNTS = "all", "none", "swapped", "counts"
+
+
+def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedData, protocol: Protocol, how: Measures,
+                      cfg: EvaluateConfig, context: Context) -> dict[str, Any]:
+    """Return the entry `knowledge` of metrics.json; `protocol` and `cfg` are of the validation split.
+
+    Of each model that uses the graph: what it reaches on validation, fitted on the training interactions with what
+    validation had chosen, and the paired differences that something makes. `gain`: all knowledge against none.
+    `over_swapped` and `over_counts`: against the controls of `data.knowledge_controls`. `relations`: all knowledge
+    against all but one relation, and those that say the same. Of a model of several seeds the first is looked at.
+    """
+    using = {name: group[0] for name, group in groups.items() if uses_knowledge(group[0].recommender.head.recipe)}
+    triples = None if data.knowledge is None else data.knowledge.triples
+    if data.knowledge is None or triples is None:
+        raise DataError("knowledge=true: the prepared data has no knowledge graph; prepare with "
+                        "dataset.knowledge=<file> and dataset.links=<file>, or leave it out")
+    if cfg.audience == "groups":
+        raise ConfigError("knowledge=true: compares lists of users, and this evaluation is of groups; add "
+                          "audience=users, or leave it out")
+    if not using:
+        raise ConfigError(f"knowledge=true: none of the models ({', '.join(groups)}) uses the knowledge graph; train "
+                          f"one with head.features.knowledge above 0, or leave it out")
+    if not data.manifest["counts"].get("valid"):
+        raise DataError("knowledge=true: the prepared data has no validation interactions to compare on; prepare with "
+                        "split.valid above 0, or leave it out")
+    training = data.training("train")
+    covered = coverage(triples, data.knowledge, training.interactions.item_counts)
+    left_out = [[one["relation"], *one["twins"]] for one in covered["relations"] if one["items"]]
+    left_out = left_out[:cfg.knowledge.relations]
+    models = {name: _of_model(entrant, training, triples, left_out, data, protocol, how, cfg, context)
+              for name, entrant in using.items()}
+    return {"split": "valid", "coverage": covered, "models": models,
+            "unaffected": [name for name in groups if name not in using]}
+
+
+def uses_knowledge(recipe: Recipe, kinds: Sequence[str] = KINDS) -> bool:
+    """Whether anything in a recipe reads the knowledge graph in one of these ways."""
+    if isinstance(recipe.head, Fusion):
+        return any(uses_knowledge(member, kinds) for member in recipe.head.members.values())
+    features: Any = getattr(recipe.head, "features", None)
+    weights = 0 if features is None else max((getattr(features, kind) for kind in kinds), default=0)
+    return weights > 0 or ("entities" in kinds and bool(getattr(recipe.head, "entities", False)))
+
+
+def without_graph(recipe: Recipe, kinds: Sequence[str] = KINDS) -> Recipe:
+    """Return the recipe with nothing that reads the graph in these ways."""
+    head: Any = recipe.head
+    if isinstance(head, Fusion):
+        members = {name: without_graph(member, kinds) for name, member in head.members.items()}
+        return replace(recipe, head=replace(head, members=members))
+    changed: dict[str, Any] = {}
+    if "entities" in kinds and getattr(head, "entities", False):
+        changed["entities"] = False
+    if getattr(head, "features", None) is not None:
+        changed["features"] = replace(head.features, **dict.fromkeys(kinds, 0.0))
+    return replace(recipe, head=replace(head, **changed)) if changed else recipe
+
+
+def counting(recipe: Recipe) -> Recipe:
+    """Return the recipe with neighbours in place of all that reads the graph: what the control of counts has."""
+    head: Any = recipe.head
+    if isinstance(head, Fusion):
+        members = {name: counting(member) for name, member in head.members.items()}
+        return replace(recipe, head=replace(head, members=members))
+    without = without_graph(recipe)
+    if getattr(head, "features", None) is None:
+        return without
+    plain: Any = without.head
+    features = replace(plain.features, knowledge=max(getattr(head.features, kind) for kind in KINDS))
+    return replace(without, head=replace(plain, features=features))
+
+
+def silent(recipe: Recipe, knowledge: Knowledge) -> list[str]:
+    """Return the ways in which a recipe reads a graph that says nothing that way: heads rightly refuse to learn it."""
+    says = {"knowledge": lambda: knowledge.features.nnz, "two_hops": lambda: knowledge.two_hops.nnz,
+            "entities": lambda: 0 if knowledge.triples is None else len(knowledge.triples)}
+    return [kind for kind in KINDS if uses_knowledge(recipe, [kind]) and not says[kind]()]
+
+
+def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_out: Sequence[Sequence[str]],
+              data: PreparedData, protocol: Protocol, how: Measures, cfg: EvaluateConfig,
+              context: Context) -> dict[str, Any]:
+    recipe = entrant.recommender.head.recipe
+    seed = cfg.seed if entrant.seed is None else int(entrant.seed)
+    known = training.knowledge
+
+    def measured(name: str, recipe: Recipe, knowledge: Knowledge | None) -> Any:
+        context.log("knowledge", variant=name)
+        # Nothing may be chosen any more, or a variant could make up for what it lacks.
+        inside = replace(context.inside(f"knowledge_{name}"), seed=seed, validation=None)
+        head = fit(recipe, replace(training, knowledge=knowledge), inside, quiet=True)
+        known = training.interactions
+        recommender = Recommender(head, data.users, data.items, known.values, known.matrix,
+                                  entrant.recommender.manifest, entrant.recommender.files, times=data.times_of(known))
+        one = rank(recommender, data, protocol, cfg, f"candidates={cfg.candidates}")
+        return measure(one.lists, one.task, how)
+
+    rng = np.random.default_rng(cfg.seed)
+    whole = measured(WITH, recipe, known)
+    variants = {WITHOUT: measured(WITHOUT, without_graph(recipe), known),
+                SWAPPED: measured(SWAPPED, recipe, swapped(triples, training.interactions.item_counts, rng)),
+                COUNTS: measured(COUNTS, counting(recipe), counts_alone(triples))}
+    relations = {}
+    for names in left_out:
+        rest = knowledge_of(triples.without(*names))
+        relations[names[0]] = measured(names[0], without_graph(recipe, silent(recipe, rest)), rest)
+    return {"metrics": {name: _main(one.summary()) for name, one in {WITH: whole, **variants}.items()},
+            "gain": _main(whole.comparison(variants[WITHOUT])),
+            "over_swapped": _main(whole.comparison(variants[SWAPPED])),
+            "over_counts": _main(whole.comparison(variants[COUNTS])),
+            "relations": {name: _main(whole.comparison(one)) for name, one in relations.items()}}
+
+
+def _main(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in described.items() if name.partition("@")[0] in SLICED}

@@ -1,0 +1,178 @@
+"""What an evaluation writes down: metrics.json and the tables per user and per recommendation."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.evaluation.measured import ROOTS, Measured, Ranking
+from llmrec_cli.evaluation.slicing import Masks
+from llmrec_cli.metrics.beyond_accuracy import group_shares
+from llmrec_cli.metrics.significance import holm
+from llmrec_cli.scoring.heldout import HeldOut
+from llmrec_cli.settings.stages import EvaluateConfig
+
+TIES = {"hash": "score descending, then a salted BLAKE2b hash of the item id",
+        "expected": "expectation over all orders of equal scores; lists and what is beyond accuracy: a salted BLAKE2b "
+                    "hash of the item id"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that was measured.
+
+    Attributes
+    ----------
+    models, baselines : name -> what it got; the first of the models is what the report is about
+    task : what they were asked, in the integers of the prepared data
+    ranking : all of them by the main metric
+    candidates, diversity : labels of what was ranked, and of what lists are varied by
+    candidate_counts : what a file of candidates has, and what of it was not ranked as given
+    suspicious : model -> traces of a leak
+    exposure : attribute -> value -> share by what is shared, of the first model
+    """
+
+    models: dict[str, Measured]
+    baselines: dict[str, Measured]
+    task: HeldOut
+    ranking: Ranking
+    candidates: str
+    candidate_counts: dict[str, int | str]
+    diversity: str | None
+    suspicious: dict[str, list[str]]
+    exposure: dict[str, dict[str, dict[str, float]]]
+
+    @property
+    def everyone(self) -> dict[str, Measured]:
+        """Models, then baselines."""
+        return self.models | self.baselines
+
+    @property
+    def main(self) -> Measured:
+        """The first model."""
+        return next(iter(self.models.values()))
+
+
+def metrics_content(outcome: Outcome, cfg: EvaluateConfig, synthetic: str = "",
+                    time_ties: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the content of metrics.json, about the first model; the others are under `models`.
+
+    `synthetic` says how groups were made that nobody observed; `time_ties` is the entry `ties` of the data's manifest.
+    """
+    result, task = outcome.main, outcome.task
+    first = next(iter(outcome.models))
+    slice_queries = {name: int(np.isfinite(next(iter(values.values()))).sum())
+                     for name, values in result.slices.items()}
+    protocol = {"split": cfg.split, "audience": cfg.audience, "candidates": outcome.candidates,
+                "candidate_counts": outcome.candidate_counts, "num_candidates": int(task.candidates_N.sum()),
+                "exclude_seen": cfg.exclude_seen,
+                "ties": TIES[cfg.ties], "graded": cfg.graded, "num_queries": task.num_owners,
+                **({} if task.owner_Q is None else {"num_rows": len(task.queries)}),
+                "num_skipped": task.num_skipped, "num_cold": task.num_cold, "num_bootstrap": cfg.num_bootstrap,
+                "diversity": outcome.diversity, "propensity": cfg.propensity,
+                "test": "paired t-test; p_holm: corrected for the number of comparisons (Holm)",
+                "slice_queries": slice_queries}
+    if time_ties and cfg.audience in time_ties:
+        protocol["time_ties"] = time_ties[cfg.audience]
+    if cfg.audience == "groups" and synthetic:
+        protocol["synthetic_groups"] = synthetic
+    others = {name: one for name, one in outcome.everyone.items() if name != first}
+    content: dict[str, Any] = {
+        "format": 1, "protocol": protocol, "metrics": result.summary(), "slices": result.slice_summary(),
+        "baselines": {name: one.summary() for name, one in outcome.baselines.items()},
+        "comparisons": corrected({name: result.comparison(one) for name, one in others.items()}),
+        "tie_rate": result.lists.tie_rate, "degenerate_rate": result.lists.degenerate,
+        "suspicious": outcome.suspicious[first]}
+    if task.owner_Q is not None:
+        content["by_query"] = {name: one.by_owner() for name, one in outcome.everyone.items()}
+    if outcome.exposure:
+        content["exposure"] = outcome.exposure
+    if len(outcome.models) > 1:
+        content["models"] = {name: {"metrics": one.summary(), "slices": one.slice_summary(),
+                                    "seeds": len(one.seeds) or 1, "tie_rate": one.lists.tie_rate,
+                                    "suspicious": outcome.suspicious[name]} for name, one in outcome.models.items()}
+    if len(outcome.everyone) > 1:
+        content["leaderboard"] = _leaderboard(outcome)
+    return content
+
+
+def corrected(comparisons: dict[str, Any]) -> dict[str, Any]:
+    """Return the comparisons with p_holm: for each metric corrected for the number of those compared with."""
+    for metric in {metric for compared in comparisons.values() for metric in compared}:
+        cells = [compared[metric] for compared in comparisons.values() if metric in compared]
+        for cell, p in zip(cells, holm(np.array([cell["p"] for cell in cells])), strict=True):
+            cell["p_holm"] = float(p)
+    return comparisons
+
+
+def exposure_of(result: Measured, task: HeldOut, groups_of: Mapping[str, Masks],
+                cutoff: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Return for each attribute and value its shares of lists, catalogue, training and what was to be found."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for column, masks in groups_of.items():
+        groups = sp.csr_array(np.stack(list(masks.values()), axis=1).astype(np.float64))
+        shares = group_shares(result.lists.items_QK[:, :cutoff], groups, task.counts_N, task.relevant_QN)
+        found[column] = {value: {name: float(share[n]) for name, share in shares.items()}
+                         for n, value in enumerate(masks)}
+    return found
+
+
+def _leaderboard(outcome: Outcome) -> dict[str, Any]:
+    ranking, everyone = outcome.ranking, outcome.everyone
+    rows = [{"name": name, "baseline": name in outcome.baselines, "letters": ranking.letters[name],
+             **everyone[name].summary()[ranking.metric]} for name in ranking.names]
+    pairs = [{"one": one, "other": other, "p_holm": p} for (one, other), p in ranking.p.items()]
+    return {"metric": ranking.metric, "rows": rows, "pairs": pairs}
+
+
+def per_user(models: Mapping[str, Measured], task: HeldOut, items: Entities) -> bytes:
+    """Return a row per model and query: how much there was to find and every metric.
+
+    Where each row of a file of candidates is a query, the columns `query_id`, `owner_id` and `item_id` say which: a
+    name for the row, whose it is, and its held-out item ("" where the file names none).
+    """
+    tables, row = [], {}
+    if task.owner_Q is not None:
+        first = items.ids[task.relevant_QN.indices[task.relevant_QN.indptr[:-1]]]
+        named = np.where(np.diff(task.relevant_QN.indptr) == 1, first, "")
+        row = {"owner_id": pa.array(list(task.owner_Q), pa.string()), "item_id": pa.array(list(named), pa.string())}
+    for name, result in models.items():
+        values = {metric: np.sqrt(value) if metric in ROOTS else value for metric, value in result.values.items()}
+        tables.append(pa.table({"query_id": pa.array(list(task.queries.ids), pa.string()), **row,
+                                "model": pa.array([name] * len(task.queries), pa.string()),
+                                "num_relevant": np.diff(task.relevant_QN.indptr).astype(np.int64),
+                                "history_length": np.diff(task.queries.history.indptr).astype(np.int64),
+                                "tied": result.lists.tied_Q, **values}))
+    return _parquet(pa.concat_tables(tables, promote_options="default"))
+
+
+def recommendations(models: Mapping[str, Measured], task: HeldOut, items: Entities) -> bytes:
+    """Return a row per model, query and rank, with `owner_id` where each row of a file of candidates is a query."""
+    tables = []
+    owners = {} if task.owner_Q is None else {"owner_id": pa.array(list(task.owner_Q), pa.string())}
+    ids, users, names = (pa.array(list(column), pa.string())
+                         for column in (task.queries.ids, task.queries.user_ids, items.ids))
+    source = "model" if task.queries.groups is None else "group"
+    for name, result in models.items():
+        query, place = np.nonzero(result.lists.items_QK >= 0)
+        taken = pa.array(query)
+        tables.append(pa.table({
+            "query_id": ids.take(taken), **{key: column.take(taken) for key, column in owners.items()},
+            "user_id": users.take(taken), "rank": place + 1,
+            "item_id": names.take(pa.array(result.lists.items_QK[query, place])),
+            "score": result.lists.scores_QK[query, place],
+            "source": pa.array(np.full(len(query), source), pa.string()), "hit": result.hits_QK[query, place],
+            "model": pa.array(np.full(len(query), name), pa.string())}))
+    return _parquet(pa.concat_tables(tables))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()

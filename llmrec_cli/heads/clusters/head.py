@@ -1,0 +1,188 @@
+"""Clusters: what users who are alike do, for a user of whom little is known.
+
+Shapes: Q queries, U users, V users with interactions, N items in training, M items now, C clusters.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.clusters.choice import MOST_USERS, NUM_FOLDS, TRIED, Known, chosen, to_choose
+from llmrec_cli.heads.clusters.fit import Behaviour, cluster, posterior
+from llmrec_cli.heads.clusters.profiles import Placement, ProfileTexts, UserProfiles, log_softmax
+from llmrec_cli.scoring.first_clicks import in_order
+from llmrec_cli.scoring.scorer import BLOCK_CELLS
+from llmrec_cli.scoring.topk import item_hash_ranks
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.clusters import Clusters as Settings
+
+
+class Clusters(Head):
+    """k-means on vectors of behaviour and profile; a user gets the behaviour of the clusters they are likely to be in.
+
+    p(c | profile, clicks) = softmax(log p(c | profile) + click_weight * sum of log p(click | c)), a logistic regression
+    and naive Bayes; score of an item: sum over c of p(c | ...) times the share of c's members who interact with it.
+    Every query is answered so, the profile of a known user too, so that a new user with the same profile and history
+    gets the same scores. For users with a long history other heads are better: join them by `head=fusion` with
+    `long_weights`.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, Settings)
+        self.settings = recipe.head
+        if self.settings.text > 0 and recipe.encoder is None:
+            raise ConfigError(f"head.text={self.settings.text}: needs a text encoder; choose encoder=minilm")
+        self.cluster_U: np.ndarray = np.zeros(0, np.int64)
+        self.profiles = UserProfiles(None)
+        self.by_profile = Placement(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+        self.by_text: Placement | None = None
+        self.behaviour = Behaviour(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
+        self.num_items = 0
+
+    @property
+    def answers_text(self) -> bool:
+        """Whether texts are read."""
+        return self.by_text is not None
+
+    @property
+    def reads_profiles(self) -> bool:
+        """Always: that is what it is for."""
+        return True
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the interactions in order and weighted, the users' vectors, and the clusters' behaviour.
+
+        Clustering holds the users' vectors and profiles three times: joined, and twice in k-means. Choosing holds the
+        scores of a block of hidden users three times. What an interaction takes, in sorted, divided and weighted
+        copies, and scikit-learn itself, were measured on MovieLens-1M.
+        """
+        settings, num_users = self.settings, len(data.users)
+        num_clusters = int(max(TRIED["num_clusters"])) if settings.num_clusters is None else settings.num_clusters
+        beside = len(data.users.attribute_names) + (TEXT_SIZE if settings.text > 0 else 0)
+        hidden = min(num_users, MOST_USERS) // NUM_FOLDS if to_choose(settings) else 0
+        return (LIBRARY_BYTES + 170 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
+                + 40 * num_clusters * len(data.items) + 12 * min(hidden * len(data.items), BLOCK_CELLS))
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Choose what is null, cluster the users, and learn who is in which cluster and what it does."""
+        trained_V = np.flatnonzero(np.bincount(data.interactions.user, minlength=len(data.users)))
+        if len(trained_V) < 2:
+            raise DataError(f"head=clusters: {len(trained_V)} users have training interactions, too few to cluster; "
+                            f"prepare with a larger training split, or choose head=popularity")
+        self.interaction_weights = fit_weights(data, self.settings)
+        matrix_UN = in_order(data.interactions, self.interaction_weights.of(data.interactions))
+        known, texts_VT = self._known(data, matrix_UN, trained_V, context)
+        if to_choose(self.settings):
+            self.settings = chosen(self.settings, known, item_hash_ranks(data.items.ids), context)
+        num_clusters, first = self._numbers()[:2]
+        if num_clusters > len(trained_V):
+            raise ConfigError(f"head.num_clusters={num_clusters}: there are only {len(trained_V)} users with training "
+                              f"interactions; choose fewer, or null to choose")
+        cluster_V = cluster(known.vectors(self.settings, context.seed), num_clusters, context.seed)
+        self.cluster_U = np.full(len(data.users), -1, np.int64)
+        self.cluster_U[trained_V] = cluster_V
+        self.by_profile = Placement.fitted(known.profile_VF, cluster_V, num_clusters, self.settings.l2)
+        if texts_VT is not None:
+            self.by_text = Placement.fitted(texts_VT, cluster_V, num_clusters, self.settings.l2)
+        self.behaviour = Behaviour.of(known.matrix_VN, cluster_V, num_clusters, self.settings)
+        self.num_items = len(data.items)
+        context.log("clustered", sizes=np.bincount(cluster_V, minlength=num_clusters).tolist(), first_clicks=first)
+
+    def _known(self, data: TrainingData, matrix_UN: sp.csr_array, trained_V: np.ndarray,
+               context: Context) -> tuple[Known, np.ndarray | None]:
+        """Return the users in training and, where texts are read, the vectors that place by text (V, T)."""
+        settings, trained = self.settings, np.zeros(len(data.users), bool)
+        trained[trained_V] = True
+        texts = ProfileTexts(self.recipe.encoder, context.device) if settings.text > 0 else None
+        self.profiles = UserProfiles(texts)
+        attributes_VA = self.profiles.fit(data.users, trained)[trained_V]
+        beside, profile, texts_VT = [settings.attributes * attributes_VA], [attributes_VA], None
+        if texts is not None:
+            texts_VT = texts.fit(data.users, data.items, matrix_UN, context.cache)[trained_V]
+            beside.append(settings.text * texts_VT)
+            if texts.own:
+                profile.append(texts_VT)
+        known = Known(matrix_UN[trained_V], np.concatenate(profile, axis=1), np.concatenate(beside, axis=1))
+        return known, texts_VT
+
+    def _numbers(self) -> tuple[int, int, float]:
+        settings = self.settings
+        assert settings.num_clusters is not None
+        assert settings.first_clicks is not None
+        assert settings.click_weight is not None
+        return settings.num_clusters, settings.first_clicks, settings.click_weight
+
+    def score_users(self, queries: Queries) -> torch.Tensor:
+        """Return the behaviour of the clusters that profile and history point to (Q, M)."""
+        _, first, click_weight = self._numbers()
+        features_QF = self.profiles(queries.attributes, queries.profiles, len(queries))
+        likely_QC = posterior(self.by_profile(features_QF), self.behaviour.likelihood(self.history(queries), first),
+                              click_weight)
+        return self._scores(likely_QC)
+
+    def score_text(self, texts: np.ndarray) -> torch.Tensor:
+        """Return the behaviour of the clusters that a text points to (T, M), 0 for one of which nothing is known."""
+        assert self.by_text is not None
+        assert self.profiles.texts is not None
+        features = self.profiles.texts(texts)
+        return self._scores(np.exp(log_softmax(self.by_text(features))) * (features != 0).any(axis=1, keepdims=True))
+
+    def _scores(self, likely_QC: np.ndarray) -> torch.Tensor:
+        scores_QM = torch.zeros((len(likely_QC), self.num_items))
+        share_CN = torch.from_numpy(self.behaviour.share_CN)
+        scores_QM[:, :share_CN.shape[1]] = torch.from_numpy(likely_QC.astype(np.float32)) @ share_CN
+        return scores_QM
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with numbers for all that was chosen."""
+        return replace(self.recipe, head=self.settings)
+
+    def add_items(self, items: Entities) -> None:
+        """Append items that no cluster has done anything with yet."""
+        self.num_items += len(items)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the clusters, who is in them and how users are placed."""
+        state = {"cluster": self.cluster_U, "click": self.behaviour.click_CN, "share": self.behaviour.share_CN,
+                 "attributes.mean": self.profiles.mean_A,
+                 **self.by_profile.state("by_profile"), **self.interaction_weights.state()}
+        if self.by_text is not None and self.profiles.texts is not None:
+            state |= self.by_text.state("by_text") | self.profiles.texts.state()
+        return state
+
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned."""
+        num_clusters, self.num_items = self.settings.num_clusters, len(items)
+        if num_clusters is None or None in (self.settings.first_clicks, self.settings.click_weight):
+            raise tensors.error("click", "config.yaml has null for head.num_clusters, head.first_clicks or "
+                                         "head.click_weight, which a fitted model has numbers for")
+        self.cluster_U = tensors.take("cluster", INTEGER, (len(users),), low=-1, high=num_clusters - 1)
+        self.interaction_weights = InteractionWeights.read(tensors)
+        shape = (num_clusters, len(items))
+        self.behaviour = Behaviour(tensors.take("click", FLOAT, shape, high=0),
+                                   tensors.take("share", FLOAT, shape, low=0))
+        texts, num_attributes = None, len(users.attribute_names)
+        if self.settings.text > 0:
+            texts = ProfileTexts(self.recipe.encoder, context.device)
+            texts.read(tensors)
+            self.by_text = Placement.read(tensors.inside("by_text."), texts.whitening.size, num_clusters)
+        self.profiles = UserProfiles(texts)
+        self.profiles.mean_A = tensors.take("attributes.mean", FLOAT, (num_attributes,))
+        own = texts.whitening.size if texts is not None and texts.own else 0
+        self.by_profile = Placement.read(tensors.inside("by_profile."), num_attributes + own, num_clusters)
+
+
+LIBRARY_BYTES = 96 * 2**20
+"""What scikit-learn takes once it is loaded."""
+TEXT_SIZE = 400
+"""Dimensions of a text vector that memory is stated for."""

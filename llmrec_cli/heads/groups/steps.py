@@ -1,0 +1,210 @@
+"""The batches and losses that the heads of groups are trained with.
+
+Shapes: B interactions of a step, S distinct groups or users of them, C candidates of a step, N items, K groups, U
+users, T size of a text vector.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights
+from llmrec_cli.heads.groups.inputs import GroupInputs, ItemsKnown, Past, inputs_of, without
+from llmrec_cli.heads.groups.model import GroupModel, Kept
+from llmrec_cli.heads.pairs.steps import known_among
+from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.heads.shared.text_training import chosen_to_encode
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.trained_groups import TrainedGroups
+from llmrec_cli.settings.loss import Bpr, LossSettings, Softmax
+from llmrec_cli.training.adversary import adversarial_loss
+from llmrec_cli.training.losses import against_negatives, bce_loss, bpr_loss, softmax_loss
+from llmrec_cli.training.negatives import drawn_evenly, log_chances
+
+LEAST_STEPS = 10
+"""Steps of an epoch at least: what a step asks for is hidden from it, and that should be a tenth at most."""
+
+
+class Batch(NamedTuple):
+    """Rows of the groups' interactions, rows of the users' interactions, and the seed of what is drawn."""
+
+    of_groups: np.ndarray
+    of_users: np.ndarray
+    seeds: np.ndarray
+
+
+class Weights(NamedTuple):
+    """Weights of the interactions of users and of groups; None where all weigh the same."""
+
+    users: InteractionWeights | None
+    groups: InteractionWeights | None
+
+
+class Asked(NamedTuple):
+    """Interactions of a step as questions: which of its groups or users, which of its candidates each chose, and what
+    the answer weighs, None where all weigh the same."""
+
+    row_B: torch.Tensor
+    target_B: torch.Tensor
+    known_SC: torch.Tensor
+    weight_B: torch.Tensor | None = None
+
+
+class Task(NamedTuple):
+    """Half of a step: what its groups, or its users, are asked, from what, and how much their answers weigh."""
+
+    weight: float
+    of_groups: bool
+    inputs: GroupInputs
+    kept: Kept
+    asked: Asked
+
+
+class GroupSteps:
+    """What groups chose and what users chose, side by side.
+
+    A step hides what it asks for: the interactions of its batch are in nobody's history while it lasts, whether the
+    group's own or, by way of shared members, another's.
+    """
+
+    def __init__(self, model: GroupModel, texts: ItemTexts | None, recipe: Recipe, data: TrainingData,
+                 features: ItemsKnown | None, text_KT: torch.Tensor | None, device: torch.device,
+                 weights: Weights | None = None) -> None:
+        assert isinstance(recipe.head, TrainedGroups)
+        assert data.groups is not None
+        self.model, self.texts, self.recipe, self.settings, self.device = model, texts, recipe, recipe.head, device
+        self.users, self.groups = data.interactions, data.groups.interactions
+        self.weight_of_users, self.weight_of_groups = (
+            None if found is None or found.is_uniform else found.of(interactions) for found, interactions in
+            zip(weights or Weights(None, None), (self.users, self.groups), strict=True))
+        self.past = Past(data.groups.members, self.groups.matrix)
+        self.features, self.text_KT = features, text_KT
+        counts_N = self.users.item_counts + self.groups.item_counts
+        self.warm_items = np.flatnonzero(counts_N)
+        with_users = len(self.users) if self.settings.user_weight > 0 else 0
+        most = max(len(self.groups), with_users)
+        # No more steps than there is something to ask in.
+        self.num_batches = min(most, max(LEAST_STEPS, math.ceil(most / recipe.optim.batch_size)))
+        self.log_q: dict[str, torch.Tensor] = {}
+        if isinstance(recipe.loss, Softmax) and recipe.loss.num_negatives is not None:
+            both = (len(self.groups) + with_users) / self.num_batches
+            log_chance_N = log_chances(counts_N, both, recipe.loss.num_negatives)
+            self.log_q["N"] = recipe.loss.popularity_correction * torch.from_numpy(log_chance_N).to(device)
+
+    def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
+        """Yield interactions of groups and of users in parts of equal size."""
+        parts = [np.array_split(generator.permutation(len(interactions)), self.num_batches)
+                 for interactions in (self.groups, self.users)]
+        seeds = generator.integers(2**62, size=(self.num_batches, 2))
+        yield from map(Batch, *parts, seeds)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch, under attack too where there is an adversary."""
+        generator = np.random.default_rng(batch.seeds)
+        of_users = batch.of_users if self.settings.user_weight > 0 else batch.of_users[:0]
+        candidates_C = self._candidates(batch.of_groups, of_users, generator)
+        candidates, num_items = self._tensor(candidates_C), self.users.num_items
+        shown_N = self._shown(num_items, self.settings.item_id_dropout, generator)
+        tasks = self._tasks(batch.of_groups, of_users, candidates_C, generator)
+
+        def items(text_NT: torch.Tensor | None) -> torch.Tensor:
+            return self.model.items(text_NT, self.features, num_items, shown_N)
+
+        def of(text_NT: torch.Tensor | None) -> torch.Tensor:
+            items_NE = items(text_NT)
+            return sum((task.weight * self._of_logits(self._logits(task, items_NE, candidates), task.asked, candidates)
+                        for task in tasks), start=torch.zeros((), device=self.device))
+
+        if self.texts is None:
+            return of(None)
+
+        def logits(text_NT: torch.Tensor) -> torch.Tensor:
+            return self._logits(tasks[0], items(text_NT), candidates)
+
+        live = chosen_to_encode(len(candidates_C), self.settings.encoded_items, generator)
+        return self.texts.loss_with(self._tensor(candidates_C[live]), candidates, of, self.recipe.adversarial,
+                                    adversarial_loss, logits)
+
+    def _tasks(self, of_groups: np.ndarray, of_users: np.ndarray, candidates_C: np.ndarray,
+               generator: np.random.Generator) -> list[Task]:
+        """Return what a step asks; one of the two kinds may be missing in a step, never both."""
+        past, history = self.past.without(of_groups), without(self.users.matrix, of_users)
+        tasks = []
+        if len(of_groups):
+            groups, asked = self._asked(self.groups, of_groups, candidates_C, self.weight_of_groups)
+            inputs = self._inputs(past, history, groups)
+            tasks.append(Task(1.0, True, inputs, self._kept(inputs, generator), asked))
+        if len(of_users):
+            users, asked = self._asked(self.users, of_users, candidates_C, self.weight_of_users)
+            inputs = alone_inputs(past, users, history[users], self.device)
+            tasks.append(Task(self.settings.user_weight, False, inputs, self._kept(inputs, generator), asked))
+        return tasks
+
+    def _logits(self, task: Task, items_NE: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+        if task.of_groups:
+            return self.model.group_logits(task.inputs, items_NE, candidates, task.kept)
+        return self.model.user_logits(self.model.members(task.inputs, items_NE, task.kept), items_NE, candidates)
+
+    def _asked(self, interactions: Interactions, rows_B: np.ndarray, candidates_C: np.ndarray,
+               weight: np.ndarray | None) -> tuple[np.ndarray, Asked]:
+        """Return the distinct groups or users (S,) of interactions, and what they are asked."""
+        of, row_B = np.unique(interactions.user[rows_B], return_inverse=True)
+        target_B = np.searchsorted(candidates_C, interactions.item[rows_B])
+        known_SC = torch.from_numpy(known_among(interactions.matrix, of, candidates_C)).to(self.device)
+        weight_B = None if weight is None else torch.from_numpy(weight[rows_B]).to(self.device)
+        return of, Asked(self._tensor(row_B), self._tensor(target_B), known_SC, weight_B)
+
+    def _inputs(self, past: Past, history: sp.csr_array, groups_S: np.ndarray) -> GroupInputs:
+        rows = past.members[groups_S]
+        users, place = np.unique(rows.indices, return_inverse=True)
+        rows = sp.csr_array((rows.data, place, rows.indptr), shape=(len(groups_S), len(users)))
+        text = None if self.text_KT is None else self.text_KT[self._tensor(groups_S)]
+        return inputs_of(past, rows, users, history[users], past.history[groups_S], groups_S, self.device, text)
+
+    def _kept(self, inputs: GroupInputs, generator: np.random.Generator) -> Kept:
+        chance = self.settings.id_dropout
+        return Kept(self._shown(len(inputs.user), chance, generator), self._shown(len(inputs), chance, generator))
+
+    def _shown(self, size: int, chance: float, generator: np.random.Generator) -> torch.Tensor:
+        return torch.from_numpy((generator.random(size) >= chance).astype(np.float32)).to(self.device)
+
+    def _candidates(self, of_groups: np.ndarray, of_users: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return the items (C,), in ascending order, that everybody in the step is asked about."""
+        loss = self.recipe.loss
+        if isinstance(loss, Softmax) and loss.num_negatives is None:
+            return self.warm_items
+        drawn = drawn_evenly(self.warm_items, loss.num_negatives, generator)
+        return np.unique(np.concatenate([self.groups.item[of_groups], self.users.item[of_users], drawn]))
+
+    def _of_logits(self, logits_SC: torch.Tensor, asked: Asked, candidates: torch.Tensor) -> torch.Tensor:
+        log_q_C = self.log_q["N"][candidates] if self.log_q else None
+        return choice_loss(self.recipe.loss, logits_SC, asked, log_q_C)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array.astype(np.int64)).to(self.device)
+
+
+def choice_loss(loss: LossSettings, logits_SC: torch.Tensor, asked: Asked,
+                log_q_C: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the loss of what was chosen against the candidates that the same group or user is not known to like."""
+    logits_BC, known_BC = (of.index_select(0, asked.row_B) for of in (logits_SC, asked.known_SC))
+    if isinstance(loss, Softmax):
+        return softmax_loss(logits_BC, asked.target_B, log_q_C, known_BC, loss.label_smoothing, asked.weight_B)
+    positive_B = logits_BC.gather(1, asked.target_B[:, None])[:, 0]
+    if isinstance(loss, Bpr):
+        return bpr_loss(positive_B, logits_BC, known_BC, asked.weight_B)
+    return against_negatives(bce_loss, positive_B, logits_BC, known_BC, asked.weight_B)
+
+
+def alone_inputs(past: Past, user_Q: np.ndarray, history: sp.csr_array, device: torch.device) -> GroupInputs:
+    """Return the inputs of users (Q,), -1 for an unknown one, each the only member of a group without a past."""
+    size = len(user_Q)
+    each = sp.csr_array((np.ones(size, np.float32), np.arange(size), np.arange(size + 1)), shape=(size, size))
+    nothing = without(history, np.arange(history.nnz))
+    return inputs_of(past, each, user_Q, history, nothing, np.full(size, -1), device)

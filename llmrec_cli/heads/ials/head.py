@@ -1,0 +1,245 @@
+"""Implicit alternating least squares.
+
+Shapes: Q queries, U users and N items that somebody interacted with, M items now, D dimensions.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import DOUBLE, FLOAT, TensorReader
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
+from llmrec_cli.errors import DataError, DivergedError
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.ials.least_squares import BATCH_BYTES, Observed, Penalty, Ridge
+from llmrec_cli.heads.ials.prior import LinearPrior
+from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
+from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.ials import Ials as Settings
+
+START_SCALE = 0.1
+"""Norm of an item's factors before the first step, about."""
+TOLERANCE = 1e-3
+"""Residual at which the factors of a query are taken for solved, beside that of none."""
+
+
+class Ials(Head):
+    """iALS (Hu, Koren and Volinsky 2008, with the loss and the penalty of Rendle et al. 2022).
+
+    A pair with the interaction weight c has the confidence w (1 + c / w), where w is `unobserved_weight`, against w
+    for a pair without an interaction: Hu et al.'s 1 + alpha f(value), eq. 3 and its log form, with alpha = 1 / w.
+    Queries are folded in by an exact solve against the item factors, known users too, so a new user with a known
+    user's history gets that user's scores. Differs from the paper: a few preconditioned steps from the last factors
+    instead of an exact solve in training (`least_squares`), and items and users without interactions are no part of
+    the loss. The factors of such items, and of those added later, are what their features say, 0 without features.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, Settings)
+        self.settings = recipe.head
+        self.items_MD = torch.zeros((0, 0))
+        self.counts_M = torch.zeros(0)
+        self.map_FD: np.ndarray = np.zeros((0, 0), np.float32)
+        self.penalty = Penalty(0.0, 0.0, 0.0, 0.0)
+        self.features: ItemFeatures | None = None
+        self._ridge: Ridge | None = None
+
+    @property
+    def answers_text(self) -> bool:
+        """Whether there are text vectors to compare a text with."""
+        return self.features is not None and self.features.text is not None
+
+    @property
+    def item_texts(self) -> ItemTexts | None:
+        """The items' texts where text has a weight."""
+        return None if self.features is None else self.features.text
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the interactions by user and by item, all factors, and one side of them once more.
+
+        Before that the interactions are sorted, which takes more of them than training but no factors yet. A batch's
+        vectors are there with what is computed from them: three working sets.
+        """
+        num_users, num_items = len(data.users), len(data.items)
+        factors = 4 * self.settings.embedding_size * (num_users + num_items + max(num_users, num_items))
+        # Sorting holds pairs of int32 and an int8, and their matrix; training the columns of two matrices, int32.
+        num = len(data.interactions)
+        cost = num_users * 24 * self.settings.embedding_size + 12 * num
+        # Whom a batch's rows belong to and what they are multiplied with is made by torch's sparse products too.
+        training = max(14 * num, 8 * num + factors + 3 * min(BATCH_BYTES, cost))
+        features = getattr(self.settings, "features", None)
+        return training if features is None or not features.used else training + features_memory(
+            features, self.recipe, data) + 3 * factors
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Alternate between user and item factors."""
+        settings, interactions = self.settings, data.interactions
+        self.interaction_weights = fit_weights(data, settings)
+        if not len(interactions):
+            raise DataError("head=ials: there is no interaction to learn from; prepare with a larger training split")
+        self.features = self._build_features(context.device)
+        if self.features is not None:
+            self.features.fit(data, context)
+        with torch.inference_mode():
+            warm_N = np.flatnonzero(interactions.item_counts)
+            # The most popular first: rows of similar length together, and the factors asked for most often too.
+            order_N = warm_N[np.argsort(-interactions.item_counts[warm_N], kind="stable")]
+            prior = self._prior(order_N, context.device)
+            items_ND = self._alternate(interactions, order_N, prior, context)
+            self.items_MD = torch.zeros((len(data.items), settings.embedding_size), device=context.device)
+            if prior is not None and self.features is not None:
+                self.map_FD = prior.map_FD.cpu().numpy()
+                self.items_MD[:] = self._from_features(self.features.dense_ND, self.features.sparse_NF)
+            self.items_MD[torch.from_numpy(order_N)] = items_ND
+        counts_N = self.interaction_weights.by_item(interactions)
+        self.counts_M = torch.from_numpy(counts_N.astype(np.float32)).to(context.device)
+
+    def _alternate(self, interactions: Interactions, order_N: np.ndarray, prior: LinearPrior | None,
+                   context: Context) -> torch.Tensor:
+        """Return the factors (N, D) of the items in `order_N`."""
+        size, weight, device = self.settings.embedding_size, self.settings.unobserved_weight, context.device
+        weighs = not self.interaction_weights.is_uniform
+        matrix_UN = _by_length(interactions, order_N, self.interaction_weights.of(interactions) if weighs else None)
+        by_user, by_item = (Observed(m, size, device, weighs)
+                            for m in (matrix_UN, sp.csr_array(matrix_UN.T.tocsr())))
+        del matrix_UN
+        counts_U, counts_N = (observed.counts_R.numpy().astype(np.float64) for observed in (by_user, by_item))
+        self.penalty = self._penalty(counts_U, len(counts_N))
+        item_penalty = self._penalty(counts_N, len(counts_U))
+        users, items = (torch.from_numpy(c.astype(np.float32)).to(device) for c in (counts_U, counts_N))
+        draw = torch.Generator().manual_seed(context.seed)
+        y_ND = (torch.randn((len(items), size), generator=draw) * START_SCALE / size**0.5).to(device)
+        x_UD = torch.zeros((len(users), size), device=device)
+        penalties_N1 = item_penalty(items)[:, None]
+        for iteration in range(self.settings.iterations):
+            # From nothing one step is too short to be worth the items' step after it.
+            Ridge(y_ND, items, weight, self.penalty).improve(by_user, x_UD, 2 if iteration == 0 else 1)
+            means_ND = None if prior is None else prior.means()
+            Ridge(x_UD, users, weight, item_penalty).improve(by_item, y_ND, 1, means_ND)
+            if not torch.isfinite(y_ND).all():
+                raise DivergedError(f"head=ials: item factors are NaN or infinite after iteration {iteration + 1} of "
+                                    f"{self.settings.iterations}; choose a higher head.l2")
+            if prior is not None:
+                prior.fit(y_ND, penalties_N1 / penalties_N1.mean())
+        return y_ND
+
+    def _penalty(self, counts: np.ndarray, num_others: int) -> Penalty:
+        """Return the penalty of users or items from their counts and the number of the others.
+
+        A product of factors with a penalty p on both sides takes p off each singular value. A random matrix has
+        singular values up to the sum of the roots of its mean row and column sums: that is the unit of `l2`.
+        """
+        settings = self.settings
+        noise = (counts.sum() / len(counts))**0.5 + (counts.sum() / num_others)**0.5
+        return Penalty.of(counts, settings.unobserved_weight * num_others, settings.l2 * noise,
+                          settings.frequency_exponent)
+
+    def score_users(self, queries: Queries) -> torch.Tensor:
+        """Return user factors x item factors (Q, M), the former solved for the histories.
+
+        Items without interactions count in a history where features gave them factors.
+        """
+        history_QM = sp.csr_array(self.history(queries)[:, : len(self.items_MD)])
+        if self.features is None:
+            known = self.counts_M.cpu().numpy()[history_QM.indices] > 0
+            history_QM = _kept(history_QM, known)
+        lengths_Q = np.diff(history_QM.indptr)
+        order_Q = np.argsort(lengths_Q, kind="stable")
+        history_QM = history_QM[order_Q]
+        history_QM.sort_indices()
+        with torch.inference_mode():
+            if self._ridge is None:
+                self._ridge = Ridge(self.items_MD, self.counts_M, self.settings.unobserved_weight, self.penalty)
+            observed = Observed(history_QM, self.items_MD.shape[1], self.items_MD.device,
+                                weighted=not self.interaction_weights.is_uniform)
+            solved_QD = self._ridge.solve(observed, TOLERANCE)
+            users_QD = torch.empty_like(solved_QD)
+            users_QD[torch.from_numpy(order_Q)] = solved_QD
+            return users_QD @ self.items_MD.T
+
+    def score_text(self, texts: np.ndarray) -> torch.Tensor:
+        """Return the cosine of the texts with the items' texts (T, M)."""
+        assert self.features is not None
+        assert self.features.text is not None
+        return self.features.text.similarities(list(texts)).detach().cpu()
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the epochs that validation chose for the texts, where they are trained."""
+        features = self.settings.features if self.features is None else self.features.chosen()
+        return replace(self.recipe, head=replace(self.settings, features=features))
+
+    def add_items(self, items: Entities) -> None:
+        """Append items with the factors that their features say, 0 without features."""
+        new_KD = torch.zeros((len(items), self.items_MD.shape[1]))
+        if self.features is not None:
+            new_KD = self._from_features(*self.features.add(items))
+        self.items_MD = torch.cat([self.items_MD, new_KD.to(self.items_MD.device)])
+        self.counts_M = torch.cat([self.counts_M, self.counts_M.new_zeros(len(items))])
+        self._ridge = None
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the item factors and what folding in a history and a new item need."""
+        penalty = self.penalty
+        state = {"items": self.items_MD.cpu().numpy(), "counts": self.counts_M.cpu().numpy(),
+                 "penalty": np.array([penalty.scale, penalty.offset, penalty.exponent, penalty.usual])}
+        if self.features is not None:
+            state |= {"map": self.map_FD} | self.features.state()
+        return state | self.interaction_weights.state()
+
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned."""
+        size = self.settings.embedding_size
+        self.items_MD = torch.from_numpy(tensors.take("items", FLOAT, (len(items), size))).to(context.device)
+        self.counts_M = torch.from_numpy(tensors.take("counts", FLOAT, (len(items),), low=0)).to(context.device)
+        self.penalty = Penalty(*tensors.take("penalty", DOUBLE, (4,), low=0).tolist())
+        self.interaction_weights = InteractionWeights.read(tensors)
+        self.features = self._build_features(context.device)
+        if self.features is not None:
+            self.features.read(tensors, items)
+            num_features = self.features.dense_ND.shape[1] + self.features.sparse_NF.shape[1]
+            self.map_FD = tensors.take("map", FLOAT, (num_features, size))
+        self._ridge = None
+
+    def _build_features(self, device: torch.device) -> ItemFeatures | None:
+        weights = self.settings.features
+        return ItemFeatures(weights, self.recipe, device) if weights.used else None
+
+    def _prior(self, order_N: np.ndarray, device: torch.device) -> LinearPrior | None:
+        if self.features is None:
+            return None
+        return LinearPrior(self.features.dense_ND[order_N], sp.csr_array(self.features.sparse_NF[order_N]),
+                           self.settings.embedding_size, device)
+
+    def _from_features(self, dense_KE: np.ndarray, sparse_KG: sp.csr_array) -> torch.Tensor:
+        num_dense = dense_KE.shape[1]
+        return torch.from_numpy(dense_KE @ self.map_FD[:num_dense] + sparse_KG @ self.map_FD[num_dense:])
+
+
+def _by_length(interactions: Interactions, order_N: np.ndarray, weights: np.ndarray | None) -> sp.csr_array:
+    """Return users with interactions, the longest histories first, with the items in `order_N` (U, N)."""
+    counts = np.bincount(interactions.user, minlength=interactions.num_users)
+    num_users = int((counts > 0).sum())
+    place_of_user, place_of_item = np.zeros(len(counts), np.int32), np.zeros(interactions.num_items, np.int32)
+    place_of_user[np.argsort(-counts, kind="stable")] = np.arange(len(counts), dtype=np.int32)
+    place_of_item[order_N] = np.arange(len(order_N), dtype=np.int32)
+    pairs = (place_of_user[interactions.user], place_of_item[interactions.item])
+    values = np.ones(len(interactions), np.int8) if weights is None else weights
+    matrix = sp.coo_array((values, pairs), shape=(num_users, len(order_N))).tocsr()
+    matrix.sort_indices()
+    return sp.csr_array(matrix)
+
+
+def _kept(matrix: sp.csr_array, keep_Z: np.ndarray) -> sp.csr_array:
+    """Return a matrix with the entries where `keep_Z` holds."""
+    if keep_Z.all():
+        return matrix
+    ends = np.concatenate([[0], np.cumsum(keep_Z)])[matrix.indptr]
+    return sp.csr_array((matrix.data[keep_Z], matrix.indices[keep_Z], ends), shape=matrix.shape)

@@ -1,0 +1,295 @@
+"""Interest: a user's text and an item's text through the encoder together, to the probability of a like or a value.
+
+Shapes: Q queries, M items now, P pairs, T tokens of the longest of them, D size of the encoder's vector.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.heads.base import Context, Head, build
+from llmrec_cli.heads.interest.pairs import Batch, Pairs
+from llmrec_cli.heads.pairs.head import resolved, unused_weights, weights_of_choices
+from llmrec_cli.heads.shared.parameters import load_parameters
+from llmrec_cli.heads.shared.training_history import BEFORE, resolved_history
+from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.head import Interest as Settings
+from llmrec_cli.settings.loss import Mse
+from llmrec_cli.settings.peft import EmbeddingAdapter
+from llmrec_cli.training.adversary import adversarial_loss
+from llmrec_cli.training.loop import train
+from llmrec_cli.training.losses import bce_loss, mse_loss
+from llmrec_cli.training.terms import Length, Surroundings
+
+READ_AT_ONCE = 4096
+"""Pairs tokenised at a time."""
+TARGETS = ("choice", "value", "opinion")
+
+
+class Reading(nn.Module):
+    """From a pair's vector to one number: a linear map of the vector less what all pairs have in common.
+
+    `centre` and `scale` (D,) are the mean and the deviation of vectors before training, and stay as they are then.
+    """
+
+    centre: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+        self.linear = nn.Linear(size, 1)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, vectors_PD: torch.Tensor) -> torch.Tensor:
+        """Return the numbers of pairs (P,)."""
+        numbers_P: torch.Tensor = self.linear((vectors_PD.float() - self.centre) / self.scale)[:, 0]
+        return numbers_P
+
+    def look(self, vectors_PD: torch.Tensor) -> None:
+        """Take centre and scale from some vectors."""
+        self.centre.copy_(vectors_PD.mean(dim=0))
+        self.scale.copy_(vectors_PD.std(dim=0, correction=0).clamp_min(1e-6))
+
+
+class Interest(Head):
+    """A cross-encoder (Nogueira and Cho 2019) that puts another head's candidates in a new order.
+
+    The user's text is the titles of the newest items of the history, the newest first, or what the query says in words;
+    in training those of the newest items before the pair, or where the split is not by time of all but the pair's item
+    (`head.training_history`). The label is no part of any text. The encoder's trained layers and
+    a linear map make one number of a pair: a logit, of which a probability is made once, in the loss and on lists, or
+    with loss=mse how far the value is above or below the mean one.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, Settings)
+        self.settings = recipe.head
+        self.candidates = build(Recipe(head=HEADS[self.settings.candidates](weight=self.settings.weight,
+                                                                            decay=self.settings.decay)))
+        self.encoder: TextEncoder | None = None
+        self.out: Reading | None = None
+        self.target = "choice"
+        self.mean = 0.0
+        self.histories: sp.csr_array = sp.csr_array((0, 0))
+        self.titles: np.ndarray = np.zeros(0, object)
+        self.texts: np.ndarray = np.zeros(0, object)
+
+    @property
+    def answers_text(self) -> bool:
+        """Always: what is said in words is a user's text."""
+        return True
+
+    @property
+    def without_fold_in(self) -> list[str]:
+        """The candidates' head, where it answers known users by what was learned of each."""
+        return self.candidates.without_fold_in
+
+    @property
+    def rereads(self) -> bool:
+        """Always: texts are read when a list is made."""
+        return True
+
+    def reread(self, texts: np.ndarray) -> None:
+        """Read other texts of the items (M,)."""
+        self.texts = texts
+
+    @property
+    def predicts(self) -> str | None:
+        """The `value`, or the `logit` of a like where dislikes were learned from."""
+        return {"value": "value", "opinion": "logit"}.get(self.target)
+
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return why values are not used; nothing where they are what is predicted."""
+        return super().unused_values(data) if self.target == "choice" else []
+
+    def unused_settings(self, data: TrainingData) -> dict[str, str]:
+        """Return weight and decay where interactions are no choices."""
+        return unused_weights(resolved("auto", self.recipe.loss, data))
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the candidates' head and of the texts; the encoder's own apart."""
+        return self.candidates.memory(data) + 8 * len(data.items) + 40 * len(data.interactions)
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Fit the candidates' head, then train encoder and map on pairs, for all of optim.epochs.
+
+        There is no early stopping: the order of a list says little of how near a probability is, and reading all lists
+        once costs as much as an epoch.
+        """
+        recipe, device, optim = self.recipe, context.device, self.recipe.optim
+        if isinstance(recipe.peft, EmbeddingAdapter):
+            raise ConfigError("peft=embedding_adapter: maps the vectors of single items, and head=interest reads pairs "
+                              "of texts; choose peft=lora, top_layers or frozen")
+        self.candidates.fit(data, context.inside("candidates"))
+        self.titles, self.texts = _titles(data.items), data.items.texts
+        self.target = resolved("auto", recipe.loss, data)
+        history = resolved_history(self.settings.training_history, data, context)
+        self.settings = replace(self.settings, training_history=history)
+        self.interaction_weights = weights_of_choices(data, self.settings, self.target)
+        pairs = Pairs(data, self.target, optim.batch_size, history == BEFORE, self.interaction_weights)
+        self.mean = pairs.mean
+        torch.manual_seed(context.seed)
+        self._build(context)
+        encoder, out = self._fitted()
+        self.histories = data.interactions.matrix
+        self._look(next(iter(pairs.batches(0, np.random.default_rng(context.seed)))))
+        length = Length(optim.epochs, pairs.num_batches, optim.epochs)
+        surroundings = Surroundings(device, context.seed, context.log, context.folder,
+                                    context.folder if context.resumed else None, context.tensorboard, "interest",
+                                    recipe.flat("optim"))
+        rates: list[tuple[nn.Module, float]] = [(out, optim.rate())]
+        rates += [(encoder, optim.encoder_learning_rate)] if encoder.trained_state() else []
+        if encoder.budget is not None:
+            encoder.budget.plan(length.schedule_epochs * length.steps(optim.accumulate))
+        context.log("target", target=self.target)
+        train(nn.ModuleDict({"encoder": encoder, "out": out}), pairs.batches, self._loss, rates, optim, length,
+              surroundings, None, after_step=None if encoder.budget is None else encoder.budget.after_step,
+              split=Pairs.parts)
+        self.histories = sp.csr_array((0, 0))
+
+    def _build(self, context: Context) -> None:
+        self.encoder = load_encoder(self.recipe.encoder, self.recipe.peft, context.device, seed=context.seed)
+        self.out = Reading(self.encoder.embedding_size).to(context.device)
+
+    def _packed(self, batch: Batch) -> PackedTokens:
+        users = [self._user_text(self.histories, user, item, num_before)
+                 for user, item, num_before in zip(batch.user, batch.item, batch.num_before, strict=True)]
+        return self._tokens(users, list(self.texts[batch.item]))
+
+    @torch.no_grad()
+    def _look(self, batch: Batch) -> None:
+        encoder, out = self._fitted()
+        ids_PT, mask_PT = self._packed(batch).batch(torch.arange(len(batch.user), device=encoder.device))
+        out.look(encoder(ids_PT, mask_PT).float())
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Return the mean loss of pairs, under attack too where there is an adversary."""
+        encoder, out = self._fitted()
+        ids_PT, mask_PT = self._packed(batch).batch(torch.arange(len(batch.user), device=encoder.device))
+        target_P = torch.from_numpy(batch.target).to(encoder.device)
+        weight_P = None if self.interaction_weights.is_uniform else torch.from_numpy(batch.weight).to(encoder.device)
+        measure = mse_loss if isinstance(self.recipe.loss, Mse) else bce_loss
+
+        def numbers(hidden: torch.Tensor) -> torch.Tensor:
+            scores_P: torch.Tensor = out(encoder.upper(hidden, mask_PT))
+            return scores_P + self.mean
+
+        def logits(hidden: torch.Tensor) -> torch.Tensor:
+            scores_P = numbers(hidden)
+            return torch.stack([torch.zeros_like(scores_P), scores_P], dim=1)
+
+        value = adversarial_loss(lambda hidden: measure(numbers(hidden), target_P, weight_P),
+                                 encoder.lower(ids_PT, mask_PT), self.recipe.adversarial, logits)
+        return value if encoder.budget is None else value + encoder.budget.penalty()
+
+    def _user_text(self, histories: sp.csr_array, row: int, without: int = -1, num_before: int | None = None) -> str:
+        """Return the titles of the newest of the first `num_before` items of a history, all of them by default."""
+        items = histories.indices[histories.indptr[row]:histories.indptr[row + 1]][:num_before]
+        newest = items[items != without][::-1][:self.settings.history_items]
+        return "; ".join(self.titles[newest])
+
+    def _tokens(self, users: list[str], items: list[str]) -> PackedTokens:
+        encoder, _ = self._fitted()
+        return PackedTokens(encoder.tokenize_pairs(users, items), encoder.padding_id, encoder.device)
+
+    @torch.inference_mode()
+    def _read(self, users: list[str], items: np.ndarray) -> np.ndarray:
+        """Return the numbers, float32 (P,), of pairs of a user's text and an item."""
+        encoder, out = self._fitted()
+        found = np.zeros(len(users), np.float32)
+        for start in range(0, len(users), READ_AT_ONCE):
+            part = slice(start, start + READ_AT_ONCE)
+            packed = self._tokens(users[part], list(self.texts[items[part]]))
+            for rows in buckets(packed.ragged.host_lengths, encoder.settings.batch_tokens):
+                ids_RT, mask_RT = packed.batch(torch.from_numpy(rows).to(encoder.device))
+                scores_R = out(encoder(ids_RT, mask_RT)) + self.mean
+                found[start + rows] = scores_R.cpu().numpy()
+        return found
+
+    def score_users(self, queries: Queries) -> torch.Tensor:
+        """Return scores (Q, M): of the candidates at the top what was read, 0 to 1 or a value, of the others less.
+
+        What a history names is passed over in choosing whom to read. The others keep the order of the candidates' head.
+        """
+        below_QM = self.candidates.score(queries).cpu().float()
+        free_QM = below_QM.clone()
+        row = np.repeat(np.arange(len(queries)), np.diff(queries.history.indptr))
+        free_QM[torch.from_numpy(row), torch.from_numpy(queries.history.indices.astype(np.int64))] = -torch.inf
+        num = min(self.settings.rerank, free_QM.shape[1])
+        # A stable sort, so that among equals the same are read whoever else asks.
+        chosen_QR = free_QM.sort(dim=1, descending=True, stable=True).indices[:, :num]
+        users = [self._user_text(queries.history, n) for n in range(len(queries))]
+        read_QR = torch.from_numpy(self._read([user for user in users for _ in range(num)],
+                                              chosen_QR.numpy().ravel())).view(len(queries), num)
+        shown_QR = self._shown(read_QR)
+        floor_Q1 = shown_QR.amin(dim=1, keepdim=True).clamp_max(0) - 2
+        return (floor_Q1 + below_QM / (1 + below_QM.abs())).scatter(1, chosen_QR, shown_QR)
+
+    def _shown(self, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers.sigmoid() if not isinstance(self.recipe.loss, Mse) else numbers
+
+    def score_text(self, texts: np.ndarray) -> torch.Tensor:
+        """Return what is read of each text with each item (num_texts, M): a probability or a value."""
+        users = [str(text) for text in texts for _ in range(len(self.texts))]
+        read = self._read(users, np.tile(np.arange(len(self.texts)), len(texts)))
+        return self._shown(torch.from_numpy(read)).view(len(texts), len(self.texts))
+
+    def score_pairs(self, queries: Queries, pairs_QN: sp.csr_array, block_size: int = 1024) -> np.ndarray:
+        """Return the logit or value of every entry of `pairs_QN`, read whether or not it is a candidate."""
+        users = [self._user_text(queries.history, n) for n in range(len(queries))]
+        row = np.repeat(np.arange(len(queries)), np.diff(pairs_QN.indptr))
+        return self._read([users[n] for n in row], pairs_QN.indices)
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the histories that training took."""
+        return replace(self.recipe, head=self.settings)
+
+    def add_items(self, items: Entities) -> None:
+        """Append items by their texts; the candidates' head says whether they are read without words."""
+        self.candidates.add_items(items)
+        self.titles = np.concatenate([self.titles, _titles(items)])
+        self.texts = np.concatenate([self.texts, items.texts])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the map, what was trained of the encoder, and the candidates' state."""
+        encoder, out = self._fitted()
+        return {**{f"out.{name}": tensor.cpu().numpy() for name, tensor in out.state_dict().items()},
+                "mean": np.array([self.mean], np.float32), "target": np.array([TARGETS.index(self.target)]),
+                **{f"encoder.{name}": value for name, value in encoder.trained_state().items()},
+                **{f"candidates/{name}": value for name, value in self.candidates.state().items()}}
+
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned."""
+        self.candidates.read(tensors.inside("candidates/"), users, items, context)
+        self.titles, self.texts = _titles(items), items.texts
+        self.mean = float(tensors.take("mean", FLOAT, (1,))[0])
+        self.target = TARGETS[int(tensors.take("target", INTEGER, (1,), low=0, high=len(TARGETS) - 1)[0])]
+        self._build(context)
+        encoder, out = self._fitted()
+        encoder.load_trained_state(tensors.inside("encoder.").take_all())
+        load_parameters(out, tensors, "out", "interest")
+        encoder.eval()
+
+    def _fitted(self) -> tuple[TextEncoder, Reading]:
+        assert self.encoder is not None, "fit or load first"
+        assert self.out is not None
+        return self.encoder, self.out
+
+
+def _titles(items: Entities) -> np.ndarray:
+    """Return the items' titles, of those without one the text."""
+    found: np.ndarray = np.where(items.titles == "", items.texts, items.titles)
+    return found

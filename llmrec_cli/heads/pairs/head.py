@@ -1,0 +1,302 @@
+"""What the heads share that train a model of pairs: mf, factorization_machine, neural_cf.
+
+Shapes: Q queries, U users, N items in training, M items now, K numbers of a user's row, L of an item's.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights, fit_weights
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.pairs.model import PairModel
+from llmrec_cli.heads.pairs.steps import ChoiceSteps, ValueSteps, known_values, memory_of
+from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.two_tower.towers import history_sums, history_vectors, weight_sums
+from llmrec_cli.settings.base import to_plain
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.base import HeadSettings
+from llmrec_cli.settings.heads.pairs import PairSettings
+from llmrec_cli.settings.loss import Bce, LossSettings, Mse
+from llmrec_cli.training.loop import Length, Surroundings, train
+
+USUAL_RATE = 0.01
+"""Peak learning rate where none is given; at a tenth of it MovieLens-100K is not learned in 20 epochs."""
+
+FOLD_IN_RIDGE = 0.01
+"""Ridge of the map from histories to users, times the mean of its Gram matrix's diagonal."""
+
+
+class PairHead(Head):
+    """A model of pairs, trained by the one loop.
+
+    A user of the training data is answered by the row that was learned. Anybody else is answered by their history: a
+    ridge regression, solved once after training on all users of the training data, from the sum of the rows of a
+    history's items over the root of their number (and a constant) to the user's row. A query without a history is
+    answered by the mean of all users' rows: what is liked by most.
+
+    An item without training has nothing that could be learned of it. Where values are predicted it is the average item;
+    where choices are ranked it gets the lowest score of the query's list, so that it is never ahead of a known one.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, PairSettings)
+        self.settings = recipe.head
+        self.model: PairModel | None = None
+        self.trained_U = np.zeros(0, bool)
+        self.trained_N = np.zeros(0, bool)
+        self.scorable_M = np.zeros(0, bool)
+        self.added_RL: list[torch.Tensor] = []
+        self.fold_in_LK = torch.zeros(0, 0)
+        self.usual_L = torch.zeros(0)
+        self.average_K = torch.zeros(0)
+
+    @property
+    def predicts(self) -> str | None:
+        """The `value` or the `logit` of a like, where the target is one of them."""
+        return {"value": "value", "opinion": "logit"}.get(self.settings.target)
+
+    @property
+    def without_fold_in(self) -> list[str]:
+        """The head itself: only new users are answered by a history."""
+        return [self.settings.kind]
+
+    @abstractmethod
+    def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
+        """Return the model before training; `mean` is what it predicts of a pair that nothing is known of."""
+
+    def can_score(self, items: Entities) -> np.ndarray:
+        """Return which items of the training data's catalogue, bool (N,), the model can say something of."""
+        return self.trained_N
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of the model with gradients and moments, a step's scores and the order of an epoch."""
+        attacked = self.recipe.adversarial is not None and self.recipe.adversarial.kind != "none"
+        return memory_of(self.settings, self.recipe.optim.batch_size, data, self.row_size(), self.hidden_size(),
+                         attacked)
+
+    @abstractmethod
+    def row_size(self) -> int:
+        """Return the numbers that are learned of a user and of an item together."""
+
+    def hidden_size(self) -> int:
+        """Return the numbers in between that a pair's score takes."""
+        return 0
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Train the model, then solve for the map that answers new users."""
+        optim, device = self.recipe.optim, context.device
+        target = resolved(self.settings.target, self.recipe.loss, data)
+        self.settings = replace(self.settings, target=target)
+        self.interaction_weights = weights_of_choices(data, self.settings, target)
+        user, item, value = known_values(data, target)
+        self.trained_U = np.bincount(user, minlength=len(data.users)) > 0
+        self.trained_N = np.bincount(item, minlength=len(data.items)) > 0
+        torch.manual_seed(context.seed)
+        self.model = self.model_of(data.users, data.items, _mean(value, target)).to(device)
+        self.scorable_M = self.can_score(data.items)
+        self.added_RL = []
+        shared = self.model, self.settings, self.recipe.loss
+        steps: Any  # Each has batches of its own kind, which its own loss takes.
+        where = optim.batch_size, device, self.recipe.adversarial
+        steps = (ChoiceSteps(*shared, data.interactions, *where, self.interaction_weights) if target == "choice"
+                 else ValueSteps(*shared, data, *where))
+        length = Length(self.settings.stop_after or optim.epochs, steps.num_batches, optim.epochs)
+        parts = {"head": self.settings, "loss": self.recipe.loss, "adversarial": self.recipe.adversarial}
+        same = {f"{group}.{key}": entry for group, settings in parts.items() if settings is not None
+                for key, entry in to_plain(settings).items()}
+        surroundings = Surroundings(device, context.seed, context.log, context.folder,
+                                    context.folder if context.resumed else None, context.tensorboard,
+                                    self.settings.kind, same)
+        context.log("target", target=target)
+        trained = train(self.model, steps.batches, steps.loss, [(self.model, optim.rate(USUAL_RATE))], optim, length,
+                        surroundings, self._validation(data, context), split=steps.split)
+        self._solve_fold_in(self.interaction_weights.matrix(data.interactions))
+        self.settings = replace(self.settings, stop_after=trained.best_epoch)
+
+    def unused_values(self, data: TrainingData) -> list[str]:
+        """Return why values are not used; nothing where they are what is predicted."""
+        return super().unused_values(data) if self.settings.target == "choice" else []
+
+    def unused_settings(self, data: TrainingData) -> dict[str, str]:
+        """Return weight and decay where interactions are no choices."""
+        return unused_weights(resolved(self.settings.target, self.recipe.loss, data))
+
+    def _validation(self, data: TrainingData, context: Context) -> Callable[[], float] | None:
+        # A list's order says little of how near the predicted values are, so it must not choose when to stop.
+        if context.validation is None or self.settings.target != "choice":
+            return None
+        validation = context.validation
+
+        def validate() -> float:
+            if not self._is_known(validation.queries).all():
+                self._solve_fold_in(self.interaction_weights.matrix(data.interactions))
+            return validation(self.score)
+
+        return validate
+
+    @torch.no_grad()
+    def _solve_fold_in(self, matrix: sp.csr_array) -> None:
+        """Find the rows of users without training: the average, and what the items of a history add to it."""
+        model = self._fitted()
+        users = np.flatnonzero(np.diff(matrix.indptr))
+        rows_UK = model.users(self._ids(users)).rows
+        sums_UL = self._history(matrix[users])
+        self.average_K, self.usual_L = rows_UK.mean(dim=0), sums_UL.mean(dim=0)
+        centred_UL = sums_UL - self.usual_L
+        gram_LL = centred_UL.T @ centred_UL
+        # Above 0 also where all histories are alike.
+        gram_LL.diagonal().add_(FOLD_IN_RIDGE * gram_LL.diagonal().mean() + 1e-6)
+        self.fold_in_LK = torch.linalg.solve(gram_LL, centred_UL.T @ (rows_UK - self.average_K))
+
+    def _history(self, history: sp.csr_array) -> torch.Tensor:
+        """Return the sums of the rows of each history's items over the root of their number (Q, L).
+
+        With weights, their weighted mean times that root.
+        """
+        known = sp.csr_array(history[:, :len(self.trained_N)])
+        indices, indptr = self._ids(known.indices), self._ids(known.indptr)
+        items_NL = self._fitted().items(torch.arange(len(self.trained_N), device=indices.device)).rows
+        if self.interaction_weights.is_uniform:
+            return history_vectors(history_sums(items_NL, indices, indptr), indptr.diff())
+        weight_L = torch.from_numpy(known.data).to(items_NL)
+        return history_vectors(history_sums(items_NL, indices, indptr, weight_L), indptr.diff(),
+                               weight_sums(weight_L, indptr))
+
+    @torch.no_grad()
+    def score_users(self, queries: Queries) -> torch.Tensor:
+        """Return the scores (Q, M) of known users by what was learned of them, of others by their histories."""
+        model = self._fitted()
+        items_ML = torch.cat([model.items(self._ids(np.arange(len(self.trained_N)))).rows, *self.added_RL])
+        scores_QM = model.block(self._users(queries), items_ML)
+        if self.settings.target == "choice" and not self.scorable_M.all():
+            scorable_M = torch.from_numpy(self.scorable_M).to(scores_QM.device)
+            lowest_Q = scores_QM.masked_fill(~scorable_M, float("inf")).amin(dim=1, keepdim=True)
+            scores_QM = torch.where(scorable_M, scores_QM, lowest_Q)
+        return scores_QM
+
+    def _users(self, queries: Queries) -> torch.Tensor:
+        """Return the rows of the queries (Q, K)."""
+        known = self._is_known(queries)
+        rows_QK = self._fitted().users(self._ids(np.where(known, queries.user, 0))).rows
+        if known.all():
+            return rows_QK
+        new = np.flatnonzero(~known)
+        history = self.history(queries)[new]
+        sums_RL = self._history(history)
+        given_R1 = self._ids(np.diff(history[:, :len(self.trained_N)].indptr))[:, None] > 0
+        rows_QK[self._ids(new)] = self.average_K + ((sums_RL - self.usual_L) @ self.fold_in_LK) * given_R1
+        return rows_QK
+
+    def _is_known(self, queries: Queries) -> np.ndarray:
+        """Return which queries (bool) are of users that were trained on."""
+        known: np.ndarray = (queries.user >= 0) & self.trained_U[queries.user]
+        return known
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the target and the number of epochs that were chosen."""
+        return replace(self.recipe, head=self.settings)
+
+    @torch.no_grad()
+    def add_items(self, items: Entities) -> None:
+        """Append items that were never trained on; see the class for what they score."""
+        rows_RL, scorable_R = self.new_items(items)
+        self.added_RL.append(rows_RL)
+        self.scorable_M = np.concatenate([self.scorable_M, scorable_R])
+
+    def new_items(self, items: Entities) -> tuple[torch.Tensor, np.ndarray]:
+        """Return the rows (R, L) of new items and which of them (bool) the model can say something of."""
+        return self._fitted().new_items(len(items)), np.zeros(len(items), bool)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the model, what was trained of it and the map for new users."""
+        own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._fitted().state_dict().items()}
+        return own | {"trained_users": self.trained_U, "trained_items": self.trained_N,
+                      "fold_in": self.fold_in_LK.cpu().numpy(), "usual_history": self.usual_L.cpu().numpy(),
+                      "average_user": self.average_K.cpu().numpy()} | \
+            self.interaction_weights.state()
+
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned."""
+        self.interaction_weights = InteractionWeights.read(tensors)
+        self.trained_U = tensors.take("trained_users", BOOL, (len(users),))
+        self.trained_N = tensors.take("trained_items", BOOL, (len(items),))
+        require_sizes(self.settings, tensors, "model")
+        self.model = self.model_of(users, items, 0.0)
+        load_parameters(self.model, tensors, "model", self.settings.kind)
+        self.model.to(context.device).eval()
+        nobody = torch.zeros(0, dtype=torch.int64, device=context.device)
+        with torch.no_grad():
+            size_K, size_L = (rows(nobody).rows.shape[1] for rows in (self.model.users, self.model.items))
+        shapes = {"fold_in": (size_L, size_K), "usual_history": (size_L,), "average_user": (size_K,)}
+        self.fold_in_LK, self.usual_L, self.average_K = (
+            torch.from_numpy(tensors.take(name, FLOAT, shape)).to(context.device) for name, shape in shapes.items())
+        self.scorable_M = self.can_score(items)
+        self.added_RL = []
+
+    def _ids(self, ids: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(ids.astype(np.int64)).to(next(self._fitted().parameters()).device)
+
+    def _fitted(self) -> PairModel:
+        assert self.model is not None, "fit or load first"
+        return self.model
+
+
+def resolved(target: str, loss: LossSettings, data: TrainingData) -> str:
+    """Return the target that `auto` stands for with this data; raises DataError where the data has not what it needs.
+
+    Called again on other splits with what it returned, it returns the same.
+    """
+    has_values = len(np.unique(known_values(data, "value")[2])) > 1
+    if target == "value" and not has_values:
+        raise DataError("head.target=value: every interaction has the same value, so there is nothing to predict; "
+                        "prepare with the column of the ratings and feedback that keeps them, or choose "
+                        "head.target=choice")
+    if target == "opinion" and data.negatives is None:
+        raise DataError("head.target=opinion: the data has no dislikes; prepare with dataset.feedback=explicit, or "
+                        "choose head.target=choice")
+    if target != "auto":
+        return target
+    if isinstance(loss, Mse) and has_values:
+        return "value"
+    return "opinion" if isinstance(loss, Bce) and data.negatives is not None else "choice"
+
+
+def weights_of_choices(data: TrainingData, settings: HeadSettings, target: str) -> InteractionWeights:
+    """Return the weights of interactions where they are choices; what is predicted of each is no weight of it."""
+    if target == "choice":
+        return fit_weights(data, settings)
+    if settings.weight not in (None, "none") or settings.decay is not None:
+        key = "decay" if settings.decay is not None else "weight"
+        raise DataError(f"head.{key}={getattr(settings, key)}: has no effect where the {target} of each interaction is "
+                        f"what head={settings.kind} predicts; leave it out, or choose loss=softmax or loss=bpr where "
+                        f"the head has it")
+    return InteractionWeights()
+
+
+def unused_weights(target: str) -> dict[str, str]:
+    """Return the settings that `weights_of_choices` refuses with this target, each with the reason."""
+    if target == "choice":
+        return {}
+    return dict.fromkeys(("weight", "decay"), f"the {target} of each interaction is what is predicted, so no "
+                                              f"interaction has a weight")
+
+
+def _mean(value: np.ndarray, target: str) -> float:
+    """Return what is predicted of a pair that nothing is known of."""
+    mean = float(value.mean(dtype=np.float64))
+    # Among likes and dislikes the logit of the likes' share, kept finite where one of them is missing.
+    share = min(max(mean, 0.01), 0.99)
+    return {"choice": 0.0, "value": mean, "opinion": math.log(share / (1 - share))}[target]

@@ -1,0 +1,74 @@
+"""Biased matrix factorisation by gradients.
+
+Shapes: U users, N items, S users and R items of a block, B pairs, D embedding size. A row is a vector
+and a bias, D + 1.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.heads.pairs.head import PairHead
+from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.mf import Mf as Settings
+from llmrec_cli.settings.loss import Softmax
+
+
+class Mf(PairHead):
+    """score = mean + b_u + b_i + q_i . p_u (Koren et al. 2009, eq. 4), trained with any loss.
+
+    With loss=bpr that of Rendle et al. (2009), with loss=softmax over the whole catalogue a multinomial factorisation,
+    which is the most accurate of them for ranking. With loss.similarity=cosine q_i . p_u is their cosine, times
+    `loss.scale` or over `loss.temperature`.
+    """
+
+    def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
+        """Return the factorisation."""
+        return Factors(self.recipe, self.trained_U, self.trained_N, mean)
+
+    def row_size(self) -> int:
+        """Return the numbers of a user and an item together."""
+        return 2 * (self.settings.embedding_size + 1)
+
+
+class Factors(PairModel):
+    """A vector and a bias of each user and item."""
+
+    def __init__(self, recipe: Recipe, trained_U: np.ndarray, trained_N: np.ndarray, mean: float) -> None:
+        super().__init__(mean)
+        assert isinstance(recipe.head, Settings)
+        loss = recipe.loss
+        self.cosine = recipe.head.compares_by_cosine(loss)
+        scale = 1 / loss.temperature if isinstance(loss, Softmax) else getattr(loss, "scale", 1.0)
+        self.factor = scale if self.cosine else 1.0
+        self.user_ids = IdTable(trained_U, recipe.head.embedding_size, 0.1)
+        self.item_ids = IdTable(trained_N, recipe.head.embedding_size, 0.1)
+
+    def users(self, user_S: torch.Tensor) -> Rows:
+        """Return the rows of users, with cosine of unit length and times the factor."""
+        return self._rows(self.user_ids, user_S, self.factor)
+
+    def items(self, item_R: torch.Tensor) -> Rows:
+        """Return the rows of items, with cosine of unit length."""
+        return self._rows(self.item_ids, item_R, 1.0)
+
+    def _rows(self, table: IdTable, id_R: torch.Tensor, length: float) -> Rows:
+        rows = table(id_R)
+        squares = table.squares(rows)
+        if self.cosine:
+            rows = torch.cat([functional.normalize(rows[:, :-1], dim=1) * length, rows[:, -1:]], dim=1)
+        return Rows(rows, squares)
+
+    def new_items(self, num_items: int) -> torch.Tensor:
+        """Return the rows of items without an id."""
+        return self.item_ids.nobody(num_items)
+
+    def block(self, users_SK: torch.Tensor, items_RL: torch.Tensor) -> torch.Tensor:
+        """Return the scores of each user with each item."""
+        return with_one(users_SK) @ items_RL.T + (users_SK[:, -1] + self.mean)[:, None]
+
+    def pairs(self, users_BK: torch.Tensor, items_BL: torch.Tensor) -> torch.Tensor:
+        """Return the scores of each user with the item of the same row."""
+        return (with_one(users_BK) * items_BL).sum(dim=1) + users_BK[:, -1] + self.mean

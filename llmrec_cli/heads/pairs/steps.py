@@ -1,0 +1,238 @@
+"""The batches and losses that models of pairs are trained with.
+
+Shapes: B interactions of a step, S distinct users of them, C candidates of a step, U users, N items.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch.nn import functional
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import InteractionWeights
+from llmrec_cli.heads.pairs.model import PairModel
+from llmrec_cli.settings.adversarial import AdversarialSettings, NoAdversary
+from llmrec_cli.settings.heads.pairs import PairSettings
+from llmrec_cli.settings.loss import Bpr, LossSettings, Mse, Softmax
+from llmrec_cli.training.adversary import adversarial_loss_of_all
+from llmrec_cli.training.losses import bce_loss, bpr_loss, mse_loss, softmax_of_rows_loss
+from llmrec_cli.training.step import Split
+
+COMPARED = 32
+"""Candidates that each interaction is compared with by loss=bpr."""
+
+Batch = tuple[np.ndarray, np.ndarray]
+"""Rows of the interactions (B,), and the seed of what is drawn for them."""
+
+
+class Part(NamedTuple):
+    """A part of a batch: the interactions of some of its users, against the candidates of all.
+
+    Attributes
+    ----------
+    rows, seeds : the batch
+    places : int64, which of its interactions are meant
+    share : of the batch's interactions
+    of_negatives : share of the batch's negatives
+    """
+
+    rows: np.ndarray
+    seeds: np.ndarray
+    places: np.ndarray
+    share: float
+    of_negatives: float
+
+
+class ChoiceSteps:
+    """Steps that score the items a user interacted with against other items, with a weight on each loss.
+
+    A step sees the interactions of a few users together: its candidates are scored once for each user, and not once for
+    each interaction.
+    """
+
+    def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, interactions: Interactions,
+                 batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None,
+                 weights: InteractionWeights | None = None) -> None:
+        self.model, self.settings, self.kind, self.device = model, settings, loss, device
+        self.adversarial = adversarial
+        self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
+        self.user, self.item, self.matrix = interactions.user, interactions.item, interactions.matrix
+        self.warm_items = np.flatnonzero(interactions.item_counts)
+        self.num_batches = max(1, math.ceil(len(interactions) / batch_size))
+        self.whole = settings.candidates >= len(self.warm_items)
+        # What each candidate of a step stands for, items without training left aside: nobody can tell them apart.
+        self.log_weight = math.log(max(1.0, len(self.warm_items) / settings.candidates))
+
+    def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
+        """Yield the interactions in parts of equal size, users in random order."""
+        place_U = generator.permutation(self.matrix.shape[0])
+        order = np.argsort(place_U[self.user], kind="stable")
+        seeds = generator.integers(2**62, size=(self.num_batches, 2))
+        yield from zip(np.array_split(order, self.num_batches), seeds, strict=True)
+
+    @property
+    def split(self) -> Split | None:
+        """What parts a batch; None under attack, as what is worst for an item's row depends on the whole batch."""
+        return self._parts if self.adversarial is None or isinstance(self.adversarial, NoAdversary) else None
+
+    def _parts(self, batch: Batch, parts: int) -> list[tuple[Part, float]]:
+        """Return parts of a batch, of different users; the shares are in them."""
+        rows, seeds = batch
+        user_B, generator = self.user[rows], np.random.default_rng(seeds)
+        candidates = self._candidates(generator)
+        compared_BC = self._compared(len(rows), len(candidates), generator)
+        groups = [users for users in np.array_split(np.unique(user_B), parts) if len(users)]
+        places = [np.flatnonzero(np.isin(user_B, users)) for users in groups]
+        if compared_BC is None:
+            counts = [int((~known_among(self.matrix, users, candidates)).sum()) for users in groups]
+        else:
+            known_BC = np.take_along_axis(known_among(self.matrix, user_B, candidates), compared_BC, 1)
+            counts = [int((~known_BC[place]).sum()) for place in places]
+        total = max(1, sum(counts))
+        return [(Part(rows, seeds, place, len(place) / len(rows), count / total), 1.0)
+                for place, count in zip(places, counts, strict=True)]
+
+    def loss(self, batch: Batch | Part) -> torch.Tensor:
+        """Return the loss of a batch and the penalty on what it is made of, or a part's share of them."""
+        part = batch if isinstance(batch, Part) else Part(*batch, np.arange(len(batch[0])), 1.0, 1.0)
+        generator = np.random.default_rng(part.seeds)
+        candidates = self._candidates(generator)
+        compared_BC = self._compared(len(part.rows), len(candidates), generator)
+        rows = part.rows[part.places]
+        users, place = np.unique(self.user[rows], return_inverse=True)
+        known_SC = self._tensor(known_among(self.matrix, users, candidates))
+        user_B, user_rows = self._tensor(place), self.model.users(self._tensor(users))
+        weight_B = None if self.weight is None else self._tensor(self.weight[rows])
+        item_rows = self.model.items(self._tensor(candidates))
+        learned = [user_rows.rows, item_rows.rows]
+        drawn_BC = None if compared_BC is None else self._tensor(compared_BC[part.places])
+        if self.whole:
+            place_B = self._tensor(np.searchsorted(candidates, self.item[rows]))
+            squares_B = item_rows.squares.index_select(0, place_B)
+        else:
+            own = self.model.items(self._tensor(self.item[rows]))
+            learned, squares_B = [*learned, own.rows], own.squares
+
+        def of_rows(learned: Sequence[torch.Tensor]) -> torch.Tensor:
+            users_SK, items_CL, *own_BL = learned
+            block_SC = self.model.block(users_SK, items_CL)
+            positive_B = (self.model.pairs(users_SK.index_select(0, user_B), own_BL[0]) if own_BL else
+                          block_SC.flatten().index_select(0, user_B * len(candidates) + place_B))
+            return self._of_scores(positive_B, block_SC, known_SC, user_B, drawn_BC, part, weight_B)
+
+        value = adversarial_loss_of_all(of_rows, learned, self.adversarial)
+        return value + part.share * penalty(user_rows.squares.index_select(0, user_B), squares_B, self.settings.l2)
+
+    def _of_scores(self, positive_B: torch.Tensor, block_SC: torch.Tensor, known_SC: torch.Tensor,
+                   user_B: torch.Tensor, drawn_BC: torch.Tensor | None, part: Part,
+                   weight_B: torch.Tensor | None) -> torch.Tensor:
+        if isinstance(self.kind, Softmax):
+            return part.share * softmax_of_rows_loss(positive_B, block_SC, known_SC, user_B, self.log_weight, weight_B)
+        if drawn_BC is not None:
+            place_BC = drawn_BC + user_B[:, None] * block_SC.shape[1]
+            return part.of_negatives * bpr_loss(positive_B, block_SC.flatten()[place_BC], known_SC.flatten()[place_BC],
+                                                weight_B)
+        # Positives count as much as their negatives together, as in two_tower.
+        squared = isinstance(self.kind, Mse)
+        losses_SC = block_SC.square() if squared else functional.softplus(block_SC)
+        of_negatives = losses_SC.masked_fill(known_SC, 0.0).sum() / (~known_SC).sum().clamp_min(1)
+        measure = mse_loss if squared else bce_loss
+        return (part.share * measure(positive_B, torch.ones_like(positive_B), weight_B)
+                + part.of_negatives * of_negatives)
+
+    def _compared(self, num_rows: int, num_candidates: int, generator: np.random.Generator) -> np.ndarray | None:
+        """Return the candidates that loss=bpr compares each interaction with; the same under attack."""
+        if not isinstance(self.kind, Bpr):
+            return None
+        return generator.integers(num_candidates, size=(num_rows, COMPARED))
+
+    def _candidates(self, generator: np.random.Generator) -> np.ndarray:
+        if self.whole:
+            return self.warm_items
+        return np.sort(generator.choice(self.warm_items, self.settings.candidates, replace=False))
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+class ValueSteps:
+    """A number for each interaction: its value, or 1 for a like and 0 for a dislike."""
+
+    def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, data: TrainingData,
+                 batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None) -> None:
+        self.model, self.settings, self.device, self.adversarial = model, settings, device, adversarial
+        self.measure = mse_loss if isinstance(loss, Mse) else bce_loss
+        self.user, self.item, self.value = known_values(data, settings.target)
+        self.num_batches = max(1, math.ceil(len(self.user) / batch_size))
+
+    def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield rows of the interactions (B,) in parts of equal size."""
+        yield from np.array_split(generator.permutation(len(self.user)), self.num_batches)
+
+    def split(self, rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
+        """Return parts of a batch with their shares of it; each pair is attacked, if at all, by itself."""
+        return [(part, len(part) / len(rows)) for part in np.array_split(rows, parts) if len(part)]
+
+    def loss(self, rows: np.ndarray) -> torch.Tensor:
+        """Return the loss of a batch and the penalty on what it is made of."""
+        users, items = (which(torch.from_numpy(ids[rows]).to(self.device)) for which, ids in
+                        ((self.model.users, self.user), (self.model.items, self.item)))
+        value_B = torch.from_numpy(self.value[rows]).to(self.device)
+        value = adversarial_loss_of_all(lambda learned: self.measure(self.model.pairs(learned[0], learned[1]), value_B),
+                                        [users.rows, items.rows], self.adversarial)
+        return value + penalty(users.squares, items.squares, self.settings.l2)
+
+
+def known_values(data: TrainingData, target: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return users, items (int64) and what is to be learned of each pair (float32); dislikes come behind the likes."""
+    likes, dislikes = data.interactions, None if target == "choice" else data.negatives
+    parts = [likes] if dislikes is None else [likes, dislikes]
+    values = [part.value if target == "value" else np.full(len(part), float(part is likes), np.float32)
+              for part in parts]
+    return (np.concatenate([part.user for part in parts]), np.concatenate([part.item for part in parts]),
+            np.concatenate(values))
+
+
+def penalty(users_B: torch.Tensor, items_B: torch.Tensor, l2: float) -> torch.Tensor:
+    """Return l2 times the mean over interactions of their users' and items' squared norms (Koren et al. 2009, eq. 5).
+
+    Differs: biases are free, as in no other way a popular item would be told from one that fits many tastes.
+    """
+    return l2 * (users_B.mean() + items_B.mean())
+
+
+def known_among(matrix: sp.csr_array, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return which of the `candidates` (C,), in ascending order, each of `users` (S,) knows, bool (S, C)."""
+    rows = matrix[users]
+    row = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
+    place = np.minimum(np.searchsorted(candidates, rows.indices), len(candidates) - 1)
+    is_candidate = candidates[place] == rows.indices
+    known_SC = np.zeros((len(users), len(candidates)), bool)
+    known_SC[row[is_candidate], place[is_candidate]] = True
+    return known_SC
+
+
+def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_size: int, hidden_size: int = 0,
+              attacked: bool = False) -> int:
+    """Return the bytes that training takes beside the data.
+
+    `row_size` are the numbers of a user and an item together, `hidden_size` those of a pair's hidden layers. Parameters
+    are held five times: with their gradients, two moments and the best so far. A step's scores of items that
+    were ever chosen are held as the logits, two masked or transformed copies, the gradients of these, and a bool for
+    what is known. Under attack the parameters' gradients of the clean loss are held as well; the scores of that are
+    gone by then.
+    """
+    num_rows = len(data.interactions) + (0 if data.negatives is None else len(data.negatives))
+    parameters = (6 if attacked else 5) * 4 * row_size // 2 * (len(data.users) + len(data.items))
+    batch = math.ceil(num_rows / max(1, math.ceil(num_rows / batch_size)))  # Batches are of equal size.
+    users = min(batch, math.ceil(batch * len(data.users) / max(1, num_rows)) + 1)
+    candidates = min(settings.candidates, int((data.interactions.item_counts > 0).sum()))
+    scores = users * candidates * (6 * 4 + 1 + 3 * 4 * hidden_size)
+    # Users and items, int64, and values once more. An epoch's order: each interaction's place, what is sorted, and the
+    # result, int64; and the matrix of 1s.
+    return parameters + scores + num_rows * (2 * 8 + 4 + 3 * 8 + 4) + 3 * 4 * row_size * batch

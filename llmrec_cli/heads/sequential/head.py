@@ -1,0 +1,178 @@
+"""What comes next: a causal transformer over the items of a history, text and ids.
+
+Shapes: Q queries, M items now, T size of a text vector, E embedding size.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import fit_weights
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.sequential.model import SequenceModel
+from llmrec_cli.heads.sequential.steps import SequenceSteps, padded, sequences
+from llmrec_cli.heads.shared.hard_negatives import mine
+from llmrec_cli.heads.shared.item_entities import item_entities
+from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.shared.text_training import train_with_texts
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.sequential import Sequential as Settings
+
+QUERIES_AT_ONCE = 512
+"""Histories that go through the transformer together when scores are asked for."""
+
+
+class Sequential(Head):
+    """SASRec (Kang and McAuley 2018) with its loss replaced by a softmax over the catalogue (Klenitskiy and Vasilev
+    2023), over items that are a text vector and an id together, so that a new item is answered by its text.
+
+    Users have nothing of their own: whoever has a history is answered by it, known or not.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, Settings)
+        self.settings = recipe.head
+        self.stop_after: int | None = recipe.head.stop_after
+        self.model: SequenceModel | None = None
+        self.texts: ItemTexts | None = None
+        self.trained_N = np.zeros(0, bool)
+        self.num_items = 0
+
+    @property
+    def answers_text(self) -> bool:
+        """With texts: a text is read as a history of one item without an id."""
+        return self.settings.text_scale > 0
+
+    @property
+    def item_texts(self) -> ItemTexts | None:
+        """The items' texts, trained with the transformer."""
+        return self.texts
+
+    @property
+    def rereads(self) -> bool:
+        """With texts: they are all that is read of an item beside its id."""
+        return self.answers_text
+
+    def reread(self, texts: np.ndarray) -> None:
+        """Take other texts for the items (M,)."""
+        assert self.texts is not None
+        self.texts.reread(texts)
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of parameters with gradients, moments and the best, and of a step; the encoder's apart."""
+        settings, size = self.settings, self.settings.embedding_size
+        parameters = size * (len(data.items) + settings.max_length + settings.num_layers * 6 * (size + 2))
+        batch = min(max(self.recipe.optim.batch_size, settings.max_length), max(1, len(data.interactions)))
+        # Each layer keeps about 16 vectors of a place for its gradients.
+        return 4 * (5 * parameters + batch * size * (8 + 16 * settings.num_layers) + 4 * size * len(data.items))
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Train item vectors, transformer and encoder together by the one loop."""
+        recipe, device = self.recipe, context.device
+        torch.manual_seed(context.seed)
+        self.trained_N = data.interactions.item_counts > 0
+        self.num_items = len(data.items)
+        if self.answers_text:
+            self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
+                                           context.memo, self.trained_N, context.cache, recipe.optim.precision)
+        text_size = 0 if self.texts is None else self.texts.size
+        entities_ND = None
+        if self.settings.entity_gate:
+            entities_ND = torch.from_numpy(item_entities(recipe.entities, data, context, "head.entity_gate=true"))
+        self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND).to(device)
+        hard_UK = mine(recipe.loss.hard_negatives, data, context)
+        steps = SequenceSteps(self.model, self.texts, recipe, data.interactions, hard_UK, device,
+                              fit_weights(data, self.settings))
+        self.stop_after = train_with_texts(self.model, self.texts, steps, recipe, self.stop_after, context, self.score)
+
+    @torch.no_grad()
+    def score_users(self, queries: Queries) -> torch.Tensor:
+        """Return logits (Q, M) of the histories."""
+        model = self._fitted()
+        items_ME = self._items()
+        users = [self._users(queries.history[start:start + QUERIES_AT_ONCE], items_ME)
+                 for start in range(0, len(queries), QUERIES_AT_ONCE)]
+        return self._scores(torch.cat([items_ME.new_zeros(0, items_ME.shape[1]), *users]), model.compared(items_ME))
+
+    def _users(self, history: sp.csr_array, items_ME: torch.Tensor) -> torch.Tensor:
+        """Return the users (Q, E) that histories speak of."""
+        model = self._fitted()
+        places_Q = np.diff(history.indptr).astype(np.int64) + 1  # With the start.
+        lengths_Q = np.minimum(places_Q, self.settings.max_length)
+        laid = sequences(history, np.arange(len(places_Q)), places_Q - lengths_Q, lengths_Q)
+        sequence_QSE = padded(items_ME, model.start_E, laid.inputs, laid)
+        lengths = torch.from_numpy(lengths_Q).to(items_ME.device)
+        users_QSE = model.users(sequence_QSE, lengths)
+        return users_QSE[torch.arange(len(lengths), device=lengths.device), lengths - 1]
+
+    @torch.no_grad()
+    def score_text(self, texts: np.ndarray) -> torch.Tensor:
+        """Return logits (num_texts, M) of texts read as a history of one item without an id."""
+        model = self._fitted()
+        if self.texts is None:
+            return super().score_text(texts)
+        said_QE = model.of_text(self.texts.vectors(list(texts)))
+        parts = [model.start_E.expand_as(said_QE), said_QE][-self.settings.max_length:]
+        lengths_Q = torch.full((len(said_QE),), len(parts), device=said_QE.device)
+        users_QE = model.users(torch.stack(parts, dim=1), lengths_Q)[:, -1]
+        return self._scores(users_QE, model.compared(self._items()))
+
+    def _items(self) -> torch.Tensor:
+        """Return the vectors (M, E) of all items."""
+        model = self._fitted()
+        rows_M = torch.arange(self.num_items, device=model.start_E.device)
+        return model.items(None if self.texts is None else self.texts.table, rows_M)
+
+    def _scores(self, users_QE: torch.Tensor, items_ME: torch.Tensor) -> torch.Tensor:
+        """Return logits (Q, M); an item that nothing is known of gets the lowest of its query."""
+        scores_QM = users_QE @ items_ME.T
+        if self.texts is None and not self._known_M().all():
+            known_M = torch.from_numpy(self._known_M()).to(scores_QM.device)
+            lowest_Q1 = scores_QM.masked_fill(~known_M, float("inf")).amin(dim=1, keepdim=True)
+            scores_QM = torch.where(known_M, scores_QM, lowest_Q1)
+        return scores_QM
+
+    def _known_M(self) -> np.ndarray:
+        return np.pad(self.trained_N, (0, self.num_items - len(self.trained_N)))
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the number of epochs that validation chose."""
+        return replace(self.recipe, head=replace(self.settings, stop_after=self.stop_after))
+
+    def add_items(self, items: Entities) -> None:
+        """Append items by their texts; they have no id and no entity."""
+        self.num_items += len(items)
+        if self.texts is not None:
+            self.texts.add(list(items.texts))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the model, which items were trained, the item texts' vectors and what was trained of the encoder."""
+        own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._fitted().state_dict().items()}
+        return own | {"trained_items": self.trained_N} | ({} if self.texts is None else self.texts.state())
+
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned."""
+        recipe = self.recipe
+        self.trained_N, self.num_items = tensors.take("trained_items", BOOL, (len(items),)), len(items)
+        if self.answers_text:
+            self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
+        text_size = 0 if self.texts is None else self.texts.size
+        require_sizes(self.settings, tensors, "model")
+        entities_ND = None
+        if self.settings.entity_gate:
+            entities_ND = torch.from_numpy(tensors.take("model.entities.vectors_ND", FLOAT, (len(items), None)))
+        self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND)
+        load_parameters(self.model, tensors, "model", "sequential")
+        self.model.to(context.device).eval()
+
+    def _fitted(self) -> SequenceModel:
+        assert self.model is not None, "fit or load first"
+        return self.model

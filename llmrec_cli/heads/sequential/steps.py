@@ -1,0 +1,193 @@
+"""Histories as padded sequences, and the batches and losses that the sequential head is trained with.
+
+Shapes: B windows (stretches of histories) of a step, S places of the longest, P real places of all of them, R distinct
+items of a step, C candidates of a step, N items, T size of a text vector, E embedding size.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.weights import InteractionWeights
+from llmrec_cli.heads.pairs.steps import known_among
+from llmrec_cli.heads.sequential.model import SequenceModel
+from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.heads.shared.text_training import chosen_to_encode
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.sequential import Sequential as Settings
+from llmrec_cli.settings.loss import Bpr, Mse, Softmax
+from llmrec_cli.training.adversary import adversarial_loss
+from llmrec_cli.training.catalogue_softmax import catalogue_softmax_loss
+from llmrec_cli.training.losses import against_negatives, bce_loss, bpr_loss, mse_loss
+from llmrec_cli.training.negatives import drawn_evenly, drawn_from_lists, log_chances
+
+START = -1
+"""What stands for the start of a history where its items have their integers."""
+BATCHES_SORTED_TOGETHER = 16
+"""Batches whose windows are sorted by length: many make batches without padding, few leave them to chance."""
+
+
+class Sequences(NamedTuple):
+    """Stretches of histories.
+
+    Attributes
+    ----------
+    inputs : int64 (P,), the item at each place, START for the start of a history
+    next : int64 (P,), where in the matrix's indices the item after each place is; behind the row's end after the last
+    flat : int64 (P,), where each place is in the padded (B, S), flattened
+    lengths : int64 (B,)
+    """
+
+    inputs: np.ndarray
+    next: np.ndarray
+    flat: np.ndarray
+    lengths: np.ndarray
+
+
+def sequences(matrix: sp.csr_array, rows_B: np.ndarray, first_B: np.ndarray, lengths_B: np.ndarray) -> Sequences:
+    """Return `lengths_B` places of each history, from place `first_B` on; 0 is the start, 1 the oldest item."""
+    offset_P = np.arange(lengths_B.sum()) - np.repeat(np.cumsum(lengths_B) - lengths_B, lengths_B)
+    place_P = offset_P + np.repeat(first_B, lengths_B)
+    next_P = place_P + np.repeat(matrix.indptr[rows_B].astype(np.int64), lengths_B)
+    inputs_P = np.full(len(place_P), START, np.int64)
+    inputs_P[place_P > 0] = matrix.indices[next_P[place_P > 0] - 1]
+    longest = lengths_B.max(initial=1)
+    return Sequences(inputs_P, next_P, offset_P + np.repeat(np.arange(len(rows_B)) * longest, lengths_B), lengths_B)
+
+
+def padded(vectors_RE: torch.Tensor, start_E: torch.Tensor, place_P: np.ndarray, laid: Sequences) -> torch.Tensor:
+    """Return the sequences (B, S, E) made of item vectors; `place_P` are the rows of the items, START for none."""
+    longest = int(laid.lengths.max(initial=1))
+    place_BS = np.full(len(laid.lengths) * longest, len(vectors_RE), np.int64)
+    place_BS[laid.flat] = np.where(place_P == START, len(vectors_RE), place_P)
+    with_start = torch.cat([vectors_RE, start_E[None]])
+    chosen = with_start.index_select(0, torch.from_numpy(place_BS).to(vectors_RE.device))
+    return chosen.view(len(laid.lengths), longest, -1)
+
+
+Batch = tuple[np.ndarray, np.ndarray]
+"""Users whose newest interactions are learned from (B,), and the seed of what is drawn for them."""
+
+
+class SequenceSteps:
+    """The batches of an epoch and the loss of a batch.
+
+    An epoch shows the newest `max_length` interactions of every user, each to be told from those before it. What is
+    told counts by the weight of its interaction.
+    """
+
+    def __init__(self, model: SequenceModel, texts: ItemTexts | None, recipe: Recipe, interactions: Interactions,
+                 hard_UK: np.ndarray, device: torch.device, weights: InteractionWeights | None = None) -> None:
+        assert isinstance(recipe.head, Settings)
+        self.model, self.texts, self.settings, self.recipe, self.device = model, texts, recipe.head, recipe, device
+        self.matrix, self.hard_UK = interactions.matrix, hard_UK
+        self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
+        counts_U = np.diff(self.matrix.indptr)
+        self.users_W = np.flatnonzero(counts_U)
+        self.lengths_W = np.minimum(counts_U[self.users_W], self.settings.max_length).astype(np.int64)
+        self.first_W = counts_U[self.users_W] - self.lengths_W
+        total, longest = int(self.lengths_W.sum()), int(self.lengths_W.max(initial=1))
+        # No more batches than make each as long as the longest window, or one could be empty.
+        self.num_batches = max(1, min(math.ceil(total / recipe.optim.batch_size), total // longest))
+        self.warm_items = np.flatnonzero(interactions.item_counts)
+        loss = recipe.loss
+        self.whole = isinstance(loss, Softmax) and (loss.num_negatives is None
+                                                    or loss.num_negatives >= len(self.warm_items))
+        if isinstance(loss, Softmax) and loss.num_negatives is not None:
+            log_chance_N = log_chances(interactions.item_counts, total / self.num_batches, loss.num_negatives)
+            self.log_q_N = loss.popularity_correction * torch.from_numpy(log_chance_N).to(device)
+
+    def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
+        """Yield windows in parts with equal numbers of interactions, those of like length together."""
+        order_W = generator.permutation(len(self.users_W))
+        chunk_W = np.arange(len(order_W)) * math.ceil(self.num_batches / BATCHES_SORTED_TOGETHER) // len(order_W)
+        # Every second chunk the other way around, so that no batch has the longest beside the shortest.
+        signed_W = self.lengths_W[order_W] * np.where(chunk_W % 2, -1, 1)
+        order_W = order_W[np.lexsort((signed_W, chunk_W))]
+        middle_W = np.cumsum(self.lengths_W[order_W]) - self.lengths_W[order_W] / 2
+        batch_W = (middle_W * self.num_batches / self.lengths_W.sum()).astype(np.int64)
+        parts = np.split(order_W, np.flatnonzero(np.diff(batch_W)) + 1)
+        seeds = generator.integers(2**62, size=(self.num_batches, 2))
+        yield from ((parts[number], seeds[number]) for number in generator.permutation(self.num_batches))
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch, under attack too where there is an adversary."""
+        windows, seeds = batch
+        generator = np.random.default_rng(seeds)
+        users_B = self.users_W[windows]
+        laid = sequences(self.matrix, users_B, self.first_W[windows], self.lengths_W[windows])
+        targets_P = self.matrix.indices[laid.next].astype(np.int64)
+        candidates_C = self._candidates(users_B, targets_P, generator)
+        items_R = np.unique(np.concatenate([laid.inputs[laid.inputs != START], targets_P, candidates_C]))
+        place_N = np.full(self.matrix.shape[1], START)
+        place_N[items_R] = np.arange(len(items_R))
+        place_P = np.where(laid.inputs == START, START, place_N[laid.inputs])
+        rows_R, flat_P = self._tensor(items_R), self._tensor(laid.flat)
+        has_id_R = self._tensor((generator.random(len(items_R)) >= self.settings.id_dropout).astype(np.float32))
+        lengths_B, chosen_C = self._tensor(laid.lengths), self._tensor(place_N[candidates_C])
+        compare = self._comparison(laid, users_B, targets_P, place_N[targets_P], candidates_C)
+
+        def users(vectors_RE: torch.Tensor) -> torch.Tensor:
+            sequence_BSE = padded(vectors_RE, self.model.start_E, place_P, laid)
+            return self.model.users(sequence_BSE, lengths_B).flatten(0, 1).index_select(0, flat_P)
+
+        def of(text_NT: torch.Tensor | None) -> torch.Tensor:
+            vectors_RE = self.model.items(text_NT, rows_R, has_id_R)
+            items_RE = self.model.compared(vectors_RE)
+            return compare(users(vectors_RE), items_RE, items_RE.index_select(0, chosen_C))
+
+        if self.texts is None:
+            return of(None)
+
+        newest_B = lengths_B.cumsum(0) - 1
+
+        def logits(text_NT: torch.Tensor) -> torch.Tensor:
+            # The newest place of each window stands for all of them, whose logits would fill gigabytes.
+            vectors_RE = self.model.items(text_NT, rows_R, has_id_R)
+            return users(vectors_RE)[newest_B] @ self.model.compared(vectors_RE.index_select(0, chosen_C)).T
+
+        live_L = rows_R[self._tensor(chosen_to_encode(len(items_R), self.settings.encoded_items, generator))]
+        return self.texts.loss_with(live_L, rows_R, of, self.recipe.adversarial, adversarial_loss, logits)
+
+    def _candidates(self, users_B: np.ndarray, targets_P: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return the items (C,), in ascending order, that every place of the step is compared with."""
+        if self.whole:
+            return self.warm_items
+        loss = self.recipe.loss
+        drawn = drawn_evenly(self.warm_items, loss.num_negatives, generator)
+        hard = drawn_from_lists(self.hard_UK[users_B], loss.hard_negatives.num, generator)
+        # Other places' targets are of use to the softmax alone, which knows how likely they are to be here.
+        return np.unique(np.concatenate([drawn, hard, targets_P if isinstance(loss, Softmax) else drawn[:0]]))
+
+    def _comparison(self, laid: Sequences, users_B: np.ndarray, targets_P: np.ndarray, place_P: np.ndarray,
+                    candidates_C: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return the loss of users (P, E), a step's items (R, E) and its candidates (C, E)."""
+        loss = self.recipe.loss
+        # The place of an item in the matrix is that of its interaction.
+        weight_P = None if self.weight is None else self._tensor(self.weight[laid.next])
+        if isinstance(loss, Softmax):
+            target_P = self._tensor(np.searchsorted(candidates_C, targets_P))
+            log_q_C = None if self.whole else self.log_q_N[self._tensor(candidates_C)]
+            return lambda users_PE, _, candidates_CE: catalogue_softmax_loss(users_PE, candidates_CE, target_P, log_q_C,
+                                                                             loss.label_smoothing, weight_P)
+        row_P = np.repeat(np.arange(len(users_B)), laid.lengths)
+        known_PC = self._tensor(known_among(self.matrix, users_B, candidates_C)[row_P])
+        own_P = self._tensor(place_P)
+
+        def compare(users_PE: torch.Tensor, items_RE: torch.Tensor, candidates_CE: torch.Tensor) -> torch.Tensor:
+            positive_P = (users_PE * items_RE.index_select(0, own_P)).sum(dim=1)
+            negative_PC = users_PE @ candidates_CE.T
+            if isinstance(loss, Bpr):
+                return bpr_loss(positive_P, negative_PC, known_PC, weight_P)
+            return against_negatives(mse_loss if isinstance(loss, Mse) else bce_loss, positive_P, negative_PC, known_PC,
+                                     weight_P)
+
+        return compare
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)

@@ -1,0 +1,237 @@
+"""What is known of items beside who interacted with them, as weighted rows.
+
+Shapes: N items, D dimensions of a text vector, F sparse features.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.knowledge import Knowledge, idf
+from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.encoders.memory import BYTES_OF_A_CHARACTER, encoder_memory, vector_size
+from llmrec_cli.encoders.words import Words
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.shared.item_documents import document_vectors
+from llmrec_cli.heads.shared.item_entities import item_entities
+from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.heads.shared.item_tuning import tune, tuning_memory
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.peft import Frozen, PeftSettings
+
+
+class ItemFeatures:
+    """Item features, each kind normalised to length 1 per item, then times its weight.
+
+    text: centred vectors of a frozen encoder, dense; documents: the same of texts about the items, which items that
+    come later do not have. words: TF-IDF of the text's words, of those that items in training have. attributes: as they
+    are. knowledge: IDF of the neighbours in the knowledge graph; two_hops: that of what the neighbours are joined to
+    (`data.knowledge`); entities: centred vectors of the graph's entities, dense; items that come later have none of the
+    three. A new item's words and attributes count where the items in training have them too. An item of which a kind
+    says nothing has zeros there.
+
+    Attributes
+    ----------
+    dense_ND : float32 (N, D), text, documents and entities side by side, (N, 0) without any
+    sparse_NF : CSR float32 (N, F), words, attributes and knowledge side by side
+    """
+
+    def __init__(self, weights: FeatureWeights, recipe: Recipe, device: torch.device) -> None:
+        for key in ("text", "documents"):
+            if getattr(weights, key) > 0 and recipe.encoder is None:
+                raise ConfigError(f"features.{key}={getattr(weights, key)}: needs a text encoder; choose "
+                                  f"encoder=minilm")
+        self.weights, self.recipe, self.device = weights, recipe, device
+        self.peft: PeftSettings = recipe.peft if weights.tuned and recipe.peft is not None else Frozen()
+        self.text: ItemTexts | None = None
+        self.documents_ND: np.ndarray | None = None
+        self.entities_ND: np.ndarray | None = None
+        self.words = Words()
+        self.attribute_names: list[str] = []
+        self.dense_ND: np.ndarray = np.zeros((0, 0), np.float32)
+        self.sparse_NF: Any = sp.csr_array((0, 0), dtype=np.float32)
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Make the features of the items in `data`; what is learned of them is learned from those in training."""
+        items, weights, trained_N = data.items, self.weights, data.interactions.item_counts > 0
+        for key, in_common in (("knowledge", "features"), ("two_hops", "two_hops")):
+            if getattr(weights, key) > 0 and (data.knowledge is None or not getattr(data.knowledge, in_common).nnz):
+                why = "has no knowledge graph; prepare with dataset.knowledge=<file> and dataset.links=<file>" if (
+                    data.knowledge is None) else (
+                    "has a knowledge graph in which items have nothing in common that is "
+                    + ("one step away; link more items" if key == "knowledge" else "two steps away"))
+                raise DataError(f"features.{key}={getattr(weights, key)}: the prepared data {why}, or set it to 0")
+        if weights.documents > 0 and data.documents is None:
+            raise DataError(f"features.documents={weights.documents}: the prepared data has no documents; prepare with "
+                            f"dataset.documents=<file>, or set it to 0")
+        self.attribute_names = items.attribute_names
+        if weights.text > 0:
+            self._fit_texts(data, context, trained_N)
+        if weights.documents > 0 and data.documents is not None:
+            self.documents_ND = document_vectors(data.documents, len(items), self.recipe.encoder,
+                                                 trained_N, self.device, context)
+        if weights.entities > 0:
+            self.entities_ND = item_entities(self.recipe.entities, data, context,
+                                             f"features.entities={weights.entities}")
+        if weights.words > 0:
+            self.words.fit(items.texts[trained_N])
+        self.dense_ND = self._dense(len(items), self.text_vectors)
+        self.sparse_NF = self._sparse(items, data.knowledge, trained_N)
+
+    def _fit_texts(self, data: TrainingData, context: Context, trained_N: np.ndarray) -> None:
+        self.text = ItemTexts.encoded(self.recipe.encoder, self.peft, data.items.texts, self.device, context.seed,
+                                      context.memo, trained_N, context.cache,
+                                      self.recipe.optim.precision if self.weights.tuned else "float32")
+        if self.text.trained:
+            stop_after = tune(self.text, data, self.recipe, self.weights.stop_after, context)
+            self.weights = replace(self.weights, stop_after=stop_after)
+
+    @property
+    def text_vectors(self) -> np.ndarray | None:
+        """The items' text vectors, float32 (N, D), where text has a weight."""
+        return None if self.text is None else self.text.table.detach().cpu().numpy()
+
+    def chosen(self) -> FeatureWeights:
+        """Return the weights with the epochs that validation chose, where the texts are trained."""
+        return self.weights
+
+    def add(self, items: Entities) -> tuple[np.ndarray, sp.csr_array]:
+        """Append new items and return their features, float32 (num_new, D) and CSR float32 (num_new, F)."""
+        vectors = None if self.text is None else self.text.add(list(items.texts)).detach().cpu().numpy()
+        if self.documents_ND is not None:
+            self.documents_ND = np.pad(self.documents_ND, ((0, len(items)), (0, 0)))
+        if self.entities_ND is not None:
+            self.entities_ND = np.pad(self.entities_ND, ((0, len(items)), (0, 0)))
+        dense = self._dense(len(items), vectors)
+        width = self.sparse_NF.shape[1]
+        sparse = self._sparse(items, None, np.zeros(len(items), bool))
+        # What the graph says comes last, and it says nothing of new items.
+        sparse = sp.csr_array((sparse.data, sparse.indices, sparse.indptr), shape=(len(items), width))
+        self.dense_ND = np.concatenate([self.dense_ND, dense])
+        self.sparse_NF = sp.csr_array(sp.vstack([self.sparse_NF, sparse], format="csr"))
+        return dense, sparse
+
+    def reread(self, texts: np.ndarray) -> None:
+        """Take other texts (N,) for the items: their vectors and words change, what else is known stays."""
+        if self.text is not None:
+            self.text.reread(texts)
+            self.dense_ND = self._dense(len(texts), self.text_vectors)
+        if self.weights.words > 0:
+            words = _unit(self.words.matrix(texts)) * np.float32(self.weights.words)
+            rest = self.sparse_NF[:, words.shape[1]:]
+            self.sparse_NF = sp.csr_array(sp.hstack([words, rest], format="csr", dtype=np.float32))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that was learned, by name."""
+        sparse = self.sparse_NF
+        state: dict[str, np.ndarray] = {
+            "features.indptr": sparse.indptr.astype(np.int64), "features.indices": sparse.indices.astype(np.int64),
+            "features.values": sparse.data.astype(np.float32), "features.num": np.array([sparse.shape[1]])}
+        if self.text is not None:
+            state |= {f"features.{name}": array for name, array in self.text.state().items()}
+        if self.documents_ND is not None:
+            state["features.documents"] = self.documents_ND
+        if self.entities_ND is not None:
+            state["features.entities"] = self.entities_ND
+        return state | self.words.state()
+
+    def read(self, tensors: TensorReader, items: Entities) -> None:
+        """Take what `state` returned, for the same items."""
+        self.attribute_names, weights, own = items.attribute_names, self.weights, tensors.inside("features.")
+        if weights.words > 0:
+            self.words.read(tensors)
+        self.sparse_NF = own.csr("", (len(items), self._read_number(own)), is_sorted=True)
+        if weights.text > 0:
+            self.text = ItemTexts.read(self.recipe.encoder, self.peft, own, len(items), self.device)
+        if weights.documents > 0:
+            self.documents_ND = own.take("documents", FLOAT, (len(items), None))
+        if weights.entities > 0:
+            self.entities_ND = own.take("entities", FLOAT, (len(items), None))
+        self.dense_ND = self._dense(len(items), self.text_vectors)
+
+    def _read_number(self, own: TensorReader) -> int:
+        """Return the number of sparse features: words, attributes, and of the graph those that an item has."""
+        weights, number = self.weights, int(own.take("num", INTEGER, (1,), low=0)[0])
+        known = len(self.words.index) + (len(self.attribute_names) if weights.attributes > 0 else 0)
+        most = known + (own.shape("indices")[0] if weights.knowledge > 0 or weights.two_hops > 0 else 0)
+        if not known <= number <= most:
+            raise own.error("num", f"is {number} features, of which there are {known} to {most}")
+        return number
+
+    def _dense(self, num_items: int, vectors_ND: np.ndarray | None) -> np.ndarray:
+        """Return the weighted vectors of the newest `num_items` items, of whose texts `vectors_ND` are."""
+        parts: list[Any] = [np.zeros((num_items, 0), np.float32)]
+        if vectors_ND is not None:
+            parts.append(self.weights.text * vectors_ND)
+        if self.documents_ND is not None:
+            parts.append(self.weights.documents * self.documents_ND[len(self.documents_ND) - num_items:])
+        if self.entities_ND is not None:
+            parts.append(self.weights.entities * self.entities_ND[len(self.entities_ND) - num_items:])
+        dense_ND: np.ndarray = np.concatenate(parts, axis=1, dtype=np.float32)
+        return dense_ND
+
+    def _sparse(self, items: Entities, knowledge: Knowledge | None, trained_N: np.ndarray) -> sp.csr_array:
+        """Return the weighted sparse features of items (N, F); `trained_N` masks the items in training."""
+        parts: list[Any] = [sp.csr_array((len(items), 0), dtype=np.float32)]
+        if self.weights.words > 0:
+            parts.append(_unit(self.words.matrix(items.texts)) * np.float32(self.weights.words))
+        if self.weights.attributes > 0:
+            parts.append(_unit(self._attributes(items)) * np.float32(self.weights.attributes))
+        if self.weights.knowledge > 0 and knowledge is not None:
+            parts.append(_unit(idf(knowledge.features, trained_N)) * np.float32(self.weights.knowledge))
+        if self.weights.two_hops > 0 and knowledge is not None:
+            parts.append(_unit(idf(knowledge.two_hops, trained_N)) * np.float32(self.weights.two_hops))
+        return sp.csr_array(sp.hstack(parts, format="csr", dtype=np.float32))
+
+    def _attributes(self, items: Entities) -> sp.csr_array:
+        """Return the attributes of items in the columns of those in training; others are left out."""
+        column = {name: n for n, name in enumerate(self.attribute_names)}
+        coo = items.attributes.tocoo()
+        places = np.array([column.get(name, -1) for name in items.attribute_names], np.int64)[coo.col]
+        known = places >= 0
+        return sp.csr_array((np.ones(known.sum(), np.float32), (coo.row[known], places[known])),
+                            shape=(len(items), len(self.attribute_names)))
+
+
+def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:
+    """Return rows of length 1; those that are all 0 stay so."""
+    row = np.repeat(np.arange(matrix_NF.shape[0]), np.diff(matrix_NF.indptr))
+    norms_N = np.sqrt(np.bincount(row, matrix_NF.data.astype(np.float64)**2, minlength=matrix_NF.shape[0]))
+    values = (matrix_NF.data / np.maximum(norms_N, 1e-9)[row]).astype(np.float32)
+    return sp.csr_array((values, matrix_NF.indices, matrix_NF.indptr), shape=matrix_NF.shape)
+
+
+def features_memory(weights: FeatureWeights, recipe: Recipe, data: TrainingData) -> int:
+    """Return the bytes that making the features takes at its peak; with trained texts those of the training too."""
+    num_items, held, making = len(data.items), 0, 0
+    texts = list(data.items.texts)
+    if weights.text > 0 and recipe.encoder is not None:
+        vectors = 4 * num_items * vector_size(recipe.encoder)
+        # As the encoder said them, for this fit and for the next ones; weighted side by side; centred on the way.
+        held += 3 * vectors
+        making = max(making, encoder_memory(recipe.encoder, texts) + 2 * vectors)
+        if weights.tuned:
+            making = max(making, encoder_memory(recipe.encoder, texts) + tuning_memory(data, recipe))
+    if weights.documents > 0 and recipe.encoder is not None and data.documents is not None:
+        pieces = sum(len(text) // 200 + 1 for text in data.documents.texts)
+        held += 2 * 4 * num_items * vector_size(recipe.encoder)
+        making = max(making, encoder_memory(recipe.encoder, list(data.documents.texts))
+                     + 2 * 4 * pieces * vector_size(recipe.encoder))
+    if weights.entities > 0 and recipe.entities is not None:
+        held += 3 * 4 * num_items * recipe.entities.embedding_size
+    sparse = data.items.attributes.nnz if weights.attributes > 0 else 0
+    if weights.words > 0:
+        characters = sum(map(len, texts))
+        sparse += characters // 8
+        making = max(making, BYTES_OF_A_CHARACTER * characters)
+    if data.knowledge is not None:
+        sparse += data.knowledge.features.nnz if weights.knowledge > 0 else 0
+        sparse += data.knowledge.two_hops.nnz if weights.two_hops > 0 else 0
+    return held + making + 40 * sparse

@@ -1,0 +1,68 @@
+"""Training a module together with the texts of its items, for the heads that have the encoder in the loop."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.scoring.scorer import Score
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.training.loop import Length, Surroundings, train
+
+
+class Steps(Protocol):
+    """The batches of an epoch and the loss of a batch, as `train` takes them."""
+
+    num_batches: int
+
+    def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Any]:
+        """Yield the batches of an epoch."""
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        """Return the loss of a batch."""
+
+
+def train_with_texts(module: nn.Module, texts: ItemTexts | None, steps: Steps, recipe: Recipe, stop_after: int | None,
+                     context: Context, score: Score) -> int:
+    """Train `module` and what is trained of `texts` in place; return after how many epochs they were best."""
+    optim, device = recipe.optim, context.device
+    rates = [(module, optim.rate())]
+    trained = nn.ModuleDict({"head": module})
+    length = Length(stop_after or optim.epochs, steps.num_batches, optim.epochs)
+    if texts is not None:
+        rates += texts.rates(optim)
+        trained["texts"] = texts
+        texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
+    surroundings = Surroundings(device, context.seed, context.log, context.folder,
+                                context.folder if context.resumed else None, context.tensorboard, recipe.head.kind,
+                                recipe.flat("optim"))
+    done = train(trained, steps.batches, steps.loss, rates, optim, length, surroundings,
+                 _validation(texts, context, score), after_step=None if texts is None else texts.after_step,
+                 shrink=None if texts is None else texts.shrink)
+    if texts is not None:
+        texts.refresh()
+    return done.best_epoch
+
+
+def _validation(texts: ItemTexts | None, context: Context, score: Score) -> Callable[[], float] | None:
+    validation = context.validation
+    if validation is None:
+        return None
+
+    def validate() -> float:
+        if texts is not None:
+            texts.refresh()
+        return validation(score)
+
+    return validate
+
+
+def chosen_to_encode(num_items: int, most: int | None, generator: np.random.Generator) -> np.ndarray:
+    """Return which of a step's items go through the trained layers of the encoder, in ascending order."""
+    if most is None or most >= num_items:
+        return np.arange(num_items)
+    return np.sort(generator.choice(num_items, most, replace=False))

@@ -1,0 +1,204 @@
+"""Two towers: text and ids on either side, trained by gradients, with the text encoder in the loop.
+
+Shapes: Q queries, N items in training, M items now, B interactions of a step, R distinct items of a step, L items whose
+text is encoded in a step, T size of a text vector, E embedding size.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.queries import Queries
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.data.weights import fit_weights
+from llmrec_cli.errors import DataError
+from llmrec_cli.heads.base import Context, Head
+from llmrec_cli.heads.shared.hard_negatives import mine
+from llmrec_cli.heads.shared.item_entities import item_entities
+from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.shared.text_training import train_with_texts
+from llmrec_cli.heads.shared.training_history import BEFORE, newest_entries, resolved_history
+from llmrec_cli.heads.two_tower.steps import MOST_WITH_RECENCY, TowerSteps
+from llmrec_cli.heads.two_tower.towers import Towers
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import TwoTower as Settings
+from llmrec_cli.settings.peft import Frozen
+
+ENTRY_BYTES = 64
+"""Bytes that an entry of a step's histories takes: its item and age as int64, its weight, what leads to it and their
+gradients."""
+
+
+class TwoTower(Head):
+    """Two-tower retrieval (Covington et al. 2016; Yi et al. 2019).
+
+    A step sees B interactions. The user's vector is made of the items before the target, or where the split is not by
+    time of all their other items (`head.training_history`). Each distinct text
+    of a step is encoded at most once, whatever number of interactions name it, and at most `encoded_items` of them with
+    gradients; the other items keep the vectors of when they were last encoded.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        assert isinstance(recipe.head, Settings)
+        self.settings = recipe.head
+        self.stop_after: int | None = recipe.head.stop_after
+        self.towers: Towers | None = None
+        self.texts: ItemTexts | None = None
+        self.profiles: ItemTexts | None = None
+
+    @property
+    def answers_text(self) -> bool:
+        """Always: a text is read as the profile of a new user, or without profiles as a history of one item."""
+        return True
+
+    @property
+    def item_texts(self) -> ItemTexts | None:
+        """The items' texts, trained with the towers."""
+        return self.texts
+
+    @property
+    def history_limit(self) -> int | None:
+        """MOST_WITH_RECENCY where recency is learned from what came before each target."""
+        is_cut = self.settings.recency and self.settings.training_history == BEFORE
+        return MOST_WITH_RECENCY if is_cut else None
+
+    @property
+    def rereads(self) -> bool:
+        """Always: every item's vector is its text's, and its id's."""
+        return True
+
+    def reread(self, texts: np.ndarray) -> None:
+        """Make the vectors of all items from other texts (N,)."""
+        self._fitted()[1].reread(texts)
+
+    def memory(self, data: TrainingData) -> int:
+        """Return the bytes of ids, their gradients and moments, scores and histories of a step; the encoder's apart."""
+        ids = 4 * 4 * self.settings.embedding_size * (len(data.users) + len(data.items))
+        batch = min(self.recipe.optim.batch_size, len(data.interactions))
+        lengths_U = np.diff(data.interactions.matrix.indptr)
+        # With recency each target has a history of its own, else a step reads each user's once.
+        entries = (batch * min(int(lengths_U.max(initial=0)), MOST_WITH_RECENCY) if self.settings.recency else
+                   int(np.sort(lengths_U)[-batch:].sum()))
+        return ids + 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch + ENTRY_BYTES * entries
+
+    def fit(self, data: TrainingData, context: Context) -> None:
+        """Train towers and encoder together by the one loop."""
+        recipe, device = self.recipe, context.device
+        self._check_recency(data)
+        history = resolved_history(self.settings.training_history, data, context)
+        self.settings = replace(self.settings, training_history=history)
+        torch.manual_seed(context.seed)
+        trained_N = data.interactions.item_counts > 0
+        self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
+                                       context.memo, trained_N, context.cache, recipe.optim.precision)
+        if self.settings.profile:
+            self.profiles = self._profiles(data.users.texts, np.diff(data.interactions.matrix.indptr) > 0, context)
+        profile_size = 0 if self.profiles is None else self.profiles.size
+        self.towers = Towers(len(data.users), len(data.items), self.texts.size, self.settings, recipe.loss,
+                             profile_size, self._entities(data, context)).to(device)
+        steps = TowerSteps(self.towers, self.texts, recipe, data.interactions,
+                           None if self.profiles is None else self.profiles.table,
+                           mine(recipe.loss.hard_negatives, data, context), device, history == BEFORE,
+                           fit_weights(data, self.settings))
+        self.stop_after = train_with_texts(self.towers, self.texts, steps, recipe, self.stop_after, context, self.score)
+
+    def _check_recency(self, data: TrainingData) -> None:
+        if self.settings.recency and not data.has_order:
+            raise DataError("head.recency=true: the interactions have no times, so none is more recent than another; "
+                            "prepare with dataset.columns.timestamp=<column>, or leave it out")
+
+    def _profiles(self, texts: np.ndarray, trained_U: np.ndarray, context: Context) -> ItemTexts:
+        """Return the vectors of the users' own texts, by the encoder as it is before any training.
+
+        What is learned of texts is learned from users in training, `trained_U` (bool).
+        """
+        if not any(str(text).strip() for text in texts[trained_U]):
+            raise DataError("head.profile=true: no user in training has a text; prepare with "
+                            "dataset.user_text=<template> and dataset.users=<file>, or leave it out")
+        # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
+        return ItemTexts.encoded(self.recipe.encoder, Frozen(), texts, context.device, context.seed, {},
+                                 trained_U, context.cache)
+
+    def _entities(self, data: TrainingData, context: Context) -> torch.Tensor | None:
+        if not self.settings.entity_gate:
+            return None
+        return torch.from_numpy(item_entities(self.recipe.entities, data, context, "head.entity_gate=true"))
+
+    @torch.no_grad()
+    def score_users(self, queries: Queries) -> torch.Tensor:
+        """Return logits (Q, M) of the histories and, for known users, their ids."""
+        towers, texts = self._fitted()
+        device = towers.bias_N.device
+        text_MT = texts.table
+        items_ME = towers.items(text_MT)
+        history = queries.history
+        # A list is made from as much of a history as a training step read.
+        most = history.shape[1] if self.history_limit is None else self.history_limit
+        indices, indptr = (torch.from_numpy(array.astype(np.int64)).to(device)
+                           for array in newest_entries(history.indices, history.indptr, most))
+        history_QE = towers.histories(items_ME, indices, indptr)
+        user_Q = torch.from_numpy(queries.user).to(device)
+        is_known_Q1 = (user_Q >= 0)[:, None]
+        ids_QE = towers.user_ids(user_Q.clamp_min(0)) * is_known_Q1
+        profile_QT = None if self.profiles is None else self.profiles.table[user_Q.clamp_min(0)] * is_known_Q1
+        return self._logits(towers.users(history_QE, ids_QE, profile_QT), items_ME)
+
+    @torch.no_grad()
+    def score_text(self, texts: np.ndarray) -> torch.Tensor:
+        """Return logits (num_texts, M) of texts read as profiles of users without history and id.
+
+        Without profiles a text is read as a history of one item without an id.
+        """
+        towers, known = self._fitted()
+        items_ME = towers.items(known.table)
+        no_ids = items_ME.new_zeros(len(texts), items_ME.shape[1])
+        if self.profiles is not None:
+            return self._logits(towers.users(no_ids, no_ids, self.profiles.vectors(list(texts))), items_ME)
+        return self._logits(towers.users(towers.text(known.vectors(list(texts))), no_ids), items_ME)
+
+    def _logits(self, users_QE: torch.Tensor, items_ME: torch.Tensor) -> torch.Tensor:
+        towers, _ = self._fitted()
+        return towers.logits(users_QE, items_ME, towers.bias(len(items_ME)))
+
+    def chosen(self) -> Recipe:
+        """Return the recipe with the number of epochs that validation chose."""
+        return replace(self.recipe, head=replace(self.settings, stop_after=self.stop_after))
+
+    def add_items(self, items: Entities) -> None:
+        """Append items by their texts; they have no entity, no id and no bias."""
+        _, texts = self._fitted()
+        texts.add(list(items.texts))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the towers, the item texts' vectors and what was trained of the encoder."""
+        towers, texts = self._fitted()
+        own = {f"towers.{name}": tensor.cpu().numpy() for name, tensor in towers.state_dict().items()}
+        profiles = {} if self.profiles is None else self.profiles.state()
+        return own | texts.state() | {f"profiles.{name}": value for name, value in profiles.items()}
+
+    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+        """Take what `state` returned."""
+        recipe = self.recipe
+        self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
+        if self.settings.profile:
+            self.profiles = ItemTexts.read(recipe.encoder, Frozen(), tensors.inside("profiles."), len(users),
+                                           context.device)
+        profile_size = 0 if self.profiles is None else self.profiles.size
+        require_sizes(self.settings, tensors, "towers")
+        entities_ND = None
+        if self.settings.entity_gate:
+            entities_ND = torch.from_numpy(tensors.take("towers.entities.vectors_ND", FLOAT, (len(items), None)))
+        self.towers = Towers(len(users), len(items), self.texts.size, self.settings, recipe.loss, profile_size,
+                             entities_ND)
+        load_parameters(self.towers, tensors, "towers", "two_tower")
+        self.towers.to(context.device).eval()
+
+    def _fitted(self) -> tuple[Towers, ItemTexts]:
+        assert self.towers is not None, "fit or load first"
+        assert self.texts is not None
+        return self.towers, self.texts

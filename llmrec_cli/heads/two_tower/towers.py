@@ -1,0 +1,159 @@
+"""The two towers as a module.
+
+Shapes: N items, U users, B interactions of a step, R items of a step, T size of a text vector, E embedding size, L
+entries of histories as CSR has them.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from llmrec_cli.heads.shared.entity_gate import EntityGate
+from llmrec_cli.settings.head import TwoTower as Settings
+from llmrec_cli.settings.loss import LossSettings, Mse, Softmax
+
+NUM_AGES = 12
+"""Buckets of an item's age, in places from the newest: 0, 1-2, 3-6, 7-14 and so on, the last from 2,047 on."""
+STEEPEST = 4.0
+"""What an item's logit in the attention is kept below, either way: none weighs 3,000 times another."""
+
+
+class Towers(nn.Module):
+    """item = W_t text + id; user = W_h (history's items) + id + W_p profile; logit = similarity x scale + item's bias.
+
+    With `layers` the user is what a perceptron makes of that sum, with entities the text is joined by `EntityGate`.
+
+    An item without an id (new, or hidden by id dropout) is its text and has no bias; so is a user without one their
+    history.
+    """
+
+    def __init__(self, num_users: int, num_items: int, text_size: int, settings: Settings, loss: LossSettings,
+                 profile_size: int = 0, entities_ND: torch.Tensor | None = None) -> None:
+        super().__init__()
+        size = settings.embedding_size
+        self.settings = settings
+        self.cosine = loss.similarity in ("auto", "cosine")
+        self.text = nn.Linear(text_size, size, bias=False)
+        self.item_ids = nn.Embedding(num_items, size)
+        self.user_ids = nn.Embedding(num_users, size)
+        self.bias_N = nn.Parameter(torch.zeros(num_items))
+        self.history = nn.Linear(size, size)
+        self.pooling = Pooling(size, settings.recency) if settings.history == "attention" else None
+        self.profile = nn.Linear(profile_size, size, bias=False) if profile_size else None
+        sizes = [size, *settings.layers]
+        hidden = [part for before, after in pairwise(sizes) for part in (nn.Linear(before, after), nn.ReLU())]
+        self.perceptron = nn.Sequential(*hidden, nn.Linear(sizes[-1], size)) if settings.layers else None
+        temperature = loss.temperature if isinstance(loss, Softmax) else 1 / getattr(loss, "scale", 1.0)
+        learned = isinstance(loss, Softmax) and self.cosine and loss.learn_temperature is not False
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
+        # Squared errors compare similarities with 0 and 1, so they are taken as they are.
+        self.plain = isinstance(loss, Mse)
+        nn.init.normal_(self.text.weight, std=1 / math.sqrt(text_size))
+        nn.init.normal_(self.item_ids.weight, std=0.1)
+        nn.init.normal_(self.user_ids.weight, std=0.01)
+        nn.init.eye_(self.history.weight)
+        nn.init.zeros_(self.history.bias)
+        if self.profile is not None:
+            nn.init.zeros_(self.profile.weight)
+        self.entities = None if entities_ND is None else EntityGate(entities_ND, size)
+
+    def items(self, text_NT: torch.Tensor, has_id_N: torch.Tensor | None = None) -> torch.Tensor:
+        """Return item vectors (N, E); `has_id_N` (0 or 1) hides ids; items beyond those in training have none."""
+        vectors_NE = self.text(text_NT)
+        if self.entities is not None:
+            vectors_NE = self.entities(vectors_NE)
+        ids_NE = self.settings.id_scale * self.item_ids.weight
+        if has_id_N is not None:
+            ids_NE = ids_NE * has_id_N[:, None]
+        return vectors_NE + functional.pad(ids_NE, (0, 0, 0, len(text_NT) - len(ids_NE)))
+
+    def histories(self, items_NE: torch.Tensor, indices: torch.Tensor, indptr: torch.Tensor) -> torch.Tensor:
+        """Return the vectors (num_histories, E) of histories of items, which are CSR, oldest first."""
+        if self.pooling is None:
+            return history_vectors(history_sums(items_NE, indices, indptr), indptr.diff())
+        weight_L = self.pooling(items_NE, indices, ages(indptr))
+        return history_vectors(history_sums(items_NE, indices, indptr, weight_L), indptr.diff(),
+                               weight_sums(weight_L, indptr))
+
+    def users(self, history_BE: torch.Tensor, ids_BE: torch.Tensor,
+              profile_BT: torch.Tensor | None = None) -> torch.Tensor:
+        """Return user vectors (B, E) of histories, of id embeddings and of profiles' texts (0 where there is none)."""
+        dropped_BE = functional.dropout(history_BE, self.settings.dropout, self.training)
+        out: torch.Tensor = self.history(dropped_BE) + self.settings.id_scale * ids_BE
+        if self.profile is not None and profile_BT is not None:
+            out = out + self.profile(profile_BT)
+        return out if self.perceptron is None else self.perceptron(out)
+
+    def logits(self, users_BE: torch.Tensor, items_RE: torch.Tensor, bias_R: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, R) of each user with each item."""
+        if self.cosine:
+            users_BE, items_RE = functional.normalize(users_BE, dim=1), functional.normalize(items_RE, dim=1)
+        similarity_BR = users_BE @ items_RE.T
+        if self.plain:
+            return similarity_BR
+        scaled = similarity_BR * self.log_scale.exp() if self.cosine else similarity_BR
+        return scaled + bias_R
+
+    def bias(self, num_items: int) -> torch.Tensor:
+        """Return the bias of each item (num_items,), 0 for those beyond training."""
+        return functional.pad(self.bias_N, (0, num_items - len(self.bias_N)))
+
+
+class Pooling(nn.Module):
+    """Attention over a history: weights exp(q . v + r(age)) of its items v (Yang et al. 2016, eq. 5 to 7, without W).
+
+    One query q for all users, so that the weights of a catalogue are computed once a step. With r, by how many places
+    an item is behind the newest, what is recent can count more. Starts at equal weights: the plain sum.
+    """
+
+    def __init__(self, size: int, recency: bool) -> None:
+        super().__init__()
+        self.query_E = nn.Parameter(torch.zeros(size))
+        self.ages = nn.Parameter(torch.zeros(NUM_AGES)) if recency else None
+
+    def forward(self, items_NE: torch.Tensor, indices_L: torch.Tensor, age_L: torch.Tensor) -> torch.Tensor:
+        """Return the weight (L,) of each entry of histories, above 0."""
+        logits_L = (items_NE @ self.query_E / math.sqrt(len(self.query_E))).index_select(0, indices_L)
+        if self.ages is not None:
+            logits_L = logits_L + self.ages.index_select(0, age_bucket(age_L))
+        return (STEEPEST * torch.tanh(logits_L / STEEPEST)).exp()
+
+
+def age_bucket(age_L: torch.Tensor) -> torch.Tensor:
+    """Return the bucket (int64) of each age: 0, 1-2, 3-6, 7-14 and so on."""
+    return (age_L + 1).float().log2().floor().long().clamp_max(NUM_AGES - 1)
+
+
+def ages(indptr: torch.Tensor) -> torch.Tensor:
+    """Return how many places each entry (L,) of histories, oldest first, is behind the newest of its own."""
+    lengths = indptr.diff()
+    return indptr[1:].repeat_interleave(lengths) - 1 - torch.arange(int(indptr[-1]), device=indptr.device)
+
+
+def history_sums(items_NE: torch.Tensor, indices: torch.Tensor, indptr: torch.Tensor,
+                 weight_L: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the (weighted) sum of each history's item vectors (num_histories, E); histories are CSR."""
+    return functional.embedding_bag(indices, items_NE, indptr, mode="sum", include_last_offset=True,
+                                    per_sample_weights=weight_L)
+
+
+def weight_sums(weight_L: torch.Tensor, indptr: torch.Tensor) -> torch.Tensor:
+    """Return the sum of each history's weights (num_histories,)."""
+    row_L = torch.arange(len(indptr) - 1, device=indptr.device).repeat_interleave(indptr.diff())
+    return weight_L.new_zeros(len(indptr) - 1).index_add(0, row_L, weight_L)
+
+
+def history_vectors(sums_BE: torch.Tensor, lengths_B: torch.Tensor,
+                    weights_B: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the sums over the square root of the lengths, so that long histories say more, but not in proportion.
+
+    `weights_B` are the sums of the weights of each history: its mean by them times the root, the same where all are 1.
+    """
+    if weights_B is None:
+        return sums_BE / lengths_B.clamp_min(1).sqrt()[:, None]
+    # A history whose interactions all weigh 0 says as little as an empty one.
+    is_some_B = (lengths_B > 0) & (weights_B > 0)
+    return sums_BE * (lengths_B.clamp_min(0).sqrt() * is_some_B / torch.where(is_some_B, weights_B, 1.0))[:, None]

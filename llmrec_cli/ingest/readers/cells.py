@@ -1,0 +1,131 @@
+"""Values of single cells: arrays where an id belongs, objects as attributes, numbers that are none."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ibis.expr.types import Table
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.engine import collect, scalar, size
+from llmrec_cli.ingest.interactions.coding import Coded
+from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.readers.array_texts import nested_value
+from llmrec_cli.ingest.readers.checks import Raw, identifier
+from llmrec_cli.ingest.readers.nested import refuse_value
+from llmrec_cli.ingest.readers.staging import Staged
+from llmrec_cli.ingest.texts.attributes import is_number
+
+_LOOKED_AT = 200
+TELLING_KEYS = ("name", "title", "label", "value", "id")
+_SHOWN, _MOST_KEYS = 60, 12
+
+
+def refuse_array_ids(raw: Raw, staged: Staged, coded: Coded) -> None:
+    """Raise DataError for an array or object, written as text, that is the id of an interaction."""
+    for ids, column, ours in ((coded.users, "user_id", raw.keys[0]), (coded.items, "item_id", raw.keys[1])):
+        text = _first_nested(ids, column)
+        for part in raw.parts if text is not None else ():
+            _refuse_first(part, raw, staged, ours, str(text))
+
+
+def refuse_array_values(part: Table, raw: Raw, staged: Staged) -> None:
+    """Raise DataError for an array or object, written as text, that is a value, a time or an event of `raw`."""
+    for ours in raw.names:
+        if ours in part.columns and ours not in raw.keys and part[ours].type().is_string():
+            text = _first_nested(part, ours)
+            if text is not None:
+                _refuse_first(part, raw, staged, ours, text)
+
+
+def _refuse_first(part: Table, raw: Raw, staged: Staged, ours: str, text: str) -> None:
+    """Raise DataError for the first row of `part` that has `text` in our column `ours`, if there is one."""
+    rows = part.filter(identifier(part[ours]) == text).order_by("file", "line").limit(1)
+    written = {name: identifier(part[name]) for name in raw.names if name in part.columns}
+    for row in collect(rows.select("file", "line", **written)).to_pylist():
+        refuse_value(staged.sources[row["file"]], row["line"], ours, nested_value(text),
+                     [name for name in written if isinstance(nested_value(row[name] or ""), list)])
+
+
+def refuse_arrays(raw: Table, staged: Staged, columns: Iterable[str]) -> None:
+    """Raise DataError for an array or object, written as text, in an id column of staged rows.
+
+    `raw` has file, line and columns as they are named in `staged.names`.
+    """
+    for ours in columns:
+        text = _first_nested(raw, ours)
+        if text is not None:
+            rows = raw.filter(raw[ours] == text).order_by("file", "line").limit(1)
+            [row] = collect(rows.select("file", "line")).to_pylist()
+            refuse_value(staged.sources[row["file"]], row["line"], ours, nested_value(text))
+
+
+def _first_nested(rows: Table, column: str) -> str | None:
+    odd = rows.filter(rows[column].re_search(r"(?s)^[\[{(].*[\])}]$")).select(text=column).distinct()
+    texts: list[str] = collect(odd.order_by("text").limit(_LOOKED_AT))["text"].to_pylist()
+    return next((text for text in texts if nested_value(text) is not None), None)
+
+
+def refuse_objects(raw: Table, staged: Staged, attributes: Mapping[str, str], key: str) -> None:
+    """Raise DataError for an attribute whose values are objects, or arrays of objects or of arrays.
+
+    `raw` has file, line, c0, c1, ...; `attributes` is name -> type, `key` the setting that says so.
+    """
+    for n, name in enumerate(staged.names):
+        if name not in attributes:
+            continue
+        column = raw[f"c{n}"]
+        odd = raw.filter(column.re_search(r"^\s*(\{|\[\s*[\[{])")).order_by("file", "line").limit(_LOOKED_AT)
+        for row in collect(odd.select("file", "line", text=f"c{n}")).to_pylist():
+            value = nested_value(row["text"])
+            if value is not None and _has_parts(value):
+                raise DataError(f"{staged.sources[row['file']].path}: line {row['line']}: " +
+                                _objects(name, value, attributes[name], key))
+
+
+def _has_parts(value: Any) -> bool:
+    return isinstance(value, dict) or any(isinstance(entry, (dict, list)) for entry in value)
+
+
+def _objects(name: str, value: Any, kind: str, key: str) -> str:
+    """Return what an attribute's value is and which path to take of it."""
+    path, what = name, ""
+    # A path that goes through an array has its values in one array already.
+    gathered = "[]" in name
+    while isinstance(value, list):
+        what += "an array of " if not what else "arrays of "
+        path, gathered = (path, False) if gathered else (f"{path}[]", False)
+        value = next((entry for entry in value if isinstance(entry, (dict, list))), "")
+    if not isinstance(value, dict):
+        return (f"'{name}', an attribute, is {what}values, which would be values as a whole; take what is inside with "
+                f"'{key}.{path}={kind}'")
+    keys = list(value)
+    chosen = next((one for one in TELLING_KEYS if one in keys), keys[0] if keys else "<key>")
+    of = f"{what}objects" if what else "an object"
+    more = ", ..." if len(keys) > _MOST_KEYS else ""
+    return (f"'{name}', an attribute, is {of} with the keys {', '.join(keys[:_MOST_KEYS])}{more}, which would be one "
+            f"value as a whole; take one of them with '{key}.{path}.{chosen}={'list' if what else kind}'")
+
+
+def count_unread_numbers(raw: Table, staged: Staged, attributes: Mapping[str, str], kind: str, key: str,
+                         account: Account) -> None:
+    """Count the values of attributes that should be numbers and are none; their items go without that attribute."""
+    lost = 0
+    for n, name in enumerate(staged.names):
+        if attributes.get(name) != "number":
+            continue
+        said = raw.filter(raw[f"c{n}"].fill_null("").strip() != "")
+        bad = said.filter(~is_number(said[f"c{n}"]))
+        num_bad = int(scalar(bad.count()))
+        if not num_bad:
+            continue
+        [row] = collect(bad.order_by("file", "line").limit(1).select("file", "line", text=f"c{n}")).to_pylist()
+        num, lost = size(said), lost + num_bad
+        sentence = (f"{num_bad:,} of {num:,} values of '{name}' are no numbers, so that these {kind}s have no such "
+                    f"attribute; the first is '{row['text'][:_SHOWN]}' ({staged.sources[row['file']].path}, line "
+                    f"{row['line']})")
+        if num_bad > num / 2:
+            account.warnings.append(f"{sentence}; is {key}.{name}=category meant?")
+        else:
+            account.notes.append(sentence)
+    if lost:
+        account.counts[f"{kind}s_values_unread"] = lost

@@ -1,0 +1,153 @@
+"""Many rows of a CSV at once, as long as nothing in them is odd; what is odd is for the exact reader."""
+
+import csv
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from llmrec_cli.ingest.readers.lines import LONGEST, UTF8_BOM
+
+MOST_LINES = 1000
+"""Lines that a quoted field may have here; the exact reader takes more."""
+_NEWLINE, _RETURN = 10, 13
+
+
+@dataclass(frozen=True)
+class Block:
+    """Many good rows at once: the line each begins on (int64), and the wanted columns as strings."""
+
+    lines: pa.Array
+    columns: list[pa.Array]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Characters of a delimited file: `delimiter`, and `quote` and `escape`, which may be empty."""
+
+    delimiter: str
+    quote: str
+    escape: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether pyarrow can be told of it."""
+        both = self.delimiter + self.quote
+        return both.isascii() and not set(both) & {"\r", "\n", "\0"} and self.delimiter != self.quote
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Rows of a block.
+
+    Attributes
+    ----------
+    lines : of each row, the line it begins on, counted from 0 at the block's first
+    columns : of each wanted column, its texts
+    apart, apart_lines : rows of one line each that do not have the usual width, and where they are
+    num_bytes, num_lines : how much of the block this is; a row that has no end yet is left
+    """
+
+    lines: np.ndarray
+    columns: list[pa.Array]
+    apart: bytes
+    apart_lines: list[int]
+    num_bytes: int
+    num_lines: int
+
+
+def parse(block: bytes, dialect: Dialect, width: int, places: list[int]) -> Parsed | None:
+    """Return the rows of a block of whole lines with the fields at `places`, or None when something in it is odd.
+
+    Odd are quotes elsewhere than at the edges of a field, carriage returns elsewhere than at the ends of lines, zero
+    bytes, blank lines and escapes: there the reader of the standard library decides.
+    """
+    if dialect.escape and dialect.escape.encode() in block:
+        return None
+    if not dialect.is_plain or len(block) > LONGEST or block.startswith(UTF8_BOM) or b"\0" in block:
+        return None
+    returns = block.count(b"\r")
+    if returns != (block.count(b"\r\n") if returns else 0):
+        return None
+    if block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or (returns and b"\n\r\n" in block):
+        return None
+    rows = _rows(block, dialect)
+    return None if rows is None else _fields(block[:rows[0][-1]], rows, dialect, width, places)
+
+
+def _rows(block: bytes, dialect: Dialect) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return where each row begins, and the last one ends, in bytes and in lines; None when quotes are odd."""
+    found = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(found == _NEWLINE)
+    inside = np.zeros(len(ends), bool)
+    is_whole = block.endswith(b"\n")
+    if dialect.quote and dialect.quote.encode() in block:
+        quotes = np.flatnonzero(found == ord(dialect.quote))
+        if not _at_edges(found, quotes, dialect):
+            return None
+        inside = np.searchsorted(quotes, ends) % 2 == 1
+        if bool((found[ends[inside] - 1] == _RETURN).any()):
+            return None
+        is_whole = is_whole or len(quotes) % 2 == 1
+    lines = np.concatenate([[0], np.flatnonzero(~inside) + 1])
+    starts = np.concatenate([[0], ends[~inside] + 1])
+    if not is_whole:
+        lines, starts = np.append(lines, len(ends) + 1), np.append(starts, len(block))
+    return (starts, lines) if len(starts) > 1 and int(np.diff(lines).max()) <= MOST_LINES else None
+
+
+def _at_edges(found: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool:
+    """Whether every quote opens a field, closes one, or is one of two within a field, in turn."""
+    edges = [ord(dialect.delimiter), _NEWLINE, ord(dialect.quote)]
+    opening, closing = quotes[0::2], quotes[1::2]
+    before = found[opening[opening > 0] - 1]
+    after = found[closing[closing < len(found) - 1] + 1]
+    return bool(np.isin(before, edges).all() and np.isin(after, [*edges, _RETURN]).all())
+
+
+def _fields(block: bytes, rows: tuple[np.ndarray, np.ndarray], dialect: Dialect, width: int,
+            places: list[int]) -> Parsed | None:
+    starts, lines = rows
+    has_extra = _first_has_extra(block[:starts[1]], dialect, width)
+    apart: list[int] = []
+
+    def set_apart(row: pa.csv.InvalidRow) -> str:
+        apart.append(row.number - 1)
+        return "skip"
+
+    names = [str(n) for n in range(width + has_extra)]
+    wanted = [str(place) for place in places] + [str(width)] * has_extra
+    try:
+        table = pa.csv.read_csv(
+            pa.py_buffer(block),
+            pa.csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
+            pa.csv.ParseOptions(delimiter=dialect.delimiter, quote_char=dialect.quote or False,
+                                newlines_in_values=int(lines[-1]) >= len(lines),
+                                invalid_row_handler=set_apart),
+            pa.csv.ConvertOptions(check_utf8=False, column_types=dict.fromkeys(names, pa.string()),
+                                  include_columns=wanted, null_values=[], strings_can_be_null=False))
+    except pa.ArrowInvalid:
+        return None
+    kept = np.delete(np.arange(len(lines) - 1), apart)
+    if len(table) != len(kept):
+        return None
+    if has_extra:
+        is_empty = pc.equal(pc.binary_length(table[str(width)]), 0)
+        kept, table = kept[is_empty.to_numpy()], table.filter(is_empty)
+    left = np.delete(np.arange(len(lines) - 1), kept)
+    if (np.diff(lines)[left] > 1).any():
+        return None
+    return Parsed(lines[kept], [table[str(place)].combine_chunks() for place in places],
+                  b"".join(block[starts[n]:starts[n + 1]] for n in left), lines[left].tolist(),
+                  int(starts[-1]), int(lines[-1]))
+
+
+def _first_has_extra(row: bytes, dialect: Dialect, width: int) -> bool:
+    """Whether the row has one field more than usual, an empty one: many tools end every line with a delimiter."""
+    fields = next(csv.reader(io.StringIO(row.decode(), newline="\n"), delimiter=dialect.delimiter,
+                             quotechar=dialect.quote or None,
+                             quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE))
+    return len(fields) == width + 1 and not fields[-1]

@@ -1,0 +1,212 @@
+"""JSON, one object a line; numbers keep the digits they were written with."""
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.readers.csv_blocks import Block
+from llmrec_cli.ingest.readers.json_layouts import lines_of, match, pattern
+from llmrec_cli.ingest.readers.lines import blocks
+from llmrec_cli.ingest.readers.nested import Records, as_text, refuse_nested
+from llmrec_cli.ingest.readers.sources import Record, Source
+
+Fields = dict[str, str | None]
+Found = dict[str, Any] | str
+MOST_KEYS = 1000
+MOST_LAYOUTS, MOST_TRIES = 16, 4
+"""Layouts that are remembered, and new ones that are looked for in a block."""
+_FIRST = 200
+_ARRAY = re.compile(r"\s*\[\s*(\{|$)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+_PYTHON = re.compile(r"\s*\{\s*(u?'|\})")
+PYTHON_DICT = "not JSON but a Python dictionary"
+_LONGEST_LITERAL = 1 << 20
+"""Characters of the longest line that Python's own reader is tried on: it takes a hundred times the memory."""
+
+
+class _NotJson(ValueError):
+    """NaN and Infinity, which JSON does not have."""
+
+
+def _constant(name: str) -> None:
+    raise _NotJson(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _NotJson("a key is there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_constant, object_pairs_hook=_unique)
+
+
+def jsonl_records(source: Source) -> Iterator[tuple[int, Fields | str]]:
+    """Yield (line number from 1, the object with every value as text, or why it cannot be read).
+
+    Raises DataError when the last line ends in the middle of an object, since the file then lacks its end, and when
+    the file is one array of objects.
+    """
+    for number, found in jsonl_objects(source):
+        yield number, found if isinstance(found, str) else {k: as_text(v) for k, v in found.items()}
+
+
+def jsonl_objects(source: Source) -> Records:
+    """Yield what `jsonl_records` does, arrays and objects as they are, numbers as text."""
+    number = 1
+    for block in blocks(source):
+        for line in lines_of(block):
+            found = _decoded(source, number, line.as_py())
+            if found is not None:
+                yield number, found
+            number += 1
+
+
+class LateKey(Exception):
+    """An object has a key that was taken not to be in the file."""
+
+
+def jsonl_rows(source: Source, names: list[str], places: list[int],
+               absent: frozenset[str] = frozenset(), flat: Mapping[int, str] | None = None) -> Iterator[Block | Record]:
+    """Yield the rows: many at once with the values of `names` at `places`, or one with those of all `names`.
+
+    Raises what `jsonl_records` does, LateKey when an object has one of the keys that are to be `absent`, in any case,
+    and DataError for an array or object in one of the columns `flat` (place -> our name).
+    """
+    for found in _pieces(source, [names[place] for place in places]):
+        if isinstance(found, Block):  # Its keys are those of an object before it.
+            yield found
+            continue
+        line, fields = found
+        if isinstance(fields, str):
+            yield line, fields
+            continue
+        if absent and any(key in absent or key.rpartition(":")[0] in absent for key in map(str.lower, fields)):
+            raise LateKey
+        row = [fields.get(name) for name in names]
+        refuse_nested(source, line, row, flat or {})
+        yield line, [as_text(value) for value in row]
+
+
+def first_keys(source: Source) -> list[str]:
+    """Return the keys of the first objects, which most often are those of all."""
+    keys: dict[str, None] = {}
+    for _, fields in islice(jsonl_records(source), _FIRST):
+        keys.update(dict.fromkeys(fields if isinstance(fields, dict) else ()))
+    return list(keys)
+
+
+def jsonl_keys(source: Source) -> list[str]:
+    """Return the keys of all objects in the order in which they first appear."""
+    keys: dict[str, None] = {}
+    for found in _pieces(source, []):
+        if isinstance(found, Block) or isinstance(found[1], str):
+            continue  # A block has the keys of an object before it.
+        keys.update(dict.fromkeys(found[1]))
+        if len(keys) > MOST_KEYS:
+            raise DataError(f"{source.path}: has more than {MOST_KEYS} different keys; are ids used as keys? Write one "
+                            f"object a line with the same keys in each")
+    if not keys:
+        raise DataError(_no_rows(source))
+    return list(keys)
+
+
+def is_python_dict(line: str) -> bool:
+    """Return whether a line is a dictionary as Python writes it, {'user_id': 'u0', 'early': False}."""
+    if len(line) > _LONGEST_LITERAL:
+        return False
+    try:
+        return isinstance(ast.literal_eval(line.strip()), dict)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+
+
+def _no_rows(source: Source) -> str:
+    """Return why a file has no objects, and how to make it one that has."""
+    first = next(((number, found) for number, found in jsonl_objects(source) if isinstance(found, str)), (0, ""))
+    if first[1] != PYTHON_DICT:
+        because = f"; line {first[0]} is {first[1]}" if first[1] else ""
+        return f"{source.path}: has no rows; each line must be a JSON object{because}"
+    unpack = {"gzip": "gzip -dc", "zstd": "zstd -dc"}.get(source.compression or "", "cat")
+    plain = source.path.with_suffix("") if source.compression else source.path
+    code = "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin if line.strip()]"
+    return (f"{source.path}: line {first[0]} is a Python dictionary and not JSON, as are all others; convert the file "
+            f"and name the new one:\n  {unpack} {shlex.quote(str(source.path))} | python3 -X utf8 -c '{code}' > "
+            f"{shlex.quote(f'{plain.stem}.converted.jsonl')}")
+
+
+def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Found]]:
+    """Yield the objects of a file: lines with a layout met before as blocks, the others one by one."""
+    layouts: dict[tuple[str, ...], str] = {}
+    start = 1
+    for block in blocks(source):
+        lines = lines_of(block)
+        left = np.arange(len(lines))
+        for expression in layouts.values():
+            found, left = _matched(lines, left, expression, len(wanted), start)
+            yield from found
+        for _ in range(MOST_TRIES):
+            if len(left) == 0:
+                break
+            number, left = int(left[0]), left[1:]
+            one = _decoded(source, start + number, lines[number].as_py())
+            if one is None:
+                continue
+            yield start + number, one
+            keys = tuple(one) if isinstance(one, dict) else ()
+            expression_or_none = pattern(list(keys), wanted)
+            if expression_or_none is not None and keys not in layouts and len(layouts) < MOST_LAYOUTS:
+                layouts[keys] = expression_or_none
+                found, left = _matched(lines, left, expression_or_none, len(wanted), start)
+                yield from found
+        for number in left.tolist():
+            one = _decoded(source, start + number, lines[number].as_py())
+            if one is not None:
+                yield start + number, one
+        start += len(lines)
+
+
+def _matched(lines: pa.StringArray, left: np.ndarray, expression: str, num_wanted: int,
+             start: int) -> tuple[list[Block], np.ndarray]:
+    """Return those of the lines `left` that match, as one block or none, and which do not."""
+    if len(left) == 0:
+        return [], left
+    matches, values = match(lines if len(left) == len(lines) else lines.take(left), expression, num_wanted)
+    numbers = pa.array(left[matches] + start, pa.int64())
+    nothing = pa.nulls(len(numbers), pa.string())
+    columns = [values.get(n, nothing) for n in range(num_wanted)]
+    return [Block(numbers, columns)] if len(numbers) else [], left[~matches]
+
+
+def _decoded(source: Source, number: int, line: str) -> Found | None:
+    """Return the object of a line, or why it cannot be read; None for a blank line."""
+    if not line.strip():
+        return None
+    if number == 1 and _ARRAY.match(line):
+        raise DataError(f"{source.path}: line 1 begins a JSON array; write one object a line, without brackets around "
+                        f"them or commas between them (`jq -c '.[]'` does it)")
+    try:
+        found = _DECODER.decode(line.strip(" \t\r\n"))
+    except (ValueError, RecursionError) as error:
+        if _PYTHON.match(line) and is_python_dict(line):
+            return PYTHON_DICT
+        if not line.endswith("\n") and isinstance(error, json.JSONDecodeError):
+            raise DataError(f"{source.path}: line {number}: the file ends in the middle of a JSON object; it looks "
+                            f"truncated, export or copy it again") from error
+        return f"not JSON ({error})"
+    if not isinstance(found, dict):
+        return "not a JSON object"
+    if "\\u" in line and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
+        return "half of a surrogate pair, which is no character"
+    return found

@@ -1,0 +1,62 @@
+"""Numbers as attributes: which of ten classes of equal size a number is in."""
+
+import math
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+import ibis
+import numpy as np
+from ibis.expr.types import BooleanValue, StringColumn, Table
+
+from llmrec_cli.ingest.engine import collect
+from llmrec_cli.ingest.readers import timestamps
+
+CLASSES = 10
+_NUMBER = re.compile(timestamps.NUMBER)
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+def is_number(column: StringColumn) -> BooleanValue:
+    """Return whether a value is a finite number; the same as `number_of`, for an engine."""
+    value = column.try_cast("float64")
+    return (column.re_search(timestamps.NUMBER) & (value.abs() <= _LARGEST)).fill_null(False)
+
+
+def number_of(text: str) -> float | None:
+    """Return the finite number that `text` is, or None."""
+    value = float(text) if _NUMBER.search(text) else math.inf
+    return value if math.isfinite(value) else None
+
+
+def class_of(value: float, edges: Sequence[float]) -> int:
+    """Return the class of a number, from 1: the class n ends with the n-th edge, which belongs to it."""
+    return bisect_left(edges, value) + 1
+
+
+def fit_edges(rows: Table, columns: Mapping[str, str]) -> dict[str, list[float]]:
+    """Return the edges of each column's classes: name -> ascending numbers, fewer than 10.
+
+    `columns` maps a name to the column of `rows` that has its numbers as text. The classes are of equal size among
+    `rows`, but equal numbers share a class, so there are fewer where few numbers differ.
+    """
+    edges = {}
+    for name, column in columns.items():
+        values = rows.select(value=ibis.cases((is_number(rows[column]), rows[column])).try_cast("float64"))
+        values = values.filter(values.value.notnull())
+        found = collect(values.group_by("value").agg(size=values.count()).order_by("value"))
+        # Adding 0.0 makes 0.0 of -0.0, which engines group with it under the name of either.
+        edges[name] = _edges(found["value"].to_numpy() + 0.0, found["size"].to_numpy())
+    return edges
+
+
+def _edges(values: np.ndarray, sizes: np.ndarray) -> list[float]:
+    """Return the edges for ascending `values` (num_values,), each there `sizes` times."""
+    if not len(values):
+        return []
+    up_to = np.cumsum(sizes)
+    # The n-th edge is the value at the place ceil(total * n / 10): one of the values, never between two, so that no
+    # rounding can differ.
+    places = -(-int(up_to[-1]) * np.arange(1, CLASSES) // CLASSES)
+    edges = np.unique(values[np.searchsorted(up_to, places)])
+    return [float(edge) for edge in edges[edges < values[-1]]]

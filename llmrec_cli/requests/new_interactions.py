@@ -1,0 +1,168 @@
+"""Interactions that come after the prepared data, from the file that `interactions=` names: a day's feed, say.
+
+Columns are those of prepared interactions: user_id and item_id, and where there are any value, timestamp and event.
+What prepared files have beside them (user, item, split) is no use here but may be there, so that a slice of such a
+file can be given as it is.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from llmrec_cli.errors import DataError
+from llmrec_cli.ingest.interactions.duplicates import resolved_policy
+from llmrec_cli.ingest.readers.decimal_comma import remedy_for
+from llmrec_cli.ingest.readers.timestamps import NUMBER, OUT_OF_RANGE, are_dates, in_era, milliseconds_of, unit_of
+from llmrec_cli.requests.beside import Rows, read_rows
+from llmrec_cli.scoring.topk import item_hash_ranks
+
+KEY = "interactions"
+COLUMNS = ("user_id", "item_id", "value", "timestamp", "event")
+OF_PREPARED = ("user", "item", "split")
+_NUMBER = re.compile(NUMBER)
+
+
+@dataclass(frozen=True)
+class NewInteractions:
+    """All interactions of the file in order of time, also those whose value is no sign of interest.
+
+    Attributes
+    ----------
+    user_ids, item_ids : object arrays (num,) of str
+    values : float32 (num,)
+    timestamps : int64 (num,), milliseconds since 1970 UTC; None where the file has none, or a mere order
+    rows, row : the rows of the file, and of each interaction its row, to name it in an error
+    duplicates : keep_last | keep_first | sum | max | error, what several interactions of a pair come to
+    least : the least value of a positive, None where any above 0 is one
+    """
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    values: np.ndarray
+    timestamps: np.ndarray | None
+    rows: Rows
+    row: np.ndarray
+    duplicates: str
+    least: float | None
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def are_positive(self, values: np.ndarray) -> np.ndarray:
+        """Return which values, after duplicates are merged, are a sign of interest, bool (num_values,)."""
+        positive: np.ndarray = values > 0 if self.least is None else (values > 0) & (values >= self.least)
+        return positive
+
+
+def read_new_interactions(named: str, positives: Mapping[str, Any], usual_value: float) -> NewInteractions:
+    """Return the interactions in the file, valued and merged as those of the model's data.
+
+    `positives` has what `prepare` did there: min_value, event_weights, duplicates and has_values. Where the data has
+    values and no weights of events, a file without values gets `usual_value` in each row.
+    """
+    rows = read_rows(named, KEY, COLUMNS)
+    rows.refuse_unused(KEY, (*COLUMNS, *OF_PREPARED), "it has user_id, item_id, value, timestamp and event; leave the "
+                                                      "column out")
+    ids = {name: np.array([*rows.filled(name), None], object)[:-1] for name in ("user_id", "item_id")}
+    weights = positives.get("event_weights") or {}
+    # Without a column of values each row of the data counted 1, and with dataset.duplicates=sum they are counts.
+    counts = bool(weights) or positives.get("has_values") is False
+    values = _values(rows, weights, 1.0 if counts else usual_value)
+    # What has no value is interest as it is; the least value is about those that have one.
+    least = positives.get("min_value") if weights or "value" in rows.columns else None
+    times, are_moments = _times(rows) if "timestamp" in rows.columns else (None, False)
+    order = np.arange(len(rows)) if times is None else _in_order(times, ids)
+    policy = resolved_policy(positives.get("duplicates") or "auto", weights)
+    return NewInteractions(ids["user_id"][order], ids["item_id"][order], values[order],
+                           times[order] if times is not None and are_moments else None, rows, order, policy, least)
+
+
+def _values(rows: Rows, weights: Mapping[str, float], default: float) -> np.ndarray:
+    """Return the value of each row, float32, times the weight of its event where events have weights."""
+    values = np.array([_number(rows, row, "value", text) for row, text in enumerate(rows.texts("value"))]
+                      if "value" in rows.columns else [default] * len(rows), np.float32)
+    if not weights:
+        if "event" in rows.columns:
+            raise DataError(f"{rows.paths[0]}: the column 'event' has no effect in {KEY}=, since the model's data was "
+                            f"prepared without dataset.event_weights; leave it out")
+        return values
+    for row, event in enumerate(rows.texts("event")):
+        if event not in weights:
+            raise DataError(f"{rows.where(row)}: event '{event[:60]}' has no weight in the model's data; there are "
+                            f"{', '.join(weights)}")
+        values[row] *= weights[event]
+    return values
+
+
+def _in_order(times: np.ndarray, ids: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the rows in order of time, ties by a salted hash of user and item."""
+    pairs = (f"{user}\0{item}" for user, item in zip(ids["user_id"], ids["item_id"], strict=True))
+    return np.lexsort((item_hash_ranks(pairs), times))
+
+
+def _times(rows: Rows) -> tuple[np.ndarray, bool]:
+    """Return the timestamps, int64, and whether they are moments: milliseconds since 1970, or else a mere order."""
+    texts = rows.texts("timestamp")
+    numeric = [bool(_NUMBER.match(text)) for text in texts]
+    for row, text in enumerate(texts):
+        if comma := remedy_for(text):
+            raise DataError(f"{rows.where(row)}: timestamp '{text[:60]}' has a decimal comma; {comma}")
+    if any(numeric) and not all(numeric):
+        a, b = numeric.index(True), numeric.index(False)
+        raise DataError(f"{rows.where(b)}: timestamp '{texts[b][:60]}', and '{texts[a][:60]}' in line {rows.line[a]}, "
+                        f"are written in different ways, so their order is not known; write all alike")
+    if not numeric[0]:
+        return np.array([_moment(rows, row, text) for row, text in enumerate(texts)], np.int64), True
+    numbers = [_number(rows, row, "timestamp", text) for row, text in enumerate(texts)]
+    unit = _unit(rows, numbers, texts)
+    times = np.array([milliseconds_of(number, unit) for number in numbers], np.int64)
+    outside = np.flatnonzero(~in_era(times))
+    if unit != "order" and len(outside):
+        row = int(outside[0])
+        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}', taken for {unit}, {OUT_OF_RANGE}; repair "
+                        f"the row or leave it out")
+    return times, unit != "order"
+
+
+def _unit(rows: Rows, numbers: Sequence[float], texts: Sequence[str]) -> str:
+    """Return the unit of all numbers, by the rule of `prepare`: order | s | ms | us | ns."""
+    units = [unit_of(number) for number in numbers]
+    if "bad" in units:
+        row = units.index("bad")
+        raise DataError(f"{rows.where(row)}: timestamp '{texts[row][:60]}' is no time in seconds, ms, us or ns since "
+                        f"1970, and no order; write 2026-11-29T12:00:00 or seconds since 1970")
+    if set(units) == {"order"} and are_dates(numbers):
+        raise DataError(f"{rows.where(0)}: timestamp '{texts[0][:60]}' and all others are dates as numbers, YYYYMMDD; "
+                        f"write them 2026-11-29")
+    # A few small numbers among others are 1970, or a missing time written as 0.
+    several = sorted(set(units) - {"order"}, key=units.index)
+    if len(several) > 1:
+        said = ", ".join(f"line {rows.line[row]} has '{texts[row][:60]}' ({unit})"
+                         for unit in several for row in [units.index(unit)])
+        raise DataError(f"{rows.paths[0]}: timestamps are written in more than one unit: {said}; write them all alike")
+    return several[0] if several else "order"
+
+
+def _number(rows: Rows, row: int, column: str, text: str) -> float:
+    try:
+        found = float(text) if _NUMBER.match(text) else float("nan")
+    except ValueError:
+        found = float("nan")
+    if not np.isfinite(found):
+        raise DataError(f"{rows.where(row)}: {column} '{text[:60]}' is not a number; "
+                        f"{remedy_for(text) or 'repair the row or leave it out'}")
+    return found
+
+
+def _moment(rows: Rows, row: int, text: str) -> int:
+    """Return an ISO 8601 time as milliseconds since 1970; without a zone it is UTC."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise DataError(f"{rows.where(row)}: timestamp '{text[:60]}' is neither a number nor an ISO 8601 time; write "
+                        f"2026-11-29T12:00:00 or seconds since 1970") from error
+    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,108 @@
+"""Queries from a file, from the command line, or for everybody the model knows.
+
+A query file has any of the columns query_id, user_id, history and text, and for groups group_id and members. A history
+is a list of item ids, oldest first, members are a list of user ids: a list in JSONL and Parquet; in CSV and TSV a JSON
+list, `["50", "172"]`, or ids divided by '|', `50|172`, with space around them left out. Ids that contain a '|' need the
+JSON list.
+"""
+
+import json
+from dataclasses import dataclass
+
+from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.groups import KnownGroups
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.requests.asked import Asked, asked
+from llmrec_cli.requests.beside import read_rows
+from llmrec_cli.settings.base import nearest
+from llmrec_cli.settings.stages import QuerySettings
+
+COLUMNS = ("query_id", "user_id", "history", "text", "group_id", "members")
+UNNAMED = "query"
+"""What a query without an id of its own or its user's is called, with its row's number in a file."""
+
+# Ids written as numbers keep the digits they were written with.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+@dataclass(frozen=True)
+class Strict:
+    """Ids that queries may name with on_unknown=error: items of histories, members, and groups.
+
+    A user_id is not checked: an unknown user gets a list as well.
+    """
+
+    items: Entities
+    users: Entities
+    groups: KnownGroups | None
+
+    def check(self, column: str, ids: list[str], where: str, has_members: bool = False) -> None:
+        """Raise DataError for the first id that the model does not know; `where` names the row or the setting."""
+        known = {"history": self.items, "members": self.users}.get(column)
+        if column == "group_id":
+            if has_members:
+                return
+            known = None if self.groups is None else self.groups.entities
+        what = {"history": "an item", "members": "a user", "group_id": "a group"}[column]
+        for key in ids:
+            if key and (known is None or key not in known.index):
+                raise DataError(f"{where}: {column} '{key[:60]}' is not {what} of the model; repair it, or leave out "
+                                f"on_unknown=error")
+
+
+def read_queries(named: str, strict: Strict | None = None) -> Asked:
+    """Return the queries in the file that the setting `queries` names; with `strict` no id may be unknown."""
+    rows = read_rows(named, "queries", COLUMNS)
+    unknown = [name for name in rows.columns if name not in COLUMNS]
+    if unknown:
+        raise DataError(f"{rows.paths[0]}: unknown column '{unknown[0]}'{nearest(unknown[0], COLUMNS)}; queries have "
+                        f"{', '.join(COLUMNS)}; rename the column or leave it out")
+    users, groups, own = rows.texts("user_id"), rows.texts("group_id"), rows.texts("query_id")
+    lists = {name: [read_history(text, rows.where(row), name) for row, text in enumerate(rows.texts(name))]
+             for name in ("history", "members")}
+    if strict is not None:
+        for row in range(len(rows)):
+            for column, said in (("history", lists["history"][row]), ("members", lists["members"][row]),
+                                 ("group_id", [groups[row]])):
+                strict.check(column, said, rows.where(row), bool(lists["members"][row]))
+    for row, user in enumerate(users):
+        if user and (groups[row] or lists["members"][row]):
+            raise DataError(f"{rows.where(row)}: user_id '{user[:60]}' beside group_id or members: a query is a "
+                            f"user's or a group's; write two rows")
+    ids = [query or group or user or f"{UNNAMED}{n + 1}"
+           for n, (query, group, user) in enumerate(zip(own, groups, users, strict=True))]
+    column = next((name for name in ("query_id", "group_id") if name in rows.columns), "user_id")
+    rows.refuse_repeated(ids, column, "give each query a query_id of its own")
+    return asked(users, rows.texts("text"), lists["history"], ids, groups, lists["members"])
+
+
+def inline_query(query: QuerySettings, strict: Strict | None = None) -> Asked:
+    """Return the one query that the settings `query.*` describe; with `strict` no id may be unknown."""
+    user, group = query.user_id or "", query.group_id or ""
+    history, members = ([key for key in given or [] if key] for given in (query.history, query.members))
+    for key, values in (("query_id", [query.query_id or ""]), ("user_id", [user]), ("history", history),
+                        ("text", [query.text or ""]), ("group_id", [group]), ("members", members)):
+        if any("\ud800" <= c <= "\udfff" for value in values for c in value):
+            raise ConfigError(f"query.{key}: is not UTF-8; set the terminal to UTF-8, or name a file by queries=")
+    if strict is not None:
+        for column, values in (("history", history), ("members", members), ("group_id", [group])):
+            strict.check(column, values, f"query.{column}", bool(members))
+    return asked([user], [query.text or ""], [history], [query.query_id or group or user or UNNAMED], [group],
+                 [members])
+
+
+def read_history(text: str, where: str, column: str = "history") -> list[str]:
+    """Return the ids in `text`, a JSON list or ids divided by '|'; `where` and `column` are for an error."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return [part for piece in text.split("|") if (part := piece.strip())]
+    try:
+        found = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: {column} '{text[:60]}' is not a JSON list ({error}); write [\"50\", \"172\"], or "
+                        f"50|172") from error
+    wrong = [item for item in found if not isinstance(item, str)]
+    if wrong:
+        raise DataError(f"{where}: {column} has {json.dumps(wrong[0])} where an id should be; it is a list of ids, "
+                        f"each in quotes or a number")
+    return [item for item in found if item]
+
