@@ -150,6 +150,7 @@ def crafted_table(table: pa.Table, rng: random.Random) -> tuple[pa.Table, str]:
     place, values = table.column_names.index(name), table[name].to_pylist()
     row = rng.randrange(len(values)) if values else 0
     number = pa.types.is_integer(table[name].type)
+    of_another_type = str if pa.types.is_floating(table[name].type) else float
 
     def swapped(column: Any) -> pa.Table:
         return table.set_column(place, name, column)
@@ -160,7 +161,7 @@ def crafted_table(table: pa.Table, rng: random.Random) -> tuple[pa.Table, str]:
 
     kinds: dict[str, Callable[[], pa.Table]] = {
         "missing": lambda: table.drop_columns([name]),
-        "type": lambda: swapped(pa.array([float(n) for n in range(len(values))])),
+        "type": lambda: swapped(pa.array([of_another_type(n) for n in range(len(values))])),
         "lists": lambda: swapped(pa.array([[1]] * len(values))), "null": lambda: with_cell(None) if values else table,
         "renamed": lambda: table.rename_columns([f"{key}x" if key == name else key for key in table.column_names]),
         "named twice": lambda: table.append_column(name, table[name])}
