@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmrec_cli.pinned import is_inside
-from llmrec_cli.settings.dataset import DUPLICATES, VALUES
+from llmrec_cli.settings.dataset import DUPLICATES, VALUE_KINDS
 
 Test = Callable[[Any], bool]
 
@@ -104,7 +104,7 @@ PREPARED: dict[str, Fact] = {
     "counts": Fact("a mapping of names to integers, with train, valid, test, users and items", lambda v: COUNTS.test(v)
                    and {"train", "valid", "test", "users", "items"} <= v.keys()),
     "split": record(kind=TEXT), "texts": TEXT_RULES, "timestamp_unit": optional(TEXT),
-    "values": optional(among("", *VALUES)), "has_values": optional(TRUTH, null=True),
+    "values": optional(among("", *VALUE_KINDS)), "has_values": optional(TRUTH, null=True),
     "duplicates": optional(among(*DUPLICATES), null=True), "data_cutoff": optional(MOMENT),
     "groups": optional(record(synthetic=optional(TEXT, null=True)), null=True), "ties": optional(MAPPING),
     "inputs": optional(record(dataset=MAPPING, split=record(kind=TEXT))), "files": FILES}
@@ -115,7 +115,7 @@ POSITIVES = record(min_value=optional(NUMBER, null=True), event_weights=optional
 MODEL: dict[str, Fact] = {
     "format": integer(1), "head": TEXT, "data_fingerprint": TEXT, "data_cutoff": MOMENT,
     "data": record(path=TEXT, name=TEXT), "texts": TEXT_RULES._replace(needed=True),
-    "values": optional(among("", *VALUES)), "positives": optional(POSITIVES), "fitted_on": TEXTS,
+    "values": optional(among("", *VALUE_KINDS)), "positives": optional(POSITIVES), "fitted_on": TEXTS,
     "encoders": HASHES, "synthetic_groups": optional(TEXT),
     "metrics": optional(record(valid=optional(MAPPING))), "seed": optional(integer(0), null=True),
     "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, TEXTS.test))),

@@ -210,10 +210,7 @@ def _load(files: PinnedFolder, context: Context) -> Recommender:
     state = _tensors(files, "model.safetensors", manifest, None if groups is None else len(groups.entities))
     files.check_rest()
     history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))
-    positives = manifest.get("positives")
-    if positives is not None and history.nnz and (least := float(history.data.min())) < least_value(
-            positives.get("min_value")):
-        raise histories.error("history_values", f"has {least:g}, and by manifest.json no such row is a positive")
+    _check_values(histories, history, manifest.get("positives"))
     times = _times(histories, "history", history)
     histories.refuse_others()
     recipe = _read_recipe(files)
@@ -331,6 +328,15 @@ def _history_arrays(name: str, interactions: Interactions, timed: bool) -> dict[
 def _csr(tensors: TensorReader, name: str, shape: tuple[int, int]) -> sp.csr_array:
     """Return the entries with their values; 1s where there are none, as in models of format 1."""
     return tensors.csr(f"{name}_", shape, optional_values=True)
+
+
+def _check_values(histories: TensorReader, history: sp.csr_array, positives: Mapping[str, Any] | None) -> None:
+    """Raise ArtifactError for a value that no positive can have by the manifest, where that says what positives are."""
+    if positives is None or "history_values" not in histories or not history.nnz:
+        return
+    least = float(history.data.min())
+    if least < least_value(positives.get("min_value")):
+        raise histories.error("history_values", f"has {least:g}, and by manifest.json no such row is a positive")
 
 
 def _times(tensors: TensorReader, name: str, of: sp.csr_array) -> sp.csr_array | None:

@@ -14,6 +14,8 @@ COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_
 EXPLODABLE = ("item_id", "user_id", "value", "timestamp", "event", "order", "group_id", "entity_id")
 DUPLICATES = ("keep_last", "keep_first", "sum", "max", "error")
 VALUES = ("strength", "rating")
+VALUE_KINDS = ("event_weight", *VALUES)
+"""Kinds of values as manifests name them."""
 ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
 

@@ -29,7 +29,8 @@ def with_values(shop: Shop, value: np.ndarray, kind: str = "event_weight") -> Sh
     """Return the shop with other values of interactions."""
     data = shop.data
     interactions = replace(data.interactions, value=value.astype(np.float32))
-    return replace(shop, data=replace(data, interactions=interactions, manifest=data.manifest | {"values": kind}))
+    manifest = data.manifest | {"values": kind, "inputs": {"dataset": {"min_value": None}}}
+    return replace(shop, data=replace(data, interactions=interactions, manifest=manifest))
 
 
 def ones(shop: Shop) -> Shop:
