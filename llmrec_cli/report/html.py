@@ -12,7 +12,7 @@ from llmrec_cli.report.knowledge import knowledge_sentence, knowledge_table
 from llmrec_cli.report.leaderboard import everyone_of, exposure_tables, heat_map, leaderboard
 from llmrec_cli.report.pages import page
 from llmrec_cli.report.robustness import robustness_table
-from llmrec_cli.report.tables import metrics_table, slices_table
+from llmrec_cli.report.tables import measured, metrics_table, slices_table
 
 
 def render(content: Content) -> str:
@@ -26,7 +26,8 @@ def render(content: Content) -> str:
                                if several else ""),
                 "training": plots.training(content.curves) if content.curves else ""}
     values: dict[str, Any] = {"content": content, "headline": headline(content), "metrics": metrics_table(content),
-                              "slices": slices_table(content), "exposure": exposure_tables(content),
+                              "slices": slices_table(content), "definitions": measured(content),
+                              "exposure": exposure_tables(content),
                               "leaderboard": leaderboard(content) if several else None,
                               "robustness": (robustness_table(content.metrics["robustness"], content.cutoff)
                                              if "robustness" in content.metrics else None),

@@ -11,6 +11,9 @@ from llmrec_cli.data.queries import known_users
 from llmrec_cli.evaluation.evaluation import Measures, measure
 from llmrec_cli.evaluation.measured import averaged, ranking
 from llmrec_cli.evaluation.slicing import Slices
+from llmrec_cli.metrics.hits import ordered_hits
+from llmrec_cli.metrics.metric import evaluate_all
+from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.metrics.slices import ITEM_SLICES, item_slices, user_slices
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import recommend_lists
@@ -120,13 +123,12 @@ def test_nothing_in_a_summary_is_nan_also_where_lists_are_empty():
 
 def test_slices_of_items_are_the_metrics_of_their_hits_alone():
     """Against the metrics themselves, of lists in which only hits on the slice's items count."""
-    from llmrec_cli.metrics.ranking import ranking_metrics
-
     result = measured()
     for number, name in enumerate(ITEM_SLICES):
         inside = item_slices(COUNTS) == number
         wanted = (RELEVANT * inside).sum(1).astype(int)
-        expected = ranking_metrics(result.hits_QK & inside[result.lists.items_QK], np.maximum(wanted, 1), [2, 4])
+        hits_QK = result.hits_QK & inside[result.lists.items_QK]
+        expected = evaluate_all(RANKING, ordered_hits(hits_QK, np.maximum(wanted, 1), [2, 4]), [2, 4])
         for metric, values in result.slices[f"item:{name}"].items():
             np.testing.assert_allclose(values, np.where(wanted > 0, expected[metric], np.nan), err_msg=metric)
 
