@@ -22,8 +22,8 @@ from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.references import resolved
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Fusion, HeadSettings
-from llmrec_cli.settings.heads.base import OF_TUNING
+from llmrec_cli.settings.head import HEADS, Fusion, HeadSettings
+from llmrec_cli.settings.loss import SIMILARITIES
 from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
 
@@ -283,7 +283,7 @@ def _fitting_loss(builder: Builder, head: str, loss: Any, untouched_only: bool =
 
     With `untouched_only` a loss with settings of its own stays, since somebody meant it.
     """
-    losses: tuple[str, ...] = getattr(GROUPS["head"].get(head), "losses", ())
+    losses = HEADS[head].losses() if head in HEADS else []
     if not isinstance(loss, Mapping) or not losses or loss.get("kind") in losses:
         return loss
     if untouched_only and dict(loss) != _option(builder, "loss", str(loss.get("kind")), "loss"):
@@ -306,7 +306,7 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
         return []
     unused = [group for group in RECIPE_GROUPS if group in chosen and chosen[group] != "none"]
     # Heads that read features use what makes or trains them once that is asked for.
-    of_features = head.losses == OF_TUNING
+    of_features = head.learns_from == SIMILARITIES
     instead = dict.fromkeys(unused, "set head.features.tuned=true with head.features.text above 0, " * of_features)
     instead["entities"] = "set head.features.entities above 0, " * of_features
     if "entity_gate" in {f.name for f in dataclasses.fields(head)}:

@@ -162,11 +162,11 @@ class Recipe(Settings):
             return
         uses = self.head.uses()
         if self.loss is not None and "loss" in uses:
-            if self.loss.kind in self.head.losses:
+            if self.loss.kind in self.head.losses():
                 yield from self.head.problems_with(self.loss)
             else:
                 yield (f"loss={self.loss.kind}: head={self.head.kind} cannot be trained by it; choose one of "
-                       f"{', '.join(self.head.losses)}")
+                       f"{', '.join(self.head.losses())}")
         layers = self.peft is not None and self.peft.kind not in ("frozen", "embedding_adapter")
         # An encoder that could not be read is a problem of its own.
         without = self.encoder is not None and not isinstance(self.encoder, TransformerSettings)
@@ -184,9 +184,9 @@ class Recipe(Settings):
                    f"{', '.join(self.head.adversaries)}")
 
 
-HEADS = {"popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
-         "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
-         "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "interest": Interest,
-         "clusters": Clusters,
-         "fusion": Fusion, "group_aggregate": GroupAggregate, "group_fusion": GroupFusion,
-         "group_attention": GroupAttention, "group_hypergraph": GroupHypergraph}
+HEADS: dict[str, type[HeadSettings]] = {
+    "popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
+    "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
+    "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "interest": Interest,
+    "clusters": Clusters, "fusion": Fusion, "group_aggregate": GroupAggregate, "group_fusion": GroupFusion,
+    "group_attention": GroupAttention, "group_hypergraph": GroupHypergraph}

@@ -6,6 +6,13 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings
 
+CHOICES = "choices"
+"""Learn which items were chosen, against others."""
+VALUES = "values"
+"""Learn a number for each pair of a user and an item."""
+SIMILARITIES = "similarities"
+"""Learn how alike items' texts should be."""
+
 
 @dataclass
 class HardNegatives(Settings):
@@ -31,10 +38,23 @@ class HardNegatives(Settings):
 
 @dataclass
 class LossSettings(Settings):
-    """What every loss has."""
+    """What every loss has; `implementation` is the class that is built, resolved only then."""
 
+    implementation: ClassVar[str] = ""
+    works_with: ClassVar[tuple[str, ...]] = (CHOICES,)
+    """What it can learn: choices | values | similarities."""
+    of_logits: ClassVar[bool] = True
+    """False for a loss of scores as they are, such as cosines or values."""
+    pair_target: ClassVar[str] = ""
+    """What it can learn of a pair beside that it was chosen: the value | the opinion (a like or a dislike)."""
     kind: str = ""
     """The option's name; choose with loss=<name>."""
+
+
+@dataclass
+class ScoreLossSettings(LossSettings):
+    """What the losses have that compare scores of users with items."""
+
     similarity: str = "auto"
     """auto | cosine | dot: how a user vector meets an item vector; auto takes cosine for two_tower, dot elsewhere."""
     hard_negatives: HardNegatives = field(default_factory=HardNegatives)
@@ -42,6 +62,21 @@ class LossSettings(Settings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("similarity", among=("auto", "cosine", "dot"))
+
+    @property
+    def cosine_scale(self) -> float:
+        """What a cosine is multiplied with."""
+        return 1.0
+
+    @property
+    def learns_scale(self) -> bool:
+        """True if what a cosine is multiplied with is learned."""
+        return False
+
+    @property
+    def takes_catalogue(self) -> bool:
+        """True if all items are candidates where the head can score them all."""
+        return False
 
     def unheeded(self, reasons: Mapping[str, str]) -> Iterator[str]:
         """Yield a problem for each of our settings that is not at its default: those that `reasons` tell about.
@@ -58,12 +93,13 @@ class LossSettings(Settings):
 
 
 @dataclass
-class Softmax(LossSettings):
+class Softmax(ScoreLossSettings):
     """Softmax over the items of a step, with popularity correction (Yi et al. 2019, eq. 3), or over all items.
 
     With similarity=cosine and a learned temperature this is what InfoNCE names (van den Oord et al. 2018, eq. 4).
     """
 
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.softmax.Softmax"
     kind: str = "softmax"
     temperature: float = 0.1
     """Divides cosines, above 0; lower is sharper. Dot products are taken as they are."""
@@ -84,9 +120,24 @@ class Softmax(LossSettings):
         yield from self.check("popularity_correction", least=0, most=1)
         yield from self.check("label_smoothing", least=0, most=0.99)
 
+    @property
+    def cosine_scale(self) -> float:
+        """One over the temperature."""
+        return 1 / self.temperature
+
+    @property
+    def learns_scale(self) -> bool:
+        """True unless learn_temperature=false."""
+        return self.learn_temperature is not False
+
+    @property
+    def takes_catalogue(self) -> bool:
+        """True unless negatives are drawn."""
+        return self.num_negatives is None
+
 
 @dataclass
-class SampledSettings(LossSettings):
+class SampledSettings(ScoreLossSettings):
     """What the losses have that compare with drawn negatives."""
 
     num_negatives: int = 16
@@ -108,11 +159,19 @@ class LogitSettings(SampledSettings):
         yield from super().problems()
         yield from self.check("scale", above=0)
 
+    @property
+    def cosine_scale(self) -> float:
+        """The setting `scale`."""
+        return self.scale
+
 
 @dataclass
 class Bce(LogitSettings):
     """Binary cross-entropy on logits against sampled negatives."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.bce.Bce"
+    works_with: ClassVar[tuple[str, ...]] = (CHOICES, VALUES)
+    pair_target: ClassVar[str] = "opinion"
     kind: str = "bce"
 
 
@@ -120,6 +179,10 @@ class Bce(LogitSettings):
 class Mse(SampledSettings):
     """Squared error of the similarity to 1 for positives and 0 for sampled negatives."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.mse.Mse"
+    works_with: ClassVar[tuple[str, ...]] = (CHOICES, VALUES)
+    of_logits: ClassVar[bool] = False
+    pair_target: ClassVar[str] = "value"
     kind: str = "mse"
 
 
@@ -127,16 +190,20 @@ class Mse(SampledSettings):
 class Bpr(LogitSettings):
     """Bayesian personalised ranking: each positive against sampled negatives (Rendle et al. 2009, eq. 4)."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.bpr.Bpr"
     kind: str = "bpr"
 
 
 @dataclass
-class Distillation(Settings):
+class Distillation(LossSettings):
     """Which items are chosen together, as soft targets for the similarities of their texts (Hinton et al. 2015).
 
     For heads that read text vectors (ease, ials, content, item_similarity) with features.tuned=true.
     """
 
+    implementation: ClassVar[str] = "llmrec_cli.training.losses.distillation.SoftTargets"
+    works_with: ClassVar[tuple[str, ...]] = (SIMILARITIES,)
+    of_logits: ClassVar[bool] = False
     kind: str = "distillation"
     targets: str = "cooccurrence"
     """cooccurrence | ease: how often two items are in one history, or the weights of EASE where they are positive."""
@@ -155,4 +222,5 @@ class Distillation(Settings):
             yield f"l2={self.l2}: has no effect with targets={self.targets}"
 
 
-LOSSES = {"softmax": Softmax, "bpr": Bpr, "bce": Bce, "mse": Mse, "distillation": Distillation}
+LOSSES: dict[str, type[LossSettings]] = {"softmax": Softmax, "bpr": Bpr, "bce": Bce, "mse": Mse,
+                                         "distillation": Distillation}

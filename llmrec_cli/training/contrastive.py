@@ -24,7 +24,7 @@ from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.training.corpus import held_out, knowledge_documents
 from llmrec_cli.training.following import Known, followers
-from llmrec_cli.training.losses import softmax_loss
+from llmrec_cli.training.losses.softmax import softmax_loss
 from llmrec_cli.training.objective import Measure, Task
 
 MEASURED_AT_ONCE = 64

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.packed import PackedTokens, buckets
@@ -21,7 +22,6 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.training.following import Following, Known, followers
-from llmrec_cli.training.losses import bce_loss
 from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
 TRIES = 20
@@ -108,7 +108,7 @@ class Pairs:
     def loss(self, batch: np.ndarray) -> torch.Tensor:
         """Return the mean cross-entropy of the answers."""
         rows = torch.from_numpy(batch).to(self.device)
-        return bce_loss(self.model(*self.tokens.batch(rows)), self.follows[rows])
+        return binary_cross_entropy_with_logits(self.model(*self.tokens.batch(rows)), self.follows[rows])
 
     def split(self, batch: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
         """Return parts of a batch, weighted by their pairs."""
@@ -127,4 +127,5 @@ class Pairs:
         self.model.train(mode)
         share = float(self.follows.mean())
         right = float(((logits > 0) == (self.follows > 0)).float().mean())
-        return Measure(float(bce_loss(logits, self.follows)), right, len(self), max(share, 1 - share))
+        loss = float(binary_cross_entropy_with_logits(logits, self.follows))
+        return Measure(loss, right, len(self), max(share, 1 - share))

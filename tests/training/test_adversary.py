@@ -43,6 +43,35 @@ def gradients_of(value, model):
     return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(model.parameters()))])
 
 
+def test_fgm_moves_each_vector_by_its_share_of_its_own_norm_along_the_gradient():
+    hidden = torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 1.0]])
+    gradient = torch.tensor([[0.0, 2.0], [-3.0, -4.0], [0.0, 0.0]])
+    expected = torch.tensor([[0.0, 0.5], [-0.12, -0.16], [0.0, 0.0]])
+    assert torch.allclose(fgm(hidden, gradient, 0.1), expected)
+
+
+def test_the_adversarial_loss_of_a_line_is_the_clean_one_plus_the_loss_one_step_uphill():
+    # loss(h) = w.h with w = (3, 4), h = (1, 0): clean 3; perturbation .1 * 1 * (.6, .8), so 3 + .1 * 5 uphill.
+    hidden, weight = torch.tensor([[1.0, 0.0]]), torch.tensor([3.0, 4.0], requires_grad=True)
+    loss = adversarial_loss(lambda h: (h @ weight).sum(), hidden, Fgm(epsilon=0.1, weight=2.0))
+    assert loss.item() == pytest.approx(3 + 2 * 3.5)
+    loss.backward()
+    assert weight.grad.tolist() == pytest.approx([1 + 2 * 1.06, 2 * 0.08])
+
+
+def test_the_perturbation_is_a_constant_for_the_gradient_of_what_lies_below():
+    below = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    weight = torch.tensor([3.0, 4.0])
+    adversarial_loss(lambda h: (h @ weight).sum(), below * 1, Fgm(epsilon=0.1)).backward()
+    assert below.grad.tolist() == [[6.0, 8.0]]
+
+
+def test_without_an_adversary_the_loss_is_the_loss():
+    hidden = torch.ones(1, 2)
+    assert adversarial_loss(lambda h: h.sum(), hidden, NoAdversary()).item() == 2
+    assert not hidden.requires_grad
+
+
 def test_linf_moves_every_number_by_its_share_of_the_root_mean_square():
     # The root of (9 + 16) / 2 is 5 / sqrt(2); a number whose gradient is 0 stays.
     delta = fgm(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.2, 0.0]]), 0.1, "linf")

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.settings.loss import Distillation
-from llmrec_cli.training.distillation import Similarity, SoftTargets, distillation_loss
+from llmrec_cli.training.losses.distillation import Similarity, SoftTargets, distillation_loss
 
 CPU = torch.device("cpu")
 # Four users of four items; nobody chose the last with another.

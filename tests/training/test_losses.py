@@ -1,20 +1,127 @@
-"""Losses and the adversary, by hand."""
+"""Losses by hand, and what the table promises of each."""
 
 import math
 
 import pytest
 import torch
 
-from llmrec_cli.settings.adversarial import Fgm, NoAdversary
-from llmrec_cli.training.adversary import adversarial_loss, fgm
-from llmrec_cli.training.losses import (
-    against_negatives,
-    bce_loss,
-    bpr_loss,
-    mse_loss,
-    softmax_loss,
-    softmax_of_rows_loss,
-)
+from llmrec_cli.settings.head import HEADS
+from llmrec_cli.settings.loss import CHOICES, LOSSES, SIMILARITIES, VALUES, Bce, Bpr, Mse, Softmax
+from llmrec_cli.training.losses.base import PointwiseLoss, UserScores, build_loss
+from llmrec_cli.training.losses.softmax import softmax_loss, softmax_of_rows_loss
+
+NOTHING = torch.zeros(1, 2, dtype=torch.bool)
+of_choices = pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if CHOICES in loss.works_with])
+of_values = pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if VALUES in loss.works_with])
+
+
+def rows(seed=2):
+    """Return logits (3, 5), targets, what is excluded, and as many rows as weights of 1, 2 and 1 stand for."""
+    generator = torch.Generator().manual_seed(seed)
+    logits, target = torch.randn(3, 5, generator=generator), torch.tensor([0, 3, 4])
+    excluded = torch.rand(3, 5, generator=generator) < 0.3
+    excluded[torch.arange(3), target] = True
+    return logits, target, excluded, torch.tensor([0, 1, 1, 2])
+
+
+@of_choices
+def test_a_higher_score_of_what_was_chosen_costs_less_and_one_of_another_item_more(name):
+    loss, logits, target, own = build_loss(LOSSES[name]()), torch.zeros(2, 3), torch.tensor([0, 1]), torch.eye(2, 3)
+    usual = loss.of_choices(logits, target, own.bool())
+    assert loss.of_choices(logits + 0.5 * own, target, own.bool()) < usual
+    assert loss.of_choices(logits + torch.tensor([0.0, 0.0, 0.5]), target, own.bool()) > usual
+
+
+@of_choices
+def test_what_is_excluded_costs_nothing_whatever_its_score(name):
+    loss, (logits, target, excluded, _) = build_loss(LOSSES[name]()), rows()
+    others = excluded.clone()
+    others[torch.arange(3), target] = False
+    torch.testing.assert_close(loss.of_choices(logits + 7.0 * others, target, excluded),
+                               loss.of_choices(logits, target, excluded))
+
+
+@of_choices
+def test_a_weight_of_two_is_the_row_twice(name):
+    loss, (logits, target, _, twice), weight = build_loss(LOSSES[name]()), rows(), torch.tensor([1.0, 2.0, 1.0])
+    excluded = torch.zeros_like(logits, dtype=torch.bool)
+    weighted = loss.of_choices(logits, target, excluded, weight_B=weight)
+    repeated = loss.of_choices(logits[twice], target[twice], excluded[twice])
+    if isinstance(loss, PointwiseLoss):
+        # Negatives count the same whatever their positives weigh, so only the chosen are compared.
+        chosen = logits[torch.arange(3), target]
+        weighted, repeated = (loss.of_values(of, torch.ones_like(of), w) for of, w in
+                              ((chosen, weight), (chosen[twice], None)))
+    # A mean over three rows in the one, over four in the other.
+    assert 3 * weighted.item() == pytest.approx(4 * repeated.item(), rel=1e-5)
+
+
+@of_choices
+def test_a_choice_and_its_positive_against_the_others_are_the_same(name):
+    loss, (logits, target, excluded, _) = build_loss(LOSSES[name]()), rows()
+    found = loss.against(logits[torch.arange(3), target], logits, excluded)
+    torch.testing.assert_close(found, loss.of_choices(logits, target, excluded))
+
+
+@of_choices
+def test_users_with_one_interaction_each_cost_what_their_rows_do(name):
+    loss, (logits, target, excluded, _) = build_loss(LOSSES[name]()), rows()
+    drawn = torch.arange(5).expand(3, 5) if loss.draws else None
+    step = UserScores(logits[torch.arange(3), target], logits, excluded, torch.arange(3), drawn)
+    torch.testing.assert_close(loss.of_users(step), loss.against(step.positive_B, logits, excluded))
+
+
+@of_choices
+def test_parts_of_a_step_add_up_to_it(name):
+    loss, (logits, target, excluded, _) = build_loss(LOSSES[name]()), rows()
+    positive, drawn = logits[torch.arange(3), target], torch.arange(5).expand(3, 5)
+    free = (~excluded).sum(dim=1)
+
+    def of(users):
+        share, negative_share = len(users) / 3, (free[users].sum() / free.sum()).item()
+        return loss.of_users(UserScores(positive[users], logits[users], excluded[users], torch.arange(len(users)),
+                                        drawn[users] if loss.draws else None, 0.0, None, share, negative_share))
+
+    torch.testing.assert_close(of([0, 1]) + of([2]), of([0, 1, 2]))
+
+
+@of_choices
+def test_a_loss_over_the_catalogue_is_that_of_the_products(name):
+    loss, generator = build_loss(LOSSES[name]()), torch.Generator().manual_seed(4)
+    if not loss.normalises:
+        return
+    users, items = torch.randn(6, 3, generator=generator), torch.randn(4, 3, generator=generator)
+    target, log_q = torch.tensor([0, 1, 2, 3, 0, 1]), torch.rand(4, generator=generator).log()
+    expected = loss.of_choices(users @ items.T, target, torch.zeros(6, 4, dtype=torch.bool), log_q)
+    torch.testing.assert_close(loss.of_catalogue(users, items, target, log_q), expected)
+
+
+@of_values
+def test_the_value_that_is_expected_costs_least(name):
+    loss, scores = build_loss(LOSSES[name]()), torch.tensor([-0.5, 0.25, 0.75], requires_grad=True)
+    loss.of_values(scores, loss.expected(scores).detach()).backward()
+    torch.testing.assert_close(scores.grad, torch.zeros(3))
+
+
+@of_values
+def test_a_negative_costs_what_the_value_0_does(name):
+    loss, scores = build_loss(LOSSES[name]()), torch.tensor([-0.5, 0.25, 3.0])
+    torch.testing.assert_close(loss.of_negatives(scores).mean(), loss.of_values(scores, torch.zeros(3)))
+
+
+def test_what_a_loss_can_learn_is_what_its_class_can():
+    for loss in LOSSES.values():
+        if SIMILARITIES not in loss.works_with:
+            assert isinstance(build_loss(loss()), PointwiseLoss) == (VALUES in loss.works_with)
+
+
+def test_every_head_that_is_trained_has_a_loss_and_refuses_those_that_it_cannot_use():
+    found = {name: head.losses() for name, head in HEADS.items()}
+    assert found["two_tower"] == ["softmax", "bpr", "bce", "mse"]
+    assert found["interest"] == ["bce", "mse"]
+    assert found["group_attention"] == ["softmax", "bpr", "bce"]
+    assert found["ease"] == ["distillation"]
+    assert all(found.values())
 
 
 def test_softmax_of_two_equal_logits_costs_log_two():
@@ -23,7 +130,8 @@ def test_softmax_of_two_equal_logits_costs_log_two():
 
 def test_the_popularity_correction_makes_up_for_a_candidate_three_times_as_frequent():
     # exp(0 - log .25) = 4 against exp(0 - log .75) = 4/3, so the target's share is 3/4.
-    loss = softmax_loss(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([0.25, 0.75]).log())
+    log_q = build_loss(Softmax()).log_q(torch.tensor([0.25, 0.75]).log())
+    loss = build_loss(Softmax()).of_choices(torch.zeros(1, 2), torch.tensor([0]), NOTHING, log_q)
     assert loss.item() == pytest.approx(-math.log(3 / 4))
 
 
@@ -33,82 +141,48 @@ def test_a_known_positive_is_no_negative_and_the_target_stays_even_where_it_is_m
     assert loss.item() == pytest.approx(math.log(2))
 
 
+def test_a_choice_is_compared_with_what_is_not_known_to_be_liked():
+    logits, target, known = torch.tensor([[2.0, 5.0, 0.0]]), torch.tensor([0]), torch.tensor([[True, True, False]])
+    # Item 1 is known too, so it is no negative: e^2 / (e^2 + 1).
+    expected = math.log1p(math.exp(-2.0))
+    for settings, more in ((Softmax(), 0), (Bpr(), 0), (Bce(), math.log(2))):
+        assert build_loss(settings).of_choices(logits, target, known).item() == pytest.approx(expected + more)
+
+
 def test_bce_takes_logits_once():
     # A logit of log 3 is a probability of 3/4.
-    loss = bce_loss(torch.tensor([math.log(3), math.log(3)]), torch.tensor([1, 0]))
+    loss = build_loss(Bce()).of_values(torch.tensor([math.log(3), math.log(3)]), torch.tensor([1, 0]))
     assert loss.item() == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
 
 
 def test_bce_of_a_huge_logit_is_finite():
-    assert bce_loss(torch.tensor([200.0]), torch.tensor([0])).item() == pytest.approx(200)
+    assert build_loss(Bce()).of_values(torch.tensor([200.0]), torch.tensor([0])).item() == pytest.approx(200)
 
 
 def test_mse_is_the_mean_of_the_squares():
-    assert mse_loss(torch.tensor([0.5, 1.0]), torch.tensor([1, 0])).item() == pytest.approx((0.25 + 1) / 2)
-
-
-def test_fgm_moves_each_vector_by_its_share_of_its_own_norm_along_the_gradient():
-    hidden = torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 1.0]])
-    gradient = torch.tensor([[0.0, 2.0], [-3.0, -4.0], [0.0, 0.0]])
-    expected = torch.tensor([[0.0, 0.5], [-0.12, -0.16], [0.0, 0.0]])
-    assert torch.allclose(fgm(hidden, gradient, 0.1), expected)
-
-
-def test_the_adversarial_loss_of_a_line_is_the_clean_one_plus_the_loss_one_step_uphill():
-    # loss(h) = w.h with w = (3, 4), h = (1, 0): clean 3; perturbation .1 * 1 * (.6, .8), so 3 + .1 * 5 uphill.
-    hidden, weight = torch.tensor([[1.0, 0.0]]), torch.tensor([3.0, 4.0], requires_grad=True)
-    loss = adversarial_loss(lambda h: (h @ weight).sum(), hidden, Fgm(epsilon=0.1, weight=2.0))
-    assert loss.item() == pytest.approx(3 + 2 * 3.5)
-    loss.backward()
-    assert weight.grad.tolist() == pytest.approx([1 + 2 * 1.06, 2 * 0.08])
-
-
-def test_the_perturbation_is_a_constant_for_the_gradient_of_what_lies_below():
-    below = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    weight = torch.tensor([3.0, 4.0])
-    adversarial_loss(lambda h: (h @ weight).sum(), below * 1, Fgm(epsilon=0.1)).backward()
-    assert below.grad.tolist() == [[6.0, 8.0]]
-
-
-def test_without_an_adversary_the_loss_is_the_loss():
-    hidden = torch.ones(1, 2)
-    assert adversarial_loss(lambda h: h.sum(), hidden, NoAdversary()).item() == 2
-    assert not hidden.requires_grad
+    loss = build_loss(Mse()).of_values(torch.tensor([0.5, 1.0]), torch.tensor([1, 0]))
+    assert loss.item() == pytest.approx((0.25 + 1) / 2)
 
 
 def test_bpr_of_a_pair_log_three_apart_costs_log_four_thirds():
     # sigmoid(log 3) = 3/4; the excluded pair would cost more.
-    loss = bpr_loss(torch.tensor([math.log(3)]), torch.tensor([[0.0, 9.0]]), torch.tensor([[False, True]]))
+    loss = build_loss(Bpr()).against(torch.tensor([math.log(3)]), torch.tensor([[0.0, 9.0]]),
+                                     torch.tensor([[False, True]]))
     assert loss.item() == pytest.approx(math.log(4 / 3))
-    assert bpr_loss(torch.tensor([0.0]), torch.tensor([[0.0, 0.0]])).item() == pytest.approx(math.log(2))
 
 
 def test_bpr_with_nothing_to_compare_is_zero():
-    assert bpr_loss(torch.tensor([1.0]), torch.tensor([[0.0]]), torch.tensor([[True]])).item() == 0
+    assert build_loss(Bpr()).against(torch.tensor([1.0]), torch.tensor([[0.0]]), torch.tensor([[True]])).item() == 0
 
 
-def test_a_weight_of_two_is_the_row_twice():
-    generator = torch.Generator().manual_seed(2)
-    logits, target = torch.randn(3, 5, generator=generator), torch.tensor([0, 3, 4])
-    excluded, rows = torch.rand(3, 5, generator=generator) < 0.3, torch.tensor([0, 1, 1, 2])
-    weight, positive, user = torch.tensor([1.0, 2.0, 1.0]), logits[:, 0], torch.arange(3)
-    every = torch.zeros_like(excluded)
-    pairs = [
-        (softmax_loss(logits, target, None, excluded, 0.2, weight),
-         softmax_loss(logits[rows], target[rows], None, excluded[rows], 0.2)),
-        (softmax_of_rows_loss(positive, logits, excluded, user, 0.5, weight),
-         softmax_of_rows_loss(positive[rows], logits, excluded, rows, 0.5)),
-        (bpr_loss(positive, logits, every, weight), bpr_loss(positive[rows], logits[rows], every[rows])),
-        (bce_loss(positive, torch.ones(3), weight), bce_loss(positive[rows], torch.ones(4))),
-        (mse_loss(positive, target, weight), mse_loss(positive[rows], target[rows]))]
-    for weighted, repeated in pairs:
-        # A mean over three rows in the one, over four in the other.
-        assert 3 * weighted.item() == pytest.approx(4 * repeated.item(), rel=1e-5)
+def test_positives_without_negatives_stand_alone():
+    loss = build_loss(Bce()).against(torch.zeros(1), torch.zeros(1, 1), torch.tensor([[True]]))
+    assert loss.item() == pytest.approx(math.log(2))
 
 
 def test_negatives_count_the_same_whatever_their_positives_weigh():
     positive, negative, none = torch.zeros(2), torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)
-    found = against_negatives(bce_loss, positive, negative, none, torch.tensor([0.5, 3.5]))
+    found = build_loss(Bce()).against(positive, negative, none, torch.tensor([0.5, 3.5]))
     assert found.item() == pytest.approx(3 * math.log(2))
 
 

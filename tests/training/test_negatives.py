@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmrec_cli.training.catalogue_softmax import CHUNKS, catalogue_softmax_loss
-from llmrec_cli.training.losses import softmax_loss
+from llmrec_cli.training.losses.catalogue_softmax import CHUNKS, catalogue_softmax_loss
+from llmrec_cli.training.losses.softmax import softmax_loss
 from llmrec_cli.training.negatives import drawn_evenly, drawn_from_lists, log_chances
 
 

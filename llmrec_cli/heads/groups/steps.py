@@ -22,9 +22,8 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.trained_groups import TrainedGroups
-from llmrec_cli.settings.loss import Bpr, LossSettings, Softmax
 from llmrec_cli.training.adversary import adversarial_loss
-from llmrec_cli.training.losses import against_negatives, bce_loss, bpr_loss, softmax_loss
+from llmrec_cli.training.losses.base import build_loss
 from llmrec_cli.training.negatives import drawn_evenly, log_chances
 
 LEAST_STEPS = 10
@@ -91,11 +90,12 @@ class GroupSteps:
         most = max(len(self.groups), with_users)
         # No more steps than there is something to ask in.
         self.num_batches = min(most, max(LEAST_STEPS, math.ceil(most / recipe.optim.batch_size)))
-        self.log_q: dict[str, torch.Tensor] = {}
-        if isinstance(recipe.loss, Softmax) and recipe.loss.num_negatives is not None:
+        self.log_q_N: torch.Tensor | None = None
+        self.criterion = build_loss(recipe.loss)
+        if self.criterion.normalises and not recipe.loss.takes_catalogue:
             both = (len(self.groups) + with_users) / self.num_batches
             log_chance_N = log_chances(counts_N, both, recipe.loss.num_negatives)
-            self.log_q["N"] = recipe.loss.popularity_correction * torch.from_numpy(log_chance_N).to(device)
+            self.log_q_N = self.criterion.log_q(torch.from_numpy(log_chance_N).to(device))
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
         """Yield interactions of groups and of users in parts of equal size."""
@@ -177,29 +177,19 @@ class GroupSteps:
     def _candidates(self, of_groups: np.ndarray, of_users: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return the items (C,), in ascending order, that everybody in the step is asked about."""
         loss = self.recipe.loss
-        if isinstance(loss, Softmax) and loss.num_negatives is None:
+        if loss.takes_catalogue:
             return self.warm_items
         drawn = drawn_evenly(self.warm_items, loss.num_negatives, generator)
         return np.unique(np.concatenate([self.groups.item[of_groups], self.users.item[of_users], drawn]))
 
     def _of_logits(self, logits_SC: torch.Tensor, asked: Asked, candidates: torch.Tensor) -> torch.Tensor:
-        log_q_C = self.log_q["N"][candidates] if self.log_q else None
-        return choice_loss(self.recipe.loss, logits_SC, asked, log_q_C)
+        """Return the loss of what was chosen against the candidates that the group or user is not known to like."""
+        logits_BC, known_BC = (of.index_select(0, asked.row_B) for of in (logits_SC, asked.known_SC))
+        log_q_C = None if self.log_q_N is None else self.log_q_N[candidates]
+        return self.criterion.of_choices(logits_BC, asked.target_B, known_BC, log_q_C, asked.weight_B)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(self.device)
-
-
-def choice_loss(loss: LossSettings, logits_SC: torch.Tensor, asked: Asked,
-                log_q_C: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the loss of what was chosen against the candidates that the same group or user is not known to like."""
-    logits_BC, known_BC = (of.index_select(0, asked.row_B) for of in (logits_SC, asked.known_SC))
-    if isinstance(loss, Softmax):
-        return softmax_loss(logits_BC, asked.target_B, log_q_C, known_BC, loss.label_smoothing, asked.weight_B)
-    positive_B = logits_BC.gather(1, asked.target_B[:, None])[:, 0]
-    if isinstance(loss, Bpr):
-        return bpr_loss(positive_B, logits_BC, known_BC, asked.weight_B)
-    return against_negatives(bce_loss, positive_B, logits_BC, known_BC, asked.weight_B)
 
 
 def alone_inputs(past: Past, user_Q: np.ndarray, history: sp.csr_array, device: torch.device) -> GroupInputs:

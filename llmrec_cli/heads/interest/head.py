@@ -24,11 +24,10 @@ from llmrec_cli.heads.shared.parameters import load_parameters
 from llmrec_cli.heads.shared.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.head import Interest as Settings
-from llmrec_cli.settings.loss import Mse
 from llmrec_cli.settings.peft import EmbeddingAdapter
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.loop import train
-from llmrec_cli.training.losses import bce_loss, mse_loss
+from llmrec_cli.training.losses.base import build_pointwise
 from llmrec_cli.training.terms import Length, Surroundings
 
 READ_AT_ONCE = 4096
@@ -76,7 +75,7 @@ class Interest(Head):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
+        self.settings, self.criterion = recipe.head, build_pointwise(recipe.loss)
         self.candidates = build(Recipe(head=HEADS[self.settings.candidates](weight=self.settings.weight,
                                                                             decay=self.settings.decay)))
         self.encoder: TextEncoder | None = None
@@ -181,7 +180,6 @@ class Interest(Head):
         ids_PT, mask_PT = self._packed(batch).batch(torch.arange(len(batch.user), device=encoder.device))
         target_P = torch.from_numpy(batch.target).to(encoder.device)
         weight_P = None if self.interaction_weights.is_uniform else torch.from_numpy(batch.weight).to(encoder.device)
-        measure = mse_loss if isinstance(self.recipe.loss, Mse) else bce_loss
 
         def numbers(hidden: torch.Tensor) -> torch.Tensor:
             scores_P: torch.Tensor = out(encoder.upper(hidden, mask_PT))
@@ -191,7 +189,7 @@ class Interest(Head):
             scores_P = numbers(hidden)
             return torch.stack([torch.zeros_like(scores_P), scores_P], dim=1)
 
-        value = adversarial_loss(lambda hidden: measure(numbers(hidden), target_P, weight_P),
+        value = adversarial_loss(lambda hidden: self.criterion.of_values(numbers(hidden), target_P, weight_P),
                                  encoder.lower(ids_PT, mask_PT), self.recipe.adversarial, logits)
         return value if encoder.budget is None else value + encoder.budget.penalty()
 
@@ -239,7 +237,7 @@ class Interest(Head):
         return (floor_Q1 + below_QM / (1 + below_QM.abs())).scatter(1, chosen_QR, shown_QR)
 
     def _shown(self, numbers: torch.Tensor) -> torch.Tensor:
-        return numbers.sigmoid() if not isinstance(self.recipe.loss, Mse) else numbers
+        return self.criterion.expected(numbers)
 
     def score_text(self, texts: np.ndarray) -> torch.Tensor:
         """Return what is read of each text with each item (num_texts, M): a probability or a value."""

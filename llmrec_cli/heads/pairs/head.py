@@ -28,7 +28,7 @@ from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
-from llmrec_cli.settings.loss import Bce, LossSettings, Mse
+from llmrec_cli.settings.loss import LossSettings
 from llmrec_cli.training.loop import Length, Surroundings, train
 
 USUAL_RATE = 0.01
@@ -269,9 +269,8 @@ def resolved(target: str, loss: LossSettings, data: TrainingData) -> str:
                         "choose head.target=choice")
     if target != "auto":
         return target
-    if isinstance(loss, Mse) and has_values:
-        return "value"
-    return "opinion" if isinstance(loss, Bce) and data.negatives is not None else "choice"
+    learnable = {"value": has_values, "opinion": data.negatives is not None}
+    return loss.pair_target if learnable.get(loss.pair_target) else "choice"
 
 
 def weights_of_choices(data: TrainingData, settings: HeadSettings, target: str) -> InteractionWeights:

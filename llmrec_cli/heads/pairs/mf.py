@@ -13,7 +13,6 @@ from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.mf import Mf as Settings
-from llmrec_cli.settings.loss import Softmax
 
 
 class Mf(PairHead):
@@ -41,8 +40,7 @@ class Factors(PairModel):
         assert isinstance(recipe.head, Settings)
         loss = recipe.loss
         self.cosine = recipe.head.compares_by_cosine(loss)
-        scale = 1 / loss.temperature if isinstance(loss, Softmax) else getattr(loss, "scale", 1.0)
-        self.factor = scale if self.cosine else 1.0
+        self.factor = loss.cosine_scale if self.cosine else 1.0
         self.user_ids = IdTable(trained_U, recipe.head.embedding_size, 0.1)
         self.item_ids = IdTable(trained_N, recipe.head.embedding_size, 0.1)
 

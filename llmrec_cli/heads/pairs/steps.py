@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch.nn import functional
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
@@ -18,13 +17,13 @@ from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pairs.model import PairModel
 from llmrec_cli.settings.adversarial import AdversarialSettings, NoAdversary
 from llmrec_cli.settings.heads.pairs import PairSettings
-from llmrec_cli.settings.loss import Bpr, LossSettings, Mse, Softmax
+from llmrec_cli.settings.loss import LossSettings
 from llmrec_cli.training.adversary import adversarial_loss_of_all
-from llmrec_cli.training.losses import bce_loss, bpr_loss, mse_loss, softmax_of_rows_loss
+from llmrec_cli.training.losses.base import UserScores, build_loss, build_pointwise
 from llmrec_cli.training.step import Split
 
 COMPARED = 32
-"""Candidates that each interaction is compared with by loss=bpr."""
+"""Candidates that each interaction is compared with by a loss that draws, such as loss=bpr."""
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Rows of the interactions (B,), and the seed of what is drawn for them."""
@@ -38,14 +37,14 @@ class Part(NamedTuple):
     rows, seeds : the batch
     places : int64, which of its interactions are meant
     share : of the batch's interactions
-    of_negatives : share of the batch's negatives
+    negative_share : share of the batch's negatives
     """
 
     rows: np.ndarray
     seeds: np.ndarray
     places: np.ndarray
     share: float
-    of_negatives: float
+    negative_share: float
 
 
 class ChoiceSteps:
@@ -58,7 +57,8 @@ class ChoiceSteps:
     def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, interactions: Interactions,
                  batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None,
                  weights: InteractionWeights | None = None) -> None:
-        self.model, self.settings, self.kind, self.device = model, settings, loss, device
+        self.model, self.settings, self.device = model, settings, device
+        self.criterion = build_loss(loss)
         self.adversarial = adversarial
         self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
         self.user, self.item, self.matrix = interactions.user, interactions.item, interactions.matrix
@@ -123,31 +123,15 @@ class ChoiceSteps:
             block_SC = self.model.block(users_SK, items_CL)
             positive_B = (self.model.pairs(users_SK.index_select(0, user_B), own_BL[0]) if own_BL else
                           block_SC.flatten().index_select(0, user_B * len(candidates) + place_B))
-            return self._of_scores(positive_B, block_SC, known_SC, user_B, drawn_BC, part, weight_B)
+            return self.criterion.of_users(UserScores(positive_B, block_SC, known_SC, user_B, drawn_BC, self.log_weight,
+                                                   weight_B, part.share, part.negative_share))
 
         value = adversarial_loss_of_all(of_rows, learned, self.adversarial)
         return value + part.share * penalty(user_rows.squares.index_select(0, user_B), squares_B, self.settings.l2)
 
-    def _of_scores(self, positive_B: torch.Tensor, block_SC: torch.Tensor, known_SC: torch.Tensor,
-                   user_B: torch.Tensor, drawn_BC: torch.Tensor | None, part: Part,
-                   weight_B: torch.Tensor | None) -> torch.Tensor:
-        if isinstance(self.kind, Softmax):
-            return part.share * softmax_of_rows_loss(positive_B, block_SC, known_SC, user_B, self.log_weight, weight_B)
-        if drawn_BC is not None:
-            place_BC = drawn_BC + user_B[:, None] * block_SC.shape[1]
-            return part.of_negatives * bpr_loss(positive_B, block_SC.flatten()[place_BC], known_SC.flatten()[place_BC],
-                                                weight_B)
-        # Positives count as much as their negatives together, as in two_tower.
-        squared = isinstance(self.kind, Mse)
-        losses_SC = block_SC.square() if squared else functional.softplus(block_SC)
-        of_negatives = losses_SC.masked_fill(known_SC, 0.0).sum() / (~known_SC).sum().clamp_min(1)
-        measure = mse_loss if squared else bce_loss
-        return (part.share * measure(positive_B, torch.ones_like(positive_B), weight_B)
-                + part.of_negatives * of_negatives)
-
     def _compared(self, num_rows: int, num_candidates: int, generator: np.random.Generator) -> np.ndarray | None:
-        """Return the candidates that loss=bpr compares each interaction with; the same under attack."""
-        if not isinstance(self.kind, Bpr):
+        """Return the candidates that each interaction is compared with; the same under attack. None for all."""
+        if not self.criterion.draws:
             return None
         return generator.integers(num_candidates, size=(num_rows, COMPARED))
 
@@ -166,7 +150,7 @@ class ValueSteps:
     def __init__(self, model: PairModel, settings: PairSettings, loss: LossSettings, data: TrainingData,
                  batch_size: int, device: torch.device, adversarial: AdversarialSettings | None = None) -> None:
         self.model, self.settings, self.device, self.adversarial = model, settings, device, adversarial
-        self.measure = mse_loss if isinstance(loss, Mse) else bce_loss
+        self.criterion = build_pointwise(loss)
         self.user, self.item, self.value = known_values(data, settings.target)
         self.num_batches = max(1, math.ceil(len(self.user) / batch_size))
 
@@ -183,8 +167,11 @@ class ValueSteps:
         users, items = (which(torch.from_numpy(ids[rows]).to(self.device)) for which, ids in
                         ((self.model.users, self.user), (self.model.items, self.item)))
         value_B = torch.from_numpy(self.value[rows]).to(self.device)
-        value = adversarial_loss_of_all(lambda learned: self.measure(self.model.pairs(learned[0], learned[1]), value_B),
-                                        [users.rows, items.rows], self.adversarial)
+
+        def of_rows(learned: Sequence[torch.Tensor]) -> torch.Tensor:
+            return self.criterion.of_values(self.model.pairs(learned[0], learned[1]), value_B)
+
+        value = adversarial_loss_of_all(of_rows, [users.rows, items.rows], self.adversarial)
         return value + penalty(users.squares, items.squares, self.settings.l2)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from llmrec_cli.heads.sequential.transformer import CausalTransformer
 from llmrec_cli.heads.shared.entity_gate import EntityGate
 from llmrec_cli.settings.heads.sequential import Sequential as Settings
-from llmrec_cli.settings.loss import LossSettings, Softmax
+from llmrec_cli.settings.loss import ScoreLossSettings
 
 
 class SequenceModel(nn.Module):
@@ -24,7 +24,7 @@ class SequenceModel(nn.Module):
     the rest.
     """
 
-    def __init__(self, trained_N: np.ndarray, text_size: int, settings: Settings, loss: LossSettings,
+    def __init__(self, trained_N: np.ndarray, text_size: int, settings: Settings, loss: ScoreLossSettings,
                  entities_ND: torch.Tensor | None = None) -> None:
         super().__init__()
         size = settings.embedding_size
@@ -35,9 +35,8 @@ class SequenceModel(nn.Module):
         self.start_E = nn.Parameter(torch.randn(size) * 0.02)
         self.transformer = CausalTransformer(size, settings.num_layers, settings.num_attention_heads,
                                              settings.max_length, settings.dropout)
-        learned = self.cosine and isinstance(loss, Softmax) and loss.learn_temperature is not False
-        scale = 1 / loss.temperature if isinstance(loss, Softmax) else getattr(loss, "scale", 1.0)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale) if self.cosine else 0.0), requires_grad=learned)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(loss.cosine_scale) if self.cosine else 0.0),
+                                      requires_grad=self.cosine and loss.learns_scale)
         with torch.no_grad():
             # An id that is never trained is none: at random it would be noise on the text of a cold item.
             self.item_ids.weight.normal_(std=1 / math.sqrt(size)).mul_(torch.from_numpy(trained_N)[:, None])

@@ -20,10 +20,8 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.sequential import Sequential as Settings
-from llmrec_cli.settings.loss import Bpr, Mse, Softmax
 from llmrec_cli.training.adversary import adversarial_loss
-from llmrec_cli.training.catalogue_softmax import catalogue_softmax_loss
-from llmrec_cli.training.losses import against_negatives, bce_loss, bpr_loss, mse_loss
+from llmrec_cli.training.losses.base import build_loss
 from llmrec_cli.training.negatives import drawn_evenly, drawn_from_lists, log_chances
 
 START = -1
@@ -96,11 +94,12 @@ class SequenceSteps:
         self.num_batches = max(1, min(math.ceil(total / recipe.optim.batch_size), total // longest))
         self.warm_items = np.flatnonzero(interactions.item_counts)
         loss = recipe.loss
-        self.whole = isinstance(loss, Softmax) and (loss.num_negatives is None
-                                                    or loss.num_negatives >= len(self.warm_items))
-        if isinstance(loss, Softmax) and loss.num_negatives is not None:
+        self.criterion = build_loss(loss)
+        self.whole = loss.takes_catalogue or (self.criterion.normalises and loss.num_negatives >= len(self.warm_items))
+        self.log_q_N: torch.Tensor | None = None
+        if self.criterion.normalises and not self.whole:
             log_chance_N = log_chances(interactions.item_counts, total / self.num_batches, loss.num_negatives)
-            self.log_q_N = loss.popularity_correction * torch.from_numpy(log_chance_N).to(device)
+            self.log_q_N = self.criterion.log_q(torch.from_numpy(log_chance_N).to(device))
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
         """Yield windows in parts with equal numbers of interactions, those of like length together."""
@@ -161,31 +160,26 @@ class SequenceSteps:
         loss = self.recipe.loss
         drawn = drawn_evenly(self.warm_items, loss.num_negatives, generator)
         hard = drawn_from_lists(self.hard_UK[users_B], loss.hard_negatives.num, generator)
-        # Other places' targets are of use to the softmax alone, which knows how likely they are to be here.
-        return np.unique(np.concatenate([drawn, hard, targets_P if isinstance(loss, Softmax) else drawn[:0]]))
+        # Other places' targets are of use only to a loss that knows how likely they are to be here.
+        return np.unique(np.concatenate([drawn, hard, targets_P if self.criterion.normalises else drawn[:0]]))
 
     def _comparison(self, laid: Sequences, users_B: np.ndarray, targets_P: np.ndarray, place_P: np.ndarray,
                     candidates_C: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
         """Return the loss of users (P, E), a step's items (R, E) and its candidates (C, E)."""
-        loss = self.recipe.loss
         # The place of an item in the matrix is that of its interaction.
         weight_P = None if self.weight is None else self._tensor(self.weight[laid.next])
-        if isinstance(loss, Softmax):
+        if self.criterion.normalises:
             target_P = self._tensor(np.searchsorted(candidates_C, targets_P))
-            log_q_C = None if self.whole else self.log_q_N[self._tensor(candidates_C)]
-            return lambda users_PE, _, candidates_CE: catalogue_softmax_loss(users_PE, candidates_CE, target_P, log_q_C,
-                                                                             loss.label_smoothing, weight_P)
+            log_q_C = None if self.log_q_N is None else self.log_q_N[self._tensor(candidates_C)]
+            return lambda users_PE, _, candidates_CE: self.criterion.of_catalogue(users_PE, candidates_CE, target_P,
+                                                                               log_q_C, weight_P)
         row_P = np.repeat(np.arange(len(users_B)), laid.lengths)
         known_PC = self._tensor(known_among(self.matrix, users_B, candidates_C)[row_P])
         own_P = self._tensor(place_P)
 
         def compare(users_PE: torch.Tensor, items_RE: torch.Tensor, candidates_CE: torch.Tensor) -> torch.Tensor:
             positive_P = (users_PE * items_RE.index_select(0, own_P)).sum(dim=1)
-            negative_PC = users_PE @ candidates_CE.T
-            if isinstance(loss, Bpr):
-                return bpr_loss(positive_P, negative_PC, known_PC, weight_P)
-            return against_negatives(mse_loss if isinstance(loss, Mse) else bce_loss, positive_P, negative_PC, known_PC,
-                                     weight_P)
+            return self.criterion.against(positive_P, users_PE @ candidates_CE.T, known_PC, weight_P)
 
         return compare
 

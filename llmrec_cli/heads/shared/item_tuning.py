@@ -23,8 +23,8 @@ from llmrec_cli.settings.head import Content, Recipe
 from llmrec_cli.settings.loss import Distillation
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.checkpoint import trained_parameters
-from llmrec_cli.training.distillation import Similarity, SoftTargets, distillation_loss
 from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.losses.distillation import Similarity, SoftTargets, distillation_loss
 
 NEIGHBOURS, EXPONENT = 20, 3.0
 """Of the neighbours by text that validation looks at; what `content` takes too."""

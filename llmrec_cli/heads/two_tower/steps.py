@@ -19,9 +19,8 @@ from llmrec_cli.heads.shared.training_history import earlier_items
 from llmrec_cli.heads.two_tower.towers import Towers, ages, history_sums, history_vectors, weight_sums
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
-from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
 from llmrec_cli.training.adversary import adversarial_loss
-from llmrec_cli.training.losses import against_negatives, bce_loss, bpr_loss, mse_loss, softmax_loss
+from llmrec_cli.training.losses.base import build_loss
 from llmrec_cli.training.negatives import drawn_evenly, drawn_from_lists, log_chances
 
 MOST_WITH_RECENCY = 2048
@@ -46,6 +45,7 @@ class TowerSteps:
         self.user, self.item, self.is_causal = interactions.user, interactions.item, is_causal
         self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
         self.num_batches = max(1, math.ceil(len(interactions) / recipe.optim.batch_size))
+        self.criterion = build_loss(recipe.loss)
         num_drawn = recipe.loss.num_negatives or 0
         log_chance_N = log_chances(interactions.item_counts, len(interactions) / self.num_batches, num_drawn)
         self.log_chance_N = torch.from_numpy(log_chance_N).to(device)
@@ -91,16 +91,8 @@ class TowerSteps:
 
     def _of_logits(self, logits_BR: torch.Tensor, target_B: torch.Tensor, is_known_BR: torch.Tensor,
                    rows_R: torch.Tensor, weight_B: torch.Tensor | None) -> torch.Tensor:
-        loss = self.recipe.loss
-        if isinstance(loss, Softmax):
-            log_q_R = loss.popularity_correction * self.log_chance_N[rows_R]
-            return softmax_loss(logits_BR, target_B, log_q_R, is_known_BR, loss.label_smoothing, weight_B)
-        positive_B = logits_BR.gather(1, target_B[:, None])[:, 0]
-        if isinstance(loss, Bpr):
-            return bpr_loss(positive_B, logits_BR, is_known_BR, weight_B)
-        assert isinstance(loss, Bce | Mse)
-        return against_negatives(bce_loss if isinstance(loss, Bce) else mse_loss, positive_B, logits_BR, is_known_BR,
-                                 weight_B)
+        log_q_R = self.criterion.log_q(self.log_chance_N[rows_R])
+        return self.criterion.of_choices(logits_BR, target_B, is_known_BR, log_q_R, weight_B)
 
     def _negatives(self, user_B: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         loss = self.recipe.loss

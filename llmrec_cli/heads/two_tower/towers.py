@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from llmrec_cli.heads.shared.entity_gate import EntityGate
 from llmrec_cli.settings.head import TwoTower as Settings
-from llmrec_cli.settings.loss import LossSettings, Mse, Softmax
+from llmrec_cli.settings.loss import ScoreLossSettings
 
 NUM_AGES = 12
 """Buckets of an item's age, in places from the newest: 0, 1-2, 3-6, 7-14 and so on, the last from 2,047 on."""
@@ -30,7 +30,7 @@ class Towers(nn.Module):
     history.
     """
 
-    def __init__(self, num_users: int, num_items: int, text_size: int, settings: Settings, loss: LossSettings,
+    def __init__(self, num_users: int, num_items: int, text_size: int, settings: Settings, loss: ScoreLossSettings,
                  profile_size: int = 0, entities_ND: torch.Tensor | None = None) -> None:
         super().__init__()
         size = settings.embedding_size
@@ -46,11 +46,9 @@ class Towers(nn.Module):
         sizes = [size, *settings.layers]
         hidden = [part for before, after in pairwise(sizes) for part in (nn.Linear(before, after), nn.ReLU())]
         self.perceptron = nn.Sequential(*hidden, nn.Linear(sizes[-1], size)) if settings.layers else None
-        temperature = loss.temperature if isinstance(loss, Softmax) else 1 / getattr(loss, "scale", 1.0)
-        learned = isinstance(loss, Softmax) and self.cosine and loss.learn_temperature is not False
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
-        # Squared errors compare similarities with 0 and 1, so they are taken as they are.
-        self.plain = isinstance(loss, Mse)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(loss.cosine_scale)),
+                                      requires_grad=self.cosine and loss.learns_scale)
+        self.plain = not loss.of_logits
         nn.init.normal_(self.text.weight, std=1 / math.sqrt(text_size))
         nn.init.normal_(self.item_ids.weight, std=0.1)
         nn.init.normal_(self.user_ids.weight, std=0.01)

@@ -17,6 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import llmrec_cli
 from llmrec_cli import __version__
 from llmrec_cli.data.manifest import FORMAT, read_manifest, sha256
 from llmrec_cli.errors import ArtifactError, DataError
@@ -56,11 +57,11 @@ def _file(source: Source, ours: tuple[Path, ...]) -> dict[str, Any]:
 
 def code() -> str:
     """Return a hash of the code that prepares: between two versions it changes, for those who work on it."""
-    here = Path(__file__).parent
+    package = Path(llmrec_cli.__file__).parent
     digest = hashlib.sha256()
-    page = sorted(here.parent.glob("report/audit*"))
-    for file in [*sorted(here.rglob("*.py")), *page, here.parent / "stages" / "prepare.py"]:
-        digest.update(str(file.relative_to(here.parent)).encode() + b"\0" + file.read_bytes() + b"\0")
+    page = sorted(package.glob("report/audit*"))
+    for file in [*sorted(package.glob("ingest/**/*.py")), *page, package / "stages" / "prepare.py"]:
+        digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

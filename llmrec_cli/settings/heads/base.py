@@ -10,12 +10,9 @@ from typing import Any, ClassVar
 
 from llmrec_cli.settings.adversarial import OF_TEXTS
 from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.loss import CHOICES, LOSSES
 
-OF_GRADIENTS = ("softmax", "bpr", "bce", "mse")
-"""Losses of heads that are trained by gradients themselves."""
 WEIGHTS = ("value", "log", "none")
-OF_TUNING = ("distillation",)
-"""Losses of heads whose text vectors are trained before they are read."""
 TRAINING_HISTORIES = ("auto", "before", "others")
 """The setting `training_history` of heads that learn a target from a history."""
 
@@ -49,7 +46,10 @@ class HeadSettings(Settings):
 
     implementation: ClassVar[str] = ""
     adversaries: ClassVar[tuple[str, ...]] = OF_TEXTS
-    losses: ClassVar[tuple[str, ...]] = OF_GRADIENTS
+    learns_from: ClassVar[str] = CHOICES
+    """What its loss must be able to learn: choices | values | similarities (of texts, before they are read)."""
+    gives_logits_alone: ClassVar[bool] = False
+    """True if a loss of scores as they are, such as loss=mse, has nothing to work with."""
     audience: ClassVar[str] = "users"
     """Whom the head is made for: users | groups."""
     weighs: ClassVar[bool] = True
@@ -75,6 +75,12 @@ class HeadSettings(Settings):
             if getattr(self, key) is not None:
                 yield (f"{key}={getattr(self, key)}: has no effect on head={self.kind}, whose members weigh each for "
                        f"themselves; set members.<name>.{key}")
+
+    @classmethod
+    def losses(cls) -> list[str]:
+        """Return the names of the losses that can train this head; the first is the default."""
+        return [name for name, loss in LOSSES.items()
+                if cls.learns_from in loss.works_with and (loss.of_logits or not cls.gives_logits_alone)]
 
     def uses(self) -> set[str]:
         """Return the config groups beside `head` that change what this head does."""

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import OF_TUNING, HeadSettings
+from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
@@ -17,7 +18,7 @@ class Content(HeadSettings):
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.content.head.Content"
-    losses: ClassVar[tuple[str, ...]] = OF_TUNING
+    learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "content"
     features: FeatureWeights = field(default_factory=lambda: FeatureWeights(text=1.0, attributes=0.7))
     """Only their ratios matter: what is known of an item is normalised to length 1 together."""

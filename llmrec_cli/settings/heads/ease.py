@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import OF_TUNING, HeadSettings
+from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
@@ -13,7 +14,7 @@ class Ease(HeadSettings):
     """EASE (Steck 2019), collective when features have a weight (Jeunen et al. 2020)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.ease.head.Ease"
-    losses: ClassVar[tuple[str, ...]] = OF_TUNING
+    learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "ease"
     l2: float | None = None
     """Ridge penalty of an item of average popularity, above 0; null takes 5 times the average interactions of an item,

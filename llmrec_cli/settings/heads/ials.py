@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import OF_TUNING, HeadSettings
+from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
@@ -14,7 +15,7 @@ class Ials(HeadSettings):
     weight."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.ials.head.Ials"
-    losses: ClassVar[tuple[str, ...]] = OF_TUNING
+    learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "ials"
     embedding_size: int = 64
     """Size of user and item factors, at least 1."""

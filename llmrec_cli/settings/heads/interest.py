@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.heads.base import TRAINING_HISTORIES, HeadSettings
-from llmrec_cli.settings.loss import Bce, Mse
+from llmrec_cli.settings.loss import VALUES
 
 CANDIDATES = ("popularity", "item_knn", "user_knn", "ease")
 
@@ -19,7 +19,7 @@ class Interest(HeadSettings):
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.interest.head.Interest"
-    losses: ClassVar[tuple[str, ...]] = ("bce", "mse")
+    learns_from: ClassVar[str] = VALUES
     kind: str = "interest"
     candidates: str = "item_knn"
     """popularity | item_knn | user_knn | ease: whose lists are put in a new order; reading all pairs would cost too
@@ -46,7 +46,5 @@ class Interest(HeadSettings):
         without = "has no effect on head=interest, which reads pairs of texts; leave it out"
         if loss.similarity != "auto":
             yield f"loss.similarity={loss.similarity}: {without}"
-        if isinstance(loss, Bce | Mse) and loss.num_negatives != type(loss).num_negatives:
-            yield f"loss.num_negatives={loss.num_negatives}: {without}; one item is drawn for each interaction"
-        if isinstance(loss, Bce) and loss.scale != Bce.scale:
-            yield f"loss.scale={loss.scale}: {without}"
+        yield from loss.unheeded({"num_negatives": f"{without}; one item is drawn for each interaction",
+                                  "scale": without})

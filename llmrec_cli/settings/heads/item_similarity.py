@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.heads.base import OF_TUNING, HeadSettings
+from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
@@ -13,7 +14,7 @@ class ItemSimilarity(HeadSettings):
     """What is most like the items of a history, by what is said of them; nothing is learned but, where tuned, texts."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_similarity.ItemSimilarity"
-    losses: ClassVar[tuple[str, ...]] = OF_TUNING
+    learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "item_similarity"
     features: FeatureWeights = field(default_factory=lambda: FeatureWeights(text=1.0))
     """Only their ratios matter: what is known of an item is normalised to length 1 together."""

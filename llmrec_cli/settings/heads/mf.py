@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llmrec_cli.settings.heads.pairs import PairSettings
-from llmrec_cli.settings.loss import LossSettings
+from llmrec_cli.settings.loss import ScoreLossSettings
 
 
 @dataclass
@@ -14,5 +14,5 @@ class Mf(PairSettings):
     implementation: ClassVar[str] = "llmrec_cli.heads.pairs.mf.Mf"
     kind: str = "mf"
 
-    def compares_by_cosine(self, loss: LossSettings) -> bool:
+    def compares_by_cosine(self, loss: ScoreLossSettings) -> bool:
         return loss.similarity == "cosine"

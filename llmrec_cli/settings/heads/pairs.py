@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 from llmrec_cli.settings.adversarial import OF_ROWS
 from llmrec_cli.settings.heads.base import HeadSettings
-from llmrec_cli.settings.loss import Bce, LossSettings, Mse
+from llmrec_cli.settings.loss import LOSSES, ScoreLossSettings
 
-TARGETS = ("auto", "choice", "value", "opinion")
+OF_PAIRS = ("value", "opinion")
+TARGETS = ("auto", "choice", *OF_PAIRS)
 
 
 @dataclass
@@ -40,14 +41,14 @@ class PairSettings(HeadSettings):
     def uses(self) -> set[str]:
         return {"adversarial", "loss", "optim"}
 
-    def compares_by_cosine(self, loss: LossSettings) -> bool:
+    def compares_by_cosine(self, loss: ScoreLossSettings) -> bool:
         """Return whether a user's vector meets an item's by their cosine."""
         return False
 
     def problems_with(self, loss: Any) -> Iterator[str]:
-        for target, kind in (("value", Mse), ("opinion", Bce)):
-            if self.target == target and not isinstance(loss, kind):
-                yield f"head.target={target}: needs loss={kind.__name__.lower()}, not loss={loss.kind}"
+        if self.target in OF_PAIRS and self.target != loss.pair_target:
+            able = " or ".join(f"loss={name}" for name, known in LOSSES.items() if known.pair_target == self.target)
+            yield f"head.target={self.target}: needs {able}, not loss={loss.kind}"
         without = f"has no effect on head={self.kind}"
         cosine = self.compares_by_cosine(loss)
         if loss.similarity == "cosine" and not cosine:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
-from llmrec_cli.settings.loss import Softmax
 
 
 @dataclass
@@ -60,7 +59,7 @@ class Sequential(HeadSettings):
         without = "has no effect on head=sequential"
         of_cosines = f"{without} without loss.similarity=cosine; leave it out"
         of_sampling = f"{without} where all items are candidates; give loss.num_negatives too, or leave it out"
-        whole = isinstance(loss, Softmax) and loss.num_negatives is None
+        whole = loss.takes_catalogue
         cosine = loss.similarity == "cosine"
         yield from loss.unheeded({
             **({} if cosine else {"temperature": of_cosines, "learn_temperature": of_cosines, "scale": of_cosines}),

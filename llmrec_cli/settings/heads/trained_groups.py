@@ -12,7 +12,7 @@ from llmrec_cli.settings.heads.features import FeatureWeights
 class TrainedGroups(HeadSettings):
     """Vectors of items, members and groups, trained on what groups and what users did."""
 
-    losses: ClassVar[tuple[str, ...]] = ("softmax", "bpr", "bce")
+    gives_logits_alone: ClassVar[bool] = True
     audience: ClassVar[str] = "groups"
     embedding_size: int = 64
     """Size of the vectors of items, members and groups, at least 1."""
@@ -54,7 +54,7 @@ class TrainedGroups(HeadSettings):
         without = f"has no effect on head={self.kind}"
         of_cosines = f"{without}, whose logits are dot products; leave it out"
         of_sampling = f"{without} where all items are candidates; give loss.num_negatives too, or leave it out"
-        whole = loss.kind == "softmax" and loss.num_negatives is None
+        whole = loss.takes_catalogue
         if loss.similarity == "cosine":
             yield f"loss.similarity=cosine: {of_cosines}"
         yield from loss.unheeded({

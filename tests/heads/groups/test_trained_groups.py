@@ -12,7 +12,7 @@ from llmrec_cli.heads.groups.attention import votes
 from llmrec_cli.heads.groups.fusion import cosines
 from llmrec_cli.heads.groups.inputs import inputs_of, of_queries
 from llmrec_cli.heads.groups.model import Kept
-from llmrec_cli.heads.groups.steps import Asked, GroupSteps, choice_loss
+from llmrec_cli.heads.groups.steps import GroupSteps
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.head import GroupAttention, GroupFusion, GroupHypergraph
 from llmrec_cli.settings.heads.features import FeatureWeights
@@ -20,7 +20,7 @@ from llmrec_cli.settings.loss import Bce, Bpr, Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import TopLayers
 from tests.heads.group_shop import NUM_ITEMS, NUM_USERS, GroupShop, csr, entities, group_shop, hit_rate
-from tests.heads.test_group_inputs import PAST
+from tests.heads.groups.test_group_inputs import PAST
 
 CPU = torch.device("cpu")
 SETTINGS = {"fusion": GroupFusion(embedding_size=16, text=False, id_dropout=0.5),
@@ -81,16 +81,6 @@ def test_what_overlapping_groups_say_is_weighted_by_how_many_members_they_share(
     one.settings = replace(SETTINGS["hypergraph"], layers=2)
     torch.testing.assert_close(one.overlapping(inputs, torch.tensor([[3.0], [9.0]])),
                                torch.tensor([[(2 * 3.75 + 8.25) / 3]]))
-
-
-def test_a_choice_is_compared_with_what_the_same_group_is_not_known_to_like():
-    logits = torch.tensor([[2.0, 5.0, 0.0]])
-    asked = Asked(torch.tensor([0]), torch.tensor([0]), torch.tensor([[True, True, False]]))
-    # Item 1 is known too, so it is no negative: e^2 / (e^2 + 1).
-    expected = np.log1p(np.exp(-2.0))
-    np.testing.assert_allclose(choice_loss(Softmax(), logits, asked), expected, rtol=1e-6)
-    np.testing.assert_allclose(choice_loss(Bpr(), logits, asked), expected, rtol=1e-6)
-    np.testing.assert_allclose(choice_loss(Bce(), logits, asked), expected + np.log(2), rtol=1e-6)
 
 
 # Learning.

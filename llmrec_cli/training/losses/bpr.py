@@ -1,0 +1,22 @@
+"""Bayesian personalised ranking.
+
+Shapes: B rows of a step, C candidates.
+"""
+
+import torch
+from torch.nn import functional
+
+from llmrec_cli.settings.loss import Bpr as Settings
+from llmrec_cli.training.losses.base import Loss
+
+
+class Bpr(Loss[Settings]):
+    """-log sigmoid(chosen - other) over all pairs (Rendle et al. 2009, eq. 4)."""
+
+    def against(self, positive_B: torch.Tensor, negative_BC: torch.Tensor, excluded_BC: torch.Tensor,
+                weight_B: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the mean over all pairs; 0 where nothing is left to compare."""
+        losses_BC = functional.softplus(negative_BC - positive_B[:, None])
+        if weight_B is not None:
+            losses_BC = losses_BC * weight_B[:, None]
+        return losses_BC.masked_fill(excluded_BC, 0.0).sum() / (~excluded_BC).sum().clamp_min(1)
