@@ -4,6 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from llmrec_cli.metrics.glossary import sentence
 from llmrec_cli.report import plots
 from llmrec_cli.report.cold_users import cold_users_table
 from llmrec_cli.report.content import Content
@@ -26,7 +27,8 @@ def render(content: Content) -> str:
                                if several else ""),
                 "training": plots.training(content.curves) if content.curves else ""}
     values: dict[str, Any] = {"content": content, "headline": headline(content), "metrics": metrics_table(content),
-                              "slices": slices_table(content), "definitions": measured(content),
+                              "slices": slices_table(content),
+                              "definitions": {metric.column("k"): sentence(metric) for metric in measured(content)},
                               "exposure": exposure_tables(content),
                               "leaderboard": leaderboard(content) if several else None,
                               "robustness": (robustness_table(content.metrics["robustness"], content.cutoff)

@@ -155,3 +155,20 @@ def test_a_ranking_names_the_best_first_and_equals_share_a_letter():
     assert board.names == sorted(models, key=lambda name: -models[name].mean("ndcg@4"))
     assert board.letters["one"] == board.letters["same"]
     assert board.p["one", "same"] == 1
+
+
+def test_figures_keep_their_names_their_order_and_their_values():
+    """Those of the time before there was a table of metrics, for per_user.parquet and metrics.json."""
+    result = measured(attributes=sp.csr_array(np.eye(6)))
+    before = {
+        "recall@2": 0.333333333, "recall@4": 0.833333333, "precision@2": 0.333333333, "precision@4": 0.333333333,
+        "f1@2": 0.333333333, "f1@4": 0.466666667, "hit@2": 0.666666667, "hit@4": 1.0, "ndcg@2": 0.333333333,
+        "ndcg@4": 0.588022708, "map@2": 0.25, "map@4": 0.444444444, "mrr@2": 0.5, "mrr@4": 0.611111111, "auc": 0.5,
+        "gauc": 0.5, "ips_recall@2": 0.209798078, "stratified_recall@2": 0.254664246, "ips_recall@4": 0.769672331,
+        "stratified_recall@4": 0.67373615, "novelty@2": 2.324643729, "arp@2": 5.0, "tail_share@2": 0.5, "novelty@4":
+        2.566884612, "arp@4": 4.0, "tail_share@4": 0.75, "diversity@2": 1.0, "diversity@4": 1.0, "coverage@2":
+        0.666666667, "gini@2": 0.444444444, "coverage@4": 0.833333333, "gini@4": 0.305555556}
+    assert [name for name in (*result.values, *result.whole) if name in before] == list(before)
+    assert {name: result.mean(name) for name in before} == pytest.approx(before, abs=1e-9)
+    assert [name for name in result.slices["item:tail"] if name in before] == [
+        "recall@2", "recall@4", "hit@2", "hit@4", "ndcg@2", "ndcg@4", "mrr@2", "mrr@4"]

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from llmrec_cli.metrics.table import METRICS, metric_of
 from llmrec_cli.report import plots
 from llmrec_cli.report.content import Content, Curve, Entry, Example, main_cutoff, training_curves
 from llmrec_cli.report.headline import headline, warnings
@@ -18,7 +19,7 @@ from llmrec_cli.report.html import render
 from llmrec_cli.report.tables import SLICES
 
 NASTY = "<script>alert('1')</script>\"&=cmd"
-RANKING = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
+RANKING = [metric.name for metric in METRICS.values() if metric.monitored]
 
 
 def described(base):
@@ -72,6 +73,13 @@ def test_titles_with_markup_are_shown_and_not_run():
     shown = Visible(page())
     assert not [tag for tag, _ in shown.tags if tag == "script"]
     assert "".join(shown.text).count(NASTY) >= 3
+
+
+def test_the_report_defines_the_metrics_it_shows_and_no_others():
+    text = "".join(Visible(page()).text)
+    for name in ("ndcg@10", "coverage@10", "tail_share@10"):
+        assert text.count(metric_of(name).definition) == 1
+    assert metric_of("rmse").definition not in text
 
 
 def test_the_report_loads_nothing_from_anywhere():
