@@ -1,15 +1,18 @@
 """All metrics of one recommender, worked by hand on a small case."""
 
+import io
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import known_users
-from llmrec_cli.evaluation.evaluation import Measures, measure
+from llmrec_cli.evaluation.evaluation import Measures, Predicted, measure
 from llmrec_cli.evaluation.measured import averaged, ranking
+from llmrec_cli.evaluation.outcome import per_user
 from llmrec_cli.evaluation.slicing import Slices
 from llmrec_cli.metrics.hits import ordered_hits
 from llmrec_cli.metrics.metric import evaluate_all
@@ -24,17 +27,22 @@ RELEVANT = np.array([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0]]
 SCORES = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]])
 
 
-def measured(scores=SCORES, cutoffs=(2, 4), attributes=None, candidates=None, gains=None, expected=False):
+def task_of(candidates=None):
     history = sp.csr_array(np.array([[0, 0, 0, 0, 1, 0]] * 3, np.float32))
     queries = known_users(np.arange(3), np.array(["u", "v", "w"], object), history, history)
-    task = HeldOut(queries, sp.csr_array(RELEVANT), COUNTS, np.array([1, 4, 9]),
+    return HeldOut(queries, sp.csr_array(RELEVANT), COUNTS, np.array([1, 4, 9]),
                    np.ones(6, bool) if candidates is None else candidates, 0, 0)
-    lists = recommend_lists(lambda q: scores[torch.as_tensor(q.user)], queries, cutoffs[-1], np.arange(6),
+
+
+def measured(scores=SCORES, cutoffs=(2, 4), attributes=None, candidates=None, gains=None, expected=False,
+             predicted=None):
+    task = task_of(candidates)
+    lists = recommend_lists(lambda q: scores[torch.as_tensor(q.user)], task.queries, cutoffs[-1], np.arange(6),
                             candidates_N=task.candidates_N, relevant_QN=task.relevant_QN, block_size=2)
     groups, users = item_slices(COUNTS), user_slices(task.lengths_Q)
     slices = Slices({f"item:{name}": groups == n for n, name in enumerate(ITEM_SLICES)},
                     {f"user:{name}": mask for name, mask in users.items()})
-    return measure(lists, task, Measures(list(cutoffs), slices, attributes, 0.5, 200, 1, gains, expected))
+    return measure(lists, task, Measures(list(cutoffs), slices, attributes, 0.5, 200, 1, gains, expected), predicted)
 
 
 def mean(name, **kwargs):
@@ -147,6 +155,22 @@ def test_seeds_are_averaged_user_by_user_and_their_spread_is_told():
     spread = abs(one.mean("ndcg@4") - other.mean("ndcg@4")) / math.sqrt(2)
     assert both.summary()["ndcg@4"]["sd"] == pytest.approx(spread)
     assert averaged([one]) is one
+
+
+def test_rmse_is_the_root_of_the_mean_over_all_pairs_and_the_lowest_comes_first():
+    # Squared errors of 1, 4 and 9 with 1, 1 and 2 pairs; the other recommender is off by 1 everywhere.
+    off = measured(predicted=Predicted({"rmse": np.array([1.0, 4, 9])}, np.array([1, 1, 2])))
+    near = measured(predicted=Predicted({"rmse": np.ones(3)}, np.array([1, 1, 2])))
+    assert off.mean("rmse") == off.summary()["rmse"]["mean"] == pytest.approx(math.sqrt((1 + 4 + 2 * 9) / 4))
+    assert off.comparison(near)["rmse"]["difference"] > 0
+    assert ranking({"off": off, "near": near}, "rmse").names == ["near", "off"]
+    assert ranking({"off": off, "near": near}, "rmse").letters["near"] == "a"
+
+
+def test_the_table_per_user_has_the_error_of_each_user_and_not_its_square():
+    off = measured(predicted=Predicted({"rmse": np.array([1.0, 4, 9])}, np.ones(3)))
+    table = per_user({"off": off}, task_of(), None)
+    assert pq.read_table(io.BytesIO(table)).column("rmse").to_pylist() == [1, 2, 3]
 
 
 def test_a_ranking_names_the_best_first_and_equals_share_a_letter():

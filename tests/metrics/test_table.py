@@ -189,6 +189,14 @@ def test_in_expectation_it_is_the_mean_over_all_orders_of_equal_scores(metric):
         np.testing.assert_allclose(expected[0], every.mean(axis=0), atol=1e-12)
 
 
+@pytest.mark.parametrize("metric", [metric for metric in RANKING if metric.expected], ids=lambda metric: metric.name)
+def test_lists_without_a_place_score_zero_in_either_order(metric):
+    nothing, num_relevant = np.zeros((2, 0), int), np.array([1, 3])
+    for hits in (TiedHits(TieBlocks(nothing, nothing, nothing), num_relevant, CUTOFFS),
+                 ordered_hits(nothing, num_relevant, CUTOFFS)):
+        assert (values_of(metric, hits) == 0).all()
+
+
 def test_only_metrics_of_hits_have_an_expectation_choose_and_are_sliced():
     others = [metric for metric in METRICS.values() if metric not in RANKING]
     assert not [metric.name for metric in others if metric.expected or metric.monitored or metric.sliced]
