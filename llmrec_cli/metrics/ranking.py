@@ -67,14 +67,6 @@ def mrr(hits: Hits) -> np.ndarray:
     return hits.first_reciprocal_rank()
 
 
-def rbp(hits: Hits) -> np.ndarray:
-    """Rank-biased precision: expected share of relevant items among those read by a user who reads on with p = .8.
-
-    Moffat and Zobel 2008, eq. 3, up to rank k.
-    """
-    return 0.2 * hits.sum(lambda rank: 0.8 ** (rank - 1))
-
-
 RANKING = (
     Metric(recall, HIGHER, expected=True, monitored=True, sliced=True,
            shown=Shown(table=2, leaderboard=2, terminal=2, panels=2, lengths=2, summary=2)),
@@ -86,7 +78,6 @@ RANKING = (
            shown=Shown(table=1, leaderboard=1, terminal=1, panels=1, lengths=1, summary=1)),
     Metric(map, HIGHER, expected=True, monitored=True, shown=Shown(table=6, terminal=4, panels=4)),
     Metric(mrr, HIGHER, expected=True, monitored=True, sliced=True, shown=Shown(table=7, panels=5)),
-    Metric(rbp, HIGHER, expected=True, monitored=True, sliced=True, shown=Shown(table=7)),
 )
 """Metrics of `Hits`."""
 
