@@ -16,8 +16,8 @@ from llmrec_cli.evaluation.slicing import Slices
 from llmrec_cli.evaluation.ties import tie_blocks
 from llmrec_cli.metrics.auc import Areas
 from llmrec_cli.metrics.beyond_accuracy import LISTS, VARIETY
-from llmrec_cli.metrics.hits import Hits, Places, TiedHits, WeightedHits, hits_at, inverse_propensity
-from llmrec_cli.metrics.lists import RecommendedLists, VectorLists, Vectors
+from llmrec_cli.metrics.hits import Hits, Places, TiedHits, hits_at
+from llmrec_cli.metrics.lists import RecommendedLists, VectorLists, Vectors, WeightedHits, inverse_propensity
 from llmrec_cli.metrics.metric import Metric, evaluate_all, weights_of
 from llmrec_cli.metrics.ranking import AREAS, RANKING, WEIGHTED_RECALL
 from llmrec_cli.metrics.table import metric_of

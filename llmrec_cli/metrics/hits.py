@@ -1,6 +1,6 @@
 """Hits on ranked lists, in a fixed order or in expectation over the order of equal scores: exact, no sampling.
 
-Shapes: Q queries, K ranks (best first, from 1), C cutoffs, H hits, I items of the ideal list, N items.
+Shapes: Q queries, K ranks (best first, from 1), C cutoffs, H hits, I items of the ideal list.
 
 Metrics are written on the methods of `Hits` (metrics.ranking), so each has one definition for both. What a method sums
 up to a cutoff stays the same beyond the end of a list.
@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.sparse as sp
 
 from llmrec_cli.metrics.table import METRICS
 
@@ -215,23 +214,6 @@ class TiedHits(Hits):
         return np.cumprod(np.maximum(left_QK - self.blocks.relevant_QK, 0) / left_QK, axis=1)
 
 
-class WeightedHits:
-    """Hits of lists whose items weigh differently.
-
-    Attributes
-    ----------
-    recall_QC : the weight of the hits / the weight of all relevant items
-    total_Q : the weight of all relevant items
-    """
-
-    def __init__(self, hits_QK: np.ndarray, items_QK: np.ndarray, relevant_QN: sp.csr_array, weights_N: np.ndarray,
-                 cutoffs: Sequence[int]) -> None:
-        self.total_Q = relevant_QN @ weights_N
-        hits_QK = np.cumsum(np.where(hits_QK, weights_N[items_QK], 0.0), axis=1)
-        last = np.minimum(np.asarray(cutoffs), items_QK.shape[1]) - 1
-        self.recall_QC = hits_QK[:, last] / self.total_Q[:, None]
-
-
 class MemberHits:
     """Hits of groups' lists for each member alone.
 
@@ -283,14 +265,6 @@ def monitored_values(monitor: str, hits_QK: np.ndarray, num_relevant_Q: np.ndarr
     name, _, k = monitor.partition("@")
     values_Q: np.ndarray = METRICS[name].function(ordered_hits(hits_QK, num_relevant_Q, [int(k)]))[:, 0]
     return values_Q
-
-
-def inverse_propensity(counts_N: np.ndarray, exponent: float) -> np.ndarray:
-    """Return 1 / propensity up to a factor, float64 (N,): how easily an item is observed grows as count^exponent.
-
-    An item without training interactions counts as if it had one.
-    """
-    return np.maximum(counts_N, 1).astype(np.float64) ** -exponent
 
 
 def at(cumulative_QK: np.ndarray, cutoffs: Sequence[int], before: float = 0.0) -> np.ndarray:

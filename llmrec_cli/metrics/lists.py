@@ -19,6 +19,23 @@ DIVERSITY_BLOCK = 1024
 """Queries whose vectors are added up at a time."""
 
 
+class WeightedHits:
+    """Hits of lists whose items weigh differently.
+
+    Attributes
+    ----------
+    recall_QC : the weight of the hits / the weight of all relevant items
+    total_Q : the weight of all relevant items
+    """
+
+    def __init__(self, hits_QK: np.ndarray, items_QK: np.ndarray, relevant_QN: sp.csr_array, weights_N: np.ndarray,
+                 cutoffs: Sequence[int]) -> None:
+        self.total_Q = relevant_QN @ weights_N
+        hits_QK = np.cumsum(np.where(hits_QK, weights_N[items_QK], 0.0), axis=1)
+        last = np.minimum(np.asarray(cutoffs), items_QK.shape[1]) - 1
+        self.recall_QC = hits_QK[:, last] / self.total_Q[:, None]
+
+
 class RecommendedLists:
     """Lists with the training interactions of the items and the candidates that were ranked.
 
@@ -74,6 +91,14 @@ class VectorLists:
                 pairs_QC[rows, c] = _lengths(sums) ** 2 - alone_B
                 num_QC[rows, c] = (items_QK[rows, :high] >= 0).sum(1)
         return np.divide(pairs_QC, num_QC * (num_QC - 1), out=np.full(num_QC.shape, np.nan), where=num_QC > 1)
+
+
+def inverse_propensity(counts_N: np.ndarray, exponent: float) -> np.ndarray:
+    """Return 1 / propensity up to a factor, float64 (N,): how easily an item is observed grows as count^exponent.
+
+    An item without training interactions counts as if it had one.
+    """
+    return np.maximum(counts_N, 1).astype(np.float64) ** -exponent
 
 
 def group_shares(items_QK: np.ndarray, groups_NG: sp.csr_array, counts_N: np.ndarray,

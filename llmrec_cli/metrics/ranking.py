@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from llmrec_cli.metrics.auc import Areas
-    from llmrec_cli.metrics.hits import Hits, WeightedHits
+    from llmrec_cli.metrics.hits import Hits
+    from llmrec_cli.metrics.lists import WeightedHits
 
 
 def recall(hits: Hits) -> np.ndarray:

@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from llmrec_cli.metrics import beyond_accuracy as beyond
-from llmrec_cli.metrics.hits import WeightedHits, inverse_propensity
-from llmrec_cli.metrics.lists import RecommendedLists, VectorLists, exposure, group_shares
+from llmrec_cli.metrics.lists import (
+    RecommendedLists,
+    VectorLists,
+    WeightedHits,
+    exposure,
+    group_shares,
+    inverse_propensity,
+)
 
 COUNTS = np.array([8, 4, 2, 2, 0])
 LISTS = np.array([[0, 1], [0, 4], [3, -1], [-1, -1]])

@@ -15,8 +15,8 @@ import scipy.sparse as sp
 from llmrec_cli.metrics.auc import Areas
 from llmrec_cli.metrics.beyond_accuracy import LISTS, VARIETY
 from llmrec_cli.metrics.glossary import markdown
-from llmrec_cli.metrics.hits import MemberHits, TieBlocks, TiedHits, WeightedHits, ordered_hits
-from llmrec_cli.metrics.lists import RecommendedLists, VectorLists
+from llmrec_cli.metrics.hits import MemberHits, TieBlocks, TiedHits, ordered_hits
+from llmrec_cli.metrics.lists import RecommendedLists, VectorLists, WeightedHits
 from llmrec_cli.metrics.members import MEMBERS
 from llmrec_cli.metrics.metric import HIGHER, LOWER, evaluate_all
 from llmrec_cli.metrics.ranking import AREAS, RANKING, WEIGHTED_RECALL
