@@ -8,7 +8,7 @@ PUBLISH ?= published
 # Threads that wait by spinning would take the cores from those that work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo demo-groups test test-slow test-faults lint bench table retrain clean
+.PHONY: help setup demo demo-groups test test-slow test-faults lint bench table retrain docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ table: setup ## the table of an experiment, EXPERIMENT=movielens_1m; SET="datase
 # make ends with 2 whatever the script's exit code is; a scheduler that reads the code runs the script itself.
 retrain: setup ## a scheduled run on files of yours, PREPARE="dataset=files dataset.interactions=<file>", PUBLISH=<folder>
 	LLMREC="$${LLMREC:-$(BIN)/llmrec}" sh scripts/retrain.sh "$(PUBLISH)" $(EXPERIMENT:%=experiment=%)
+
+docs: setup ## write docs/metrics.md from the table of metrics
+	$(BIN)/python -m llmrec_cli.metrics.glossary >docs/metrics.md
 
 clean: ## remove caches and builds; data, runs and what was published stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -18,11 +18,11 @@ import torch
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.evaluation.evaluation import Measures, measure
 from llmrec_cli.evaluation.slicing import build_slices
-from llmrec_cli.evaluation.ties import tie_groups
+from llmrec_cli.evaluation.ties import tie_blocks
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.metrics.auc import gauc
-from llmrec_cli.metrics.ranking import ranking_metrics
-from llmrec_cli.metrics.ties import expected_metrics
+from llmrec_cli.metrics.hits import TiedHits, ordered_hits
+from llmrec_cli.metrics.metric import evaluate_all
+from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.scoring.heldout import HeldOut, held_out
 from llmrec_cli.scoring.scorer import Lists, blocks, hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -70,13 +70,17 @@ def timed(name: str, head: Head, data: PreparedData, task: HeldOut, repeats: int
     num_relevant_Q = np.diff(task.relevant_QN.indptr)
 
     def ranking() -> dict[str, np.ndarray]:
-        return ranking_metrics(hits(lists().items_QK, task.relevant_QN), num_relevant_Q, CUTOFFS)
+        return of_hits(lists())
+
+    def of_hits(found: Lists) -> dict[str, np.ndarray]:
+        return evaluate_all(RANKING, ordered_hits(hits(found.items_QK, task.relevant_QN), num_relevant_Q, CUTOFFS),
+                            CUTOFFS)
 
     def with_auc() -> float:
         found = lists(relevant=True)
-        ranking_metrics(hits(found.items_QK, task.relevant_QN), num_relevant_Q, CUTOFFS)
+        of_hits(found)
         assert found.auc_Q is not None
-        return gauc(found.auc_Q, num_relevant_Q)
+        return float(np.average(found.auc_Q, weights=num_relevant_Q))
 
     user_Q = data.users.find(task.queries.ids)
     slices = build_slices([], data, user_Q, task.counts_N, task.lengths_Q)
@@ -88,7 +92,8 @@ def timed(name: str, head: Head, data: PreparedData, task: HeldOut, repeats: int
     for what, work in parts.items():
         tell(f"{name}: {what}", best(repeats, work)[0], unit)
     found = lists(relevant=True)
-    groups = best(repeats, lambda: expected_metrics(tie_groups(found, task.relevant_QN), num_relevant_Q, CUTOFFS))[0]
+    groups = best(repeats, lambda: evaluate_all(
+        RANKING, TiedHits(tie_blocks(found, task.relevant_QN), num_relevant_Q, CUTOFFS), CUTOFFS))[0]
     tell(f"{name}: ties in expectation", groups, unit)
     tell(f"{name}: all metrics and slices of the lists", best(repeats, lambda: measure(found, task, how))[0], unit)
     measuring, result = best(repeats, lambda: figures(found, task, how))

@@ -1,7 +1,7 @@
 """`llmrec <command> --help`: what is read, what is written, and the settings people change.
 
 Meanings come from the docstrings under the fields, defaults from the dataclasses and YAML, choices from the config
-folder, so that the help cannot fall behind the code.
+folder, metrics from their table, so that the help cannot fall behind the code.
 """
 
 import ast
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from llmrec_cli.config import compose_defaults
+from llmrec_cli.metrics.glossary import sentence
+from llmrec_cli.metrics.table import METRICS
 from llmrec_cli.option_files import choices
 from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.base import Settings
@@ -72,12 +74,20 @@ def help_text(command: str, summary: str) -> str:
     lines = [f"llmrec {command}: {summary}", "", f"reads:   {reads}", f"writes:  {writes}", "", "settings:"]
     for key in keys:
         lines += _setting(command, key, composed)
+    if command == "evaluate":
+        lines += ["", *_metrics()]
     if "seed" in keys:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
     lines += ["", "any setting: run_dir=<folder>, debug=true for a traceback, experiment=<name>, one of",
               *textwrap.wrap(", ".join(choices("experiment")), 118, initial_indent="  ", subsequent_indent="  "),
               f"all settings with their values: llmrec {command} --cfg job", "", "examples:"]
     return "\n".join([*lines, *(f"  {example}" for example in examples)]) + "\n"
+
+
+def _metrics() -> Iterator[str]:
+    yield "metrics (@k: for each list length; *: finetune can choose on validation by it, monitor=<metric>@<k>):"
+    for metric in METRICS.values():
+        yield from _entry(metric.column("k") + " *" * metric.monitored, sentence(metric), 21)
 
 
 def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
@@ -91,10 +101,15 @@ def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
         meaning = _meaning(command, key, composed)
         if (hint := _hint(command, key, composed)) and hint.shorthand:
             value = value[hint.shorthand]
-    shown = f"{key}={_shown(value)}"
-    first, *more = textwrap.wrap(meaning, 82)
-    yield from [f"  {shown:<34} {first}"] if len(shown) <= 34 else [f"  {shown}", f"{'':37}{first}"]
-    yield from (f"{'':37}{line}" for line in more)
+    yield from _entry(f"{key}={_shown(value)}", meaning, 34)
+
+
+def _entry(name: str, meaning: str, width: int) -> Iterator[str]:
+    """Yield the lines of a name with its meaning beside it, or below it where the name is too long."""
+    first, *more = textwrap.wrap(meaning, 116 - width)
+    indent = " " * (width + 3)
+    yield from [f"  {name:<{width}} {first}"] if len(name) <= width else [f"  {name}", indent + first]
+    yield from (indent + line for line in more)
 
 
 def _shown(value: Any) -> str:

@@ -12,6 +12,7 @@ from llmrec_cli.completion import complete
 from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.help import ABOUT
+from llmrec_cli.metrics.table import METRICS
 from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import HEADS
@@ -43,6 +44,12 @@ def test_the_help_of_a_command_says_what_it_reads_and_writes_and_its_settings(ll
         if len(GROUPS[group]) == 1:
             continue  # Nothing to choose.
         assert re.search(rf"^  {group}=\w+ +choose one of ", done.out, re.MULTILINE), group
+
+
+def test_the_help_of_evaluate_defines_every_metric_of_the_table(llmrec):
+    printed = " ".join(llmrec("evaluate", "--help").out.split())
+    for metric in METRICS.values():
+        assert f"{metric.column('k')} {'* ' if metric.monitored else ''}{metric.definition}" in printed
 
 
 def test_every_example_of_the_help_composes():

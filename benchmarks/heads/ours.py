@@ -17,7 +17,9 @@ from llmrec_cli.data.queries import known_users
 from llmrec_cli.evaluation.evaluation import Measures, measure
 from llmrec_cli.evaluation.slicing import build_slices
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.metrics.ranking import ranking_metrics
+from llmrec_cli.metrics.hits import ordered_hits
+from llmrec_cli.metrics.metric import evaluate_all
+from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.scoring.heldout import held_out
 from llmrec_cli.scoring.scorer import hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -52,7 +54,8 @@ def main() -> None:
 
     def lists() -> dict[str, np.ndarray]:
         ranked = recommend_lists(ease.score, task.queries, CUTOFFS[-1], ranks)
-        return ranking_metrics(hits(ranked.items_QK, task.relevant_QN), np.diff(task.relevant_QN.indptr), CUTOFFS)
+        found = ordered_hits(hits(ranked.items_QK, task.relevant_QN), np.diff(task.relevant_QN.indptr), CUTOFFS)
+        return evaluate_all(RANKING, found, CUTOFFS)
 
     def everything() -> Any:
         asked = held_out(data, "test", data.users, data.items, data.part("train").matrix, True)

@@ -9,11 +9,12 @@ import json
 import sys
 import time
 
+import numpy as np
 import torch
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.metrics.ranking import ranking_metrics
+from llmrec_cli.metrics.hits import monitored_values
 from llmrec_cli.scoring.heldout import held_out
 from llmrec_cli.scoring.scorer import hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -39,9 +40,8 @@ def main() -> None:
     started = time.process_time()
     lists = recommend_lists(head.score, task.queries, 10, item_hash_ranks(data.items.ids))
     recommended = time.process_time() - started
-    found = ranking_metrics(hits(lists.items_QK, task.relevant_QN), task.relevant_QN.indptr[1:]
-                            - task.relevant_QN.indptr[:-1], [10])
-    print(json.dumps({"epoch": fitted / epochs, "recommend": recommended, "ndcg@10": float(found["ndcg@10"].mean())}))
+    ndcg_Q = monitored_values("ndcg@10", hits(lists.items_QK, task.relevant_QN), np.diff(task.relevant_QN.indptr))
+    print(json.dumps({"epoch": fitted / epochs, "recommend": recommended, "ndcg@10": float(ndcg_Q.mean())}))
 
 
 if __name__ == "__main__":

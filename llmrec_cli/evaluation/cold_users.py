@@ -6,7 +6,7 @@ from typing import Any
 
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.entrants import Entrant
-from llmrec_cli.evaluation.evaluation import SLICED, Measures, measure
+from llmrec_cli.evaluation.evaluation import Measures, main_columns, measure
 from llmrec_cli.evaluation.measured import averaged
 from llmrec_cli.evaluation.protocols import Protocol
 from llmrec_cli.evaluation.ranking import Ranked, common, new_items, rank
@@ -61,12 +61,8 @@ def cold_users_content(told: Told, groups: Mapping[str, Sequence[Entrant]], cfg:
         measured = {name: averaged([measure(one.lists, one.task, how) for one in entries])
                     for name, entries in ranked.items()}
         by_number[str(number)] = {
-            "metrics": {name: _main(one.summary()) for name, one in measured.items()},
-            "comparisons": {name: {other: _main(measured[name].comparison(baseline))
+            "metrics": {name: main_columns(one.summary()) for name, one in measured.items()},
+            "comparisons": {name: {other: main_columns(measured[name].comparison(baseline))
                                    for other, baseline in measured.items() if other not in groups} for name in groups}}
     task = next(iter(next(iter(told.values())).values()))[0].task
     return {"after": cfg.cold_users.apart, "num_users": len(task.queries), "told": by_number}
-
-
-def _main(described: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in described.items() if name.partition("@")[0] in SLICED}

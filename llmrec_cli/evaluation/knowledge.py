@@ -13,7 +13,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.triples import Triples
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.evaluation.entrants import Entrant
-from llmrec_cli.evaluation.evaluation import SLICED, Measures, measure
+from llmrec_cli.evaluation.evaluation import Measures, main_columns, measure
 from llmrec_cli.evaluation.protocols import Protocol
 from llmrec_cli.evaluation.ranking import rank
 from llmrec_cli.heads.artifact import Recommender
@@ -131,12 +131,8 @@ def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_o
     for names in left_out:
         rest = knowledge_of(triples.without(*names))
         relations[names[0]] = measured(names[0], without_graph(recipe, silent(recipe, rest)), rest)
-    return {"metrics": {name: _main(one.summary()) for name, one in {WITH: whole, **variants}.items()},
-            "gain": _main(whole.comparison(variants[WITHOUT])),
-            "over_swapped": _main(whole.comparison(variants[SWAPPED])),
-            "over_counts": _main(whole.comparison(variants[COUNTS])),
-            "relations": {name: _main(whole.comparison(one)) for name, one in relations.items()}}
-
-
-def _main(described: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in described.items() if name.partition("@")[0] in SLICED}
+    return {"metrics": {name: main_columns(one.summary()) for name, one in {WITH: whole, **variants}.items()},
+            "gain": main_columns(whole.comparison(variants[WITHOUT])),
+            "over_swapped": main_columns(whole.comparison(variants[SWAPPED])),
+            "over_counts": main_columns(whole.comparison(variants[COUNTS])),
+            "relations": {name: main_columns(whole.comparison(one)) for name, one in relations.items()}}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec_cli.metrics.ranking import METRICS
+from llmrec_cli.metrics.metric import LOWER
 from llmrec_cli.metrics.significance import (
     Bootstrap,
     bootstrap,
@@ -22,13 +22,9 @@ from llmrec_cli.metrics.significance import (
     paired_difference,
     paired_test,
 )
+from llmrec_cli.metrics.table import metric_of
 from llmrec_cli.scoring.scorer import Lists
 
-TESTED = (*METRICS, "auc", "gauc", "stratified_recall", "ips_recall", "rmse", "mse", "mae", "logloss", "accuracy",
-          "member_ndcg", "least_member_ndcg")
-"""Metrics of how good the lists are, whose differences are tested; of the others no direction is better."""
-ROOTS = ("rmse",)
-"""Metrics whose values are squares, of which the root is taken of the mean."""
 SIGNIFICANT = 0.05
 """Corrected p-value up to which two recommenders are said to differ."""
 
@@ -68,7 +64,7 @@ class Measured:
         drawn = bootstrap(values_QM, self.num_resamples, self.seed, self._weights(values_QM, list(self.values)),
                           self.cluster_Q)
         for n, name in enumerate(self.values):
-            if name in ROOTS:
+            if metric_of(name).root:
                 drawn.mean_M[n], drawn.resampled_BM[:, n] = np.sqrt(drawn.mean_M[n]), np.sqrt(drawn.resampled_BM[:, n])
         return drawn
 
@@ -78,7 +74,7 @@ class Measured:
         values_QM = np.stack(list(self.values.values())).T
         moved_QM = influence(values_QM, self._weights(values_QM, list(self.values)), self.cluster_Q)
         for n, name in enumerate(self.values):
-            if name in ROOTS:
+            if metric_of(name).root:
                 moved_QM[:, n] /= 2 * max(self.mean(name), 1e-300)
         return moved_QM
 
@@ -100,7 +96,7 @@ class Measured:
         used = values[weights > 0]
         # Rounding must not put a mean outside its values, a recall above 1.
         mean = float(np.clip(np.nan_to_num(values) @ weights / weights.sum(), used.min(), used.max()))
-        return float(np.sqrt(mean)) if name in ROOTS else mean
+        return float(np.sqrt(mean)) if metric_of(name).root else mean
 
     def summary(self) -> dict[str, Any]:
         """Return `{metric@k: {mean, ci95}}`; ci95 is null for what belongs to all lists together.
@@ -141,7 +137,7 @@ class Measured:
 
     def comparison(self, other: "Measured") -> dict[str, Any]:
         """Return `{metric@k: {difference, ci95, p}}` of what is tested and both have, paired by query."""
-        names = [name for name in self.values if name in other.values and name.partition("@")[0] in TESTED]
+        names = [name for name in self.values if name in other.values and metric_of(name).tested]
         (ours, ours_QM), (theirs, theirs_QM) = self._of(names), other._of(names)
         difference_M, (low_M, high_M) = paired_difference(ours, theirs)
         p_M = paired_test(difference_M, ours_QM, theirs_QM)
@@ -199,9 +195,10 @@ class Ranking:
     p: dict[tuple[str, str], float]
 
 
-def ranking(measured: Mapping[str, Measured], metric: str, higher_is_better: bool = True) -> Ranking:
+def ranking(measured: Mapping[str, Measured], metric: str) -> Ranking:
     """Return the recommenders in order, with what the paired tests of all pairs say."""
     names, size = list(measured), len(measured)
+    sign = -1 if metric_of(metric).better == LOWER else 1
     place = {name: list(one.values).index(metric) for name, one in measured.items()}
     means = np.array([one.mean(metric) for one in measured.values()])
     pairs = list(zip(*np.triu_indices(size, 1), strict=True))
@@ -211,7 +208,7 @@ def ranking(measured: Mapping[str, Measured], metric: str, higher_is_better: boo
     differ = np.zeros((size, size), bool)
     for (a, b), p in zip(pairs, corrected, strict=True):
         differ[a, b] = differ[b, a] = p <= SIGNIFICANT
-    order = np.argsort(-means if higher_is_better else means, kind="stable")
-    found = letters(means if higher_is_better else -means, differ)
+    order = np.argsort(-sign * means, kind="stable")
+    found = letters(sign * means, differ)
     return Ranking(metric, [names[n] for n in order], dict(zip(names, found, strict=True)),
                    {(names[a], names[b]): float(p) for (a, b), p in zip(pairs, corrected, strict=True)})

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from llmrec_cli.data.entities import Entities
-from llmrec_cli.evaluation.measured import ROOTS, Measured, Ranking
+from llmrec_cli.evaluation.measured import Measured, Ranking
 from llmrec_cli.evaluation.slicing import Masks
-from llmrec_cli.metrics.beyond_accuracy import group_shares
+from llmrec_cli.metrics.lists import group_shares
 from llmrec_cli.metrics.significance import holm
+from llmrec_cli.metrics.table import metric_of
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.settings.stages import EvaluateConfig
 
@@ -143,7 +144,8 @@ def per_user(models: Mapping[str, Measured], task: HeldOut, items: Entities) -> 
         named = np.where(np.diff(task.relevant_QN.indptr) == 1, first, "")
         row = {"owner_id": pa.array(list(task.owner_Q), pa.string()), "item_id": pa.array(list(named), pa.string())}
     for name, result in models.items():
-        values = {metric: np.sqrt(value) if metric in ROOTS else value for metric, value in result.values.items()}
+        values = {column: np.sqrt(value) if metric_of(column).root else value
+                  for column, value in result.values.items()}
         tables.append(pa.table({"query_id": pa.array(list(task.queries.ids), pa.string()), **row,
                                 "model": pa.array([name] * len(task.queries), pa.string()),
                                 "num_relevant": np.diff(task.relevant_QN.indptr).astype(np.int64),

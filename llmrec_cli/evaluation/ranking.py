@@ -23,8 +23,8 @@ from llmrec_cli.evaluation.heldout_groups import held_out_groups, newer_groups
 from llmrec_cli.evaluation.protocols import Protocol
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Head
-from llmrec_cli.metrics.auc import binary_auc
-from llmrec_cli.metrics.rating import absolute_errors, correct, detected, log_losses, squared_errors
+from llmrec_cli.metrics.metric import evaluate_all
+from llmrec_cli.metrics.rating import LIKES, VALUES, Predictions
 from llmrec_cli.scoring.audience import audience_of
 from llmrec_cli.scoring.heldout import HeldOut, held_out, newer_histories
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
@@ -63,7 +63,7 @@ class Ranked:
         told = self.predicted
         if told is not None:
             told = Predicted({name: values[which] for name, values in told.values.items()}, told.num_pairs_Q[which],
-                             told.auc, told.whole)
+                             told.whole)
         return replace(self, task=task_rows(self.task, which), lists=replace(self.lists, **changed), predicted=told,
                        newer_Q=None if self.newer_Q is None else self.newer_Q[which])
 
@@ -174,20 +174,13 @@ def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData,
     pairs = sp.csr_array((np.ones(len(order), np.float32), item_of_M[item[order]], indptr),
                          shape=(len(queries), queries.history.shape[1]))
     scores_P = head.score_pairs(queries, pairs, cfg.block_size)
-    if head.predicts == "value":
-        off = {"rmse": squared_errors(scores_P, truth_P), "mse": squared_errors(scores_P, truth_P),
-               "mae": absolute_errors(scores_P, truth_P)}
-    else:
-        off = {"logloss": log_losses(scores_P, truth_P > 0), "accuracy": correct(scores_P, truth_P > 0)}
+    family = VALUES if head.predicts == "value" else LIKES
+    predictions = Predictions(scores_P, truth_P if family is VALUES else truth_P > 0)
     num_Q = np.diff(indptr)
     means = {name: np.divide(np.bincount(row, values, minlength=len(queries)), num_Q,
-                             out=np.full(len(queries), np.nan), where=num_Q > 0) for name, values in off.items()}
-    auc = binary_auc(scores_P, truth_P > 0) if dislikes is not None else float("nan")
-    whole = {}
-    if dislikes is not None:
-        found = detected(scores_P, truth_P > 0)
-        whole = {f"{name}_pairs": value for name, value in found.items()} | {"likes_share": float((truth_P > 0).mean())}
-    return replace(ranked, predicted=Predicted(means, num_Q, auc, whole))
+                             out=np.full(len(queries), np.nan), where=num_Q > 0)
+             for name, values in evaluate_all(family, predictions, ()).items()}
+    return replace(ranked, predicted=Predicted(means, num_Q, evaluate_all(family, predictions, (), whole=True)))
 
 
 def gains(task: HeldOut, held: Interactions, user_Q: np.ndarray) -> sp.csr_array:

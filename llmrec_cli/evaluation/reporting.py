@@ -8,7 +8,7 @@ from llmrec_cli.evaluation.entrants import Entrant
 from llmrec_cli.evaluation.history_protocol import history_facts
 from llmrec_cli.evaluation.measured import Measured
 from llmrec_cli.evaluation.outcome import Outcome
-from llmrec_cli.metrics.beyond_accuracy import exposure
+from llmrec_cli.metrics.lists import exposure
 from llmrec_cli.report.candidates import candidate_notes
 from llmrec_cli.report.content import Content, Duel, Shown, duels, examples, main_cutoff, training_curves
 from llmrec_cli.report.terminal import printable

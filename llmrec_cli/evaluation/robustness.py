@@ -13,7 +13,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.evaluation.alike import SYNONYMS
 from llmrec_cli.evaluation.disturbed import Disturb, disturbed, synonyms, truncated, typos
 from llmrec_cli.evaluation.entrants import Entrant
-from llmrec_cli.evaluation.evaluation import SLICED, Measures, measure
+from llmrec_cli.evaluation.evaluation import Measures, main_columns, measure
 from llmrec_cli.evaluation.measured import averaged
 from llmrec_cli.evaluation.protocols import Protocol
 from llmrec_cli.evaluation.ranking import Ranked, common, rank
@@ -130,16 +130,12 @@ def robustness_content(ranked: Mapping[str, Mapping[str, Sequence[Ranked]]], gro
     for name, kinds in ranked.items():
         measured = {kind: averaged([measure(one.lists, one.task, how) for one in seeds])
                     for kind, seeds in kinds.items()}
-        models[name] = {"texts": read_of(groups[name][0], data), "clean": _main(measured["clean"].summary()),
-                        **{kind: {"metrics": _main(one.summary()),
-                                  "difference": _main(one.comparison(measured["clean"]))}
+        models[name] = {"texts": read_of(groups[name][0], data), "clean": main_columns(measured["clean"].summary()),
+                        **{kind: {"metrics": main_columns(one.summary()),
+                                  "difference": main_columns(one.comparison(measured["clean"]))}
                            for kind, one in measured.items() if kind != "clean"}}
     texts = data.items.texts
     told = {kind: {"strength": getattr(settings, kind), "changed": changed(texts, disturbed(texts, way, cfg.seed))}
             for kind, way in disturbances(settings).items()}
     return {"texts": told, "synonyms": settings.synonym_file or "built in", "seed": cfg.seed, "models": models,
             "unaffected": [name for name in groups if name not in ranked]}
-
-
-def _main(described: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in described.items() if name.partition("@")[0] in SLICED}

@@ -6,7 +6,17 @@ Equal to the Mann-Whitney statistic (Hanley and McNeil 1982), so computed from c
 is rounded before the one division.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Areas:
+    """AUC of each query, NaN where not defined, and its number of relevant items."""
+
+    auc_Q: np.ndarray
+    num_relevant_Q: np.ndarray
 
 
 def auc_of_counts(query_R: np.ndarray, below_R: np.ndarray, equal_R: np.ndarray,
@@ -24,15 +34,6 @@ def auc_of_counts(query_R: np.ndarray, below_R: np.ndarray, equal_R: np.ndarray,
     pairs_Q = num_relevant_Q * (num_candidates_Q - num_relevant_Q)
     wins_Q = (twice_Q - num_relevant_Q * (num_relevant_Q + 1)) / 2
     return np.divide(wins_Q, pairs_Q, out=np.full(num_queries, np.nan), where=pairs_Q > 0)
-
-
-def gauc(auc_Q: np.ndarray, weights_Q: np.ndarray) -> float:
-    """Return the mean of the queries' AUC, each weighted (Zhou et al. 2018, eq. 7); NaN ones are left out.
-
-    Zhou et al. weight by impressions or clicks; ours are the relevant items of a query.
-    """
-    defined = np.isfinite(auc_Q) & (weights_Q > 0)
-    return float(np.average(auc_Q[defined], weights=weights_Q[defined])) if defined.any() else float("nan")
 
 
 def binary_auc(scores_P: np.ndarray, liked_P: np.ndarray) -> float:

@@ -1,124 +1,123 @@
-"""Ranking metrics: arrays in, one float64 value per query and cutoff out.
+"""Metrics of where the relevant items are on ranked lists.
 
-Shapes: Q queries, K ranks (best first), C cutoffs, I items of the ideal list.
+Shapes: Q queries, C cutoffs.
 
-Relevance is binary; only ndcg can be asked for with gains (`Graded`).
+Each function is written once on `Hits`, which knows the order of the lists: fixed, or in expectation over the order of
+equal scores. Relevance is binary; only ndcg uses gains.
 
 Policies, the same for every metric:
-- Ties were resolved before: the order of the list counts, scores are not looked at (metrics.ties: in expectation).
-- A list shorter than a cutoff is padded with False; so a query without any recommendation scores 0 and is counted.
-- Queries without relevant items have no defined recall; the caller leaves them out, `num_relevant_Q` is at least 1.
+- A list shorter than a cutoff has no hits beyond its end: a query without any recommendation scores 0 and is counted.
+- Queries without relevant items have no defined recall; the caller leaves them out.
 - Everything lies in 0..1, also where a cutoff exceeds the relevant items or the list.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-Metric = Callable[[np.ndarray, np.ndarray, Sequence[int]], np.ndarray]
+from llmrec_cli.metrics.metric import HIGHER, Metric, Shown
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def recall(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return hits / relevant items, (Q, C)."""
-    return num_hits(hits_QK, cutoffs) / num_relevant_Q[:, None]
-
-
-def precision(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return hits / k, (Q, C); k also where the list is shorter, as in trec_eval."""
-    return num_hits(hits_QK, cutoffs) / np.asarray(cutoffs)
+    from llmrec_cli.metrics.auc import Areas
+    from llmrec_cli.metrics.hits import Hits
+    from llmrec_cli.metrics.lists import WeightedHits
 
 
-def f1(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return the harmonic mean of precision and recall, (Q, C): 2 hits / (k + relevant), 0 without a hit."""
-    return 2 * num_hits(hits_QK, cutoffs) / (np.asarray(cutoffs) + num_relevant_Q[:, None])
+def recall(hits: Hits) -> np.ndarray:
+    """Share of the relevant items that are on the list."""
+    return hits.count() / hits.num_relevant_Q1
 
 
-def hit(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return 1 where there is any hit, else 0, (Q, C)."""
-    return (num_hits(hits_QK, cutoffs) > 0).astype(np.float64)
+def precision(hits: Hits) -> np.ndarray:
+    """Share of the k places of the list that have relevant items, k also where the list is shorter."""
+    return hits.count() / hits.cutoffs_C
 
 
-def mrr(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return 1 / rank of the first hit within k, 0 without one, (Q, C)."""
-    first_QK = hits_QK & (np.cumsum(hits_QK, axis=1) == 1)
-    return at(np.cumsum(first_QK / _ranks(hits_QK), axis=1), cutoffs)
+def f1(hits: Hits) -> np.ndarray:
+    """Harmonic mean of precision and recall."""
+    return 2 * hits.count() / (hits.cutoffs_C + hits.num_relevant_Q1)
 
 
-def ndcg(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return the normalised discounted cumulative gain (Järvelin and Kekäläinen 2002), (Q, C).
+def hit(hits: Hits) -> np.ndarray:
+    """Share of the lists with at least one relevant item."""
+    return hits.any()
 
-    Gain 1 per hit, discount 1 / log2(rank + 1); the ideal list has min(k, relevant) hits at its top.
+
+def ndcg(hits: Hits) -> np.ndarray:
+    """Discounted cumulative gain (relevant items count 1 / log2(rank + 1)) divided by that of the best list.
+
+    Järvelin and Kekäläinen 2002. The best list has min(k, relevant) hits at its top. Gains are 1; with graded=true they
+    are the values of the interactions, linear as in trec_eval, so a 5 is worth five times a 1.
     """
-    gain_QK = np.cumsum(hits_QK * discounts(hits_QK.shape[1]), axis=1)
-    return at(gain_QK, cutoffs) / ideal_gain(num_relevant_Q, cutoffs)
+    return hits.dcg() / hits.ideal_dcg()
 
 
-@dataclass(frozen=True)
-class Graded:
-    """Gains for ndcg: linear, as in Järvelin and Kekäläinen 2002 and trec_eval; so a 5 is worth five times a 1.
-
-    Attributes
-    ----------
-    gains_QK : float64 (Q, K), the gain of each entry of the lists, 0 for what is not relevant
-    ideal_QI : float64 (Q, I), the gains of all relevant items of a query, highest first, then 0
-    """
-
-    gains_QK: np.ndarray
-    ideal_QI: np.ndarray
-
-
-def ndcg_of_gains(graded: Graded, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return the normalised discounted cumulative gain with gains, (Q, C); list and ideal are cut at k alike."""
-    gain_QK, ideal_QI = (np.cumsum(gains * discounts(gains.shape[1]), axis=1)
-                         for gains in (graded.gains_QK, graded.ideal_QI))
-    return at(gain_QK, cutoffs) / at(ideal_QI, cutoffs)
-
-
-def map(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return the average precision, (Q, C): the sum of precision@r over the ranks r <= k of hits / relevant items.
+def map(hits: Hits) -> np.ndarray:
+    """Mean over the relevant items of the precision at the rank of each, 0 for those not on the list.
 
     Divided by all relevant items, as trec_eval's map_cut and ranx do, not by min(k, relevant) as some libraries do:
     with more than k relevant items even a perfect list stays below 1.
     """
-    precision_QK = np.cumsum(hits_QK, axis=1) / _ranks(hits_QK)
-    return at(np.cumsum(precision_QK * hits_QK, axis=1), cutoffs) / num_relevant_Q[:, None]
+    return hits.precision_at_hits() / hits.num_relevant_Q1
 
 
-METRICS: dict[str, Metric] = {"recall": recall, "precision": precision, "f1": f1, "hit": hit, "ndcg": ndcg,
-                              "map": map, "mrr": mrr}
+def mrr(hits: Hits) -> np.ndarray:
+    """Reciprocal of the rank of the first relevant item, 0 without a relevant item on the list."""
+    return hits.first_reciprocal_rank()
 
 
-def ranking_metrics(hits_QK: np.ndarray, num_relevant_Q: np.ndarray, cutoffs: Sequence[int],
-                    graded: Graded | None = None) -> dict[str, np.ndarray]:
-    """Return every ranking metric at every cutoff, `{"ndcg@10": float64 (Q,), ...}`; with gains ndcg is graded."""
-    values = {name: metric(hits_QK, num_relevant_Q, cutoffs) for name, metric in METRICS.items()}
-    if graded is not None:
-        values["ndcg"] = ndcg_of_gains(graded, cutoffs)
-    return {f"{name}@{k}": values[name][:, n] for name in METRICS for n, k in enumerate(cutoffs)}
+RANKING = (
+    Metric(recall, HIGHER, expected=True, monitored=True, sliced=True,
+           shown=Shown(table=2, leaderboard=2, terminal=2, panels=2, lengths=2, summary=2)),
+    Metric(precision, HIGHER, expected=True, monitored=True, shown=Shown(table=3, terminal=3, panels=3, lengths=3)),
+    Metric(f1, HIGHER, expected=True, monitored=True, shown=Shown(table=4)),
+    Metric(hit, HIGHER, expected=True, monitored=True, sliced=True,
+           shown=Shown(table=5, leaderboard=3, terminal=5, panels=6)),
+    Metric(ndcg, HIGHER, expected=True, monitored=True, sliced=True,
+           shown=Shown(table=1, leaderboard=1, terminal=1, panels=1, lengths=1, summary=1)),
+    Metric(map, HIGHER, expected=True, monitored=True, shown=Shown(table=6, terminal=4, panels=4)),
+    Metric(mrr, HIGHER, expected=True, monitored=True, sliced=True, shown=Shown(table=7, panels=5)),
+)
+"""Metrics of `Hits`."""
 
 
-def num_hits(hits_QK: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return the hits among the first k of each list, (Q, C)."""
-    return at(np.cumsum(hits_QK, axis=1, dtype=np.float64), cutoffs)
+def auc(areas: Areas) -> np.ndarray:
+    """Probability that a relevant item scores above another candidate (area under the ROC curve), ties count half."""
+    return areas.auc_Q
 
 
-def discounts(num_ranks: int) -> np.ndarray:
-    """Return what a gain at each rank is multiplied by, 1 / log2(rank + 1), (K,)."""
-    return 1 / np.log2(np.arange(num_ranks) + 2)
+def gauc(areas: Areas) -> np.ndarray:
+    """Mean auc, each user or group weighted by its number of relevant items.
+
+    Zhou et al. 2018, eq. 7, who weight by impressions or clicks.
+    """
+    return areas.auc_Q
 
 
-def ideal_gain(num_relevant_Q: np.ndarray, cutoffs: Sequence[int]) -> np.ndarray:
-    """Return the discounted gain of the best list there can be, with min(k, relevant) hits at its top, (Q, C)."""
-    ideal = np.concatenate([[0.0], np.cumsum(discounts(max(cutoffs)))])
-    return ideal[np.minimum(np.asarray(cutoffs), num_relevant_Q[:, None])]
+AREAS = (Metric(auc, HIGHER, by_length=False, empty=float("nan"), shown=Shown(table=19, leaderboard=6)),
+         Metric(gauc, HIGHER, by_length=False, empty=float("nan"), shown=Shown(table=20),
+                weight=lambda areas: areas.num_relevant_Q.astype("float64")))
+"""Metrics of `Areas`."""
 
 
-def at(cumulative_QK: np.ndarray, cutoffs: Sequence[int], before: float = 0.0) -> np.ndarray:
-    """Return the columns of the cutoffs; beyond the last rank nothing changes any more, `before` rank 1 it is this."""
-    padded = np.pad(cumulative_QK.astype(np.float64), ((0, 0), (1, 0)), constant_values=before)
-    return padded[:, np.minimum(np.asarray(cutoffs), padded.shape[1] - 1)]
+def ips_recall(hits: WeightedHits) -> np.ndarray:
+    """Recall with items weighted by 1 / propensity: rarely observed items count for more.
+
+    The mean over queries is the self-normalised inverse-propensity estimate (Schnabel et al. 2016; Yang et al. 2018,
+    eq. 9). The propensity is the training interactions to the power that `propensity` sets.
+    """
+    return hits.recall_QC
 
 
-def _ranks(hits_QK: np.ndarray) -> np.ndarray:
-    return np.arange(1, hits_QK.shape[1] + 1)
+def stratified_recall(hits: WeightedHits) -> np.ndarray:
+    """Popularity-stratified recall: as ips_recall, but over the relevant items of all users together (Steck 2011)."""
+    return hits.recall_QC
+
+
+WEIGHTED_RECALL = (
+    Metric(ips_recall, HIGHER, shown=Shown(table=9)),
+    Metric(stratified_recall, HIGHER, shown=Shown(table=8), weight=lambda hits: hits.total_Q),
+)
+"""Metrics of `WeightedHits`."""

@@ -1,57 +1,108 @@
-"""How far predictions of single interactions are off: arrays in, one number out.
+"""Metrics of scores that predict single interactions: values (ratings) or likes.
 
-Shapes: P pairs of a user and an item. Every function wants at least one pair; `rmse`, `mae` are in units of the
-values, `logloss` in nats, `accuracy` in 0..1. The AUC of pairs is `llmrec_cli.metrics.auc.binary_auc`.
+Shapes: P pairs of a user and an item, at least one. Values of pairs are averaged over the pairs of each user.
 """
 
-import numpy as np
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmrec_cli.metrics.metric import HIGHER, LOWER, Metric, Shown
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
-def rmse(predicted_P: np.ndarray, values_P: np.ndarray) -> float:
-    """Return the root of the mean squared error."""
-    return float(np.sqrt(np.mean(squared_errors(predicted_P, values_P))))
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of pairs and the truth.
+
+    Attributes
+    ----------
+    scores_P : predicted values, or logits of likes; a logit above 0 predicts a like
+    truth_P : observed values, or bool for likes
+    """
+
+    scores_P: np.ndarray
+    truth_P: np.ndarray
+
+    @property
+    def num_right(self) -> float:
+        """Number of pairs that are predicted to be likes and are."""
+        return float(((self.scores_P > 0) & self.truth_P).sum())
 
 
-def mae(predicted_P: np.ndarray, values_P: np.ndarray) -> float:
-    """Return the mean absolute error."""
-    return float(np.mean(absolute_errors(predicted_P, values_P)))
+def rmse(predictions: Predictions) -> np.ndarray:
+    """Root of the mean squared error of the predicted values, in their unit."""
+    return mse(predictions)
 
 
-def logloss(logits_P: np.ndarray, liked_P: np.ndarray) -> float:
-    """Return the mean of -log p of what happened, p = sigmoid(logit) for a like."""
-    return float(np.mean(log_losses(logits_P, liked_P)))
+def mse(predictions: Predictions) -> np.ndarray:
+    """Mean squared error of the predicted values."""
+    return (predictions.scores_P.astype("float64") - predictions.truth_P) ** 2
 
 
-def accuracy(logits_P: np.ndarray, liked_P: np.ndarray) -> float:
-    """Return the share of pairs whose like is foretold: a logit above 0 foretells one, 0 itself does not."""
-    return float(np.mean(correct(logits_P, liked_P)))
+def mae(predictions: Predictions) -> np.ndarray:
+    """Mean absolute error of the predicted values, in their unit."""
+    return abs(predictions.scores_P.astype("float64") - predictions.truth_P)
 
 
-def detected(logits_P: np.ndarray, liked_P: np.ndarray) -> dict[str, float]:
-    """Return precision, recall and F1 of the likes, where a logit above 0 foretells one; 0 where none is foretold."""
-    foretold, liked = logits_P > 0, liked_P.astype(bool)
-    right = float((foretold & liked).sum())
-    precision, recall = right / max(1, foretold.sum()), right / max(1, liked.sum())
-    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    return {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
+VALUES = (Metric(rmse, LOWER, by_length=False, root=True, highest=float("inf"), shown=Shown(table=21, leaderboard=7)),
+          Metric(mse, LOWER, by_length=False, highest=float("inf"), shown=Shown(table=22)),
+          Metric(mae, LOWER, by_length=False, highest=float("inf"), shown=Shown(table=23, leaderboard=8)))
+"""Metrics of `Predictions` of values."""
 
 
-def squared_errors(predicted_P: np.ndarray, values_P: np.ndarray) -> np.ndarray:
-    """Return the squared error of each pair, float64 (P,)."""
-    return (predicted_P.astype(np.float64) - values_P) ** 2
+def logloss(predictions: Predictions) -> np.ndarray:
+    """Mean of -log p of the observed likes and dislikes, p = sigmoid(score), in nats.
+
+    From the logit: finite also where p rounds to 0.
+    """
+    import numpy as np
+
+    logits_P = predictions.scores_P.astype("float64")
+    return np.logaddexp(0, np.where(predictions.truth_P, -logits_P, logits_P))
 
 
-def absolute_errors(predicted_P: np.ndarray, values_P: np.ndarray) -> np.ndarray:
-    """Return the absolute error of each pair, float64 (P,)."""
-    return np.abs(predicted_P.astype(np.float64) - values_P)
+def accuracy(predictions: Predictions) -> np.ndarray:
+    """Share of the likes and dislikes that are predicted right; a score above 0 predicts a like."""
+    return ((predictions.scores_P > 0) == predictions.truth_P).astype("float64")
 
 
-def log_losses(logits_P: np.ndarray, liked_P: np.ndarray) -> np.ndarray:
-    """Return -log p of what happened to each pair, float64 (P,), from the logit: finite also where p rounds to 0."""
-    logits_P = logits_P.astype(np.float64)
-    return np.logaddexp(0, np.where(liked_P, -logits_P, logits_P))
+def auc_pairs(predictions: Predictions) -> float:
+    """Probability that a like scores above a dislike, over all pairs together, ties count half."""
+    from llmrec_cli.metrics.auc import binary_auc
+
+    return binary_auc(predictions.scores_P, predictions.truth_P)
 
 
-def correct(logits_P: np.ndarray, liked_P: np.ndarray) -> np.ndarray:
-    """Return whether each pair's like was foretold, float64 (P,)."""
-    return ((logits_P > 0) == liked_P.astype(bool)).astype(np.float64)
+def precision_pairs(predictions: Predictions) -> float:
+    """Share of the pairs predicted to be likes that are, 0 where none is predicted."""
+    return float(predictions.num_right / max(1, (predictions.scores_P > 0).sum()))
+
+
+def recall_pairs(predictions: Predictions) -> float:
+    """Share of the likes that are predicted."""
+    return float(predictions.num_right / max(1, predictions.truth_P.sum()))
+
+
+def f1_pairs(predictions: Predictions) -> float:
+    """Harmonic mean of precision_pairs and recall_pairs."""
+    precision, recall = precision_pairs(predictions), recall_pairs(predictions)
+    return float(2 * precision * recall / (precision + recall)) if predictions.num_right else 0.0
+
+
+def likes_share(predictions: Predictions) -> float:
+    """Share of the pairs that are likes: precision_pairs of predicting every pair to be one."""
+    return float(predictions.truth_P.mean())
+
+
+LIKES = (Metric(logloss, LOWER, by_length=False, highest=float("inf"), shown=Shown(table=24, leaderboard=9)),
+         Metric(accuracy, HIGHER, by_length=False, shown=Shown(table=25, leaderboard=10)),
+         Metric(auc_pairs, HIGHER, by_length=False, whole=True, shown=Shown(table=26, leaderboard=11)),
+         Metric(precision_pairs, HIGHER, by_length=False, whole=True, shown=Shown(table=27)),
+         Metric(recall_pairs, HIGHER, by_length=False, whole=True, shown=Shown(table=28)),
+         Metric(f1_pairs, HIGHER, by_length=False, whole=True, shown=Shown(table=29)),
+         Metric(likes_share, by_length=False, whole=True, shown=Shown(table=30)))
+"""Metrics of `Predictions` of likes."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from llmrec_cli.metrics.table import columns as metric_columns
 from llmrec_cli.report.cells import Row, Table
 from llmrec_cli.report.tables import described, difference_cell
 from llmrec_cli.report.terminal import columns
@@ -9,7 +10,7 @@ from llmrec_cli.report.terminal import columns
 
 def cold_users_table(found: dict[str, Any], k: int) -> Table:
     """Return a row per number of interactions told and recommender: ndcg and recall, and gains over the baselines."""
-    names, rows = [f"ndcg@{k}", f"recall@{k}"], []
+    names, rows = metric_columns("summary", k), []
     baselines = _baselines(found)
     for number, one in found["told"].items():
         for who, metrics in one["metrics"].items():

@@ -4,6 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from llmrec_cli.metrics.glossary import sentence
 from llmrec_cli.report import plots
 from llmrec_cli.report.cold_users import cold_users_table
 from llmrec_cli.report.content import Content
@@ -12,7 +13,7 @@ from llmrec_cli.report.knowledge import knowledge_sentence, knowledge_table
 from llmrec_cli.report.leaderboard import everyone_of, exposure_tables, heat_map, leaderboard
 from llmrec_cli.report.pages import page
 from llmrec_cli.report.robustness import robustness_table
-from llmrec_cli.report.tables import metrics_table, slices_table
+from llmrec_cli.report.tables import measured, metrics_table, slices_table
 
 
 def render(content: Content) -> str:
@@ -26,7 +27,9 @@ def render(content: Content) -> str:
                                if several else ""),
                 "training": plots.training(content.curves) if content.curves else ""}
     values: dict[str, Any] = {"content": content, "headline": headline(content), "metrics": metrics_table(content),
-                              "slices": slices_table(content), "exposure": exposure_tables(content),
+                              "slices": slices_table(content),
+                              "definitions": {metric.column("k"): sentence(metric) for metric in measured(content)},
+                              "exposure": exposure_tables(content),
                               "leaderboard": leaderboard(content) if several else None,
                               "robustness": (robustness_table(content.metrics["robustness"], content.cutoff)
                                              if "robustness" in content.metrics else None),

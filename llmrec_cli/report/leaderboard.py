@@ -2,12 +2,11 @@
 
 from typing import Any
 
+from llmrec_cli.metrics.table import columns
 from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.tables import described, slice_name
 
-COLUMNS = ("ndcg", "recall", "hit", "coverage", "tail_share")
-WITHOUT_LENGTH = ("auc", "rmse", "mae", "logloss", "accuracy", "auc_pairs")
 NUM_STEPS = 9
 """Shades of the heat map, from the worst in a row to the best."""
 MOST_GROUPS = 25
@@ -18,8 +17,7 @@ def leaderboard(content: Content) -> Table:
     metrics, k = content.metrics, content.cutoff
     everyone = everyone_of(content)
     models = [values for name, values in everyone.items() if name not in metrics["baselines"]]
-    names = [name for name in (*(f"{name}@{k}" for name in COLUMNS), *WITHOUT_LENGTH)
-             if all(name in values for values in models)]
+    names = [name for name in columns("leaderboard", k) if all(name in values for values in models)]
     rows = []
     for place, entry in enumerate(metrics["leaderboard"]["rows"], 1):
         name = entry["name"]

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from llmrec_cli.metrics.table import METRICS, columns, shown
 from llmrec_cli.report.content import Curve
 
 INK, SOFT, RULE = "#010101", "#020202", "#030303"
@@ -38,11 +39,11 @@ STYLE: Any = {
 
 def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> str:
     """Return a panel per metric: the mean of each recommender with its 95% interval."""
-    names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "mrr", "hit")]
+    names = columns("panels", cutoff)
     named = {model: metrics["metrics"], **metrics["baselines"]}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 1.6 + 1.1 * len(named)), layout=ConstrainedLayoutEngine(h_pad=0.14, w_pad=0.12))
-        for axes, name in zip(figure.subplots(2, 3, sharey=True).flat, names, strict=True):
+        for axes, name in zip(_panels(figure, len(names)), names, strict=True):
             for row, (_who, values) in enumerate(named.items()):
                 mean, (low, high) = values[name]["mean"], values[name]["ci95"]
                 axes.plot([low, high], [row, row], color=_colour(row), linewidth=3, alpha=0.45, solid_capstyle="round")
@@ -60,11 +61,12 @@ def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> 
 
 
 def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: str) -> str:
-    """Return ndcg, recall and precision over the list length, intervals as bands."""
+    """Return the main metrics over the list length, intervals as bands."""
+    names = [metric.name for metric in shown("lengths")]
     named = {model: metrics["metrics"], **metrics["baselines"]}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.5), layout="constrained")
-        for axes, name in zip(figure.subplots(1, 3), ("ndcg", "recall", "precision"), strict=True):
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
             for row, (who, values) in enumerate(named.items()):
                 means = [values[f"{name}@{k}"]["mean"] for k in cutoffs]
                 low, high = zip(*(values[f"{name}@{k}"]["ci95"] for k in cutoffs), strict=True)
@@ -75,7 +77,7 @@ def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: st
             axes.set_xlabel("list length k")
             _open(axes)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(named))
-        return _svg(figure, "lengths", f"ndcg, recall and precision by list length for {', '.join(named)}")
+        return _svg(figure, "lengths", f"{', '.join(names[:-1])} and {names[-1]} by list length for {', '.join(named)}")
 
 
 def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
@@ -116,11 +118,11 @@ def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
 def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -> str:
     """Return accuracy against coverage and against the share of the tail, a numbered dot per recommender."""
     ours, board = f"ndcg@{cutoff}", metrics["leaderboard"]["rows"]
-    others = [(f"coverage@{cutoff}", "share of the catalogue that is shown"),
-              (f"tail_share@{cutoff}", "share of the lists that the 80% least popular items have")]
+    others = [(metric.column(cutoff), metric.axis) for metric in METRICS.values() if metric.axis]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 4.2), layout="constrained")
-        for axes, (name, label) in zip(figure.subplots(1, 2, sharey=True), others, strict=True):
+        panels = figure.subplots(1, len(others), sharey=True, squeeze=False).flat
+        for axes, (name, label) in zip(panels, others, strict=True):
             drawn = [(place, entry["baseline"], everyone[entry["name"]]) for place, entry in enumerate(board, 1)
                      if name in everyone[entry["name"]]]
             # Baselines first: where a model and a baseline are the same, the model is seen.
@@ -158,6 +160,14 @@ def training(curves: Sequence[Curve]) -> str:
             if n:
                 axes.legend(loc="best")
         return _svg(figure, "training", f"Training curves: {', '.join(names)}")
+
+
+def _panels(figure: Figure, number: int) -> list[Axes]:
+    """Return panels in rows of three, with a common vertical axis."""
+    panels = list(figure.subplots(-(-number // 3), 3, sharey=True, squeeze=False).flat)
+    for spare in panels[number:]:
+        spare.remove()
+    return panels[:number]
 
 
 def _labels(points: dict[int, tuple[float, float]]) -> list[tuple[str, tuple[float, float]]]:

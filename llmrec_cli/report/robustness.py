@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from llmrec_cli.metrics.table import columns as metric_columns
 from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.tables import described, difference_cell
 from llmrec_cli.report.terminal import columns
@@ -11,7 +12,7 @@ KINDS = {"typos": "Typos", "synonyms": "Synonyms", "truncated": "Cut short"}
 
 def robustness_table(found: dict[str, Any], k: int) -> Table:
     """Return a row per model and way of disturbing: ndcg and recall, and what is lost of ndcg."""
-    names, rows = [f"ndcg@{k}", f"recall@{k}"], []
+    names, rows = metric_columns("summary", k), []
     for model, one in found["models"].items():
         rows.append(Row(model, [*(described(one["clean"], name) for name in names), Cell("", "")],
                         f"texts as they are; read: {one['texts']}", ours=True))

@@ -2,17 +2,11 @@
 
 from typing import Any
 
+from llmrec_cli.metrics.metric import LOWER, Metric
+from llmrec_cli.metrics.table import shown
 from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Content
 
-METRICS = ("ndcg", "recall", "precision", "f1", "hit", "map", "mrr", "stratified_recall", "ips_recall", "coverage",
-           "novelty", "tail_share", "diversity", "gini", "arp", "member_ndcg", "least_member_ndcg", "member_spread")
-WHOLE = ("auc", "gauc", "rmse", "mse", "mae", "logloss", "accuracy", "auc_pairs",
-         "precision_pairs", "recall_pairs", "f1_pairs", "likes_share")
-"""Metrics without a list length."""
-ERRORS = ("rmse", "mse", "mae", "logloss")
-"""Metrics of which less is better."""
-SLICED = ("ndcg", "recall", "hit", "mrr")
 SLICES = {"item:head": "Items: most popular 5%", "item:mid": "Items: next 15%", "item:tail": "Items: other 80%",
           "item:cold": "Items: not in training", "item:warm": "Items: in training",
           "user:few": "Users: third with the shortest history",
@@ -26,17 +20,24 @@ def metrics_table(content: Content) -> Table:
     metrics, k = content.metrics, content.cutoff
     named = [metrics["metrics"], *metrics["baselines"].values()]
     rows = []
-    for name in (name for name in (*(f"{name}@{k}" for name in METRICS), *WHOLE) if name in metrics["metrics"]):
-        differences = [difference_cell(compared.get(name), -1 if name in ERRORS else 1)
+    for metric in measured(content):
+        name = metric.column(k)
+        differences = [difference_cell(compared.get(name), -1 if metric.better == LOWER else 1)
                        for who, compared in metrics["comparisons"].items() if who in metrics["baselines"]]
         rows.append(Row(name, [*(described(values, name) for values in named), *differences]))
     return Table([content.model, *metrics["baselines"], *(f"gain over {who}" for who in metrics["baselines"])], rows)
 
 
+def measured(content: Content) -> list[Metric]:
+    """Return the metrics of the table that metrics.json has, in their order."""
+    return [metric for metric in shown("table") if metric.column(content.cutoff) in content.metrics["metrics"]]
+
+
 def slices_table(content: Content) -> Table:
     """Return a row per slice with what the model reaches in it."""
     metrics, k = content.metrics, content.cutoff
-    names, sizes = [f"{name}@{k}" for name in SLICED], metrics["protocol"]["slice_queries"]
+    names = [metric.column(k) for metric in shown("table") if metric.sliced]
+    sizes = metrics["protocol"]["slice_queries"]
     rows = [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""), *(described(values, name) for name in names)])
             for which, values in metrics["slices"].items()]
     return Table([metrics["protocol"].get("audience", "users"), *names], rows)

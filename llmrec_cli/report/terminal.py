@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from llmrec_cli.metrics.table import columns as metric_columns
 from llmrec_cli.report.candidates import measured_on
 
 JOINERS = "\u200c\u200d"
@@ -42,7 +43,7 @@ def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
 
     p-values are those corrected for the number of comparisons by Holm's method.
     """
-    names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "hit", "coverage")]
+    names = metric_columns("terminal", cutoff)
     header = [measured_on(content["protocol"]), *names]
     rows = [[model, *(_value(content["metrics"], name) for name in names)],
             ["  95% interval", *(_interval(content["metrics"], name) for name in names)]]

@@ -13,7 +13,7 @@ import torch
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.distributed import dealt
 from llmrec_cli.errors import DataError
-from llmrec_cli.metrics.ranking import METRICS, Graded
+from llmrec_cli.metrics.hits import Graded, monitored_values
 from llmrec_cli.scoring.blocks import Allowed, Ranked, ranked
 from llmrec_cli.scoring.topk import require_finite
 
@@ -155,12 +155,11 @@ def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Graded:
 def validation_values(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,
                       block_size: int = 1024) -> np.ndarray:
     """Return `monitor` (`ndcg@10`, ...) of each query that has relevant items, float64, in their order."""
-    name, _, k = monitor.partition("@")
     num_relevant_Q = np.diff(relevant_QN.indptr)
     chosen = np.flatnonzero(num_relevant_Q)
     if len(chosen) == 0:
         raise DataError(f"monitor={monitor}: no user known from training has a validation interaction to measure it "
                         f"on; set aside more with split.valid=<fraction>")
-    lists = recommend_lists(score, queries.rows(chosen), int(k), ranks_N, block_size=block_size)
+    lists = recommend_lists(score, queries.rows(chosen), int(monitor.partition("@")[2]), ranks_N, block_size=block_size)
     found_QK = hits(lists.items_QK, relevant_QN[chosen])
-    return METRICS[name](found_QK, num_relevant_Q[chosen], [int(k)])[:, 0]
+    return monitored_values(monitor, found_QK, num_relevant_Q[chosen])

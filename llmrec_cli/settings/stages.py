@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from llmrec_cli.metrics.table import MONITORED
 from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, Settings, nearest, option
 from llmrec_cli.settings.cold_users import ColdUsers
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
@@ -23,7 +24,6 @@ MOST_QUANTILES = 1000
 MOST_RESAMPLES = 1_000_000
 AUDIENCES = ("auto", "users", "groups")
 LATEST, FIT = "latest", "fit"
-RANKING_METRICS = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
 
 
 def _number_after(mark: str, text: str) -> float:
@@ -157,9 +157,9 @@ class FinetuneConfig(CacheSettings, Recipe):
         yield from self.check("refit", among=("none", "train_valid", "all"))
         yield from self.check("audience", among=AUDIENCES)
         name = self.monitor.partition("@")[0]
-        if not re.fullmatch(f"({'|'.join(RANKING_METRICS)})@[1-9][0-9]*", self.monitor):
-            yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(RANKING_METRICS)}"
-                   f"{nearest(name, set(RANKING_METRICS) - {name})}")
+        if not re.fullmatch(f"({'|'.join(MONITORED)})@[1-9][0-9]*", self.monitor):
+            yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(MONITORED)}"
+                   f"{nearest(name, set(MONITORED) - {name})}")
         elif _number_after("@", self.monitor) > LONGEST_LIST:
             yield f"monitor={self.monitor}: k must be from 1 to {LONGEST_LIST}"
         yield from self.recipe.problems()

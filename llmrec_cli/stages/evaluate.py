@@ -42,7 +42,8 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.memory import CATALOGUE_FACTOR, Watch, model_memory, num_rows
 from llmrec_cli.heads.shared.history_limit import CutHistories
 from llmrec_cli.heads.shared.sparse_products import BLOCK_CELLS as NEIGHBOUR_CELLS
-from llmrec_cli.metrics.beyond_accuracy import Vectors
+from llmrec_cli.metrics.lists import Vectors
+from llmrec_cli.metrics.table import columns
 from llmrec_cli.report.candidates import candidate_notes
 from llmrec_cli.report.cold_users import cold_users_lines
 from llmrec_cli.report.content import main_cutoff
@@ -112,7 +113,7 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     for warning in warnings(content, cutoff):
         run_dir.log("warning", text=warning)
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    headline = {name: content["metrics"][name]["mean"] for name in (f"ndcg@{cutoff}", f"recall@{cutoff}")}
+    headline = {name: content["metrics"][name]["mean"] for name in columns("summary", cutoff)}
     watch.done()
     if gone := content["protocol"].get("num_delisted"):
         print(f"{gone:,} of the {outcome.task.relevant_QN.nnz:,} held-out interactions are with items that the "

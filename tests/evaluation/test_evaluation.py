@@ -1,16 +1,22 @@
 """All metrics of one recommender, worked by hand on a small case."""
 
+import io
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import known_users
-from llmrec_cli.evaluation.evaluation import Measures, measure
+from llmrec_cli.evaluation.evaluation import Measures, Predicted, measure
 from llmrec_cli.evaluation.measured import averaged, ranking
+from llmrec_cli.evaluation.outcome import per_user
 from llmrec_cli.evaluation.slicing import Slices
+from llmrec_cli.metrics.hits import ordered_hits
+from llmrec_cli.metrics.metric import evaluate_all
+from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.metrics.slices import ITEM_SLICES, item_slices, user_slices
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import recommend_lists
@@ -21,17 +27,22 @@ RELEVANT = np.array([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0]]
 SCORES = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]])
 
 
-def measured(scores=SCORES, cutoffs=(2, 4), attributes=None, candidates=None, gains=None, expected=False):
+def task_of(candidates=None):
     history = sp.csr_array(np.array([[0, 0, 0, 0, 1, 0]] * 3, np.float32))
     queries = known_users(np.arange(3), np.array(["u", "v", "w"], object), history, history)
-    task = HeldOut(queries, sp.csr_array(RELEVANT), COUNTS, np.array([1, 4, 9]),
+    return HeldOut(queries, sp.csr_array(RELEVANT), COUNTS, np.array([1, 4, 9]),
                    np.ones(6, bool) if candidates is None else candidates, 0, 0)
-    lists = recommend_lists(lambda q: scores[torch.as_tensor(q.user)], queries, cutoffs[-1], np.arange(6),
+
+
+def measured(scores=SCORES, cutoffs=(2, 4), attributes=None, candidates=None, gains=None, expected=False,
+             predicted=None):
+    task = task_of(candidates)
+    lists = recommend_lists(lambda q: scores[torch.as_tensor(q.user)], task.queries, cutoffs[-1], np.arange(6),
                             candidates_N=task.candidates_N, relevant_QN=task.relevant_QN, block_size=2)
     groups, users = item_slices(COUNTS), user_slices(task.lengths_Q)
     slices = Slices({f"item:{name}": groups == n for n, name in enumerate(ITEM_SLICES)},
                     {f"user:{name}": mask for name, mask in users.items()})
-    return measure(lists, task, Measures(list(cutoffs), slices, attributes, 0.5, 200, 1, gains, expected))
+    return measure(lists, task, Measures(list(cutoffs), slices, attributes, 0.5, 200, 1, gains, expected), predicted)
 
 
 def mean(name, **kwargs):
@@ -120,13 +131,12 @@ def test_nothing_in_a_summary_is_nan_also_where_lists_are_empty():
 
 def test_slices_of_items_are_the_metrics_of_their_hits_alone():
     """Against the metrics themselves, of lists in which only hits on the slice's items count."""
-    from llmrec_cli.metrics.ranking import ranking_metrics
-
     result = measured()
     for number, name in enumerate(ITEM_SLICES):
         inside = item_slices(COUNTS) == number
         wanted = (RELEVANT * inside).sum(1).astype(int)
-        expected = ranking_metrics(result.hits_QK & inside[result.lists.items_QK], np.maximum(wanted, 1), [2, 4])
+        hits_QK = result.hits_QK & inside[result.lists.items_QK]
+        expected = evaluate_all(RANKING, ordered_hits(hits_QK, np.maximum(wanted, 1), [2, 4]), [2, 4])
         for metric, values in result.slices[f"item:{name}"].items():
             np.testing.assert_allclose(values, np.where(wanted > 0, expected[metric], np.nan), err_msg=metric)
 
@@ -147,9 +157,42 @@ def test_seeds_are_averaged_user_by_user_and_their_spread_is_told():
     assert averaged([one]) is one
 
 
+def test_rmse_is_the_root_of_the_mean_over_all_pairs_and_the_lowest_comes_first():
+    # Squared errors of 1, 4 and 9 with 1, 1 and 2 pairs; the other recommender is off by 1 everywhere.
+    off = measured(predicted=Predicted({"rmse": np.array([1.0, 4, 9])}, np.array([1, 1, 2])))
+    near = measured(predicted=Predicted({"rmse": np.ones(3)}, np.array([1, 1, 2])))
+    assert off.mean("rmse") == off.summary()["rmse"]["mean"] == pytest.approx(math.sqrt((1 + 4 + 2 * 9) / 4))
+    assert off.comparison(near)["rmse"]["difference"] > 0
+    assert ranking({"off": off, "near": near}, "rmse").names == ["near", "off"]
+    assert ranking({"off": off, "near": near}, "rmse").letters["near"] == "a"
+
+
+def test_the_table_per_user_has_the_error_of_each_user_and_not_its_square():
+    off = measured(predicted=Predicted({"rmse": np.array([1.0, 4, 9])}, np.ones(3)))
+    table = per_user({"off": off}, task_of(), None)
+    assert pq.read_table(io.BytesIO(table)).column("rmse").to_pylist() == [1, 2, 3]
+
+
 def test_a_ranking_names_the_best_first_and_equals_share_a_letter():
     models = {"one": measured(), "same": measured(), "other": measured(scores=-SCORES)}
     board = ranking(models, "ndcg@4")
     assert board.names == sorted(models, key=lambda name: -models[name].mean("ndcg@4"))
     assert board.letters["one"] == board.letters["same"]
     assert board.p["one", "same"] == 1
+
+
+def test_figures_keep_their_names_their_order_and_their_values():
+    """Those of the time before there was a table of metrics, for per_user.parquet and metrics.json."""
+    result = measured(attributes=sp.csr_array(np.eye(6)))
+    before = {
+        "recall@2": 0.333333333, "recall@4": 0.833333333, "precision@2": 0.333333333, "precision@4": 0.333333333,
+        "f1@2": 0.333333333, "f1@4": 0.466666667, "hit@2": 0.666666667, "hit@4": 1.0, "ndcg@2": 0.333333333,
+        "ndcg@4": 0.588022708, "map@2": 0.25, "map@4": 0.444444444, "mrr@2": 0.5, "mrr@4": 0.611111111, "auc": 0.5,
+        "gauc": 0.5, "ips_recall@2": 0.209798078, "stratified_recall@2": 0.254664246, "ips_recall@4": 0.769672331,
+        "stratified_recall@4": 0.67373615, "novelty@2": 2.324643729, "arp@2": 5.0, "tail_share@2": 0.5, "novelty@4":
+        2.566884612, "arp@4": 4.0, "tail_share@4": 0.75, "diversity@2": 1.0, "diversity@4": 1.0, "coverage@2":
+        0.666666667, "gini@2": 0.444444444, "coverage@4": 0.833333333, "gini@4": 0.305555556}
+    assert [name for name in (*result.values, *result.whole) if name in before] == list(before)
+    assert {name: result.mean(name) for name in before} == pytest.approx(before, abs=1e-9)
+    assert [name for name in result.slices["item:tail"] if name in before] == [
+        "recall@2", "recall@4", "hit@2", "hit@4", "ndcg@2", "ndcg@4", "mrr@2", "mrr@4"]

@@ -9,14 +9,25 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.evaluation.ties import tie_groups
-from llmrec_cli.metrics.ranking import ranking_metrics
-from llmrec_cli.metrics.ties import expected_metrics
+from llmrec_cli.evaluation.ties import tie_blocks
+from llmrec_cli.metrics.hits import TiedHits, ordered_hits
+from llmrec_cli.metrics.metric import evaluate_all
+from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.scoring.scorer import graded, hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from tests.scoring.oracle import candidates_of, cases, csr, fixed, queries_of
 
 CUTOFFS = [1, 2, 3, 5, 8]
+EXPECTED = [metric for metric in RANKING if metric.expected]
+
+
+def ranking_metrics(hits, num_relevant, cutoffs, graded=None):
+    return evaluate_all(EXPECTED, ordered_hits(hits, num_relevant, cutoffs, graded), cutoffs)
+
+
+def expected_metrics(blocks, num_relevant, cutoffs, graded=None):
+    ideal = None if graded is None else graded.ideal_QI
+    return evaluate_all(EXPECTED, TiedHits(blocks, num_relevant, cutoffs, ideal), cutoffs)
 
 
 def listed(case, k=8, **more):
@@ -50,7 +61,7 @@ def test_expected_metrics_are_the_means_over_all_orders_of_what_ties(case):
     wanted = case[2].sum(axis=1)
     assume((wanted > 0).any())
     lists = listed(case)
-    values = expected_metrics(tie_groups(lists, csr(case[2])), np.maximum(wanted, 1), CUTOFFS)
+    values = expected_metrics(tie_blocks(lists, csr(case[2])), np.maximum(wanted, 1), CUTOFFS)
     for row in np.flatnonzero(wanted):
         for name, mean in averaged(case, row).items():
             assert values[name][row] == pytest.approx(mean, abs=1e-9), name
@@ -65,9 +76,9 @@ def test_graded_gains_and_slices_of_items_are_expected_alike(case, seed):
     rows = np.flatnonzero(relevant.any(axis=1))
     assume(len(rows))
     lists = listed(case)
-    groups = tie_groups(lists, csr(case[2]), csr(case[2], gains), inside)
+    blocks = tie_blocks(lists, csr(case[2]), csr(case[2], gains), inside)
     ideal = graded(lists.items_QK, csr(relevant, gains))
-    values = expected_metrics(groups, np.maximum(relevant.sum(axis=1), 1), CUTOFFS, ideal)
+    values = expected_metrics(blocks, np.maximum(relevant.sum(axis=1), 1), CUTOFFS, ideal)
     for row in rows:
         for name, mean in averaged(case, row, gains, inside).items():
             assert values[name][row] == pytest.approx(mean, abs=1e-9), name
@@ -80,7 +91,7 @@ def test_without_ties_expected_metrics_are_the_ordinary_ones(case):
     case = (generator.permuted(np.arange(case[0].size, dtype=np.float32).reshape(case[0].shape), axis=1), *case[1:])
     lists, relevant = listed(case), csr(case[2])
     wanted = np.maximum(case[2].sum(axis=1), 1)
-    expected = expected_metrics(tie_groups(lists, relevant), wanted, CUTOFFS)
+    expected = expected_metrics(tie_blocks(lists, relevant), wanted, CUTOFFS)
     for name, values in ranking_metrics(hits(lists.items_QK, relevant), wanted, CUTOFFS).items():
         np.testing.assert_allclose(expected[name], values, atol=1e-12, err_msg=name)
 
@@ -91,7 +102,7 @@ def test_a_constant_scorer_is_expected_to_score_exactly_like_chance():
     relevant[:, :num_relevant] = True
     lists = recommend_lists(lambda queries: torch.ones(len(queries), num_items), queries_of(np.zeros_like(relevant)),
                             k, item_hash_ranks(map(str, range(num_items))), relevant_QN=csr(relevant))
-    values = expected_metrics(tie_groups(lists, csr(relevant)), np.full(3, num_relevant), [k])
+    values = expected_metrics(tie_blocks(lists, csr(relevant)), np.full(3, num_relevant), [k])
     chance = num_relevant / num_items
     ideal = sum(1 / math.log2(rank + 1) for rank in range(1, num_relevant + 1))
     assert values["recall@10"] == pytest.approx(k / num_items)

@@ -10,7 +10,9 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import known_users
-from llmrec_cli.metrics.ranking import ranking_metrics
+from llmrec_cli.metrics.hits import ordered_hits
+from llmrec_cli.metrics.metric import evaluate_all
+from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.scoring.scorer import hits, recommend_lists
 from llmrec_cli.stages import evaluate
 from tests.tiny import write_tiny
@@ -70,7 +72,7 @@ def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():
     lists = recommend_lists(lambda queries: torch.tensor([[3.0, 2, 1]] * len(queries)), asked, 2, np.arange(3),
                             candidates_QN=own, relevant_QN=relevant)
     assert lists.items_QK.tolist() == [[-1, -1], [0, 1]]
-    found = ranking_metrics(hits(lists.items_QK, relevant), np.array([1, 1]), [2])
+    found = evaluate_all(RANKING, ordered_hits(hits(lists.items_QK, relevant), np.array([1, 1]), [2]), [2])
     assert all(values.tolist()[0] == 0 for values in found.values())
     assert found["ndcg@2"].mean() == 0.5
 
@@ -112,7 +114,7 @@ def with_other_items(text, test, kept):
 
 def test_75_k_beyond_the_relevant_items_caps_the_ideal_list_and_the_list_alike():
     found_QK = np.array([[True, True, False, False, False]])
-    metrics = ranking_metrics(found_QK, np.array([2]), [1, 5])
+    metrics = evaluate_all(RANKING, ordered_hits(found_QK, np.array([2]), [1, 5]), [1, 5])
     assert metrics["ndcg@1"] == metrics["ndcg@5"] == metrics["recall@5"] == metrics["map@5"] == 1
     assert all(0 <= value <= 1 for value in metrics.values())
 

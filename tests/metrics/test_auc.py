@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from llmrec_cli.metrics.auc import auc_of_counts, binary_auc, gauc
+from llmrec_cli.metrics.auc import auc_of_counts, binary_auc
 
 
 def test_auc_of_one_relevant_item_above_two_of_three_others_is_two_thirds():
@@ -21,11 +21,6 @@ def test_equal_scores_count_half():
 def test_auc_is_not_defined_without_relevant_or_without_other_candidates():
     values = auc_of_counts(np.array([1, 1]), np.array([0, 1]), np.array([1, 1]), np.array([3, 2, 0]))
     assert np.isnan(values).all()
-
-
-def test_gauc_weights_each_query_by_its_relevant_items_and_leaves_out_what_is_not_defined():
-    assert gauc(np.array([1.0, 0.5, np.nan]), np.array([3, 1, 7])) == pytest.approx((3 * 1 + 0.5) / 4)
-    assert np.isnan(gauc(np.array([np.nan]), np.array([1])))
 
 
 pairs = st.lists(st.tuples(st.sampled_from([-2.0, -0.5, 0.0, 0.1, 3.0]), st.booleans()), min_size=1, max_size=30)

@@ -9,21 +9,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from llmrec_cli.metrics.beyond_accuracy import (
-    arp,
-    coverage,
-    diversity,
+from llmrec_cli.metrics import beyond_accuracy as beyond
+from llmrec_cli.metrics.lists import (
+    RecommendedLists,
+    VectorLists,
+    WeightedHits,
     exposure,
-    gini,
     group_shares,
     inverse_propensity,
-    novelty,
-    tail_share,
-    weighted_recall,
 )
 
 COUNTS = np.array([8, 4, 2, 2, 0])
 LISTS = np.array([[0, 1], [0, 4], [3, -1], [-1, -1]])
+
+
+def lists(items, counts=None, num_items=None):
+    """Whole lists, all items candidates."""
+    num_items = len(counts) if num_items is None else num_items
+    return RecommendedLists(items, counts, np.ones(num_items, bool), [items.shape[1]])
+
+
+def coverage(items, num_items):
+    return beyond.coverage(lists(items, num_items=num_items))[0]
+
+
+def gini(items, num_items):
+    return beyond.gini(lists(items, num_items=num_items))[0]
+
+
+def novelty(items, counts):
+    return beyond.novelty(lists(items, counts))[:, 0]
+
+
+def arp(items, counts):
+    return beyond.arp(lists(items, counts))[:, 0]
+
+
+def diversity(items, vectors, cutoffs):
+    return beyond.diversity(VectorLists(items, vectors, cutoffs))
+
+
+def weighted_recall(hits, items, relevant, weights, cutoffs):
+    found = WeightedHits(hits, items, relevant, weights, cutoffs)
+    return found.recall_QC, found.total_Q
 
 
 def test_coverage_is_the_share_of_the_catalogue_on_any_list():
@@ -59,7 +87,7 @@ def test_novelty_is_the_mean_information_in_bits_and_a_cold_item_counts_as_seen_
 
 
 def test_an_empty_list_has_no_average():
-    for values in (novelty(LISTS, COUNTS), arp(LISTS, COUNTS), tail_share(LISTS, COUNTS < 3)):
+    for values in (novelty(LISTS, COUNTS), arp(LISTS, COUNTS), beyond.tail_share(lists(LISTS, COUNTS))[:, 0]):
         assert np.isnan(values).tolist() == [False, False, False, True]
 
 
@@ -68,7 +96,8 @@ def test_arp_is_the_mean_training_count_of_the_items_on_the_list():
 
 
 def test_tail_share_is_the_share_of_the_list_and_not_of_its_padding():
-    assert tail_share(LISTS, np.array([0, 0, 1, 1, 0], bool))[:3].tolist() == [0, 0, 1]
+    # Of four items in training the first is head and none is mid.
+    assert beyond.tail_share(lists(LISTS, COUNTS))[:3, 0].tolist() == [0.5, 0, 1]
 
 
 ATTRIBUTES = sp.csr_array(np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, 1, 0], [0, 0, 0]], float))

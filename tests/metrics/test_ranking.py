@@ -12,13 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.metrics.ranking import METRICS, ranking_metrics
+from llmrec_cli.metrics.hits import ordered_hits
+from llmrec_cli.metrics.metric import evaluate_all
+from llmrec_cli.metrics.ranking import RANKING
+from llmrec_cli.metrics.table import METRICS
 
 CUTOFFS = [1, 2, 3, 5, 10, 50]
 
 
 def value(name, hits, relevant, k):
-    return METRICS[name](np.array([hits], bool), np.array([relevant]), [k])[0, 0]
+    return METRICS[name].function(ordered_hits(np.array([hits], bool), np.array([relevant]), [k]))[0, 0]
+
+
+def ranking_metrics(hits, num_relevant, cutoffs):
+    return evaluate_all(RANKING, ordered_hits(hits, num_relevant, cutoffs), cutoffs)
 
 
 def test_recall_of_two_hits_among_five_relevant_items_is_two_fifths():

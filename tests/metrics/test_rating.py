@@ -6,9 +6,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics as oracle
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, root_mean_squared_error
 
-from llmrec_cli.metrics.rating import accuracy, logloss, mae, rmse
+from llmrec_cli.metrics import rating
+from llmrec_cli.metrics.rating import Predictions
+
+
+def rmse(scores, values):
+    return math.sqrt(rating.rmse(Predictions(scores, values)).mean())
+
+
+def mae(scores, values):
+    return rating.mae(Predictions(scores, values)).mean()
+
+
+def logloss(logits, liked):
+    return rating.logloss(Predictions(logits, liked)).mean()
+
+
+def accuracy(logits, liked):
+    return rating.accuracy(Predictions(logits, liked)).mean()
 
 
 def test_rmse_and_mae_of_errors_of_three_and_four():
@@ -40,3 +58,13 @@ def test_rating_metrics_are_those_of_scikit_learn(case):
     assert accuracy(scores, liked) == accuracy_score(liked, scores > 0)
     expected = log_loss(liked, 1 / (1 + np.exp(-scores)), labels=[False, True])
     assert logloss(scores, liked) == pytest.approx(expected, abs=1e-6)
+
+
+def test_precision_recall_and_f1_of_likes_are_those_of_scikit_learn():
+    generator = np.random.default_rng(0)
+    pairs = Predictions(generator.normal(size=200), generator.random(200) < 0.4)
+    for ours, of in ((rating.precision_pairs, oracle.precision_score), (rating.recall_pairs, oracle.recall_score),
+                     (rating.f1_pairs, oracle.f1_score)):
+        assert ours(pairs) == pytest.approx(of(pairs.truth_P, pairs.scores_P > 0))
+    none = Predictions(-np.ones(3), np.array([True, False, True]))
+    assert [rating.precision_pairs(none), rating.recall_pairs(none), rating.f1_pairs(none)] == [0, 0, 0]

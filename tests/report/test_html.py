@@ -11,14 +11,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from llmrec_cli.metrics.table import METRICS, metric_of
 from llmrec_cli.report import plots
 from llmrec_cli.report.content import Content, Curve, Entry, Example, main_cutoff, training_curves
 from llmrec_cli.report.headline import headline, warnings
 from llmrec_cli.report.html import render
-from llmrec_cli.report.tables import SLICES
+from llmrec_cli.report.tables import SLICES, metrics_table
 
 NASTY = "<script>alert('1')</script>\"&=cmd"
-RANKING = ("recall", "precision", "f1", "hit", "ndcg", "map", "mrr")
+RANKING = [metric.name for metric in METRICS.values() if metric.monitored]
 
 
 def described(base):
@@ -72,6 +73,22 @@ def test_titles_with_markup_are_shown_and_not_run():
     shown = Visible(page())
     assert not [tag for tag, _ in shown.tags if tag == "script"]
     assert "".join(shown.text).count(NASTY) >= 3
+
+
+@pytest.mark.parametrize(("name", "kind"), [("rmse", "better"), ("auc", "worse")])
+def test_a_lower_value_is_better_where_the_table_of_metrics_says_so(name, kind):
+    one = content()
+    one.metrics["metrics"][name] = {"mean": 0.5, "ci95": [0.4, 0.6]}
+    one.metrics["comparisons"]["popularity"][name] = {"difference": -0.2, "ci95": [-0.3, -0.1], "p": 0.01}
+    row = next(row for row in metrics_table(one).rows if row.name == name)
+    assert row.cells[-1].kind == kind
+
+
+def test_the_report_defines_the_metrics_it_shows_and_no_others():
+    text = "".join(Visible(page()).text)
+    for name in ("ndcg@10", "coverage@10", "tail_share@10"):
+        assert text.count(metric_of(name).definition) == 1
+    assert metric_of("rmse").definition not in text
 
 
 def test_the_report_loads_nothing_from_anywhere():

@@ -9,6 +9,7 @@ import torch
 
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.errors import DataError, DivergedError
+from llmrec_cli.metrics.hits import ordered_hits
 from llmrec_cli.metrics.ranking import recall
 from llmrec_cli.scoring.scorer import hits, recommend_lists, validation_values
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -122,7 +123,7 @@ def test_a_constant_scorer_scores_like_random():
         ranks = item_hash_ranks(map(str, range(num_items)), str(salt))
         lists = recommend_lists(lambda q: torch.zeros(len(q), num_items), queries, k, ranks)
         assert lists.tie_rate == 1
-        recalls.append(recall(hits(lists.items_QK, relevant), np.full(num_queries, 5), [k]).mean())
+        recalls.append(recall(ordered_hits(hits(lists.items_QK, relevant), np.full(num_queries, 5), [k])).mean())
     # Hits of 5 relevant items in a sample of 20 of 200 are hypergeometric: variance 5 * .1 * .9 * 195 / 199.
     error = math.sqrt(5 * 0.1 * 0.9 * 195 / 199) / 5 / math.sqrt(num_salts)
     assert abs(np.mean(recalls) - k / num_items) < 4 * error

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.metrics.ranking import METRICS
+from llmrec_cli.metrics.hits import monitored_values
 from llmrec_cli.scoring.scorer import blocks
 from llmrec_cli.scoring.validation import Validation
 
@@ -143,8 +143,7 @@ class Scored:
         self.lengths_Q, self.num_queries = candidates.lengths_Q, len(candidates.lengths_Q)
         self.num_cold_Q = np.add.reduceat(np.append(candidates.relevant_P & candidates.cold_P, False).astype(np.int64),
                                           candidates.indptr_Q[:-1]) * (np.diff(candidates.indptr_Q) > 0)
-        self.metric, _, k = candidates.monitor.partition("@")
-        self.k = int(k)
+        self.monitor, self.k = candidates.monitor, int(candidates.monitor.partition("@")[2])
         self.chunks = list(_chunks(candidates))
         self.known: dict[tuple[tuple[float, ...], ...], np.ndarray] = {}
 
@@ -160,7 +159,7 @@ class Scored:
         if cold:
             sum_BW = torch.where(chunk.cold_BW, weighted_sum(cold, chunk.scores), sum_BW)
         sum_BW.masked_fill_(chunk.padding_BW, -torch.inf)
-        return METRICS[self.metric](self._hits(chunk, sum_BW), chunk.num_relevant_B, [self.k])[:, 0]
+        return monitored_values(self.monitor, self._hits(chunk, sum_BW), chunk.num_relevant_B)
 
     def _hits(self, chunk: _Chunk, sum_BW: torch.Tensor) -> np.ndarray:
         """Return which ranks hold a relevant item, bool (B, K)."""

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from sklearn import metrics as oracle
 
 from llmrec_cli.config import compose
 from llmrec_cli.data.entities import Entities
@@ -13,7 +12,6 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.interest.pairs import Pairs
-from llmrec_cli.metrics.rating import detected
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.head import Interest, Recipe
@@ -97,15 +95,6 @@ def test_where_nobody_dislikes_as_many_items_are_drawn_that_a_user_does_not_know
     part = Pairs.parts(batches[0], 3)
     assert sum(weight for _, weight in part) == pytest.approx(1)
     assert np.array_equal(np.concatenate([one.item for one, _ in part]), batches[0].item)
-
-
-def test_precision_recall_and_f1_are_those_of_scikit_learn():
-    generator = np.random.default_rng(0)
-    logits, liked = generator.normal(size=200), generator.random(200) < 0.4
-    found = detected(logits, liked)
-    for name, of in (("precision", oracle.precision_score), ("recall", oracle.recall_score), ("f1", oracle.f1_score)):
-        assert found[name] == pytest.approx(of(liked, logits > 0))
-    assert detected(-np.ones(3), np.array([True, False, True])) == {"precision": 0, "recall": 0, "f1": 0}
 
 
 @pytest.mark.parametrize(("typed", "about"), [

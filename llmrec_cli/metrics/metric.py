@@ -1,0 +1,121 @@
+"""One metric of the table: its function, and everything that the commands need to know about it.
+
+Shapes: Q queries, C cutoffs (list lengths k), P pairs of a user and an item.
+
+Modules of metrics import numpy where they use it, since `--help` and composing a config read the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+HIGHER, LOWER = "higher", "lower"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Place of a metric in each view, lowest first; 0: not in the view. Equal places keep the order of the table.
+
+    Attributes
+    ----------
+    table : rows of the table of metrics in report.html
+    leaderboard : columns of the leaderboard
+    terminal : columns of the table that `evaluate` prints
+    panels, lengths : plots of the means, and of the means by list length
+    summary : figures in the manifest of a run, and columns of tables with a row per variant of a model
+    """
+
+    table: int = 0
+    leaderboard: int = 0
+    terminal: int = 0
+    panels: int = 0
+    lengths: int = 0
+    summary: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric; its name is that of the function, its definition the first sentence of the function's docstring.
+
+    Attributes
+    ----------
+    function : from the input of its family to values: (Q, C), without `by_length` (Q,), with `whole` (C,) or a number
+    better : higher | lower; empty where neither is better, so that differences are not tested
+    by_length : a value for each list length k, named `<name>@<k>`
+    whole : one value for all lists together, without an interval over queries
+    expected : the function takes `TiedHits` too, so that ties=expected gives the mean over all orders of equal scores
+    monitored : may choose on validation, `monitor=<name>@<k>`
+    sliced : reported for slices
+    shortest : least k that it is defined for
+    weight : from the input of its family to the weight of each query in the mean, float64 (Q,); None: equal weights
+    root : values of queries are squares, the metric is the root of their mean
+    highest : upper bound; the lower bound is 0
+    empty : value for a query with an empty list
+    axis : label of its axis in the plot of accuracy against variety; empty: not in the plot
+    """
+
+    function: Callable[[Any], Any]
+    better: str = ""
+    by_length: bool = True
+    whole: bool = False
+    expected: bool = False
+    monitored: bool = False
+    sliced: bool = False
+    shortest: int = 1
+    weight: Callable[[Any], Any] | None = None
+    root: bool = False
+    highest: float = 1.0
+    empty: float = 0.0
+    axis: str = ""
+    shown: Shown = field(default_factory=Shown)
+
+    @property
+    def name(self) -> str:
+        """The name in metrics.json, without `@<k>`."""
+        return self.function.__name__
+
+    @property
+    def definition(self) -> str:
+        """One sentence for `evaluate --help`, the report and docs/metrics.md."""
+        return " ".join((self.function.__doc__ or "").partition("\n\n")[0].split())
+
+    @property
+    def tested(self) -> bool:
+        """Whether differences between recommenders are tested: there are values of queries, and a direction."""
+        return bool(self.better) and not self.whole
+
+    def column(self, k: int | str) -> str:
+        """Return the name at list length k."""
+        return f"{self.name}@{k}" if self.by_length else self.name
+
+    def columns(self, cutoffs: Sequence[int]) -> dict[str, int]:
+        """Return the names at all list lengths that the metric is defined for -> place in `cutoffs`."""
+        if not self.by_length:
+            return {self.name: 0}
+        return {self.column(k): c for c, k in enumerate(cutoffs) if k >= self.shortest}
+
+
+def evaluate_all(family: Iterable[Metric], source: Any, cutoffs: Sequence[int], *, whole: bool = False,
+                 by_cutoff: bool = False) -> dict[str, Any]:
+    """Return the values of the metrics of a family by column: all lengths of a metric, then the next metric.
+
+    With `whole` those of all lists together, else those of queries. With `by_cutoff` all metrics of a length come
+    first, then the next length.
+    """
+    columns: list[tuple[int, str, Any]] = []
+    for metric in family:
+        if metric.whole == whole:
+            values = metric.function(source)
+            columns += [(c, column, values[..., c] if metric.by_length else values)
+                        for column, c in metric.columns(cutoffs).items()]
+    if by_cutoff:
+        columns.sort(key=lambda entry: entry[0])
+    return {column: values for _, column, values in columns}
+
+
+def weights_of(family: Iterable[Metric], source: Any, cutoffs: Sequence[int]) -> dict[str, Any]:
+    """Return the weights of the queries by column, float64 (Q,), for the metrics that weigh them."""
+    return {column: metric.weight(source) for metric in family if metric.weight is not None
+            for column in metric.columns(cutoffs)}
