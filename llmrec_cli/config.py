@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.option_files import choices, configs_dir, merged, option_values
+from llmrec_cli.option_files import choices, configs_dir, merged, option_values, options_without_file
 from llmrec_cli.overrides import RECIPE_GROUPS, Change, names_of, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.references import resolved
@@ -234,7 +234,7 @@ def _as_typed(found: Sequence[str]) -> list[str]:
 def register_schemas() -> None:
     """Store the defaults of every dataclass as `schema/<group>/<option>` and `schema/<command>` for the YAML files.
 
-    Once in a process: it takes as long as composing does.
+    An option that has no YAML file is stored as `<group>/<option>` too, so that Hydra can choose it. Once in a process: it takes as long as composing does.
     """
     from hydra.core.config_store import ConfigStore
 
@@ -242,6 +242,8 @@ def register_schemas() -> None:
     for group, table in GROUPS.items():
         for name, cls in table.items():
             store.store(name=name, node=defaults(cls), group=f"schema/{group}")
+        for name in options_without_file(group):
+            store.store(name=name, node=defaults(table[name]), group=group)
     for command, stage in COMMANDS.items():
         store.store(name=command, node=defaults(stage), group="schema/command")
 
