@@ -234,7 +234,8 @@ def _as_typed(found: Sequence[str]) -> list[str]:
 def register_schemas() -> None:
     """Store the defaults of every dataclass as `schema/<group>/<option>` and `schema/<command>` for the YAML files.
 
-    An option that has no YAML file is stored as `<group>/<option>` too, so that Hydra can choose it. Once in a process: it takes as long as composing does.
+    An option that has no YAML file is stored as `<group>/<option>` too, so that Hydra can choose it.
+    Once in a process: it takes as long as composing does.
     """
     from hydra.core.config_store import ConfigStore
 
@@ -275,7 +276,7 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
     if member.get("adversarial") is None and member["head"] in GROUPS["head"]:
         head: Any = GROUPS["head"][member["head"]]
         # As a group that a head does not use: an adversary of texts is for those members that read texts.
-        if inherited not in head.adversaries:
+        if inherited not in head.adversaries():
             recipe["adversarial"] = _option(builder, "adversarial", "none", where)
     return recipe
 

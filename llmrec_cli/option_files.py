@@ -54,7 +54,7 @@ def choices(group: str, config_dir: str | None = None) -> list[str]:
 
 
 def options_without_file(group: str) -> list[str]:
-    """Return the options of a config group whose values are the defaults of their dataclass: no file of ours has any."""
+    """Return the options of a config group without a file of ours: their values are the defaults of their dataclass."""
     return [name for name in GROUPS[group] if not (configs_dir() / group / f"{name}.yaml").is_file()]
 
 

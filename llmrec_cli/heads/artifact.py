@@ -44,7 +44,6 @@ from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
-from llmrec_cli.settings.peft import TrainedPeft
 
 FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
@@ -290,10 +289,7 @@ def _mapped(recipe: Recipe, change: Any) -> Recipe:
         members = {name: _mapped(member, change) for name, member in head.members.items()}
         return replace(recipe, head=replace(head, members=members), encoder=None)
     used = "encoder" in head.uses() and recipe.encoder is not None
-    peft = recipe.peft
-    if isinstance(peft, TrainedPeft):
-        # The weights are in the model; where they started, and what else was written, is no part of it.
-        peft = replace(peft, adapter="", merge=False)
+    peft = None if recipe.peft is None else recipe.peft.as_fitted()
     return replace(recipe, encoder=change(recipe.encoder) if used else None, peft=peft)
 
 

@@ -14,7 +14,6 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
-from llmrec_cli.encoders.memory import vector_size
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.content.kernel import UnitFeatures
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
@@ -60,7 +59,7 @@ class ItemSimilarity(Head):
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the items' features, trained where that is asked for, and of these at length 1."""
-        size = 0 if self.recipe.encoder is None else vector_size(self.recipe.encoder)
+        size = 0 if self.recipe.encoder is None else self.recipe.encoder.vector_size()
         return features_memory(self.settings.features, self.recipe, data) + 2 * 4 * size * len(data.items)
 
     def fit(self, data: TrainingData, context: Context) -> None:

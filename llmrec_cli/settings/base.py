@@ -171,12 +171,13 @@ class Builder:
         if not isinstance(name, str) or name not in table:
             return self._note(f"{where}.kind", name, f"no such {group}{nearest(str(name), table)}; "
                                                      f"choose one of {', '.join(table)}")
-        if issubclass(table[name], OptionSettings) and not table[name].implementation:
+        cls = table[name]
+        if issubclass(cls, OptionSettings) and not cls.implementation:
             others = [other for other in table if other != name]
-            return self._note(f"{where}.kind", name, f"has settings and no implementation; name one in "
-                                                     f"{table[name].__name__}.implementation, or choose one of "
-                                                     f"{', '.join(others)}{nearest(name, others)}")
-        return self.settings(table[name], value, where)
+            return self._note(f"{where}.kind", name, f"has settings and no implementation; name one in {cls.__name__}."
+                                                     f"implementation, or choose one of {', '.join(others)}"
+                                                     f"{nearest(name, others)}")
+        return self.settings(cls, value, where)
 
     def _value(self, hint: Any, value: Any, where: str) -> Any:
         origin, args = get_origin(hint), get_args(hint)

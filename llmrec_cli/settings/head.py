@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import Settings, option, to_plain
-from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.heads.base import HeadSettings, Popularity
 from llmrec_cli.settings.heads.clusters import Clusters
 from llmrec_cli.settings.heads.content import Content
@@ -105,7 +104,7 @@ class Fusion(HeadSettings):
 
     def has_adversary(self) -> bool:
         """Return whether one of the members is trained against an adversary."""
-        return any(member.adversarial is not None and member.adversarial.kind != "none"
+        return any(member.adversarial is not None and bool(member.adversarial.perturbs)
                    and "adversarial" in member.head.uses() for member in self.members.values())
 
 
@@ -167,9 +166,9 @@ class Recipe(Settings):
             else:
                 yield (f"loss={self.loss.kind}: head={self.head.kind} cannot be trained by it; choose one of "
                        f"{', '.join(self.head.losses())}")
-        layers = self.peft is not None and self.peft.kind not in ("frozen", "embedding_adapter")
+        layers = self.peft is not None and self.peft.trains_layers
         # An encoder that could not be read is a problem of its own.
-        without = self.encoder is not None and not isinstance(self.encoder, TransformerSettings)
+        without = self.encoder is not None and not self.encoder.has_layers
         if "peft" in uses and layers and without:
             yield (f"peft={self.peft.kind}: encoder={self.encoder.kind} has no layers that could be "
                    f"trained; choose peft=frozen, peft=embedding_adapter or another encoder")
@@ -179,9 +178,9 @@ class Recipe(Settings):
             yield (f"optim.layer_decay={decay}: has no effect, since fewer than two layers of an encoder are trained; "
                    f"leave it out, or choose peft.num_layers=2 or more")
         if (self.adversarial is not None and "adversarial" in uses
-                and self.adversarial.kind not in self.head.adversaries):
+                and self.adversarial.kind not in self.head.adversaries()):
             yield (f"adversarial={self.adversarial.kind}: head={self.head.kind} has no use for it; choose one of "
-                   f"{', '.join(self.head.adversaries)}")
+                   f"{', '.join(self.head.adversaries())}")
 
 
 HEADS: dict[str, type[HeadSettings]] = {

@@ -19,7 +19,6 @@ from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.audience import no_groups
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.peft import TrainedPeft
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.outdated import warn_outdated
@@ -92,7 +91,7 @@ def _save_trained_encoders(head: Head, run_dir: RunDir) -> None:
         texts = member.item_texts
         if texts is not None and texts.trained:
             texts.save_adapter(run_dir.adapter / name)
-            if isinstance(texts.peft, TrainedPeft) and texts.peft.merge:
+            if texts.peft.saves_encoder:
                 texts.save_encoder(run_dir.encoder / name)
 
 

@@ -83,7 +83,7 @@ class PairHead(Head):
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the model with gradients and moments, a step's scores and the order of an epoch."""
-        attacked = self.recipe.adversarial is not None and self.recipe.adversarial.kind != "none"
+        attacked = self.recipe.adversarial is not None and bool(self.recipe.adversarial.perturbs)
         return memory_of(self.settings, self.recipe.optim.batch_size, data, self.row_size(), self.hidden_size(),
                          attacked)
 

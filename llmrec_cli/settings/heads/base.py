@@ -1,15 +1,14 @@
 """What the settings of all heads share.
 
-`implementation` is the class that is built, resolved only then. `uses()` names the config groups that have an effect on
-a head, so that a setting without one can be refused.
+`uses()` names the config groups that have an effect on a head, so that a setting without one can be refused.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llmrec_cli.settings.adversarial import OF_TEXTS
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.adversarial import ADVERSARIES, TEXTS
+from llmrec_cli.settings.base import OptionSettings, Settings
 from llmrec_cli.settings.loss import CHOICES, LOSSES
 
 WEIGHTS = ("value", "log", "none")
@@ -41,11 +40,11 @@ class Range(Settings):
 
 
 @dataclass
-class HeadSettings(Settings):
+class HeadSettings(OptionSettings):
     """What every head has."""
 
-    implementation: ClassVar[str] = ""
-    adversaries: ClassVar[tuple[str, ...]] = OF_TEXTS
+    perturbed: ClassVar[str] = TEXTS
+    """What an adversary may perturb in training: texts | rows."""
     learns_from: ClassVar[str] = CHOICES
     """What its loss must be able to learn: choices | values | similarities (of texts, before they are read)."""
     gives_logits_alone: ClassVar[bool] = False
@@ -81,6 +80,11 @@ class HeadSettings(Settings):
         """Return the names of the losses that can train this head; the first is the default."""
         return [name for name, loss in LOSSES.items()
                 if cls.learns_from in loss.works_with and (loss.of_logits or not cls.gives_logits_alone)]
+
+    @classmethod
+    def adversaries(cls) -> list[str]:
+        """Return the names of the adversaries that this head can be trained against."""
+        return [name for name, adversary in ADVERSARIES.items() if adversary.perturbs in ("", cls.perturbed)]
 
     def uses(self) -> set[str]:
         """Return the config groups beside `head` that change what this head does."""
