@@ -72,12 +72,17 @@ class Head(ABC):
     Attributes
     ----------
     weighs_groups : whether `fit` weighs what groups did together too
+    settings : those of the head itself, `recipe.head`
+    members : heads whose scores this one puts together, by name; empty for most
     """
 
     weighs_groups = False
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        # Each head says in its class which settings these are; the table of heads sees to it.
+        self.settings = recipe.head
+        self.members: dict[str, Head] = {}
         self.interaction_weights = InteractionWeights()
 
     @property

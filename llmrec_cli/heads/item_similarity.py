@@ -29,10 +29,10 @@ class ItemSimilarity(Head):
     on interactions, so cold items stand beside the others, and users on what they chose alone.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.features: ItemFeatures | None = None
         self.unit = UnitFeatures.of(np.zeros((0, 0), np.float32), sp.csr_array((0, 0), dtype=np.float32))
 

@@ -44,10 +44,10 @@ class Ease(Head):
     Differs: the penalty may grow with an item's popularity and a user's weight fall with the length of the history.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.form: Primal | Dual | None = None
         self.features: ItemFeatures | None = None
         self.added = ColumnBlocks(0)

@@ -72,10 +72,11 @@ class Interest(Head):
     with loss=mse how far the value is above or below the mean one.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings, self.criterion = recipe.head, build_pointwise(recipe.loss)
+        self.criterion = build_pointwise(recipe.loss)
         self.candidates = build(Recipe(head=HEADS[self.settings.candidates](weight=self.settings.weight,
                                                                             decay=self.settings.decay)))
         self.encoder: TextEncoder | None = None

@@ -50,10 +50,10 @@ class PairHead(Head):
     where choices are ranked it gets the lowest score of the query's list, so that it is never ahead of a known one.
     """
 
+    settings: PairSettings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, PairSettings)
-        self.settings = recipe.head
         self.model: PairModel | None = None
         self.trained_U = np.zeros(0, bool)
         self.trained_N = np.zeros(0, bool)

@@ -51,6 +51,8 @@ class HeadSettings(OptionSettings):
     """True if a loss of scores as they are, such as loss=mse, has nothing to work with."""
     audience: ClassVar[str] = "users"
     """Whom the head is made for: users | groups."""
+    combines: ClassVar[bool] = False
+    """True if the head puts the scores of others together, those of its setting `members`."""
     weighs: ClassVar[bool] = True
     """True if the head itself uses `weight` and `decay`; False for a fusion, whose members use them."""
     kind: str = ""
@@ -89,6 +91,22 @@ class HeadSettings(OptionSettings):
     def uses(self) -> set[str]:
         """Return the config groups beside `head` that change what this head does."""
         return set()
+
+    def has_effect(self, group: str) -> bool:
+        """Return whether options of a config group change what this head does."""
+        return group in self.uses()
+
+    def member_recipes(self) -> dict[str, Any]:
+        """Return the recipes of the heads whose scores this one puts together, by name."""
+        return {}
+
+    def with_members(self, members: dict[str, Any]) -> "HeadSettings":
+        """Return the settings with other members of the same names."""
+        return self
+
+    def ranks_by_kernel(self) -> bool:
+        """Return True if items without interactions are ranked by kernel ridge on their features."""
+        return False
 
     def uses_times(self) -> bool:
         """Return True if the head reads the times of interactions, in training and in the histories of queries."""
