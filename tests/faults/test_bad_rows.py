@@ -273,4 +273,4 @@ def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strange
                                  "it the file of another data set?"]
 
 
-# 45 and 46, groups: tests/ingest/test_group_faults.py and tests/stages/test_group_stages.py.
+# 45 and 46, groups: tests/ingest/groups/test_group_faults.py and tests/stages/test_group_stages.py.

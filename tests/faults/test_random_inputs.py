@@ -36,7 +36,7 @@ from llmrec_cli.training.checkpoint import Progress, Weights, load_checkpoint, s
 from llmrec_cli.training.optim import build_optimizer
 from tests.faults.crafting import craft_table, crafted_tensors, crafted_values, kept, load, rehash
 from tests.ingest.preparing import source
-from tests.ingest.test_fuzz import FILES, mutated
+from tests.ingest.readers.test_fuzz import FILES, mutated
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import Frozen, Lora
 from tests.heads.by_hand import CONTEXT
-from tests.heads.test_pairs import every_head, fitted, rated, small
+from tests.heads.pairs.test_pairs import every_head, fitted, rated, small
 
 RATINGS = np.array([[5, 1, 0, 4], [0, 2, 5, 5], [1, 5, 4, 0], [4, 0, 1, 5]])
 

@@ -15,8 +15,8 @@ from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.settings.head import Ease, Fusion, Mf, Recipe
 from tests.heads.conftest import Shop, recipes
+from tests.heads.groups.test_group_conformance import TRAINED, club, group_recipes  # noqa: F401
 from tests.heads.test_conformance import BY_HISTORY_ALONE
-from tests.heads.test_group_conformance import TRAINED, club, group_recipes  # noqa: F401
 
 # One of each kind, and those whose code weighs in another way.
 HEADS = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "ease", "ease_features", "ials",

@@ -7,8 +7,8 @@ import numpy as np
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.shared.history_limit import CutHistories
-from llmrec_cli.heads.two_tower.head import head as two_tower
-from llmrec_cli.heads.two_tower.head import steps as two_tower_steps
+from llmrec_cli.heads.two_tower import head as two_tower
+from llmrec_cli.heads.two_tower import steps as two_tower_steps
 
 TRAIN = ["head=two_tower", "head.history=attention", "head.recency=true", "head.training_history=before",
          "head.embedding_size=8", "encoder=tfidf", "peft=frozen", "optim.epochs=1", "device=cpu", "refit=none"]

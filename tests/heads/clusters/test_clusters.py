@@ -13,9 +13,9 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.clusters import choice as cluster_choice
 from llmrec_cli.heads.clusters.choice import TRIED
 from llmrec_cli.heads.clusters.fit import Behaviour, posterior
-from llmrec_cli.heads.clusters.head import choice as cluster_choice
 from llmrec_cli.heads.clusters.profiles import Placement
 from llmrec_cli.requests.answers import score
 from llmrec_cli.requests.asked import Matched

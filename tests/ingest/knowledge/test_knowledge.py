@@ -19,8 +19,8 @@ from llmrec_cli.ingest.readers.staging import stage_entities
 from llmrec_cli.ingest.texts.entities import describe
 from llmrec_cli.settings.dataset import Files, Knowledge
 from llmrec_cli.settings.engine import DuckDb
+from tests.ingest.knowledge.test_contradictions import GENRES, NUMBER, opaque, shuffled
 from tests.ingest.preparing import source
-from tests.ingest.test_contradictions import GENRES, NUMBER, opaque, shuffled
 
 ITEMS = "item_id,title\na,Alien\nb,Brazil\nc,Clue\n"
 TRIPLES = "head,relation,tail\nm2,by,x\nm1,by,y\nm1,by,y\nm3,by,\nz,part_of,m1\n"

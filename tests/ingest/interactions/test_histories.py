@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.interactions.build import histories
+from llmrec_cli.ingest.interactions import histories
 from llmrec_cli.ingest.interactions.histories import Histories, training_titles
 from tests.ingest.describing import described
 

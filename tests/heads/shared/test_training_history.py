@@ -14,8 +14,8 @@ from llmrec_cli.heads.base import build
 from llmrec_cli.heads.interest.head import Interest
 from llmrec_cli.heads.interest.pairs import Pairs
 from llmrec_cli.heads.shared.training_history import earlier_items, newest_entries, resolved_history
-from llmrec_cli.heads.two_tower.head import steps as two_tower_steps
-from llmrec_cli.heads.two_tower.head import towers as towers_module
+from llmrec_cli.heads.two_tower import steps as two_tower_steps
+from llmrec_cli.heads.two_tower import towers as towers_module
 from llmrec_cli.heads.two_tower.steps import TowerSteps
 from llmrec_cli.heads.two_tower.towers import Towers, ages
 from llmrec_cli.settings.adversarial import NoAdversary

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.ease.head import forms as ease_forms
-from llmrec_cli.heads.ease.head import head as module
+from llmrec_cli.heads.ease import forms as ease_forms
+from llmrec_cli.heads.ease import head as module
 from llmrec_cli.heads.shared import gram
 from llmrec_cli.settings.head import Ease, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights

@@ -20,7 +20,7 @@ from llmrec_cli.settings.loss import Bce, Bpr, Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import TopLayers
 from tests.heads.group_shop import NUM_ITEMS, NUM_USERS, GroupShop, csr, entities, group_shop, hit_rate
-from tests.heads.test_group_inputs import PAST
+from tests.heads.groups.test_group_inputs import PAST
 
 CPU = torch.device("cpu")
 SETTINGS = {"fusion": GroupFusion(embedding_size=16, text=False, id_dropout=0.5),

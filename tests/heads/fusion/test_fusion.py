@@ -12,9 +12,9 @@ from llmrec_cli.config import compose
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.fusion.head import head as fusion_module
-from llmrec_cli.heads.fusion.head import scored as fusion_scored
-from llmrec_cli.heads.fusion.head import weights as fusion_weights
+from llmrec_cli.heads.fusion import head as fusion_module
+from llmrec_cli.heads.fusion import scored as fusion_scored
+from llmrec_cli.heads.fusion import weights as fusion_weights
 from llmrec_cli.heads.fusion.lengths import limit_for, share_of_long
 from llmrec_cli.heads.fusion.scored import Scored, depth_for, drawn, gather
 from llmrec_cli.heads.fusion.weights import Weights, ascend, coordinate_ascent, learn

@@ -11,7 +11,7 @@ from llmrec_cli.ingest.readers.csv_blocks import Block, Dialect, parse
 from llmrec_cli.ingest.readers.delimited import open_delimited
 from llmrec_cli.ingest.readers.sources import Record, Source
 from tests.ingest.preparing import source, write
-from tests.ingest.test_delimited import one_by_one
+from tests.ingest.readers.test_delimited import one_by_one
 
 COMMA = Dialect(",", '"')
 # Whole fields, sound ones and others, so that most rows are nearly sound, and pieces that break them.

@@ -15,7 +15,7 @@ from llmrec_cli.ingest.readers.jsonl import jsonl_keys, jsonl_records, jsonl_row
 from llmrec_cli.ingest.readers.sources import Record, Source
 from llmrec_cli.ingest.readers.staging import stage
 from tests.ingest.preparing import source
-from tests.ingest.test_delimited import one_by_one
+from tests.ingest.readers.test_delimited import one_by_one
 
 VALUES = ['"u1"', "007", "7", "-0", "1.50", "1e3", "1E+2", "9007199254740993", "null", '"null"', "true", '""', '"é 五"',
           '"a\\"b"', '"\\u00e9"', '"\\uD7ff"', '"\\u00g0"', '"\\ud800"',

@@ -28,7 +28,7 @@ def command(number, *arguments):
 
 def start(number, *arguments, cwd):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-                   "PYTHONPATH": str(Path(__file__).parents[2])}
+                   "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.run(command(number, *arguments), cwd=cwd, env=environment, capture_output=True, text=True,
                           timeout=SECONDS, check=False)
 
@@ -123,7 +123,7 @@ def test_a_score_that_is_not_a_number_in_one_process_is_raised_in_all(tmp_path):
     (tmp_path / "failing.py").write_text(FAILING)
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
                            str(tmp_path / "failing.py")], capture_output=True, text=True, timeout=SECONDS, check=False,
-                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("DivergedError queries 4 to 5: 1 of 8 scores are NaN or infinite") == 2
 

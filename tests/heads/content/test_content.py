@@ -8,9 +8,9 @@ import torch
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads.base import Context, build
+from llmrec_cli.heads.content import choice as content_choice
+from llmrec_cli.heads.content import head as module
 from llmrec_cli.heads.content.choice import START
-from llmrec_cli.heads.content.head import choice as content_choice
-from llmrec_cli.heads.content.head import head as module
 from llmrec_cli.heads.content.kernel import Denoiser, UnitFeatures, kernel
 from llmrec_cli.heads.shared.cold_task import cold_task
 from llmrec_cli.scoring.topk import item_hash_ranks

@@ -28,7 +28,7 @@ from llmrec_cli.stages import prepare
 from tests.conftest import Done
 from tests.ingest.preparing import write
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CLICKS = "user_id,item_id,value\nu,a,3\nu,b,4\nv,a,5\n"
 SHOP = PREPARED / "shop"
 SCRATCH = Path("scratch")
