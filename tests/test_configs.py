@@ -16,13 +16,13 @@ from llmrec_cli.heads.base import Head, build
 from llmrec_cli.option_files import choices, configs_dir
 from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.base import to_plain
-from llmrec_cli.settings.encoder import EncoderSettings
+from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.stages import COMMANDS
 
 # Encoders that `pretrain`, the first command that has encoders, cannot train.
-WITHOUT_LAYERS = ("static", "tfidf", "lsa", "concat")
+WITHOUT_LAYERS = [name for name, encoder in ENCODERS.items() if not encoder.has_layers]
 # What an option needs beside its name.
 NEEDED = {"apr": ["head=mf"], "distillation": ["head=content", "head.features.tuned=true"],
           **{name: ["head=item_similarity"] for name in WITHOUT_LAYERS},
