@@ -207,28 +207,6 @@ class Lsa(EncoderSettings):
 
 
 @dataclass
-class Hashing(EncoderSettings):
-    """Signed hashing of word or character n-grams (Weinberger et al. 2009): nothing is learned, no word is unknown."""
-
-    implementation: ClassVar[str] = "llmrec_cli.encoders.hashing.HashingEncoder"
-    kind: str = "hashing"
-    embedding_size: int = 1024
-    """Length of a vector, at least 1."""
-    unit: str = "word"
-    """word | character: what n-grams are made of."""
-    longest: int = 2
-    """Units of the longest n-gram, at least 1."""
-
-    def raw_size(self) -> int:
-        return self.embedding_size
-
-    def problems(self) -> Iterator[str]:
-        yield from super().problems()
-        yield from self.check("embedding_size", "longest", least=1)
-        yield from self.check("unit", among=("word", "character"))
-
-
-@dataclass
 class Part(Settings):
     """One of the encoders that `concat` puts side by side."""
 
@@ -273,4 +251,4 @@ class Concat(EncoderSettings):
 
 ENCODERS: dict[str, type[EncoderSettings]] = {
     "minilm": MiniLM, "hf": HuggingFace, "pretrained": Pretrained, "scratch": Scratch, "static": Static,
-    "tfidf": TfIdf, "lsa": Lsa, "concat": Concat, "hashing": Hashing}
+    "tfidf": TfIdf, "lsa": Lsa, "concat": Concat}
