@@ -64,7 +64,7 @@ def check_encoders(folder: Path, manifest: dict[str, Any], remedy: str) -> None:
                                 f"the model was trained with; {remedy}")
 
 
-def copied(settings: TransformerSettings, folder: Path | None) -> tuple[str, str]:
+def copy_encoder(settings: TransformerSettings, folder: Path | None) -> tuple[str, str]:
     """Copy the encoder's folder, unless it is there, and return its place in the model folder and its identity."""
     files = locate(settings).files
     needed = {name: value for name, value in files.hashes.items() if any(fnmatch(name, each) for each in NEEDED)}

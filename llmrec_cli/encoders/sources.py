@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.encoders.folder_files import WHOLE, shards_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer, readable
 from llmrec_cli.encoders.locate import MINILM_SHA256, folder_identity, locate
-from llmrec_cli.encoders.portable import copied, inside, strange
+from llmrec_cli.encoders.portable import copy_encoder, inside, strange
 from llmrec_cli.encoders.scratch import new_causal_language_model, new_masked_language_model
-from llmrec_cli.encoders.text_encoder import TextEncoder
+from llmrec_cli.encoders.text_encoder import T, TextEncoder
 from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, ResourceError
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.base import implementation_of
@@ -49,8 +49,6 @@ the usual `batch_tokens` (benchmarks/memory.py). Where the cache has all vectors
 nothing: less is taken."""
 MINILM_BYTES = 86 * 2**20
 """MiniLM's weights."""
-
-T = TypeVar("T", bound=TransformerSettings)
 
 
 class TransformerEncoder(TextEncoder[T]):
@@ -93,7 +91,7 @@ class TransformerEncoder(TextEncoder[T]):
     @classmethod
     def bundle(cls, settings: T, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
         """Copy the files; the copy is the folder of a Hugging Face model, wherever it came from."""
-        place, found = copied(settings, folder)
+        place, found = copy_encoder(settings, folder)
         shared: dict[str, Any] = {item.name: getattr(settings, item.name) for item in fields(TransformerSettings)}
         return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: found}
 

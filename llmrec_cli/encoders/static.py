@@ -14,7 +14,7 @@ from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.encoders.base import Encoder, identity_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
-from llmrec_cli.encoders.portable import copied, identities, inside
+from llmrec_cli.encoders.portable import copy_encoder, identities, inside
 from llmrec_cli.encoders.tokens import tokenize
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, MiniLM, Static
@@ -54,7 +54,7 @@ class StaticEncoder(Encoder[Static]):
         """Copy the folder of the transformer; MiniLM stays where it is."""
         if not settings.path:
             return settings, identities(MiniLM())
-        place, found = copied(HuggingFace(path=settings.path), folder)
+        place, found = copy_encoder(HuggingFace(path=settings.path), folder)
         return replace(settings, path=place), {place: found}
 
     @classmethod

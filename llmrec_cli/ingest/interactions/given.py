@@ -11,7 +11,7 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import materialised, size
 from llmrec_cli.ingest.interactions.coding import Coded
 from llmrec_cli.ingest.interactions.hashing import end_of, of_pair, start_of
-from llmrec_cli.ingest.interactions.splits import Divided, Split
+from llmrec_cli.ingest.interactions.splits import Divided, SplitRule
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.settings.split import Given, SplitSettings
 
@@ -20,7 +20,7 @@ LEAKED = "in_earlier_split"
 """Why rows are in filtered.parquet that split.leaks=drop leaves out."""
 
 
-class GivenSplit(Split[Given]):
+class GivenSplit(SplitRule[Given]):
     """The files say it, with validation from their training where `valid` asks for it."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:

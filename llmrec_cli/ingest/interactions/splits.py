@@ -20,7 +20,7 @@ from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.split import ColdItems, ColdUsers, LeaveLastOut, NoSplit, Random, SplitSettings
 
 TRAIN, VALID, TEST = range(len(SPLITS))
-ROUNDING = 1e-9  # so that 0.29 x 100 = 28.999... counts as 29
+SHARE_ROUNDING = 1e-9  # so that 0.29 x 100 = 28.999... counts as 29
 S = TypeVar("S", bound=SplitSettings)
 
 
@@ -57,7 +57,7 @@ class UserSplit:
     items: Table | None = None
 
 
-class Split(ABC, Generic[S]):
+class SplitRule(ABC, Generic[S]):
     """A rule that divides interactions, built from its settings.
 
     `unit` is how timestamps were written ("" without any), `chosen_unit` what the settings said of it.
@@ -83,7 +83,7 @@ class Split(ABC, Generic[S]):
         return self.divide(coded, unit, chosen_unit, known)
 
 
-class RandomSplit(Split[Random]):
+class RandomSplit(SplitRule[Random]):
     """Each user's interactions by ratio, as RecBole does.
 
     Of n interactions floor(test x n) and floor(valid x n) are held out; where that is 0 and the share is not, one is,
@@ -117,7 +117,7 @@ class RandomSplit(Split[Random]):
         return named.mutate(split=split).select(*negatives.columns)
 
 
-class LeaveLastOutSplit(Split[LeaveLastOut]):
+class LeaveLastOutSplit(SplitRule[LeaveLastOut]):
     """Each user's last interaction is the test and the one before validation; one is always left to train on."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
@@ -143,7 +143,7 @@ class LeaveLastOutSplit(Split[LeaveLastOut]):
         return joined.mutate(split=split).select(*negatives.columns)
 
 
-class ColdSplit(Split[ColdItems | ColdUsers]):
+class ColdSplit(SplitRule[ColdItems | ColdUsers]):
     """Whole items, or users, are held out: the shares with the lowest salted hashes of their ids."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
@@ -174,7 +174,8 @@ class ColdSplit(Split[ColdItems | ColdUsers]):
         present = ids.semi_join(coded.rows, kind)
         place = ibis.row_number().over(order_by=[salted(settings.seed, present[f"{kind}_id"]), present[f"{kind}_id"]])
         number = size(present)
-        test, valid = (max(int(number * share + ROUNDING), int(share > 0)) for share in (settings.test, settings.valid))
+        test, valid = (max(int(number * share + SHARE_ROUNDING), int(share > 0))
+                       for share in (settings.test, settings.valid))
         if test + valid >= number:
             raise DataError(f"split=cold_{kind}s: there are {number:,} {kind}s, too few to hold any out; use another "
                             f"split")
@@ -183,7 +184,7 @@ class ColdSplit(Split[ColdItems | ColdUsers]):
         return materialised(held.select(kind, "split"))
 
 
-class UndividedSplit(Split[NoSplit]):
+class UndividedSplit(SplitRule[NoSplit]):
     """Nothing is held out."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
@@ -195,14 +196,14 @@ class UndividedSplit(Split[NoSplit]):
         return negatives.mutate(split=ibis.literal(TRAIN, "int8"))
 
 
-def build_split(settings: SplitSettings) -> Split[Any]:
+def build_split(settings: SplitSettings) -> SplitRule[Any]:
     """Return the rule that `settings` name."""
-    built: Split[Any] = implementation_of(settings)(settings)
+    built: SplitRule[Any] = implementation_of(settings)(settings)
     return built
 
 
 def _share(size: IntegerColumn, share: float) -> IntegerColumn:
-    return (size * share + ROUNDING).floor().cast("int64")
+    return (size * share + SHARE_ROUNDING).floor().cast("int64")
 
 
 def _held_out(rows: Table, place: IntegerColumn, test: Any, valid: Any) -> Table:

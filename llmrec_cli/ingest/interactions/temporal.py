@@ -10,7 +10,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import collect, scalar, size
 from llmrec_cli.ingest.interactions.coding import Coded
-from llmrec_cli.ingest.interactions.splits import ROUNDING, TRAIN, Divided, Split, UserSplit
+from llmrec_cli.ingest.interactions.splits import SHARE_ROUNDING, TRAIN, Divided, SplitRule, UserSplit
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.settings.split import Temporal
 
@@ -18,7 +18,7 @@ _DAY = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class TemporalSplit(Split[Temporal]):
+class TemporalSplit(SplitRule[Temporal]):
     """What happens from the cutoff on is held out, the newest of it for the test."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
@@ -63,7 +63,7 @@ def cutoffs(rows: Table, settings: Temporal, unit: str) -> dict[str, int]:
                 raise ConfigError(f"split.{part}_days={days:g}: the timestamps are an order, which has no days; use "
                                   f"split.{part} or split.{part}_from")
             at = end - round(days * _DAY)
-        elif held := int(number * share + ROUNDING):
+        elif held := int(number * share + SHARE_ROUNDING):
             before = rows if not found else rows.filter(rows.timestamp < end)
             newest = _newest_share(before, held)
             if newest is None:
