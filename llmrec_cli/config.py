@@ -311,6 +311,7 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
     # Heads that read features use what makes or trains them once that is asked for.
     of_features = head.learns_from == SIMILARITIES
     instead = dict.fromkeys(unused, "set head.features.tuned=true with head.features.text above 0, " * of_features)
+    instead["encoder"] = "set head.features.text above 0, " * of_features
     instead["entities"] = "set head.features.entities above 0, " * of_features
     if "entity_gate" in {f.name for f in dataclasses.fields(head)}:
         instead["entities"] = "set head.entity_gate=true, "

@@ -206,12 +206,16 @@ def _dumper() -> Any:
 
 @cache
 def _loader() -> Any:
-    """Return libyaml's loader where there is one, with OmegaConf's idea of a number: 1e-4 is one, a date is text."""
+    """Return libyaml's loader where there is one, for which numbers are decimal.
+
+    1e-4 is one, and so is 0x1f; a date, 12:30 (750 to YAML 1.1), 007 and 010 (8 to it) are text.
+    """
     number = re.compile(r"""[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)|[-+]?[0-9][0-9_]*\.[0-9_]*
                         |[-+]?\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)""", re.VERBOSE)
-    others = {start: [(tag, rule) for tag, rule in rules if tag not in (f"{TAG}timestamp", f"{TAG}float")]
+    others = {start: [(tag, rule) for tag, rule in rules if tag not in (f"{TAG}timestamp", f"{TAG}float", f"{TAG}int")]
               for start, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-    whole = re.compile(f"({number.pattern})$", re.VERBOSE)
+    of_all = re.compile(f"({number.pattern})$", re.VERBOSE)
+    whole = re.compile("[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
     for start in "-+0123456789.":
-        others[start] = [(f"{TAG}float", whole), *others.get(start, [])]
+        others[start] = [(f"{TAG}float", of_all), (f"{TAG}int", whole), *others.get(start, [])]
     return type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": others})

@@ -16,11 +16,12 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
 
 
 @pytest.mark.parametrize(("text", "value"), [
-    ("1e-4", 1e-4), ("5.", 5.0), (".5", 0.5), ("1_000", 1000), ("0x1f", 31), ("2020-01-01", "2020-01-01"), ("~", None),
+    ("1e-4", 1e-4), ("5.", 5.0), (".5", 0.5), ("1_000", 1000), ("0x1f", 31), ("2020-01-01", "2020-01-01"),
+    ("12:30", "12:30"), ("007", "007"), ("010", "010"), ("0", 0), ("-12", -12), ("~", None),
     ("yes", True), ("1.0.0", "1.0.0"), ("-", None), ("'007'", "007"), ("[a, {b: c}]", ["a", {"b": "c"}]),
     ("a: &a {x: 1}\nb: {<<: *a, y: 2}", {"a": {"x": 1}, "b": {"x": 1, "y": 2}}),
     ("größe: 1\n'a b.c': 2\n\"it's\": 3\n太空: 4", {"größe": 1, "a b.c": 2, "it's": 3, "太空": 4})])
-def test_plain_values_are_read_as_omegaconf_reads_them(text, value):
+def test_plain_values_are_read_as_people_mean_them(text, value):
     if text == "-":
         value = [None]
     assert parse_yaml(text, "x") == value
@@ -39,7 +40,7 @@ def test_plain_values_are_read_as_omegaconf_reads_them(text, value):
     ("\na: !!python/object/apply:os.system ['true']", "x, line 2: has the tag tag:yaml.org,2002:python/object/apply"),
     ("a: !!binary aaaa", "x, line 1: has the tag"), ("a: !x y", "x, line 1: has the tag !x"),
     ("a: " + "9" * 5000, "x, line 1: " + "9" * 40 + "...: a number has at most 40 digits"),
-    ("a: 0x" + "f" * 9999, "a number has at most 40 digits"), ("a: 1" + ":59" * 9999, "a number has at most 40 digits"),
+    ("a: 0x" + "f" * 9999, "a number has at most 40 digits"),
     ("", "x: is empty"), ("# nothing", "x: is empty"), ("a: \x00", "x: is not YAML"),
     ("a:\n\t- b", "x, line 2: is not"),
     ("a: " + "x" * MAX_BYTES, "x: is larger than 256 KiB"),

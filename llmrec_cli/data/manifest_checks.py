@@ -4,7 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from llmrec_cli.pinned import is_inside
+from llmrec_cli.settings.dataset import DUPLICATES, VALUES
 
 Test = Callable[[Any], bool]
 
@@ -68,7 +71,8 @@ def record(**facts: Fact) -> Fact:
 
 def among(*values: Any) -> Fact:
     """Return the fact that a value is one of these."""
-    return Fact(f"one of {', '.join(map(str, values))}", lambda v: isinstance(v, str) and v in values)
+    shown = ", ".join(str(value) or "nothing" for value in values)
+    return Fact(f"one of {shown}", lambda v: isinstance(v, str) and v in values)
 
 
 def integer(low: int, high: int = 2**53) -> Fact:
@@ -99,24 +103,37 @@ PREPARED: dict[str, Fact] = {
     "format": integer(1), "name": TEXT, "fingerprint": TEXT,
     "counts": Fact("a mapping of names to integers, with train, valid, test, users and items", lambda v: COUNTS.test(v)
                    and {"train", "valid", "test", "users", "items"} <= v.keys()),
-    "split": record(kind=TEXT), "texts": TEXT_RULES, "timestamp_unit": optional(TEXT), "values": optional(TEXT),
-    "has_values": optional(TRUTH, null=True), "duplicates": optional(TEXT, null=True), "data_cutoff": optional(MOMENT),
+    "split": record(kind=TEXT), "texts": TEXT_RULES, "timestamp_unit": optional(TEXT),
+    "values": optional(among("", *VALUES)), "has_values": optional(TRUTH, null=True),
+    "duplicates": optional(among(*DUPLICATES), null=True), "data_cutoff": optional(MOMENT),
     "groups": optional(record(synthetic=optional(TEXT, null=True)), null=True), "ties": optional(MAPPING),
     "inputs": optional(record(dataset=MAPPING, split=record(kind=TEXT))), "files": FILES}
 """What the manifest of prepared data says, as far as it is read."""
 POSITIVES = record(min_value=optional(NUMBER, null=True), event_weights=optional(Fact(
     "a mapping of text to numbers", lambda v: _are(v, is_text, is_number)), null=True),
-    duplicates=optional(TEXT, null=True), has_values=optional(TRUTH, null=True))
+    duplicates=optional(among("auto", *DUPLICATES), null=True), has_values=optional(TRUTH, null=True))
 MODEL: dict[str, Fact] = {
     "format": integer(1), "head": TEXT, "data_fingerprint": TEXT, "data_cutoff": MOMENT,
-    "data": record(path=TEXT, name=TEXT), "texts": TEXT_RULES._replace(needed=True), "values": optional(TEXT),
-    "positives": optional(POSITIVES), "fitted_on": TEXTS, "encoders": HASHES, "synthetic_groups": optional(TEXT),
+    "data": record(path=TEXT, name=TEXT), "texts": TEXT_RULES._replace(needed=True),
+    "values": optional(among("", *VALUES)), "positives": optional(POSITIVES), "fitted_on": TEXTS,
+    "encoders": HASHES, "synthetic_groups": optional(TEXT),
     "metrics": optional(record(valid=optional(MAPPING))), "seed": optional(integer(0), null=True),
     "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, TEXTS.test))),
     "listed": optional(TRUTH), "sizes": optional(record(users=integer(0), items=integer(0),
                                                  memberships=optional(integer(0)))),
     "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
 """What the manifest of a model says, as far as it is read."""
+
+
+def least_positive(manifest: Mapping[str, Any]) -> float | None:
+    """Return the smallest value that a positive can have by a manifest of prepared data; None for an older llmrec's."""
+    dataset = (manifest.get("inputs") or {}).get("dataset")
+    return None if dataset is None else least_value(dataset.get("min_value"))
+
+
+def least_value(min_value: float | None) -> float:
+    """Return the smallest value, in float32, that dataset.min_value lets through: without one, the first above 0."""
+    return float(np.finfo(np.float32).smallest_subnormal if min_value is None else np.float32(min_value))
 
 
 def other_sizes(said: Mapping[str, int], sizes: Mapping[str, int]) -> str:

@@ -41,7 +41,7 @@ from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
 from llmrec_cli.data.manifest import open_prepared
-from llmrec_cli.data.manifest_checks import other_sizes
+from llmrec_cli.data.manifest_checks import least_positive, other_sizes
 from llmrec_cli.data.table_checks import Column, read_columns, require_order
 from llmrec_cli.data.tables import column_names
 from llmrec_cli.data.training_data import TrainingData
@@ -141,7 +141,8 @@ def read_prepared(folder: str | Path) -> PreparedData:
         path = _without_link(Path(folder))
         files, manifest = open_prepared(path)
         users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
-        interactions, split = _read_interactions(files, "interactions.parquet", len(users), len(items))
+        interactions, split = _read_interactions(files, "interactions.parquet", len(users), len(items),
+                                                 least=least_positive(manifest))
         sizes = {"users": len(users), "items": len(items)} | {
             name: int(size) for name, size in zip(SPLITS, np.bincount(split, minlength=len(SPLITS)), strict=True)}
         if wrong := other_sizes(manifest["counts"], sizes):
@@ -219,12 +220,15 @@ def _strings(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _read_interactions(files: PinnedFolder, name: str, num_users: int, num_items: int,
-                       who: str = "user") -> tuple[Interactions, np.ndarray]:
-    """Return the rows of a file of interactions, and the split of each, its place in SPLITS, int8."""
+                       who: str = "user", least: float | None = None) -> tuple[Interactions, np.ndarray]:
+    """Return the rows of a file of interactions, none with a value below `least`, and the splits, int8, by SPLITS."""
     table = read_columns(files, name, {
         who: Column("integer", 0, num_users - 1), "item": Column("integer", 0, num_items - 1),
         "value": Column("number"), "timestamp": Column("integer"), "split": Column("text", among=SPLITS)})
     value = table["value"].to_numpy().astype(np.float32)
+    if least is not None and len(value) and (smallest := float(value.min())) < least:
+        raise ArtifactError(f"{files.path / name}: column 'value' has {smallest:g}, and by dataset.min_value no such "
+                            f"row is a positive; {files.remedy}")
     interactions = Interactions(table[who].to_numpy(), table["item"].to_numpy(), value,
                                 table["timestamp"].to_numpy(), num_users, num_items)
     require_order({who: interactions.user, "timestamp": interactions.timestamp}, str(files.path / name),

@@ -168,7 +168,7 @@ def unused_values(data: TrainingData, settings: HeadSettings, groups: bool = Fal
         return (f"{span}: {int((values <= 0).sum()):,} of them are 0 or below, which cannot be weights; prepare "
                 f"with dataset.min_value above 0 to weigh the others")
     if data.value_kind == "rating":
-        return f"{span}: they are ratings (dataset.values) that all reached the threshold; head.weight=value uses them"
+        return f"{span}: they are ratings (dataset.values), all of them positives; head.weight=value uses them"
     return f"{span}: the data does not say what they are; prepare it again, or use them with head.weight=value"
 
 

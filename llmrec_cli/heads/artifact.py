@@ -28,7 +28,7 @@ from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
 from llmrec_cli.data.manifest import sha256
-from llmrec_cli.data.manifest_checks import MODEL, is_integer, other_sizes, problems
+from llmrec_cli.data.manifest_checks import MODEL, is_integer, least_value, other_sizes, problems
 from llmrec_cli.data.plain_json import parse_json
 from llmrec_cli.data.prepared import PreparedData, read_entities
 from llmrec_cli.data.table_checks import LATEST, Column, read_columns
@@ -209,6 +209,10 @@ def _load(files: PinnedFolder, context: Context) -> Recommender:
     state = _tensors(files, "model.safetensors", manifest, None if groups is None else len(groups.entities))
     files.check_rest()
     history, seen = (_csr(histories, name, shape) for name in ("history", "seen"))
+    positives = manifest.get("positives")
+    if positives is not None and history.nnz and (least := float(history.data.min())) < least_value(
+            positives.get("min_value")):
+        raise histories.error("history_values", f"has {least:g}, and by manifest.json no such row is a positive")
     times = _times(histories, "history", history)
     histories.refuse_others()
     recipe = _read_recipe(files)

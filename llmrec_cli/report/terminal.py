@@ -40,7 +40,7 @@ def display_width(text: str) -> int:
 def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
     """Return the main metrics of the model and of what it is compared with; `content` is that of metrics.json.
 
-    p-values are those corrected for the number of comparisons.
+    p-values are those corrected for the number of comparisons by Holm's method.
     """
     names = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "precision", "map", "hit", "coverage")]
     header = [measured_on(content["protocol"]), *names]
@@ -49,7 +49,7 @@ def headline_table(model: str, content: dict[str, Any], cutoff: int) -> str:
     others = {name: one["metrics"] for name, one in content.get("models", {}).items() if name != model}
     for other, metrics in (others | content["baselines"]).items():
         rows.append([other, *(_value(metrics, name) for name in names)])
-        rows.append(["  p of difference", *(_p(content["comparisons"][other], name) for name in names)])
+        rows.append(["  p of difference (Holm)", *(_p(content["comparisons"][other], name) for name in names)])
     return columns(header, rows)
 
 

@@ -25,12 +25,14 @@ class AllowedItems:
     allowed_N : bool (N,), items that may be on any list; None for all items
     own : CSR (lists, N) of 1s, lists of candidates, the last one empty; None where all queries have the same candidates
     row_Q : int64 (Q,), the row of `own` of each query
+    num_without : queries without candidates
     notes : sentences about what was passed over
     """
 
     allowed_N: np.ndarray | None = None
     own: sp.csr_array | None = None
     row_Q: np.ndarray | None = None
+    num_without: int = 0
     notes: list[str] = field(default_factory=list)
 
     def own_candidates(self, start: int, stop: int) -> sp.csr_array | None:
@@ -96,6 +98,7 @@ def _tell_owners(found: AllowedItems, cfg: RecommendConfig, column: str, owners:
                         f"{column}s begin with {counted(len(owners), list(owners))}, and those of the queries with "
                         f"{counted(len(names), names)}")
     if len(without):
+        found.num_without = len(without)
         found.notes.append(f"queries that have no candidates in {cfg.candidates}, and so no list: "
                            f"{counted(len(without), queries.ids[without])}")
     asked = set(names)

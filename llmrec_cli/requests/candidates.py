@@ -86,7 +86,7 @@ def _owner(rows: Rows, owners: Sequence[str]) -> str:
                         f"and negatives")
     if "negatives" in rows.columns and not there:
         raise DataError(f"{rows.paths[0]}: no column '{owners[0]}'; there are {', '.join(rows.columns)}; negatives are "
-                        f"those of one {owners[0].removesuffix('_id')}, named in each row")
+                        f"those of one {owners[0].removesuffix('_id')}, so add one of {', '.join(owners)}")
     return there[0] if there else ""
 
 

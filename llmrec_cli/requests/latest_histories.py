@@ -103,9 +103,9 @@ def latest_histories(cfg: RecommendConfig, known: Recommender, users: Entities, 
     num_newer, num_new = int(newer_U[:found.num_known].sum()), int(newer_U[found.num_known:].sum())
     new = f"; {num_new:,} users that it does not know have a history" if num_new else ""
     newer_G = _newer_groups(found, known, newer_U, len(items))
-    groups = f" and {int(newer_G.sum()):,} of its {len(newer_G):,} groups (or their members)" if len(newer_G) else ""
-    found.notes.append(f"histories: {num_newer:,} of the model's {found.num_known:,} users{groups} have interactions "
-                       f"newer than the fit{new}")
+    groups = f", {int(newer_G.sum()):,} of its {len(newer_G):,} groups, counting their members" if len(newer_G) else ""
+    found.notes.append(f"histories: newer interactions than at the fit: {num_newer:,} of the model's "
+                       f"{found.num_known:,} users{groups}{new}")
     if (num_newer or newer_G.any()) and known.head.without_fold_in:
         found.notes.append(f"  {', '.join(known.head.without_fold_in)}: known users are scored from vectors learned in "
                            f"the fit, so newer interactions only keep items off their lists; train again to use them")

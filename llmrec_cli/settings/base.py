@@ -225,7 +225,8 @@ class Builder:
         if hint is str and isinstance(value, str):
             return value
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text (in YAML, quote it)"}
-        return self._note(where, value, f"expected {words[hint]}")
+        quoted = hint in (int, float) and isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
+        return self._note(where, value, f"expected {words[hint]}{', without quotes' * quoted}")
 
     def _note(self, where: str, value: Any, message: str) -> None:
         shown = "null" if value is None else str(value)

@@ -12,6 +12,8 @@ from llmrec_cli.settings.time_format import format_problems
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
            "entity_id", "text", "order")
 EXPLODABLE = ("item_id", "user_id", "value", "timestamp", "event", "order", "group_id", "entity_id")
+DUPLICATES = ("keep_last", "keep_first", "sum", "max", "error")
+VALUES = ("strength", "rating")
 ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
 
@@ -146,7 +148,7 @@ class DatasetSettings(OptionSettings):
         yield from self.check("min_user_interactions", "min_item_interactions", least=0)
         yield from self.check("max_text_length", "history_titles", least=1)
         yield from self.check("max_reject_share", least=0, most=1)
-        yield from self.check("duplicates", among=("auto", "keep_last", "keep_first", "sum", "max", "error"))
+        yield from self.check("duplicates", among=("auto", *DUPLICATES))
         yield from self.check("timestamp_unit", among=("auto", "s", "ms", "us", "ns", "iso", "excel", "order"))
         if self.timestamp_format:
             if self.timestamp_unit != "auto":
@@ -154,7 +156,7 @@ class DatasetSettings(OptionSettings):
                        f"leave out one of the two")
             yield from format_problems(self.timestamp_format)
         yield from self.check("feedback", among=("implicit", "explicit"))
-        yield from self.check("values", among=("auto", "strength", "rating"))
+        yield from self.check("values", among=("auto", *VALUES))
         yield from self.check("audit", among=("warn", "strict"))
         if self.max_negative_value is not None:
             if self.feedback != "explicit" or self.min_value is None:

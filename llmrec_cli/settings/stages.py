@@ -311,7 +311,7 @@ class RecommendConfig(CacheSettings):
     model: str = ""
     """A finetune run directory or model folder; empty for runs/finetune/latest."""
     queries: str | None = None
-    """`all` for every user the model knows, of a model for groups every group, or a file of queries (JSONL, CSV, TSV,
+    """`all` for every user with interactions, of a model for groups every group, or a file of queries (JSONL, CSV, TSV,
     Parquet)."""
     query: QuerySettings = field(default_factory=QuerySettings)
     items: str = ""

@@ -68,6 +68,8 @@ class Tally:
     sources: Counter[str] = field(default_factory=Counter)
     """Origin of the lists -> how many, empty ones left out."""
     num_queries: int = 0
+    num_left_out: int = 0
+    """Users without interactions, of whom queries=all does not ask."""
     num_lists: int = 0
     num_short: int = 0
     """Lists of fewer than k items, empty ones left out."""
@@ -81,8 +83,8 @@ class Tally:
     @property
     def counts(self) -> dict[str, Any]:
         """The numbers, as a manifest has them."""
-        return {"queries": self.num_queries, "empty_lists": self.num_queries - self.num_lists,
-                "short_lists": self.num_short, "rows": self.num_rows,
+        return {"queries": self.num_queries, "users_left_out": self.num_left_out,
+                "empty_lists": self.num_queries - self.num_lists, "short_lists": self.num_short, "rows": self.num_rows,
                 "sources": {name: self.sources[name] for name in SOURCES},
                 "unknown_history_items": len(self.unknown), "texts_not_understood": self.num_mute,
                 "unknown_members": len(self.strangers), "members_without_history": len(self.silent),
@@ -99,12 +101,15 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     queries = None if cfg.queries == "all" else gather(cfg, known)
     histories = latest_histories(cfg, recommender, known.users, known.items,
                                  queries is None or names_somebody(queries))
-    queries = everybody(recommender, histories) if queries is None else queries
+    if queries is None:
+        queries = everybody(recommender, histories)
     if cfg.reasons:
         tell(*refuse_no_reasons(queries, recommender))
     allowed = allowed_items(cfg, queries, known.items, known.listed_N)
     tell(*histories.notes, *allowed.notes)
     tally = Tally()
+    if cfg.queries == "all" and not (queries.group_ids != "").any():
+        tally.num_left_out = len(histories.users) - len(queries)
     shown = queries if cfg.output.path else queries.rows(0, min(len(queries), SHOWN_LISTS))
     answered = answer_all(cfg, known, histories, allowed, shown, tally)
     if not is_first():
@@ -119,7 +124,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
             show_lists(answers, known.items)
         if len(queries) > SHOWN_LISTS:
             tell(f"shown: {SHOWN_LISTS} of {len(queries):,} queries; output=<file>.parquet (or .jsonl, .csv) has all")
-    tell_tally(tally, recommender, cfg.k)
+    tell_tally(tally, recommender, cfg.k, allowed.num_without)
 
     newer_groups = {} if histories.groups is None else {"newer_group_histories": histories.num_newer_groups}
     used = {"history": histories.label, "newer_histories": histories.num_newer, **newer_groups,
@@ -279,10 +284,13 @@ def provenance(recommender: Recommender) -> dict[str, Any]:
             "fitted_on": manifest["fitted_on"]}
 
 
-def tell_tally(tally: Tally, recommender: Recommender, k: int) -> None:
+def tell_tally(tally: Tally, recommender: Recommender, k: int, num_without_candidates: int) -> None:
     """Print to stderr what the lists were made from, and what was passed over."""
     made = ", ".join(f"{tally.sources[name]:,} by {name}" for name in SOURCES if tally.sources[name])
     tell(f"lists made: {made or 'none, so the file has no rows'}")
+    if tally.num_left_out:
+        tell(f"users without interactions, for whom queries=all makes no list: {tally.num_left_out:,}; a file of "
+             f"queries that names them gives them what most users have")
     if tally.unknown:
         unknown = counted(len(tally.unknown), list(tally.unknown))
         tell(f"not among the model's items, so ignored in histories: {unknown}")
@@ -302,8 +310,8 @@ def tell_tally(tally: Tally, recommender: Recommender, k: int) -> None:
              f"one of these")
     if tally.num_short:
         tell(f"lists shorter than k={k}, since no more items may be recommended: {tally.num_short:,}")
-    if empty := tally.num_queries - tally.num_lists:
-        tell(f"queries without a list, since they have no candidates or have had every item that may be recommended: "
+    if empty := tally.num_queries - tally.num_lists - num_without_candidates:
+        tell(f"queries without a list, since they have had every item that may be recommended: "
              f"{empty:,}")
 
 

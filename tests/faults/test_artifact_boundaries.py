@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
@@ -97,11 +98,28 @@ def test_93_names_that_lead_elsewhere_are_refused(model, name):
         load_recommender(model, CONTEXT)
 
 
+def test_92_values_that_no_positive_can_have_are_refused_in_histories_and_in_data(model, tiny_prepared, tmp_path):
+    histories = load_file(model / "histories.safetensors")
+    histories["history_values"] = -histories["history_values"]
+    save_file(histories, model / "histories.safetensors")
+    rehash(model)
+    with pytest.raises(ArtifactError, match=r"history_values: has -5, and by manifest\.json no such"):
+        load_recommender(model, CONTEXT)
+    data = Path(shutil.copytree(tiny_prepared, tmp_path / "in" / "data"))
+    table = pq.read_table(data / "interactions.parquet")
+    place = table.column_names.index("value")
+    write_table(data / "interactions.parquet", table.set_column(place, "value", pc.subtract(table["value"], 1.0)))
+    rehash(data)
+    with pytest.raises(ArtifactError, match=r"interactions\.parquet: column 'value' has 3, and by dataset\.min_value"):
+        read_prepared(data)
+
+
 @pytest.mark.parametrize(("key", "value"), [
     ("format", -1), ("format", 0), ("format", True), ("format", 1.5), ("format", "2"), ("head", "popularity"),
     ("head", []), ("data", {}), ("data", {"path": 3, "name": "x"}), ("fitted_on", "train"), ("encoders", []),
     ("audience", "everybody"), ("data_cutoff", "today"), ("texts", {"item": {}}), ("files", {}), ("seed", -1),
-    ("metrics", []), ("sizes", {"users": 1, "items": 1}), ("listed", True), ("tensors", {TENSORS: []})])
+    ("metrics", []), ("sizes", {"users": 1, "items": 1}), ("listed", True), ("tensors", {TENSORS: []}),
+    ("values", "foo"), ("positives", {"duplicates": "zz"})])
 def test_92_values_of_the_manifest_of_another_kind_or_range_are_refused_by_key(model, key, value):
     change_manifest(model, **{key: value})
     with pytest.raises(ArtifactError, match=r"manifest\.json|says otherwise|not named"):

@@ -136,8 +136,8 @@ def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
     assert any(note.startswith("items have another value in a later file; the newest file wins: price (2, for")
                for note in manifest["notes"])
     # Both notes about these rows name the same value as the one that counts.
-    assert ("2 rows of dataset.items repeat an id; they are merged column by column: the newest file that has a value "
-            "counts, and in it the first row that has one") in manifest["notes"]
+    assert ("2 rows of dataset.items repeat an id; they are merged column by column: of several files the newest "
+            "counts; within a file, the first row that is not empty") in manifest["notes"]
 
 
 def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newest_file_has_the_column(llmrec):

@@ -82,7 +82,7 @@ def as_query(history: list[str]) -> str:
 
 def test_known_users_are_asked_with_what_the_data_has_beyond_the_fit_and_never_with_its_test(lists):
     found, _, told, manifest = lists("queries=all", "k=50")
-    assert "histories: 60 of the model's 60 users have interactions newer than the fit" in told
+    assert "histories: newer interactions than at the fit: 60 of the model's 60 users" in told
     assert (manifest["history"], manifest["newer_histories"]) == ("latest", 60)
     for user in ("u0", "u7", "u33"):
         # EASE has nothing of a user but the history, so the same history gives the same list.
@@ -96,7 +96,7 @@ def test_history_fit_asks_with_what_the_model_was_fitted_on(lists):
     expected = lists(as_query(did("u7", "train")), "k=50")[0]["query"]
     # Validation interactions stay off the list all the same.
     assert found["u7"] == [item for item in expected if item not in did("u7", "valid")]
-    assert "newer than the fit" not in told
+    assert "newer interactions" not in told
     assert manifest["history"] == "fit"
 
 
@@ -133,7 +133,7 @@ def test_all_of_data_that_was_prepared_since_is_used_and_new_users_are_answered_
                   "dataset.items=items.csv", "dataset.item_text={title}", "dataset.min_value=4",
                   "split=leave_last_out", "mode=append").code == 0
     found, rows, told, _ = lists("queries=all", "k=50")
-    assert "of the model's 60 users have interactions newer than the fit; 1 users that it does not know have" in told
+    assert "of the model's 60 users; 1 users that it does not know have" in told
     assert "items of data/prepared/tiny that the model does not know, so left out of histories: 1 ('unheard')" in told
     assert found["u7"] == lists(as_query(did("u7", "train", "valid", "test")), "k=50")[0]["query"]
     assert "c1" not in found["u7"]
@@ -158,7 +158,7 @@ def test_todays_interactions_come_last_in_histories_and_make_new_users(lists):
     assert found["new"] == lists(as_query(["i2"]), "k=50")[0]["query"]
     assert {row["source"] for row in rows if row["query_id"] == "new"} == {"history"}
     assert {row["source"] for row in rows if row["query_id"] == "u7"} == {"model"}
-    assert "60 of the model's 60 users have interactions newer than the fit; 1 users that it does not know" in told
+    assert "60 of the model's 60 users; 1 users that it does not know" in told
     assert manifest["queries"] == 61
     shutil.rmtree("data")
     without = lists("query.user_id=u7", f"interactions={file}", "k=50")[0]["u7"]
@@ -218,6 +218,15 @@ def test_each_query_gets_its_own_candidates_alone_and_one_without_any_no_list(li
     assert "lists made: 2 by" in told
     assert "lists shorter than k=10, since no more items may be recommended: 2" in told
     assert manifest["short_lists"] == 2
+
+
+def test_users_without_interactions_of_whom_queries_all_does_not_ask_are_counted(llmrec, prepare_tiny):
+    llmrec("prepare", *prepare_tiny, "split=cold_users", "output=new")
+    llmrec("finetune", "prepared=new", "head=popularity", "refit=none", "run_dir=fit")
+    done = llmrec("recommend", "model=fit", "queries=all", "history=fit", "output=lists.csv")
+    manifest = json.loads(Path("lists.csv.manifest.json").read_text())
+    assert (manifest["queries"] + manifest["users_left_out"], manifest["users_left_out"] > 0) == (60, True)
+    assert f"for whom queries=all makes no list: {manifest['users_left_out']}; a file of queries" in done.err
 
 
 def test_where_no_query_gets_a_list_it_is_said_that_the_file_has_no_rows(lists):

@@ -126,7 +126,7 @@ class Ials(Head):
             Ridge(x_UD, users, weight, item_penalty).improve(by_item, y_ND, 1, means_ND)
             if not torch.isfinite(y_ND).all():
                 raise DivergedError(f"head=ials: item factors are NaN or infinite after iteration {iteration + 1} of "
-                                    f"{self.settings.iterations}; choose a higher head.l2")
+                                    f"{self.settings.iterations}; choose a head.l2 nearer to its default")
             if prior is not None:
                 prior.fit(y_ND, penalties_N1 / penalties_N1.mean())
         return y_ND

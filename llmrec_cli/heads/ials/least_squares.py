@@ -158,7 +158,8 @@ class Ridge:
         factor_DD, failed = torch.linalg.cholesky_ex(shared_DD)
         if failed or not torch.isfinite(factor_DD).all():
             raise DivergedError(f"head=ials: the normal equations cannot be solved with a penalty of {self.base:.3g} "
-                                f"beside factors as large as {float(y_CD.abs().max()):.3g}; choose a higher head.l2")
+                                f"beside factors as large as {float(y_CD.abs().max()):.3g}; choose a head.l2 nearer to "
+                                f"its default")
         half_DD = torch.linalg.solve_triangular(factor_DD, seen_DD + slope * eye_DD, upper=False)
         per_pair_DD = torch.linalg.solve_triangular(factor_DD, half_DD.T.contiguous(), upper=False)
         expected_D, basis_DD = torch.linalg.eigh((per_pair_DD + per_pair_DD.T) / 2)

@@ -7,7 +7,7 @@ from ibis.expr.types import BooleanValue, Table
 
 from llmrec_cli.ingest.engine import collect, materialised, scalar, size
 
-MERGED = "the newest file that has a value counts, and in it the first row that has one"
+MERGED = "of several files the newest counts; within a file, the first row that is not empty"
 _FILE = 1 << 40  # more lines than a file has: file and line as one number
 _COLUMNS, _VALUES, _SHOWN = 3, 3, 40
 """Columns and values of an example that are shown, and characters of a value."""
