@@ -20,7 +20,7 @@ from made_shop import prepared_shop
 from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import known_users
-from llmrec_cli.encoders.opening import open_encoder
+from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.memory import peak

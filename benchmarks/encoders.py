@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from llmrec_cli.data.prepared import read_prepared
-from llmrec_cli.encoders.opening import open_encoder
+from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.settings.encoder import Concat, EncoderSettings, Lsa, MiniLM, Static, TfIdf

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.option_files import choices, configs_dir, merged, option_values
+from llmrec_cli.option_files import choices, configs_dir, merged, option_values, options_without_file
 from llmrec_cli.overrides import RECIPE_GROUPS, Change, names_of, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.references import resolved
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import HEADS, Fusion, HeadSettings
+from llmrec_cli.settings.head import HEADS, HeadSettings
 from llmrec_cli.settings.loss import SIMILARITIES
 from llmrec_cli.settings.search import flat_search
 from llmrec_cli.settings.stages import COMMANDS
@@ -234,6 +234,7 @@ def _as_typed(found: Sequence[str]) -> list[str]:
 def register_schemas() -> None:
     """Store the defaults of every dataclass as `schema/<group>/<option>` and `schema/<command>` for the YAML files.
 
+    An option that has no YAML file is stored as `<group>/<option>` too, so that Hydra can choose it.
     Once in a process: it takes as long as composing does.
     """
     from hydra.core.config_store import ConfigStore
@@ -242,6 +243,8 @@ def register_schemas() -> None:
     for group, table in GROUPS.items():
         for name, cls in table.items():
             store.store(name=name, node=defaults(cls), group=f"schema/{group}")
+        for name in options_without_file(group):
+            store.store(name=name, node=defaults(table[name]), group=group)
     for command, stage in COMMANDS.items():
         store.store(name=command, node=defaults(stage), group="schema/command")
 
@@ -252,7 +255,7 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
     if not isinstance(member, Mapping) or not isinstance(member.get("head"), str):
         builder.found.append(f"{where}.head: missing; set {where}.head=<{'|'.join(choices('head'))}>")
         return None
-    if issubclass(GROUPS["head"].get(member["head"], HeadSettings), Fusion):
+    if HEADS.get(member["head"], HeadSettings).combines:
         builder.found.append(f"{where}.head={member['head']}: a fusion cannot be a member of a fusion")
         return None
     own = {key: value for key, value in member.items() if key not in (*RECIPE_GROUPS, "head")}
@@ -273,7 +276,7 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
     if member.get("adversarial") is None and member["head"] in GROUPS["head"]:
         head: Any = GROUPS["head"][member["head"]]
         # As a group that a head does not use: an adversary of texts is for those members that read texts.
-        if inherited not in head.adversaries:
+        if inherited not in head.adversaries():
             recipe["adversarial"] = _option(builder, "adversarial", "none", where)
     return recipe
 
@@ -302,7 +305,7 @@ def _option(builder: Builder, group: str, name: str, where: str) -> dict[str, An
 def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
     """Return a problem for each group that was chosen on purpose but that the head does not look at."""
     head = getattr(settings, "head", None)
-    if not isinstance(head, HeadSettings):
+    if head is None:
         return []
     unused = [group for group in RECIPE_GROUPS if group in chosen and chosen[group] != "none"]
     # Heads that read features use what makes or trains them once that is asked for.
@@ -315,9 +318,8 @@ def _without_effect(settings: Any, chosen: Mapping[str, str]) -> list[str]:
     return [f"{group}={chosen[group]}: has no effect, since head={head.kind} does not use it; leave it out, "
             f"{instead[group]}or choose another head" for group in unused
             # Vectors that nothing trains are frozen, which is what was asked for.
-            if (group not in head.uses()
-                and not (group == "peft" and chosen[group] == "frozen" and "encoder" in head.uses()))
-            or (isinstance(head, Fusion) and group == "adversarial" and not head.has_adversary())]
+            if not head.has_effect(group)
+            and not (group == "peft" and not settings.peft.trains and "encoder" in head.uses())]
 
 
 def compose_defaults(command: str) -> dict[str, Any]:

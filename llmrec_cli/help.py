@@ -1,7 +1,7 @@
 """`llmrec <command> --help`: what is read, what is written, and the settings people change.
 
-Meanings come from the docstrings under the fields, defaults from the dataclasses and YAML, choices from the config
-folder, metrics from their table, so that the help cannot fall behind the code.
+Meanings come from the docstrings under the fields, defaults from the dataclasses and YAML, choices from the tables
+of options, metrics from theirs, so that the help cannot fall behind the code.
 """
 
 import ast

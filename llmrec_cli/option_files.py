@@ -48,9 +48,14 @@ def configs_dir() -> Path:
 
 
 def choices(group: str, config_dir: str | None = None) -> list[str]:
-    """Return the options of a config group: ours, and those in a folder given by --config-dir."""
+    """Return the options of a config group: those of its table, of our files, and of a folder given by --config-dir."""
     folders = [configs_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
-    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    return sorted({*GROUPS.get(group, ()), *(file.stem for folder in folders for file in folder.glob("*.yaml"))})
+
+
+def options_without_file(group: str) -> list[str]:
+    """Return the options of a config group without a file of ours: their values are the defaults of their dataclass."""
+    return [name for name in GROUPS[group] if not (configs_dir() / group / f"{name}.yaml").is_file()]
 
 
 def is_ours(group: str, name: str) -> bool:
@@ -77,7 +82,12 @@ def require_distinct(config_dir: str | None) -> None:
 
 
 def option_values(group: str, name: str, config_dir: str | None = None, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return an option's values: its file's over those of the option or the dataclass that its `defaults` name."""
+    """Return an option's values: its file's over those of the option or the dataclass that its `defaults` name.
+
+    An option without a file has the defaults of its dataclass.
+    """
+    if name in options_without_file(group):
+        return defaults(GROUPS[group][name])
     file = _file(group, name, config_dir)
     content = _read(file, config_dir)
     base = content.pop("defaults", None)

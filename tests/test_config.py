@@ -3,18 +3,16 @@
 from dataclasses import dataclass
 
 import pytest
-import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec_cli.config import compose
-from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.overrides import to_changes
 from llmrec_cli.references import resolved
-from llmrec_cli.settings.base import Builder, to_plain
-from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, HuggingFace, MiniLM
+from llmrec_cli.settings.base import Builder, implementation_of, to_plain
+from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, HuggingFace, MiniLM, Part
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Ease, Fusion, TwoTower
 from llmrec_cli.settings.peft import Frozen
@@ -220,12 +218,18 @@ def test_an_encoder_without_an_implementation_is_named_as_the_mistake_it_is(monk
 
     monkeypatch.setitem(ENCODERS, "minilm6", MiniLM6)
     builder = Builder({"encoder": ENCODERS})
-    builder.settings(MiniLM6, {"kind": "minilm6"}, "encoder")
-    assert builder.found == [
-        "encoder.kind=minilm6: has settings and no implementation; name one in MiniLM6.implementation, or choose one "
-        "of minilm, hf, pretrained, scratch, static, tfidf, lsa, concat (did you mean 'minilm'?)"]
-    with pytest.raises(ConfigError, match=r"encoder=minilm6: has settings and no implementation; .* choose one of"):
-        open_encoder(MiniLM6(), torch.device("cpu"))
+    builder.settings(Part, {"encoder": {"kind": "minilm6"}}, "part")
+    others = ", ".join(name for name in ENCODERS if name != "minilm6")
+    assert builder.found[0] == (
+        f"part.encoder.kind=minilm6: has settings and no implementation; name one in MiniLM6.implementation, or choose "
+        f"one of {others} (did you mean 'minilm'?)")
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, table in GROUPS.items() for name in table])
+def test_every_option_names_an_implementation_of_ours_that_can_be_called(group, name):
+    settings = GROUPS[group][name]
+    assert settings.implementation.startswith("llmrec_cli.")
+    assert callable(implementation_of(settings))
 
 
 @pytest.mark.parametrize("reference", ["${oc.env:HOME}", "${ oc.env:HOME}", "${oc.env:HOME,x}",

@@ -1,22 +1,28 @@
-"""The YAML files and the dataclasses say the same: each option has both, and every file composes and builds."""
+"""Options are registered once, in the tables of settings; a YAML file holds values. All compose and build."""
 
+import copy
 import re
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import yaml
+from hydra.core.config_store import ConfigStore
 
+from llmrec_cli import config
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Head, build
 from llmrec_cli.option_files import choices, configs_dir
 from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.base import to_plain
+from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Fusion, Recipe
 from llmrec_cli.settings.stages import COMMANDS
 
 # Encoders that `pretrain`, the first command that has encoders, cannot train.
-WITHOUT_LAYERS = ("static", "tfidf", "lsa", "concat")
+WITHOUT_LAYERS = [name for name, encoder in ENCODERS.items() if not encoder.has_layers]
 # What an option needs beside its name.
 NEEDED = {"apr": ["head=mf"], "distillation": ["head=content", "head.features.tuned=true"],
           **{name: ["head=item_similarity"] for name in WITHOUT_LAYERS},
@@ -44,16 +50,35 @@ def content_of(file):
     return content, name
 
 
-def test_every_option_has_a_yaml_file_and_every_yaml_file_is_an_option_or_one_with_other_values():
+def test_every_yaml_file_of_a_group_holds_values_of_an_option_in_its_table():
     for group, table in GROUPS.items():
-        schemas = {name: content_of(configs_dir() / group / f"{name}.yaml") for name in choices(group)}
-        assert {name for name, (_, schema) in schemas.items() if name == schema} == set(table)
-        shared = {name: content for name, (content, _) in schemas.items() if name not in table}
-        assert all(shared.values()), f"without values of its own, an option is only another name: {shared}"
-        assert {schema for _, schema in schemas.values()} == set(table)
+        for file in (configs_dir() / group).glob("*.yaml"):
+            content, schema = content_of(file)
+            assert content, f"{file}: holds no value, and the table registers the option already"
+            assert schema in table
+            assert file.stem == schema or file.stem not in table
     folders = {path.name for path in configs_dir().iterdir() if path.is_dir()}
-    assert folders == {*GROUPS, "experiment"}
+    assert folders <= {*GROUPS, "experiment"}
     assert {path.stem for path in configs_dir().glob("*.yaml")} == set(COMMANDS)
+
+
+def test_an_option_needs_no_yaml_file_to_be_chosen(monkeypatch):
+    @dataclass
+    class HashedText(EncoderSettings):
+        implementation: ClassVar[str] = "llmrec_cli.encoders.lexical.TfIdfEncoder"
+        kind: str = "hashed"
+        buckets: int = 64
+
+    compose("finetune", [])  # Hydra stores what it needs itself when it first composes.
+    store = ConfigStore.instance()
+    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
+    monkeypatch.setitem(GROUPS["encoder"], "hashed", HashedText)
+    config.register_schemas.cache_clear()
+    assert "hashed" in choices("encoder")
+    encoder = compose("finetune", ["head=two_tower", "peft=frozen", "encoder=hashed", "encoder.buckets=8"]).encoder
+    assert encoder == HashedText(buckets=8)
+    with pytest.raises(ConfigError, match=r"encoder=hashd: no such encoder \(did you mean 'hashed'\?\)"):
+        compose("finetune", ["encoder=hashd"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -68,7 +93,8 @@ def test_every_option_composes_to_its_dataclass_with_the_dataclass_defaults(grou
     typed = [f"{group}={name}", *NEEDED.get(name, []), *(alone if command == "finetune" and name not in NEEDED else [])]
     built = getattr(compose(command, typed if command != "prepare" or group == "dataset" else
                             [*typed, *NEEDED["files"]]), group)
-    content, schema = content_of(configs_dir() / group / f"{name}.yaml")
+    file = configs_dir() / group / f"{name}.yaml"
+    content, schema = content_of(file) if file.exists() else ({}, name)
     assert type(built) is GROUPS[group][schema]
     assert built.kind == schema
     typed_keys = {text.partition("=")[0].split(".")[1] for text in typed if text.startswith(f"{group}.")}

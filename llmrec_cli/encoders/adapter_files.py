@@ -19,7 +19,7 @@ from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import to_plain
-from llmrec_cli.settings.peft import PeftSettings, TrainedPeft
+from llmrec_cli.settings.peft import PeftSettings
 
 FORMAT = 1
 WEIGHTS, FACTS = "adapter.safetensors", "adapter.json"
@@ -36,19 +36,19 @@ def save_adapter(folder: Path, weights: dict[str, np.ndarray], peft: PeftSetting
                                        "sha256": hashlib.sha256(content).hexdigest()})
 
 
-def load_adapter(peft: TrainedPeft, base: str) -> TensorReader:
-    """Return the weights in the folder `peft.adapter`, to be taken one by one.
+def load_adapter(peft: PeftSettings, base: str) -> TensorReader:
+    """Return the weights in the folder `peft.starting_adapter`, to be taken one by one.
 
     Raises ConfigError when there is no such folder, ArtifactError when it is damaged, of another encoder, or of other
     peft settings.
     """
-    folder = Path(peft.adapter)
+    folder = Path(peft.starting_adapter)
     if not (folder / FACTS).is_file():
         raise ConfigError(f"peft.adapter={folder}: has no {FACTS}; name the `adapter` folder of a finished run")
     return retried(lambda: _load(PinnedFolder(folder, "copy the folder again, or leave out peft.adapter"), peft, base))
 
 
-def _load(files: PinnedFolder, peft: TrainedPeft, base: str) -> TensorReader:
+def _load(files: PinnedFolder, peft: PeftSettings, base: str) -> TensorReader:
     facts, folder = read_json(files, FACTS), files.path
     if isinstance(facts, dict) and is_integer(facts.get("format"), FORMAT + 1):
         raise ArtifactError(f"{folder / FACTS}: format {facts['format']} is newer than {FORMAT}, the newest this "

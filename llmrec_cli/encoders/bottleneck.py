@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmrec_cli.encoders.layers import Layers
+from llmrec_cli.encoders.cuts import Between
+from llmrec_cli.encoders.layers import find_layers
+from llmrec_cli.encoders.peft import Adapted, Peft, layer_cut
+from llmrec_cli.settings.peft import Bottleneck
 
 
 class WithBottleneck(nn.Module):
@@ -44,7 +47,13 @@ class WithBottleneck(nn.Module):
         return hidden_RTD + self.up(nn.functional.gelu(self.down(hidden_RTD)))
 
 
-def add_bottlenecks(found: Layers, first: int, size: int) -> None:
-    """Put an adapter behind each layer from number `first` on; only the adapters are trained."""
-    for n in range(first, len(found.layers)):
-        found.layers[n] = WithBottleneck(found.layers[n], found.model.config.hidden_size, size)
+class BottleneckPeft(Peft[Bottleneck]):
+    """An adapter behind each layer."""
+
+    def adapt(self, model: Any) -> Adapted:
+        """Put an adapter behind each layer above the cut; only the adapters are trained."""
+        cut = layer_cut(model, self.settings)
+        found = find_layers(model, self.settings.kind)
+        for n in range(cut.first if isinstance(cut, Between) else 0, len(found.layers)):
+            found.layers[n] = WithBottleneck(found.layers[n], found.model.config.hidden_size, self.settings.size)
+        return Adapted(model, cut)

@@ -10,10 +10,10 @@ from torch import nn
 
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_config, load_language_model, load_tokenizer
 from llmrec_cli.encoders.locate import Source, locate
-from llmrec_cli.encoders.scratch import POSITIONS, train_tokenizer
+from llmrec_cli.encoders.sources import transformer_class
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.settings.encoder import Scratch, TransformerSettings
+from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.peft import NoPeft
 
 DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
@@ -50,8 +50,9 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
     if settings.bidirectional:
         raise ConfigError("encoder.bidirectional=true: lets a token see the next one, which objective=clm would have "
                           "it predict; leave one of them out")
-    if isinstance(settings, Scratch):
-        model, tokenizer = new_causal_language_model(settings, texts, seed)
+    new = transformer_class(settings).new_language_model(settings, texts, seed, causal=True)
+    if new is not None:
+        model, tokenizer = new
         return CausalLanguageModel(model, tokenizer, settings, None, head_is_new=True).to(device)
     source = locate(settings)
     config = load_config(source.files)
@@ -67,18 +68,3 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
     model, head_is_new = load_language_model(source.files, seed, "AutoModelForCausalLM")
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
     return CausalLanguageModel(model, tokenizer, settings, source, head_is_new).to(device)
-
-
-def new_causal_language_model(settings: Scratch, texts: list[str], seed: int) -> tuple[Any, Any]:
-    """Return a GPT-2 with random weights from `seed` and a tokenizer trained on the texts."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    positions = max(POSITIONS, settings.max_length)
-    tokenizer = train_tokenizer(texts, settings.vocabulary_size, positions)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=settings.hidden_size, n_layer=settings.num_layers,
-        n_head=settings.num_attention_heads, n_positions=positions, pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.cls_token_id, eos_token_id=tokenizer.sep_token_id)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return GPT2LMHeadModel(config), tokenizer

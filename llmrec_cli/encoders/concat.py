@@ -3,34 +3,75 @@
 Shapes: T texts, D dimensions of a part.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from llmrec_cli.data.tensor_reader import TensorReader
-from llmrec_cli.encoders.base import Encoder, identity_of
+from llmrec_cli.encoders.base import Encoder, encoder_class, identity_of, open_encoder
+from llmrec_cli.encoders.portable import bundle, resolved
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.settings.encoder import EncoderSettings
+from llmrec_cli.settings.encoder import Concat, EncoderSettings, Part
 
 
-class ConcatEncoder:
+class ConcatEncoder(Encoder[Concat]):
     """The vectors of several encoders: each centred (and whitened where it says so), of length 1, times its weight.
 
     So the cosine of two texts is the mean of the parts' cosines, weighted by the squares of the weights. A part that
     says nothing of a text is zeros there: lsa's of a text without known words, and every part's of an empty text.
     """
 
-    is_costly = False  # What is costly in it are its parts, and those use the cache themselves.
-
-    def __init__(self, parts: Mapping[str, tuple[Encoder, EncoderSettings, float]], cache: Path | None) -> None:
-        self.parts = dict(parts)
+    def __init__(self, settings: Concat, device: torch.device, cache: Path | None) -> None:
+        super().__init__(settings)
+        # The parts use the cache themselves, those that are costly.
+        self.parts = {name: (open_encoder(part.encoder, device), part.encoder, part.weight)
+                      for name, part in _used(settings)}
         self.cache = cache
         self.maps: dict[str, Whitening] = {}
         self._fitted: dict[str, int] | None = None
         self._fitted_raw: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def open(cls, settings: Concat, device: torch.device, cache: Path | None) -> Encoder[Concat]:
+        """Return the encoder with all its parts opened."""
+        return cls(settings, device, cache)
+
+    @classmethod
+    def memory(cls, settings: Concat, texts: Sequence[str]) -> int:
+        """Return the bytes of all parts and of their vectors side by side."""
+        parts = [part.encoder for _, part in _used(settings)]
+        return (sum(encoder_class(part).memory(part, texts) for part in parts)
+                + 8 * len(texts) * settings.vector_size())
+
+    @classmethod
+    def bundle(cls, settings: Concat, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
+        """Copy the files of all parts."""
+        moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}
+        parts = {name: replace(part, encoder=encoder) for name, (part, encoder, _) in moved.items()}
+        return replace(settings, parts=parts), {key: value for *_, found in moved.values()
+                                                for key, value in found.items()}
+
+    @classmethod
+    def resolved(cls, settings: Concat, folder: Path) -> EncoderSettings:
+        """Return the settings with the places of the parts in the model folder."""
+        return replace(settings, parts={name: replace(part, encoder=resolved(part.encoder, folder))
+                                        for name, part in settings.parts.items()})
+
+    @classmethod
+    def read(cls, settings: Concat, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Return what `state` returned, each tensor checked."""
+        state = dict[str, np.ndarray]()
+        for name, part in _used(settings):
+            whitening = Whitening.read(tensors.inside(f"{name}.map.")).state()
+            learned = encoder_class(part.encoder).read(part.encoder, tensors.inside(f"{name}.state."))
+            state |= {f"{name}.map.{key}": array for key, array in whitening.items()}
+            state |= {f"{name}.state.{key}": array for key, array in learned.items()}
+        return state
 
     @property
     def embedding_size(self) -> int:
@@ -86,8 +127,24 @@ class ConcatEncoder:
                                     f"dimensions and its map is for {len(self.maps[name].mean_D)}; train the model "
                                     f"again")
 
+    @property
+    def room(self) -> int | None:
+        """Number of tokens that the part with the smallest limit reads."""
+        return min((room for encoder, *_ in self.parts.values() if (room := encoder.room) is not None), default=None)
+
+    def pieces(self, text: str) -> list[str]:
+        """Return the pieces for the part with the smallest limit."""
+        room = self.room
+        limited = [encoder for encoder, *_ in self.parts.values() if encoder.room is not None and encoder.room == room]
+        return limited[0].pieces(text) if limited else super().pieces(text)
+
     def _maps_state(self) -> dict[str, np.ndarray]:
         return {f"{name}.map.{key}": value for name, each in self.maps.items() for key, value in each.state().items()}
+
+
+def _used(settings: Concat) -> list[tuple[str, Part]]:
+    """Return the parts that have a weight, in an order that does not depend on the file."""
+    return [(name, part) for name, part in sorted(settings.parts.items()) if part.weight > 0]
 
 
 def _below(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -9,20 +9,28 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
-from llmrec_cli.encoders.base import identity_of
+from llmrec_cli.encoders.base import Encoder, identity_of
 from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import DataError
 from llmrec_cli.settings.encoder import Lsa, TfIdf
 
+BYTES_OF_A_CHARACTER = 12
+"""Words of a text as numbers, as counts and as weights (benchmarks/memory.py)."""
+MOST_WORDS = 50_000
+"""Words that a catalogue's texts have in common, at most; fewer where texts are short."""
 
-class TfIdfEncoder:
+
+class TfIdfEncoder(Encoder[TfIdf]):
     """TF-IDF of the words that most texts have, each vector of length 1; zeros for a text without any of them."""
 
-    is_costly = False
-
     def __init__(self, settings: TfIdf) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.words = Words()
+
+    @classmethod
+    def memory(cls, settings: TfIdf, texts: Sequence[str]) -> int:
+        """Return the bytes of the words of all texts."""
+        return BYTES_OF_A_CHARACTER * sum(map(len, texts))
 
     @property
     def embedding_size(self) -> int:
@@ -49,26 +57,36 @@ class TfIdfEncoder:
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Take what `state` returned."""
-        self.read(TensorReader(state))
+        self._take(TensorReader(state))
 
-    def read(self, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Take what `state` returned, each tensor checked, and return it."""
+    @classmethod
+    def read(cls, settings: TfIdf, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Return what `state` returned, each tensor checked."""
+        return cls(settings)._take(tensors)
+
+    def _take(self, tensors: TensorReader) -> dict[str, np.ndarray]:
         return self.words.read(tensors)
 
 
-class LsaEncoder:
+class LsaEncoder(Encoder[Lsa]):
     """The leading singular vectors of the texts' TF-IDF (Deerwester et al. 1990), by scikit-learn's TruncatedSVD.
 
     A vector is a text's words projected onto them, so that texts without a word in common may be alike; zeros for a
     text without any known word.
     """
 
-    is_costly = False
-
     def __init__(self, settings: Lsa) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.words = Words()
         self.components_VD: np.ndarray = np.zeros((0, 0), np.float32)
+
+    @classmethod
+    def memory(cls, settings: Lsa, texts: Sequence[str]) -> int:
+        """Return the bytes of the words of all texts and of their decomposition."""
+        characters = sum(map(len, texts))
+        words = min(MOST_WORDS, characters // 16)
+        # The randomised SVD holds words x dimensions and texts x dimensions several times, in float64 once.
+        return BYTES_OF_A_CHARACTER * characters + 16 * (settings.embedding_size + 10) * (words + len(texts))
 
     @property
     def embedding_size(self) -> int:
@@ -102,10 +120,14 @@ class LsaEncoder:
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Take what `state` returned."""
-        self.read(TensorReader(state))
+        self._take(TensorReader(state))
 
-    def read(self, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Take what `state` returned, each tensor checked, and return it."""
+    @classmethod
+    def read(cls, settings: Lsa, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Return what `state` returned, each tensor checked."""
+        return cls(settings)._take(tensors)
+
+    def _take(self, tensors: TensorReader) -> dict[str, np.ndarray]:
         state = self.words.read(tensors)
         self.components_VD = tensors.take("components", FLOAT, (len(self.words.idf_V), None))
         return state | {"components": self.components_VD}

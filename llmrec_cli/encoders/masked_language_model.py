@@ -16,10 +16,10 @@ from llmrec_cli.encoders.hugging_face import (
     load_tokenizer,
 )
 from llmrec_cli.encoders.locate import Source, locate
-from llmrec_cli.encoders.scratch import new_masked_language_model
+from llmrec_cli.encoders.sources import transformer_class
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.settings.encoder import Scratch, TransformerSettings
+from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.peft import NoPeft
 
 Head = Callable[[Any, torch.Tensor], torch.Tensor]
@@ -71,8 +71,9 @@ def load(settings: TransformerSettings, texts: list[str], seed: int, device: tor
 
     Raises ConfigError for encoders that have no masked tokens.
     """
-    if isinstance(settings, Scratch):
-        model, tokenizer = new_masked_language_model(settings, texts, seed)
+    new = transformer_class(settings).new_language_model(settings, texts, seed, causal=False)
+    if new is not None:
+        model, tokenizer = new
         return MaskedLanguageModel(model, tokenizer, settings, None, head_is_new=True).to(device)
     source = locate(settings)
     tokenizer = load_tokenizer(source.files)

@@ -2,26 +2,17 @@
 
 import re
 import shutil
-from dataclasses import fields, replace
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
 
 from llmrec_cli.data.manifest import sha256
+from llmrec_cli.encoders.base import encoder_class
 from llmrec_cli.encoders.folder_files import identity_of
 from llmrec_cli.encoders.locate import MINILM_SHA256, locate
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
-from llmrec_cli.settings.encoder import (
-    Concat,
-    EncoderSettings,
-    HuggingFace,
-    MiniLM,
-    Pretrained,
-    Scratch,
-    Static,
-    TransformerSettings,
-)
+from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 
 INSIDE = re.compile(r"encoders/[0-9a-f]{16}")
 NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*/*")
@@ -38,35 +29,19 @@ def bundle(settings: EncoderSettings, folder: Path | None) -> tuple[EncoderSetti
     Without a folder nothing is copied. MiniLM is a package with a known hash and stays where it is. What lsa and tfidf
     learned is with the head.
     """
-    if isinstance(settings, Concat):
-        moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}
-        parts = {name: replace(part, encoder=encoder) for name, (part, encoder, _) in moved.items()}
-        return replace(settings, parts=parts), {key: value for *_, found in moved.values()
-                                                for key, value in found.items()}
-    if isinstance(settings, MiniLM) or (isinstance(settings, Static) and not settings.path):
-        return settings, {"minilm": locate(MiniLM()).identity}
-    if isinstance(settings, Static):
-        place, copied = _copied(HuggingFace(path=settings.path), folder)
-        return replace(settings, path=place), {place: copied}
-    if isinstance(settings, TransformerSettings):
-        place, copied = _copied(settings, folder)
-        shared: dict[str, Any] = {item.name: getattr(settings, item.name) for item in fields(TransformerSettings)}
-        return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: copied}
-    return settings, {}
+    return encoder_class(settings).bundle(settings, folder)
 
 
 def resolved(settings: EncoderSettings, folder: Path) -> EncoderSettings:
     """Return the settings of a saved model with the encoder's path in the model folder, and nowhere else."""
-    if isinstance(settings, Concat):
-        return replace(settings, parts={name: replace(part, encoder=resolved(part.encoder, folder))
-                                        for name, part in settings.parts.items()})
-    if isinstance(settings, (Pretrained, Scratch)):
-        raise _strange(folder, f"kind={settings.kind}")
-    if isinstance(settings, HuggingFace) or (isinstance(settings, Static) and settings.path):
-        if not INSIDE.fullmatch(settings.path) or (isinstance(settings, HuggingFace) and settings.allow_download):
-            raise _strange(folder, f"path={settings.path}")
-        return replace(settings, path=str(folder / settings.path))
-    return settings
+    return encoder_class(settings).resolved(settings, folder)
+
+
+def inside(folder: Path, path: str) -> str:
+    """Return the place of an encoder in a model folder; raise ArtifactError for a path that leads elsewhere."""
+    if not INSIDE.fullmatch(path):
+        raise strange(folder, f"path={path}")
+    return str(folder / path)
 
 
 def check_encoders(folder: Path, manifest: dict[str, Any], remedy: str) -> None:
@@ -89,7 +64,7 @@ def check_encoders(folder: Path, manifest: dict[str, Any], remedy: str) -> None:
                                 f"the model was trained with; {remedy}")
 
 
-def _copied(settings: TransformerSettings, folder: Path | None) -> tuple[str, str]:
+def copy_encoder(settings: TransformerSettings, folder: Path | None) -> tuple[str, str]:
     """Copy the encoder's folder, unless it is there, and return its place in the model folder and its identity."""
     files = locate(settings).files
     needed = {name: value for name, value in files.hashes.items() if any(fnmatch(name, each) for each in NEEDED)}
@@ -111,6 +86,7 @@ def _copy(files: PinnedFolder, name: str, target: Path) -> None:
         raise ArtifactError(f"{files.path / name}: changed while it was copied; {files.remedy}")
 
 
-def _strange(folder: Path, what: str) -> ArtifactError:
+def strange(folder: Path, what: str) -> ArtifactError:
+    """Return the error for a setting of a saved model that no model is saved with."""
     return ArtifactError(f"{folder / 'config.yaml'}: encoder.{what}: a model's encoder is inside its own folder, "
                          f"encoders/<hash>; the file was edited, train the model again")

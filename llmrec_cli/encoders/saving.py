@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from llmrec_cli.encoders.adapt import merged
 from llmrec_cli.encoders.folder_files import write_hashes
 from llmrec_cli.encoders.hugging_face import quiet
 from llmrec_cli.encoders.locate import Source
 from llmrec_cli.encoders.model_card import Training, card
 from llmrec_cli.encoders.modules import ACTIVATIONS, Dense, Modules
+from llmrec_cli.encoders.peft import merged
 from llmrec_cli.run_dir import whole_folder, write_bytes, write_json
 
 KINDS = "sentence_transformers.models"

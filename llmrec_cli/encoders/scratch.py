@@ -1,4 +1,4 @@
-"""An encoder from nothing: a tokenizer trained on the corpus and a small BERT with random weights."""
+"""An encoder from nothing: a tokenizer trained on the corpus and a small BERT or GPT-2 with random weights."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +28,21 @@ def new_masked_language_model(settings: Scratch, texts: Sequence[str], seed: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BertForMaskedLM(config), tokenizer
+
+
+def new_causal_language_model(settings: Scratch, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
+    """Return a GPT-2 with random weights from `seed` and a tokenizer trained on the texts."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    positions = max(POSITIONS, settings.max_length)
+    tokenizer = train_tokenizer(texts, settings.vocabulary_size, positions)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=settings.hidden_size, n_layer=settings.num_layers,
+        n_head=settings.num_attention_heads, n_positions=positions, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id, eos_token_id=tokenizer.sep_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config), tokenizer
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary_size: int, positions: int) -> Any:

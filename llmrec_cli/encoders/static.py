@@ -4,20 +4,26 @@ Shapes: T texts, V tokens of the vocabulary, D dimensions.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
-from llmrec_cli.encoders.base import identity_of
+from llmrec_cli.encoders.base import Encoder, identity_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
+from llmrec_cli.encoders.portable import copy_encoder, identities, inside
 from llmrec_cli.encoders.tokens import tokenize
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.settings.encoder import HuggingFace, MiniLM, Static
+from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, MiniLM, Static
+
+STATIC_BYTES = 95 * 2**20
+"""An opened static encoder: a table of the words' vectors and its tokenizer (benchmarks/memory.py)."""
 
 
-class StaticEncoder:
+class StaticEncoder(Encoder[Static]):
     """The weighted mean of the embeddings of a text's tokens; zeros for a text without any.
 
     A token's weight is its inverse document frequency among the items, log((1 + texts) / (1 + texts with it)) + 1, as
@@ -25,10 +31,8 @@ class StaticEncoder:
     Special tokens are left out: every text has them.
     """
 
-    is_costly = False
-
     def __init__(self, settings: Static) -> None:
-        self.settings = settings
+        super().__init__(settings)
         source = locate(HuggingFace(path=settings.path) if settings.path else MiniLM())
         model = load_model(source.files)
         self.tokenizer = load_tokenizer(source.files)
@@ -39,6 +43,24 @@ class StaticEncoder:
             raise ArtifactError(f"{source.folder}: the token embeddings are not finite; copy the whole model folder "
                                 f"again")
         self.weights_V: np.ndarray = np.ones(len(self.embeddings_VD), np.float32)
+
+    @classmethod
+    def memory(cls, settings: Static, texts: Sequence[str]) -> int:
+        """Return the bytes of an opened static encoder."""
+        return STATIC_BYTES
+
+    @classmethod
+    def bundle(cls, settings: Static, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
+        """Copy the folder of the transformer; MiniLM stays where it is."""
+        if not settings.path:
+            return settings, identities(MiniLM())
+        place, found = copy_encoder(HuggingFace(path=settings.path), folder)
+        return replace(settings, path=place), {place: found}
+
+    @classmethod
+    def resolved(cls, settings: Static, folder: Path) -> EncoderSettings:
+        """Return the settings with the place of the copy in the model folder."""
+        return replace(settings, path=inside(folder, settings.path)) if settings.path else settings
 
     @property
     def embedding_size(self) -> int:
@@ -79,8 +101,8 @@ class StaticEncoder:
                                     f"{len(self.weights_V)}; load them with the model they were learned with")
             self.weights_V = state["weights"]
 
-    @staticmethod
-    def read(settings: Static, tensors: TensorReader) -> dict[str, np.ndarray]:
+    @classmethod
+    def read(cls, settings: Static, tensors: TensorReader) -> dict[str, np.ndarray]:
         """Return what `state` returned, each tensor checked without opening the embeddings; `load` takes it."""
         return {"weights": tensors.take("weights", FLOAT, (None,), low=0)} if settings.weighting == "idf" else {}
 

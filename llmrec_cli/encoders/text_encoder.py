@@ -9,63 +9,71 @@ Shapes: R texts of a batch, T tokens of the longest of them, D = `embedding_size
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from llmrec_cli.encoders.adapt import adapt
-from llmrec_cli.encoders.base import identity_of
-from llmrec_cli.encoders.hugging_face import check_tokenizer, is_decoder, load_model, load_tokenizer, readable
-from llmrec_cli.encoders.locate import Source, locate
+from llmrec_cli.encoders.base import Encoder, identity_of
+from llmrec_cli.encoders.chunks import chunks
+from llmrec_cli.encoders.hugging_face import is_decoder
+from llmrec_cli.encoders.locate import Source
 from llmrec_cli.encoders.model_card import Training
 from llmrec_cli.encoders.modules import Modules
 from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.peft import adapt
 from llmrec_cli.encoders.pooling import Pooler
 from llmrec_cli.encoders.saving import save_encoder
 from llmrec_cli.encoders.tokens import padding_id, tokenize, tokenize_pairs
 from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
-from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, NoPeft, PeftSettings
+from llmrec_cli.settings.encoder import TransformerSettings
+from llmrec_cli.settings.peft import PeftSettings
 
 KEPT_BUCKETS = 24
 """Of one trained layer each; at 2,048 tokens and MiniLM's width about 1.3 GB."""
 
 
-class TextEncoder(nn.Module):
+T = TypeVar("T", bound=TransformerSettings)
+
+
+class TextEncoder(nn.Module, Encoder[T]):
     """A transformer, its tokenizer, and what makes one vector of a text's last hidden states.
 
     Attributes
     ----------
-    embedding_size : length of a vector
-    hidden_size : length of a hidden state; the same, unless a linear map comes last
+    hidden_size : length of a hidden state; that of a vector too, unless a linear map comes last
     prompts : what is put before a text, by its entity: item, query
     source : where it was loaded from; None of one that began at random
     base_identity : SHA-256 that changes with the base weights; what was trained since is not in it
-    is_costly : true: its vectors are worth keeping across runs
     lower_is_frozen : whether `lower` gives the same for ever, so that it may be kept
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, peft: PeftSettings,
+    is_costly = True
+    learns = False
+
+    def __init__(self, model: Any, tokenizer: Any, settings: T, peft: PeftSettings,
                  source: Source | None = None, seed: int = 0) -> None:
         super().__init__()
         self.hidden_size: int = model.config.hidden_size
         self.source = source
         self.base_identity = "" if source is None else source.identity
-        self.is_costly = True
-        self.lower_is_frozen = not isinstance(peft, NoPeft)
+        self.lower_is_frozen = not peft.trains_all
         self.settings = settings
         self.tokenizer = tokenizer
         modules = (Modules(pooling="") if source is None else source.modules).chosen(settings, is_decoder(model.config))
         self.prompts = dict(modules.prompts)
         self.pooler = Pooler(modules, self.hidden_size)
-        self.embedding_size = self.pooler.size
         adapted = adapt(model, peft, seed)
         self.cut, self.model, self.budget = adapted.cut, adapted.model, adapted.budget
         _mark_trained(self.pooler, peft, learned=modules.query_D is not None)
         self.train(False)
+
+    @property
+    def embedding_size(self) -> int:
+        """D."""
+        return self.pooler.size
 
     @property
     def device(self) -> torch.device:
@@ -177,9 +185,6 @@ class TextEncoder(nn.Module):
         named = [*self.model.named_parameters(), *self.pooler.named_parameters(prefix="pooler")]
         return {name: parameter for name, parameter in named if parameter.requires_grad}
 
-    def fit(self, texts: Sequence[str]) -> None:
-        """Learn nothing: a pretrained encoder knows what it knows, and is trained by the loop."""
-
     def state(self) -> dict[str, np.ndarray]:
         """Return `trained_state`."""
         return self.trained_state()
@@ -187,6 +192,16 @@ class TextEncoder(nn.Module):
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Take what `state` returned."""
         self.load_trained_state(state)
+
+    @property
+    def room(self) -> int:
+        """Number of tokens of a text that are read beside the prompt and special tokens."""
+        taken = len(self.tokenizer(self.prompts.get("item", ""), add_special_tokens=True)["input_ids"])
+        return max(1, self.settings.max_length - taken)
+
+    def pieces(self, text: str) -> list[str]:
+        """Return a text in pieces of at most `room` tokens, cut between words."""
+        return chunks(self.tokenizer, text, self.room)
 
     def save_pretrained(self, folder: Path, training: Training | None = None) -> None:
         """Write a folder that AutoModel and sentence-transformers load to the same vectors; adapters are merged.
@@ -199,33 +214,9 @@ class TextEncoder(nn.Module):
 
 def _mark_trained(pooler: Pooler, peft: PeftSettings, learned: bool) -> None:
     """Let the query of attention pooling be trained with whatever is, and linear maps with all the rest."""
-    frozen = isinstance(peft, Frozen | EmbeddingAdapter)
-    pooler.requires_grad_(isinstance(peft, NoPeft))
+    pooler.requires_grad_(peft.trains_all)
     if pooler.pooling == "attention":
-        pooler.query.requires_grad_(not frozen)
-        if frozen and not learned:
+        pooler.query.requires_grad_(peft.trains_layers)
+        if not peft.trains_layers and not learned:
             raise ConfigError(f"encoder.pooling=attention: its query has to be learned, and with peft={peft.kind} "
                               f"nothing is; choose peft=lora, or encoder.pooling=mean")
-
-
-def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: torch.device,
-                 folder: Path | None = None, seed: int = 0) -> TextEncoder:
-    """Return the encoder that `settings` names, prepared for training as `peft` says (None: frozen), on `device`.
-
-    `folder`, when given, is where the encoder's files were copied to; `seed` starts new adapters. Raises ConfigError
-    for what cannot be loaded or trained, ArtifactError for files that cannot be used.
-    """
-    if not isinstance(settings, TransformerSettings):
-        raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be run apart or trained; "
-                          f"choose encoder=minilm, hf or pretrained")
-    source = locate(settings, folder)
-    model = load_model(source.files, bidirectional=settings.bidirectional)
-    tokenizer = load_tokenizer(source.files)
-    check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
-    encoder = TextEncoder(model, tokenizer, settings, peft or Frozen(), source, seed).to(device)
-    # Settings of a folder may be such that a model can be built and cannot be run, or makes nothing but NaN.
-    with readable(source.folder):
-        vectors = encoder.encode(["a text", "1 2 3"])
-        if not np.isfinite(vectors).all():
-            raise ValueError("its vectors are not finite")
-    return encoder

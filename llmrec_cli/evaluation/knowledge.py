@@ -19,7 +19,7 @@ from llmrec_cli.evaluation.ranking import rank
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.fitting import fit
-from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.stages import EvaluateConfig
 
 KINDS = ("knowledge", "two_hops", "entities")
@@ -61,40 +61,42 @@ def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedDat
 
 
 def uses_knowledge(recipe: Recipe, kinds: Sequence[str] = KINDS) -> bool:
-    """Whether anything in a recipe reads the knowledge graph in one of these ways."""
-    if isinstance(recipe.head, Fusion):
-        return any(uses_knowledge(member, kinds) for member in recipe.head.members.values())
-    features: Any = getattr(recipe.head, "features", None)
+    """Return whether anything in a recipe reads the knowledge graph in one of these ways."""
+    return any(_reads(part.head, kinds) for part in recipe.parts.values())
+
+
+def _reads(head: Any, kinds: Sequence[str]) -> bool:
+    features: Any = getattr(head, "features", None)
     weights = 0 if features is None else max((getattr(features, kind) for kind in kinds), default=0)
-    return weights > 0 or ("entities" in kinds and bool(getattr(recipe.head, "entities", False)))
+    return weights > 0 or ("entities" in kinds and bool(getattr(head, "entities", False)))
 
 
 def without_graph(recipe: Recipe, kinds: Sequence[str] = KINDS) -> Recipe:
     """Return the recipe with nothing that reads the graph in these ways."""
-    head: Any = recipe.head
-    if isinstance(head, Fusion):
-        members = {name: without_graph(member, kinds) for name, member in head.members.items()}
-        return replace(recipe, head=replace(head, members=members))
-    changed: dict[str, Any] = {}
-    if "entities" in kinds and getattr(head, "entities", False):
-        changed["entities"] = False
-    if getattr(head, "features", None) is not None:
-        changed["features"] = replace(head.features, **dict.fromkeys(kinds, 0.0))
-    return replace(recipe, head=replace(head, **changed)) if changed else recipe
+    def without(part: Recipe) -> Recipe:
+        head: Any = part.head
+        changed: dict[str, Any] = {}
+        if "entities" in kinds and getattr(head, "entities", False):
+            changed["entities"] = False
+        if getattr(head, "features", None) is not None:
+            changed["features"] = replace(head.features, **dict.fromkeys(kinds, 0.0))
+        return replace(part, head=replace(head, **changed)) if changed else part
+
+    return recipe.mapped(without)
 
 
 def counting(recipe: Recipe) -> Recipe:
     """Return the recipe with neighbours in place of all that reads the graph: what the control of counts has."""
-    head: Any = recipe.head
-    if isinstance(head, Fusion):
-        members = {name: counting(member) for name, member in head.members.items()}
-        return replace(recipe, head=replace(head, members=members))
-    without = without_graph(recipe)
-    if getattr(head, "features", None) is None:
-        return without
-    plain: Any = without.head
-    features = replace(plain.features, knowledge=max(getattr(head.features, kind) for kind in KINDS))
-    return replace(without, head=replace(plain, features=features))
+    def by_neighbours(part: Recipe) -> Recipe:
+        head: Any = part.head
+        without = without_graph(part)
+        if getattr(head, "features", None) is None:
+            return without
+        plain: Any = without.head
+        features = replace(plain.features, knowledge=max(getattr(head.features, kind) for kind in KINDS))
+        return replace(without, head=replace(plain, features=features))
+
+    return recipe.mapped(by_neighbours)
 
 
 def silent(recipe: Recipe, knowledge: Knowledge) -> list[str]:

@@ -9,7 +9,7 @@ from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.suspicion import HIGH, ROOM, TIMES_BASELINE, copies_in_training, too_high
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Fusion, ItemKnn, Popularity, Recipe
+from llmrec_cli.settings.head import ItemKnn, Popularity, Recipe
 
 
 def without_validation(recipe: Recipe) -> list[str]:
@@ -18,7 +18,7 @@ def without_validation(recipe: Recipe) -> list[str]:
              "given values"]
     if "optim" in recipe.head.uses():
         found.append("all of optim.epochs are run, without early stopping")
-    if isinstance(recipe.head, Fusion):
+    if recipe.head.combines:
         found.append("the fusion's weights are as given, equal for a single member")
     found.append("prepare with split.valid=<share> (for groups split.group_valid=<share>) to have a validation split")
     return found

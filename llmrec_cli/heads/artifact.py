@@ -43,8 +43,7 @@ from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Fusion, Recipe
-from llmrec_cli.settings.peft import TrainedPeft
+from llmrec_cli.settings.head import Recipe
 
 FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
@@ -286,16 +285,13 @@ def _portable(recipe: Recipe, folder: Path) -> tuple[Recipe, dict[str, str]]:
 
 def _mapped(recipe: Recipe, change: Any) -> Recipe:
     """Return the recipe with `change` applied to each encoder that has an effect; the others are left out."""
-    head = recipe.head
-    if isinstance(head, Fusion):
-        members = {name: _mapped(member, change) for name, member in head.members.items()}
-        return replace(recipe, head=replace(head, members=members), encoder=None)
-    used = "encoder" in head.uses() and recipe.encoder is not None
-    peft = recipe.peft
-    if isinstance(peft, TrainedPeft):
-        # The weights are in the model; where they started, and what else was written, is no part of it.
-        peft = replace(peft, adapter="", merge=False)
-    return replace(recipe, encoder=change(recipe.encoder) if used else None, peft=peft)
+    def one(part: Recipe) -> Recipe:
+        used = "encoder" in part.head.uses() and part.encoder is not None
+        return replace(part, encoder=change(part.encoder) if used else None,
+                       peft=None if part.peft is None else part.peft.as_fitted())
+
+    mapped = recipe.mapped(one)
+    return replace(mapped, encoder=None) if recipe.head.combines else mapped
 
 
 def _tensors(files: PinnedFolder, name: str, manifest: dict[str, Any], num_groups: int | None = None) -> TensorReader:

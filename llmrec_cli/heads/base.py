@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,6 +21,7 @@ from llmrec_cli.data.weights import InteractionWeights, unused_values
 from llmrec_cli.scoring.group_strategies import average
 from llmrec_cli.scoring.groups import by_members
 from llmrec_cli.scoring.rating import pair_scores
+from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.head import Recipe
 
 if TYPE_CHECKING:
@@ -71,12 +72,17 @@ class Head(ABC):
     Attributes
     ----------
     weighs_groups : whether `fit` weighs what groups did together too
+    settings : those of the head itself, `recipe.head`
+    members : heads whose scores this one puts together, by name; empty for most
     """
 
     weighs_groups = False
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        # Each head says in its class which settings these are; the table of heads sees to it.
+        self.settings = recipe.head
+        self.members: dict[str, Head] = {}
         self.interaction_weights = InteractionWeights()
 
     @property
@@ -201,8 +207,5 @@ class Head(ABC):
 
 def build(recipe: Recipe) -> Head:
     """Return the head that a recipe describes, not yet fitted."""
-    from importlib import import_module
-
-    module, _, name = type(recipe.head).implementation.rpartition(".")
-    built: Any = getattr(import_module(module), name)(recipe)
+    built: Head = implementation_of(recipe.head)(recipe)
     return built

@@ -25,10 +25,10 @@ class ItemKnn(Head):
     Differs: shrinkage, a power of the norms, and not divided by the sum of the similarities, which is for ratings.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.similarity_NN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
         self.factor: RightFactor | None = None
 

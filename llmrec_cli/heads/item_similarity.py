@@ -14,7 +14,6 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
-from llmrec_cli.encoders.memory import vector_size
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.content.kernel import UnitFeatures
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
@@ -30,10 +29,10 @@ class ItemSimilarity(Head):
     on interactions, so cold items stand beside the others, and users on what they chose alone.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.features: ItemFeatures | None = None
         self.unit = UnitFeatures.of(np.zeros((0, 0), np.float32), sp.csr_array((0, 0), dtype=np.float32))
 
@@ -60,7 +59,7 @@ class ItemSimilarity(Head):
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the items' features, trained where that is asked for, and of these at length 1."""
-        size = 0 if self.recipe.encoder is None else vector_size(self.recipe.encoder)
+        size = 0 if self.recipe.encoder is None else self.recipe.encoder.vector_size()
         return features_memory(self.settings.features, self.recipe, data) + 2 * 4 * size * len(data.items)
 
     def fit(self, data: TrainingData, context: Context) -> None:

@@ -19,7 +19,6 @@ import torch
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ResourceError, in_bytes
 from llmrec_cli.heads.base import Head
-from llmrec_cli.heads.fusion.head import Fusion
 
 LIBRARIES = 8 * 2**20
 """Memory that BLAS and torch keep after their first computation."""
@@ -35,7 +34,7 @@ def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
     available = available_memory(device)
     if needed > available:
         of_members = ""
-        if isinstance(head, Fusion):
+        if head.members:
             taken = {name: member.memory(data) for name, member in head.members.items()}
             name = max(taken, key=lambda name: taken[name])
             of_members = f"leave out the largest member (head.members.{name}=null, {in_bytes(taken[name])}), "

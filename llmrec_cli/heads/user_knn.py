@@ -24,10 +24,10 @@ class UserKnn(Head):
     weights, users are compared as vectors of the weights of their interactions, and these weights are summed.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.matrix_UN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
         self.known: _Known | None = None
 

@@ -32,7 +32,7 @@ from llmrec_cli.ingest.interactions.duplicates import policy_of
 from llmrec_cli.ingest.interactions.given import LEAKED, refuse_contradictions
 from llmrec_cli.ingest.interactions.histories import training_titles
 from llmrec_cli.ingest.interactions.order import ORDER, count_ties, ties_of, with_ties
-from llmrec_cli.ingest.interactions.splits import Divided, divide, divide_negatives, needs_time
+from llmrec_cli.ingest.interactions.splits import Divided, UserSplit, build_split
 from llmrec_cli.ingest.interactions.writing import write_filtered, write_rows
 from llmrec_cli.ingest.knowledge.links import counterparts
 from llmrec_cli.ingest.knowledge.triples import read_knowledge, write_knowledge
@@ -69,8 +69,8 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
     if earlier is not None:
         sources = earlier.sources(sources, scratch)
     refuse_group_texts(sources, settings)
-    staged = stage_interactions(sources.interactions, scratch, needs_time(cfg.split), bool(settings.event_weights),
-                                earlier)
+    needed_by = f"split={cfg.split.kind}" if cfg.split.needs_time else ""
+    staged = stage_interactions(sources.interactions, scratch, needed_by, bool(settings.event_weights), earlier)
     check_columns(settings, staged.names)
     staged_of = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in KINDS}
     with engine(cfg.engine, scratch) as connection, reading(staged):
@@ -98,11 +98,13 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
         account.notes += reading_notes(files)
         for part in files:
             refuse_rejects(part, settings.max_reject_share)
-        divided = divide(kept.coded, cfg.split, kept.unit, settings.time_unit)
+        rule = build_split(cfg.split)
+        divided = rule.divide(kept.coded, kept.unit, settings.time_unit)
         if groups is not None and groups.rows is not None:
+            cold_items = _parts_of_items(divided, kept) if cfg.split.cold == "item" else None
             rows, counts = divide_groups(
-                groups.rows, cfg.split, groups.unit, divided.cutoff, chosen_unit=settings.time_unit,
-                users_unit=kept.unit, items=_parts_of_items(divided, kept) if cfg.split.kind == "cold_items" else None,
+                groups.rows, cfg.split, groups.unit, UserSplit(divided.cutoff, kept.unit, cold_items),
+                chosen_unit=settings.time_unit,
                 known=known_to_members(groups.members, kept.coded, divided.rows, cfg.split))
             account.counts |= counts
             groups = groups.divided(rows)
@@ -110,7 +112,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
             groups = synthetic_groups(connection, kept.coded.with_rows(divided.rows), settings, scratch)
         kept = without_leaks(kept, divided, account)
         users, items = catalogues(connection, cfg, kept, divided, described, groups, earlier)
-        account.warnings += id_warnings(id_pairs(kept.coded, divided.rows, cfg.split.kind == "given", described, groups,
+        account.warnings += id_warnings(id_pairs(kept.coded, divided.rows, cfg.split.is_given, described, groups,
                                                  graph, documents))
         account.warnings += [*doubled_ids("users", kept.coded.users, "user_id"),
                              *doubled_ids("items", kept.coded.items, "item_id"),
@@ -123,7 +125,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
 
         rules |= {kind: fit_classes(rules[kind], catalogue, described[kind])
                   for kind, catalogue in (("item", items), ("user", users))}
-        given = cfg.split.kind == "given"
+        given = cfg.split.is_given
         content = [write_rows(folder / "interactions.parquet", divided.rows, users, items, given),
                    write_entities(folder, items, described["item"], "item", rules["item"], account)]
         before = earlier.listed(connection) if earlier else None
@@ -135,7 +137,7 @@ def build(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None, folder:
                                     settings.history_titles) if rules["user"].needs_history else None
         content.append(write_entities(folder, users, described["user"], "user", rules["user"], account, histories))
         if kept.negatives is not None:
-            negatives = divide_negatives(kept.negatives, kept.coded, divided, cfg.split)
+            negatives = rule.divide_negatives(kept.negatives, kept.coded, divided)
             negatives = with_ties(kept.coded.with_rows(negatives)).rows
             content.append(write_rows(folder / "negatives.parquet", negatives, users, items, given))
         for kind, catalogue in (("item", items), ("user", users)):

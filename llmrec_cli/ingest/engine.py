@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,24 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.ingest.signals import heeding_signals
+from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.engine import DuckDb, EngineSettings, Spark
 
 SCRATCH = "spark.llmrec.scratch"
 
 
-@contextmanager
-def engine(settings: EngineSettings, folder: Path) -> Iterator[BaseBackend]:
-    """Yield a connection that puts what does not fit into memory into `folder`.
+def engine(settings: EngineSettings, folder: Path) -> AbstractContextManager[BaseBackend]:
+    """Return a context that yields a connection, which puts what does not fit into memory into `folder`.
 
     Running out of memory or disk becomes a ResourceError, an engine that cannot be started a ConfigError.
     """
-    if isinstance(settings, Spark):
-        with _spark(settings, folder) as connection:
-            yield connection
-        return
-    assert isinstance(settings, DuckDb)
-    with _duckdb(settings, folder) as connection:
-        yield connection
+    opened: AbstractContextManager[BaseBackend] = implementation_of(settings)(settings, folder)
+    return opened
 
 
 @contextmanager
-def _duckdb(settings: DuckDb, folder: Path) -> Iterator[BaseBackend]:
+def duckdb_engine(settings: DuckDb, folder: Path) -> Iterator[BaseBackend]:
+    """Yield a connection to DuckDB inside this process."""
     # Whatever must be in order says so with order_by, so the order of files need not be kept in memory.
     options: dict[str, Any] = {"memory_limit": settings.memory, "preserve_insertion_order": False}
     connection = ibis.duckdb.connect(temp_directory=str(folder), **options,
@@ -58,7 +54,8 @@ def _duckdb(settings: DuckDb, folder: Path) -> Iterator[BaseBackend]:
 
 
 @contextmanager
-def _spark(settings: Spark, folder: Path) -> Iterator[BaseBackend]:
+def spark_engine(settings: Spark, folder: Path) -> Iterator[BaseBackend]:
+    """Yield a connection to a Spark session of its own."""
     try:
         from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException

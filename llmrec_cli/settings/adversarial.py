@@ -6,16 +6,22 @@ the norm of each vector (of a token, an item or a user), with `norm=linf` of its
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 
 NORMS = ("l2", "linf")
+TEXTS, ROWS = "texts", "rows"
+"""What an adversary perturbs."""
 
 
 @dataclass
-class AdversarialSettings(Settings):
+class AdversarialSettings(OptionSettings):
     """What every choice has."""
 
+    perturbs: ClassVar[str] = TEXTS
+    """texts (hidden states or vectors of them) | rows (those that a head learns of users and items); empty where
+    training is plain."""
     kind: str = ""
     """The option's name; choose with adversarial=<name>."""
 
@@ -24,6 +30,8 @@ class AdversarialSettings(Settings):
 class NoAdversary(AdversarialSettings):
     """Plain training."""
 
+    perturbs: ClassVar[str] = ""
+    implementation: ClassVar[str] = "llmrec_cli.training.adversary.NoAttack"
     kind: str = "none"
 
 
@@ -31,6 +39,7 @@ class NoAdversary(AdversarialSettings):
 class Fgm(AdversarialSettings):
     """Fast gradient method (Miyato et al. 2017, eq. 5): one step of size epsilon along the gradient."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.adversary.GradientAttack"
     kind: str = "fgm"
     epsilon: float = 0.05
     """Size of the perturbation, above 0: a share of the norm of what it perturbs, per token or vector."""
@@ -48,6 +57,7 @@ class Fgm(AdversarialSettings):
 class Pgd(Fgm):
     """Projected gradient descent (Madry et al. 2018): several steps, each put back into a ball of size epsilon."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.adversary.PgdAttack"
     kind: str = "pgd"
     steps: int = 3
     """Ascent steps, at least 1; each costs a forward and a backward pass."""
@@ -66,6 +76,7 @@ class FreeLb(AdversarialSettings):
     The first step is the clean one, so there is no weight beside it.
     """
 
+    implementation: ClassVar[str] = "llmrec_cli.training.adversary.FreeLbAttack"
     kind: str = "freelb"
     epsilon: float = 0.05
     """Largest size of the perturbation, above 0: a share of the norm of what it perturbs, per token or vector."""
@@ -87,6 +98,7 @@ class FreeLb(AdversarialSettings):
 class Virtual(AdversarialSettings):
     """Virtual adversarial training (Miyato et al. 2018): what is said must not change under perturbation; no labels."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.adversary.VirtualAttack"
     kind: str = "virtual"
     epsilon: float = 0.05
     """Size of the perturbation, above 0: a share of the norm of what it perturbs, per token or vector."""
@@ -107,6 +119,8 @@ class Virtual(AdversarialSettings):
 class Apr(AdversarialSettings):
     """Adversarial personalised ranking (He et al. 2018): the rows of users and items that a step learns, perturbed."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.adversary.GradientAttack"
+    perturbs: ClassVar[str] = ROWS
     kind: str = "apr"
     epsilon: float = 0.1
     """Size of the perturbation, above 0: a share of the norm of each user's and item's row."""
@@ -129,8 +143,5 @@ def _problems_of_steps(settings: Pgd | FreeLb, num_ascents: int) -> Iterator[str
                f"{settings.step_size} reach {reached:g} at most; raise steps or step_size, or lower epsilon")
 
 
-OF_TEXTS = ("none", "fgm", "pgd", "freelb", "virtual")
-"""What heads that read texts heed: they perturb hidden states or vectors of texts."""
-OF_ROWS = ("none", "apr")
-"""What heads heed that learn a row of numbers for each user and item."""
-ADVERSARIES = {"none": NoAdversary, "fgm": Fgm, "pgd": Pgd, "freelb": FreeLb, "virtual": Virtual, "apr": Apr}
+ADVERSARIES: dict[str, type[AdversarialSettings]] = {
+    "none": NoAdversary, "fgm": Fgm, "pgd": Pgd, "freelb": FreeLb, "virtual": Virtual, "apr": Apr}

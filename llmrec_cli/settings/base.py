@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 Table = Mapping[str, type["Settings"]]
@@ -61,6 +62,21 @@ class Settings:
                 yield f"{key}={value}: must be from {least} to {largest(key)}"
             if among is not None and value not in among:
                 yield f"{key}={value}: choose one of {', '.join(map(str, among))}{nearest(str(value), among)}"
+
+
+@dataclass
+class OptionSettings(Settings):
+    """Base of the options of a config group. The group's table is where an option is registered."""
+
+    implementation: ClassVar[str] = ""
+    """Dotted path of the class or function that does what the option says. It is imported when it is needed, and never
+    named by a config: configs are data."""
+
+
+def implementation_of(settings: OptionSettings) -> Any:
+    """Import what the settings of an option name as their implementation."""
+    module, _, name = settings.implementation.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def option(group: str, default: str | None = None, optional: bool = False) -> Any:
@@ -155,7 +171,13 @@ class Builder:
         if not isinstance(name, str) or name not in table:
             return self._note(f"{where}.kind", name, f"no such {group}{nearest(str(name), table)}; "
                                                      f"choose one of {', '.join(table)}")
-        return self.settings(table[name], value, where)
+        cls = table[name]
+        if issubclass(cls, OptionSettings) and not cls.implementation:
+            others = [other for other in table if other != name]
+            return self._note(f"{where}.kind", name, f"has settings and no implementation; name one in {cls.__name__}."
+                                                     f"implementation, or choose one of {', '.join(others)}"
+                                                     f"{nearest(name, others)}")
+        return self.settings(cls, value, where)
 
     def _value(self, hint: Any, value: Any, where: str) -> Any:
         origin, args = get_origin(hint), get_args(hint)

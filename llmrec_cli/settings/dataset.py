@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings, nearest
+from llmrec_cli.settings.base import OptionSettings, Settings, nearest
 from llmrec_cli.settings.cluster_users import ClusterUsers
 from llmrec_cli.settings.time_format import format_problems
 
@@ -43,13 +43,11 @@ class Knowledge(Settings):
 
 
 @dataclass
-class DatasetSettings(Settings):
-    """What every data set has."""
+class DatasetSettings(OptionSettings):
+    """What every data set has; `implementation` is a function (settings, split kind, scratch folder) -> Sources."""
 
     kind: str = ""
     """The option's name; choose with dataset=<name>."""
-    reader: ClassVar[str] = ""
-    """Dotted path of the function (settings, split kind, scratch folder) -> Sources that finds the files."""
     own_knowledge: ClassVar[bool] = False
     """Whether the data set brings triples of its own when dataset.links is set and dataset.knowledge is not."""
     name: str = "data"
@@ -215,7 +213,7 @@ class Files(DatasetSettings):
     """Anyone's CSV, TSV, JSONL and Parquet, plain, .gz or .zst: one file, a list or a glob."""
 
     kind: str = "files"
-    reader: ClassVar[str] = "llmrec_cli.ingest.readers.sources.file_sources"
+    implementation: ClassVar[str] = "llmrec_cli.ingest.readers.sources.file_sources"
     path: str = ""
     """Folder that relative file names are in; empty for the current one."""
     origin: str = ""

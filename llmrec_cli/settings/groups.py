@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from llmrec_cli.settings.adversarial import ADVERSARIES
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 from llmrec_cli.settings.encoder import ENCODERS
 from llmrec_cli.settings.engine import ENGINES
 from llmrec_cli.settings.entities import ENTITIES
@@ -16,7 +16,7 @@ from llmrec_cli.settings.presets import DATASETS
 from llmrec_cli.settings.split import SPLITS
 from llmrec_cli.settings.tracker import TRACKERS
 
-GROUPS: Mapping[str, Mapping[str, type[Settings]]] = {
+GROUPS: Mapping[str, Mapping[str, type[OptionSettings]]] = {
     "dataset": DATASETS, "split": SPLITS, "engine": ENGINES, "encoder": ENCODERS, "objective": OBJECTIVES,
     "head": HEADS, "peft": PEFTS, "adversarial": ADVERSARIES, "loss": LOSSES, "optim": OPTIMS,
     "entities": ENTITIES, "tracker": TRACKERS}

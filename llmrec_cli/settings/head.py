@@ -1,11 +1,10 @@
 """Heads: the recommenders. Each has its settings in a file under `heads/`; the fusion of them is here."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import Settings, option, to_plain
-from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.heads.base import HeadSettings, Popularity
 from llmrec_cli.settings.heads.clusters import Clusters
 from llmrec_cli.settings.heads.content import Content
@@ -32,6 +31,7 @@ class Fusion(HeadSettings):
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.fusion.head.Fusion"
+    combines: ClassVar[bool] = True
     weighs: ClassVar[bool] = False
     kind: str = "fusion"
     members: dict[str, "Recipe"] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Fusion(HeadSettings):
         if not self.members:
             yield "members: empty; name at least one, head.members.<name>.head=<head>"
         for name, member in self.members.items():
-            if isinstance(member.head, Fusion):
+            if member.head.combines:
                 yield f"members.{name}.head={member.head.kind}: a fusion cannot be a member of a fusion"
             if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
                 yield f"members.{name}: a member's name is made of letters, digits, '_' and '-'"
@@ -103,9 +103,18 @@ class Fusion(HeadSettings):
         among = {member.head.usual_audience() for member in self.members.values()}
         return "groups" if "groups" in among else self.audience
 
-    def has_adversary(self) -> bool:
+    def has_effect(self, group: str) -> bool:
+        return super().has_effect(group) and (group != "adversarial" or self._has_adversary())
+
+    def member_recipes(self) -> dict[str, Any]:
+        return self.members
+
+    def with_members(self, members: dict[str, Any]) -> HeadSettings:
+        return replace(self, members=members)
+
+    def _has_adversary(self) -> bool:
         """Return whether one of the members is trained against an adversary."""
-        return any(member.adversarial is not None and member.adversarial.kind != "none"
+        return any(member.adversarial is not None and bool(member.adversarial.perturbs)
                    and "adversarial" in member.head.uses() for member in self.members.values())
 
 
@@ -152,13 +161,30 @@ class Recipe(Settings):
     optim: Any = option("optim", optional=True)
     entities: Any = option("entities", optional=True)
 
+    @property
+    def members(self) -> dict[str, "Recipe"]:
+        """The recipes of the heads whose scores the head puts together, by name."""
+        return self.head.member_recipes()
+
+    @property
+    def parts(self) -> dict[str, "Recipe"]:
+        """The recipes that are fitted by themselves: the members by name, or this one under its head's kind."""
+        return self.members or {self.head.kind: self}
+
+    def mapped(self, change: Callable[["Recipe"], "Recipe"]) -> "Recipe":
+        """Return the recipe with `change` made of each of its members, or of itself where there are none."""
+        if not self.head.combines:
+            return change(self)
+        members = {name: member.mapped(change) for name, member in self.members.items()}
+        return replace(self, head=self.head.with_members(members))
+
     def flat(self, *without: str) -> dict[str, Any]:
         """Return all settings as `<part>.<key>`, but for those of the named parts: what a resumed run must share."""
         return {f"{part}.{key}": value for part, settings in to_plain(self).items()
                 if settings is not None and part not in without for key, value in settings.items()}
 
     def problems(self) -> Iterator[str]:
-        if not isinstance(self.head, HeadSettings) or isinstance(self.head, Fusion):
+        if self.head.combines:
             return
         uses = self.head.uses()
         if self.loss is not None and "loss" in uses:
@@ -167,9 +193,9 @@ class Recipe(Settings):
             else:
                 yield (f"loss={self.loss.kind}: head={self.head.kind} cannot be trained by it; choose one of "
                        f"{', '.join(self.head.losses())}")
-        layers = self.peft is not None and self.peft.kind not in ("frozen", "embedding_adapter")
+        layers = self.peft is not None and self.peft.trains_layers
         # An encoder that could not be read is a problem of its own.
-        without = self.encoder is not None and not isinstance(self.encoder, TransformerSettings)
+        without = self.encoder is not None and not self.encoder.has_layers
         if "peft" in uses and layers and without:
             yield (f"peft={self.peft.kind}: encoder={self.encoder.kind} has no layers that could be "
                    f"trained; choose peft=frozen, peft=embedding_adapter or another encoder")
@@ -179,9 +205,9 @@ class Recipe(Settings):
             yield (f"optim.layer_decay={decay}: has no effect, since fewer than two layers of an encoder are trained; "
                    f"leave it out, or choose peft.num_layers=2 or more")
         if (self.adversarial is not None and "adversarial" in uses
-                and self.adversarial.kind not in self.head.adversaries):
+                and self.adversarial.kind not in self.head.adversaries()):
             yield (f"adversarial={self.adversarial.kind}: head={self.head.kind} has no use for it; choose one of "
-                   f"{', '.join(self.head.adversaries)}")
+                   f"{', '.join(self.head.adversaries())}")
 
 
 HEADS: dict[str, type[HeadSettings]] = {

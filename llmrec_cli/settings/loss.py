@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings, Settings
 
 CHOICES = "choices"
 """Learn which items were chosen, against others."""
@@ -37,10 +37,9 @@ class HardNegatives(Settings):
 
 
 @dataclass
-class LossSettings(Settings):
-    """What every loss has; `implementation` is the class that is built, resolved only then."""
+class LossSettings(OptionSettings):
+    """What every loss has."""
 
-    implementation: ClassVar[str] = ""
     works_with: ClassVar[tuple[str, ...]] = (CHOICES,)
     """What it can learn: choices | values | similarities."""
     of_logits: ClassVar[bool] = True

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 
 VIEWS = ("dropout", "history", "knowledge")
 
 
 @dataclass
-class ObjectiveSettings(Settings):
-    """What every objective has."""
+class ObjectiveSettings(OptionSettings):
+    """What every objective has; `implementation` is a function (settings, encoder, data, seed, device) -> Task."""
 
     kind: str = ""
     """The option's name; choose with objective=<name>."""
@@ -43,6 +44,7 @@ class LanguageSettings(ObjectiveSettings):
 class MaskedLanguageModel(LanguageSettings):
     """Masked language model (Devlin et al. 2019): predict masked tokens from both sides."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.mlm.masked_language_modelling"
     kind: str = "mlm"
     mask_share: float = 0.15
     """Share of the tokens to predict, above 0 and at most 0.5."""
@@ -59,6 +61,7 @@ class MaskedLanguageModel(LanguageSettings):
 class CausalLanguageModel(LanguageSettings):
     """Causal language model (Radford et al. 2018): predict each next token; for decoders (GPT-2, Qwen, Llama)."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.clm.causal_language_modelling"
     kind: str = "clm"
 
 
@@ -66,6 +69,7 @@ class CausalLanguageModel(LanguageSettings):
 class NextSentence(ObjectiveSettings):
     """Next-sentence prediction (Devlin et al. 2019) of items: does this item follow this history?"""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.nsp.next_sentence_prediction"
     kind: str = "nsp"
     history_length: int = 10
     """Most items of a history, the newest, at least 1."""
@@ -83,6 +87,7 @@ class NextSentence(ObjectiveSettings):
 class Contrastive(ObjectiveSettings):
     """Two views of the same should have similar vectors, and unlike those of the rest of the batch (InfoNCE)."""
 
+    implementation: ClassVar[str] = "llmrec_cli.training.contrastive.contrastive"
     kind: str = "contrastive"
     views: str = "history"
     """dropout | history | knowledge: an item's text twice, with other dropout (SimCSE, Gao et al. 2021); an item's

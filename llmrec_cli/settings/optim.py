@@ -2,23 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 
 
 @dataclass
-class AdamW(Settings):
-    """AdamW (Loshchilov and Hutter 2019) with warm-up and a schedule."""
+class OptimSettings(OptionSettings):
+    """Settings of every optimiser: rates, schedule and length of training.
 
-    kind: str = "adamw"
+    `implementation` is a function (parameter groups, settings) -> torch.optim.Optimizer.
+    """
+
+    kind: str = ""
     """The option's name; choose with optim=<name>."""
     learning_rate: float | None = None
     """Peak learning rate, above 0; null for what usually suits: 0.01 for mf, neural_cf and factorization_machine, 0.001
     for what reads texts."""
     encoder_learning_rate: float = 2e-4
     """Peak learning rate of the text encoder's parameters, above 0."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay, at least 0."""
     epochs: int = 20
     """Most passes over the training interactions, at least 1."""
     batch_size: int = 1024
@@ -50,7 +52,6 @@ class AdamW(Settings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("learning_rate", "encoder_learning_rate", "max_gradient_norm", above=0)
-        yield from self.check("weight_decay", least=0)
         yield from self.check("epochs", "batch_size", "accumulate", "patience", "checkpoint_every", least=1)
         yield from self.check("warmup_share", least=0, most=1)
         yield from self.check("layer_decay", above=0, most=1)
@@ -59,6 +60,20 @@ class AdamW(Settings):
             yield f"ema={self.ema}: must be below 1, at which the first weights would stay for ever"
         yield from self.check("schedule", among=("linear", "cosine", "constant"))
         yield from self.check("precision", among=("float32", "bfloat16"))
+
+
+@dataclass
+class AdamW(OptimSettings):
+    """AdamW (Loshchilov and Hutter 2019) with warm-up and a schedule."""
+
+    implementation: ClassVar[str] = "llmrec_cli.training.optim.adamw"
+    kind: str = "adamw"
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices, at least 0; biases and the weights of norms do not decay."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("weight_decay", least=0)
 
 
 OPTIMS = {"adamw": AdamW}

@@ -1,23 +1,52 @@
 """Which of the encoder's parameters are trained, and what is added to be trained in their place."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 
 
 @dataclass
-class PeftSettings(Settings):
+class PeftSettings(OptionSettings):
     """What every choice has."""
 
+    trains: ClassVar[bool] = True
+    """Whether anything of the texts' vectors is trained."""
+    trains_layers: ClassVar[bool] = True
+    """Whether layers of the encoder are trained or adapted, for which it has to be a transformer."""
+    trains_all: ClassVar[bool] = False
+    """Whether all parameters of the encoder are trained."""
     kind: str = ""
     """The option's name; choose with peft=<name>."""
+
+    @property
+    def starting_adapter(self) -> str:
+        """The folder of the adapter that training starts from; empty to start anew."""
+        return ""
+
+    @property
+    def saves_encoder(self) -> bool:
+        """Whether the encoder is written with what was trained in it."""
+        return False
+
+    @property
+    def tokens_drawn(self) -> int | None:
+        """Tokens of each text that are drawn in training; None for all."""
+        return None
+
+    def as_fitted(self) -> "PeftSettings":
+        """Return the settings that a fitted model keeps: where it started, and what else was written, is no part."""
+        return self
 
 
 @dataclass
 class Frozen(PeftSettings):
     """No parameter of the encoder is trained; its vectors are computed once."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.peft.FrozenPeft"
+    trains: ClassVar[bool] = False
+    trains_layers: ClassVar[bool] = False
     kind: str = "frozen"
 
 
@@ -32,11 +61,24 @@ class TrainedPeft(PeftSettings):
     """Also write `encoder/` in the run directory: the encoder with what was trained in it, for AutoModel and
     sentence-transformers."""
 
+    @property
+    def starting_adapter(self) -> str:
+        return self.adapter
+
+    @property
+    def saves_encoder(self) -> bool:
+        return self.merge
+
+    def as_fitted(self) -> "PeftSettings":
+        return replace(self, adapter="", merge=False)
+
 
 @dataclass
 class NoPeft(TrainedPeft):
     """Every parameter of the encoder is trained."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.peft.FullPeft"
+    trains_all: ClassVar[bool] = True
     kind: str = "none"
 
 
@@ -50,6 +92,10 @@ class LayerPeft(TrainedPeft):
     """Tokens of each text, at least 2, drawn anew each time, that go through the trained layers while training; null
     for all of them. 16 of 64 are about three times as fast."""
 
+    @property
+    def tokens_drawn(self) -> int | None:
+        return self.sampled_tokens
+
     def problems(self) -> Iterator[str]:
         yield from self.check("num_layers", least=1)
         yield from self.check("sampled_tokens", least=2)
@@ -62,6 +108,7 @@ class LayerPeft(TrainedPeft):
 class TopLayers(LayerPeft):
     """The top layers themselves are trained."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.peft.TopLayersPeft"
     kind: str = "top_layers"
 
     def problems(self) -> Iterator[str]:
@@ -74,6 +121,7 @@ class TopLayers(LayerPeft):
 class Lora(LayerPeft):
     """Low-rank adaptation (Hu et al. 2022) of the linear layers."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.peft.LoraPeft"
     kind: str = "lora"
     rank: int = 8
     """Rank of the update, at least 1."""
@@ -93,6 +141,7 @@ class Lora(LayerPeft):
 class Dora(Lora):
     """Weight-decomposed low-rank adaptation (Liu et al. 2024): LoRA on the direction, a length of its own."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.peft.DoraPeft"
     kind: str = "dora"
 
 
@@ -100,6 +149,7 @@ class Dora(Lora):
 class AdaLora(Lora):
     """Adaptive budget (Zhang et al. 2023): LoRA as a singular value decomposition, pruned to the ranks that matter."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.adalora.AdaLoraPeft"
     kind: str = "adalora"
     target_rank: int = 4
     """Mean rank that is left in the end, at least 1 and below `rank`."""
@@ -122,6 +172,7 @@ class AdaLora(Lora):
 class Ia3(LayerPeft):
     """Infused adapters (Liu et al. 2022): a factor for each key, value and feed-forward activation."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.peft.Ia3Peft"
     kind: str = "ia3"
 
 
@@ -129,6 +180,7 @@ class Ia3(LayerPeft):
 class Bottleneck(LayerPeft):
     """Bottleneck adapters (Houlsby et al. 2019; one behind each layer, as in Pfeiffer et al. 2021)."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.bottleneck.BottleneckPeft"
     kind: str = "bottleneck"
     size: int = 32
     """Width of the bottleneck, at least 1."""
@@ -157,6 +209,7 @@ class VirtualTokens(TrainedPeft):
 class Prefix(VirtualTokens):
     """Prefix tuning (Li and Liang 2021): trained keys and values in every layer."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.peft.PrefixPeft"
     kind: str = "prefix"
 
 
@@ -164,6 +217,7 @@ class Prefix(VirtualTokens):
 class Prompt(VirtualTokens):
     """Prompt tuning (Lester et al. 2021): trained token embeddings before the text."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.peft.PromptPeft"
     kind: str = "prompt"
 
 
@@ -171,6 +225,8 @@ class Prompt(VirtualTokens):
 class EmbeddingAdapter(TrainedPeft):
     """A residual low-rank map on the frozen, centred vectors: z = norm(x + dropout(x) A B). Works with any encoder."""
 
+    implementation: ClassVar[str] = "llmrec_cli.encoders.embedding_adapter.EmbeddingAdapterPeft"
+    trains_layers: ClassVar[bool] = False
     kind: str = "embedding_adapter"
     rank: int = 128
     """Rank of the map, at least 1."""

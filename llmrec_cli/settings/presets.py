@@ -16,7 +16,7 @@ class MovieLens100k(DatasetSettings):
     """
 
     kind: str = "movielens_100k"
-    reader: ClassVar[str] = "llmrec_cli.ingest.presets.movielens.movielens_100k"
+    implementation: ClassVar[str] = "llmrec_cli.ingest.presets.movielens.movielens_100k"
     own_knowledge: ClassVar[bool] = True
     name: str = "movielens_100k"
     values: str = "rating"
@@ -31,7 +31,7 @@ class MovieLens1m(DatasetSettings):
     """MovieLens-1M (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder."""
 
     kind: str = "movielens_1m"
-    reader: ClassVar[str] = "llmrec_cli.ingest.presets.movielens_1m.movielens_1m"
+    implementation: ClassVar[str] = "llmrec_cli.ingest.presets.movielens_1m.movielens_1m"
     name: str = "movielens_1m"
     values: str = "rating"
     item_text: str = "{title}. {genres}"
@@ -46,7 +46,7 @@ class AmazonReviews(DatasetSettings):
     """Amazon reviews of 2018 (Ni et al. 2019) and 2023 (Hou et al. 2024), one category or several, as published."""
 
     kind: str = "amazon_reviews"
-    reader: ClassVar[str] = "llmrec_cli.ingest.presets.amazon.amazon_reviews"
+    implementation: ClassVar[str] = "llmrec_cli.ingest.presets.amazon.amazon_reviews"
     name: str = "amazon_reviews"
     values: str = "rating"
     item_text: str = "{title}. {brand}. {categories}. {features}. {description}"
@@ -75,7 +75,7 @@ class Mind(DatasetSettings):
     """MIND, news of MSN (Wu et al. 2020): clicks are positives, what was shown and not clicked is kept apart."""
 
     kind: str = "mind"
-    reader: ClassVar[str] = "llmrec_cli.ingest.presets.mind.mind"
+    implementation: ClassVar[str] = "llmrec_cli.ingest.presets.mind.mind"
     name: str = "mind"
     item_text: str = "{title}. {abstract}"
     attributes: dict[str, str] = field(default_factory=lambda: {"category": "category", "subcategory": "category"})
@@ -107,7 +107,7 @@ class Mind(DatasetSettings):
 class GroupFolder(DatasetSettings):
     """What data sets in the format of AGREE (Cao et al. 2018), ConsRec and others for groups have."""
 
-    reader: ClassVar[str] = "llmrec_cli.ingest.presets.group_folder.group_folder"
+    implementation: ClassVar[str] = "llmrec_cli.ingest.presets.group_folder.group_folder"
     source: ClassVar[str] = ""
     """Where the data is to be had."""
     values: str = "rating"

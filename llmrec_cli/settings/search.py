@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from llmrec_cli.settings.base import Builder, Settings, defaults, nearest, to_plain
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.base import Range
 
 PARTS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
@@ -139,27 +139,23 @@ def proposal(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_search(recipe: Recipe) -> Recipe:
     """Return the recipe as it is fitted and saved: without ranges, which are of no use any more."""
-    head = recipe.head
-    if isinstance(head, Fusion):
-        head = replace(head, members={name: without_search(member) for name, member in head.members.items()})
-    return replace(recipe, head=replace(head, search={}))
+    plain = recipe.mapped(lambda part: replace(part, head=replace(part.head, search={})))
+    return replace(plain, head=replace(plain.head, search={}))
 
 
 def tuned_parts(recipe: Recipe) -> dict[str, Recipe]:
     """Return what is tuned, each by itself: the members of a fusion by name, or the head under its kind."""
-    head = recipe.head
-    parts = head.members if isinstance(head, Fusion) else {head.kind: recipe}
-    return {name: part for name, part in parts.items() if searched(part)}
+    return {name: part for name, part in recipe.parts.items() if searched(part)}
 
 
 def search_problems(recipe: Recipe, where: str = "head") -> Iterator[str]:
     """Yield a sentence for each range of a search space, members' too, that cannot be tried."""
     head = recipe.head
-    if isinstance(head, Fusion):
+    if head.combines:
         for key in head.search:
             yield (f"{where}.search.{key}: a fusion is tuned through its members; give the range to one of them, "
                    f"{where}.members.<name>.search.<setting>")
-        for name, member in head.members.items():
+        for name, member in recipe.members.items():
             yield from search_problems(member, f"{where}.members.{name}")
         return
     known = places(recipe)

@@ -2,16 +2,27 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 
 GROUP_RULES = ("random", "leave_last_out", "temporal", "given", "none")
 
 
 @dataclass
-class SplitSettings(Settings):
+class SplitSettings(OptionSettings):
     """What every split has."""
 
+    is_given: ClassVar[bool] = False
+    """Whether the files say what is held out."""
+    needs_time: ClassVar[bool] = False
+    """Whether interactions without timestamps cannot be divided."""
+    by_cutoff: ClassVar[bool] = False
+    """Whether one moment divides everybody's interactions."""
+    cold: ClassVar[str] = ""
+    """item | user: of what all interactions are held out; empty where single interactions are."""
+    has_group_shares: ClassVar[bool] = True
+    """Whether `group_valid` can say how much of the groups' interactions is for validation."""
     kind: str = ""
     """The option's name; choose with split=<name>."""
     group: str = ""
@@ -26,6 +37,23 @@ class SplitSettings(Settings):
     """auto | keep | drop: rule for held-out pairs that are also in training. Pairs that files have in several splits
     give a warning; drop keeps them in the earliest split only. Where validation of groups is carved from given
     training, auto and drop leave pairs in training that a member is trained on; keep allows them in validation."""
+
+    @property
+    def carved_share(self) -> float:
+        """Share of the training that files give which becomes validation."""
+        return 0.0
+
+    def held_out(self) -> list[str]:
+        """Return the parts that should have interactions: valid, test."""
+        return []
+
+    def remedy(self, part: str) -> str:
+        """Return what to do about a part without interactions."""
+        return "give it a larger share, or prepare more rows"
+
+    def for_groups(self) -> dict[str, Any]:
+        """Return the shares and the seed that a rule of the groups' own takes over."""
+        return {}
 
     def problems(self) -> Iterator[str]:
         if self.group:
@@ -43,6 +71,12 @@ class FractionSplit(SplitSettings):
     test: float = 0.1
     """Share for the test, 0 to 0.9; valid + test below 1."""
 
+    def held_out(self) -> list[str]:
+        return [part for part in ("valid", "test") if getattr(self, part) > 0]
+
+    def for_groups(self) -> dict[str, Any]:
+        return {"valid": self.valid, "test": self.test}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("valid", "test", least=0, most=0.9)
@@ -57,11 +91,15 @@ class HashSplit(FractionSplit):
     seed: int = 42
     """Salt of the hash."""
 
+    def for_groups(self) -> dict[str, Any]:
+        return super().for_groups() | {"seed": self.seed}
+
 
 @dataclass
 class Random(HashSplit):
     """Each user's interactions at random, by a salted hash of their content."""
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.RandomSplit"
     kind: str = "random"
 
 
@@ -69,6 +107,8 @@ class Random(HashSplit):
 class ColdItems(HashSplit):
     """Items at random, by a salted hash of their ids: all that happens to a held-out item is held out."""
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
+    cold: ClassVar[str] = "item"
     kind: str = "cold_items"
 
 
@@ -76,6 +116,8 @@ class ColdItems(HashSplit):
 class ColdUsers(HashSplit):
     """Users at random, by a salted hash of their ids: all that a held-out user does is held out."""
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
+    cold: ClassVar[str] = "user"
     kind: str = "cold_users"
 
 
@@ -86,6 +128,10 @@ class Temporal(FractionSplit):
     The cutoff is where the shares `valid` and `test` of the interactions are newer, or what `*_from` or `*_days` say.
     """
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.temporal.TemporalSplit"
+    needs_time: ClassVar[bool] = True
+    by_cutoff: ClassVar[bool] = True
+    has_group_shares: ClassVar[bool] = False
     kind: str = "temporal"
     test_from: str | None = None
     """First moment of the test, written like the timestamps or as 2024-05-31; null for what `test` or test_days say."""
@@ -95,6 +141,14 @@ class Temporal(FractionSplit):
     """Length of the test in days before the newest interaction, above 0; null for what `test` or test_from say."""
     valid_days: float | None = None
     """Length of validation in days before the test, above 0; null for what `valid` or valid_from say."""
+
+    def remedy(self, part: str) -> str:
+        if getattr(self, f"{part}_days") is not None:
+            return (f"nothing happened in its days; set more split.{part}_days, or see whether the newest times are "
+                    f"right")
+        if getattr(self, f"{part}_from") is not None:
+            return f"nothing happened from then to its end; set an earlier split.{part}_from"
+        return super().remedy(part)
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -108,7 +162,13 @@ class Temporal(FractionSplit):
 class LeaveLastOut(SplitSettings):
     """Each user's last interaction is the test, the one before it validation."""
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.LeaveLastOutSplit"
+    needs_time: ClassVar[bool] = True
+    has_group_shares: ClassVar[bool] = False
     kind: str = "leave_last_out"
+
+    def held_out(self) -> list[str]:
+        return ["valid", "test"]
 
 
 @dataclass
@@ -118,12 +178,28 @@ class Given(SplitSettings):
     Where there is no file for validation, `valid` takes a share of the training for it.
     """
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.given.GivenSplit"
+    is_given: ClassVar[bool] = True
     kind: str = "given"
     valid: float = 0.0
     """Share of dataset.train that becomes validation, 0 to 0.9, by a salted hash of user and item; of each user, and of
     each group of dataset.group_train, one interaction stays at least. 0 for what the files say."""
     seed: int = 42
     """Salt of the hash."""
+
+    @property
+    def carved_share(self) -> float:
+        return self.valid
+
+    def held_out(self) -> list[str]:
+        return ["test", *(["valid"] if self.valid > 0 else [])]
+
+    def remedy(self, part: str) -> str:
+        return ("see what dataset.min_value, dataset.min_*_interactions and split.leaks left out of its file, or give "
+                "split.valid a larger share")
+
+    def for_groups(self) -> dict[str, Any]:
+        return {"seed": self.seed} | ({"valid": self.valid} if self.valid else {})
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -136,8 +212,11 @@ class Given(SplitSettings):
 class NoSplit(SplitSettings):
     """Nothing is held out."""
 
+    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.UndividedSplit"
+    has_group_shares: ClassVar[bool] = False
     kind: str = "none"
 
 
-SPLITS = {"random": Random, "temporal": Temporal, "leave_last_out": LeaveLastOut, "cold_items": ColdItems,
-          "cold_users": ColdUsers, "given": Given, "none": NoSplit}
+SPLITS: dict[str, type[SplitSettings]] = {
+    "random": Random, "temporal": Temporal, "leave_last_out": LeaveLastOut, "cold_items": ColdItems,
+    "cold_users": ColdUsers, "given": Given, "none": NoSplit}

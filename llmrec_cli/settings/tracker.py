@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.base import OptionSettings
 
 
 @dataclass
-class TrackerSettings(Settings):
-    """What every tracker has."""
+class TrackerSettings(OptionSettings):
+    """What every tracker has; `implementation` is a function (settings, run directory) -> accelerate's tracker."""
 
     packages: ClassVar[tuple[str, ...]] = ()
+    """Packages that have to be installed."""
     kind: str = ""
     """The option's name; choose with tracker=<name>."""
 
@@ -20,6 +21,7 @@ class TrackerSettings(Settings):
 class NoTracker(TrackerSettings):
     """TensorBoard alone."""
 
+    implementation: ClassVar[str] = "llmrec_cli.stages.tracking.no_tracker"
     kind: str = "none"
 
 
@@ -27,6 +29,7 @@ class NoTracker(TrackerSettings):
 class Wandb(TrackerSettings):
     """Weights & Biases, offline: the run is written to <run directory>/wandb, for `wandb sync` to send."""
 
+    implementation: ClassVar[str] = "llmrec_cli.stages.tracking.wandb_tracker"
     packages: ClassVar[tuple[str, ...]] = ("wandb",)
     kind: str = "wandb"
     project: str = "llmrec"
@@ -41,6 +44,7 @@ class Wandb(TrackerSettings):
 class Mlflow(TrackerSettings):
     """MLflow with a database in a file."""
 
+    implementation: ClassVar[str] = "llmrec_cli.stages.tracking.mlflow_tracker"
     packages: ClassVar[tuple[str, ...]] = ("mlflow", "sqlalchemy", "alembic")
     kind: str = "mlflow"
     experiment: str = "llmrec"

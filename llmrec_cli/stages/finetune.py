@@ -14,12 +14,10 @@ from llmrec_cli.evaluation.validation_checks import suspicious_validation, witho
 from llmrec_cli.heads.artifact import encoders_of, save_recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.fitting import fit
-from llmrec_cli.heads.fusion.head import Fusion
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.audience import no_groups
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.peft import TrainedPeft
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.outdated import warn_outdated
@@ -87,12 +85,11 @@ def _checked(recipe: Recipe, head: Head, value: float | None, data: PreparedData
 
 def _save_trained_encoders(head: Head, run_dir: RunDir) -> None:
     """Write what was trained of each encoder on its own, and where asked the encoder with it."""
-    members = head.members if isinstance(head, Fusion) else {"": head}
-    for name, member in members.items():
+    for name, member in (head.members or {"": head}).items():
         texts = member.item_texts
         if texts is not None and texts.trained:
             texts.save_adapter(run_dir.adapter / name)
-            if isinstance(texts.peft, TrainedPeft) and texts.peft.merge:
+            if texts.peft.saves_encoder:
                 texts.save_encoder(run_dir.encoder / name)
 
 

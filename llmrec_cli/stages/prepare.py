@@ -1,6 +1,5 @@
 """prepare: raw files to prepared data."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from llmrec_cli.run_dir import (
     whole_folder,
     write_json,
 )
+from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.stages import PrepareConfig
 
 if TYPE_CHECKING:  # A run that finds nothing to do must not wait for it.
@@ -90,8 +90,7 @@ def _clusters(cfg: PrepareConfig, folder: Path) -> "np.ndarray":
 
 def find_sources(cfg: PrepareConfig, scratch: Path) -> Sources:
     """Return the files of the data set, fetched where they have to be."""
-    module, _, name = type(cfg.dataset).reader.rpartition(".")
-    sources: Sources = getattr(import_module(module), name)(cfg.dataset, cfg.split.kind, scratch)
+    sources: Sources = implementation_of(cfg.dataset)(cfg.dataset, cfg.split.kind, scratch)
     return sources
 
 

@@ -1,7 +1,6 @@
 """Prepared data to a text encoder that knows the domain's language."""
 
 import time
-from collections.abc import Callable
 
 from llmrec_cli import distributed as processes
 from llmrec_cli.data.prepared import read_prepared
@@ -11,39 +10,30 @@ from llmrec_cli.encoders.model_card import Training
 from llmrec_cli.encoders.portable import identities
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import PREPARED, RunDir, require_room, write_json
-from llmrec_cli.settings.base import to_plain
-from llmrec_cli.settings.encoder import Scratch, TransformerSettings
+from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.stages.pretrained import Outcome, metrics_of, show, write_report
 from llmrec_cli.stages.resuming import same_inputs
 from llmrec_cli.training.checkpoint import remove_checkpoints, size_of
-from llmrec_cli.training.clm import causal_language_modelling
-from llmrec_cli.training.contrastive import contrastive
 from llmrec_cli.training.loop import Length, Surroundings, train
-from llmrec_cli.training.mlm import masked_language_modelling
-from llmrec_cli.training.nsp import next_sentence_prediction
 from llmrec_cli.training.objective import Task
 from llmrec_cli.training.optim import layered
 from llmrec_cli.training.probe import ask, build_probe
 
-OBJECTIVES: dict[str, Callable[..., Task]] = {
-    "mlm": masked_language_modelling, "clm": causal_language_modelling, "nsp": next_sentence_prediction,
-    "contrastive": contrastive}
-
 
 def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     """Train the encoder on the corpus, measure before and after on what is held out, save it."""
-    if not isinstance(cfg.encoder, TransformerSettings):
+    if not cfg.encoder.has_layers:
         raise ConfigError(f"encoder={cfg.encoder.kind}: has no transformer to pretrain; choose encoder=minilm, hf, "
                           f"pretrained or scratch")
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
-    encoders = {} if isinstance(cfg.encoder, Scratch) else identities(cfg.encoder)
+    encoders = {} if cfg.encoder.begins_at_random else identities(cfg.encoder)
     same_inputs(run_dir, data, encoders, resumed=bool(cfg.resume))
     started = time.monotonic()
 
     training = data.training("train")
-    task = OBJECTIVES[cfg.objective.kind](cfg.objective, cfg.encoder, training, cfg.seed, device)
+    task: Task = implementation_of(cfg.objective)(cfg.objective, cfg.encoder, training, cfg.seed, device)
     # Before anything that takes minutes.
     require_room(run_dir.checkpoints, 2 * size_of(task.model, 1 + int(cfg.optim.ema > 0)), "twice a checkpoint")
     probe = build_probe(training, cfg.objective.holdout_share, cfg.seed)
@@ -51,7 +41,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
 
     epochs = cfg.optim.epochs
     # Random weights have nothing to lose, so they are all trained at the rate of the head.
-    encoder_rate = cfg.optim.rate() if isinstance(cfg.encoder, Scratch) else cfg.optim.encoder_learning_rate
+    encoder_rate = cfg.optim.rate() if cfg.encoder.begins_at_random else cfg.optim.encoder_learning_rate
     layers = [] if cfg.optim.layer_decay == 1 else list(find_layers(task.encoder.model, "none").layers)
     same = {f"{group}.{key}": value for group in ("objective", "encoder")
             for key, value in to_plain(getattr(cfg, group)).items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.base import to_plain
+from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.tracker import Mlflow, NoTracker, TrackerSettings, Wandb
 
 CURVES = ("step", "validation")
@@ -21,16 +21,16 @@ def tracked(settings: TrackerSettings, run_dir: RunDir, config: Any) -> Iterator
 
     Raises ConfigError where the tracker is not installed.
     """
-    if isinstance(settings, NoTracker):
-        yield
-        return
     if missing := [name for name in settings.packages if find_spec(name) is None]:
         raise ConfigError(f"tracker={settings.kind}: needs {' and '.join(missing)}; pip install "
                           f"'llmrec-cli[{settings.kind}]', or choose tracker=none")
+    tracker = implementation_of(settings)(settings, run_dir)
+    if tracker is None:
+        yield
+        return
     from accelerate import PartialState
 
     PartialState()  # Its trackers ask which process they are in.
-    tracker = _wandb(settings, run_dir) if isinstance(settings, Wandb) else _mlflow(settings, run_dir)
     tracker.start()
     tracker.store_init_configuration(flat(to_plain(config)))
     listener = Listener(tracker.log)
@@ -76,7 +76,12 @@ def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _wandb(settings: Wandb, run_dir: RunDir) -> Any:
+def no_tracker(settings: NoTracker, run_dir: RunDir) -> None:
+    """Return no tracker."""
+
+
+def wandb_tracker(settings: Wandb, run_dir: RunDir) -> Any:
+    """Return a tracker that writes the run for `wandb sync`."""
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     import wandb
     from accelerate.tracking import WandBTracker
@@ -87,8 +92,8 @@ def _wandb(settings: Wandb, run_dir: RunDir) -> Any:
     return WandBTracker(settings.project, dir=str(run_dir.path), name=run_dir.path.name, settings=quiet)
 
 
-def _mlflow(settings: TrackerSettings, run_dir: RunDir) -> Any:
-    assert isinstance(settings, Mlflow)
+def mlflow_tracker(settings: Mlflow, run_dir: RunDir) -> Any:
+    """Return a tracker that writes to a database in a file."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     import mlflow
     from accelerate.tracking import MLflowTracker

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from llmrec_cli.report.terminal import columns
 from llmrec_cli.run_dir import write_bytes
-from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.search import places
 from llmrec_cli.stages.tuning import Tuned, seconds_of
 
@@ -89,7 +89,7 @@ def _verdict(tuned: Tuned) -> list[str]:
 
 def _prefix(recipe: Recipe, tuned: Tuned, key: str) -> str:
     """Return what comes before a setting's key on the command line."""
-    if isinstance(recipe.head, Fusion):
+    if recipe.head.combines:
         return f"head.members.{tuned.name}."
     return "head." if places(recipe)[key].part == "head" else ""
 

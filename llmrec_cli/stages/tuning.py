@@ -28,7 +28,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.base import Range
 from llmrec_cli.settings.search import places, proposal, searched, tuned_parts, with_values, without_search
 from llmrec_cli.settings.tune import Tune
@@ -104,10 +104,10 @@ def tune(recipe: Recipe, settings: Tune, data: TrainingData, context: Context, j
 
 def with_tuned(recipe: Recipe, tuned: list[Tuned]) -> Recipe:
     """Return the recipe with the best settings in place, ready to be fitted."""
-    if not isinstance(recipe.head, Fusion):
+    if not recipe.head.combines:
         return tuned[0].best
-    members = recipe.head.members | {each.name: each.best for each in tuned}
-    return without_search(replace(recipe, head=replace(recipe.head, members=members)))
+    members = recipe.members | {each.name: each.best for each in tuned}
+    return without_search(replace(recipe, head=recipe.head.with_members(members)))
 
 
 def ended(study: optuna.Study) -> list[FrozenTrial]:

@@ -7,16 +7,128 @@ What is returned is an ordinary scalar: `backward()` on it, scaled or not, gives
 Shapes: (..., D) any number of vectors of D numbers; B rows, C candidates.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.nn import functional
 
 from llmrec_cli.settings.adversarial import AdversarialSettings, Apr, Fgm, FreeLb, NoAdversary, Pgd, Virtual
+from llmrec_cli.settings.base import implementation_of
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 LossOfAll = Callable[[Sequence[torch.Tensor]], torch.Tensor]
+S = TypeVar("S", bound=AdversarialSettings)
+
+
+class Attack(ABC, Generic[S]):
+    """An adversary: it adds to a loss what the loss is under perturbation."""
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def loss(self, loss: Loss, hidden: torch.Tensor, outputs: Loss | None) -> torch.Tensor:
+        """Return the loss of training on `hidden`, as `adversarial_loss` says."""
+        return self.loss_of_all(lambda tensors: loss(tensors[0]), [hidden])
+
+    @abstractmethod
+    def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the loss of training on `tensors`, all of which are perturbed."""
+
+
+class NoAttack(Attack[NoAdversary]):
+    """Plain training."""
+
+    def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the clean loss."""
+        return loss(tensors)
+
+
+class GradientAttack(Attack[Fgm | Apr]):
+    """One step along the gradient (Miyato et al. 2017), of hidden states or, with apr, of rows (He et al. 2018)."""
+
+    def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the clean loss and, weighted, that under perturbation."""
+        value, gradients = _spent(loss, tensors, None)
+        deltas = self.perturbations(loss, tensors, gradients)
+        return value + self.settings.weight * loss([t + delta for t, delta in zip(tensors, deltas, strict=True)])
+
+    def perturbations(self, loss: LossOfAll, tensors: Sequence[torch.Tensor],
+                      gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the perturbations. `gradients` are those of the clean loss."""
+        return [fgm(t.detach(), gradient, self.settings.epsilon, self.settings.norm)
+                for t, gradient in zip(tensors, gradients, strict=True)]
+
+
+class PgdAttack(GradientAttack):
+    """Several steps along the gradient, each put back into a ball (Madry et al. 2018, eq. 2.2 on).
+
+    Differs: it starts at the clean point instead of a random one near it, so that the clean pass pays for a step.
+    """
+
+    settings: Pgd
+
+    def perturbations(self, loss: LossOfAll, tensors: Sequence[torch.Tensor],
+                      gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the perturbations after all steps."""
+        fixed = [t.detach() for t in tensors]
+        deltas = [torch.zeros_like(t) for t in fixed]
+        for step in range(self.settings.steps):
+            if step:
+                leaves = [(t + d).requires_grad_(True) for t, d in zip(fixed, deltas, strict=True)]
+                gradients = torch.autograd.grad(loss(leaves), leaves)
+            deltas = _stepped(fixed, deltas, gradients, self.settings)
+        return deltas
+
+
+class FreeLbAttack(Attack[FreeLb]):
+    """The gradients of all ascent steps are trained with (Zhu et al. 2020, alg. 1).
+
+    Differs: it starts at the clean point instead of a random one near it.
+    """
+
+    def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the mean loss of the clean point and of the points of each ascent from it."""
+        fixed = [t.detach() for t in tensors]
+        deltas = [torch.zeros_like(t) for t in fixed]
+        values = []
+        for _ in range(self.settings.steps - 1):
+            value, gradients = _spent(loss, tensors, deltas)
+            values.append(value)
+            deltas = _stepped(fixed, deltas, gradients, self.settings)
+        values.append(loss([t + delta for t, delta in zip(tensors, deltas, strict=True)]))
+        return torch.stack(values).mean()
+
+
+class VirtualAttack(Attack[Virtual]):
+    """What is said must not change under perturbation (Miyato et al. 2018, eq. 5 to 8 and alg. 1)."""
+
+    def loss(self, loss: Loss, hidden: torch.Tensor, outputs: Loss | None) -> torch.Tensor:
+        """Return the loss and, weighted, how far the outputs go."""
+        assert outputs is not None, "virtual compares outputs"
+        return loss(hidden) + self.settings.weight * self.change(outputs, hidden)
+
+    def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Heads that learn rows do not offer adversarial=virtual."""
+        raise AssertionError("virtual compares outputs")
+
+    def change(self, outputs: Loss, hidden: torch.Tensor) -> torch.Tensor:
+        """Return how far the outputs go where they change fastest.
+
+        The direction is found from a random one by power iteration on the divergence's second derivative. All passes
+        drop the same units out, or it is those that would be compared.
+        """
+        fixed, direction = hidden.detach(), torch.randn_like(hidden)
+        with torch.no_grad(), _same_randomness(hidden.device):
+            clean_BC = outputs(fixed)
+        for _ in range(self.settings.steps):
+            probe = fgm(fixed, direction, self.settings.probe).requires_grad_(True)
+            with _same_randomness(hidden.device):
+                distance = divergence(clean_BC, outputs(fixed + probe))
+            direction = torch.autograd.grad(distance, probe)[0]
+        with _same_randomness(hidden.device):
+            return divergence(clean_BC, outputs(hidden + fgm(fixed, direction, self.settings.epsilon)))
 
 
 def adversarial_loss(loss: Loss, hidden: torch.Tensor, settings: AdversarialSettings | None,
@@ -27,25 +139,20 @@ def adversarial_loss(loss: Loss, hidden: torch.Tensor, settings: AdversarialSett
     `loss` is the clean one. `outputs(hidden)` are the logits (B, C) that the loss is made of, which adversarial=virtual
     compares: a softmax over the candidates, or [0, logit] where each row is a like or not.
     """
-    if isinstance(settings, Virtual):
-        assert outputs is not None, "virtual compares outputs"
-        return loss(hidden) + settings.weight * virtual(outputs, hidden, settings)
-    return adversarial_loss_of_all(lambda tensors: loss(tensors[0]), [hidden], settings)
+    return attack_of(settings).loss(loss, hidden, outputs)
 
 
 def adversarial_loss_of_all(loss: LossOfAll, tensors: Sequence[torch.Tensor],
                             settings: AdversarialSettings | None) -> torch.Tensor:
     """Return `loss(tensors)`, plus with an adversary what it costs where all of `tensors` are perturbed against it."""
-    if settings is None or isinstance(settings, NoAdversary):
-        return loss(tensors)
-    if isinstance(settings, FreeLb):
-        return freelb(loss, tensors, settings)
-    assert isinstance(settings, Fgm | Apr)
-    value, gradients = _spent(loss, tensors, None)
-    deltas = [fgm(t.detach(), g, settings.epsilon, settings.norm) for t, g in zip(tensors, gradients, strict=True)]
-    if isinstance(settings, Pgd):
-        deltas = pgd(loss, tensors, gradients, settings)
-    return value + settings.weight * loss([t + delta for t, delta in zip(tensors, deltas, strict=True)])
+    return attack_of(settings).loss_of_all(loss, tensors)
+
+
+def attack_of(settings: AdversarialSettings | None) -> Attack[Any]:
+    """Return the attack that `settings` name; None is for no adversary."""
+    chosen = settings or NoAdversary()
+    attack: Attack[Any] = implementation_of(chosen)(chosen)
+    return attack
 
 
 def fgm(hidden: torch.Tensor, gradient: torch.Tensor, size: float, norm: str = "l2") -> torch.Tensor:
@@ -68,56 +175,6 @@ def projected(delta: torch.Tensor, hidden: torch.Tensor, size: float, norm: str 
         return torch.maximum(torch.minimum(delta, limit), -limit)
     limit = size * hidden.norm(dim=-1, keepdim=True)
     return delta * (limit / delta.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1.0)
-
-
-def pgd(loss: LossOfAll, tensors: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor],
-        settings: Pgd) -> list[torch.Tensor]:
-    """Return the perturbations after all steps (Madry et al. 2018, eq. 2.2 on). `gradients` are those without any.
-
-    Differs: it starts at the clean point instead of a random one near it, so that the clean pass pays for a step.
-    """
-    fixed = [t.detach() for t in tensors]
-    deltas = [torch.zeros_like(t) for t in fixed]
-    for step in range(settings.steps):
-        if step:
-            leaves = [(t + d).requires_grad_(True) for t, d in zip(fixed, deltas, strict=True)]
-            gradients = torch.autograd.grad(loss(leaves), leaves)
-        deltas = _stepped(fixed, deltas, gradients, settings)
-    return deltas
-
-
-def freelb(loss: LossOfAll, tensors: Sequence[torch.Tensor], settings: FreeLb) -> torch.Tensor:
-    """Return the mean loss of the clean point and of the points of each ascent from it (Zhu et al. 2020, alg. 1).
-
-    Differs: it starts at the clean point instead of a random one near it.
-    """
-    fixed = [t.detach() for t in tensors]
-    deltas = [torch.zeros_like(t) for t in fixed]
-    values = []
-    for _ in range(settings.steps - 1):
-        value, gradients = _spent(loss, tensors, deltas)
-        values.append(value)
-        deltas = _stepped(fixed, deltas, gradients, settings)
-    values.append(loss([t + delta for t, delta in zip(tensors, deltas, strict=True)]))
-    return torch.stack(values).mean()
-
-
-def virtual(outputs: Loss, hidden: torch.Tensor, settings: Virtual) -> torch.Tensor:
-    """Return how far the outputs go where they change fastest (Miyato et al. 2018, eq. 5 to 8 and alg. 1).
-
-    The direction is found from a random one by power iteration on the divergence's second derivative. All passes drop
-    the same units out, or it is those that would be compared.
-    """
-    fixed, direction = hidden.detach(), torch.randn_like(hidden)
-    with torch.no_grad(), _same_randomness(hidden.device):
-        clean_BC = outputs(fixed)
-    for _ in range(settings.steps):
-        probe = fgm(fixed, direction, settings.probe).requires_grad_(True)
-        with _same_randomness(hidden.device):
-            distance = divergence(clean_BC, outputs(fixed + probe))
-        direction = torch.autograd.grad(distance, probe)[0]
-    with _same_randomness(hidden.device):
-        return divergence(clean_BC, outputs(hidden + fgm(fixed, direction, settings.epsilon)))
 
 
 def divergence(clean_BC: torch.Tensor, perturbed_BC: torch.Tensor) -> torch.Tensor:

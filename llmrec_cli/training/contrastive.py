@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.packed import PackedTokens
+from llmrec_cli.encoders.sources import load_trainable
 from llmrec_cli.encoders.text_encoder import TextEncoder
-from llmrec_cli.encoders.trainable import load_trainable
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings

@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 from llmrec_cli.errors import DivergedError
-from llmrec_cli.settings.entities import ComplEx, Distances, EntitySettings
+from llmrec_cli.settings.entities import EntitySettings
 from llmrec_cli.training.link_prediction import MOST_SCORES, Ids, held_out, link_prediction
-from llmrec_cli.training.triple_scores import compared, led_to, paired, start
+from llmrec_cli.training.triple_scores import triple_scores
 
 EPSILON = 1e-10
 
@@ -28,8 +28,8 @@ class EntityModel:
 
     def __init__(self, num_entities: int, num_relations: int, settings: EntitySettings, seed: int,
                  device: torch.device) -> None:
-        self.settings, self.device = settings, device
-        entities, relations = start(num_entities, num_relations, settings, torch.Generator().manual_seed(seed))
+        self.settings, self.scores, self.device = settings, triple_scores(settings), device
+        entities, relations = self.scores.start(num_entities, num_relations, torch.Generator().manual_seed(seed))
         self.entities, self.relations = entities.to(device), relations.to(device)
         self.entity_squares = torch.zeros(num_entities, device=device)
         self.relation_squares = torch.zeros(num_relations, device=device)
@@ -38,11 +38,11 @@ class EntityModel:
         """Return the scores of all entities as tails, or `backward` as heads, of each source and relation."""
         source_QD = self.entities[torch.from_numpy(source).to(self.device)]
         relation_QD = self.relations[torch.from_numpy(relation).to(self.device)]
-        return compared(led_to(source_QD, relation_QD, backward, self.settings), self.entities, self.settings)
+        return self.scores.compared(self.scores.led_to(source_QD, relation_QD, backward), self.entities)
 
     def step(self, triples: Ids, negatives: np.ndarray) -> float:
         """Take a step on triples (B,) and return their mean loss; `negatives` (2, K) stand in for tails and heads."""
-        settings, num = self.settings, len(triples.head)
+        scores, num = self.scores, len(triples.head)
         rows, place = np.unique(np.concatenate([triples.head, triples.tail, negatives.ravel()]), return_inverse=True)
         rows_L, place_A = torch.from_numpy(rows).to(self.device), torch.from_numpy(place).to(self.device)
         relation_B = torch.from_numpy(triples.relation).to(self.device)
@@ -55,12 +55,12 @@ class EntityModel:
         for backward, source, end, others, own, drawn in (
                 (False, head_BD, tail_BD, no_tail_KD, triples.tail, negatives[0]),
                 (True, tail_BD, head_BD, no_head_KD, triples.head, negatives[1])):
-            led_BD = led_to(source, relation_BD, backward, settings)
+            led_BD = scores.led_to(source, relation_BD, backward)
             is_own_BK = torch.from_numpy(own[:, None] == drawn).to(self.device)
-            loss = loss + self_adversarial_loss(paired(led_BD, end, settings), compared(led_BD, others, settings),
-                                                is_own_BK, settings)
-        if isinstance(settings, ComplEx) and settings.l2 > 0:
-            loss = loss + settings.l2 * sum(part.square().sum() for part in (head_BD, tail_BD, relation_BD))
+            loss = loss + self_adversarial_loss(scores.paired(led_BD, end), scores.compared(led_BD, others), is_own_BK,
+                                                scores.margin, self.settings.adversarial_temperature)
+        if (penalty := scores.penalty(head_BD, tail_BD, relation_BD)) is not None:
+            loss = loss + penalty
         gradients = torch.autograd.grad(loss, [vectors_LD, relations])
         with torch.no_grad():
             self._adagrad(self.entities, self.entity_squares, rows_L, gradients[0])
@@ -75,15 +75,14 @@ class EntityModel:
 
 
 def self_adversarial_loss(score_B: torch.Tensor, negative_BK: torch.Tensor, is_own_BK: torch.Tensor,
-                          settings: EntitySettings) -> torch.Tensor:
+                          margin: float, temperature: float) -> torch.Tensor:
     """Return the loss of triples and their negatives, summed over the triples (Sun et al. 2019, eq. 5 and 6).
 
     With scores of minus a distance, -log s(margin + score) - sum_k p_k log s(-negative_k - margin), p the softmax of
-    the negatives times the temperature, taken as given. ComplEx has no margin, which is the logistic loss of Trouillon
-    et al. 2016. A negative that is the triple's own end weighs nothing.
+    the negatives times the temperature, taken as given. Without a margin it is the logistic loss of Trouillon et al.
+    2016. A negative that is the triple's own end weighs nothing.
     """
-    margin = settings.margin if isinstance(settings, Distances) else 0.0
-    weights = settings.adversarial_temperature * negative_BK.detach()
+    weights = temperature * negative_BK.detach()
     weight_BK = weights.masked_fill(is_own_BK, -torch.inf).softmax(dim=1).nan_to_num(0.0)
     wrong_B = (weight_BK * functional.softplus(negative_BK + margin)).sum(dim=1)
     return (functional.softplus(-score_B - margin) + wrong_B).sum()

@@ -15,7 +15,7 @@ from llmrec_cli import distributed as processes
 from llmrec_cli.errors import DivergedError
 from llmrec_cli.run_dir import require_room
 from llmrec_cli.settings.base import to_plain
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.optim import OptimSettings
 from llmrec_cli.training.allocator import freed_memory_kept
 from llmrec_cli.training.checkpoint import (
     Progress,
@@ -41,7 +41,7 @@ Batch = TypeVar("Batch")
 
 
 def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterable[Batch]],
-          loss: Loss, rates: Rates, settings: AdamW, length: Length,
+          loss: Loss, rates: Rates, settings: OptimSettings, length: Length,
           surroundings: Surroundings, validate: Callable[[], float] | None = None,
           after_step: Callable[[int], None] | None = None, split: Split | None = None,
           shrink: Shrink | None = None) -> Trained:
@@ -77,8 +77,9 @@ def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterab
 class _Loop:
     """The state of one call of `train`."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.AdamW, gradients: Gradients, settings: AdamW,
-                 length: Length, surroundings: Surroundings, after_step: Callable[[int], None] | None) -> None:
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, gradients: Gradients,
+                 settings: OptimSettings, length: Length, surroundings: Surroundings,
+                 after_step: Callable[[int], None] | None) -> None:
         self.model = model
         self.optimizer = optimizer
         self.gradients = gradients

@@ -2,32 +2,40 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.base import implementation_of
+from llmrec_cli.settings.optim import AdamW, OptimSettings
 
 Rates = Sequence[tuple[nn.Module, float]]
 
 
-def build_optimizer(rates: Rates, settings: AdamW) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov and Hutter 2019) over the trained parameters of the modules in `rates`.
+def build_optimizer(rates: Rates, settings: OptimSettings) -> torch.optim.Optimizer:
+    """Return the optimiser that `settings` name over the trained parameters of the modules in `rates`.
 
-    Each module has its peak learning rate; a parameter that several modules hold goes with the first. Matrices decay,
-    biases and the weights of norms do not.
+    Each module has its peak learning rate; a parameter that several modules hold goes with the first. Matrices and the
+    rest, which are biases and the weights of norms, are groups apart (`is_matrix`).
     """
     taken: set[int] = set()
-    groups = []
+    groups: list[dict[str, Any]] = []
     for module, learning_rate in rates:
         own = [p for p in module.parameters() if p.requires_grad and id(p) not in taken]
         taken |= {id(p) for p in own}
-        for decay, chosen in ((settings.weight_decay, [p for p in own if p.ndim > 1]),
-                              (0.0, [p for p in own if p.ndim <= 1])):
-            if chosen:
-                groups.append({"params": chosen, "lr": learning_rate, "peak": learning_rate, "weight_decay": decay})
+        for is_matrix in (True, False):
+            if chosen := [p for p in own if (p.ndim > 1) == is_matrix]:
+                groups.append({"params": chosen, "lr": learning_rate, "peak": learning_rate, "is_matrix": is_matrix})
+    built: torch.optim.Optimizer = implementation_of(settings)(groups, settings)
+    return built
+
+
+def adamw(groups: Sequence[dict[str, Any]], settings: AdamW) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov and Hutter 2019), in which matrices alone decay."""
+    decayed = [group | {"weight_decay": settings.weight_decay if group["is_matrix"] else 0.0} for group in groups]
     # Fused: one pass over the parameters instead of a dozen, which takes a sixth of the time on a CPU.
-    return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.AdamW(decayed, fused=True)
 
 
 def layered(encoder: nn.Module, layers: Sequence[nn.Module], rate: float,

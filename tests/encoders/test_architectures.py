@@ -9,7 +9,7 @@ import transformers
 from safetensors.numpy import save_file
 
 from llmrec_cli.encoders.model_card import Training
-from llmrec_cli.encoders.text_encoder import load_encoder
+from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.peft import Lora, NoPeft

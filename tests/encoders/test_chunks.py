@@ -5,9 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from llmrec_cli.encoders.chunks import chunks
+from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.lexical import TfIdfEncoder
-from llmrec_cli.encoders.opening import open_encoder
 from llmrec_cli.settings.encoder import Concat, HuggingFace, Part, TfIdf
 
 WORDS = ["alien", "planet", "a", "quiet", "ship", "and", "the", "crew", "of", "seven", "looks", "for", "home"]
@@ -21,13 +20,13 @@ def encoder(tiny_encoder):
 @pytest.mark.parametrize("length", [1, 9, 10, 11, 200])
 def test_the_pieces_of_a_text_are_its_words_in_order(encoder, length):
     text = " ".join((WORDS * 20)[:length])
-    (pieces,) = chunks(encoder, [text])
+    pieces = encoder.pieces(text)
     assert " ".join(pieces).split() == text.split()
 
 
 def test_every_piece_is_read_whole_and_no_piece_is_smaller_than_it_must_be(encoder):
     text = " ".join(WORDS * 10)
-    (pieces,) = chunks(encoder, [text])
+    pieces = encoder.pieces(text)
     lengths = [len(encoder.tokenizer(piece)["input_ids"]) for piece in pieces]
     assert max(lengths) <= 12
     for piece, following in pairwise(pieces):
@@ -36,19 +35,21 @@ def test_every_piece_is_read_whole_and_no_piece_is_smaller_than_it_must_be(encod
 
 
 def test_a_text_without_spaces_is_cut_all_the_same(encoder):
-    (pieces,) = chunks(encoder, ["静水" * 100])
+    pieces = encoder.pieces("静水" * 100)
     assert "".join(pieces) == "静水" * 100
     assert len(pieces) > 1
 
 
 def test_nothing_said_is_no_piece(encoder):
-    assert chunks(encoder, ["", "  \n"]) == [[], []]
+    assert encoder.pieces("") == encoder.pieces("  \n") == []
 
 
 def test_what_has_no_limit_reads_a_text_whole(encoder, tiny_encoder):
     text = " ".join(WORDS * 10)
-    assert chunks(TfIdfEncoder(TfIdf()), [text, " "]) == [[text], []]
+    words = TfIdfEncoder(TfIdf())
+    assert (words.pieces(text), words.pieces(" "), words.room) == ([text], [], None)
     parts = {"own": Part(encoder=HuggingFace(path=str(tiny_encoder), max_length=12)),
              "words": Part(encoder=TfIdf())}
     both = open_encoder(Concat(parts=parts), torch.device("cpu"))
-    assert chunks(both, [text]) == chunks(encoder, [text])
+    assert both.pieces(text) == encoder.pieces(text)
+    assert both.room == encoder.room

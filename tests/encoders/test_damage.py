@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.locate import locate
-from llmrec_cli.encoders.opening import open_encoder
-from llmrec_cli.encoders.text_encoder import load_encoder
+from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import HuggingFace, Static
 from tests.tiny_models import save_tiny

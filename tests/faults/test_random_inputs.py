@@ -25,7 +25,7 @@ import yaml
 from llmrec_cli.config import compose
 from llmrec_cli.data.manifest import read_manifest
 from llmrec_cli.data.prepared import read_prepared
-from llmrec_cli.encoders.text_encoder import load_encoder
+from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.heads.artifact import read_facts
 from llmrec_cli.ingest.readers.staging import stage

@@ -13,7 +13,7 @@ from ibis.backends import BaseBackend
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.ingest.engine import collect, engine
 from llmrec_cli.ingest.interactions.build import keep, known_dislikes, read_raw, stage_interactions
-from llmrec_cli.ingest.interactions.splits import divide, divide_negatives
+from llmrec_cli.ingest.interactions.splits import build_split
 from llmrec_cli.ingest.interactions.writing import write_rows
 from llmrec_cli.ingest.output.account import Account
 from llmrec_cli.ingest.output.numbering import number
@@ -68,13 +68,13 @@ def rows_of(connection: BaseBackend, folder: Path, split: SplitSettings, sources
     folder.mkdir()
     staged = stage_interactions(sources, folder, "", bool(settings.event_weights))
     kept = keep(read_raw(connection, staged, settings), staged, settings, account)
-    divided = divide(kept.coded, split, kept.unit, settings.timestamp_unit)
+    divided = build_split(split).divide(kept.coded, kept.unit, settings.timestamp_unit)
     users, items = (number(divided.rows, codes, kind) for codes, kind in ((kept.coded.users, "user"),
                                                                          (kept.coded.items, "item")))
     kept = known_dislikes(kept, users, items)
     digest = [write_rows(folder / "rows.parquet", divided.rows, users, items, True)]
     if kept.negatives is not None:
-        negatives = divide_negatives(kept.negatives, kept.coded, divided, split)
+        negatives = build_split(split).divide_negatives(kept.negatives, kept.coded, divided)
         digest.append(write_rows(folder / "negatives.parquet", negatives, users, items, True))
     filtered = sorted(map(str, collect(kept.filtered.inner_join(kept.coded.users, "user")
                                        .inner_join(kept.coded.items, "item")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_cli.encoders.text_encoder import load_encoder
+from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.settings.encoder import HuggingFace

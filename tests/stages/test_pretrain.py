@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from llmrec_cli.encoders.text_encoder import load_encoder
+from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError, DivergedError
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.encoder import HuggingFace, Pretrained, Scratch, TfIdf

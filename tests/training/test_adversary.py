@@ -14,11 +14,10 @@ from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.training.adversary import (
     adversarial_loss,
     adversarial_loss_of_all,
+    attack_of,
     divergence,
     fgm,
-    pgd,
     projected,
-    virtual,
 )
 from llmrec_cli.training.loop import Length, Surroundings, train
 
@@ -111,7 +110,7 @@ def test_pgd_stays_in_its_ball_and_finds_a_higher_loss_than_fgm(norm):
     def loss(tensors):
         return loss_of(outputs)(tensors[0])
 
-    delta, = pgd(loss, [HIDDEN], gradient, settings)
+    delta, = attack_of(settings).perturbations(loss, [HIDDEN], gradient)
     assert (delta.norm(dim=-1) <= HIDDEN.norm(dim=-1) * (1 + 1e-5)).all()
     at_once = HIDDEN + fgm(HIDDEN, gradient[0], 1.0, norm)
     assert loss([HIDDEN + delta]) > loss([at_once]) > loss([HIDDEN])
@@ -189,7 +188,7 @@ def test_virtual_finds_the_one_direction_that_matters():
         return torch.stack([5 * h[:, 0], torch.zeros(len(h))], dim=1)
 
     torch.manual_seed(0)
-    reached = virtual(outputs, hidden, Virtual(epsilon=0.1, probe=0.01))
+    reached = attack_of(Virtual(epsilon=0.1, probe=0.01)).change(outputs, hidden)
     size = 0.1 * math.sqrt(20)
     most = divergence(outputs(hidden), outputs(torch.tensor([[1 + size]])))
     least = divergence(outputs(hidden), outputs(torch.tensor([[1 - size]])))
@@ -199,7 +198,7 @@ def test_virtual_finds_the_one_direction_that_matters():
 
 def test_virtual_is_zero_with_a_gradient_of_zero_where_the_output_does_not_change():
     weight = torch.tensor([1.0, 2.0], requires_grad=True)
-    value = virtual(lambda h: (h * 0).sum() + weight[None], torch.ones(1, 3), Virtual())
+    value = attack_of(Virtual()).change(lambda h: (h * 0).sum() + weight[None], torch.ones(1, 3))
     assert value.item() == 0
     assert torch.autograd.grad(value, weight)[0].abs().max() < 1e-7
 
@@ -209,7 +208,7 @@ def test_virtual_looks_at_no_label_and_compares_no_dropout():
     drop = nn.Dropout(0.5)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        tiny = virtual(lambda h: outputs(drop(h)), HIDDEN, Virtual(epsilon=1e-6, probe=1e-6))
+        tiny = attack_of(Virtual(epsilon=1e-6, probe=1e-6)).change(lambda h: outputs(drop(h)), HIDDEN)
     assert tiny.item() == pytest.approx(0, abs=1e-6)  # With other units dropped it is near .1.
 
 
@@ -218,7 +217,7 @@ def test_virtual_adds_its_weight_times_the_divergence_to_the_loss():
     torch.manual_seed(5)
     both = adversarial_loss(loss_of(outputs), HIDDEN, Virtual(weight=3.0, epsilon=0.3), outputs)
     torch.manual_seed(5)
-    expected = loss_of(outputs)(HIDDEN) + 3 * virtual(outputs, HIDDEN, Virtual(epsilon=0.3))
+    expected = loss_of(outputs)(HIDDEN) + 3 * attack_of(Virtual(epsilon=0.3)).change(outputs, HIDDEN)
     torch.testing.assert_close(both, expected)
 
 

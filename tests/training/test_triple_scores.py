@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmrec_cli.settings.entities import ENTITIES, ComplEx, RotatE, TransE
-from llmrec_cli.training.triple_scores import compared, led_to, paired, relation_size, start
+from llmrec_cli.training.triple_scores import triple_scores
 
 
 def rows(*vectors):
@@ -15,7 +15,8 @@ def rows(*vectors):
 
 
 def score(head, relation, tail, settings):
-    return paired(led_to(rows(head), rows(relation), False, settings), rows(tail), settings).item()
+    scores = triple_scores(settings)
+    return scores.paired(scores.led_to(rows(head), rows(relation), False), rows(tail)).item()
 
 
 def test_transe_is_minus_the_distance_between_head_plus_relation_and_tail():
@@ -42,21 +43,21 @@ def test_complex_is_the_real_part_of_the_product_with_the_conjugate_of_the_tail(
 
 @pytest.mark.parametrize("kind", ENTITIES)
 def test_a_triple_scores_the_same_from_its_head_from_its_tail_and_among_others(kind):
-    settings = ENTITIES[kind](embedding_size=6)
-    entities, relations = (t.double() for t in start(5, 2, settings, torch.Generator().manual_seed(3)))
-    assert relations.shape == (2, relation_size(settings))
+    scores = triple_scores(ENTITIES[kind](embedding_size=6))
+    entities, relations = (t.double() for t in scores.start(5, 2, torch.Generator().manual_seed(3)))
+    assert relations.shape == (2, {"rotate": 3}.get(kind, 6))
     head, relation, tail = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), torch.tensor([3, 4, 0])
-    forward = led_to(entities[head], relations[relation], False, settings)
-    backward = led_to(entities[tail], relations[relation], True, settings)
-    expected = paired(forward, entities[tail], settings)
-    torch.testing.assert_close(paired(backward, entities[head], settings), expected, atol=1e-6, rtol=1e-6)
+    forward = scores.led_to(entities[head], relations[relation], False)
+    backward = scores.led_to(entities[tail], relations[relation], True)
+    expected = scores.paired(forward, entities[tail])
+    torch.testing.assert_close(scores.paired(backward, entities[head]), expected, atol=1e-6, rtol=1e-6)
     for led, end in ((forward, tail), (backward, head)):
-        among = compared(led, entities, settings)
+        among = scores.compared(led, entities)
         torch.testing.assert_close(among[torch.arange(3), end], expected, atol=1e-6, rtol=1e-6)
 
 
 def test_a_distance_of_nothing_has_a_gradient_that_is_a_number():
-    same = torch.ones(1, 4, requires_grad=True)
-    (paired(same, same.detach().clone(), TransE()).sum() + compared(same, same, TransE()).sum()).backward()
+    same, scores = torch.ones(1, 4, requires_grad=True), triple_scores(TransE())
+    (scores.paired(same, same.detach().clone()).sum() + scores.compared(same, same).sum()).backward()
     assert same.grad is not None
     assert np.isfinite(same.grad.numpy()).all()

@@ -36,10 +36,10 @@ class Clusters(Head):
     `long_weights`.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         if self.settings.text > 0 and recipe.encoder is None:
             raise ConfigError(f"head.text={self.settings.text}: needs a text encoder; choose encoder=minilm")
         self.cluster_U: np.ndarray = np.zeros(0, np.int64)

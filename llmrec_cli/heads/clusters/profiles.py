@@ -13,8 +13,7 @@ import torch
 
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
-from llmrec_cli.encoders.base import Encoder
-from llmrec_cli.encoders.opening import open_encoder, read_learned
+from llmrec_cli.encoders.base import Encoder, encoder_class, open_encoder
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
 from llmrec_cli.errors import ArtifactError, DataError
@@ -78,7 +77,7 @@ class ProfileTexts:
         """Take what `state` returned."""
         self.own = bool(tensors.take("texts.own", BOOL, (1,))[0])
         self.whitening = Whitening.read(tensors.inside("texts."))
-        self.learned = read_learned(self.settings, tensors.inside("encoder."))
+        self.learned = encoder_class(self.settings).read(self.settings, tensors.inside("encoder."))
 
 
 class UserProfiles:

@@ -50,10 +50,10 @@ class Content(Head):
     between two items in training.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.features: ItemFeatures | None = None
         self.trained_T: np.ndarray = np.zeros(0, np.int64)
         self.dual_TT: np.ndarray = np.zeros((0, 0), np.float32)

@@ -16,7 +16,6 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
-from llmrec_cli.encoders.memory import vector_size
 from llmrec_cli.errors import ConfigError, ResourceError, in_bytes
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.ease.forms import Dual, Primal, Rows
@@ -45,10 +44,10 @@ class Ease(Head):
     Differs: the penalty may grow with an item's popularity and a user's weight fall with the length of the history.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.form: Primal | Dual | None = None
         self.features: ItemFeatures | None = None
         self.added = ColumnBlocks(0)
@@ -70,7 +69,7 @@ class Ease(Head):
         features = ItemFeatures(without, self.recipe, torch.device("cpu"))
         features.fit(data, Context(torch.device("cpu"), seed=0))
         sparse_RN = self._rows(data.interactions, features).sparse_RN
-        size = 0 if self.recipe.encoder is None else vector_size(self.recipe.encoder)
+        size = 0 if self.recipe.encoder is None else self.recipe.encoder.vector_size()
         num_dense = size * sum(weight > 0 for weight in (weights.text, weights.documents))
         if weights.entities > 0 and self.recipe.entities is not None:
             num_dense += self.recipe.entities.embedding_size

@@ -46,10 +46,10 @@ class Fusion(Head):
     catalogue is learned on MOST_QUERIES queries.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.members = {name: build(member) for name, member in self.settings.members.items()}
         given = self.settings
         self.weights = Weights({} if isinstance(given.weights, str) else dict(given.weights), dict(given.long_weights),

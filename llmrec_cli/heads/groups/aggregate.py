@@ -11,7 +11,6 @@ from llmrec_cli.heads.fusion.head import Fusion
 from llmrec_cli.scoring.group_strategies import STRATEGIES
 from llmrec_cli.scoring.groups import by_members
 from llmrec_cli.settings.head import GroupAggregate as Settings
-from llmrec_cli.settings.head import Recipe
 
 
 class GroupAggregate(Fusion):
@@ -22,13 +21,10 @@ class GroupAggregate(Fusion):
     that its member alone would get.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.how = recipe.head
+    settings: Settings
 
     def _asked(self, member: Head, queries: Queries) -> torch.Tensor:
         if queries.groups is None:
             return member.score_users(queries)
-        return by_members(member.score_users, queries, STRATEGIES[self.how.strategy], depth=self.how.depth,
-                          own_history=self.how.own_history)
+        return by_members(member.score_users, queries, STRATEGIES[self.settings.strategy], depth=self.settings.depth,
+                          own_history=self.settings.own_history)

@@ -27,9 +27,10 @@ class AttentionModel(GroupModel):
     dropped out, so that a group without one is answered as well.
     """
 
+    settings: Settings
+
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)
-        assert isinstance(self.settings, Settings)
         size, attention_size = self.settings.embedding_size, self.settings.attention_size
         self.key, self.query = (nn.Linear(size, attention_size, bias=False) for _ in range(2))
         for layer in (self.key, self.query):
@@ -49,7 +50,6 @@ class AttentionModel(GroupModel):
 
     def sharpness(self) -> torch.Tensor:
         """Return what products of keys and queries are multiplied by, above 0 and below the setting of that name."""
-        assert isinstance(self.settings, Settings)
         return self.settings.sharpness * torch.sigmoid(self.log_sharpness)
 
 

@@ -24,6 +24,8 @@ class FusionModel(GroupModel):
     where little is known. Neither changes the order that the cosine gives among equally popular items.
     """
 
+    settings: Settings
+
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)
         size = self.settings.embedding_size
@@ -51,7 +53,6 @@ class FusionModel(GroupModel):
 
     def _logits(self, group_QE: torch.Tensor, behaviour_QE: torch.Tensor, items_RE: torch.Tensor,
                 bias_R: torch.Tensor) -> torch.Tensor:
-        assert isinstance(self.settings, Settings)
         scaled_QE = behaviour_QE if self.settings.certainty else functional.normalize(behaviour_QE, dim=1)
         logits_QR = cosines(self.group(group_QE), self.item(items_RE), scaled_QE) * self.log_scale.exp()
         return logits_QR + bias_R if self.settings.popularity else logits_QR

@@ -26,9 +26,10 @@ class HypergraphModel(GroupModel):
     its own, which a few hundred groups are learned by heart from.
     """
 
+    settings: Settings
+
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)
-        assert isinstance(self.settings, Settings)
         size = self.settings.embedding_size
         self.edge, self.member_view, self.overlap_view = (nn.Linear(size, size, bias=False) for _ in range(3))
         nn.init.eye_(self.edge.weight)
@@ -63,7 +64,6 @@ class HypergraphModel(GroupModel):
 
         Each further layer puts what a group's members hear in their groups beside what the group says itself.
         """
-        assert isinstance(self.settings, Settings)
         for _ in range(self.settings.layers - 1):
             edge_KE = (edge_KE + inputs.past_members.means(inputs.past_groups.means(edge_KE))) / 2
         return inputs.overlap.means(edge_KE)

@@ -44,12 +44,11 @@ class TrainedGroupHead(Head):
 
     model_class: ClassVar[type[GroupModel]]
     weighs_groups = True
+    settings: TrainedGroups
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, TrainedGroups)
-        self.settings = recipe.head
-        self.stop_after: int | None = recipe.head.stop_after
+        self.stop_after: int | None = self.settings.stop_after
         self.model: GroupModel | None = None
         self.texts: ItemTexts | None = None
         self.group_texts: ItemTexts | None = None

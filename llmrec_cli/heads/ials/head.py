@@ -41,10 +41,10 @@ class Ials(Head):
     the loss. The factors of such items, and of those added later, are what their features say, 0 without features.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
         self.items_MD = torch.zeros((0, 0))
         self.counts_M = torch.zeros(0)
         self.map_FD: np.ndarray = np.zeros((0, 0), np.float32)

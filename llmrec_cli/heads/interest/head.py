@@ -15,7 +15,8 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.packed import PackedTokens, buckets
-from llmrec_cli.encoders.text_encoder import TextEncoder, load_encoder
+from llmrec_cli.encoders.sources import load_encoder
+from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest.pairs import Batch, Pairs
@@ -24,7 +25,6 @@ from llmrec_cli.heads.shared.parameters import load_parameters
 from llmrec_cli.heads.shared.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.head import Interest as Settings
-from llmrec_cli.settings.peft import EmbeddingAdapter
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.loop import train
 from llmrec_cli.training.losses.base import build_pointwise
@@ -72,10 +72,11 @@ class Interest(Head):
     with loss=mse how far the value is above or below the mean one.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings, self.criterion = recipe.head, build_pointwise(recipe.loss)
+        self.criterion = build_pointwise(recipe.loss)
         self.candidates = build(Recipe(head=HEADS[self.settings.candidates](weight=self.settings.weight,
                                                                             decay=self.settings.decay)))
         self.encoder: TextEncoder | None = None
@@ -129,9 +130,9 @@ class Interest(Head):
         once costs as much as an epoch.
         """
         recipe, device, optim = self.recipe, context.device, self.recipe.optim
-        if isinstance(recipe.peft, EmbeddingAdapter):
-            raise ConfigError("peft=embedding_adapter: maps the vectors of single items, and head=interest reads pairs "
-                              "of texts; choose peft=lora, top_layers or frozen")
+        if recipe.peft.trains and not recipe.peft.trains_layers:
+            raise ConfigError(f"peft={recipe.peft.kind}: maps the vectors of single items, and head=interest reads "
+                              f"pairs of texts; choose peft=lora, top_layers or frozen")
         self.candidates.fit(data, context.inside("candidates"))
         self.titles, self.texts = _titles(data.items), data.items.texts
         self.target = resolved("auto", recipe.loss, data)

@@ -27,9 +27,10 @@ class FactorizationMachine(PairHead):
     An item without training is scored by those of its attributes that items of the training data have.
     """
 
+    settings: Settings
+
     def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
         """Return the machine."""
-        assert isinstance(self.settings, Settings)
         return Machine(self.settings, Side(users, self.trained_U, self.settings.embedding_size),
                        Side(items, self.trained_N, self.settings.embedding_size), mean)
 

@@ -50,10 +50,10 @@ class PairHead(Head):
     where choices are ranked it gets the lowest score of the query's list, so that it is never ahead of a known one.
     """
 
+    settings: PairSettings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, PairSettings)
-        self.settings = recipe.head
         self.model: PairModel | None = None
         self.trained_U = np.zeros(0, bool)
         self.trained_N = np.zeros(0, bool)
@@ -83,7 +83,7 @@ class PairHead(Head):
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the model with gradients and moments, a step's scores and the order of an epoch."""
-        attacked = self.recipe.adversarial is not None and self.recipe.adversarial.kind != "none"
+        attacked = self.recipe.adversarial is not None and bool(self.recipe.adversarial.perturbs)
         return memory_of(self.settings, self.recipe.optim.batch_size, data, self.row_size(), self.hidden_size(),
                          attacked)
 

@@ -11,8 +11,8 @@ from torch.nn import functional
 from llmrec_cli.data.entities import Entities
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
-from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.mf import Mf as Settings
+from llmrec_cli.settings.loss import ScoreLossSettings
 
 
 class Mf(PairHead):
@@ -23,9 +23,11 @@ class Mf(PairHead):
     `loss.scale` or over `loss.temperature`.
     """
 
+    settings: Settings
+
     def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
         """Return the factorisation."""
-        return Factors(self.recipe, self.trained_U, self.trained_N, mean)
+        return Factors(self.settings, self.recipe.loss, self.trained_U, self.trained_N, mean)
 
     def row_size(self) -> int:
         """Return the numbers of a user and an item together."""
@@ -35,14 +37,13 @@ class Mf(PairHead):
 class Factors(PairModel):
     """A vector and a bias of each user and item."""
 
-    def __init__(self, recipe: Recipe, trained_U: np.ndarray, trained_N: np.ndarray, mean: float) -> None:
+    def __init__(self, settings: Settings, loss: ScoreLossSettings, trained_U: np.ndarray, trained_N: np.ndarray,
+                 mean: float) -> None:
         super().__init__(mean)
-        assert isinstance(recipe.head, Settings)
-        loss = recipe.loss
-        self.cosine = recipe.head.compares_by_cosine(loss)
+        self.cosine = settings.compares_by_cosine(loss)
         self.factor = loss.cosine_scale if self.cosine else 1.0
-        self.user_ids = IdTable(trained_U, recipe.head.embedding_size, 0.1)
-        self.item_ids = IdTable(trained_N, recipe.head.embedding_size, 0.1)
+        self.user_ids = IdTable(trained_U, settings.embedding_size, 0.1)
+        self.item_ids = IdTable(trained_N, settings.embedding_size, 0.1)
 
     def users(self, user_S: torch.Tensor) -> Rows:
         """Return the rows of users, with cosine of unit length and times the factor."""

@@ -29,9 +29,10 @@ class NeuralCf(PairHead):
     and shared by its users.
     """
 
+    settings: Settings
+
     def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
         """Return the two parts."""
-        assert isinstance(self.settings, Settings)
         return NeuMf(self.settings, self.trained_U, self.trained_N, mean)
 
     def row_size(self) -> int:
@@ -40,7 +41,6 @@ class NeuralCf(PairHead):
 
     def hidden_size(self) -> int:
         """Return the numbers in a pair's hidden layers."""
-        assert isinstance(self.settings, Settings)
         return sum(self.settings.layers)
 
 

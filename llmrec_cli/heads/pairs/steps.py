@@ -15,7 +15,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pairs.model import PairModel
-from llmrec_cli.settings.adversarial import AdversarialSettings, NoAdversary
+from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import LossSettings
 from llmrec_cli.training.adversary import adversarial_loss_of_all
@@ -78,7 +78,7 @@ class ChoiceSteps:
     @property
     def split(self) -> Split | None:
         """What parts a batch; None under attack, as what is worst for an item's row depends on the whole batch."""
-        return self._parts if self.adversarial is None or isinstance(self.adversarial, NoAdversary) else None
+        return self._parts if self.adversarial is None or not self.adversarial.perturbs else None
 
     def _parts(self, batch: Batch, parts: int) -> list[tuple[Part, float]]:
         """Return parts of a batch, of different users; the shares are in them."""

@@ -36,11 +36,11 @@ class Sequential(Head):
     Users have nothing of their own: whoever has a history is answered by it, known or not.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
-        self.stop_after: int | None = recipe.head.stop_after
+        self.stop_after: int | None = self.settings.stop_after
         self.model: SequenceModel | None = None
         self.texts: ItemTexts | None = None
         self.trained_N = np.zeros(0, bool)

@@ -3,6 +3,7 @@
 Shapes: N items, D dimensions of a text vector, F sparse features.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,8 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import Knowledge, idf
 from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.memory import BYTES_OF_A_CHARACTER, encoder_memory, vector_size
+from llmrec_cli.encoders.base import encoder_class
+from llmrec_cli.encoders.lexical import BYTES_OF_A_CHARACTER
 from llmrec_cli.encoders.words import Words
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
@@ -212,18 +214,22 @@ def features_memory(weights: FeatureWeights, recipe: Recipe, data: TrainingData)
     """Return the bytes that making the features takes at its peak; with trained texts those of the training too."""
     num_items, held, making = len(data.items), 0, 0
     texts = list(data.items.texts)
+
+    def encoding(texts: Sequence[str]) -> int:
+        return encoder_class(recipe.encoder).memory(recipe.encoder, texts)
+
     if weights.text > 0 and recipe.encoder is not None:
-        vectors = 4 * num_items * vector_size(recipe.encoder)
+        vectors = 4 * num_items * recipe.encoder.vector_size()
         # As the encoder said them, for this fit and for the next ones; weighted side by side; centred on the way.
         held += 3 * vectors
-        making = max(making, encoder_memory(recipe.encoder, texts) + 2 * vectors)
+        making = max(making, encoding(texts) + 2 * vectors)
         if weights.tuned:
-            making = max(making, encoder_memory(recipe.encoder, texts) + tuning_memory(data, recipe))
+            making = max(making, encoding(texts) + tuning_memory(data, recipe))
     if weights.documents > 0 and recipe.encoder is not None and data.documents is not None:
         pieces = sum(len(text) // 200 + 1 for text in data.documents.texts)
-        held += 2 * 4 * num_items * vector_size(recipe.encoder)
-        making = max(making, encoder_memory(recipe.encoder, list(data.documents.texts))
-                     + 2 * 4 * pieces * vector_size(recipe.encoder))
+        held += 2 * 4 * num_items * recipe.encoder.vector_size()
+        making = max(making, encoding(list(data.documents.texts))
+                     + 2 * 4 * pieces * recipe.encoder.vector_size())
     if weights.entities > 0 and recipe.entities is not None:
         held += 3 * 4 * num_items * recipe.entities.embedding_size
     sparse = data.items.attributes.nnz if weights.attributes > 0 else 0

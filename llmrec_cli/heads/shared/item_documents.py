@@ -8,8 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.documents import Documents
-from llmrec_cli.encoders.chunks import chunks
-from llmrec_cli.encoders.opening import open_encoder
+from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import fit_whitening
 from llmrec_cli.errors import DataError
@@ -27,7 +26,7 @@ def document_vectors(documents: Documents, num_items: int, settings: EncoderSett
     short one.
     """
     encoder = open_encoder(settings, device, context.cache)
-    pieces = chunks(encoder, list(documents.texts))
+    pieces = [encoder.pieces(text) for text in documents.texts]
     item_C = np.repeat(documents.item, [len(parts) for parts in pieces])
     texts_C = np.array([piece for parts in pieces for piece in parts] + [None], object)[:-1]
     own_C = in_training[item_C]

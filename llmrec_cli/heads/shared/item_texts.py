@@ -14,19 +14,19 @@ from torch import nn
 
 from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
 from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
-from llmrec_cli.encoders.base import Encoder
+from llmrec_cli.encoders.base import Encoder, encoder_class, open_encoder
+from llmrec_cli.encoders.embedding_adapter import EmbeddingMap
 from llmrec_cli.encoders.layers import find_layers
-from llmrec_cli.encoders.opening import open_encoder, read_learned
+from llmrec_cli.encoders.peft import build_peft
+from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.encoders.text_bank import TextBank
-from llmrec_cli.encoders.text_encoder import load_encoder
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import fit_whitening
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.shared.parameters import load_parameters
-from llmrec_cli.heads.shared.vector_map import VectorMap
-from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, LayerPeft, PeftSettings, TrainedPeft
+from llmrec_cli.settings.encoder import EncoderSettings
+from llmrec_cli.settings.optim import OptimSettings
+from llmrec_cli.settings.peft import PeftSettings
 from llmrec_cli.training.optim import layered
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -58,10 +58,10 @@ class ItemTexts(nn.Module):
     def __init__(self, settings: EncoderSettings, peft: PeftSettings, device: torch.device, seed: int = 0) -> None:
         super().__init__()
         self.settings, self.peft, self.device = settings, peft, device
-        self.trained = not isinstance(peft, Frozen)
+        self.trained = peft.trains
         self.bank: TextBank | None = None
         self.encoder: Any = None
-        self.map: VectorMap | None = None
+        self.map: EmbeddingMap | None = None
         self.seed = seed
         self.learned: dict[str, np.ndarray] = {}
         for name in BUFFERS:
@@ -80,20 +80,19 @@ class ItemTexts(nn.Module):
         new = cls(settings, peft, device, seed)
         new.said = torch.from_numpy(_said(texts)).to(device)
         known = new.said.cpu().numpy() & (np.ones(len(texts), bool) if trained_on is None else trained_on)
-        if isinstance(peft, Frozen | EmbeddingAdapter):
-            new.raw_table = new._frozen(texts, known, memo, cache)
-        else:
+        if peft.trains_layers:
             dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-            sampled = peft.sampled_tokens if isinstance(peft, LayerPeft) else None
             new.encoder = load_encoder(settings, peft, device, seed=seed)
-            new.bank = TextBank(new.encoder, list(texts), device, dtype, cache, sampled)
+            new.bank = TextBank(new.encoder, list(texts), device, dtype, cache, peft.tokens_drawn)
+        else:
+            new.raw_table = new._frozen(texts, known, memo, cache)
         new._start(known)
         return new.eval()
 
     def _start(self, known: np.ndarray) -> None:
         """Set weights, table, mean and map to where training begins: anew, or where an adapter was left."""
         weights: dict[str, np.ndarray] | None = None
-        if isinstance(self.peft, TrainedPeft) and self.peft.adapter:
+        if self.peft.starting_adapter:
             started = load_adapter(self.peft, self.base_identity)
             size = started.shape(CENTRING[0])[0]
             matrix = (0,) if started.shape(CENTRING[1]) == (0,) else (size, None)
@@ -105,7 +104,7 @@ class ItemTexts(nn.Module):
                 self.encoder.load_trained_state(weights)
             self.raw_table = self.bank.vectors()
         if weights is not None and len(self.mean) != self.raw_table.shape[1]:
-            raise ArtifactError(f"peft.adapter={getattr(self.peft, 'adapter', '')}: is for vectors of {len(self.mean)} "
+            raise ArtifactError(f"peft.adapter={self.peft.starting_adapter}: is for vectors of {len(self.mean)} "
                                 f"dimensions and those of encoder={self.settings.kind} have {self.raw_table.shape[1]}; "
                                 f"leave it out")
         if weights is None:
@@ -121,7 +120,7 @@ class ItemTexts(nn.Module):
                 cache: Path | None) -> torch.Tensor:
         key = str(self.settings)
         # An encoder that learns from texts may learn something else in the next fit.
-        keeps = isinstance(self.settings, TransformerSettings)
+        keeps = not encoder_class(self.settings).learns
         if not keeps or key not in memo:
             self.encoder = open_encoder(self.settings, self.device, cache)
             self.encoder.fit([str(text) for text in texts[known]])
@@ -145,18 +144,16 @@ class ItemTexts(nn.Module):
             for name in BUFFERS)
         encoder = tensors.inside("encoder.")
         # Which weights are trained only the opened encoder knows, and it refuses others.
-        frozen = isinstance(peft, Frozen | EmbeddingAdapter)
-        new.learned = read_learned(settings, encoder) if frozen else encoder.take_all()
-        if isinstance(peft, EmbeddingAdapter):
-            tensors.take("texts.map.down", FLOAT, (new.size, peft.rank))
+        new.learned = encoder.take_all() if peft.trains_layers else encoder_class(settings).read(settings, encoder)
+        build_peft(peft).check_map(tensors.inside("texts.map."), new.size)
         new._add_map()
         if new.map is not None:
             load_parameters(new.map, tensors, "texts.map", "embedding adapter of the")
         return new.eval()
 
     def _add_map(self) -> None:
-        if isinstance(self.peft, EmbeddingAdapter):
-            self.map = VectorMap(self.size, self.peft, self.seed).to(self.device)
+        added = build_peft(self.peft).embedding_map(self.size, self.seed)
+        self.map = None if added is None else added.to(self.device)
 
     @property
     def size(self) -> int:
@@ -168,7 +165,7 @@ class ItemTexts(nn.Module):
         """The finished vectors (N, T)."""
         return self._finish(self.raw_table, self.said)
 
-    def rates(self, optim: AdamW) -> list[tuple[nn.Module, float]]:
+    def rates(self, optim: OptimSettings) -> list[tuple[nn.Module, float]]:
         """Return what is trained here with its peak learning rate."""
         if not self.trained:
             return []
@@ -265,10 +262,8 @@ class ItemTexts(nn.Module):
         return torch.from_numpy(self.encoder.encode([str(text) for text in texts], entity)).to(self.device)
 
     def _opened(self) -> Encoder:
-        if isinstance(self.peft, Frozen | EmbeddingAdapter):
-            opened = open_encoder(self.settings, self.device)
-        else:
-            opened = load_encoder(self.settings, self.peft, self.device)
+        opened = (load_encoder(self.settings, self.peft, self.device) if self.peft.trains_layers else
+                  open_encoder(self.settings, self.device))
         opened.load(self.learned)
         if opened.embedding_size != self.raw_table.shape[1]:
             raise ArtifactError(f"encoder={self.settings.kind}: its vectors have {opened.embedding_size} dimensions "

@@ -19,7 +19,7 @@ from llmrec_cli.heads.content.kernel import kernel, neighbour_weights, ridge_fac
 from llmrec_cli.heads.shared.cold_task import HIDDEN, MOST_QUERIES, ColdTask, cold_task
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.acceptance import accepted
-from llmrec_cli.settings.head import Content, Recipe
+from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.loss import Distillation
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.checkpoint import trained_parameters
@@ -53,7 +53,7 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
                                 recipe.flat("head", "optim"))
     model = torch.nn.ModuleDict({"texts": texts, "similarity": step.similarity})
     # What head=content is made of; the others look at near items.
-    by_kernel = isinstance(recipe.head, Content) and recipe.head.blend != 1
+    by_kernel = recipe.head.ranks_by_kernel()
     before_Q = None if task is None else _values(texts, task, by_kernel)
     start = {name: parameter.detach().clone() for name, parameter in trained_parameters(texts).items()}
     texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
@@ -89,7 +89,7 @@ def tuning_memory(data: TrainingData, recipe: Recipe) -> int:
     step = 4 * 5 * batch * num
     cold = max(int(HIDDEN * num), num_items - num)
     queries = min(MOST_QUERIES, len(data.users))
-    by_kernel = isinstance(recipe.head, Content) and recipe.head.blend != 1
+    by_kernel = recipe.head.ranks_by_kernel()
     validation = 4 * (3 * num * cold + queries * (num + 3 * cold) + (2 * num**2 if by_kernel else 0))
     return 40 * together + pairs + max(step, validation)
 

@@ -42,11 +42,11 @@ class TwoTower(Head):
     gradients; the other items keep the vectors of when they were last encoded.
     """
 
+    settings: Settings
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        assert isinstance(recipe.head, Settings)
-        self.settings = recipe.head
-        self.stop_after: int | None = recipe.head.stop_after
+        self.stop_after: int | None = self.settings.stop_after
         self.towers: Towers | None = None
         self.texts: ItemTexts | None = None
         self.profiles: ItemTexts | None = None

@@ -67,7 +67,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
     folder = Folder(connection, path)
     rows = folder.table("interactions")
     parts = parts_of(rows)
-    per_user = counted(rows, "user", newest=bool(unit) and split.kind != "temporal")
+    per_user = counted(rows, "user", newest=bool(unit) and not split.by_cutoff)
     per_item = counted(rows, "item")
     users, items = Counted(per_user), Counted(per_item)
     suspect = placeholders.warnings(folder, per_user, per_item)
@@ -81,7 +81,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
         "texts": {kind: describe_texts(folder, kind) for kind, file in TABLES.items() if folder.has(file)},
         "groups": describe_groups(folder, dataset.made_groups),
         "knowledge": describe_knowledge(folder, folder.size("items")),
-        "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split.kind, unit), held_out_titles(folder),
+        "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split, unit), held_out_titles(folder),
                     *group_leakage(folder)],
         "ties": {f"{one.whose}s": one.described() for one in ties}}
     dropped(per_user, per_item)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmrec_cli.data.prepared import SPLITS
-from llmrec_cli.settings.split import FractionSplit, Given, LeaveLastOut, SplitSettings
+from llmrec_cli.settings.split import SplitSettings
 
 MANY_REPEATED, SAME_FOR_MOST = 0.2, 0.5
 COLD_NEARLY_ALL, ENOUGH = 0.95, 100
@@ -32,23 +32,12 @@ def warnings(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, i
 
 def _empty_parts(audit: dict[str, Any], split: SplitSettings) -> list[str]:
     """Return valid and test where they should have rows and have none."""
-    wanted = [part for part in ("valid", "test") if getattr(split, part, 0) > 0] if isinstance(split, FractionSplit) \
-        else ["valid", "test"] if isinstance(split, LeaveLastOut) else \
-        ["test", *(["valid"] if split.valid > 0 else [])] if isinstance(split, Given) else []
-    return [part for part in wanted if not audit["rows"][part]]
+    return [part for part in split.held_out() if not audit["rows"][part]]
 
 
 def _nothing_held_out(part: str, split: SplitSettings) -> str:
-    what = "give it a larger share, or prepare more rows"
-    if isinstance(split, Given):
-        what = ("see what dataset.min_value, dataset.min_*_interactions and split.leaks left out of its file, or give "
-                "split.valid a larger share")
-    elif getattr(split, f"{part}_days", None) is not None:
-        what = f"nothing happened in its days; set more split.{part}_days, or see whether the newest times are right"
-    elif getattr(split, f"{part}_from", None) is not None:
-        what = f"nothing happened from then to its end; set an earlier split.{part}_from"
     purpose = "no setting can be chosen on validation" if part == "valid" else "nothing can be measured on test"
-    return f"split '{part}' has no rows, so {purpose}; {what}"
+    return f"split '{part}' has no rows, so {purpose}; {split.remedy(part)}"
 
 
 def _one_of_all(audit: dict[str, Any]) -> list[str]:
@@ -76,10 +65,10 @@ def _cold(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, int]
     found = []
     for kind in ("users", "items"):
         cold = sum(part[f"cold_{kind}_interactions"] for part in held)
-        if size < ENOUGH or cold <= COLD_NEARLY_ALL * size or split.kind == f"cold_{kind}":
+        if size < ENOUGH or cold <= COLD_NEARLY_ALL * size or f"{split.cold}s" == kind:
             continue
         remedy = f"or use split=cold_{kind} if it is meant"
-        if isinstance(split, Given):
+        if split.is_given:
             number = audit["splits"]["all"][f"cold_{kind}"]
             if counts.get(f"{kind}_not_in_file", number) <= (1 - COLD_NEARLY_ALL) * number:
                 continue

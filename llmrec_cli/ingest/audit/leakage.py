@@ -10,6 +10,7 @@ from llmrec_cli.ingest.audit.folder import SHOWN, Folder, share
 from llmrec_cli.ingest.audit.shape import Part, moment
 from llmrec_cli.ingest.engine import collect, scalar, size
 from llmrec_cli.ingest.readers import timestamps
+from llmrec_cli.settings.split import SplitSettings
 
 PAIRS, CHOSEN = "held_out_pairs_in_training", "validation_pairs_in_test"
 AT_ONCE = 4_000_000
@@ -27,9 +28,9 @@ def check(name: str, meaning: str, count: int = 0, checked: int = 0, *, examples
             "examples": list(examples), "verdict": "warning" if bad else "ok", "note": note}
 
 
-def leakage(folder: Folder, parts: dict[str, Part], per_user: Table, per_item: Table, kind: str,
+def leakage(folder: Folder, parts: dict[str, Part], per_user: Table, per_item: Table, split: SplitSettings,
             unit: str) -> list[dict[str, Any]]:
-    """Return the checks that look at interactions and at items. `kind` is the split's; the unit "" without times.
+    """Return the checks that look at interactions and at items. The unit is "" without times.
 
     `per_user` has user and newest (the last moment of training), where the split is not temporal and there are times.
     """
@@ -37,8 +38,8 @@ def leakage(folder: Folder, parts: dict[str, Part], per_user: Table, per_item: T
     held = sum(part.size for split, part in parts.items() if split != "train")
     found = _repeated_pairs(folder, rows, parts, held)
     if unit:
-        found.append(_after_cutoff(folder, rows, parts, unit) if kind == "temporal" else
-                     _older_than_training(rows, per_user, held, kind))
+        found.append(_after_cutoff(folder, rows, parts, unit) if split.by_cutoff else
+                     _older_than_training(rows, per_user, held, split.kind))
         found.append(_described_later(folder, per_item, parts, unit))
     if folder.has("negatives"):
         found.append(_disliked(folder, rows, held))

@@ -1,6 +1,6 @@
 """Dividing what groups did together: by the rule of the users or one of its own, and by the same functions."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import ibis
@@ -12,44 +12,29 @@ from llmrec_cli.ingest.engine import materialised, scalar, size
 from llmrec_cli.ingest.groups.groups import columns_of
 from llmrec_cli.ingest.interactions.coding import FIRST, Coded
 from llmrec_cli.ingest.interactions.order import ORDER, TIE, with_ties
-from llmrec_cli.ingest.interactions.splits import Divided, divide, since
-from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, NoSplit, Random, SplitSettings, Temporal
+from llmrec_cli.ingest.interactions.splits import UserSplit, build_split
+from llmrec_cli.settings.split import SPLITS as RULES
+from llmrec_cli.settings.split import SplitSettings
 
 
-def divide_groups(rows: Table, settings: SplitSettings, unit: str, cutoff: dict[str, int], *,
-                  chosen_unit: str = "auto", users_unit: str = "",
-                  items: Table | None = None, known: Table | None = None) -> tuple[Table, dict[str, int]]:
+def divide_groups(rows: Table, settings: SplitSettings, unit: str, users: UserSplit, *, chosen_unit: str = "auto",
+                  known: Table | None = None) -> tuple[Table, dict[str, int]]:
     """Return `rows` (split, group_id, item_id, value, timestamp, order) with `split` set, and ties where there are.
 
     Counts: `group_leaks`, rows left out since an earlier split has their pair; `group_copies_kept_in_train`, rows that
     stay in training although they were chosen for validation, since a member was trained on the pair. These pairs are
     `known` (group_id, item_id; `known_to_members`).
 
-    `cutoff` is the first timestamp of what the users' split holds out, {valid, test}, when that split is temporal: then
-    a temporal division of the groups is at the same moments, for what is known of one is known of the other. `unit` and
-    `users_unit` are how the timestamps of both were written, `chosen_unit` what the settings said of it. `items`
-    (item_id, and the place of its split in SPLITS) are those of a users' split that holds items out: what is cold for
-    users is cold for groups.
+    `users` is what the users' split fixes. `unit` is how the timestamps were written, `chosen_unit` what the settings
+    said of it.
     """
     rule = group_rule(settings, bool(scalar(rows.split.max())))
-    if not unit and isinstance(rule, (LeaveLastOut, Temporal)):
+    if not unit and rule.needs_time:
         raise DataError(f"dataset.group_interactions: has no column 'timestamp', which split.group={rule.kind} needs; "
                         f"use split.group=random or map it with dataset.columns.timestamp=<name>")
     coded = with_ties(coded_groups(rows))
-    if isinstance(rule, Temporal) and cutoff:
-        if (unit == "order") != (users_unit == "order"):
-            raise DataError(f"dataset.group_interactions: its timestamps are written in '{unit}' and the users' in "
-                            f"'{users_unit}', so one cutoff cannot be for both; write them alike or use "
-                            f"split.group=random")
-        divided = Divided(since(coded.rows, cutoff))
-    elif isinstance(rule, ColdItems) and items is not None:
-        parts = coded.items.inner_join(items, "item_id").select("item", own=items.split)
-        joined = coded.rows.left_join(parts, "item")
-        # What no user chose is in no part; it can be learnt from.
-        divided = Divided(joined.mutate(split=joined.own.fill_null(ibis.literal(FIRST, "int8"))))
-    else:
-        carves = isinstance(rule, Given) and rule.valid > 0
-        divided = divide(coded, rule, unit, chosen_unit, _coded_pairs(known, coded) if carves else None)
+    divided = build_split(rule).divide_groups(coded, users, unit, chosen_unit,
+                                              _coded_pairs(known, coded) if rule.carved_share > 0 else None)
     named = divided.rows.inner_join(coded.users.rename(group_id="user_id"), "user").inner_join(coded.items, "item")
     names = ibis.cases(*((named.split == n, name) for n, name in enumerate(SPLITS)))
     counts = {"group_leaks": 0 if divided.leaks is None else size(divided.leaks),
@@ -98,10 +83,11 @@ def group_rule(settings: SplitSettings, divided: bool) -> SplitSettings:
     where the setting and the files contradict each other.
     """
     kind = settings.group or ("given" if divided else settings.kind)
-    if divided and kind != "given":
+    rule = RULES[kind]
+    if divided and not rule.is_given:
         raise ConfigError(f"split.group={kind}: dataset.group_train and its like are divided already; leave "
                           f"split.group out, or name all of it as dataset.group_interactions")
-    if kind == "given" and not divided:
+    if rule.is_given and not divided:
         raise ConfigError("split.group=given: dataset.group_interactions is one whole; name dataset.group_train with "
                           "group_valid or group_test, or set split.group=random|leave_last_out|temporal|none"
                           if settings.group else
@@ -109,17 +95,12 @@ def group_rule(settings: SplitSettings, divided: bool) -> SplitSettings:
                           "dataset.group_train with group_valid or group_test, or set split.group="
                           "random|leave_last_out|temporal|none")
     own: dict[str, Any] = {} if settings.group_valid is None else {"valid": settings.group_valid}
-    if own and kind in ("leave_last_out", "temporal", "none"):
+    if own and not rule.has_group_shares:
         raise ConfigError(f"split.group_valid={settings.group_valid:g}: has no effect on groups that are divided by "
                           f"split.group={kind}; leave it out, or set split.group=random")
     if kind == settings.kind:
         return replace(settings, **own)
-    of_users = ("seed",) if isinstance(settings, Given) and not settings.valid else ("valid", "test", "seed")
-    shared: dict[str, Any] = {key: getattr(settings, key) for key in of_users if hasattr(settings, key)} | own
-    if kind == "temporal":
-        shared.pop("seed", None)
-        return Temporal(**shared)
-    if kind == "given":
-        return Given(valid=settings.group_valid or 0.0, seed=shared.get("seed", Given.seed), leaks=settings.leaks)
-    plain: dict[str, type[SplitSettings]] = {"leave_last_out": LeaveLastOut, "none": NoSplit}
-    return plain[kind]() if kind in plain else Random(**shared)
+    # Of files that are divided only group_valid carves, and their pairs may be in several splits.
+    shared = settings.for_groups() | ({"valid": 0.0, "leaks": settings.leaks} if rule.is_given else {}) | own
+    own_keys = {field.name for field in fields(rule)}
+    return rule(**{key: value for key, value in shared.items() if key in own_keys})

@@ -11,6 +11,7 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import materialised, size
 from llmrec_cli.ingest.interactions.coding import Coded
 from llmrec_cli.ingest.interactions.hashing import end_of, of_pair, start_of
+from llmrec_cli.ingest.interactions.splits import Divided, SplitRule
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.settings.split import Given, SplitSettings
 
@@ -19,14 +20,25 @@ LEAKED = "in_earlier_split"
 """Why rows are in filtered.parquet that split.leaks=drop leaves out."""
 
 
+class GivenSplit(SplitRule[Given]):
+    """The files say it, with validation from their training where `valid` asks for it."""
+
+    def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
+        """Return the rows as the files divide them."""
+        settings = self.settings
+        rows, leaks = earliest_alone(coded.rows) if settings.leaks == "drop" else (coded.rows, None)
+        rows, num_known = carved(coded.with_rows(rows), settings.valid, settings.seed, known)
+        return Divided(rows, leaks=leaks, num_known=num_known)
+
+
 def refuse_contradictions(sources: Sources, split: SplitSettings) -> None:
     """Raise ConfigError for settings of the split that the files make senseless."""
     parts = {source.split for source in sources.interactions}
     of_groups = {source.split for source in sources.group_interactions}
-    if isinstance(split, Given) and split.valid > 0 and "valid" in parts:
-        raise ConfigError(f"split.valid={split.valid:g}: takes validation from training, but there is a file for it "
-                          f"already; leave out one of split.valid and dataset.valid")
-    share = valid_share(split)
+    if split.carved_share > 0 and "valid" in parts:
+        raise ConfigError(f"split.valid={split.carved_share:g}: takes validation from training, but there is a file "
+                          f"for it already; leave out one of split.valid and dataset.valid")
+    share = split.carved_share if split.group_valid is None else split.group_valid
     if share and "valid" in of_groups:
         key = f"split.group_valid={share:g}" if split.group_valid is not None else f"split.valid={share:g}"
         raise ConfigError(f"{key}: takes the groups' validation from their training, but there is a file for it "
@@ -37,13 +49,6 @@ def refuse_contradictions(sources: Sources, split: SplitSettings) -> None:
     if split.leaks == "drop" and not any(parts | of_groups):
         raise ConfigError("split.leaks=drop: has an effect only where files are divided already (split=given, "
                           "dataset.group_train), since a split that is made here has no pair twice; leave it out")
-
-
-def valid_share(split: SplitSettings) -> float:
-    """Return the share of the groups' given training that becomes validation."""
-    if split.group_valid is not None:
-        return split.group_valid
-    return split.valid if isinstance(split, Given) else 0.0
 
 
 def carved(coded: Coded, share: float, seed: int, known: Table | None = None) -> tuple[Table, int]:

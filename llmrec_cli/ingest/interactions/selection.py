@@ -9,7 +9,7 @@ from ibis.expr.types import BooleanValue, Table
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import collect, materialised
 from llmrec_cli.ingest.interactions.coding import Coded
-from llmrec_cli.ingest.interactions.splits import moment
+from llmrec_cli.ingest.interactions.temporal import moment
 from llmrec_cli.settings.dataset import DatasetSettings
 
 REASONS = {"dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",

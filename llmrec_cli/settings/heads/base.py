@@ -1,15 +1,14 @@
 """What the settings of all heads share.
 
-`implementation` is the class that is built, resolved only then. `uses()` names the config groups that have an effect on
-a head, so that a setting without one can be refused.
+`uses()` names the config groups that have an effect on a head, so that a setting without one can be refused.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llmrec_cli.settings.adversarial import OF_TEXTS
-from llmrec_cli.settings.base import Settings
+from llmrec_cli.settings.adversarial import ADVERSARIES, TEXTS
+from llmrec_cli.settings.base import OptionSettings, Settings
 from llmrec_cli.settings.loss import CHOICES, LOSSES
 
 WEIGHTS = ("value", "log", "none")
@@ -41,17 +40,19 @@ class Range(Settings):
 
 
 @dataclass
-class HeadSettings(Settings):
+class HeadSettings(OptionSettings):
     """What every head has."""
 
-    implementation: ClassVar[str] = ""
-    adversaries: ClassVar[tuple[str, ...]] = OF_TEXTS
+    perturbed: ClassVar[str] = TEXTS
+    """What an adversary may perturb in training: texts | rows."""
     learns_from: ClassVar[str] = CHOICES
     """What its loss must be able to learn: choices | values | similarities (of texts, before they are read)."""
     gives_logits_alone: ClassVar[bool] = False
     """True if a loss of scores as they are, such as loss=mse, has nothing to work with."""
     audience: ClassVar[str] = "users"
     """Whom the head is made for: users | groups."""
+    combines: ClassVar[bool] = False
+    """True if the head puts the scores of others together, those of its setting `members`."""
     weighs: ClassVar[bool] = True
     """True if the head itself uses `weight` and `decay`; False for a fusion, whose members use them."""
     kind: str = ""
@@ -82,9 +83,30 @@ class HeadSettings(Settings):
         return [name for name, loss in LOSSES.items()
                 if cls.learns_from in loss.works_with and (loss.of_logits or not cls.gives_logits_alone)]
 
+    @classmethod
+    def adversaries(cls) -> list[str]:
+        """Return the names of the adversaries that this head can be trained against."""
+        return [name for name, adversary in ADVERSARIES.items() if adversary.perturbs in ("", cls.perturbed)]
+
     def uses(self) -> set[str]:
         """Return the config groups beside `head` that change what this head does."""
         return set()
+
+    def has_effect(self, group: str) -> bool:
+        """Return whether options of a config group change what this head does."""
+        return group in self.uses()
+
+    def member_recipes(self) -> dict[str, Any]:
+        """Return the recipes of the heads whose scores this one puts together, by name."""
+        return {}
+
+    def with_members(self, members: dict[str, Any]) -> "HeadSettings":
+        """Return the settings with other members of the same names."""
+        return self
+
+    def ranks_by_kernel(self) -> bool:
+        """Return True if items without interactions are ranked by kernel ridge on their features."""
+        return False
 
     def uses_times(self) -> bool:
         """Return True if the head reads the times of interactions, in training and in the histories of queries."""

@@ -46,5 +46,8 @@ class Content(HeadSettings):
         yield from self.check("exponent", "denoise_l2", above=0)
         yield from self.features.problems_of_all()
 
+    def ranks_by_kernel(self) -> bool:
+        return self.blend != 1
+
     def uses(self) -> set[str]:
         return self.features.uses()

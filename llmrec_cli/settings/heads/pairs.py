@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from llmrec_cli.settings.adversarial import OF_ROWS
+from llmrec_cli.settings.adversarial import ROWS
 from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.loss import LOSSES, ScoreLossSettings
 
@@ -16,7 +16,7 @@ TARGETS = ("auto", "choice", *OF_PAIRS)
 class PairSettings(HeadSettings):
     """Vectors of users and items, trained with any loss."""
 
-    adversaries: ClassVar[tuple[str, ...]] = OF_ROWS
+    perturbed: ClassVar[str] = ROWS
     embedding_size: int = 128
     """Size of user and item vectors, at least 1."""
     l2: float = 0.05

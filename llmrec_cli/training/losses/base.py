@@ -11,11 +11,11 @@ P positions of sequences, E embedding size.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
+from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.loss import LossSettings
 
 S = TypeVar("S", bound=LossSettings)
@@ -133,8 +133,7 @@ class PointwiseLoss(Loss[S]):
 
 def build_loss(settings: LossSettings) -> Loss[Any]:
     """Return the loss of these settings."""
-    module, _, name = type(settings).implementation.rpartition(".")
-    loss: Loss[Any] = getattr(import_module(module), name)(settings)
+    loss: Loss[Any] = implementation_of(settings)(settings)
     return loss
 
 

@@ -13,7 +13,7 @@ from llmrec_cli.data.entities import Entities
 from llmrec_cli.data.knowledge import Knowledge, knowledge_of
 from llmrec_cli.data.tensor_reader import TensorReader
 from llmrec_cli.data.triples import Triples
-from llmrec_cli.encoders.opening import open_encoder
+from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.shared.features import ItemFeatures

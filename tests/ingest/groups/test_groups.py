@@ -17,6 +17,7 @@ from llmrec_cli.ingest.engine import collect, engine
 from llmrec_cli.ingest.groups.groups import Groups, read_groups
 from llmrec_cli.ingest.groups.splits import divide_groups
 from llmrec_cli.ingest.groups.tables import notes, number_groups, warnings, write_groups
+from llmrec_cli.ingest.interactions.splits import UserSplit
 from llmrec_cli.ingest.output.account import Account
 from llmrec_cli.ingest.readers.sources import file_sources
 from llmrec_cli.settings.dataset import Files
@@ -37,10 +38,11 @@ class Read:
     account: Account = field(default_factory=Account)
 
     def divided(self, settings: SplitSettings, cutoff: dict[str, int] | None = None,
-                **units: str) -> dict[tuple[str, str], str]:
+                users_unit: str = "", **units: str) -> dict[tuple[str, str], str]:
         """Return (group_id, item_id) -> split."""
         assert self.groups.rows is not None
-        rows, _ = divide_groups(self.groups.rows, settings, self.groups.unit, cutoff or {}, **units)
+        users = UserSplit(cutoff or {}, users_unit)
+        rows, _ = divide_groups(self.groups.rows, settings, self.groups.unit, users, **units)
         return {(r["group_id"], r["item_id"]): r["split"] for r in collect(rows).to_pylist()}
 
     def written(self, users: str = "uv", items: str = "abcdef", split: SplitSettings | None = None,
@@ -49,7 +51,7 @@ class Read:
         self.folder.mkdir(exist_ok=True)
         groups = self.groups
         if groups.rows is not None:
-            groups = replace(groups, rows=divide_groups(groups.rows, split or NoSplit(), groups.unit, {})[0])
+            groups = replace(groups, rows=divide_groups(groups.rows, split or NoSplit(), groups.unit, UserSplit({}))[0])
         tables = [self.table({kind: range(len(ids)), f"{kind}_id": list(ids)})
                   for kind, ids in (("user", users), ("item", items))]
         known = None if before is None else self.table(before)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.interactions.splits import moment
+from llmrec_cli.ingest.interactions.temporal import moment
 from llmrec_cli.ingest.readers.time_advice import advice, fitting_patterns
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.time_format import expression_of, format_problems

