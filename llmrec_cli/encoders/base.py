@@ -30,9 +30,9 @@ class Encoder(ABC, Generic[S]):
     """
 
     is_costly: ClassVar[bool] = False
-    """Whether encoding a text costs so much more than reading its vector that vectors are kept across runs."""
+    """True if encoding a text costs so much more than reading its vector that vectors are kept across runs."""
     learns: ClassVar[bool] = True
-    """Whether `fit` may learn something, so that vectors of one fit are not those of another."""
+    """True if `fit` may learn something. The vectors of one fit are then not those of another."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

@@ -175,7 +175,7 @@ class VirtualTokensPeft(Peft[V]):
         """Return the model wrapped by peft to see the vectors."""
         from peft import get_peft_model
 
-        # The shape is said, since peft knows only some of the names that it goes by in a config.
+        # The shape is given, since peft knows only some of the names that it has in a config.
         config = config_class(num_virtual_tokens=self.settings.num_virtual_tokens, task_type="FEATURE_EXTRACTION",
                               token_dim=model.config.hidden_size, num_layers=model.config.num_hidden_layers,
                               num_attention_heads=model.config.num_attention_heads)

@@ -12,12 +12,12 @@ from llmrec_cli.settings.base import OptionSettings
 
 NORMS = ("l2", "linf")
 TEXTS, ROWS = "texts", "rows"
-"""What an adversary perturbs."""
+"""The two things that an adversary can perturb."""
 
 
 @dataclass
 class AdversarialSettings(OptionSettings):
-    """What every choice has."""
+    """Settings of every adversary."""
 
     perturbs: ClassVar[str] = TEXTS
     """texts (hidden states or vectors of them) | rows (those that a head learns of users and items); empty where

@@ -44,7 +44,7 @@ class Knowledge(Settings):
 
 @dataclass
 class DatasetSettings(OptionSettings):
-    """What every data set has; `implementation` is a function (settings, split kind, scratch folder) -> Sources."""
+    """Settings of every data set; `implementation` is a function (settings, split kind, scratch folder) -> Sources."""
 
     kind: str = ""
     """The option's name; choose with dataset=<name>."""

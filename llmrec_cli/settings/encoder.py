@@ -13,14 +13,14 @@ USUAL_SIZE = 384
 
 @dataclass
 class EncoderSettings(OptionSettings):
-    """What every text encoder has."""
+    """Settings of every text encoder."""
 
     has_layers: ClassVar[bool] = False
-    """Whether it is a transformer, whose layers can be trained."""
+    """True for a transformer, whose layers can be trained."""
     begins_at_random: ClassVar[bool] = False
-    """Whether its weights are random, so that it must be pretrained first."""
+    """True if its weights are random, so that it must be pretrained first."""
     is_part: ClassVar[bool] = True
-    """Whether `concat` can put it beside others."""
+    """True if `concat` can put it beside others."""
     kind: str = ""
     """The option's name; choose with encoder=<name>."""
     whitening: float = 0.0

@@ -12,7 +12,7 @@ MEMORY = "[1-9][0-9]{0,5}(MB|GB|TB)"
 
 @dataclass
 class EngineSettings(OptionSettings):
-    """What every engine has; `implementation` is a context manager (settings, scratch folder) -> connection."""
+    """Settings of every engine; `implementation` is a context manager (settings, scratch folder) -> connection."""
 
     kind: str = ""
     """The option's name; choose with engine=<name>."""

@@ -38,7 +38,7 @@ class HardNegatives(Settings):
 
 @dataclass
 class LossSettings(OptionSettings):
-    """What every loss has."""
+    """Settings of every loss."""
 
     works_with: ClassVar[tuple[str, ...]] = (CHOICES,)
     """What it can learn: choices | values | similarities."""

@@ -11,7 +11,7 @@ VIEWS = ("dropout", "history", "knowledge")
 
 @dataclass
 class ObjectiveSettings(OptionSettings):
-    """What every objective has; `implementation` is a function (settings, encoder, data, seed, device) -> Task."""
+    """Settings of every objective; `implementation` is a function (settings, encoder, data, seed, device) -> Task."""
 
     kind: str = ""
     """The option's name; choose with objective=<name>."""

@@ -9,14 +9,14 @@ from llmrec_cli.settings.base import OptionSettings
 
 @dataclass
 class PeftSettings(OptionSettings):
-    """What every choice has."""
+    """Settings of every choice."""
 
     trains: ClassVar[bool] = True
-    """Whether anything of the texts' vectors is trained."""
+    """True if anything of the texts' vectors is trained."""
     trains_layers: ClassVar[bool] = True
-    """Whether layers of the encoder are trained or adapted, for which it has to be a transformer."""
+    """True if layers of the encoder are trained or adapted, for which it has to be a transformer."""
     trains_all: ClassVar[bool] = False
-    """Whether all parameters of the encoder are trained."""
+    """True if all parameters of the encoder are trained."""
     kind: str = ""
     """The option's name; choose with peft=<name>."""
 
@@ -27,7 +27,7 @@ class PeftSettings(OptionSettings):
 
     @property
     def saves_encoder(self) -> bool:
-        """Whether the encoder is written with what was trained in it."""
+        """True if the encoder is written with the trained weights in it."""
         return False
 
     @property

@@ -11,18 +11,18 @@ GROUP_RULES = ("random", "leave_last_out", "temporal", "given", "none")
 
 @dataclass
 class SplitSettings(OptionSettings):
-    """What every split has."""
+    """Settings of every split."""
 
     is_given: ClassVar[bool] = False
-    """Whether the files say what is held out."""
+    """True if the files say which interactions are held out."""
     needs_time: ClassVar[bool] = False
-    """Whether interactions without timestamps cannot be divided."""
+    """True if interactions without timestamps cannot be divided."""
     by_cutoff: ClassVar[bool] = False
-    """Whether one moment divides everybody's interactions."""
+    """True if one moment divides everybody's interactions."""
     cold: ClassVar[str] = ""
-    """item | user: of what all interactions are held out; empty where single interactions are."""
+    """item | user: whole items, or users, are held out; empty where single interactions are."""
     has_group_shares: ClassVar[bool] = True
-    """Whether `group_valid` can say how much of the groups' interactions is for validation."""
+    """True if `group_valid` can set the share of the groups' interactions for validation."""
     kind: str = ""
     """The option's name; choose with split=<name>."""
     group: str = ""

@@ -9,7 +9,7 @@ from llmrec_cli.settings.base import OptionSettings
 
 @dataclass
 class TrackerSettings(OptionSettings):
-    """What every tracker has; `implementation` is a function (settings, run directory) -> accelerate's tracker."""
+    """Settings of every tracker; `implementation` is a function (settings, run directory) -> accelerate's tracker."""
 
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages that have to be installed."""

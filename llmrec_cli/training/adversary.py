@@ -102,7 +102,7 @@ class FreeLbAttack(Attack[FreeLb]):
 
 
 class VirtualAttack(Attack[Virtual]):
-    """What is said must not change under perturbation (Miyato et al. 2018, eq. 5 to 8 and alg. 1)."""
+    """Outputs must not change under perturbation (Miyato et al. 2018, eq. 5 to 8 and alg. 1)."""
 
     def loss(self, loss: Loss, hidden: torch.Tensor, outputs: Loss | None) -> torch.Tensor:
         """Return the loss and, weighted, how far the outputs go."""

@@ -25,8 +25,8 @@ def divide_groups(rows: Table, settings: SplitSettings, unit: str, users: UserSp
     stay in training although they were chosen for validation, since a member was trained on the pair. These pairs are
     `known` (group_id, item_id; `known_to_members`).
 
-    `users` is what the users' split fixes. `unit` is how the timestamps were written, `chosen_unit` what the settings
-    said of it.
+    `users` are the parts of the users' division that hold for groups too. `unit` is the unit of the timestamps,
+    `chosen_unit` the one in the settings.
     """
     rule = group_rule(settings, bool(scalar(rows.split.max())))
     if not unit and rule.needs_time:

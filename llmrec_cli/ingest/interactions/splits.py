@@ -43,7 +43,7 @@ class Divided:
 
 @dataclass(frozen=True)
 class UserSplit:
-    """What the division of users' interactions fixes for groups: what is known of one is known of the other.
+    """The parts of the users' division that hold for groups too: what is known of one is known of the other.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class UserSplit:
 class SplitRule(ABC, Generic[S]):
     """A rule that divides interactions, built from its settings.
 
-    `unit` is how timestamps were written ("" without any), `chosen_unit` what the settings said of it.
+    `unit` is the unit of the timestamps ("" without any), `chosen_unit` the one in the settings.
     """
 
     def __init__(self, settings: S) -> None:

@@ -19,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TemporalSplit(SplitRule[Temporal]):
-    """What happens from the cutoff on is held out, the newest of it for the test."""
+    """Interactions from the cutoff on are held out, the newest of them for the test."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
         """Return the rows divided at the cutoffs that the settings name."""

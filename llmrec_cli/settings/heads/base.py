@@ -41,10 +41,10 @@ class Range(Settings):
 
 @dataclass
 class HeadSettings(OptionSettings):
-    """What every head has."""
+    """Settings of every head."""
 
     perturbed: ClassVar[str] = TEXTS
-    """What an adversary may perturb in training: texts | rows."""
+    """texts | rows: perturbed by an adversary in training."""
     learns_from: ClassVar[str] = CHOICES
     """What its loss must be able to learn: choices | values | similarities (of texts, before they are read)."""
     gives_logits_alone: ClassVar[bool] = False
