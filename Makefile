@@ -32,8 +32,8 @@ demo-groups: setup ## groups on MovieLens-100K; LINKS=<file> adds what the knowl
 test: lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: setup ## what takes long: Spark, torchrun, 22,000 damaged inputs (a quarter of an hour)
-	$(BIN)/python -m pytest -m slow
+test-slow: setup ## what takes long: Spark, torchrun, kills, 22,000 damaged inputs
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 test-faults: setup ## a thousand kills and power cuts of a training run (a quarter of an hour)
 	$(BIN)/python -m pytest -m faults

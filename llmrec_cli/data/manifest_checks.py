@@ -1,10 +1,9 @@
 """Values of a manifest, each checked against the kind that its readers need."""
 
 import re
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from llmrec_cli.pinned import is_inside
 from llmrec_cli.settings.dataset import DUPLICATES, VALUE_KINDS
@@ -133,7 +132,11 @@ def least_positive(manifest: Mapping[str, Any]) -> float | None:
 
 def least_value(min_value: float | None) -> float:
     """Return the smallest value, in float32, that dataset.min_value lets through: without one, the first above 0."""
-    return float(np.finfo(np.float32).smallest_subnormal if min_value is None else np.float32(min_value))
+    if min_value is None:
+        return 2.0**-149
+    # Not by numpy: a prepare that has nothing to do should not wait for it.
+    rounded: float = struct.unpack("f", struct.pack("f", min_value))[0]
+    return rounded
 
 
 def other_sizes(said: Mapping[str, int], sizes: Mapping[str, int]) -> str:

@@ -172,7 +172,7 @@ def test_groups_with_interactions_newer_than_the_fit_are_counted_theirs_or_a_mem
     file = write("today.csv", "user_id,item_id", [("u", "c")])
     found = asked_with(known, file)
     assert (found.num_newer, found.num_newer_groups) == (1, 1)
-    assert any("1 of the model's 3 users and 1 of its 3 groups (or their members) have" in note for note in found.notes)
+    assert any("1 of the model's 3 users, 1 of its 3 groups, counting their members" in note for note in found.notes)
     cli.run(["recommend", "model=fitted", "queries=all", f"interactions={file}", "output=out.jsonl", "device=cpu"])
     manifest = json.loads(Path("out.jsonl.manifest.json").read_text("utf-8"))
     assert (manifest["newer_histories"], manifest["newer_group_histories"]) == (1, 1)
