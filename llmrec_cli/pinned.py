@@ -25,7 +25,7 @@ RETRY_SECONDS = 0.05
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 IRREGULAR = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
-"""What the system says of links, of files in place of folders, and of sockets."""
+"""Error numbers of links, of files in place of folders, and of sockets."""
 LEVELS = 8
 """Levels of folders in a folder that are looked at; a model has two, and what is deeper is never read."""
 
@@ -175,7 +175,7 @@ def retried(read: Callable[[], Result]) -> Result:
 
 
 def is_inside(name: Any) -> bool:
-    """Whether a name is that of a file in a folder or below: relative, without .., plain."""
+    """Return True for the name of a file in a folder or below: relative, without .., plain."""
     return (isinstance(name, str) and "\0" not in name and "\\" not in name and name not in ("", ".")
             and str(PurePosixPath(name)) == name and not name.startswith("/") and ".." not in name.split("/"))
 

@@ -313,8 +313,11 @@ def sync(path: Path) -> None:
 def require_link(link: Path) -> None:
     """Raise ResourceError where something other than a link has the name of `link`, as copies by `cp -rL` leave it.
 
-    It may be all there is of somebody's run, so it is neither written over nor moved.
+    It may be all there is of somebody's run, so it is neither written over nor moved. What a run that was killed in
+    `point` left beside it goes, also where this run is refused afterwards.
     """
+    with suppress(OSError):  # The next run tries again.
+        _new_link(link).unlink(missing_ok=True)
     if link.exists() and not link.is_symlink():
         what = "folder" if link.is_dir() else "file"
         raise ResourceError(f"{link}: is a {what} instead of a link to the newest run or data; a copy that follows "
@@ -329,7 +332,7 @@ def point(link: Path, target: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         inside = target.resolve().is_relative_to(link.parent.resolve())
         text = os.path.relpath(target.resolve(), link.parent.resolve()) if inside else str(target.resolve())
-        temporary = link.with_name(f".{link.name}.new")
+        temporary = _new_link(link)
         for _ in range(1000):
             # One name for all who do this at once, so that nobody who is killed here leaves more than this one. What
             # another put there or took away in between is tried again.
@@ -341,6 +344,10 @@ def point(link: Path, target: Path) -> None:
             except (FileExistsError, FileNotFoundError):
                 continue
         raise ResourceError(f"{link}: other runs keep changing it; try again when they have ended")
+
+
+def _new_link(link: Path) -> Path:
+    return link.with_name(f".{link.name}.new")
 
 
 @contextmanager

@@ -438,6 +438,21 @@ def test_what_became_of_latest_by_a_copy_that_follows_links_is_neither_lost_nor_
     assert link.is_symlink()
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_a_run_that_was_killed_beside_its_link_left_goes_also_where_the_next_is_refused(taken, llmrec):
+    left = Path("runs/recommend/.latest.new")
+    left.parent.mkdir(parents=True)
+    left.symlink_to("gone")
+    if taken:
+        Path("run").mkdir()
+        Path("run/config.yaml").write_text("command: recommend")
+        Path("run/manifest.json").write_text('{"format": 1, "command": "recommend"}')
+    done = llmrec("recommend", "model=nowhere", "query.history=[i1]", "run_dir=run")
+    assert ("holds a run already" in done.err) == taken
+    assert done.code == 2
+    assert not left.is_symlink()
+
+
 def test_a_link_to_what_is_gone_is_replaced():
     link = Path("runs/finetune/latest")
     link.parent.mkdir(parents=True)

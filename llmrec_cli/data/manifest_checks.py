@@ -12,7 +12,7 @@ Test = Callable[[Any], bool]
 
 
 class Fact(NamedTuple):
-    """What the value of a key must be, in words and as a test; one that is not `needed` may be left out."""
+    """A requirement on the value of a key, in words and as a test; a key that is not `needed` may be left out."""
 
     must: str
     test: Test
@@ -20,22 +20,22 @@ class Fact(NamedTuple):
 
 
 def is_integer(value: Any, low: int = 0, high: int = 2**53) -> bool:
-    """Whether a value is an integer in a range; true and false are none."""
+    """Return True for an integer in a range; true and false are no integers."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
+    """Return True for a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is text that a file name or a message can hold."""
+    """Return True for text that a file name or a message can hold."""
     return isinstance(value, str) and "\0" not in value
 
 
 def is_mapping(value: Any) -> bool:
-    """Whether a value is a mapping."""
+    """Return True for a mapping."""
     return isinstance(value, dict)
 
 
@@ -96,7 +96,7 @@ def problems(manifest: Any, facts: Mapping[str, Fact]) -> list[str]:
 
 RULES = record(template=TEXT, attributes=NAMES, columns=NAMES, list_separator=TEXT, max_length=integer(1),
                strip_html=optional(TRUTH), edges=optional(EDGES))
-"""How titles, texts and attributes of items, or users, are made of columns."""
+"""Rules by which titles, texts and attributes of items, or users, are made of columns."""
 TEXT_RULES = optional(record(item=RULES, user=RULES), null=True)
 PREPARED: dict[str, Fact] = {
     "format": integer(1), "name": TEXT, "fingerprint": TEXT,
@@ -107,7 +107,7 @@ PREPARED: dict[str, Fact] = {
     "duplicates": optional(among(*DUPLICATES), null=True), "data_cutoff": optional(MOMENT),
     "groups": optional(record(synthetic=optional(TEXT, null=True)), null=True), "ties": optional(MAPPING),
     "inputs": optional(record(dataset=MAPPING, split=record(kind=TEXT))), "files": FILES}
-"""What the manifest of prepared data says, as far as it is read."""
+"""Requirements on the manifest of prepared data, as far as it is read."""
 POSITIVES = record(min_value=optional(NUMBER, null=True), event_weights=optional(Fact(
     "a mapping of text to numbers", lambda v: _are(v, is_text, is_number)), null=True),
     duplicates=optional(among("auto", *DUPLICATES), null=True), has_values=optional(TRUTH, null=True))
@@ -121,7 +121,7 @@ MODEL: dict[str, Fact] = {
     "listed": optional(TRUTH), "sizes": optional(record(users=integer(0), items=integer(0),
                                                  memberships=optional(integer(0)))),
     "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
-"""What the manifest of a model says, as far as it is read."""
+"""Requirements on the manifest of a model, as far as it is read."""
 
 
 def least_positive(manifest: Mapping[str, Any]) -> float | None:

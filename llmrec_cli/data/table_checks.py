@@ -28,7 +28,7 @@ LARGEST = 2**31 - 1
 _TESTS = {"text": (pa.types.is_string, pa.types.is_large_string), "integer": (pa.types.is_int64,),
           "number": (pa.types.is_float64, pa.types.is_float32), "truth": (pa.types.is_boolean,)}
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, KeyError, ValueError)
-"""What is raised for a damaged Parquet file."""
+"""Errors that a damaged Parquet file raises."""
 
 
 @dataclass(frozen=True)

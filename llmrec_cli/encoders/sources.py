@@ -215,7 +215,7 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
     tokenizer = load_tokenizer(source.files)
     check_tokenizer(source.folder, tokenizer, model.config, chosen.max_length)
     encoder = transformer_class(chosen)(model, tokenizer, chosen, peft or Frozen(), source, seed).to(device)
-    # Settings of a folder may be such that a model can be built and cannot be run, or makes nothing but NaN.
+    # A folder's settings can build a model that fails when it runs, or that returns only NaN.
     with readable(source.folder):
         vectors = encoder.encode(["a text", "1 2 3"])
         if not np.isfinite(vectors).all():

@@ -69,7 +69,7 @@ class Tally:
     """Origin of the lists -> how many, empty ones left out."""
     num_queries: int = 0
     num_left_out: int = 0
-    """Users without interactions, of whom queries=all does not ask."""
+    """Users without interactions, whom queries=all leaves out."""
     num_lists: int = 0
     num_short: int = 0
     """Lists of fewer than k items, empty ones left out."""
@@ -289,8 +289,8 @@ def tell_tally(tally: Tally, recommender: Recommender, k: int, num_without_candi
     made = ", ".join(f"{tally.sources[name]:,} by {name}" for name in SOURCES if tally.sources[name])
     tell(f"lists made: {made or 'none, so the file has no rows'}")
     if tally.num_left_out:
-        tell(f"users without interactions, for whom queries=all makes no list: {tally.num_left_out:,}; a file of "
-             f"queries that names them gives them what most users have")
+        tell(f"users left out by queries=all, since they have no interactions: {tally.num_left_out:,}; name them in a "
+             f"file of queries to give them the most popular items")
     if tally.unknown:
         unknown = counted(len(tally.unknown), list(tally.unknown))
         tell(f"not among the model's items, so ignored in histories: {unknown}")

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, checked against the model that goes on from it."""
+"""Checks of a checkpoint against the model that resumes from it."""
 
 from collections.abc import Mapping
 from pathlib import Path

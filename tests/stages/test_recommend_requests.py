@@ -220,13 +220,13 @@ def test_each_query_gets_its_own_candidates_alone_and_one_without_any_no_list(li
     assert manifest["short_lists"] == 2
 
 
-def test_users_without_interactions_of_whom_queries_all_does_not_ask_are_counted(llmrec, prepare_tiny):
+def test_users_without_interactions_whom_queries_all_leaves_out_are_counted(llmrec, prepare_tiny):
     llmrec("prepare", *prepare_tiny, "split=cold_users", "output=new")
     llmrec("finetune", "prepared=new", "head=popularity", "refit=none", "run_dir=fit")
     done = llmrec("recommend", "model=fit", "queries=all", "history=fit", "output=lists.csv")
     manifest = json.loads(Path("lists.csv.manifest.json").read_text())
     assert (manifest["queries"] + manifest["users_left_out"], manifest["users_left_out"] > 0) == (60, True)
-    assert f"for whom queries=all makes no list: {manifest['users_left_out']}; a file of queries" in done.err
+    assert f"since they have no interactions: {manifest['users_left_out']}; name them in a file" in done.err
 
 
 def test_where_no_query_gets_a_list_it_is_said_that_the_file_has_no_rows(lists):

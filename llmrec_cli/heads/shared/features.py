@@ -164,7 +164,7 @@ class ItemFeatures:
         known = len(self.words.index) + (len(self.attribute_names) if weights.attributes > 0 else 0)
         most = known + (own.shape("indices")[0] if weights.knowledge > 0 or weights.two_hops > 0 else 0)
         if not known <= number <= most:
-            raise own.error("num", f"is {number} features, of which there are {known} to {most}")
+            raise own.error("num", f"is {number}; the model has {known} to {most} sparse features")
         return number
 
     def _dense(self, num_items: int, vectors_ND: np.ndarray | None) -> np.ndarray:
