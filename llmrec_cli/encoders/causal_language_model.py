@@ -42,7 +42,7 @@ class CausalLanguageModel(nn.Module):
         return self.model.get_output_embeddings()(hidden_RTD[before_RT])
 
 
-def load(settings: TransformerSettings, texts: list[str], seed: int, device: torch.device) -> CausalLanguageModel:
+def load_causal_model(settings: TransformerSettings, texts: list[str], seed: int, device: torch.device) -> CausalLanguageModel:
     """Return the decoder that `settings` names with its head, or with encoder=scratch a small GPT-2 for `texts`.
 
     Raises ConfigError for encoders that see both sides of a token.

@@ -66,7 +66,7 @@ class MaskedLanguageModel(nn.Module):
         return self.head(self.model, hidden_RTD[chosen_RT])
 
 
-def load(settings: TransformerSettings, texts: list[str], seed: int, device: torch.device) -> MaskedLanguageModel:
+def load_masked_model(settings: TransformerSettings, texts: list[str], seed: int, device: torch.device) -> MaskedLanguageModel:
     """Return the encoder that `settings` names with its head, or with encoder=scratch a new one for `texts`.
 
     Raises ConfigError for encoders that have no masked tokens.

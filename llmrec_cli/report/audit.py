@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.report import audit_charts as charts
-from llmrec_cli.report import audit_tables as tables
+from llmrec_cli.report.audit_tables import distributions_table, examples, rows_table, splits_table, texts_table, ties_table, top_table
 from llmrec_cli.report.pages import page
 from llmrec_cli.run_dir import write_bytes, write_json
 
@@ -27,9 +27,9 @@ def render(audit: Mapping[str, Any], about: Mapping[str, Any]) -> str:
              ("Items", f"{kept['items']:,}", _each(kept["per_item"])),
              ("Density", f"{kept['density']:.3%}", "of all pairs of a user and an item are there")]
     values = {"audit": audit, "about": about, "split": _split(about["split"]), "cards": cards, "span": _span(kept),
-              "rows": tables.rows_table(audit), "ties": tables.ties_table(audit), "splits": tables.splits_table(audit),
-              "distributions": tables.distributions_table(audit), "texts": tables.texts_table(audit),
-              "top": tables.top_table(audit), "examples": tables.examples, "charts": _charts(audit),
+              "rows": rows_table(audit), "ties": ties_table(audit), "splits": splits_table(audit),
+              "distributions": distributions_table(audit), "texts": texts_table(audit),
+              "top": top_table(audit), "examples": examples, "charts": _charts(audit),
               "size": {"width": charts.WIDTH, "height": charts.HEIGHT, "left": charts.LEFT, "right": charts.RIGHT,
                        "top": charts.TOP, "bottom": charts.BOTTOM}}
     return page("audit.html.j2", values)

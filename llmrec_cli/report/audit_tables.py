@@ -5,7 +5,7 @@ from typing import Any
 
 from llmrec_cli.report.cells import Cell, Row, Table
 
-_SPLITS = ("train", "valid", "test", "all")
+_SPLITS_AND_ALL = ("train", "valid", "test", "all")
 _FILTERED = {"below_min_value": "value below dataset.min_value",
              "below_core": "user or item with fewer than dataset.min_*_interactions",
              "event_without_weight": "event whose weight is 0",
@@ -46,7 +46,7 @@ def ties_table(audit: Mapping[str, Any]) -> Table:
 def splits_table(audit: Mapping[str, Any]) -> Table:
     """Return a row per split: how many, how sparse, how cold, from when to when."""
     found = []
-    for split in _SPLITS:
+    for split in _SPLITS_AND_ALL:
         told = audit["splits"][split]
         times = Cell("–", "") if told["first"] is None else Cell(_time(told["first"]), f"to {_time(told['last'])}")
         found.append(Row(split, [
@@ -68,7 +68,7 @@ def distributions_table(audit: Mapping[str, Any]) -> Table:
     """Return how many interactions users and items have, in each split."""
     rows = []
     for kind in ("user", "item"):
-        for split in _SPLITS:
+        for split in _SPLITS_AND_ALL:
             told = audit["splits"][split][f"per_{kind}"]
             if told["num"]:
                 rows.append(Row(f"per {kind}, {split}", [Cell(f"{told[key]:,}", "") for key in

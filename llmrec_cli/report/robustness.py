@@ -17,7 +17,7 @@ def robustness_table(found: dict[str, Any], k: int) -> Table:
         rows.append(Row(model, [*(described(one["clean"], name) for name in names), Cell("", "")],
                         f"texts as they are; read: {one['texts']}", ours=True))
         rows += [Row(label, [*(described(one[kind]["metrics"], name) for name in names),
-                             difference_cell(one[kind]["difference"].get(names[0]), 1)], told(found["texts"][kind]))
+                             difference_cell(one[kind]["difference"].get(names[0]), 1)], text_change(found["texts"][kind]))
                  for kind, label in KINDS.items()]
     return Table([*names, "difference"], rows)
 
@@ -36,6 +36,6 @@ def robustness_lines(found: dict[str, Any], k: int) -> str:
     return "\n".join(part for part in (table, said) if part)
 
 
-def told(about: dict[str, float]) -> str:
+def text_change(about: dict[str, float]) -> str:
     """Return the strength of a way of disturbing and how many texts it changes."""
     return f"strength {about['strength']:g}, {about['changed']:.0%} of the texts changed"

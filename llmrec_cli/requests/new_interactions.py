@@ -15,7 +15,7 @@ import numpy as np
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.interactions.duplicates import resolved_policy
-from llmrec_cli.ingest.readers.decimal_comma import remedy_for
+from llmrec_cli.ingest.readers.decimal_comma import decimal_point_advice
 from llmrec_cli.ingest.readers.timestamps import NUMBER, OUT_OF_RANGE, are_dates, in_era, milliseconds_of, unit_of
 from llmrec_cli.requests.beside import Rows, read_rows
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -109,7 +109,7 @@ def _times(rows: Rows) -> tuple[np.ndarray, bool]:
     texts = rows.texts("timestamp")
     numeric = [bool(_NUMBER.match(text)) for text in texts]
     for row, text in enumerate(texts):
-        if comma := remedy_for(text):
+        if comma := decimal_point_advice(text):
             raise DataError(f"{rows.where(row)}: timestamp '{text[:60]}' has a decimal comma; {comma}")
     if any(numeric) and not all(numeric):
         a, b = numeric.index(True), numeric.index(False)
@@ -154,7 +154,7 @@ def _number(rows: Rows, row: int, column: str, text: str) -> float:
         found = float("nan")
     if not np.isfinite(found):
         raise DataError(f"{rows.where(row)}: {column} '{text[:60]}' is not a number; "
-                        f"{remedy_for(text) or 'repair the row or leave it out'}")
+                        f"{decimal_point_advice(text) or 'repair the row or leave it out'}")
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.causal_language_model import CausalLanguageModel, load
+from llmrec_cli.encoders.causal_language_model import CausalLanguageModel, load_causal_model
 from llmrec_cli.encoders.packed import PackedTokens, buckets
 from llmrec_cli.encoders.tokens import tokenize
 from llmrec_cli.errors import DataError
@@ -24,7 +24,7 @@ def causal_language_modelling(chosen: settings.CausalLanguageModel, encoder: Tra
                               seed: int, device: torch.device) -> Task:
     """Return the decoder with its head, and the corpus to train and to measure it with."""
     corpus = build_corpus(data, chosen, seed)
-    model = load(encoder, corpus.train, seed, device)
+    model = load_causal_model(encoder, corpus.train, seed, device)
     train, held_out = (NextTokens(model, texts, device) for texts in (corpus.train, corpus.held_out))
     return Task(model, model.encoder, model.head_is_new, train, held_out)
 

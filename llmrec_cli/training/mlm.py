@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.masked_language_model import MaskedLanguageModel, load
+from llmrec_cli.encoders.masked_language_model import MaskedLanguageModel, load_masked_model
 from llmrec_cli.encoders.packed import PackedTokens, buckets
 from llmrec_cli.encoders.tokens import tokenize
 from llmrec_cli.encoders.whole_words import knows_words, tokenize_words
@@ -34,7 +34,7 @@ def masked_language_modelling(chosen: settings.MaskedLanguageModel, encoder: Tra
                               seed: int, device: torch.device) -> Task:
     """Return the encoder with its head for masked tokens, and the corpus to train and to measure it with."""
     corpus = build_corpus(data, chosen, seed)
-    model = load(encoder, corpus.train, seed, device)
+    model = load_masked_model(encoder, corpus.train, seed, device)
     whole = knows_words(model.encoder) if chosen.whole_words is None else chosen.whole_words
     if whole and not knows_words(model.encoder):
         raise ConfigError("objective.whole_words=true: this encoder's tokenizer does not say which tokens make a word; "

@@ -5,7 +5,7 @@ import tokenizers
 import torch
 import transformers
 
-from llmrec_cli.encoders.masked_language_model import load
+from llmrec_cli.encoders.masked_language_model import load_masked_model
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.encoders.whole_words import first_of_word, knows_words, tokenize_words
 from llmrec_cli.settings.encoder import Scratch
@@ -18,7 +18,7 @@ TEXTS = ["the robots of the moon", "太空机器人的爱情", "", "👩‍🚀 
 @pytest.fixture(scope="module")
 def encoder():
     settings = Scratch(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=16)
-    return load(settings, TEXTS * 3, 1, torch.device("cpu")).encoder
+    return load_masked_model(settings, TEXTS * 3, 1, torch.device("cpu")).encoder
 
 
 def test_pieces_of_a_word_begin_where_its_first_one_does():

@@ -3,7 +3,7 @@
 import ibis
 from ibis.expr.types import StringValue, Table
 
-_DIGITS = 8
+_SHARE_DIGITS = 8
 
 
 def salted(seed: int, text: StringValue) -> StringValue:
@@ -18,9 +18,9 @@ def of_pair(seed: int, rows: Table) -> StringValue:
 
 def end_of(share: float) -> str:
     """Return the text below which this share (0 to 1) of all hashes is, by their first eight digits."""
-    return f"{int(share * 16 ** _DIGITS):08x}" if share < 1 else "g"
+    return f"{int(share * 16 ** _SHARE_DIGITS):08x}" if share < 1 else "g"
 
 
 def start_of(hashed: StringValue) -> StringValue:
     """Return what of a hash is compared with `end_of`."""
-    return hashed.left(_DIGITS)
+    return hashed.left(_SHARE_DIGITS)

@@ -24,7 +24,7 @@ MANY = 0.1
 """Share of ties in time above which they are a warning."""
 _SALT = 1_913_579
 """Differs from every split.seed that is likely, so that ties do not follow what split=random holds out."""
-_DIGITS = 12  # so few that DuckDB keeps them beside the other columns
+_TIE_DIGITS = 12  # so few that DuckDB keeps them beside the other columns
 
 
 def keys_of(rows: Table) -> list[str]:
@@ -34,7 +34,7 @@ def keys_of(rows: Table) -> list[str]:
 
 def pair_hash(rows: Table) -> StringValue:
     """Return the tie hash of rows with user_id and item_id."""
-    return of_pair(_SALT, rows).left(_DIGITS)
+    return of_pair(_SALT, rows).left(_TIE_DIGITS)
 
 
 def row_hash(rows: Table) -> StringValue:

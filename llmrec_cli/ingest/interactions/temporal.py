@@ -14,7 +14,6 @@ from llmrec_cli.ingest.interactions.splits import SHARE_ROUNDING, TRAIN, Divided
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.settings.split import Temporal
 
-_DAY = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmrec_cli.errors import DataError, counted
-from llmrec_cli.ingest.readers import decimal_comma
+from llmrec_cli.ingest.readers.decimal_comma import HAS_DECIMAL_COMMA, decimal_point_advice
 from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.sources import Source
@@ -56,7 +56,7 @@ def refuse_rejects(staged: Staged, most: float) -> None:
 def _remedy(first: list[Reject], bad: int, size: int) -> str:
     """Return the next step for a file in which `bad` of `size` rows are bad; `first` are the first bad rows."""
     share, decimals = bad / size, _decimals_of(first)
-    if decimals and all(r.reason.endswith(decimal_comma.CAUSE) for r in first if r.reason != HEADER_AGAIN):
+    if decimals and all(r.reason.endswith(HAS_DECIMAL_COMMA) for r in first if r.reason != HEADER_AGAIN):
         return decimals
     cause = decimals + "\n" if decimals else _times_of(first) if share > 0.5 else ""
     if share <= _MOST_ADVISED:
@@ -94,8 +94,8 @@ def _times_of(first: list[Reject]) -> str:
 
 def _decimals_of(first: list[Reject]) -> str:
     """Return how to write the first number with a decimal comma among the rejects, as a sentence; "" without any."""
-    texts = [(r.column, r.reason[1:].split("'")[0]) for r in first if r.reason.endswith(decimal_comma.CAUSE)]
-    return f"In the column {texts[0][0]}, {decimal_comma.remedy_for(texts[0][1])}" if texts else ""
+    texts = [(r.column, r.reason[1:].split("'")[0]) for r in first if r.reason.endswith(HAS_DECIMAL_COMMA)]
+    return f"In the column {texts[0][0]}, {decimal_point_advice(texts[0][1])}" if texts else ""
 
 
 def _above(share: float) -> str:

@@ -15,7 +15,6 @@ from llmrec_cli.ingest.readers.nested import refuse_value
 from llmrec_cli.ingest.readers.staging import Staged
 from llmrec_cli.ingest.texts.attributes import is_number
 
-_LOOKED_AT = 200
 TELLING_KEYS = ("name", "title", "label", "value", "id")
 _SHOWN, _MOST_KEYS = 60, 12
 

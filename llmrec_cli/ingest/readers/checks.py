@@ -11,7 +11,8 @@ from ibis.expr.types import BooleanColumn, BooleanValue, IntegerColumn, NumericC
 
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.ingest.engine import batches, read_staged, scan
-from llmrec_cli.ingest.readers import decimal_comma, timestamps
+from llmrec_cli.ingest.readers import timestamps
+from llmrec_cli.ingest.readers.decimal_comma import DECIMAL_COMMA, HAS_DECIMAL_COMMA
 from llmrec_cli.ingest.readers.parquet import check_parquet
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.staging import Staged
@@ -133,8 +134,8 @@ def unsound(rows: Table, raw: Raw) -> Table:
         return "'" + identifier(column).fill_null("").left(_SHOWN) + "'"
 
     def cause(column: Value) -> StringColumn:
-        has_comma = identifier(column).re_search(decimal_comma.PATTERN)
-        return ibis.cases((has_comma, decimal_comma.CAUSE), else_="")
+        has_comma = identifier(column).re_search(DECIMAL_COMMA)
+        return ibis.cases((has_comma, HAS_DECIMAL_COMMA), else_="")
 
     checks: list[tuple[str, BooleanValue, StringColumn]] = [
         (name, identifier(rows[name]).fill_null("") == "", ibis.literal("is empty")) for name in raw.keys]

@@ -2,13 +2,13 @@
 
 import re
 
-PATTERN = r"^ *[+-]?[0-9]{1,3}([.]?[0-9]{3})*[0-9]*,[0-9]+ *$"
+DECIMAL_COMMA = r"^ *[+-]?[0-9]{1,3}([.]?[0-9]{3})*[0-9]*,[0-9]+ *$"
 """Matches 4,5, 1700000000,5 and 1.234,5."""
-CAUSE = ": it has a decimal comma"
-_PATTERN = re.compile(PATTERN)
+HAS_DECIMAL_COMMA = ": it has a decimal comma"
+_DECIMAL_COMMA = re.compile(DECIMAL_COMMA)
 
 
-def remedy_for(text: str) -> str:
+def decimal_point_advice(text: str) -> str:
     """Return how to write a number with a decimal comma, as a clause; "" for any other text."""
     if not _PATTERN.match(text):
         return ""

@@ -15,7 +15,7 @@ _WANTED = f"{_PLAIN}|{_NUMBER}|true|false|null"
 _OTHER = f"{_ESCAPED}|{_NUMBER}|true|false|null"
 _LIST = rf"\[{_SPACE}(?:(?:{_OTHER}){_SPACE}(?:,{_SPACE}(?:{_OTHER}){_SPACE})*)?\]"
 _KEY = re.compile(r'[^"\\\x00-\x1f]*')
-MOST_KEYS = 64
+MOST_LAYOUT_KEYS = 64
 
 
 def pattern(keys: list[str], wanted: list[str]) -> str | None:
@@ -24,7 +24,7 @@ def pattern(keys: list[str], wanted: list[str]) -> str | None:
     It matches only what json.loads takes, and of that no escapes, lists or objects as a value that is wanted. None when
     the keys are too many or odd themselves.
     """
-    if not 0 < len(keys) <= MOST_KEYS or not all(_KEY.fullmatch(key) for key in keys):
+    if not 0 < len(keys) <= MOST_LAYOUT_KEYS or not all(_KEY.fullmatch(key) for key in keys):
         return None
     fields = [f'"{re.escape(key)}"{_SPACE}:{_SPACE}' + (f"(?P<c{wanted.index(key)}>{_WANTED})" if key in wanted
                                                         else f"(?:{_OTHER}|{_LIST})") for key in keys]

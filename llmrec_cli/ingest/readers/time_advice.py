@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from llmrec_cli.ingest.readers.decimal_comma import remedy_for
+from llmrec_cli.ingest.readers.decimal_comma import decimal_point_advice
 from llmrec_cli.settings.time_format import MONTH, WEEKDAY, ZONE, ZONE_NAME, expression_of
 
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(:([0-9]{2})([.,][0-9]{1,9})?)?(\s*[ap]\.?m\.?(?![a-z]))?", re.IGNORECASE)
@@ -30,7 +30,7 @@ def advice(texts: Sequence[str]) -> str:
         return ""
     if all(_NUMBER.fullmatch(text) for text in texts):
         return _of_numbers(texts)
-    if comma := next((words for text in texts if (words := remedy_for(text))), ""):
+    if comma := next((words for text in texts if (words := decimal_point_advice(text))), ""):
         return f"has a decimal comma, which is not read; {comma}"
     if all(_ISO.fullmatch(text) for text in texts):
         return "is ISO 8601; set dataset.timestamp_unit=iso"
