@@ -9,7 +9,7 @@ from ibis.expr.types import BooleanValue, Table
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import collect, materialised
 from llmrec_cli.ingest.interactions.coding import Coded
-from llmrec_cli.ingest.interactions.temporal import moment
+from llmrec_cli.ingest.interactions.temporal import typed_time
 from llmrec_cli.settings.dataset import DatasetSettings
 
 REASONS = {"dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
@@ -79,5 +79,5 @@ def _by_settings(rows: Table, settings: DatasetSettings, unit: str,
         if not unit:
             raise ConfigError(f"dataset.{key}={text}: has no effect on interactions without a column 'timestamp'; map "
                               f"it with dataset.columns.timestamp=<name>, or leave the setting out")
-        at = moment(text, unit, f"dataset.{key}", last=key == "newest")
+        at = typed_time(text, unit, f"dataset.{key}", last=key == "newest")
         yield reason, rows.timestamp > at if key == "newest" else rows.timestamp < at

@@ -53,7 +53,7 @@ def cutoffs(rows: Table, settings: Temporal, unit: str) -> dict[str, int]:
     for part in ("test", "valid"):
         start, days, share = (getattr(settings, key) for key in (f"{part}_from", f"{part}_days", part))
         if start is not None:
-            at = moment(start, unit, f"split.{part}_from")
+            at = typed_time(start, unit, f"split.{part}_from")
             if at > end:
                 raise ConfigError(f"split.{part}_from={start}: is after {'the test began' if found else 'all data'}; "
                                   f"choose an earlier time")
@@ -96,7 +96,7 @@ def since(rows: Table, cutoff: dict[str, int]) -> Table:
                        ibis.literal(TRAIN, "int8"))
 
 
-def moment(text: str, unit: str, key: str, last: bool = False) -> int:
+def typed_time(text: str, unit: str, key: str, last: bool = False) -> int:
     """Return a time that a person wrote as int64 milliseconds, or as it is when timestamps are an order.
 
     Of a date, or a whole second, it is the first millisecond, or the last one.

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as TerminalTable
 
 from llmrec_cli.errors import DataError, counted
 from llmrec_cli.ingest.readers.decimal_comma import HAS_DECIMAL_COMMA, decimal_point_advice
@@ -39,30 +39,30 @@ def refuse_rejects(staged: Staged, most: float) -> None:
     A header again is in the rejects too, but no fault of the rows: files that were joined have one for each.
     """
     sizes: dict[str, int] = {}
-    for source, size in zip(staged.sources, staged.num_read, strict=True):
-        sizes[str(source.path)] = sizes.get(str(source.path), 0) + size
-    for file, size in sizes.items():
+    for source, num_rows in zip(staged.sources, staged.num_read, strict=True):
+        sizes[str(source.path)] = sizes.get(str(source.path), 0) + num_rows
+    for file, num_rows in sizes.items():
         bad = staged.rejects.count(file) - staged.headers.get(file, 0)
-        if bad <= most * size:
+        if bad <= most * num_rows:
             continue
         shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
                           for r in staged.rejects.first(file) if r.reason != HEADER_AGAIN)
-        share = bad / size
-        raise DataError(f"{file}: {bad:,} of {size:,} rows ({share:.2%}) are bad, more than "
+        share = bad / num_rows
+        raise DataError(f"{file}: {bad:,} of {num_rows:,} rows ({share:.2%}) are bad, more than "
                         f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n"
-                        f"{_remedy(staged.rejects.first(file), bad, size)}")
+                        f"{_remedy(staged.rejects.first(file), bad, num_rows)}")
 
 
-def _remedy(first: list[Reject], bad: int, size: int) -> str:
-    """Return the next step for a file in which `bad` of `size` rows are bad; `first` are the first bad rows."""
-    share, decimals = bad / size, _decimals_of(first)
+def _remedy(first: list[Reject], bad: int, num_rows: int) -> str:
+    """Return the next step for a file in which `bad` of `num_rows` rows are bad; `first` are the first bad rows."""
+    share, decimals = bad / num_rows, _decimals_of(first)
     if decimals and all(r.reason.endswith(HAS_DECIMAL_COMMA) for r in first if r.reason != HEADER_AGAIN):
         return decimals
     cause = decimals + "\n" if decimals else _times_of(first) if share > 0.5 else ""
     if share <= _MOST_ADVISED:
         return (f"{cause}Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
                 f"(rejects.parquet then lists them)")
-    return (f"{cause}{'No row is sound' if bad == size else 'So many rows are bad'}, so it is likely that a setting is "
+    return (f"{cause}{'No row is sound' if bad == num_rows else 'So many rows are bad'}, so it is likely that a setting is "
             f"wrong and not the rows: see the reason and the settings of this file")
 
 
@@ -70,8 +70,8 @@ def reading_notes(files: list[Staged]) -> list[str]:
     """Return what a person should know of how files were read, one sentence each."""
     found = [note for part in files for note in part.notes]
     for part in files:
-        found += [f"{file}: {size:,} {'row is its header' if size == 1 else 'rows are its header'} again, left out; "
-                  f"rejects.parquet lists {'it' if size == 1 else 'them'}" for file, size in part.headers.items()]
+        found += [f"{file}: {num_rows:,} {'row is its header' if num_rows == 1 else 'rows are its header'} again, left out; "
+                  f"rejects.parquet lists {'it' if num_rows == 1 else 'them'}" for file, num_rows in part.headers.items()]
     return found + _unchecked([source for part in files for source in part.sources])
 
 
@@ -114,7 +114,7 @@ def show(account: Account, manifest: dict[str, Any], folder: str) -> None:
     console = Console(stderr=True, soft_wrap=True)
     for sentence in account.warnings:
         console.print(f"[bold]WARNING: {escape(_plain(sentence))}[/bold]", highlight=False)
-    table = Table(title=f"prepared '{escape(manifest['name'])}' in {escape(folder)}", title_justify="left")
+    table = TerminalTable(title=f"prepared '{escape(manifest['name'])}' in {escape(folder)}", title_justify="left")
     for name, justify in (("interactions", "left"), ("rows", "right"), ("why", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, key, why in _ROWS:

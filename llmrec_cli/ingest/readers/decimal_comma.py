@@ -10,7 +10,7 @@ _DECIMAL_COMMA = re.compile(DECIMAL_COMMA)
 
 def decimal_point_advice(text: str) -> str:
     """Return how to write a number with a decimal comma, as a clause; "" for any other text."""
-    if not _PATTERN.match(text):
+    if not _DECIMAL_COMMA.match(text):
         return ""
     number = text.strip().replace(".", "").replace(",", ".")
     # 1,234 may be a thousand and some; only a person can say so.

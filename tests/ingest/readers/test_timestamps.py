@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.interactions.temporal import moment
+from llmrec_cli.ingest.interactions.temporal import typed_time
 from llmrec_cli.ingest.readers.time_advice import advice, fitting_patterns
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.time_format import expression_of, format_problems
@@ -199,7 +199,7 @@ def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None
     ("%d/%m/%Y", "2020-01-01", 1577836800000), ("us", "20200101", 1577836800000)])
 def test_a_time_that_a_setting_gives_as_a_number_is_in_the_unit_of_the_timestamps(unit: str, text: str,
                                                                                   expected: int) -> None:
-    assert moment(text, unit, "dataset.newest") == expected
+    assert typed_time(text, unit, "dataset.newest") == expected
 
 
 @pytest.mark.parametrize(("text", "name"), [
