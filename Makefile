@@ -56,7 +56,7 @@ retrain: setup ## a scheduled run on files of yours, PREPARE="dataset=files data
 	LLMREC="$${LLMREC:-$(BIN)/llmrec}" sh scripts/retrain.sh "$(PUBLISH)" $(EXPERIMENT:%=experiment=%)
 
 docs: setup ## write docs/metrics.md from the table of metrics
-	$(BIN)/python -m llmrec_cli.metrics.glossary >docs/metrics.md
+	$(BIN)/python -m llmrec_cli.metrics.table >docs/metrics.md
 
 clean: ## remove caches and builds; data, runs and what was published stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from llmrec_cli.data.prepared import PreparedData, read_prepared
-from llmrec_cli.evaluation.evaluation import Measures, measure
-from llmrec_cli.evaluation.slicing import build_slices
-from llmrec_cli.evaluation.ties import tie_blocks
+from llmrec_cli.evaluation.metric_suite import Measures, measure, tie_blocks
+from llmrec_cli.evaluation.slices import build_slices
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.metrics.hits import TiedHits, ordered_hits
 from llmrec_cli.metrics.metric import evaluate_all

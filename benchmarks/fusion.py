@@ -20,8 +20,8 @@ from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import known_users
 from llmrec_cli.heads.base import Context
+from llmrec_cli.heads.fusion.fast_validation import Scored, drawn, gather
 from llmrec_cli.heads.fusion.head import MOST_QUERIES, Fusion
-from llmrec_cli.heads.fusion.scored import Scored, drawn, gather
 from llmrec_cli.heads.fusion.weights import Weights, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation, validation_of
 from llmrec_cli.settings.head import Fusion as FusionSettings

@@ -77,7 +77,7 @@ def nameless(size: int, num_attributes: int = 0) -> object:
     import numpy as np
     import scipy.sparse as sp
 
-    from llmrec_cli.data.entities import Entities
+    from llmrec_cli.data.catalogue import Entities
 
     ids = np.arange(size).astype(str).astype(object)
     each = 3 if num_attributes else 0

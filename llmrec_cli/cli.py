@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"llmrec {__version__}")
         return 0
     if arguments[0] in ("-sc", "--shell-completion"):
-        from llmrec_cli.completion import complete
+        from llmrec_cli.help import complete
 
         return complete(arguments[1:])
     command, rest = arguments[0], list(arguments[1:])

@@ -8,10 +8,9 @@ import yaml
 
 from llmrec_cli import __version__, cli
 from llmrec_cli.cli import OPTIONS, SUMMARIES, divide
-from llmrec_cli.completion import complete
 from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
-from llmrec_cli.help import ABOUT
+from llmrec_cli.help import ABOUT, complete
 from llmrec_cli.metrics.table import METRICS
 from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.groups import GROUPS

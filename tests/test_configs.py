@@ -65,7 +65,7 @@ def test_every_yaml_file_of_a_group_holds_values_of_an_option_in_its_table():
 def test_an_option_needs_no_yaml_file_to_be_chosen(monkeypatch):
     @dataclass
     class HashedText(EncoderSettings):
-        implementation: ClassVar[str] = "llmrec_cli.encoders.lexical.TfIdfEncoder"
+        implementation: ClassVar[str] = "llmrec_cli.encoders.tfidf.TfIdfEncoder"
         kind: str = "hashed"
         buckets: int = 64
 

@@ -14,8 +14,8 @@ import torch
 
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import known_users
-from llmrec_cli.evaluation.evaluation import Measures, measure
-from llmrec_cli.evaluation.slicing import build_slices
+from llmrec_cli.evaluation.metric_suite import Measures, measure
+from llmrec_cli.evaluation.slices import build_slices
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.metrics.hits import ordered_hits
 from llmrec_cli.metrics.metric import evaluate_all

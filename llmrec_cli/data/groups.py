@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.interactions import Interactions, last_of_each
-from llmrec_cli.data.table_checks import LARGEST, Column, read_columns
+from llmrec_cli.data.tables import LARGEST, Column, read_columns
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.knowledge import End, Knowledge, idf
-from llmrec_cli.data.table_checks import Column, read_columns
+from llmrec_cli.data.tables import Column, read_columns
 from llmrec_cli.pinned import PinnedFolder
 
 FILE = "knowledge.parquet"

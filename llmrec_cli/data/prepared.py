@@ -26,6 +26,8 @@ Entities that training interactions name come first, in the order of their ids, 
 names, then those that only the test names, then the rest: so nothing held out can move a number that is trained on.
 """
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,18 +37,16 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from llmrec_cli.data.documents import Documents, read_documents
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Documents, Entities, read_documents
 from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
-from llmrec_cli.data.manifest import open_prepared
-from llmrec_cli.data.manifest_checks import least_positive, other_sizes
-from llmrec_cli.data.table_checks import Column, read_columns, require_order
-from llmrec_cli.data.tables import column_names
+from llmrec_cli.data.manifest import least_positive, open_prepared, other_sizes, outdated
+from llmrec_cli.data.tables import Column, column_names, read_columns, require_order
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder, retried
+from llmrec_cli.run_dir import RunDir
 
 SPLITS = ("train", "valid", "test")
 UNLISTED, NEGATIVES = "unlisted_items.parquet", "negatives.parquet"
@@ -240,3 +240,10 @@ def _read_interactions(files: PinnedFolder, name: str, num_users: int, num_items
 
 def _among(split: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     return np.array([name in names for name in SPLITS])[split]
+
+
+def warn_outdated(manifest: Mapping[str, Any], run_dir: RunDir) -> None:
+    """Print and log a warning when the data was prepared in an earlier format."""
+    if text := outdated(manifest):
+        run_dir.log("warning", text=text)
+        print(f"warning: {text.encode('unicode_escape').decode()}", file=sys.stderr)

@@ -1,11 +1,37 @@
-"""Queries: whom we recommend to, as columns."""
+"""Queries and their candidates as columns: users, groups or histories to recommend for."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The lists of candidates in a file.
+
+    Attributes
+    ----------
+    column : user_id, group_id or query_id; "" for one list for all queries
+    ids : object array (num_lists,) of str, the user, group or query of each list, "" for all
+    targets : object array (num_lists,) of str, the held-out item that a list is about, "" where the file names none
+    items : object array of item ids, as the file has them, one list's after the other's
+    offsets : int64 (num_lists + 1,), where each list begins and ends in `items`
+    """
+
+    column: str
+    ids: np.ndarray
+    targets: np.ndarray
+    items: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def by_row(self) -> bool:
+        """True if the file names the held-out item of each list; a user may then have several lists."""
+        return bool((self.targets != "").any())
+
 
 UNTIMED = np.iinfo(np.int64).max
 """Time of an interaction that comes with the query: as new as any."""

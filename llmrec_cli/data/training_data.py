@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from llmrec_cli.data.documents import Documents
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Documents, Entities
 from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge

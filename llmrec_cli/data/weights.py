@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import DOUBLE, TensorReader
+from llmrec_cli.data.tensors import DOUBLE, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.settings.heads.base import HeadSettings

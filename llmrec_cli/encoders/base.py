@@ -17,7 +17,7 @@ from llmrec_cli.settings.encoder import EncoderSettings
 if TYPE_CHECKING:
     import torch
 
-    from llmrec_cli.data.tensor_reader import TensorReader
+    from llmrec_cli.data.tensors import TensorReader
 
 S = TypeVar("S", bound=EncoderSettings)
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmrec_cli.encoders.cuts import Between
-from llmrec_cli.encoders.layers import find_layers
+from llmrec_cli.encoders.layer_split import Between, find_layers
 from llmrec_cli.encoders.peft import Adapted, Peft, layer_cut
 from llmrec_cli.settings.peft import Bottleneck
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmrec_cli.data.tensor_reader import TensorReader
+from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.base import Encoder, encoder_class, identity_of, open_encoder
-from llmrec_cli.encoders.portable import bundle, resolved
+from llmrec_cli.encoders.export import bundle, resolved
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
 from llmrec_cli.errors import ArtifactError

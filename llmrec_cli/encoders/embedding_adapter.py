@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
-from llmrec_cli.encoders.cuts import AboveAll
+from llmrec_cli.data.tensors import FLOAT, TensorReader
+from llmrec_cli.encoders.layer_split import AboveAll
 from llmrec_cli.encoders.peft import Adapted, Peft
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.peft import EmbeddingAdapter

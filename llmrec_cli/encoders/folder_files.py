@@ -9,9 +9,7 @@ from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from llmrec_cli.data.manifest import sha256
-from llmrec_cli.data.manifest_checks import FILES, integer, is_integer, problems
-from llmrec_cli.data.plain_json import parse_json
+from llmrec_cli.data.manifest import FILES, integer, is_integer, parse_json, problems, sha256
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import write_json

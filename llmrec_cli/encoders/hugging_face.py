@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from llmrec_cli.data.torch_tensors import read_torch
+from llmrec_cli.data.tensors import read_torch
 from llmrec_cli.encoders.folder_files import read_mapping, shards_of
 from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, is_out_of_memory
 from llmrec_cli.pinned import PinnedFolder

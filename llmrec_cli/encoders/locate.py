@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmrec_cli.encoders.folder_files import identity, open_encoder_folder
-from llmrec_cli.encoders.model_card import licence_of
-from llmrec_cli.encoders.modules import Modules, read_modules
+from llmrec_cli.encoders.modules import Modules, licence_of, read_modules
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.base import implementation_of

@@ -13,9 +13,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from llmrec_cli.data.tensor_reader import TensorReader
-from llmrec_cli.encoders.cuts import AboveAll, BelowAll, BelowVirtualTokens, Between, Cut
-from llmrec_cli.encoders.layers import Layers, find_layers
+from llmrec_cli.data.tensors import TensorReader
+from llmrec_cli.encoders.layer_split import AboveAll, BelowAll, BelowVirtualTokens, Between, Cut, Layers, find_layers
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.peft import (

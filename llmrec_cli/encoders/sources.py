@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from llmrec_cli import run_dir
-from llmrec_cli.data.tensor_reader import TensorReader
+from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.base import Encoder
+from llmrec_cli.encoders.export import copy_encoder, inside, strange
 from llmrec_cli.encoders.folder_files import WHOLE, shards_of
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer, readable
 from llmrec_cli.encoders.locate import MINILM_SHA256, folder_identity, locate
-from llmrec_cli.encoders.portable import copy_encoder, inside, strange
 from llmrec_cli.encoders.scratch import new_causal_language_model, new_masked_language_model
 from llmrec_cli.encoders.text_encoder import T, TextEncoder
 from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, ResourceError

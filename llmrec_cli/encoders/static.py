@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
+from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.encoders.base import Encoder, identity_of
+from llmrec_cli.encoders.batching import tokenize
+from llmrec_cli.encoders.export import copy_encoder, identities, inside
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
-from llmrec_cli.encoders.portable import copy_encoder, identities, inside
-from llmrec_cli.encoders.tokens import tokenize
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, MiniLM, Static
 

@@ -17,16 +17,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from llmrec_cli.encoders.base import Encoder, identity_of
-from llmrec_cli.encoders.chunks import chunks
+from llmrec_cli.encoders.batching import PackedTokens, buckets, chunks, padding_id, tokenize, tokenize_pairs
 from llmrec_cli.encoders.hugging_face import is_decoder
 from llmrec_cli.encoders.locate import Source
-from llmrec_cli.encoders.model_card import Training
-from llmrec_cli.encoders.modules import Modules
-from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.modules import Modules, Training
 from llmrec_cli.encoders.peft import adapt
 from llmrec_cli.encoders.pooling import Pooler
 from llmrec_cli.encoders.saving import save_encoder
-from llmrec_cli.encoders.tokens import padding_id, tokenize, tokenize_pairs
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.peft import PeftSettings

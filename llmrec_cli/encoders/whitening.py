@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
+from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.encoder import EncoderSettings
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from llmrec_cli.data.prepared import PreparedData
-from llmrec_cli.evaluation.entrants import Entrant
-from llmrec_cli.evaluation.evaluation import Measures, main_columns, measure
-from llmrec_cli.evaluation.measured import averaged
-from llmrec_cli.evaluation.protocols import Protocol
-from llmrec_cli.evaluation.ranking import Ranked, common, new_items, rank
-from llmrec_cli.evaluation.slicing import Slices
+from llmrec_cli.evaluation.candidates import Protocol
+from llmrec_cli.evaluation.metric_results import averaged
+from llmrec_cli.evaluation.metric_suite import Measures, main_columns, measure
+from llmrec_cli.evaluation.models import Entrant
+from llmrec_cli.evaluation.predictions import Ranked, common, new_items, rank
+from llmrec_cli.evaluation.slices import Slices
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.settings.stages import EvaluateConfig

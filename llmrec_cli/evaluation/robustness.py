@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import DataError
-from llmrec_cli.evaluation.alike import SYNONYMS
-from llmrec_cli.evaluation.disturbed import Disturb, disturbed, synonyms, truncated, typos
-from llmrec_cli.evaluation.entrants import Entrant
-from llmrec_cli.evaluation.evaluation import Measures, main_columns, measure
-from llmrec_cli.evaluation.measured import averaged
-from llmrec_cli.evaluation.protocols import Protocol
-from llmrec_cli.evaluation.ranking import Ranked, common, rank
+from llmrec_cli.evaluation.candidates import Protocol
+from llmrec_cli.evaluation.metric_results import averaged
+from llmrec_cli.evaluation.metric_suite import Measures, main_columns, measure
+from llmrec_cli.evaluation.models import Entrant
+from llmrec_cli.evaluation.predictions import Ranked, common, rank
+from llmrec_cli.evaluation.text_perturbation import SYNONYMS, Disturb, disturbed, synonyms, truncated, typos
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context
-from llmrec_cli.settings.robustness import Robustness
+from llmrec_cli.settings.evaluation import Robustness
 from llmrec_cli.settings.stages import EvaluateConfig
 
 AS_NEW = " (as if new)"

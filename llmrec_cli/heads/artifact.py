@@ -23,18 +23,15 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 from safetensors import SafetensorError
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
-from llmrec_cli.data.manifest import sha256
-from llmrec_cli.data.manifest_checks import MODEL, is_integer, least_value, other_sizes, problems
-from llmrec_cli.data.plain_json import parse_json
+from llmrec_cli.data.manifest import MODEL, is_integer, least_value, other_sizes, parse_json, problems, sha256
 from llmrec_cli.data.prepared import PreparedData, read_entities
-from llmrec_cli.data.table_checks import LATEST, Column, read_columns
-from llmrec_cli.data.tables import column_names
-from llmrec_cli.data.tensor_reader import INTEGER, TensorReader
-from llmrec_cli.encoders.portable import bundle, check_encoders, identities, resolved
+from llmrec_cli.data.tables import LATEST, Column, column_names, read_columns
+from llmrec_cli.data.tensors import INTEGER, TensorReader
+from llmrec_cli.encoders.export import bundle, check_encoders, identities, resolved
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import TensorReader
+from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, unused_values
-from llmrec_cli.scoring.group_strategies import average
-from llmrec_cli.scoring.groups import by_members
-from llmrec_cli.scoring.rating import pair_scores
+from llmrec_cli.scoring.groups import average, by_members
+from llmrec_cli.scoring.scorer import pair_scores
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.head import Recipe
 

@@ -9,7 +9,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.memory import require_memory, taken_by
-from llmrec_cli.heads.shared.history_limit import CutHistories
+from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.settings.head import Recipe
 
 

@@ -10,12 +10,17 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.audit.audit import audit
-from llmrec_cli.ingest.audit.id_overlap import doubled_ids, id_pairs, id_warnings
+from llmrec_cli.ingest.audit.ids import doubled_ids, id_pairs, id_warnings
 from llmrec_cli.ingest.engine import engine, size
-from llmrec_cli.ingest.groups.clustered import ClusterOf, clustered_groups, refuse_clusters_beside
 from llmrec_cli.ingest.groups.groups import Groups, read_groups, refuse_group_texts
 from llmrec_cli.ingest.groups.splits import divide_groups, known_to_members
-from llmrec_cli.ingest.groups.synthetic import refuse_beside, synthetic_groups
+from llmrec_cli.ingest.groups.synthetic import (
+    ClusterOf,
+    clustered_groups,
+    refuse_beside,
+    refuse_clusters_beside,
+    synthetic_groups,
+)
 from llmrec_cli.ingest.groups.tables import notes as group_notes
 from llmrec_cli.ingest.groups.tables import number_groups, write_group_texts, write_groups
 from llmrec_cli.ingest.groups.tables import warnings as group_warnings
@@ -28,29 +33,26 @@ from llmrec_cli.ingest.interactions.build import (
     stage_interactions,
     union,
 )
-from llmrec_cli.ingest.interactions.duplicates import policy_of
-from llmrec_cli.ingest.interactions.given import LEAKED, refuse_contradictions
+from llmrec_cli.ingest.interactions.filters import policy_of
 from llmrec_cli.ingest.interactions.histories import training_titles
+from llmrec_cli.ingest.interactions.id_codes import number
 from llmrec_cli.ingest.interactions.order import ORDER, count_ties, ties_of, with_ties
-from llmrec_cli.ingest.interactions.splits import Divided, UserSplit, build_split
+from llmrec_cli.ingest.interactions.splits import LEAKED, Divided, UserSplit, build_split, refuse_contradictions
 from llmrec_cli.ingest.interactions.writing import write_filtered, write_rows
 from llmrec_cli.ingest.knowledge.links import counterparts
 from llmrec_cli.ingest.knowledge.triples import read_knowledge, write_knowledge
-from llmrec_cli.ingest.output.account import Account, reading_notes, refuse_rejects
-from llmrec_cli.ingest.output.appended import refuse_overlap
-from llmrec_cli.ingest.output.earlier import Earlier
+from llmrec_cli.ingest.output.append import Earlier, refuse_overlap
 from llmrec_cli.ingest.output.manifest import describe_split, describe_texts, manifest_of
-from llmrec_cli.ingest.output.numbering import number
-from llmrec_cli.ingest.output.tally import tally
+from llmrec_cli.ingest.output.row_accounting import Account, reading_notes, refuse_rejects
+from llmrec_cli.ingest.output.summary import tally
 from llmrec_cli.ingest.output.writing import write_entities, write_left_out, write_rejects, write_unlisted
 from llmrec_cli.ingest.readers.checks import reading
 from llmrec_cli.ingest.readers.columns import refuse_idle_explode, refuse_unused
-from llmrec_cli.ingest.readers.object_texts import object_notes
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.ingest.readers.staging import Staged, stage_entities
+from llmrec_cli.ingest.texts.catalogue import Described, describe, fit_classes, text_rules, texts_of
+from llmrec_cli.ingest.texts.column_checks import list_warnings, object_notes
 from llmrec_cli.ingest.texts.documents import read_documents, write_documents
-from llmrec_cli.ingest.texts.entities import Described, describe, fit_classes, text_rules, texts_of
-from llmrec_cli.ingest.texts.listed_ids import list_warnings
 from llmrec_cli.settings.stages import PrepareConfig
 
 KINDS = ("item", "user", "group")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists

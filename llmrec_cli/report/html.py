@@ -4,16 +4,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from llmrec_cli.metrics.glossary import sentence
+from llmrec_cli.metrics.table import sentence
 from llmrec_cli.report import plots
-from llmrec_cli.report.cold_users import cold_users_table
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.headline import headline
-from llmrec_cli.report.knowledge import knowledge_sentence, knowledge_table
 from llmrec_cli.report.leaderboard import everyone_of, exposure_tables, heat_map, leaderboard
-from llmrec_cli.report.pages import page
-from llmrec_cli.report.robustness import robustness_table
-from llmrec_cli.report.tables import measured, metrics_table, slices_table
+from llmrec_cli.report.pages import measured, metrics_table, page, slices_table
+from llmrec_cli.report.sections import cold_users_table, knowledge_sentence, knowledge_table, robustness_table
 
 
 def render(content: Content) -> str:

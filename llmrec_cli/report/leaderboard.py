@@ -3,9 +3,8 @@
 from typing import Any
 
 from llmrec_cli.metrics.table import columns
-from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Content
-from llmrec_cli.report.tables import described, slice_name
+from llmrec_cli.report.pages import Cell, Row, Table, described, slice_name
 
 NUM_STEPS = 9
 """Shades of the heat map, from the worst in a row to the best."""

@@ -9,9 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from llmrec_cli.report import plots
-from llmrec_cli.report.cells import Cell, Row, Table
 from llmrec_cli.report.content import Curve
-from llmrec_cli.report.pages import page
+from llmrec_cli.report.pages import Cell, Row, Table, page
 
 MOST_POINTS = 300
 

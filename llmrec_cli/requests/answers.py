@@ -23,7 +23,7 @@ import torch
 
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.requests.asked import Matched
-from llmrec_cli.scoring.group_strategies import scaled
+from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.scorer import Lists, block_lists
 from llmrec_cli.scoring.topk import require_finite
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.queries import UNTIMED, Membership, Queries, known_users

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.interactions.duplicates import resolved_policy
-from llmrec_cli.ingest.readers.decimal_comma import decimal_point_advice
+from llmrec_cli.ingest.interactions.filters import resolved_policy
 from llmrec_cli.ingest.readers.timestamps import NUMBER, OUT_OF_RANGE, are_dates, in_era, milliseconds_of, unit_of
-from llmrec_cli.requests.beside import Rows, read_rows
+from llmrec_cli.ingest.readers.value_advice import decimal_point_advice
+from llmrec_cli.requests.files import Rows, read_rows
 from llmrec_cli.scoring.topk import item_hash_ranks
 
 KEY = "interactions"

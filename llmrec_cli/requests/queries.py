@@ -9,11 +9,11 @@ JSON list.
 import json
 from dataclasses import dataclass
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.requests.asked import Asked, asked
-from llmrec_cli.requests.beside import read_rows
+from llmrec_cli.requests.files import read_rows
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import QuerySettings
 

@@ -1,4 +1,6 @@
-"""What a recommender is measured on: whom to ask, and what they went on to like.
+"""Held-out queries and their relevant items, for users and groups.
+
+Shapes: R rows (users), N items.
 
 Shapes: Q queries, N items of the recommender's catalogue, U users and M items of the prepared data.
 """
@@ -8,12 +10,70 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.histories import appended, chosen_rows, widened, without
 from llmrec_cli.data.interactions import Interactions, presence
-from llmrec_cli.data.prepared import PreparedData
+from llmrec_cli.data.prepared import SPLITS, PreparedData
 from llmrec_cli.data.queries import UNTIMED, Queries
 from llmrec_cli.errors import DataError
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Users or groups of prepared data.
+
+    Attributes
+    ----------
+    kind : user | group
+    entities : who they are
+    interactions : what they did, in all splits; `user` is their integer
+    held : what of it is in the split that is measured
+    """
+
+    kind: str
+    entities: Entities
+    interactions: Interactions
+    held: Interactions
+
+
+def audience_of(data: PreparedData, audience: str, split: str) -> Audience:
+    """Return whom `audience` (users | groups) means. Raises DataError where the data has no groups."""
+    if audience == "users":
+        return Audience("user", data.users, data.interactions, data.part(split))
+    everything, held = data.groups(*SPLITS), data.groups(split)
+    if everything is None or held is None:
+        raise no_groups(data)
+    return Audience("group", everything.entities, everything.interactions, held.interactions)
+
+
+def no_groups(data: PreparedData) -> DataError:
+    """Return the error of data without groups."""
+    return DataError(f"{data.path}: audience=groups, and the data has no groups; prepare with dataset.groups=<file of "
+                     f"members>, or set audience=users")
+
+
+def in_order(interactions: Interactions, data: np.ndarray | None = None) -> sp.csr_array:
+    """Return CSR (num_users, num_items) of values, rows oldest first; equal times stay as they are.
+
+    In prepared data a salted hash, or dataset.columns.order, put equal times in order; without times it is the hash.
+    `data` (num_interactions,) takes the place of the values.
+    """
+    order = np.lexsort((interactions.timestamp, interactions.user))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(interactions.user, minlength=interactions.num_users))])
+    return sp.csr_array(((interactions.value if data is None else data)[order], interactions.item[order], indptr),
+                        shape=(interactions.num_users, interactions.num_items))
+
+
+def divided(matrix_RN: sp.csr_array, num: int) -> tuple[sp.csr_array, sp.csr_array]:
+    """Return the first `num` entries of each row, and the others, both in their order."""
+    lengths_R = np.diff(matrix_RN.indptr)
+    place = np.arange(len(matrix_RN.indices)) - np.repeat(matrix_RN.indptr[:-1], lengths_R)
+    return _kept(matrix_RN, place < num), _kept(matrix_RN, place >= num)
+
+
+def _kept(matrix_RN: sp.csr_array, keep: np.ndarray) -> sp.csr_array:
+    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix_RN.indptr]
+    return sp.csr_array((matrix_RN.data[keep], matrix_RN.indices[keep], indptr), shape=matrix_RN.shape)
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class Static(EncoderSettings):
 class TfIdf(EncoderSettings):
     """TF-IDF of the most frequent words (pairs of characters where a script has no spaces), learned from the items."""
 
-    implementation: ClassVar[str] = "llmrec_cli.encoders.lexical.TfIdfEncoder"
+    implementation: ClassVar[str] = "llmrec_cli.encoders.tfidf.TfIdfEncoder"
     kind: str = "tfidf"
     embedding_size: int = 2048
     """Words kept: those that most texts have, at least 1; a vector takes 4 bytes for each."""
@@ -190,7 +190,7 @@ class TfIdf(EncoderSettings):
 class Lsa(EncoderSettings):
     """Latent semantic analysis (Deerwester et al. 1990): a truncated SVD of TF-IDF, learned from the items' texts."""
 
-    implementation: ClassVar[str] = "llmrec_cli.encoders.lexical.LsaEncoder"
+    implementation: ClassVar[str] = "llmrec_cli.encoders.tfidf.LsaEncoder"
     kind: str = "lsa"
     embedding_size: int = 256
     """Dimensions kept, at least 1; fewer where there are fewer texts or words."""

@@ -9,16 +9,12 @@ from llmrec_cli.settings.heads.base import HeadSettings, Popularity
 from llmrec_cli.settings.heads.clusters import Clusters
 from llmrec_cli.settings.heads.content import Content
 from llmrec_cli.settings.heads.ease import Ease
-from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
-from llmrec_cli.settings.heads.group_attention import GroupAttention
-from llmrec_cli.settings.heads.group_fusion import GroupFusion
-from llmrec_cli.settings.heads.group_hypergraph import GroupHypergraph
+from llmrec_cli.settings.heads.groups import GroupAttention, GroupFusion, GroupHypergraph
 from llmrec_cli.settings.heads.ials import Ials
 from llmrec_cli.settings.heads.interest import Interest
 from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
-from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neighbours import ItemKnn, UserKnn
-from llmrec_cli.settings.heads.neural_cf import NeuralCf
+from llmrec_cli.settings.heads.pairs import FactorizationMachine, Mf, NeuralCf
 from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.heads.two_tower import TwoTower
 

@@ -178,7 +178,7 @@ class Given(SplitSettings):
     Where there is no file for validation, `valid` takes a share of the training for it.
     """
 
-    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.given.GivenSplit"
+    implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.GivenSplit"
     is_given: ClassVar[bool] = True
     kind: str = "given"
     valid: float = 0.0

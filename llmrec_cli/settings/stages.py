@@ -9,14 +9,11 @@ from typing import Any, ClassVar
 
 from llmrec_cli.metrics.table import MONITORED
 from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, Settings, nearest, option
-from llmrec_cli.settings.cold_users import ColdUsers
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
+from llmrec_cli.settings.evaluation import ColdUsers, KnowledgeReport, Robustness
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.knowledge_report import KnowledgeReport
 from llmrec_cli.settings.list_output import ListOutput
-from llmrec_cli.settings.robustness import Robustness
-from llmrec_cli.settings.search import search_problems, tuned_parts
-from llmrec_cli.settings.tune import Tune
+from llmrec_cli.settings.search import Tune, search_problems, tuned_parts
 
 LONGEST_LIST = 100_000
 """Longest list that is made or measured: each takes memory for every query."""

@@ -9,21 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
 from llmrec_cli.distributed import leave_to_first
-from llmrec_cli.encoders.words import Words
+from llmrec_cli.encoders.tfidf import Words
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.evaluation.cold_users import cold_users, cold_users_content
-from llmrec_cli.evaluation.entrants import Entrant, baseline, grouped, load_entrants, refuse_taught, refuse_trained_on
-from llmrec_cli.evaluation.evaluation import Measures, measure
-from llmrec_cli.evaluation.fitted_data import fitted_data
-from llmrec_cli.evaluation.history_protocol import history_content
-from llmrec_cli.evaluation.knowledge import knowledge_content
-from llmrec_cli.evaluation.measured import averaged, ranking
-from llmrec_cli.evaluation.outcome import Outcome, exposure_of, metrics_content, per_user, recommendations
-from llmrec_cli.evaluation.protocols import (
+from llmrec_cli.evaluation.candidates import (
     Protocol,
     cold_items,
     given_candidates,
@@ -31,35 +23,58 @@ from llmrec_cli.evaluation.protocols import (
     num_seen,
     sampled_candidates,
 )
-from llmrec_cli.evaluation.ranking import Ranked, common, gains, rank
-from llmrec_cli.evaluation.reporting import report_content
+from llmrec_cli.evaluation.cold_users import cold_users, cold_users_content
+from llmrec_cli.evaluation.knowledge_ablation import knowledge_content
+from llmrec_cli.evaluation.leak_checks import named_users, suspicious
+from llmrec_cli.evaluation.metric_results import averaged, member_satisfaction, ranking
+from llmrec_cli.evaluation.metric_suite import Measures, measure
+from llmrec_cli.evaluation.models import (
+    Entrant,
+    baseline,
+    fitted_data,
+    grouped,
+    load_entrants,
+    refuse_taught,
+    refuse_trained_on,
+)
+from llmrec_cli.evaluation.predictions import Ranked, common, gains, rank
+from llmrec_cli.evaluation.results import (
+    Outcome,
+    exposure_of,
+    history_content,
+    metrics_content,
+    per_user,
+    recommendations,
+    report_content,
+)
 from llmrec_cli.evaluation.robustness import robustness, robustness_content
-from llmrec_cli.evaluation.satisfaction import member_satisfaction
-from llmrec_cli.evaluation.slicing import Masks, Slices, build_slices, values_of
-from llmrec_cli.evaluation.suspicion import named_users, suspicious
+from llmrec_cli.evaluation.slices import Masks, Slices, build_slices, values_of
 from llmrec_cli.heads.artifact import model_folder, read_facts
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.memory import CATALOGUE_FACTOR, Watch, model_memory, num_rows
-from llmrec_cli.heads.shared.history_limit import CutHistories
-from llmrec_cli.heads.shared.sparse_products import BLOCK_CELLS as NEIGHBOUR_CELLS
+from llmrec_cli.heads.memory import (
+    CATALOGUE_FACTOR,
+    Watch,
+    history_memory,
+    lists_memory,
+    model_memory,
+    num_rows,
+    scoring_memory,
+)
+from llmrec_cli.heads.shared.matrix_products import BLOCK_CELLS as NEIGHBOUR_CELLS
+from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.metrics.lists import Vectors
 from llmrec_cli.metrics.table import columns
 from llmrec_cli.report.candidates import candidate_notes
-from llmrec_cli.report.cold_users import cold_users_lines
 from llmrec_cli.report.content import main_cutoff
 from llmrec_cli.report.headline import warnings
 from llmrec_cli.report.html import render
-from llmrec_cli.report.knowledge import knowledge_lines
-from llmrec_cli.report.robustness import robustness_lines
+from llmrec_cli.report.sections import cold_users_lines, knowledge_lines, robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
 from llmrec_cli.requests.candidates import read_candidates
 from llmrec_cli.run_dir import RunDir, write_bytes, write_json
-from llmrec_cli.scoring.audience import audience_of
-from llmrec_cli.scoring.heldout import HeldOut
-from llmrec_cli.scoring.memory import history_memory, lists_memory, scoring_memory
+from llmrec_cli.scoring.heldout import HeldOut, audience_of
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
-from llmrec_cli.stages.outdated import warn_outdated
 
 REPORT_BYTES = 90 * 2**20
 """Memory for drawing the report's plots: matplotlib and its fonts."""

@@ -7,20 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from llmrec_cli import distributed as processes
-from llmrec_cli.data.prepared import PreparedData, read_prepared
+from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.evaluation.validation_checks import suspicious_validation, without_validation
+from llmrec_cli.evaluation.leak_checks import suspicious_validation, without_validation
 from llmrec_cli.heads.artifact import encoders_of, save_recommender
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.run_dir import PREPARED, RunDir
-from llmrec_cli.scoring.audience import no_groups
+from llmrec_cli.scoring.heldout import no_groups
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
-from llmrec_cli.stages.outdated import warn_outdated
 from llmrec_cli.stages.resuming import same_inputs
 
 REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.output.rerun import say_unchanged, signature, unchanged
+from llmrec_cli.ingest.output.manifest import say_unchanged, signature, unchanged
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.run_dir import (
     LATEST,
@@ -50,10 +50,9 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     """Prepare the files and put the result in the place of `output`; return its manifest."""
     # Imported only when there is something to do, for they take a second.
     from llmrec_cli.ingest.build import build, refuse_warnings
-    from llmrec_cli.ingest.output.account import Account, show, tell
-    from llmrec_cli.ingest.output.appended import all_hashes, new_files, refuse_shrunk
-    from llmrec_cli.ingest.output.earlier import read_earlier
+    from llmrec_cli.ingest.output.append import all_hashes, new_files, read_earlier, refuse_shrunk
     from llmrec_cli.ingest.output.manifest import with_files
+    from llmrec_cli.ingest.output.row_accounting import Account, show, tell
     from llmrec_cli.report.audit import write_audit
 
     if sources.terms:

@@ -5,9 +5,9 @@ import time
 from llmrec_cli import distributed as processes
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
-from llmrec_cli.encoders.layers import find_layers
-from llmrec_cli.encoders.model_card import Training
-from llmrec_cli.encoders.portable import identities
+from llmrec_cli.encoders.export import identities
+from llmrec_cli.encoders.layer_split import find_layers
+from llmrec_cli.encoders.modules import Training
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import PREPARED, RunDir, require_room, write_json
 from llmrec_cli.settings.base import implementation_of, to_plain

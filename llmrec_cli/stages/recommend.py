@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.knowledge_paths import FILE as KNOWLEDGE
 from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
@@ -17,23 +17,21 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.device import choose_device
 from llmrec_cli.distributed import dealt, is_first, leave_to_first
 from llmrec_cli.errors import ConfigError, counted
-from llmrec_cli.evaluation.fitted_data import popularity_of
+from llmrec_cli.evaluation.models import popularity_of
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.memory import Watch, entities_memory, model_memory, num_rows
-from llmrec_cli.heads.shared.history_limit import CutHistories
-from llmrec_cli.report.lists import Catalogue, list_table, list_writer
-from llmrec_cli.report.shown_lists import show_lists
+from llmrec_cli.heads.memory import Watch, entities_memory, latest_memory, model_memory, num_rows, scoring_memory
+from llmrec_cli.heads.shared.training_history import CutHistories
+from llmrec_cli.report.lists import Catalogue, list_table, list_writer, show_lists
 from llmrec_cli.report.terminal import printable
-from llmrec_cli.requests.allowed_items import AllowedItems, allowed_items
 from llmrec_cli.requests.answers import SOURCES, Answers, answer
 from llmrec_cli.requests.asked import Asked, Matched, asked, match
+from llmrec_cli.requests.candidates import AllowedItems, allowed_items
 from llmrec_cli.requests.latest_histories import Histories, latest_histories
-from llmrec_cli.requests.newcomers import new_items, new_users
+from llmrec_cli.requests.new_items import new_items, new_users
 from llmrec_cli.requests.queries import Strict, inline_query, read_queries
 from llmrec_cli.requests.reasons import reasons
 from llmrec_cli.run_dir import RunDir, write_json, writing
-from llmrec_cli.scoring.memory import latest_memory, scoring_memory
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.list_output import ListOutput

@@ -10,9 +10,8 @@ import torch
 from torch.nn import functional
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.causal_language_model import CausalLanguageModel, load_causal_model
-from llmrec_cli.encoders.packed import PackedTokens, buckets
-from llmrec_cli.encoders.tokens import tokenize
+from llmrec_cli.encoders.batching import PackedTokens, buckets, tokenize
+from llmrec_cli.encoders.language_models import CausalLanguageModel, load_causal_model
 from llmrec_cli.errors import DataError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings

@@ -16,15 +16,15 @@ from torch import nn
 from torch.nn import functional
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.packed import PackedTokens
+from llmrec_cli.encoders.batching import PackedTokens
 from llmrec_cli.encoders.sources import load_trainable
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.training.corpus import held_out, knowledge_documents
-from llmrec_cli.training.following import Known, followers
 from llmrec_cli.training.losses.softmax import softmax_loss
+from llmrec_cli.training.next_item_pairs import Known, followers
 from llmrec_cli.training.objective import Measure, Task
 
 MEASURED_AT_ONCE = 64

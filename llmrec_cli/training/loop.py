@@ -29,13 +29,12 @@ from llmrec_cli.training.checkpoint import (
     size_of,
     trained_parameters,
 )
-from llmrec_cli.training.curves import Curves
+from llmrec_cli.training.context import Length, Surroundings, Trained
 from llmrec_cli.training.ema import Ema
-from llmrec_cli.training.interrupts import Interrupts, Stopped
 from llmrec_cli.training.optim import Rates, build_optimizer, learning_rate_share, set_learning_rate
-from llmrec_cli.training.progress import Display, display
+from llmrec_cli.training.progress import Curves, Display, display
+from llmrec_cli.training.signals import Interrupts, Stopped
 from llmrec_cli.training.step import Gradients, Loss, Shrink, Split
-from llmrec_cli.training.terms import Length, Surroundings, Trained
 
 Batch = TypeVar("Batch")
 

@@ -10,15 +10,13 @@ import torch
 from torch.nn import functional
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.masked_language_model import MaskedLanguageModel, load_masked_model
-from llmrec_cli.encoders.packed import PackedTokens, buckets
-from llmrec_cli.encoders.tokens import tokenize
-from llmrec_cli.encoders.whole_words import knows_words, tokenize_words
+from llmrec_cli.encoders.batching import PackedTokens, buckets, tokenize
+from llmrec_cli.encoders.language_models import MaskedLanguageModel, load_masked_model
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.training.corpus import build_corpus
-from llmrec_cli.training.masking import Vocabulary, mask_tokens
+from llmrec_cli.training.masking import Vocabulary, knows_words, mask_tokens, tokenize_words
 from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
 MASKED_AT_ONCE = 1024

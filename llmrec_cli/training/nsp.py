@@ -15,13 +15,13 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.batching import PackedTokens, buckets
 from llmrec_cli.encoders.sources import load_trainable
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings import objective as settings
 from llmrec_cli.settings.encoder import TransformerSettings
-from llmrec_cli.training.following import Following, Known, followers
+from llmrec_cli.training.next_item_pairs import Following, Known, followers
 from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
 TRIES = 20

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.text_encoder import TextEncoder
-from llmrec_cli.encoders.whole_words import SPACELESS
 from llmrec_cli.metrics.significance import bootstrap, paired_difference
 from llmrec_cli.training.corpus import held_out
-from llmrec_cli.training.following import held_out_followers
+from llmrec_cli.training.masking import SPACELESS
+from llmrec_cli.training.next_item_pairs import held_out_followers
 
 MOST_QUESTIONS, MOST_TITLES = 300, 2000
 FEWEST_QUESTIONS = 5

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmrec_cli.data.knowledge_controls import counts_alone, coverage, num_triples, swapped, twins
+from llmrec_cli.evaluation.knowledge_ablation import counts_alone, coverage, num_triples, swapped, twins
 from tests.data.test_knowledge_read import graph
 
 FILMS = [("f0", "by", "x"), ("f1", "by", "x"), ("f2", "by", "y"), ("f3", "by", "y"), ("f0", "with", "z"),

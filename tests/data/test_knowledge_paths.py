@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.knowledge import End
 from llmrec_cli.data.knowledge_paths import KnowledgePaths, knowledge_paths, read_paths
 from llmrec_cli.pinned import PinnedFolder

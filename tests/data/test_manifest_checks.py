@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli.data.manifest_checks import FILES, MODEL, PREPARED, integer, optional, problems, record
-from llmrec_cli.data.plain_json import MOST_DEPTH, parse_json
+from llmrec_cli.data.manifest import FILES, MODEL, MOST_DEPTH, PREPARED, integer, optional, parse_json, problems, record
 from llmrec_cli.errors import ArtifactError
 
 HERE = Path("manifest.json")

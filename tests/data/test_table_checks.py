@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec_cli.data.table_checks import AT_ONCE, Column, check_columns, read_columns, require_order
+from llmrec_cli.data.tables import AT_ONCE, Column, check_columns, read_columns, require_order
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 

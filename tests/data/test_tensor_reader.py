@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llmrec_cli.data.tensor_reader import BOOL, FLOAT, INTEGER, TensorReader
+from llmrec_cli.data.tensors import BOOL, FLOAT, INTEGER, TensorReader
 from llmrec_cli.errors import ArtifactError
 
 # Two rows of four columns: 1 and 3, then 0.

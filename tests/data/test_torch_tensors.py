@@ -7,8 +7,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from llmrec_cli.data.safetensors_files import read_safetensors
-from llmrec_cli.data.torch_tensors import TYPES, read_torch
+from llmrec_cli.data.tensors import TYPES, read_safetensors, read_torch
 from llmrec_cli.pinned import PinnedFolder
 
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import UNTIMED, known_users
-from llmrec_cli.data.tensor_reader import TensorReader
+from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import DAY, InteractionWeights, fit_weights, unused_values
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import build
 from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe
-from llmrec_cli.settings.heads.group_attention import GroupAttention
+from llmrec_cli.settings.heads.groups import GroupAttention
 
 
 def training(values, days=None, **facts) -> TrainingData:

@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.numpy import save_file
 
-from llmrec_cli.encoders.model_card import Training
+from llmrec_cli.encoders.modules import Training
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import HuggingFace

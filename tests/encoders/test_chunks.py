@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmrec_cli.encoders.base import open_encoder
-from llmrec_cli.encoders.lexical import TfIdfEncoder
+from llmrec_cli.encoders.tfidf import TfIdfEncoder
 from llmrec_cli.settings.encoder import Concat, HuggingFace, Part, TfIdf
 
 WORDS = ["alien", "planet", "a", "quiet", "ship", "and", "the", "crew", "of", "seven", "looks", "for", "home"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from llmrec_cli.encoders.frozen_layer_cache import TextBank
 from llmrec_cli.encoders.sources import load_encoder
-from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.settings.encoder import MiniLM
 from llmrec_cli.settings.peft import Lora, TopLayers
 

@@ -7,7 +7,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.sources import load_encoder
-from llmrec_cli.encoders.words import split_words
+from llmrec_cli.encoders.tfidf import split_words
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.settings.encoder import Concat, HuggingFace, Lsa, Part, Scratch, Static, TfIdf
 from tests.tiny_models import SENTENCES, save_tiny

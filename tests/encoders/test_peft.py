@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from llmrec_cli.encoders import text_encoder
+from llmrec_cli.encoders.frozen_layer_cache import TextBank
 from llmrec_cli.encoders.peft import merged
 from llmrec_cli.encoders.sources import load_encoder
-from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.peft import (

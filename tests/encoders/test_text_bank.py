@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.batching import PackedTokens, buckets
+from llmrec_cli.encoders.frozen_layer_cache import TextBank
 from llmrec_cli.encoders.sources import load_encoder
-from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.peft import Lora, NoPeft, TopLayers
 from tests.tiny_models import save_tiny

@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers
 
+from llmrec_cli.encoders.frozen_layer_cache import TextBank
 from llmrec_cli.encoders.sources import load_encoder
-from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.peft import Frozen, Lora, NoPeft, TopLayers

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from llmrec_cli.data.tensor_reader import TensorReader
+from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders import whitening as module
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
 from llmrec_cli.errors import ConfigError

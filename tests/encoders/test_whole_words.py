@@ -5,11 +5,11 @@ import tokenizers
 import torch
 import transformers
 
-from llmrec_cli.encoders.masked_language_model import load_masked_model
+from llmrec_cli.encoders.language_models import load_masked_model
 from llmrec_cli.encoders.text_encoder import TextEncoder
-from llmrec_cli.encoders.whole_words import first_of_word, knows_words, tokenize_words
 from llmrec_cli.settings.encoder import Scratch
 from llmrec_cli.settings.peft import NoPeft
+from llmrec_cli.training.masking import first_of_word, knows_words, tokenize_words
 
 TEXTS = ["the robots of the moon", "太空机器人的爱情", "", "👩‍🚀 🚀🚀",
          "שלום עולם", "مرحبا بالعالم", "爱love情", "ภาษาไทย", "\u200b"]

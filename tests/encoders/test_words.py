@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from llmrec_cli.data.tensor_reader import TensorReader
-from llmrec_cli.encoders.words import Words, split_words
+from llmrec_cli.data.tensors import TensorReader
+from llmrec_cli.encoders.tfidf import Words, split_words
 
 
 @pytest.mark.parametrize(("text", "words"), [

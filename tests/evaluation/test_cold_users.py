@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import DataError
-from llmrec_cli.evaluation import entrants
+from llmrec_cli.evaluation import models as entrants
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.report.cold_users import cold_users_lines, cold_users_table
+from llmrec_cli.report.sections import cold_users_lines, cold_users_table
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.cold_users import ColdUsers as Measured
 from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.evaluation import ColdUsers as Measured
 from llmrec_cli.settings.head import Ease, Recipe
 from llmrec_cli.settings.heads.clusters import Clusters
 from llmrec_cli.settings.split import ColdUsers

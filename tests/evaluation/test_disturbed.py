@@ -6,8 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from llmrec_cli.evaluation.alike import LOOK_OR_SOUND_ALIKE, SYNONYMS
-from llmrec_cli.evaluation.disturbed import disturbed, synonyms, truncated, typos
+from llmrec_cli.evaluation.text_perturbation import LOOK_OR_SOUND_ALIKE, SYNONYMS, disturbed, synonyms, truncated, typos
 
 TITLE = "Stainless Scissors, Straight Handle (2019). Office|School"
 

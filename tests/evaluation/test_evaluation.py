@@ -10,10 +10,10 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import known_users
-from llmrec_cli.evaluation.evaluation import Measures, Predicted, measure
-from llmrec_cli.evaluation.measured import averaged, ranking
-from llmrec_cli.evaluation.outcome import per_user
-from llmrec_cli.evaluation.slicing import Slices
+from llmrec_cli.evaluation.metric_results import averaged, ranking
+from llmrec_cli.evaluation.metric_suite import Measures, Predicted, measure
+from llmrec_cli.evaluation.results import per_user
+from llmrec_cli.evaluation.slices import Slices
 from llmrec_cli.metrics.hits import ordered_hits
 from llmrec_cli.metrics.metric import evaluate_all
 from llmrec_cli.metrics.ranking import RANKING

@@ -12,9 +12,9 @@ from llmrec_cli.data.prepared import SPLITS, PreparedData
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.errors import DataError
-from llmrec_cli.evaluation.group_slices import cohesion, group_masks
-from llmrec_cli.evaluation.heldout_groups import held_out_groups, newer_groups
-from llmrec_cli.evaluation.satisfaction import member_satisfaction
+from llmrec_cli.evaluation.heldout import held_out_groups, newer_groups
+from llmrec_cli.evaluation.metric_results import member_satisfaction
+from llmrec_cli.evaluation.slices import cohesion, group_masks
 from llmrec_cli.heads.base import build
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.scoring.validation import validation_of

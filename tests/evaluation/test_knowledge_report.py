@@ -15,14 +15,14 @@ from llmrec_cli.data.knowledge import Knowledge
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.evaluation.knowledge import counting, silent, uses_knowledge, without_graph
+from llmrec_cli.evaluation.knowledge_ablation import counting, silent, uses_knowledge, without_graph
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.report.knowledge import knowledge_lines, knowledge_table
+from llmrec_cli.report.sections import knowledge_lines, knowledge_table
 from llmrec_cli.run_dir import RunDir
+from llmrec_cli.settings.evaluation import KnowledgeReport
 from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.knowledge_report import KnowledgeReport
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 

@@ -12,16 +12,16 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.evaluation.robustness import changed, read_synonyms
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.report.robustness import robustness_lines, robustness_table
+from llmrec_cli.report.sections import robustness_lines, robustness_table
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.adversarial import NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace
+from llmrec_cli.settings.evaluation import Robustness
 from llmrec_cli.settings.head import Content, Fusion, ItemKnn, Recipe, TwoTower
 from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.loss import Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import Frozen
-from llmrec_cli.settings.robustness import Robustness
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 

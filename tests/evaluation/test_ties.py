@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.evaluation.ties import tie_blocks
+from llmrec_cli.evaluation.metric_suite import tie_blocks
 from llmrec_cli.metrics.hits import TiedHits, ordered_hits
 from llmrec_cli.metrics.metric import evaluate_all
 from llmrec_cli.metrics.ranking import RANKING

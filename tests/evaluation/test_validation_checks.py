@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.evaluation.suspicion import copies_in_training, too_high
+from llmrec_cli.evaluation.leak_checks import copies_in_training, too_high
 
 
 def test_far_above_every_baseline_or_nearly_perfect_is_suspicious_and_a_good_value_is_not() -> None:

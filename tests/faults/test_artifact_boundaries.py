@@ -16,7 +16,7 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from llmrec_cli.data.prepared import read_prepared
-from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
+from llmrec_cli.encoders.saving import load_adapter, save_adapter
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.shared.tensor_files import write_tensors

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec_cli.ingest.readers import bombs
+from llmrec_cli.ingest.readers import decompression_limits as bombs
 from tests.faults.common import ROWS, prepared_ids, refused
 
 

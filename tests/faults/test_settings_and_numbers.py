@@ -11,7 +11,7 @@ import torch
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.heads.pairs.steps import ChoiceSteps
 from llmrec_cli.settings.head import ItemKnn
-from llmrec_cli.settings.heads.mf import Mf
+from llmrec_cli.settings.heads.pairs import Mf
 from llmrec_cli.settings.loss import Softmax
 from tests.faults.common import CONTEXT
 

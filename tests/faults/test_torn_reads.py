@@ -17,7 +17,7 @@ import torch
 from llmrec_cli import cli
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import known_users
-from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
+from llmrec_cli.encoders.saving import load_adapter, save_adapter
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.heads.artifact import load_recommender, model_folder

@@ -18,12 +18,10 @@ from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace
 from llmrec_cli.settings.head import Content, Ease, Fusion, Ials, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
 from llmrec_cli.settings.heads.clusters import Clusters
-from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine
 from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.heads.interest import Interest
 from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
-from llmrec_cli.settings.heads.mf import Mf
-from llmrec_cli.settings.heads.neural_cf import NeuralCf
+from llmrec_cli.settings.heads.pairs import FactorizationMachine, Mf, NeuralCf
 from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.loss import Bce, Bpr, Distillation, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW

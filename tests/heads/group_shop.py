@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.groups import Groups, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Membership, Queries, known_groups, known_users

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.documents import Documents
+from llmrec_cli.data.catalogue import Documents
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, idf
 from llmrec_cli.data.training_data import TrainingData

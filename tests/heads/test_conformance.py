@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks

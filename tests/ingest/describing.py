@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 
 from llmrec_cli.ingest.engine import engine, read_staged
 from llmrec_cli.ingest.interactions.histories import Histories
-from llmrec_cli.ingest.output.account import Account
 from llmrec_cli.ingest.output.manifest import describe_texts
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import TABLES, write_entities
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import stage_entities
-from llmrec_cli.ingest.texts.entities import describe, fit_classes, text_rules, texts_of
+from llmrec_cli.ingest.texts.catalogue import describe, fit_classes, text_rules, texts_of
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import DuckDb, EngineSettings
 from tests.ingest.preparing import made, write

@@ -13,10 +13,10 @@ from ibis.backends import BaseBackend
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.ingest.engine import collect, engine
 from llmrec_cli.ingest.interactions.build import keep, known_dislikes, read_raw, stage_interactions
+from llmrec_cli.ingest.interactions.id_codes import number
 from llmrec_cli.ingest.interactions.splits import build_split
 from llmrec_cli.ingest.interactions.writing import write_rows
-from llmrec_cli.ingest.output.account import Account
-from llmrec_cli.ingest.output.numbering import number
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.settings.dataset import DatasetSettings, Files
 from llmrec_cli.settings.engine import DuckDb, Spark

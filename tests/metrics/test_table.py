@@ -14,14 +14,13 @@ import scipy.sparse as sp
 
 from llmrec_cli.metrics.auc import Areas
 from llmrec_cli.metrics.beyond_accuracy import LISTS, VARIETY
-from llmrec_cli.metrics.glossary import markdown
 from llmrec_cli.metrics.hits import MemberHits, TieBlocks, TiedHits, ordered_hits
 from llmrec_cli.metrics.lists import RecommendedLists, VectorLists, WeightedHits
 from llmrec_cli.metrics.members import MEMBERS
 from llmrec_cli.metrics.metric import HIGHER, LOWER, evaluate_all
 from llmrec_cli.metrics.ranking import AREAS, RANKING, WEIGHTED_RECALL
 from llmrec_cli.metrics.rating import LIKES, VALUES, Predictions
-from llmrec_cli.metrics.table import METRICS, MONITORED, columns, metric_of, shown
+from llmrec_cli.metrics.table import METRICS, MONITORED, columns, markdown, metric_of, shown
 
 CUTOFFS = [1, 2, 3, 5, 20]
 Q, K, N = 6, 8, 12
@@ -253,7 +252,7 @@ def test_columns_are_by_metric_or_by_length_and_leave_out_lengths_too_short():
 
 
 def test_the_table_is_read_without_numpy():
-    work = "import sys, llmrec_cli.metrics.glossary; print('numpy' in sys.modules)"
+    work = "import sys, llmrec_cli.metrics.table; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

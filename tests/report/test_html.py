@@ -16,7 +16,7 @@ from llmrec_cli.report import plots
 from llmrec_cli.report.content import Content, Curve, Entry, Example, main_cutoff, training_curves
 from llmrec_cli.report.headline import headline, warnings
 from llmrec_cli.report.html import render
-from llmrec_cli.report.tables import SLICES, metrics_table
+from llmrec_cli.report.pages import SLICES, metrics_table
 
 NASTY = "<script>alert('1')</script>\"&=cmd"
 RANKING = [metric.name for metric in METRICS.values() if metric.monitored]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.errors import DataError
-from llmrec_cli.requests.newcomers import new_items, new_users
+from llmrec_cli.requests.new_items import new_items, new_users
 from tests.ingest.describing import described
 from tests.ingest.preparing import write
 

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.requests.asked import Asked, asked, match
-from llmrec_cli.requests.beside import read_ids
-from llmrec_cli.requests.newcomers import new_items, new_users
+from llmrec_cli.requests.files import read_ids
+from llmrec_cli.requests.new_items import new_items, new_users
 from llmrec_cli.requests.queries import Strict, inline_query, read_history, read_queries
 from llmrec_cli.settings.stages import QuerySettings
 

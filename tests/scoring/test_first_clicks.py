@@ -11,9 +11,9 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.errors import DataError
-from llmrec_cli.evaluation.heldout_cold import held_out_cold, served
-from llmrec_cli.scoring.first_clicks import divided, in_order
-from llmrec_cli.settings.cold_users import ColdUsers
+from llmrec_cli.evaluation.heldout import held_out_cold, served
+from llmrec_cli.scoring.heldout import divided, in_order
+from llmrec_cli.settings.evaluation import ColdUsers
 from tests.scoring.test_heldout import prepared, rows_of
 
 ROWS = [("u", "a", "train"), ("u", "b", "train"), ("v", "c", "test"), ("v", "a", "test"), ("v", "e", "test"),

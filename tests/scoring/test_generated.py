@@ -13,8 +13,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DivergedError
 from llmrec_cli.scoring import blocks
 from llmrec_cli.scoring.blocks import Allowed, _ranked_on_device, ranked
-from llmrec_cli.scoring.rating import pair_scores
-from llmrec_cli.scoring.scorer import recommend_lists
+from llmrec_cli.scoring.scorer import pair_scores, recommend_lists
 from tests.scoring.oracle import auc, candidates_of, cases, csr, fixed, queries_of
 
 

@@ -7,10 +7,9 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import Membership, Queries, known_users
-from llmrec_cli.requests.supports import supports
+from llmrec_cli.requests.reasons import supports
 from llmrec_cli.scoring import groups as module
-from llmrec_cli.scoring.group_strategies import STRATEGIES, average
-from llmrec_cli.scoring.groups import by_members, voices
+from llmrec_cli.scoring.groups import STRATEGIES, average, by_members, voices
 
 NUM_ITEMS = 5
 HISTORIES = [[0], [1, 2], [], [3]]

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.scoring.group_strategies import STRATEGIES, Voices, points, scaled
+from llmrec_cli.scoring.groups import STRATEGIES, Voices, points, scaled
 from llmrec_cli.settings.head import STRATEGIES as NAMED
 
 # Two members, four items: one loves a, the other d; both can live with b, c is nobody's.

@@ -14,8 +14,8 @@ from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError
-from llmrec_cli.evaluation.history_protocol import history_facts
-from llmrec_cli.evaluation.ranking import Ranked
+from llmrec_cli.evaluation.predictions import Ranked
+from llmrec_cli.evaluation.results import history_facts
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.popularity import Popularity

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from llmrec_cli.data.prepared import read_prepared
-from llmrec_cli.heads.shared.history_limit import CutHistories
+from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.heads.two_tower import head as two_tower
 from llmrec_cli.heads.two_tower import steps as two_tower_steps
 

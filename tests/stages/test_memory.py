@@ -12,8 +12,16 @@ from llmrec_cli.config import compose
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads import memory
 from llmrec_cli.heads.artifact import model_folder
-from llmrec_cli.heads.memory import Watch, model_memory, num_rows
-from llmrec_cli.scoring.memory import KEPT, READ, latest_memory, lists_memory, scoring_memory
+from llmrec_cli.heads.memory import (
+    KEPT,
+    READ,
+    Watch,
+    latest_memory,
+    lists_memory,
+    model_memory,
+    num_rows,
+    scoring_memory,
+)
 from llmrec_cli.stages import evaluate, recommend
 
 

@@ -25,7 +25,7 @@ from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.settings.head import Mf, Recipe
 from llmrec_cli.settings.heads.base import Range
 from llmrec_cli.settings.loss import Bpr, Mse
-from llmrec_cli.settings.tune import Tune
+from llmrec_cli.settings.search import Tune
 from llmrec_cli.stages import tuning
 from tests.heads.by_hand import CONTEXT, training
 

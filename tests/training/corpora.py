@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge
 from llmrec_cli.data.training_data import TrainingData

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec_cli.encoders.causal_language_model import load_causal_model
+from llmrec_cli.encoders.language_models import load_causal_model
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings.encoder import HuggingFace, Scratch
 from llmrec_cli.training import clm

@@ -10,7 +10,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.settings.encoder import HuggingFace, Scratch
 from llmrec_cli.settings.objective import Contrastive
 from llmrec_cli.training.contrastive import TwoViews, Views, contrastive
-from llmrec_cli.training.following import Known
+from llmrec_cli.training.next_item_pairs import Known
 from tests.tiny_models import save_tiny
 from tests.training.corpora import TEXTS, data, knowledge
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.training.corpus import held_out
-from llmrec_cli.training.following import Known, followers, held_out_followers
+from llmrec_cli.training.next_item_pairs import Known, followers, held_out_followers
 from llmrec_cli.training.nsp import negatives
 from tests.training.corpora import TEXTS, data
 

@@ -11,8 +11,8 @@ import torch
 
 from llmrec_cli.training import loop
 from llmrec_cli.training.checkpoint import checkpoints
-from llmrec_cli.training.interrupts import Interrupts
 from llmrec_cli.training.loop import Surroundings
+from llmrec_cli.training.signals import Interrupts
 from tests.training.test_loop import CPU, Model, quality, run, same, weights
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_cli.encoders.masked_language_model import load_masked_model
+from llmrec_cli.encoders.language_models import load_masked_model
 from llmrec_cli.errors import DataError
 from llmrec_cli.settings.encoder import Scratch
 from llmrec_cli.training.mlm import MaskedTexts

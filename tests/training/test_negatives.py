@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, log_chances
 from llmrec_cli.training.losses.catalogue_softmax import CHUNKS, catalogue_softmax_loss
 from llmrec_cli.training.losses.softmax import softmax_loss
-from llmrec_cli.training.negatives import drawn_evenly, drawn_from_lists, log_chances
 
 
 def test_the_chance_of_an_item_is_that_of_being_a_target_or_drawn_by_hand():

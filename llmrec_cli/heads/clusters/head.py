@@ -9,17 +9,26 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
+from llmrec_cli.data.tensors import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.clusters.choice import MOST_USERS, NUM_FOLDS, TRIED, Known, chosen, to_choose
-from llmrec_cli.heads.clusters.fit import Behaviour, cluster, posterior
+from llmrec_cli.heads.clusters.fit import (
+    MOST_USERS,
+    NUM_FOLDS,
+    TRIED,
+    Behaviour,
+    Known,
+    chosen,
+    cluster,
+    posterior,
+    to_choose,
+)
 from llmrec_cli.heads.clusters.profiles import Placement, ProfileTexts, UserProfiles, log_softmax
-from llmrec_cli.scoring.first_clicks import in_order
+from llmrec_cli.scoring.heldout import in_order
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.head import Recipe

@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
+from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.encoders.base import Encoder, encoder_class, open_encoder
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening

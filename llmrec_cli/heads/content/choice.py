@@ -25,7 +25,7 @@ from llmrec_cli.heads.content.kernel import (
     ridge_factor,
     target_columns,
 )
-from llmrec_cli.heads.shared.cold_task import HIDDEN, MOST_QUERIES, ColdTask
+from llmrec_cli.heads.shared.cold_item_validation import HIDDEN, MOST_QUERIES, ColdTask
 from llmrec_cli.settings.heads.content import Content as Settings
 
 TRIED: dict[str, tuple[float, ...]] = {"denoise": (0.0, 0.5, 1.0), "gamma": (0.1, 0.25, 0.5, 1.0, 2.0, 4.0),

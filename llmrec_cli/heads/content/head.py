@@ -11,9 +11,9 @@ import psutil
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import DOUBLE, FLOAT, INTEGER, TensorReader
+from llmrec_cli.data.tensors import DOUBLE, FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ResourceError, in_bytes
@@ -31,10 +31,10 @@ from llmrec_cli.heads.content.kernel import (
     ridge_inverse,
     target_columns,
 )
-from llmrec_cli.heads.shared.cold_task import cold_task
-from llmrec_cli.heads.shared.dense_products import ColumnBlocks
+from llmrec_cli.heads.shared.cold_item_validation import cold_task
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
 from llmrec_cli.settings.head import Content as Settings
 from llmrec_cli.settings.head import Recipe
 

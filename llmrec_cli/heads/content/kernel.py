@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.heads.shared.gram import add_gram, gram_memory, inverse_in_place
+from llmrec_cli.heads.shared.matrix_products import add_gram, gram_memory, inverse_in_place
 
 BLOCK_ITEMS = 512
 """Items treated at a time where a matrix for all of them at once is not needed."""

@@ -10,18 +10,18 @@ import psutil
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import FLOAT, TensorReader
+from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ConfigError, ResourceError, in_bytes
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.ease.forms import Dual, Primal, Rows
-from llmrec_cli.heads.shared.dense_products import ColumnBlocks
+from llmrec_cli.heads.ease.solvers import Dual, Primal, Rows
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
 from llmrec_cli.settings.head import Ease as Settings
 from llmrec_cli.settings.head import Recipe
 

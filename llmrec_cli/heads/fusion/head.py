@@ -11,18 +11,17 @@ from functools import partial
 import numpy as np
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import BYTE, INTEGER, TensorReader
+from llmrec_cli.data.tensors import BYTE, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.heads.fusion.lengths import limit_for, share_of_long
-from llmrec_cli.heads.fusion.scored import CELLS, Scored, depth_for, drawn, gather
-from llmrec_cli.heads.fusion.weights import Learned, Weights, learn
+from llmrec_cli.heads.fusion.fast_validation import CELLS, Scored, depth_for, drawn, gather
+from llmrec_cli.heads.fusion.weights import Learned, Weights, learn, limit_for, share_of_long
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.scoring.group_strategies import scaled
+from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Fusion as Settings

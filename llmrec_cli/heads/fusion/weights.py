@@ -1,4 +1,4 @@
-"""Learn the weights of a fusion on validation, so that it is not worse than its best member elsewhere.
+"""Weights of a fusion, learned on validation so that it is not worse than its best member elsewhere.
 
 Stacking (Wolpert 1992; Breiman 1996, with weights of at least 0) by 10-fold cross-validation: weights are learned on
 nine tenths of the queries and judged on the last tenth, in turn, and the folds' weights are averaged. The best member
@@ -9,6 +9,9 @@ error (`scoring.acceptance`). Differs from these: the objective is the ranking m
 since squared error says little about lists.
 
 Shapes: Q queries, N items.
+
+The limit of a fusion is learned on histories of the training split. After a refit on more, users are asked with longer
+ones: there the limit is where the same share of users is beyond it.
 """
 
 from collections.abc import Callable
@@ -18,8 +21,31 @@ from functools import partial
 import numpy as np
 import torch
 
-from llmrec_cli.heads.fusion.scored import Scored, weighted_sum
+from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.heads.fusion.fast_validation import Scored, weighted_sum
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
+
+
+def share_of_long(interactions: Interactions, limit: int) -> float:
+    """Return the share of the users with interactions who have at least `limit`, 0 to 1."""
+    return float((_lengths(interactions) >= limit).mean())
+
+
+def limit_for(interactions: Interactions, share: float, limit: int) -> int:
+    """Return from how many items on histories are long for about `share` of the users; of equals, nearest to `limit`.
+    """
+    lengths_U = np.sort(_lengths(interactions))
+    limits = np.arange(1, int(lengths_U.max(initial=0)) + 2)
+    shares = 1 - np.searchsorted(lengths_U, limits, side="left") / max(1, len(lengths_U))
+    off = np.abs(shares - share)
+    best = limits[off <= off.min() + 1e-12]
+    return int(best[np.abs(best - limit).argmin()])
+
+
+def _lengths(interactions: Interactions) -> np.ndarray:
+    lengths = np.diff(interactions.matrix.indptr)
+    return lengths[lengths > 0]
+
 
 STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 """Weights tried for a member, as multiples of the largest weight."""

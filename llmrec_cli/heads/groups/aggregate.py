@@ -8,8 +8,7 @@ import torch
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fusion.head import Fusion
-from llmrec_cli.scoring.group_strategies import STRATEGIES
-from llmrec_cli.scoring.groups import by_members
+from llmrec_cli.scoring.groups import STRATEGIES, by_members
 from llmrec_cli.settings.head import GroupAggregate as Settings
 
 

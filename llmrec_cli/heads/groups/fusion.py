@@ -10,7 +10,7 @@ from torch.nn import functional
 from llmrec_cli.heads.groups.inputs import GroupInputs
 from llmrec_cli.heads.groups.model import GroupModel, Kept, chosen
 from llmrec_cli.heads.groups.trained import TrainedGroupHead
-from llmrec_cli.settings.heads.group_fusion import GroupFusion as Settings
+from llmrec_cli.settings.heads.groups import GroupFusion as Settings
 
 
 class FusionModel(GroupModel):

@@ -9,7 +9,7 @@ from torch import nn
 from llmrec_cli.heads.groups.inputs import GroupInputs
 from llmrec_cli.heads.groups.model import GroupModel, Kept, chosen
 from llmrec_cli.heads.groups.trained import TrainedGroupHead
-from llmrec_cli.settings.heads.group_hypergraph import GroupHypergraph as Settings
+from llmrec_cli.settings.heads.groups import GroupHypergraph as Settings
 
 
 class HypergraphModel(GroupModel):

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from llmrec_cli.heads.groups.inputs import GroupInputs, ItemsKnown
-from llmrec_cli.settings.heads.trained_groups import TrainedGroups
+from llmrec_cli.settings.heads.groups import TrainedGroups
 
 
 class Sizes(NamedTuple):

@@ -19,12 +19,12 @@ from llmrec_cli.heads.groups.inputs import GroupInputs, ItemsKnown, Past, inputs
 from llmrec_cli.heads.groups.model import GroupModel, Kept
 from llmrec_cli.heads.pairs.steps import known_among
 from llmrec_cli.heads.shared.item_texts import ItemTexts
+from llmrec_cli.heads.shared.negatives import drawn_evenly, log_chances
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.trained_groups import TrainedGroups
+from llmrec_cli.settings.heads.groups import TrainedGroups
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
-from llmrec_cli.training.negatives import drawn_evenly, log_chances
 
 LEAST_STEPS = 10
 """Steps of an epoch at least: what a step asks for is hidden from it, and that should be a tenth at most."""

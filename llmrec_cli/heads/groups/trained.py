@@ -11,9 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import INTEGER, TensorReader
+from llmrec_cli.data.tensors import INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.errors import DataError
@@ -23,10 +23,10 @@ from llmrec_cli.heads.groups.model import GroupModel, Sizes
 from llmrec_cli.heads.groups.steps import LEAST_STEPS, GroupSteps, Weights, alone_inputs
 from llmrec_cli.heads.shared.features import ItemFeatures
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.trained_groups import TrainedGroups
+from llmrec_cli.settings.heads.groups import TrainedGroups
 from llmrec_cli.settings.peft import Frozen
 
 MEMBERSHIPS = 2**14

@@ -9,16 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import DOUBLE, FLOAT, TensorReader
+from llmrec_cli.data.tensors import DOUBLE, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import DataError, DivergedError
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.ials.least_squares import BATCH_BYTES, Observed, Penalty, Ridge
-from llmrec_cli.heads.ials.prior import LinearPrior
+from llmrec_cli.heads.ials.least_squares import BATCH_BYTES, LinearPrior, Observed, Penalty, Ridge
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.settings.head import Recipe

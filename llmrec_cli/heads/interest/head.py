@@ -10,25 +10,25 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import FLOAT, INTEGER, TensorReader
+from llmrec_cli.data.tensors import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.encoders.packed import PackedTokens, buckets
+from llmrec_cli.encoders.batching import PackedTokens, buckets
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest.pairs import Batch, Pairs
 from llmrec_cli.heads.pairs.head import resolved, unused_weights, weights_of_choices
-from llmrec_cli.heads.shared.parameters import load_parameters
+from llmrec_cli.heads.shared.tensor_files import load_parameters
 from llmrec_cli.heads.shared.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.head import Interest as Settings
 from llmrec_cli.training.adversary import adversarial_loss
+from llmrec_cli.training.context import Length, Surroundings
 from llmrec_cli.training.loop import train
 from llmrec_cli.training.losses.base import build_pointwise
-from llmrec_cli.training.terms import Length, Surroundings
 
 READ_AT_ONCE = 4096
 """Pairs tokenised at a time."""

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
-from llmrec_cli.settings.heads.factorization_machine import FactorizationMachine as Settings
+from llmrec_cli.settings.heads.pairs import FactorizationMachine as Settings
 
 
 class FactorizationMachine(PairHead):

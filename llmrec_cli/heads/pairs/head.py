@@ -13,16 +13,16 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
+from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.pairs.model import PairModel
 from llmrec_cli.heads.pairs.steps import ChoiceSteps, ValueSteps, known_values, memory_of
-from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
 from llmrec_cli.heads.two_tower.towers import history_sums, history_vectors, weight_sums
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe

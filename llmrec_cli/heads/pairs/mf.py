@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
-from llmrec_cli.settings.heads.mf import Mf as Settings
+from llmrec_cli.settings.heads.pairs import Mf as Settings
 from llmrec_cli.settings.loss import ScoreLossSettings
 
 

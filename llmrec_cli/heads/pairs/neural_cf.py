@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows
-from llmrec_cli.settings.heads.neural_cf import NeuralCf as Settings
+from llmrec_cli.settings.heads.pairs import NeuralCf as Settings
 
 LARGEST_BLOCK = 2**22
 """Numbers in a hidden layer of a block that is scored at once."""

@@ -9,18 +9,18 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
+from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.sequential.model import SequenceModel
 from llmrec_cli.heads.sequential.steps import SequenceSteps, padded, sequences
-from llmrec_cli.heads.shared.hard_negatives import mine
 from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.shared.negatives import mine
+from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.sequential import Sequential as Settings

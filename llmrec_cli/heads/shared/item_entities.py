@@ -1,4 +1,6 @@
-"""What a knowledge graph's vectors say of items: the mean of an item's entities, centred, of length 1.
+"""Entity vectors of items, centred and of length 1, and the gate that adds them to text vectors.
+
+Shapes: M items, R of them, E numbers of an item's vector, D of an entity's.
 
 Vectors of a graph are kept across runs, so that neither a fusion's members nor a nightly run learn them again:
 
@@ -18,11 +20,14 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+from torch import nn
+from torch.nn import functional
 
+from llmrec_cli.data.knowledge import Triples
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.data.triples import Triples
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.run_dir import write_bytes
@@ -30,6 +35,39 @@ from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.entities import EntitySettings
 from llmrec_cli.training.entity_vectors import learn_entity_vectors
 from llmrec_cli.training.link_prediction import Ids
+
+
+class EntityGate(nn.Module):
+    """text + s(G [text, W entity] + b) * W entity, a gate for each number of the vector.
+
+    The gated fusion of two modalities (Arevalo et al. 2017), with the text always in whole. An item without an entity
+    has a vector of zeros there, and is its text. Starts half open.
+    """
+
+    vectors_ND: torch.Tensor
+
+    def __init__(self, vectors_ND: torch.Tensor, size: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors_ND", vectors_ND)
+        self.entity = nn.Linear(vectors_ND.shape[1], size, bias=False)
+        self.gate = nn.Linear(2 * size, size)
+        nn.init.normal_(self.entity.weight, std=vectors_ND.shape[1]**-0.5)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def forward(self, text_RE: torch.Tensor, rows_R: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the vectors (R, E) of items `rows_R`, of all where it is None; later items have no entity."""
+        num_known = len(self.vectors_ND)
+        if rows_R is None:
+            vectors_RD = functional.pad(self.vectors_ND, (0, 0, 0, len(text_RE) - num_known))
+        else:
+            is_known_R1 = (rows_R < num_known)[:, None]
+            vectors_RD = self.vectors_ND.index_select(0, rows_R.clamp_max(num_known - 1)) * is_known_R1
+        entity_RE = self.entity(vectors_RD)
+        gate_RE = self.gate(torch.cat([text_RE, entity_RE], dim=1)).sigmoid()
+        out: torch.Tensor = text_RE + gate_RE * entity_RE
+        return out
+
 
 FORMAT = 2
 

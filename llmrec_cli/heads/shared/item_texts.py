@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmrec_cli.data.tensor_reader import BOOL, FLOAT, TensorReader
-from llmrec_cli.encoders.adapter_files import load_adapter, save_adapter
+from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.encoders.base import Encoder, encoder_class, open_encoder
 from llmrec_cli.encoders.embedding_adapter import EmbeddingMap
-from llmrec_cli.encoders.layers import find_layers
+from llmrec_cli.encoders.frozen_layer_cache import TextBank
+from llmrec_cli.encoders.layer_split import find_layers
 from llmrec_cli.encoders.peft import build_peft
+from llmrec_cli.encoders.saving import load_adapter, save_adapter
 from llmrec_cli.encoders.sources import load_encoder
-from llmrec_cli.encoders.text_bank import TextBank
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import fit_whitening
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.heads.shared.parameters import load_parameters
+from llmrec_cli.heads.shared.tensor_files import load_parameters
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.optim import OptimSettings
 from llmrec_cli.settings.peft import PeftSettings

@@ -16,7 +16,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.content.choice import START
 from llmrec_cli.heads.content.kernel import kernel, neighbour_weights, ridge_factor
-from llmrec_cli.heads.shared.cold_task import HIDDEN, MOST_QUERIES, ColdTask, cold_task
+from llmrec_cli.heads.shared.cold_item_validation import HIDDEN, MOST_QUERIES, ColdTask, cold_task
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.acceptance import accepted
 from llmrec_cli.settings.head import Recipe

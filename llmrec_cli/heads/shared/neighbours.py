@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.heads.shared.sparse_products import BLOCK_CELLS, RightFactor, block_rows, dense_features
+from llmrec_cli.heads.shared.matrix_products import BLOCK_CELLS, RightFactor, block_rows, dense_features
 from llmrec_cli.settings.heads.neighbours import ItemKnn, NeighbourSettings
 
 TINY = float(np.finfo(np.float32).tiny)

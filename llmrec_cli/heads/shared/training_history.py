@@ -1,15 +1,55 @@
-"""The part of a user's training interactions that a training target is learned from.
+"""The training interactions that a target is learned from, and those beyond the longest history a head reads.
 
 Shapes: B targets, L items of their histories, U users, N items.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import SPLITS_BY_TIME, TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context
+
+
+@dataclass
+class CutHistories:
+    """Counts of histories that a head reads in part.
+
+    Attributes
+    ----------
+    limit : number of newest items of a history that the head reads; None where it reads all
+    num_histories : histories longer than that
+    num_items : their items that are not read
+    """
+
+    limit: int | None
+    num_histories: int = 0
+    num_items: int = 0
+
+    def add(self, lengths: np.ndarray) -> None:
+        """Count histories by their lengths."""
+        if self.limit is not None:
+            self.num_histories += int((lengths > self.limit).sum())
+            self.num_items += int(np.maximum(lengths - self.limit, 0).sum())
+
+    def add_queries(self, queries: Queries) -> None:
+        """Count the histories of queries, and of their members."""
+        self.add(np.diff(queries.history.indptr))
+        if queries.groups is not None:
+            self.add(np.diff(queries.groups.members.history.indptr))
+
+    def sentence(self, kind: str) -> str:
+        """Return what was cut off, for a person; "" for nothing. `kind` is the head's."""
+        if not self.num_histories:
+            return ""
+        return (f"head={kind} reads the newest {self.limit:,} items of a history (head.recency=true): "
+                f"{self.num_histories:,} histories are longer, and {self.num_items:,} of their oldest items are not "
+                f"read")
+
 
 BEFORE, OTHERS = "before", "others"
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from llmrec_cli.heads.shared.entity_gate import EntityGate
+from llmrec_cli.heads.shared.item_entities import EntityGate
 from llmrec_cli.settings.head import TwoTower as Settings
 from llmrec_cli.settings.loss import ScoreLossSettings
 

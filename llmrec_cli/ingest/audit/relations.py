@@ -6,8 +6,8 @@ import numpy as np
 from ibis.expr.types import Table
 
 from llmrec_cli.data.prepared import SPLITS
-from llmrec_cli.ingest.audit.distribution import Tally
 from llmrec_cli.ingest.audit.folder import Folder, share
+from llmrec_cli.ingest.audit.shape import Tally
 from llmrec_cli.ingest.engine import batches, collect, size
 
 

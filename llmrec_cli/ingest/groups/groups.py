@@ -23,12 +23,11 @@ from llmrec_cli.ingest.interactions.build import (
     take_order_for_time,
     union,
 )
-from llmrec_cli.ingest.interactions.coding import FIRST, Coded, encode
-from llmrec_cli.ingest.interactions.duplicates import merge_duplicates, policy_of
+from llmrec_cli.ingest.interactions.filters import counts_of, merge_duplicates, policy_of, select
+from llmrec_cli.ingest.interactions.id_codes import FIRST, Coded, encode
 from llmrec_cli.ingest.interactions.order import ORDER
-from llmrec_cli.ingest.interactions.selection import counts_of, select
-from llmrec_cli.ingest.output.account import Account
-from llmrec_cli.ingest.output.earlier import Earlier
+from llmrec_cli.ingest.output.append import Earlier
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.cells import refuse_arrays
 from llmrec_cli.ingest.readers.checks import reject_empty
 from llmrec_cli.ingest.readers.sources import Source, Sources

@@ -10,7 +10,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import materialised, scalar, size
 from llmrec_cli.ingest.groups.groups import columns_of
-from llmrec_cli.ingest.interactions.coding import FIRST, Coded
+from llmrec_cli.ingest.interactions.id_codes import FIRST, Coded
 from llmrec_cli.ingest.interactions.order import ORDER, TIE, with_ties
 from llmrec_cli.ingest.interactions.splits import UserSplit, build_split
 from llmrec_cli.settings.split import SPLITS as RULES

@@ -1,4 +1,4 @@
-"""Groups for a demonstration, made of users of data that has none.
+"""Groups made of users for data that has none: at random, similar users, or clusters.
 
 Nobody observed them: the manifest, the audit and a note of prepare say so, and what is measured on them says how a
 recommender works, not how good it is for people who go out together. Random groups and groups of similar users are how
@@ -9,8 +9,12 @@ training is enough it is a training interaction of the group; where validation m
 the test does, one of the test. So what a group has in training is made of training alone, and no pair is in two splits.
 
 Shapes: U users, N items, B groups at a time.
+
+What a cluster has together follows the rule of `synthetic`, with the share `dataset.cluster_users.share`; the value of
+such an interaction is the share of the members that have the item in training: the cluster's behaviour.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +27,7 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import collect, read_staged
 from llmrec_cli.ingest.groups.groups import Groups
-from llmrec_cli.ingest.interactions.coding import Coded
+from llmrec_cli.ingest.interactions.id_codes import Coded
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
@@ -148,3 +152,61 @@ def common_items(members: sp.csr_array, user: np.ndarray, item: np.ndarray, time
     counted = split[row] <= np.repeat(part, counts)
     when = np.maximum.reduceat(np.where(counted, time[row], np.iinfo(np.int64).min), starts) if len(starts) else starts
     return pair[starts] // num_items, pair[starts] % num_items, when, part
+
+
+ClusterOf = Callable[[Path], np.ndarray]
+"""From a folder with users, items and interactions to the cluster of each user, int64, -1 for none."""
+
+
+def refuse_clusters_beside(sources: Sources, settings: DatasetSettings, group: str, mode: str) -> None:
+    """Raise ConfigError for what cannot be together with clusters as groups."""
+    if not settings.cluster_users.on:
+        return
+    if sources.members:
+        raise ConfigError(f"dataset.cluster_users=true: the data set has groups of its own "
+                          f"({sources.members[0].path}); leave the setting out")
+    if mode == "append":
+        raise ConfigError("mode=append: dataset.cluster_users=true clusters all users anew, so the groups would be "
+                          "others each time; prepare all of it with mode=new")
+    if group:
+        raise ConfigError(f"split.group={group}: has no effect on clusters of users, which are divided as their "
+                          f"members' interactions are; leave it out")
+
+
+def clustered_groups(connection: BaseBackend, folder: Path, cluster_of: ClusterOf, settings: DatasetSettings,
+                     scratch: Path) -> Groups:
+    """Return the clusters of the users in `folder`, with what they have together."""
+    rows = pq.read_table(folder / "interactions.parquet", columns=["user", "item", "timestamp", "split"])
+    user, item, time = (rows[name].to_numpy() for name in ("user", "item", "timestamp"))
+    split = np.array([SPLITS.index(name) for name in rows["split"].to_pylist()], np.int64)
+    user_ids = pq.read_table(folder / "users.parquet", columns=["user_id"]).column(0)
+    item_ids = pq.read_table(folder / "items.parquet", columns=["item_id"]).column(0)
+    members = members_of(cluster_of(folder))
+    order = np.lexsort((split, item, user))
+    group, its_item, when, part = common_items(members, user[order], item[order], time[order], split[order],
+                                               settings.cluster_users.share, len(item_ids))
+    trained = sp.csr_array((np.ones(int((split == 0).sum()), np.float32), (user[split == 0], item[split == 0])),
+                           shape=(members.shape[1], len(item_ids)))
+    share_GN = (members @ trained).toarray() / np.diff(members.indptr)[:, None]
+    names = pa.array([f"cluster{n}" for n in range(members.shape[0])])
+    of_member = np.repeat(np.arange(members.shape[0]), np.diff(members.indptr))
+    found = {"members": pa.table({"group_id": names.take(pa.array(of_member)),
+                                  "user_id": user_ids.take(pa.array(members.indices.astype(np.int64)))}),
+             "rows": pa.table({"split": pa.array([SPLITS[n] for n in part], pa.string()),
+                               "group_id": names.take(pa.array(group)), "item_id": item_ids.take(pa.array(its_item)),
+                               "value": pa.array(share_GN[group, its_item].astype(np.float64)),
+                               "timestamp": pa.array(when, pa.int64())})}
+    tables = {}
+    for name, table in found.items():
+        pq.write_table(table, scratch / f"clustered_{name}.parquet")
+        tables[name] = read_staged(connection, scratch / f"clustered_{name}.parquet")
+    return Groups(tables["members"], tables["rows"])
+
+
+def members_of(cluster_U: np.ndarray) -> sp.csr_array:
+    """Return who is in which cluster, CSR (num_clusters, U) of 1s; clusters that nobody is in are left out."""
+    inside = np.flatnonzero(cluster_U >= 0)
+    clusters, place = np.unique(cluster_U[inside], return_inverse=True)
+    members = sp.csr_array((np.ones(len(inside), np.float32), (place, inside)), shape=(len(clusters), len(cluster_U)))
+    members.sort_indices()
+    return members

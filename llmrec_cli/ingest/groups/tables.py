@@ -12,13 +12,13 @@ from llmrec_cli.ingest.engine import collect, materialised, size
 from llmrec_cli.ingest.groups.groups import Groups, columns_of
 from llmrec_cli.ingest.groups.splits import coded_groups
 from llmrec_cli.ingest.interactions.build import union
+from llmrec_cli.ingest.interactions.id_codes import UNNAMED, number
 from llmrec_cli.ingest.interactions.order import ORDER, count_ties, keys_of
-from llmrec_cli.ingest.output.account import Account
-from llmrec_cli.ingest.output.numbering import UNNAMED, number
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import typed, write_entities, write_left_out, write_table
-from llmrec_cli.ingest.texts.entities import Described, fit_classes
+from llmrec_cli.ingest.texts.catalogue import Described, fit_classes
 from llmrec_cli.ingest.texts.repeats import MERGED
-from llmrec_cli.ingest.texts.telling import TextRules
+from llmrec_cli.ingest.texts.text_rendering import TextRules
 
 MEMBERS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("user", pa.int64()), ("user_id", pa.string())])
 INTERACTIONS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("item", pa.int64()),

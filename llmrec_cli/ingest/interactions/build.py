@@ -12,14 +12,21 @@ from ibis.expr.types import Table
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import batches, collect, size
-from llmrec_cli.ingest.interactions.coding import FIRST, Coded, encode
-from llmrec_cli.ingest.interactions.core import core
-from llmrec_cli.ingest.interactions.duplicates import PAIR, merge_duplicates, policy_of, refuse_duplicates
-from llmrec_cli.ingest.interactions.far_times import far_rows
+from llmrec_cli.ingest.interactions.filters import (
+    PAIR,
+    Selected,
+    core,
+    counts_of,
+    merge_duplicates,
+    policy_of,
+    refuse_duplicates,
+    select,
+)
+from llmrec_cli.ingest.interactions.id_codes import FIRST, Coded, encode
 from llmrec_cli.ingest.interactions.order import ORDER, with_ties
-from llmrec_cli.ingest.interactions.selection import Selected, counts_of, select
-from llmrec_cli.ingest.output.account import Account
-from llmrec_cli.ingest.output.earlier import Earlier
+from llmrec_cli.ingest.interactions.temporal import far_rows
+from llmrec_cli.ingest.output.append import Earlier
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.cells import refuse_array_ids, refuse_array_values
 from llmrec_cli.ingest.readers.checks import Raw, read_parts, unsound

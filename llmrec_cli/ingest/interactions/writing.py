@@ -9,7 +9,7 @@ from ibis.expr.types import Table
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.ingest.engine import batches, collect
-from llmrec_cli.ingest.interactions.coding import Coded
+from llmrec_cli.ingest.interactions.id_codes import Coded
 from llmrec_cli.ingest.interactions.order import ORDER, TIE, keys_of
 from llmrec_cli.ingest.output.writing import Finish, write_table
 

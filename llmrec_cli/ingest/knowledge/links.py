@@ -14,7 +14,7 @@ from ibis.expr.types import Table
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import batches, collect, materialised, read_staged, size
 from llmrec_cli.ingest.readers.staging import Staged
-from llmrec_cli.ingest.texts.entities import Described
+from llmrec_cli.ingest.texts.catalogue import Described
 from llmrec_cli.ingest.texts.templates import json_array
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.dataset import Knowledge

@@ -9,7 +9,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.ingest.engine import collect, materialised, read_staged, size
-from llmrec_cli.ingest.knowledge.contradictions import (
+from llmrec_cli.ingest.knowledge.link_checks import (
     FEWEST,
     LEAST_Z,
     Association,
@@ -19,13 +19,13 @@ from llmrec_cli.ingest.knowledge.contradictions import (
     sampled,
 )
 from llmrec_cli.ingest.knowledge.links import Graph, counterparts, link_by_columns, unambiguous
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import typed, write_table
 from llmrec_cli.ingest.readers.cells import refuse_arrays
 from llmrec_cli.ingest.readers.checks import reject_empty
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import Staged, stage
-from llmrec_cli.ingest.texts.entities import Described, describe
+from llmrec_cli.ingest.texts.catalogue import Described, describe
 from llmrec_cli.settings.dataset import DatasetSettings
 
 TRIPLES = pa.schema([("head", pa.string()), ("relation", pa.string()), ("tail", pa.string())])

@@ -14,10 +14,10 @@ from ibis.expr.types import Table
 from llmrec_cli.data.prepared import UNLISTED
 from llmrec_cli.ingest.engine import batches, size
 from llmrec_cli.ingest.interactions.histories import Histories
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.rejects import SCHEMA, Rejects, in_order
-from llmrec_cli.ingest.texts.entities import Described, entity_batches, schema
-from llmrec_cli.ingest.texts.telling import TextRules
+from llmrec_cli.ingest.texts.catalogue import Described, entity_batches, schema
+from llmrec_cli.ingest.texts.text_rendering import TextRules
 from llmrec_cli.run_dir import writing
 
 ROWS = 1 << 17

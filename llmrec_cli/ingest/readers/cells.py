@@ -1,4 +1,4 @@
-"""Values of single cells: arrays where an id belongs, objects as attributes, numbers that are none."""
+"""Values of single cells: arrays in place of an id, objects as attributes or texts, and text in place of a number."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,8 +7,8 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import collect, scalar, size
-from llmrec_cli.ingest.interactions.coding import Coded
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.interactions.id_codes import Coded
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.array_texts import nested_value
 from llmrec_cli.ingest.readers.checks import Raw, identifier
 from llmrec_cli.ingest.readers.nested import refuse_value
@@ -16,6 +16,7 @@ from llmrec_cli.ingest.readers.staging import Staged
 from llmrec_cli.ingest.texts.attributes import is_number
 
 TELLING_KEYS = ("name", "title", "label", "value", "id")
+_LOOKED_AT = 200
 _SHOWN, _MOST_KEYS = 60, 12
 
 

@@ -1,4 +1,4 @@
-"""Which rows of interactions are sound. Columns may be text, as staged, or have the types of a Parquet file."""
+"""Checks of rows of interactions. Columns are text, as staged, or have the types of a Parquet file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from ibis.expr.types import BooleanColumn, BooleanValue, IntegerColumn, NumericC
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.ingest.engine import batches, read_staged, scan
 from llmrec_cli.ingest.readers import timestamps
-from llmrec_cli.ingest.readers.decimal_comma import DECIMAL_COMMA, HAS_DECIMAL_COMMA
 from llmrec_cli.ingest.readers.parquet import check_parquet
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.staging import Staged
+from llmrec_cli.ingest.readers.value_advice import DECIMAL_COMMA, HAS_DECIMAL_COMMA
 
 LARGEST = 1e15
 _SHOWN = 60

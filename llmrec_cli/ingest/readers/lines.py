@@ -8,7 +8,7 @@ from typing import IO
 import pyarrow as pa
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.readers.bombs import refuse_bomb
+from llmrec_cli.ingest.readers.decompression_limits import refuse_bomb
 from llmrec_cli.ingest.readers.sources import Source
 
 BLOCK = 1 << 22

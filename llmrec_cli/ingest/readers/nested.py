@@ -1,4 +1,4 @@
-"""Values inside arrays and objects, `items[].sku`, as columns, and arrays that become a row for each entry."""
+"""Values inside arrays and objects as columns: 'user.id' inside an object, 'items[].sku' a row for each entry."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.readers.array_texts import UnclearArray, parsed
-from llmrec_cli.ingest.readers.paths import EACH, arrays_of, is_path, steps_of, written
-from llmrec_cli.ingest.readers.sources import Record, Source
+from llmrec_cli.ingest.readers.sources import EACH, Record, Source, arrays_of, is_path, steps_of, written
 from llmrec_cli.settings.dataset import EXPLODABLE
 
 SCALARS = ("user_id", "item_id", "group_id", "entity_id", "head", "relation", "tail", "value", "timestamp", "event",

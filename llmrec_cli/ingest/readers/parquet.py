@@ -8,10 +8,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.readers.bombs import BROKEN, bytes_per_row, damaged
+from llmrec_cli.ingest.readers.decompression_limits import BROKEN, bytes_per_row, damaged
 from llmrec_cli.ingest.readers.nested import Nested, Records, as_text, refuse_value
-from llmrec_cli.ingest.readers.paths import EACH, steps_of
-from llmrec_cli.ingest.readers.sources import Source
+from llmrec_cli.ingest.readers.sources import EACH, Source, steps_of
 
 BATCH = 1 << 17
 BATCH_BYTES = 1 << 26

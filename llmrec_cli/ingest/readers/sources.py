@@ -1,14 +1,48 @@
 """Which files hold the interactions, items, users, groups and knowledge, and how each is to be read."""
 
 import glob
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.readers.paths import is_path
 from llmrec_cli.ingest.texts.templates import columns_of
 from llmrec_cli.settings.dataset import DatasetSettings, Files
+
+_STEP = re.compile(r"([^\[\]]+)((?:\[\])*)")
+EACH = ""
+"""The step into each entry of an array; all others are keys, which are never empty."""
+
+
+def steps_of(text: str) -> tuple[str, ...]:
+    """Return the steps of a path, 'items[].sku' as ('items', '', 'sku'); of a plain name, and of no path, itself."""
+    steps: list[str] = []
+    for part in text.split("."):
+        found = _STEP.fullmatch(part)
+        if found is None:
+            return (text,)
+        steps += [found[1], *[EACH] * (len(found[2]) // 2)]
+    return tuple(steps)
+
+
+def is_path(text: str) -> bool:
+    """Return whether a name may be a path."""
+    return len(steps_of(text)) > 1
+
+
+def arrays_of(steps: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the beginnings of a path that end in the entry of an array."""
+    return [steps[:n + 1] for n, step in enumerate(steps) if step == EACH]
+
+
+def written(steps: Sequence[str]) -> str:
+    """Return steps as a path is written."""
+    text = ""
+    for step in steps:
+        text += "[]" if step == EACH else f".{step}" if text else step
+    return text
+
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.readers.bombs import bytes_per_row
 from llmrec_cli.ingest.readers.columns import locate, mapped, plain_names
 from llmrec_cli.ingest.readers.csv_blocks import Block
+from llmrec_cli.ingest.readers.decompression_limits import bytes_per_row
 from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN, DelimitedFile, open_delimited
 from llmrec_cli.ingest.readers.jsonl import LateKey, first_keys, jsonl_keys, jsonl_objects, jsonl_rows
 from llmrec_cli.ingest.readers.nested import Nested, flat_columns, nested_columns
@@ -26,9 +26,8 @@ from llmrec_cli.ingest.readers.parquet import (
     refuse_float_paths,
     refuse_nested_columns,
 )
-from llmrec_cli.ingest.readers.paths import steps_of
 from llmrec_cli.ingest.readers.rejects import Reject, Rejects
-from llmrec_cli.ingest.readers.sources import Record, Source
+from llmrec_cli.ingest.readers.sources import Record, Source, steps_of
 
 MOST_ROWS, MOST_CHARACTERS = 1 << 17, 1 << 23
 """What is gathered before it is written, as one row group."""

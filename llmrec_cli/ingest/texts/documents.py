@@ -12,11 +12,11 @@ from ibis.expr.types import Table
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import batches, collect, materialised, read_staged, size
 from llmrec_cli.ingest.interactions.build import union
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import write_table
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import Staged, stage
-from llmrec_cli.ingest.texts.html import strip_html
+from llmrec_cli.ingest.texts.text_rendering import strip_html
 from llmrec_cli.settings.dataset import DatasetSettings
 
 DOCUMENTS = pa.schema([("item", pa.int64()), ("item_id", pa.string()), ("text", pa.string())])

@@ -1,7 +1,7 @@
-"""What the heads share that learn a number for each pair of a user and an item by gradients."""
+"""Heads that learn a score for each pair of a user and an item: mf, neural_cf, factorization_machine."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.adversarial import ROWS
@@ -60,3 +60,49 @@ class PairSettings(HeadSettings):
             "hard_negatives": f"{without}; leave it out or take head=two_tower",
             "label_smoothing": f"{without}; leave it out", "learn_temperature": f"{without}; leave it out",
             **({} if cosine else {"temperature": of_cosines, "scale": of_cosines})})
+
+
+@dataclass
+class Mf(PairSettings):
+    """Biased matrix factorisation (Koren et al. 2009; Rendle et al. 2009 with loss=bpr)."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.pairs.mf.Mf"
+    kind: str = "mf"
+
+    def compares_by_cosine(self, loss: ScoreLossSettings) -> bool:
+        return loss.similarity == "cosine"
+
+
+@dataclass
+class NeuralCf(PairSettings):
+    """NeuMF: generalised matrix factorisation beside a perceptron (He et al. 2017)."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.pairs.neural_cf.NeuralCf"
+    kind: str = "neural_cf"
+    candidates: int = 256
+    """Items that each user of a step is scored with, at least 1: drawn evenly for the step, or all where the catalogue
+    has no more. Those a user knows are no negatives. Has no effect on target=value and target=opinion."""
+    layers: list[int] = field(default_factory=lambda: [32, 16])
+    """Sizes of the perceptron's hidden layers, each at least 1; an empty list leaves the factorisation alone."""
+    dropout: float = 0.0
+    """Dropout on each hidden layer, 0 to 1."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("dropout", least=0, most=0.99)
+        if any(size < 1 for size in self.layers):
+            yield f"layers={self.layers}: sizes must be at least 1"
+
+
+@dataclass
+class FactorizationMachine(PairSettings):
+    """Factorisation machine over ids and attributes of users and items (Rendle 2010)."""
+
+    implementation: ClassVar[str] = "llmrec_cli.heads.pairs.factorization_machine.FactorizationMachine"
+    kind: str = "factorization_machine"
+    id_dropout: float = 0.0
+    """Chance that a training step hides an item's id, 0 to 1; above 0 the attributes learn to answer for new items."""
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        yield from self.check("id_dropout", least=0, most=0.99)

@@ -7,15 +7,14 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.heads.clusters import choice as cluster_choice
-from llmrec_cli.heads.clusters.choice import TRIED
-from llmrec_cli.heads.clusters.fit import Behaviour, posterior
+from llmrec_cli.heads.clusters import fit as cluster_choice
+from llmrec_cli.heads.clusters.fit import TRIED, Behaviour, posterior
 from llmrec_cli.heads.clusters.profiles import Placement
 from llmrec_cli.requests.answers import score
 from llmrec_cli.requests.asked import Matched

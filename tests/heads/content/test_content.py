@@ -12,7 +12,7 @@ from llmrec_cli.heads.content import choice as content_choice
 from llmrec_cli.heads.content import head as module
 from llmrec_cli.heads.content.choice import START
 from llmrec_cli.heads.content.kernel import Denoiser, UnitFeatures, kernel
-from llmrec_cli.heads.shared.cold_task import cold_task
+from llmrec_cli.heads.shared.cold_item_validation import cold_task
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Content, Recipe
@@ -157,7 +157,7 @@ def learn(context):
 
 def test_what_is_learned_is_chosen_on_the_cold_items_of_validation_where_there_are_enough(monkeypatch):
     relevant = LIKES - WARM_LIKES
-    monkeypatch.setattr("llmrec_cli.heads.shared.cold_task.ENOUGH", int(relevant.sum()))
+    monkeypatch.setattr("llmrec_cli.heads.shared.cold_item_validation.ENOUGH", int(relevant.sum()))
     head, said = learn({"validation": validation(relevant, WARM_LIKES)})
     assert (said["num_cold"], said["monitor"]) == (8, "ndcg@5")
     found = head.score(queries(WARM_LIKES))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.ease import forms as ease_forms
 from llmrec_cli.heads.ease import head as module
-from llmrec_cli.heads.shared import gram
+from llmrec_cli.heads.ease import solvers as ease_forms
+from llmrec_cli.heads.shared import matrix_products as gram
 from llmrec_cli.settings.head import Ease, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
 from tests.heads.by_hand import CONTEXT, entities, fit, queries, training

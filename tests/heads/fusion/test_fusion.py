@@ -12,12 +12,11 @@ from llmrec_cli.config import compose
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import build
+from llmrec_cli.heads.fusion import fast_validation as fusion_scored
 from llmrec_cli.heads.fusion import head as fusion_module
-from llmrec_cli.heads.fusion import scored as fusion_scored
 from llmrec_cli.heads.fusion import weights as fusion_weights
-from llmrec_cli.heads.fusion.lengths import limit_for, share_of_long
-from llmrec_cli.heads.fusion.scored import Scored, depth_for, drawn, gather
-from llmrec_cli.heads.fusion.weights import Weights, ascend, coordinate_ascent, learn
+from llmrec_cli.heads.fusion.fast_validation import Scored, depth_for, drawn, gather
+from llmrec_cli.heads.fusion.weights import Weights, ascend, coordinate_ascent, learn, limit_for, share_of_long
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Ease, Fusion, GroupAggregate, ItemKnn, Popularity, Recipe, UserKnn
 from tests.heads.by_hand import CONTEXT, training

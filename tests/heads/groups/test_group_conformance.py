@@ -14,17 +14,14 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head, build
 from llmrec_cli.requests.asked import asked, match
-from llmrec_cli.scoring.group_strategies import STRATEGIES as OF_MEMBERS
-from llmrec_cli.scoring.group_strategies import scaled
-from llmrec_cli.scoring.groups import by_members
+from llmrec_cli.scoring.groups import STRATEGIES as OF_MEMBERS
+from llmrec_cli.scoring.groups import by_members, scaled
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.head import STRATEGIES, Ease, GroupAggregate, Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.heads.group_attention import GroupAttention
-from llmrec_cli.settings.heads.group_fusion import GroupFusion
-from llmrec_cli.settings.heads.group_hypergraph import GroupHypergraph
+from llmrec_cli.settings.heads.groups import GroupAttention, GroupFusion, GroupHypergraph
 from llmrec_cli.settings.optim import AdamW
 from tests.heads.conftest import NAMES, Shop, recipes
 

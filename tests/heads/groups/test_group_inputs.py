@@ -5,7 +5,7 @@ import torch
 
 from llmrec_cli.heads.groups.inputs import Bags, Past, inputs_of, without
 from llmrec_cli.heads.groups.model import GroupModel, Sizes
-from llmrec_cli.settings.heads.trained_groups import TrainedGroups
+from llmrec_cli.settings.heads.groups import TrainedGroups
 from tests.heads.group_shop import csr
 
 CPU = torch.device("cpu")

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from llmrec_cli.errors import DataError, DivergedError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.ials import least_squares as module
-from llmrec_cli.heads.ials.least_squares import Observed, Penalty, Ridge
-from llmrec_cli.heads.ials.prior import LinearPrior
+from llmrec_cli.heads.ials.least_squares import LinearPrior, Observed, Penalty, Ridge
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.heads.ials import Ials

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.config import compose
-from llmrec_cli.data.entities import Entities
+from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError

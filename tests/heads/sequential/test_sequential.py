@@ -11,10 +11,9 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import build
-from llmrec_cli.heads.sequential.model import SequenceModel
+from llmrec_cli.heads.sequential.model import CausalTransformer, SequenceModel
 from llmrec_cli.heads.sequential.steps import START, SequenceSteps, sequences
-from llmrec_cli.heads.sequential.transformer import CausalTransformer
-from llmrec_cli.heads.shared.hard_negatives import mine
+from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.settings.head import Ease, Popularity
 from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.heads.two_tower import TwoTower

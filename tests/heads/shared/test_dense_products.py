@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.heads.shared import dense_products
-from llmrec_cli.heads.shared.dense_products import ColumnBlocks, reorder_in_place, turned_in_place
+from llmrec_cli.heads.shared import matrix_products as dense_products
+from llmrec_cli.heads.shared.matrix_products import ColumnBlocks, reorder_in_place, turned_in_place
 
 
 def generated(num_queries, num_rows, num_columns, seed, ones=True):

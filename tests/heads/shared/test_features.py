@@ -8,11 +8,9 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.documents import Documents
-from llmrec_cli.data.entities import Entities
-from llmrec_cli.data.knowledge import Knowledge, knowledge_of
-from llmrec_cli.data.tensor_reader import TensorReader
-from llmrec_cli.data.triples import Triples
+from llmrec_cli.data.catalogue import Documents, Entities
+from llmrec_cli.data.knowledge import Knowledge, Triples, knowledge_of
+from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context

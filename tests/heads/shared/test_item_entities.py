@@ -9,14 +9,12 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.config import compose
-from llmrec_cli.data.knowledge import knowledge_of
-from llmrec_cli.data.tensor_reader import TensorReader
-from llmrec_cli.data.triples import Triples
+from llmrec_cli.data.knowledge import Triples, knowledge_of
+from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.heads.shared.entity_gate import EntityGate
 from llmrec_cli.heads.shared.features import ItemFeatures
-from llmrec_cli.heads.shared.item_entities import entity_vectors, item_entities
+from llmrec_cli.heads.shared.item_entities import EntityGate, entity_vectors, item_entities
 from llmrec_cli.settings.entities import ComplEx, TransE
 from llmrec_cli.settings.head import Content, Ease, Recipe, TwoTower
 from llmrec_cli.settings.heads.features import FeatureWeights

@@ -7,9 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llmrec_cli.heads.shared import sparse_products
+from llmrec_cli.heads.shared import matrix_products as sparse_products
+from llmrec_cli.heads.shared.matrix_products import RightFactor
 from llmrec_cli.heads.shared.neighbours import Weighting, _highest
-from llmrec_cli.heads.shared.sparse_products import RightFactor
 from llmrec_cli.settings.head import ItemKnn, UserKnn
 from tests.heads.by_hand import fit, queries, training
 

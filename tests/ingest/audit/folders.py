@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.engine import engine
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import DuckDb
 from llmrec_cli.settings.split import Given, SplitSettings

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from llmrec_cli.ingest.audit.distribution import Tally
+from llmrec_cli.ingest.audit.shape import Tally
 
 
 def tally(*counts: int) -> Tally:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli.ingest.audit.titles import names
+from llmrec_cli.ingest.audit.title_leakage import names
 from llmrec_cli.settings.split import Given, Random, Temporal
 from tests.ingest.audit.folders import audited, check, write_folder
 
@@ -90,7 +90,7 @@ def test_a_held_out_title_in_the_users_text_is_found(tmp_path: Path, text: str, 
 def test_only_some_users_are_looked_at_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("t", "1", 1.0, 1000, "train"), *((f"u{n}", "1", 1.0, 2000, "test") for n in range(9))]
     users = [{"user_id": f"u{n}", "text": "saw Heat"} for n in range(9)]
-    monkeypatch.setattr("llmrec_cli.ingest.audit.titles.MOST_PAIRS", 3)
+    monkeypatch.setattr("llmrec_cli.ingest.audit.title_leakage.MOST_PAIRS", 3)
     found, _ = audited(write_folder(tmp_path, rows, [{"item_id": "1", "title": "Heat"}], users))
     leak = check(found, "held_out_titles_in_user_texts")
     assert (leak["count"], leak["checked"]) == (3, 3)

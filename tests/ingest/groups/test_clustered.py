@@ -10,7 +10,7 @@ import pytest
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.groups.clustered import members_of, refuse_clusters_beside
+from llmrec_cli.ingest.groups.synthetic import members_of, refuse_clusters_beside
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.settings.cluster_users import ClusterUsers
 from llmrec_cli.settings.dataset import Files

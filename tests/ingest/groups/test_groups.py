@@ -18,7 +18,7 @@ from llmrec_cli.ingest.groups.groups import Groups, read_groups
 from llmrec_cli.ingest.groups.splits import divide_groups
 from llmrec_cli.ingest.groups.tables import notes, number_groups, warnings, write_groups
 from llmrec_cli.ingest.interactions.splits import UserSplit
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import file_sources
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import DuckDb

@@ -8,13 +8,13 @@ import pytest
 from ibis.backends import BaseBackend
 
 from llmrec_cli.ingest.engine import engine
-from llmrec_cli.ingest.knowledge.contradictions import Association, Difference, association, differences, sampled
+from llmrec_cli.ingest.knowledge.link_checks import Association, Difference, association, differences, sampled
 from llmrec_cli.ingest.knowledge.links import Graph, counterparts
 from llmrec_cli.ingest.knowledge.triples import read_knowledge
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import stage_entities
-from llmrec_cli.ingest.texts.entities import Described, describe
+from llmrec_cli.ingest.texts.catalogue import Described, describe
 from llmrec_cli.settings.dataset import Files, Knowledge
 from llmrec_cli.settings.engine import DuckDb
 from tests.ingest.preparing import source

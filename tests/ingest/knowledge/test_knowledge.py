@@ -13,10 +13,10 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import engine, materialised
 from llmrec_cli.ingest.knowledge.links import Graph
 from llmrec_cli.ingest.knowledge.triples import read_knowledge, write_knowledge
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.ingest.readers.staging import stage_entities
-from llmrec_cli.ingest.texts.entities import describe
+from llmrec_cli.ingest.texts.catalogue import describe
 from llmrec_cli.settings.dataset import Files, Knowledge
 from llmrec_cli.settings.engine import DuckDb
 from tests.ingest.knowledge.test_contradictions import GENRES, NUMBER, opaque, shuffled

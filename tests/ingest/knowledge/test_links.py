@@ -10,10 +10,10 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import collect, engine
 from llmrec_cli.ingest.knowledge.links import counterparts, link_by_columns, normal, unambiguous
 from llmrec_cli.ingest.knowledge.triples import read_knowledge
-from llmrec_cli.ingest.output.account import Account
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import stage_entities
-from llmrec_cli.ingest.texts.entities import Described, describe
+from llmrec_cli.ingest.texts.catalogue import Described, describe
 from llmrec_cli.settings.dataset import Knowledge
 from llmrec_cli.settings.engine import DuckDb
 from tests.ingest.preparing import source

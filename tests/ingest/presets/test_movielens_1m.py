@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.presets import fetch, movielens_1m
+from llmrec_cli.ingest.presets import files as fetch
+from llmrec_cli.ingest.presets import movielens_1m
 from llmrec_cli.settings.presets import MovieLens1m
 from llmrec_cli.settings.split import Given, LeaveLastOut
 from tests.ingest.preparing import prepare_with, write

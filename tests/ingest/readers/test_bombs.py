@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.readers import bombs
+from llmrec_cli.ingest.readers import decompression_limits as bombs
 from llmrec_cli.ingest.readers.staging import stage
 from tests.ingest.preparing import source
 

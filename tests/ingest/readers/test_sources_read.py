@@ -11,7 +11,7 @@ import pytest
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.sources import Source, find
 from llmrec_cli.ingest.readers.staging import stage
-from llmrec_cli.requests.beside import read_ids, read_rows
+from llmrec_cli.requests.files import read_ids, read_rows
 from tests.ingest.preparing import prepare_text, source, write
 
 IDS = ("user_id", "item_id")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.interactions.temporal import typed_time
-from llmrec_cli.ingest.readers.time_advice import advice, fitting_patterns
+from llmrec_cli.ingest.readers.value_advice import advice, fitting_patterns
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.time_format import expression_of, format_problems
 from tests.ingest.preparing import made, prepare_text, prepare_with

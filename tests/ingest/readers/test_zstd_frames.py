@@ -6,7 +6,7 @@ import subprocess
 import pyarrow as pa
 import pytest
 
-from llmrec_cli.ingest.readers.zstd_frames import has_checksums
+from llmrec_cli.ingest.readers.decompression_limits import has_checksums
 
 MAGIC = bytes.fromhex("28b52ffd")
 RAW, RUN = 0, 1

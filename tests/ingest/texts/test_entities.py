@@ -8,7 +8,7 @@ import pytest
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.texts import entities
+from llmrec_cli.ingest.texts import catalogue as entities
 from llmrec_cli.settings.dataset import Files
 from tests.ingest.describing import described
 from tests.ingest.preparing import prepare_text, prepare_with, write

@@ -8,7 +8,7 @@ import pytest
 
 from llmrec_cli.ingest.engine import engine, read_staged
 from llmrec_cli.ingest.readers.sources import Source
-from llmrec_cli.ingest.texts.listed_ids import list_warnings
+from llmrec_cli.ingest.texts.column_checks import list_warnings
 from llmrec_cli.settings.engine import DuckDb
 
 LISTS = ["{0}0{1}{0}1{1}{0}2", "{0}1{1}{0}2{1}{0}3", "{0}2{1}{0}3{1}{0}0"]

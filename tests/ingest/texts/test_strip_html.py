@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from llmrec_cli.ingest.texts.html import strip_html
+from llmrec_cli.ingest.texts.text_rendering import strip_html
 
 
 @pytest.mark.parametrize("text", [

@@ -1,0 +1,139 @@
+"""Transformers with a head for tokens: the next token of a decoder, masked tokens of an encoder.
+
+Shapes: R texts of a batch, T tokens of the longest of them, M scored tokens, V tokens of the vocabulary, D dimensions.
+
+Shapes: R texts of a batch, T tokens of the longest of them, M masked tokens, V tokens of the vocabulary, D dimensions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmrec_cli.encoders.hugging_face import check_tokenizer, load_config, load_language_model, load_tokenizer
+from llmrec_cli.encoders.locate import Source, locate
+from llmrec_cli.encoders.sources import transformer_class
+from llmrec_cli.encoders.text_encoder import TextEncoder
+from llmrec_cli.errors import ConfigError
+from llmrec_cli.settings.encoder import TransformerSettings
+from llmrec_cli.settings.peft import NoPeft
+
+DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""Those whose logits are a linear map of the last hidden states, with nothing done to them afterwards."""
+
+
+class CausalLanguageModel(nn.Module):
+    """A transformers `...ForCausalLM`, whose head runs on the scored tokens alone.
+
+    Attributes
+    ----------
+    encoder : the same weights as a text encoder, to tokenise with and to save
+    head_is_new : whether the head began with random weights
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, source: Source | None,
+                 head_is_new: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), source)
+        self.head_is_new = head_is_new
+
+    def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, before_RT: torch.Tensor) -> torch.Tensor:
+        """Return the logits (M, V) of the tokens behind those that `before_RT` marks, row by row."""
+        hidden_RTD = self.model.base_model(input_ids=ids_RT, attention_mask=mask_RT.long()).last_hidden_state
+        return self.model.get_output_embeddings()(hidden_RTD[before_RT])
+
+
+def load_causal_model(settings: TransformerSettings, texts: list[str], seed: int,
+                      device: torch.device) -> CausalLanguageModel:
+    """Return the decoder that `settings` names with its head, or with encoder=scratch a small GPT-2 for `texts`.
+
+    Raises ConfigError for encoders that see both sides of a token.
+    """
+    if settings.bidirectional:
+        raise ConfigError("encoder.bidirectional=true: lets a token see the next one, which objective=clm would have "
+                          "it predict; leave one of them out")
+    new = transformer_class(settings).new_language_model(settings, texts, seed, causal=True)
+    if new is not None:
+        model, tokenizer = new
+        return CausalLanguageModel(model, tokenizer, settings, None, head_is_new=True).to(device)
+    source = locate(settings)
+    config = load_config(source.files)
+    kind = config.model_type
+    if kind not in DECODERS:
+        raise ConfigError(f"objective=clm: '{kind}' in {source.folder} sees both sides of a token, so that the next is "
+                          f"nothing to predict; choose objective=mlm, a decoder ({', '.join(DECODERS)}), or "
+                          f"encoder=scratch")
+    if not getattr(config, "is_causal", True):
+        raise ConfigError(f"objective=clm: the decoder in {source.folder} was saved with encoder.bidirectional=true "
+                          f"and sees the next token; choose objective=contrastive, or the decoder that it came from")
+    tokenizer = load_tokenizer(source.files)
+    model, head_is_new = load_language_model(source.files, seed, "AutoModelForCausalLM")
+    check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
+    return CausalLanguageModel(model, tokenizer, settings, source, head_is_new).to(device)
+
+
+Head = Callable[[Any, torch.Tensor], torch.Tensor]
+
+
+def _distilbert(model: Any, hidden_MD: torch.Tensor) -> torch.Tensor:
+    return model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(hidden_MD))))
+
+
+def _bert(model: Any, hidden_MD: torch.Tensor) -> torch.Tensor:
+    return model.cls(hidden_MD)
+
+
+def _roberta(model: Any, hidden_MD: torch.Tensor) -> torch.Tensor:
+    return model.lm_head(hidden_MD)
+
+
+HEADS: dict[str, Head] = {"bert": _bert, "roberta": _roberta, "xlm-roberta": _roberta, "camembert": _roberta,
+                          "distilbert": _distilbert}
+
+
+class MaskedLanguageModel(nn.Module):
+    """A transformers `...ForMaskedLM`, whose head runs on the masked tokens alone.
+
+    Over all tokens the logits of a MiniLM batch of 64 texts would take half a gigabyte; 15% of them are used.
+
+    Attributes
+    ----------
+    encoder : the same weights as a text encoder, to tokenise with and to save
+    head_is_new : whether the head began with random weights
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, source: Source | None,
+                 head_is_new: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), source)
+        self.head_is_new = head_is_new
+        self.head = HEADS[model.config.model_type]
+
+    def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, chosen_RT: torch.Tensor) -> torch.Tensor:
+        """Return the logits (M, V) at the tokens that `chosen_RT` marks, row by row."""
+        hidden_RTD = self.model.base_model(input_ids=ids_RT, attention_mask=mask_RT.long()).last_hidden_state
+        return self.head(self.model, hidden_RTD[chosen_RT])
+
+
+def load_masked_model(settings: TransformerSettings, texts: list[str], seed: int,
+                      device: torch.device) -> MaskedLanguageModel:
+    """Return the encoder that `settings` names with its head, or with encoder=scratch a new one for `texts`.
+
+    Raises ConfigError for encoders that have no masked tokens.
+    """
+    new = transformer_class(settings).new_language_model(settings, texts, seed, causal=False)
+    if new is not None:
+        model, tokenizer = new
+        return MaskedLanguageModel(model, tokenizer, settings, None, head_is_new=True).to(device)
+    source = locate(settings)
+    tokenizer = load_tokenizer(source.files)
+    kind = load_config(source.files).model_type
+    if kind not in HEADS or tokenizer.mask_token_id is None:
+        raise ConfigError(f"objective=mlm: '{kind}' in {source.folder} has no masked tokens to predict; choose one of "
+                          f"{', '.join(HEADS)}, or encoder=scratch")
+    model, head_is_new = load_language_model(source.files, seed, "AutoModelForMaskedLM")
+    check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
+    return MaskedLanguageModel(model, tokenizer, settings, source, head_is_new).to(device)

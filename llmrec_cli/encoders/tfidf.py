@@ -1,0 +1,238 @@
+"""Texts as weighted words: TF-IDF, and latent semantic analysis of it.
+
+Shapes: V words.
+
+Shapes: T texts, V words, D dimensions.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.data.tensors import BYTE, FLOAT, TensorReader
+from llmrec_cli.encoders.base import Encoder, identity_of
+from llmrec_cli.errors import DataError
+from llmrec_cli.settings.encoder import Lsa, TfIdf
+
+
+class Words:
+    """TF-IDF of words (Sparck Jones 1972), with 1 + log of the count; scripts without spaces by pairs of characters.
+
+    Only words of at least two texts are kept: one that a single text has tells nothing of another.
+
+    Attributes
+    ----------
+    index : the column of each word
+    idf_V : float32 (V,), log((1 + num_texts) / (1 + texts with the word)) + 1
+    """
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+        self.idf_V: np.ndarray = np.zeros(0, np.float32)
+
+    def fit(self, texts: Iterable[str], most: int | None = None) -> None:
+        """Learn which words at least two texts have, and how rare each is; of these the `most` that most texts have."""
+        num_texts, frequency = 0, dict[str, int]()
+        for text in texts:
+            num_texts += 1
+            for word in set(split_words(text)):
+                frequency[word] = frequency.get(word, 0) + 1
+        kept = sorted(word for word, number in frequency.items() if number >= 2)
+        if most is not None:
+            kept = sorted(sorted(kept, key=lambda word: -frequency[word])[:most])
+        self.index = {word: n for n, word in enumerate(kept)}
+        counts = np.array([frequency[word] for word in kept], np.float32)
+        self.idf_V = (np.log((1 + num_texts) / (1 + counts)) + 1).astype(np.float32)
+
+    def matrix(self, texts: Iterable[str]) -> sp.csr_array:
+        """Return the weighted words of texts, CSR (num_texts, V)."""
+        indptr, indices = [0], list[int]()
+        for text in texts:
+            indices += [place for word in split_words(text) if (place := self.index.get(word)) is not None]
+            indptr.append(len(indices))
+        counts = sp.csr_array((np.ones(len(indices), np.float32), np.array(indices, np.int64), indptr),
+                              shape=(len(indptr) - 1, len(self.idf_V)))
+        counts.sum_duplicates()
+        counts.data = (1 + np.log(counts.data)) * self.idf_V[counts.indices]
+        return counts
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the words, joined by line feeds in UTF-8, and their IDF."""
+        joined = "\n".join(self.index).encode("utf-8", "surrogatepass")
+        return {"words.names": np.frombuffer(joined, np.uint8), "words.idf": self.idf_V} if self.index else {}
+
+    def read(self, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Take what `state` returned, and return it."""
+        if "words.names" not in tensors and "words.idf" not in tensors:
+            return {}
+        joined = tensors.take("words.names", BYTE, (None,))
+        try:
+            names = joined.tobytes().decode("utf-8", "surrogatepass").split("\n")
+        except UnicodeDecodeError as error:
+            raise tensors.error("words.names", f"is not text in UTF-8 ({error})") from error
+        self.index = {word: n for n, word in enumerate(names)}
+        if len(self.index) != len(names):
+            raise tensors.error("words.names", "names a word twice")
+        self.idf_V = tensors.take("words.idf", FLOAT, (len(names),), low=0)
+        return {"words.names": joined, "words.idf": self.idf_V}
+
+
+# Han, kana, Hangul, Thai, Lao and Khmer are written without spaces, or with too few.
+_UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+# Accents and vowel signs belong to the letter before them, though they are no letters.
+_MARKS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
+_WORD = re.compile(f"[{_UNSPACED}]+|(?:[^\\W_{_UNSPACED}]|[{_MARKS}])+")
+_RUN = re.compile(f"[{_UNSPACED}]")
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text; of scripts without spaces each pair of neighbouring characters.
+
+    Upper and lower case, full and half width, composed and decomposed letters are the same (NFKC).
+    """
+    words: list[str] = []
+    for run in _WORD.findall(unicodedata.normalize("NFKC", str(text)).lower()):
+        unspaced = _RUN.match(run) and len(run) > 1
+        words += [run[n:n + 2] for n in range(len(run) - 1)] if unspaced else [run]
+    return words
+
+
+BYTES_OF_A_CHARACTER = 12
+"""Words of a text as numbers, as counts and as weights (benchmarks/memory.py)."""
+MOST_WORDS = 50_000
+"""Words that a catalogue's texts have in common, at most; fewer where texts are short."""
+
+
+class TfIdfEncoder(Encoder[TfIdf]):
+    """TF-IDF of the words that most texts have, each vector of length 1; zeros for a text without any of them."""
+
+    def __init__(self, settings: TfIdf) -> None:
+        super().__init__(settings)
+        self.words = Words()
+
+    @classmethod
+    def memory(cls, settings: TfIdf, texts: Sequence[str]) -> int:
+        """Return the bytes of the words of all texts."""
+        return BYTES_OF_A_CHARACTER * sum(map(len, texts))
+
+    @property
+    def embedding_size(self) -> int:
+        """D, the number of words."""
+        return len(self.words.idf_V)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over the words and their weights."""
+        return identity_of(f"tfidf {self.settings.max_characters}", self.state())
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn which words there are and how rare each is."""
+        self.words.fit((_cut(text, self.settings) for text in texts), self.settings.embedding_size)
+        _refuse_no_words(self.words, self.settings)
+
+    def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
+        """Return float32 vectors (num_texts, D)."""
+        return _unit_matrix(self.words, texts, self.settings).toarray()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the words and their IDF."""
+        return self.words.state()
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `state` returned."""
+        self._take(TensorReader(state))
+
+    @classmethod
+    def read(cls, settings: TfIdf, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Return what `state` returned, each tensor checked."""
+        return cls(settings)._take(tensors)
+
+    def _take(self, tensors: TensorReader) -> dict[str, np.ndarray]:
+        return self.words.read(tensors)
+
+
+class LsaEncoder(Encoder[Lsa]):
+    """The leading singular vectors of the texts' TF-IDF (Deerwester et al. 1990), by scikit-learn's TruncatedSVD.
+
+    A vector is a text's words projected onto them, so that texts without a word in common may be alike; zeros for a
+    text without any known word.
+    """
+
+    def __init__(self, settings: Lsa) -> None:
+        super().__init__(settings)
+        self.words = Words()
+        self.components_VD: np.ndarray = np.zeros((0, 0), np.float32)
+
+    @classmethod
+    def memory(cls, settings: Lsa, texts: Sequence[str]) -> int:
+        """Return the bytes of the words of all texts and of their decomposition."""
+        characters = sum(map(len, texts))
+        words = min(MOST_WORDS, characters // 16)
+        # The randomised SVD holds words x dimensions and texts x dimensions several times, in float64 once.
+        return BYTES_OF_A_CHARACTER * characters + 16 * (settings.embedding_size + 10) * (words + len(texts))
+
+    @property
+    def embedding_size(self) -> int:
+        """D."""
+        return self.components_VD.shape[1]
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over the words, their weights and the singular vectors."""
+        return identity_of(f"lsa {self.settings.max_characters}", self.state())
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn the words and the singular vectors: the same ones for the same texts."""
+        # Only here: it takes a second to load.
+        from sklearn.decomposition import TruncatedSVD
+
+        self.words.fit(_cut(text, self.settings) for text in texts)
+        _refuse_no_words(self.words, self.settings)
+        matrix_TV = _unit_matrix(self.words, texts, self.settings)
+        size = min(self.settings.embedding_size, *matrix_TV.shape)
+        found = TruncatedSVD(size, random_state=0).fit(matrix_TV)
+        self.components_VD = np.ascontiguousarray(found.components_.T, np.float32)
+
+    def encode(self, texts: Sequence[str], entity: str = "item") -> np.ndarray:
+        """Return float32 vectors (num_texts, D)."""
+        return np.asarray(_unit_matrix(self.words, texts, self.settings) @ self.components_VD, np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the words, their IDF and the singular vectors."""
+        return self.words.state() | {"components": self.components_VD}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `state` returned."""
+        self._take(TensorReader(state))
+
+    @classmethod
+    def read(cls, settings: Lsa, tensors: TensorReader) -> dict[str, np.ndarray]:
+        """Return what `state` returned, each tensor checked."""
+        return cls(settings)._take(tensors)
+
+    def _take(self, tensors: TensorReader) -> dict[str, np.ndarray]:
+        state = self.words.read(tensors)
+        self.components_VD = tensors.take("components", FLOAT, (len(self.words.idf_V), None))
+        return state | {"components": self.components_VD}
+
+
+def _unit_matrix(words: Words, texts: Sequence[str], settings: TfIdf | Lsa) -> sp.csr_array:
+    """Return the weighted words of texts, each row of length 1, CSR float32 (T, V)."""
+    matrix_TV = words.matrix(_cut(text, settings) for text in texts)
+    row = np.repeat(np.arange(len(texts)), np.diff(matrix_TV.indptr))
+    norms_T = np.sqrt(np.bincount(row, matrix_TV.data.astype(np.float64)**2, minlength=len(texts)))
+    values = (matrix_TV.data / norms_T[row]).astype(np.float32)
+    return sp.csr_array((values, matrix_TV.indices, matrix_TV.indptr), shape=matrix_TV.shape)
+
+
+def _cut(text: str, settings: TfIdf | Lsa) -> str:
+    return str(text)[:settings.max_characters]
+
+
+def _refuse_no_words(words: Words, settings: TfIdf | Lsa) -> None:
+    if not words.index:
+        raise DataError(f"encoder={settings.kind}: no word occurs in the texts of two items, so there is nothing to "
+                        f"learn; prepare with longer texts (dataset.item_text=...), or choose encoder=minilm")

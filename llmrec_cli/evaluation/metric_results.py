@@ -1,0 +1,235 @@
+"""Metrics of recommenders per query, and their means, intervals and differences.
+
+Shapes: Q queries, K ranks, P pairs of a group and a member with held-out items.
+
+Shapes: Q queries, K ranks, N items, M columns of values, B resamples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.metrics.hits import MemberHits, ordered_hits
+from llmrec_cli.metrics.members import MEMBERS
+from llmrec_cli.metrics.metric import LOWER, evaluate_all
+from llmrec_cli.metrics.significance import (
+    Bootstrap,
+    bootstrap,
+    cluster_sums,
+    default_weights,
+    holm,
+    influence,
+    letters,
+    paired_difference,
+    paired_test,
+)
+from llmrec_cli.metrics.table import metric_of
+from llmrec_cli.scoring.scorer import Lists, hits
+
+
+def member_satisfaction(items_QK: np.ndarray, members_QU: sp.csr_array, relevant_UN: sp.csr_array,
+                        cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
+    """Return the metrics of the members of each group, `{metric@k: (Q,)}`.
+
+    `relevant_UN` are the users' own held-out items. Members with nothing held out are passed over; NaN for a group
+    without any other.
+    """
+    query = np.repeat(np.arange(len(items_QK)), np.diff(members_QU.indptr))
+    served = np.diff(relevant_UN.indptr)[members_QU.indices] > 0
+    query_P, own = query[served], relevant_UN[members_QU.indices[served]]
+    # Lists are repeated for each member: as many rows as there are memberships, K ranks each.
+    found = ordered_hits(hits(items_QK[query_P], own), np.diff(own.indptr), cutoffs)
+    return evaluate_all(MEMBERS, MemberHits(found, query_P, len(items_QK)), cutoffs, by_cutoff=True)
+
+
+SIGNIFICANT = 0.05
+"""Corrected p-value up to which two recommenders are said to differ."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one recommender got.
+
+    Attributes
+    ----------
+    lists, hits_QK : the lists and which of their entries are relevant
+    values : metric to float64 (Q,), NaN where it is not defined for a query
+    weights : metric to float64 (Q,), what each query weighs in the mean, for those where it is not 1
+    whole : metric to a value that belongs to all lists together
+    slices : slice to metric@k to float64 (Q,), NaN for the queries that are not in the slice
+    seeds : the means of each seed, where `values` are means over several
+    cluster_Q : int64 (Q,), from 0, the user or group of each query where one may have several; None where none has
+    """
+
+    lists: Lists
+    hits_QK: np.ndarray
+    values: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+    whole: dict[str, float]
+    slices: dict[str, dict[str, np.ndarray]]
+    num_resamples: int
+    seed: int
+    seeds: list[dict[str, float]] = field(default_factory=list)
+    cluster_Q: np.ndarray | None = None
+
+    @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """Means of all columns, those of `values` first, and their resamples; the same draws for the same seed."""
+        columns = [*self.values.values(), *(v for named in self.slices.values() for v in named.values())]
+        # Rows are kept together in memory: a column is read at a time.
+        values_QM = np.stack(columns).T
+        drawn = bootstrap(values_QM, self.num_resamples, self.seed, self._weights(values_QM, list(self.values)),
+                          self.cluster_Q)
+        for n, name in enumerate(self.values):
+            if metric_of(name).root:
+                drawn.mean_M[n], drawn.resampled_BM[:, n] = np.sqrt(drawn.mean_M[n]), np.sqrt(drawn.resampled_BM[:, n])
+        return drawn
+
+    @cached_property
+    def influence(self) -> np.ndarray:
+        """Influence of each query, or cluster of queries, on the mean of each of `values`, float64 (Q, len(values))."""
+        values_QM = np.stack(list(self.values.values())).T
+        moved_QM = influence(values_QM, self._weights(values_QM, list(self.values)), self.cluster_Q)
+        for n, name in enumerate(self.values):
+            if metric_of(name).root:
+                moved_QM[:, n] /= 2 * max(self.mean(name), 1e-300)
+        return moved_QM
+
+    def _weights(self, values_QM: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        weights_QM = default_weights(values_QM)
+        for n, name in enumerate(names):
+            if name in self.weights:
+                weights_QM[:, n] = np.where(weights_QM[:, n] > 0, self.weights[name], 0)
+        return weights_QM
+
+    def mean(self, name: str) -> float:
+        """Return the mean of a metric over the queries, or its value for all lists together."""
+        if name in self.whole:
+            return self.whole[name]
+        values, weights = self.values[name], self.weights.get(name, np.ones(len(self.values[name])))
+        weights = np.where(np.isnan(values), 0, weights)
+        if not weights.any():
+            return float("nan")
+        used = values[weights > 0]
+        # Rounding must not put a mean outside its values, a recall above 1.
+        mean = float(np.clip(np.nan_to_num(values) @ weights / weights.sum(), used.min(), used.max()))
+        return float(np.sqrt(mean)) if metric_of(name).root else mean
+
+    def summary(self) -> dict[str, Any]:
+        """Return `{metric@k: {mean, ci95}}`; ci95 is null for what belongs to all lists together.
+
+        Where seeds were averaged `sd` is the standard deviation over them, of which the interval knows nothing.
+        """
+        means = self._described(0, self.values)
+        means |= {name: {"mean": value, "ci95": None} for name, value in self.whole.items() if np.isfinite(value)}
+        if self.seeds:
+            for name, described in means.items():
+                described["sd"] = float(np.std([seed[name] for seed in self.seeds], ddof=1))
+        return means
+
+    def by_owner(self) -> dict[str, Any]:
+        """Return `{metric@k: {mean, ci95}}` of means over users or groups, each the mean over its own queries.
+
+        Metrics that weigh queries are left out: they are no means of a user's queries.
+        """
+        assert self.cluster_Q is not None
+        names = [name for name in self.values if name not in self.weights]
+        values_QM = np.stack([self.values[name] for name in names]).T
+        defined_QM = default_weights(values_QM)
+        sums_CM, num_CM = (cluster_sums(np.asarray(one, np.float64), self.cluster_Q)
+                           for one in (np.nan_to_num(values_QM), defined_QM))
+        means_CM = np.divide(sums_CM, num_CM, out=np.full(sums_CM.shape, np.nan), where=num_CM > 0)
+        drawn = bootstrap(means_CM, self.num_resamples, self.seed)
+        low_M, high_M = drawn.interval_2M
+        return {name: {"mean": float(drawn.mean_M[n]), "ci95": [float(low_M[n]), float(high_M[n])]}
+                for n, name in enumerate(names) if np.isfinite(drawn.mean_M[n])}
+
+    def slice_summary(self) -> dict[str, Any]:
+        """Return `{slice: {metric@k: {mean, ci95}}}`; an empty slice has no metrics."""
+        start, described = len(self.values), {}
+        for name, values in self.slices.items():
+            described[name] = self._described(start, values)
+            start += len(values)
+        return described
+
+    def comparison(self, other: "Measured") -> dict[str, Any]:
+        """Return `{metric@k: {difference, ci95, p}}` of what is tested and both have, paired by query."""
+        names = [name for name in self.values if name in other.values and metric_of(name).tested]
+        (ours, ours_QM), (theirs, theirs_QM) = self._of(names), other._of(names)
+        difference_M, (low_M, high_M) = paired_difference(ours, theirs)
+        p_M = paired_test(difference_M, ours_QM, theirs_QM)
+        return {name: {"difference": float(difference_M[n]), "ci95": [float(low_M[n]), float(high_M[n])],
+                       "p": float(p_M[n])} for n, name in enumerate(names) if np.isfinite(difference_M[n])}
+
+    def _of(self, names: Sequence[str]) -> tuple[Bootstrap, np.ndarray]:
+        """Return the bootstrap and the influence of some of `values`, in this order."""
+        place = {name: n for n, name in enumerate(self.values)}
+        columns = [place[name] for name in names]
+        return (Bootstrap(self.bootstrap.mean_M[columns], self.bootstrap.resampled_BM[:, columns]),
+                self.influence[:, columns])
+
+    def _described(self, start: int, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        mean_M, (low_M, high_M) = self.bootstrap.mean_M, self._interval
+        return {name: {"mean": float(mean_M[n]), "ci95": [float(low_M[n]), float(high_M[n])]}
+                for n, name in enumerate(values, start) if np.isfinite(mean_M[n])}
+
+    @cached_property
+    def _interval(self) -> np.ndarray:
+        return self.bootstrap.interval_2M
+
+
+def averaged(seeds: Sequence[Measured]) -> Measured:
+    """Return one recommender of several that differ only by seed: each query's values averaged over the seeds.
+
+    So the interval is that of what a seed gets on average. The lists are those of the first.
+    """
+    first = seeds[0]
+    if len(seeds) == 1:
+        return first
+    values = {name: np.mean([one.values[name] for one in seeds], axis=0) for name in first.values}
+    slices = {part: {name: np.mean([one.slices[part][name] for one in seeds], axis=0) for name in named}
+              for part, named in first.slices.items()}
+    whole = {name: float(np.mean([one.whole[name] for one in seeds])) for name in first.whole}
+    means = [{name: one.mean(name) for name in [*one.values, *one.whole]} for one in seeds]
+    return replace(first, values=values, whole=whole, slices=slices, seeds=means)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Recommenders in order of a metric, the best first.
+
+    Attributes
+    ----------
+    metric : the metric's name
+    names : of the recommenders
+    letters : those that share one cannot be told apart
+    p : (one, other) to the p-value of their difference, corrected for the number of pairs (Holm 1979)
+    """
+
+    metric: str
+    names: list[str]
+    letters: dict[str, str]
+    p: dict[tuple[str, str], float]
+
+
+def ranking(measured: Mapping[str, Measured], metric: str) -> Ranking:
+    """Return the recommenders in order, with what the paired tests of all pairs say."""
+    names, size = list(measured), len(measured)
+    sign = -1 if metric_of(metric).better == LOWER else 1
+    place = {name: list(one.values).index(metric) for name, one in measured.items()}
+    means = np.array([one.mean(metric) for one in measured.values()])
+    pairs = list(zip(*np.triu_indices(size, 1), strict=True))
+    moved = [one.influence[:, place[name]] for name, one in measured.items()]
+    raw = [paired_test(means[[a]] - means[[b]], moved[a][:, None], moved[b][:, None])[0] for a, b in pairs]
+    corrected = holm(np.array(raw))
+    differ = np.zeros((size, size), bool)
+    for (a, b), p in zip(pairs, corrected, strict=True):
+        differ[a, b] = differ[b, a] = p <= SIGNIFICANT
+    order = np.argsort(-sign * means, kind="stable")
+    found = letters(sign * means, differ)
+    return Ranking(metric, [names[n] for n in order], dict(zip(names, found, strict=True)),
+                   {(names[a], names[b]): float(p) for (a, b), p in zip(pairs, corrected, strict=True)})

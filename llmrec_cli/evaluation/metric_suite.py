@@ -1,0 +1,195 @@
+"""Every metric of the report from ranked lists, one value per query.
+
+Shapes: Q queries, K ranks, N items, T tie blocks, R relevant entries.
+
+Shapes: Q queries, K ranks, N items, A dimensions of an item's vector, C cutoffs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from llmrec_cli.data.histories import kept_entries
+from llmrec_cli.evaluation.metric_results import Measured
+from llmrec_cli.evaluation.slices import Slices
+from llmrec_cli.metrics.auc import Areas
+from llmrec_cli.metrics.beyond_accuracy import LISTS, VARIETY
+from llmrec_cli.metrics.hits import Hits, Places, TieBlocks, TiedHits, hits_at
+from llmrec_cli.metrics.lists import RecommendedLists, VectorLists, Vectors, WeightedHits, inverse_propensity
+from llmrec_cli.metrics.metric import Metric, evaluate_all, weights_of
+from llmrec_cli.metrics.ranking import AREAS, RANKING, WEIGHTED_RECALL
+from llmrec_cli.metrics.table import metric_of
+from llmrec_cli.scoring.heldout import HeldOut
+from llmrec_cli.scoring.scorer import Lists, graded, hits
+
+
+def tie_blocks(lists: Lists, relevant_QN: sp.csr_array, gains_QN: sp.csr_array | None = None,
+               inside_N: np.ndarray | None = None) -> TieBlocks:
+    """Return the tie block of each rank of lists that were made with this `relevant_QN`.
+
+    `gains_QN` has the same entries as `relevant_QN`. With `inside_N` (N,) bool only those items count as relevant, as
+    in a slice of items; blocks are as large as ever.
+    """
+    assert lists.relevant_scores is not None
+    scores_QK = lists.scores_QK
+    num_queries, num_ranks = scores_QK.shape
+    new_QK = np.ones((num_queries, num_ranks), bool)
+    new_QK[:, 1:] = (scores_QK[:, 1:] != scores_QK[:, :-1]) | (scores_QK[:, 1:] == -np.inf)
+    block_QK = np.cumsum(new_QK.ravel()).reshape(scores_QK.shape) - 1
+    start_QK = np.maximum.accumulate(np.where(new_QK, np.arange(num_ranks), 0), axis=1)
+    size_T = np.bincount(block_QK.ravel())
+    lengths_Q = (scores_QK > -np.inf).sum(axis=1)
+    some = np.flatnonzero(lengths_Q)
+    size_T[block_QK[some, lengths_Q[some] - 1]] = lists.last_size_Q[some]
+
+    query_R = np.repeat(np.arange(num_queries), np.diff(relevant_QN.indptr))
+    scores_R = lists.relevant_scores
+    counted = scores_R > -np.inf
+    if inside_N is not None:
+        counted &= inside_N[relevant_QN.indices]
+    keys_T = _keys(np.nonzero(new_QK)[0], scores_QK[new_QK])
+    wanted = _keys(query_R[counted], scores_R[counted])
+    block = np.minimum(np.searchsorted(keys_T, wanted), len(keys_T) - 1)
+    found = keys_T[block] == wanted if len(keys_T) else np.zeros(len(wanted), bool)
+    relevant_T = np.bincount(block[found], minlength=len(size_T))
+    gain_QK = None
+    if gains_QN is not None:
+        gain_T = np.bincount(block[found], gains_QN.data[counted][found], minlength=len(size_T))
+        gain_QK = gain_T[block_QK]
+    return TieBlocks(size_T[block_QK], relevant_T[block_QK], np.arange(num_ranks) - start_QK, gain_QK)
+
+
+def _keys(query: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return one number each that rises with the query and, within it, as the score falls; equal only where both are.
+
+    The bits of a float32 that is not negative rise with it, those of a negative one fall.
+    """
+    bits = (scores + np.float32(0)).view(np.int32)
+    falling = np.where(bits < 0, bits, bits ^ np.int32(0x7FFFFFFF)).view(np.uint32)
+    return (query.astype(np.uint64) << np.uint64(32)) | falling
+
+
+T = TypeVar("T")
+Family = Sequence[Metric]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How to measure; the same for all that are compared.
+
+    Attributes
+    ----------
+    cutoffs : ascending list lengths
+    slices : what is looked at apart
+    vectors : what items are like, (N, A), for the diversity of lists; None where nothing is known of them
+    propensity : exponent of an item's training interactions in stratified and inverse-propensity recall
+    gains_QN : the gain of each relevant item in ndcg, in the order of the task's `relevant_QN`; None for 1
+    expected_ties : whether ranking metrics are expectations over all orders of equal scores
+    """
+
+    cutoffs: Sequence[int]
+    slices: Slices
+    vectors: Vectors | None
+    propensity: float
+    num_resamples: int
+    seed: int
+    gains_QN: sp.csr_array | None = None
+    expected_ties: bool = False
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """How far scores that predict more than an order are off.
+
+    Attributes
+    ----------
+    values : metric to its mean over the held-out pairs of each query, (Q,); of rmse the mean of the squares
+    num_pairs_Q : how many pairs these are, which weigh the queries
+    whole : metrics of all pairs together
+    """
+
+    values: dict[str, np.ndarray]
+    num_pairs_Q: np.ndarray
+    whole: dict[str, float] = field(default_factory=dict)
+
+
+def measure(lists: Lists, task: HeldOut, how: Measures, predicted: Predicted | None = None,
+            more: Mapping[str, np.ndarray] | None = None) -> Measured:
+    """Return all metrics of a recommender's lists at every cutoff; `more` are others that were measured, (Q,) each."""
+    hits_QK = hits(lists.items_QK, task.relevant_QN)
+    places = np.nonzero(hits_QK)
+    values = ranking_values(RANKING, lists, places, task, how)
+    whole: dict[str, float] = {}
+    weights: dict[str, np.ndarray] = {}
+    for family, source in _sources(lists, hits_QK, task, how):
+        values |= evaluate_all(family, source, how.cutoffs, by_cutoff=True)
+        whole |= evaluate_all(family, source, how.cutoffs, by_cutoff=True, whole=True)
+        weights |= weights_of(family, source, how.cutoffs)
+    values |= more or {}
+    if predicted is not None:
+        values |= predicted.values
+        weights |= dict.fromkeys(predicted.values, predicted.num_pairs_Q.astype(np.float64))
+        whole |= predicted.whole
+    slices = sliced_metrics(lists, places, task, values, how)
+    cluster_Q = None if task.owner_Q is None else np.unique(task.owner_Q, return_inverse=True)[1].ravel()
+    return Measured(lists, hits_QK, values, weights, {name: float(value) for name, value in whole.items()}, slices,
+                    how.num_resamples, how.seed, cluster_Q=cluster_Q)
+
+
+def _sources(lists: Lists, hits_QK: np.ndarray, task: HeldOut, how: Measures) -> Iterator[tuple[Family, Any]]:
+    """Yield the families of metrics beside those of hits, each with what its functions take."""
+    items_QK, cutoffs = lists.items_QK, how.cutoffs
+    if lists.auc_Q is not None:
+        yield AREAS, Areas(lists.auc_Q, np.diff(task.relevant_QN.indptr))
+    yield WEIGHTED_RECALL, WeightedHits(hits_QK, items_QK, task.relevant_QN,
+                                        inverse_propensity(task.counts_N, how.propensity), cutoffs)
+    yield LISTS, RecommendedLists(items_QK, task.counts_N, task.candidates_N, cutoffs)
+    if how.vectors is not None:
+        yield VARIETY, VectorLists(items_QK, how.vectors, cutoffs)
+
+
+def ranking_values(family: Family, lists: Lists, places: Places, task: HeldOut, how: Measures,
+                   inside_N: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Return metrics of the hits of lists, which are at `places`.
+
+    With `inside_N` (N,) bool only the items of a slice are relevant, hits keep their rank in the whole list, and
+    queries without a relevant item in the slice are NaN.
+    """
+    relevant, gains_QN = task.relevant_QN, how.gains_QN
+    num_wanted_Q = num_relevant_Q = np.diff(relevant.indptr)
+    if inside_N is not None:
+        inside, counted = inside_N[relevant.indices], inside_N[lists.items_QK[places]]
+        places = (places[0][counted], places[1][counted])
+        num_wanted_Q = np.diff(kept_entries(relevant, inside).indptr)
+        num_relevant_Q = np.maximum(num_wanted_Q, 1)
+        gains_QN = None if gains_QN is None else kept_entries(gains_QN, inside)
+    worth = None if gains_QN is None else graded(lists.items_QK, gains_QN)
+    ordered: Hits = hits_at(places, num_relevant_Q, how.cutoffs, worth)
+    expected = ordered if not how.expected_ties else TiedHits(
+        tie_blocks(lists, relevant, how.gains_QN, inside_N), num_relevant_Q, how.cutoffs, ordered.ideal_QI)
+    values: dict[str, np.ndarray] = {}
+    with np.errstate(invalid="ignore"):  # An ideal list without gains divides by 0 where nothing is wanted.
+        for metric in family:
+            values |= evaluate_all([metric], expected if metric.expected else ordered, how.cutoffs)
+    if inside_N is None:
+        return values
+    return {name: np.where(num_wanted_Q > 0, values_Q, np.nan) for name, values_Q in values.items()}
+
+
+def sliced_metrics(lists: Lists, places: Places, task: HeldOut, values: Mapping[str, np.ndarray],
+                   how: Measures) -> dict[str, dict[str, np.ndarray]]:
+    """Return the metrics of each slice per query; in a slice of queries they are the ordinary ones."""
+    sliced = {name: ranking_values([metric for metric in RANKING if metric.sliced], lists, places, task, how, mask_N)
+              for name, mask_N in how.slices.items.items()}
+    for name, members_Q in how.slices.queries.items():
+        sliced[name] = {column: np.where(members_Q, values[column], np.nan)
+                        for column in main_columns(values)}
+    return sliced
+
+
+def main_columns(described: Mapping[str, T]) -> dict[str, T]:
+    """Return what is described of the metrics that are reported for slices and variants of a model."""
+    return {column: value for column, value in described.items() if metric_of(column).sliced}

@@ -1,0 +1,87 @@
+"""Negatives of a training step: drawn at random, or ranked high by another model.
+
+Shapes: N items, S users of a step, K ranks.
+
+Shapes: U users, K ranks.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from llmrec_cli.data.queries import known_users
+from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.errors import ConfigError, DataError
+from llmrec_cli.heads.base import Context
+from llmrec_cli.scoring.scorer import recommend_lists
+from llmrec_cli.scoring.topk import item_hash_ranks
+from llmrec_cli.settings.loss import HardNegatives
+
+
+def log_chances(counts_N: np.ndarray, step_size: float, num_drawn: int) -> np.ndarray:
+    """Return the logarithm of each item's chance of being among the candidates of a step, float32 (N,).
+
+    An item is there as one of the step's `step_size` targets, 1 - (1 - q)^B for its share q of all interactions, or as
+    one of `num_drawn` drawn evenly among the items that have any.
+    """
+    num_items = int((counts_N > 0).sum())
+    share_N = counts_N / max(1, counts_N.sum())
+    # An item without interactions has no chance, and one that all are of is in every step.
+    with np.errstate(divide="ignore"):
+        log_absent_N = step_size * np.log1p(-share_N)
+        log_absent_N += np.log1p(-min(num_drawn, num_items) / max(1, num_items)) * (counts_N > 0)
+        chances_N: np.ndarray = np.log(-np.expm1(log_absent_N)).astype(np.float32)
+    return chances_N
+
+
+def drawn_evenly(items: np.ndarray, number: int | None, generator: np.random.Generator) -> np.ndarray:
+    """Return `number` of the items, or all where there are no more; none for None."""
+    if number is None:
+        return items[:0]
+    return generator.choice(items, min(number, len(items)), replace=False)
+
+
+def drawn_from_lists(lists_SK: np.ndarray, number: int, generator: np.random.Generator) -> np.ndarray:
+    """Return the distinct items of `number` draws from each user's list; -1 stands for the end of a short one."""
+    if lists_SK.shape[1] == 0:
+        return lists_SK.ravel()
+    column_SD = generator.integers(lists_SK.shape[1], size=(len(lists_SK), number))
+    chosen = np.unique(np.take_along_axis(lists_SK, column_SD, axis=1))
+    return chosen[chosen >= 0]
+
+
+def mine(settings: HardNegatives, data: TrainingData, context: Context) -> np.ndarray:
+    """Return each user's items from `from_rank` to `to_rank` of the lists of `settings.model`, int64 (U, K).
+
+    Nothing that the user interacted with in `data` is among them; -1 stands where a list is shorter (Xiong et al. 2021
+    mine again and again while training; this is done once, from a model that stays as it is). Without a model K is 0.
+    """
+    if settings.model is None:
+        return np.empty((len(data.users), 0), np.int64)
+    # Loading a recommender builds heads, and heads mine.
+    from llmrec_cli.heads.artifact import load_recommender, model_folder
+
+    folder = model_folder(settings.model, "loss.hard_negatives.model")
+    miner = load_recommender(folder, replace(context, validation=None, folder=None, tensorboard=None))
+    _require_same(folder, "items", miner.items.ids, data.items.ids)
+    _require_same(folder, "users", miner.users.ids, data.users.ids)
+    if "valid" in miner.manifest["fitted_on"] and context.validation is not None:
+        raise ConfigError(f"loss.hard_negatives.model={settings.model}: was fitted on valid too, so its best items are "
+                          f"the ones that validation asks for; give a model of a run with refit=none")
+    matrix = data.interactions.matrix
+    times = data.interactions.times if data.has_moments else None
+    queries = known_users(np.arange(len(data.users)), data.users.ids, data.interactions.values, matrix, times=times)
+    lists = recommend_lists(miner.head.score, queries, settings.to_rank, item_hash_ranks(data.items.ids))
+    mined: np.ndarray = lists.items_QK[:, settings.from_rank - 1:].astype(np.int64)
+    if (mined < 0).all():
+        raise DataError(f"loss.hard_negatives.from_rank={settings.from_rank}: no list of {folder} is that long; "
+                        f"lower it")
+    context.log("hard_negatives", model=str(folder), items=int((mined >= 0).sum()))
+    return mined
+
+
+def _require_same(folder: Path, what: str, theirs: np.ndarray, ours: np.ndarray) -> None:
+    if not np.array_equal(theirs, ours):
+        raise DataError(f"loss.hard_negatives.model={folder}: has other {what} than this data ({len(theirs):,} and "
+                        f"{len(ours):,}); train it on the same prepared data")
