@@ -86,6 +86,8 @@ class Queries:
     profiles : object array (num_queries,) of str, the users' own texts, whatever the query says; None likewise
     times : CSR int64 with the entries of `history`: milliseconds since 1970 UTC, `UNTIMED` where unknown; None where
         nothing has a time
+    gave_history : bool (num_queries,), whether the query itself names an item in the catalogue, or is of a user whom
+        the model does not know but who has a history; None for queries of known users and groups
     """
 
     ids: np.ndarray
@@ -98,6 +100,7 @@ class Queries:
     attributes: sp.csr_array | None = None
     profiles: np.ndarray | None = None
     times: sp.csr_array | None = None
+    gave_history: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,7 +129,8 @@ class Queries:
                        None if self.groups is None else self.groups.chosen(which),
                        None if self.attributes is None else self.attributes[which],
                        None if self.profiles is None else self.profiles[which],
-                       None if self.times is None else self.times[which])
+                       None if self.times is None else self.times[which],
+                       None if self.gave_history is None else self.gave_history[which])
 
 
 def known_users(user: np.ndarray, ids: np.ndarray, history: sp.csr_array, seen: sp.csr_array,

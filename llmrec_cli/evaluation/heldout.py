@@ -19,7 +19,6 @@ from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Membership, Queries, untimed
 from llmrec_cli.errors import DataError
 from llmrec_cli.requests.answers import Scores, score
-from llmrec_cli.requests.asked import Matched
 from llmrec_cli.scoring.heldout import (
     HeldOut,
     divided,
@@ -82,8 +81,7 @@ def served(head: Scores, popularity_N: np.ndarray) -> Callable[[Queries], torch.
     """Return the scores that `recommend` would serve: by history, profile or text, else popularity."""
 
     def scores(queries: Queries) -> torch.Tensor:
-        told = np.diff(queries.history.indptr) > 0
-        return score(head, Matched(queries, told, np.zeros(0, object)), popularity_N)[0]
+        return score(head, queries, popularity_N)[0]
 
     return scores
 

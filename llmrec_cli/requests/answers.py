@@ -22,7 +22,6 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.requests.asked import Matched
 from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.scorer import Lists, block_lists
 from llmrec_cli.scoring.topk import require_finite
@@ -66,20 +65,19 @@ class Answers:
     reasons: list[list[list[dict[str, Any]]]] | None = None
 
 
-def answer(head: Scores, matched: Matched, popularity_N: np.ndarray, ranks_N: np.ndarray, k: int, *,
+def answer(head: Scores, queries: Queries, popularity_N: np.ndarray, ranks_N: np.ndarray, k: int, *,
            exclude_seen: bool = True, candidates_N: np.ndarray | None = None,
            candidates_QN: sp.csr_array | None = None) -> Answers:
     """Return the lists of one block of queries; the candidates are those for all, and those of each query."""
     with torch.inference_mode():
-        scores_QN, sources, with_text = score(head, matched, popularity_N)
-        lists = block_lists(scores_QN, matched.queries, k, ranks_N, exclude_seen=exclude_seen,
+        scores_QN, sources, with_text = score(head, queries, popularity_N)
+        lists = block_lists(scores_QN, queries, k, ranks_N, exclude_seen=exclude_seen,
                             candidates_N=candidates_N, candidates_BN=candidates_QN)
-    return Answers(matched.queries, lists, sources, with_text)
+    return Answers(queries, lists, sources, with_text)
 
 
-def score(head: Scores, matched: Matched, popularity_N: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+def score(head: Scores, queries: Queries, popularity_N: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Return the scores (Q, N) of a block of queries, the source of each, and which have history and text added."""
-    queries = matched.queries
     informed = queries.informed
     asked = informed | queries.described if head.reads_profiles else informed
     history_rows, history = _told(head.score, queries, asked, len(popularity_N))
@@ -89,7 +87,9 @@ def score(head: Scores, matched: Matched, popularity_N: np.ndarray) -> tuple[tor
     text_rows, text = _told(lambda chosen: head.score_text(chosen.texts), queries, said, len(popularity_N))
     sources = np.full(len(queries), "popularity", object)
     sources[text_rows] = "text"
-    by_history = np.where(matched.gave_history, "history", "model").astype(object)
+    by_history = np.full(len(queries), "model", object)
+    if queries.gave_history is not None:
+        by_history[queries.gave_history] = "history"
     by_history[~informed] = "text"
     if queries.groups is not None:
         by_history[queries.groups.is_group] = "group"

@@ -29,8 +29,8 @@ from llmrec_cli.data.queries import Candidates
 from llmrec_cli.errors import DataError, counted
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Source, find
-from llmrec_cli.requests.asked import Asked
 from llmrec_cli.requests.files import Rows, line_of, read_ids, read_rows
+from llmrec_cli.requests.queries import RawQueries
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import RecommendConfig
 
@@ -196,7 +196,7 @@ class AllowedItems:
         return None if self.own is None or self.row_Q is None else self.own[self.row_Q[start:stop]]
 
 
-def allowed_items(cfg: RecommendConfig, queries: Asked, items: Entities, listed_N: np.ndarray) -> AllowedItems:
+def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Entities, listed_N: np.ndarray) -> AllowedItems:
     """Return what the settings `candidates` and `delisted` allow.
 
     `items` are the model's and those that were added, `listed_N` (bool) says which the catalogue still has.
@@ -215,7 +215,7 @@ def allowed_items(cfg: RecommendConfig, queries: Asked, items: Entities, listed_
     return found
 
 
-def _add_candidates(found: AllowedItems, cfg: RecommendConfig, queries: Asked, items: Entities) -> None:
+def _add_candidates(found: AllowedItems, cfg: RecommendConfig, queries: RawQueries, items: Entities) -> None:
     # What a published file names as held out is one of the candidates: nobody says here what was held out.
     given = read_candidates(cfg.candidates)
     lengths = np.diff(given.offsets)
@@ -242,7 +242,7 @@ def _add_candidates(found: AllowedItems, cfg: RecommendConfig, queries: Asked, i
 
 
 def _tell_owners(found: AllowedItems, cfg: RecommendConfig, column: str, owners: dict[str, int], names: np.ndarray,
-                 queries: Asked) -> None:
+                 queries: RawQueries) -> None:
     """Note queries without candidates and candidates without a query; raise DataError where no query has any."""
     without = np.flatnonzero(found.row_Q == len(owners))
     if len(without) == len(queries) and not any(names):

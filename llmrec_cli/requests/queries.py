@@ -9,10 +9,11 @@ JSON list.
 import json
 from dataclasses import dataclass
 
+import numpy as np
+
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.requests.asked import Asked, asked
 from llmrec_cli.requests.files import read_rows
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import QuerySettings
@@ -23,6 +24,65 @@ UNNAMED = "query"
 
 # Ids written as numbers keep the digits they were written with.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+@dataclass(frozen=True)
+class RawQueries:
+    """Queries with ids as given, not yet looked up in a model.
+
+    Attributes
+    ----------
+    ids : object array (num_queries,) of str, unique
+    user_ids, texts : object arrays (num_queries,) of str, "" where there is none
+    history : object array (H,) of item ids, the given histories one after the other, oldest first
+    offsets : int64 (num_queries + 1,), where each history begins and ends
+    group_ids : object array (num_queries,) of str, "" where there is none
+    members : object array of user ids, the given members one query's after the other's
+    member_offsets : int64 (num_queries + 1,), where those of each query begin and end
+    """
+
+    ids: np.ndarray
+    user_ids: np.ndarray
+    texts: np.ndarray
+    history: np.ndarray
+    offsets: np.ndarray
+    group_ids: np.ndarray
+    members: np.ndarray
+    member_offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, start: int, stop: int) -> "RawQueries":
+        """Return the queries from `start` up to, not including, `stop`."""
+        offsets, who = self.offsets[start:stop + 1], self.member_offsets[start:stop + 1]
+        return RawQueries(self.ids[start:stop], self.user_ids[start:stop], self.texts[start:stop],
+                     self.history[offsets[0]:offsets[-1]], offsets - offsets[0], self.group_ids[start:stop],
+                     self.members[who[0]:who[-1]], who - who[0])
+
+
+def raw_queries(user_ids: list[str], texts: list[str] | None = None, histories: list[list[str]] | None = None,
+                ids: list[str] | None = None, group_ids: list[str] | None = None,
+                members: list[list[str]] | None = None) -> RawQueries:
+    """Return queries from lists, one entry per query; without `ids` a query has the id of its group or user."""
+    size = len(user_ids)
+    groups = group_ids or [""] * size
+    names = ids or [group or user for group, user in zip(groups, user_ids, strict=True)]
+    return RawQueries(_column(names), _column(user_ids), _column(texts or [""] * size), *_ragged(histories, size),
+                      _column(groups), *_ragged(members, size))
+
+
+def _ragged(lists: list[list[str]] | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the entries of lists one after the other, and where each begins and ends, int64 (size + 1,)."""
+    lengths = [len(one) for one in lists] if lists else [0] * size
+    return (_column([entry for one in lists or [] for entry in one]),
+            np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
+
+
+def _column(values: list[str]) -> np.ndarray:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 @dataclass(frozen=True)
@@ -50,7 +110,7 @@ class Strict:
                                 f"on_unknown=error")
 
 
-def read_queries(named: str, strict: Strict | None = None) -> Asked:
+def read_queries(named: str, strict: Strict | None = None) -> RawQueries:
     """Return the queries in the file that the setting `queries` names; with `strict` no id may be unknown."""
     rows = read_rows(named, "queries", COLUMNS)
     unknown = [name for name in rows.columns if name not in COLUMNS]
@@ -73,10 +133,10 @@ def read_queries(named: str, strict: Strict | None = None) -> Asked:
            for n, (query, group, user) in enumerate(zip(own, groups, users, strict=True))]
     column = next((name for name in ("query_id", "group_id") if name in rows.columns), "user_id")
     rows.refuse_repeated(ids, column, "give each query a query_id of its own")
-    return asked(users, rows.texts("text"), lists["history"], ids, groups, lists["members"])
+    return raw_queries(users, rows.texts("text"), lists["history"], ids, groups, lists["members"])
 
 
-def inline_query(query: QuerySettings, strict: Strict | None = None) -> Asked:
+def inline_query(query: QuerySettings, strict: Strict | None = None) -> RawQueries:
     """Return the one query that the settings `query.*` describe; with `strict` no id may be unknown."""
     user, group = query.user_id or "", query.group_id or ""
     history, members = ([key for key in given or [] if key] for given in (query.history, query.members))
@@ -87,8 +147,8 @@ def inline_query(query: QuerySettings, strict: Strict | None = None) -> Asked:
     if strict is not None:
         for column, values in (("history", history), ("members", members), ("group_id", [group])):
             strict.check(column, values, f"query.{column}", bool(members))
-    return asked([user], [query.text or ""], [history], [query.query_id or group or user or UNNAMED], [group],
-                 [members])
+    return raw_queries([user], [query.text or ""], [history], [query.query_id or group or user or UNNAMED], [group],
+                       [members])
 
 
 def read_history(text: str, where: str, column: str = "history") -> list[str]:

@@ -25,12 +25,12 @@ from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.report.lists import Catalogue, list_table, list_writer, show_lists
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import SOURCES, Answers, answer
-from llmrec_cli.requests.asked import Asked, Matched, asked, match
 from llmrec_cli.requests.candidates import AllowedItems, allowed_items
 from llmrec_cli.requests.latest_histories import Histories, latest_histories
 from llmrec_cli.requests.new_items import new_items, new_users
-from llmrec_cli.requests.queries import Strict, inline_query, read_queries
+from llmrec_cli.requests.queries import RawQueries, Strict, inline_query, raw_queries, read_queries
 from llmrec_cli.requests.reasons import reasons
+from llmrec_cli.requests.resolve import UnknownIds, resolve
 from llmrec_cli.run_dir import RunDir, write_json, writing
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
@@ -72,9 +72,9 @@ class Tally:
     num_short: int = 0
     """Lists of fewer than k items, empty ones left out."""
     num_rows: int = 0
-    unknown: dict[str, None] = field(default_factory=dict)
+    unknown_items: dict[str, None] = field(default_factory=dict)
     num_mute: int = 0
-    strangers: dict[str, None] = field(default_factory=dict)
+    unknown_members: dict[str, None] = field(default_factory=dict)
     silent: dict[str, None] = field(default_factory=dict)
     cut: CutHistories = field(default_factory=lambda: CutHistories(None))
 
@@ -84,8 +84,8 @@ class Tally:
         return {"queries": self.num_queries, "users_left_out": self.num_left_out,
                 "empty_lists": self.num_queries - self.num_lists, "short_lists": self.num_short, "rows": self.num_rows,
                 "sources": {name: self.sources[name] for name in SOURCES},
-                "unknown_history_items": len(self.unknown), "texts_not_understood": self.num_mute,
-                "unknown_members": len(self.strangers), "members_without_history": len(self.silent),
+                "unknown_history_items": len(self.unknown_items), "texts_not_understood": self.num_mute,
+                "unknown_members": len(self.unknown_members), "members_without_history": len(self.silent),
                 "histories_cut": self.cut.num_histories, "history_items_not_read": self.cut.num_items}
 
 
@@ -182,28 +182,28 @@ def add_newcomers(cfg: RecommendConfig, recommender: Recommender) -> Known:
     return known
 
 
-def gather(cfg: RecommendConfig, known: Known) -> Asked:
+def gather(cfg: RecommendConfig, known: Known) -> RawQueries:
     """Return the queries of the command line or of a file."""
     strict = Strict(known.items, known.users, known.recommender.groups) if cfg.on_unknown == "error" else None
     return inline_query(cfg.query, strict) if cfg.queries is None else read_queries(cfg.queries, strict)
 
 
-def names_somebody(queries: Asked) -> bool:
+def names_somebody(queries: RawQueries) -> bool:
     """Return True if a query has a user_id, a group_id or members."""
     return bool((queries.user_ids != "").any() or (queries.group_ids != "").any() or len(queries.members))
 
 
-def everybody(recommender: Recommender, histories: Histories) -> Asked:
+def everybody(recommender: Recommender, histories: Histories) -> RawQueries:
     """Return the users with a history, and new ones; the groups where the model was chosen for groups."""
     if histories.groups is not None and recommender.manifest.get("audience") == "groups":
         ids = list(histories.groups.entities.ids)
-        return asked([""] * len(ids), group_ids=ids)
+        return raw_queries([""] * len(ids), group_ids=ids)
     named = np.diff(histories.history.indptr) > 0
     named[histories.num_known:] = True
-    return asked(list(histories.users.ids[named]))
+    return raw_queries(list(histories.users.ids[named]))
 
 
-def refuse_no_reasons(queries: Asked, recommender: Recommender) -> list[str]:
+def refuse_no_reasons(queries: RawQueries, recommender: Recommender) -> list[str]:
     """Raise ConfigError where no query has reasons; return a sentence where some have none.
 
     Groups have them; a user has those of the knowledge graph, where the model has one.
@@ -217,7 +217,7 @@ def refuse_no_reasons(queries: Asked, recommender: Recommender) -> list[str]:
     return [f"reasons: for groups only; {int((~is_group).sum()):,} queries of users have none"]
 
 
-def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed: AllowedItems, queries: Asked,
+def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed: AllowedItems, queries: RawQueries,
                tally: Tally) -> Iterator[Answers]:
     """Yield the lists of the queries, a block at a time, and count."""
     recommender, size = known.recommender, len(known.items)
@@ -226,26 +226,27 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
     paths = read_paths(recommender.files, size) if cfg.reasons else None
     step = max(1, min(cfg.block_size, BLOCK_CELLS // max(1, size)))
 
-    def answer_block(start: int) -> tuple[Answers, Matched]:
+    def answer_block(start: int) -> tuple[Answers, UnknownIds]:
         stop = min(start + step, len(queries))
-        matched = match(queries.rows(start, stop), histories.users, known.items, histories.history, histories.seen,
-                        histories.groups, histories.times, recommender.usual_value, histories.num_known)
-        answers = answer(recommender.head, matched, popularity_N, ranks_N, min(cfg.k, size),
+        resolved, unknown = resolve(queries.rows(start, stop), histories.users, known.items, histories.history,
+                                    histories.seen, histories.groups, histories.times, recommender.usual_value,
+                                    histories.num_known)
+        answers = answer(recommender.head, resolved, popularity_N, ranks_N, min(cfg.k, size),
                          exclude_seen=cfg.exclude_seen, candidates_N=allowed.allowed_N,
                          candidates_QN=allowed.own_candidates(start, stop))
         if cfg.reasons:
             answers = replace(answers, reasons=reasons(recommender.head, answers, known.items, paths))
-        return answers, matched
+        return answers, unknown
 
-    for answers, matched in dealt(answer_block, range(0, len(queries), step)):
+    for answers, unknown in dealt(answer_block, range(0, len(queries), step)):
         lengths = (answers.lists.items_QK >= 0).sum(axis=1)
         tally.sources.update(np.asarray(answers.sources)[lengths > 0].tolist())
         tally.num_queries += len(lengths)
         tally.num_lists += int((lengths > 0).sum())
         tally.num_short += int(((lengths > 0) & (lengths < cfg.k)).sum())
         tally.num_rows += int(lengths.sum())
-        tally.unknown.update(dict.fromkeys(matched.unknown))
-        tally.strangers.update(dict.fromkeys(matched.strangers))
+        tally.unknown_items.update(dict.fromkeys(unknown.items))
+        tally.unknown_members.update(dict.fromkeys(unknown.members))
         tally.cut.limit = recommender.head.history_limit
         tally.cut.add_queries(answers.queries)
         tally.silent.update(dict.fromkeys(silent_members(answers.queries)))
@@ -289,15 +290,15 @@ def tell_tally(tally: Tally, recommender: Recommender, k: int, num_without_candi
     if tally.num_left_out:
         tell(f"users left out by queries=all, since they have no interactions: {tally.num_left_out:,}; name them in a "
              f"file of queries to give them the most popular items")
-    if tally.unknown:
-        unknown = counted(len(tally.unknown), list(tally.unknown))
+    if tally.unknown_items:
+        unknown = counted(len(tally.unknown_items), list(tally.unknown_items))
         tell(f"not among the model's items, so ignored in histories: {unknown}")
     groups = recommender.groups
     if tally.sources["group"] and groups is not None and groups.synthetic:
         tell(f"the model's groups are synthetic ({groups.synthetic}): made of users for a demonstration")
-    if tally.strangers:
+    if tally.unknown_members:
         tell("members and groups that the model does not know, so ignored: "
-             f"{counted(len(tally.strangers), list(tally.strangers))}")
+             f"{counted(len(tally.unknown_members), list(tally.unknown_members))}")
     if tally.silent:
         tell(f"members ignored, since they have no interactions: {len(tally.silent):,}")
     if sentence := tally.cut.sentence(recommender.manifest["head"]):

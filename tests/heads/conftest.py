@@ -12,7 +12,8 @@ from llmrec_cli.data.histories import widened
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.requests.asked import asked, match
+from llmrec_cli.requests.queries import raw_queries
+from llmrec_cli.requests.resolve import resolve
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary
 from llmrec_cli.settings.encoder import HuggingFace
@@ -63,7 +64,7 @@ class Shop:
         """Return queries of users that nobody knows, with these items as history."""
         nobody = self.data.part("train").matrix
         names = [f"new {n}" for n in range(len(histories))]
-        return match(asked(names, histories=histories), self.data.users, self.data.items, nobody, nobody).queries
+        return resolve(raw_queries(names, histories=histories), self.data.users, self.data.items, nobody, nobody)[0]
 
     def histories(self, users) -> list[list[str]]:
         """Return the training items of known users, as ids."""

@@ -14,10 +14,10 @@ import scipy.sparse as sp
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
-from llmrec_cli.requests.asked import Asked, asked, match
 from llmrec_cli.requests.files import read_ids
 from llmrec_cli.requests.new_items import new_items, new_users
-from llmrec_cli.requests.queries import Strict, inline_query, read_history, read_queries
+from llmrec_cli.requests.queries import RawQueries, Strict, inline_query, raw_queries, read_history, read_queries
+from llmrec_cli.requests.resolve import resolve
 from llmrec_cli.settings.stages import QuerySettings
 
 TEXTS = {"item": {"template": "{title} ({year}). {genres}", "attributes": {"genres": "list"},
@@ -30,7 +30,7 @@ def write(name: str, content: str) -> str:
     return name
 
 
-def histories(queries: Asked) -> list[list[str]]:
+def histories(queries: RawQueries) -> list[list[str]]:
     return [list(queries.history[a:b]) for a, b in zip(queries.offsets, queries.offsets[1:], strict=False)]
 
 
@@ -140,23 +140,23 @@ def test_an_inline_query_is_called_query_or_as_its_user() -> None:
 
 def test_a_given_history_joins_the_known_one_as_the_newest_and_each_item_counts_once() -> None:
     known = sp.csr_array((np.ones(2, np.float32), [2, 0], [0, 2, 2]), shape=(2, 4))
-    found = match(asked(["u", "w", ""], histories=[["i0", "i3", "xx", "i3"], ["i1", "i1"], []], ids=["a", "b", "c"]),
-                  entities("u", "v"), entities("i0", "i1", "i2", "i3"), known, known)
-    assert [list(found.queries.history[[q]].indices) for q in range(3)] == [[2, 0, 3], [1], []]
-    assert (found.queries.history.data == 1).all()
-    assert list(found.queries.user) == [0, -1, -1]
-    assert list(found.gave_history) == [True, True, False]
-    assert list(found.unknown) == ["xx"]
-    assert sorted(found.queries.seen[[0]].indices) == [0, 2, 3]
+    raw = raw_queries(["u", "w", ""], histories=[["i0", "i3", "xx", "i3"], ["i1", "i1"], []], ids=["a", "b", "c"])
+    queries, unknown = resolve(raw, entities("u", "v"), entities("i0", "i1", "i2", "i3"), known, known)
+    assert [list(queries.history[[q]].indices) for q in range(3)] == [[2, 0, 3], [1], []]
+    assert (queries.history.data == 1).all()
+    assert list(queries.user) == [0, -1, -1]
+    assert list(queries.gave_history) == [True, True, False]
+    assert list(unknown.items) == ["xx"]
+    assert sorted(queries.seen[[0]].indices) == [0, 2, 3]
 
 
 def test_the_text_of_a_user_stands_in_where_there_is_no_history_and_no_text() -> None:
     known = sp.csr_array((np.ones(1, np.float32), [0], [0, 1, 1]), shape=(2, 1))
     users = entities("u", "v", "new", texts=("old hand", "quiet", "likes war"))
-    found = match(asked(["u", "v", "new", "new2", "new"], ["", "", "", "", "own"], ids=list("abcde")), users,
-                  entities("i"), known, known)
-    assert list(found.queries.texts) == ["", "quiet", "likes war", "", "own"]
-    assert list(found.queries.user) == [0, 1, -1, -1, -1]
+    raw = raw_queries(["u", "v", "new", "new2", "new"], ["", "", "", "", "own"], ids=list("abcde"))
+    queries, _ = resolve(raw, users, entities("i"), known, known)
+    assert list(queries.texts) == ["", "quiet", "likes war", "", "own"]
+    assert list(queries.user) == [0, 1, -1, -1, -1]
 
 
 def test_new_items_get_title_text_and_attributes_as_the_models_own_did() -> None:
@@ -248,12 +248,13 @@ def test_a_history_carries_values_and_times_and_what_the_query_adds_is_the_newes
         return sp.csr_array((np.array(data, kind), [2, 0], [0, 2, 2]), shape=(2, 4))
 
     values, times = known([5, 9], np.float32), known([70, 80], np.int64)
-    found = match(asked(["u", "new"], histories=[["i2", "i3"], ["i1"]], ids=["a", "b"]), entities("u", "v"),
-                  entities("i0", "i1", "i2", "i3"), values, known([5, 9], np.float32), times=times, given_value=6.0)
+    raw = raw_queries(["u", "new"], histories=[["i2", "i3"], ["i1"]], ids=["a", "b"])
+    queries, _ = resolve(raw, entities("u", "v"), entities("i0", "i1", "i2", "i3"), values, known([5, 9], np.float32),
+                         times=times, given_value=6.0)
     # i2 counts where it was named last, with the larger of its values.
-    assert [list(found.queries.history[[q]].indices) for q in range(2)] == [[0, 2, 3], [1]]
-    assert found.queries.history.data.tolist() == [9, 6, 6, 6]
-    assert found.queries.times is not None
-    assert found.queries.times.data.tolist() == [80, UNTIMED, UNTIMED, UNTIMED]
-    assert found.queries.times.indices.tolist() == found.queries.history.indices.tolist()
-    assert (found.queries.seen.data == 1).all()
+    assert [list(queries.history[[q]].indices) for q in range(2)] == [[0, 2, 3], [1]]
+    assert queries.history.data.tolist() == [9, 6, 6, 6]
+    assert queries.times is not None
+    assert queries.times.data.tolist() == [80, UNTIMED, UNTIMED, UNTIMED]
+    assert queries.times.indices.tolist() == queries.history.indices.tolist()
+    assert (queries.seen.data == 1).all()

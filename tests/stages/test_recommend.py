@@ -215,13 +215,12 @@ def matched(*rows: tuple[list[int], str]) -> Any:
     import scipy.sparse as sp
 
     from llmrec_cli.data.queries import Queries
-    from llmrec_cli.requests.asked import Matched
 
     names = np.array([f"q{n}" for n in range(len(rows))], object)
     history = sp.csr_array(np.array([[float(n in items) for n in range(4)] for items, _ in rows], np.float32))
     texts = np.array([text for _, text in rows], object)
     users = np.full(len(rows), -1)
-    return Matched(Queries(names, names, users, history, history, texts), np.diff(history.indptr) > 0, names[:0])
+    return Queries(names, names, users, history, history, texts, gave_history=np.diff(history.indptr) > 0)
 
 
 POPULARITY = np.array([1, 2, 3, 9], np.float32)

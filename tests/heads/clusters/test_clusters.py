@@ -17,7 +17,6 @@ from llmrec_cli.heads.clusters import fit as cluster_choice
 from llmrec_cli.heads.clusters.fit import TRIED, Behaviour, posterior
 from llmrec_cli.heads.clusters.profiles import Placement
 from llmrec_cli.requests.answers import score
-from llmrec_cli.requests.asked import Matched
 from llmrec_cli.settings.encoder import TfIdf
 from llmrec_cli.settings.head import Fusion, ItemKnn, Recipe
 from llmrec_cli.settings.heads.clusters import Clusters
@@ -250,8 +249,7 @@ def test_a_fusion_serves_a_user_by_clusters_until_there_is_a_history():
 
 def test_a_user_of_whom_only_attributes_are_known_is_served_by_them():
     queries = asked([[], []], [[0, 1], [0, 0]], ["", ""])
-    scores, sources, _ = score(fitted(TWO), Matched(queries, np.zeros(2, bool), np.zeros(0, object)),
-                               np.arange(NUM_ITEMS, dtype=np.float32))
+    scores, sources, _ = score(fitted(TWO), queries, np.arange(NUM_ITEMS, dtype=np.float32))
     assert list(sources) == ["text", "popularity"]
     assert prefers(scores[:1]) == [1]
     assert scores[1].tolist() == list(range(NUM_ITEMS))

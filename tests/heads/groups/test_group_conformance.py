@@ -13,7 +13,8 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head, build
-from llmrec_cli.requests.asked import asked, match
+from llmrec_cli.requests.queries import raw_queries
+from llmrec_cli.requests.resolve import resolve
 from llmrec_cli.scoring.groups import STRATEGIES as OF_MEMBERS
 from llmrec_cli.scoring.groups import by_members, scaled
 from llmrec_cli.scoring.scorer import recommend_lists
@@ -81,9 +82,9 @@ def ask(club: Shop, *queries: dict[str, object]) -> Queries:
     def each(key, nothing):
         return [query.get(key, nothing) for query in queries]
 
-    named = asked(each("user_id", ""), histories=each("history", []), ids=[f"q{n}" for n in range(len(queries))],
+    named = raw_queries(each("user_id", ""), histories=each("history", []), ids=[f"q{n}" for n in range(len(queries))],
                   group_ids=each("group_id", ""), members=each("members", []))
-    return match(named, club.data.users, club.data.items, train, train, known).queries
+    return resolve(named, club.data.users, club.data.items, train, train, known)[0]
 
 
 def everybody(club: Shop) -> Queries:

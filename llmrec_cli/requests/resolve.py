@@ -1,9 +1,9 @@
-"""What was asked, in ids as they came, and matching it with what a model knows.
+"""Queries looked up in a model: its integers, known histories, texts and members added.
 
 Shapes: Q queries, N items, H items of all given histories together.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.queries import UNTIMED, Membership, Queries, known_users
+from llmrec_cli.requests.queries import RawQueries
 
 
 class Entries(NamedTuple):
@@ -24,81 +25,17 @@ class Entries(NamedTuple):
     time: np.ndarray
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Queries as they were written down.
+class UnknownIds(NamedTuple):
+    """Ids in queries that the model does not know: of items, and of members and groups; object arrays of str."""
 
-    Attributes
-    ----------
-    ids : object array (num_queries,) of str, unique
-    user_ids, texts : object arrays (num_queries,) of str, "" where there is none
-    history : object array (H,) of item ids, the given histories one after the other, oldest first
-    offsets : int64 (num_queries + 1,), where each history begins and ends
-    group_ids : object array (num_queries,) of str, "" where there is none
-    members : object array of user ids, the given members one query's after the other's
-    member_offsets : int64 (num_queries + 1,), where those of each query begin and end
-    """
-
-    ids: np.ndarray
-    user_ids: np.ndarray
-    texts: np.ndarray
-    history: np.ndarray
-    offsets: np.ndarray
-    group_ids: np.ndarray
+    items: np.ndarray
     members: np.ndarray
-    member_offsets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def rows(self, start: int, stop: int) -> "Asked":
-        """Return the queries from `start` up to, not including, `stop`."""
-        offsets, who = self.offsets[start:stop + 1], self.member_offsets[start:stop + 1]
-        return Asked(self.ids[start:stop], self.user_ids[start:stop], self.texts[start:stop],
-                     self.history[offsets[0]:offsets[-1]], offsets - offsets[0], self.group_ids[start:stop],
-                     self.members[who[0]:who[-1]], who - who[0])
 
 
-@dataclass(frozen=True)
-class Matched:
-    """Queries in the integers of a model, and the ids that it does not know.
-
-    Attributes
-    ----------
-    gave_history : bool (num_queries,), True if the query itself names an item in the catalogue, or is of a user whom
-        the model does not know but who has a history
-    unknown : object array of the item ids in histories that are not in the catalogue
-    strangers : object array of the ids of members and groups that the model does not know
-    """
-
-    queries: Queries
-    gave_history: np.ndarray
-    unknown: np.ndarray
-    strangers: np.ndarray = field(default_factory=lambda: np.zeros(0, object))
-
-
-def asked(user_ids: list[str], texts: list[str] | None = None, histories: list[list[str]] | None = None,
-          ids: list[str] | None = None, group_ids: list[str] | None = None,
-          members: list[list[str]] | None = None) -> Asked:
-    """Return queries from lists, one entry per query; without `ids` a query is called as its user or group is."""
-    size = len(user_ids)
-    groups = group_ids or [""] * size
-    names = ids or [group or user for group, user in zip(groups, user_ids, strict=True)]
-    return Asked(_column(names), _column(user_ids), _column(texts or [""] * size), *_ragged(histories, size),
-                 _column(groups), *_ragged(members, size))
-
-
-def _ragged(lists: list[list[str]] | None, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the entries of lists one after the other, and where each begins and ends, int64 (size + 1,)."""
-    lengths = [len(one) for one in lists] if lists else [0] * size
-    return (_column([entry for one in lists or [] for entry in one]),
-            np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64))
-
-
-def match(asked: Asked, users: Entities, items: Entities, history: sp.csr_array, seen: sp.csr_array,
-          groups: KnownGroups | None = None, times: sp.csr_array | None = None, given_value: float = 1.0,
-          num_known: int | None = None) -> Matched:
-    """Return the queries with everything that is known of them added.
+def resolve(raw: RawQueries, users: Entities, items: Entities, history: sp.csr_array, seen: sp.csr_array,
+            groups: KnownGroups | None = None, times: sp.csr_array | None = None, given_value: float = 1.0,
+            num_known: int | None = None) -> tuple[Queries, UnknownIds]:
+    """Return the queries with everything that the model knows of them, and the ids that it does not know.
 
     `history`, its `times` and `seen` are by the first of the `users`, of whom the first `num_known` (all with a
     history, where it is None) are those of the model; `groups` is what is known of groups; `users` and `items` may go
@@ -108,50 +45,50 @@ def match(asked: Asked, users: Entities, items: Entities, history: sp.csr_array,
     have the place of those a group is known to have.
     """
     num_known, num_items = history.shape[0] if num_known is None else num_known, len(items)
-    place_Q = users.find(asked.user_ids)
+    place_Q = users.find(raw.user_ids)
     user_Q = np.where(place_Q < num_known, place_Q, -1)
     row_Q = np.where(place_Q < history.shape[0], place_Q, -1)
-    group_Q = np.full(len(asked), -1, np.int64) if groups is None else groups.entities.find(asked.group_ids)
-    row_H = np.repeat(np.arange(len(asked)), np.diff(asked.offsets))
-    item_H = items.find(asked.history)
+    group_Q = np.full(len(raw), -1, np.int64) if groups is None else groups.entities.find(raw.group_ids)
+    row_H = np.repeat(np.arange(len(raw)), np.diff(raw.offsets))
+    item_H = items.find(raw.history)
     row, item = row_H[item_H >= 0], item_H[item_H >= 0]
     given = Entries(row, item, np.full(len(row), given_value, np.float32), np.full(len(row), UNTIMED))
     known, masked = _entries(history, row_Q, times), _entries(seen, row_Q)
-    is_new = (user_Q < 0) & (np.bincount(known.row, minlength=len(asked)) > 0)
+    is_new = (user_Q < 0) & (np.bincount(known.row, minlength=len(raw)) > 0)
     if groups is not None:
         known = _both(known, _entries(groups.history, group_Q, groups.times))
         masked = _both(masked, _entries(groups.seen, group_Q))
-    shape = (len(asked), num_items)
+    shape = (len(raw), num_items)
     histories, times_QN = _matrices(_both(known, given), shape)
-    queries = Queries(asked.ids, asked.user_ids, user_Q, histories, presence(_matrices(_both(masked, given), shape)[0]),
-                      asked.texts.copy(), None, attributes_of(users, place_Q), texts_of(users, place_Q),
+    queries = Queries(raw.ids, raw.user_ids, user_Q, histories, presence(_matrices(_both(masked, given), shape)[0]),
+                      raw.texts.copy(), None, attributes_of(users, place_Q), texts_of(users, place_Q),
                       None if times is None else times_QN)
-    queries, strangers = with_members(queries, asked, group_Q, users, history, seen, groups, num_known, times)
+    queries, strangers = with_members(queries, raw, group_Q, users, history, seen, groups, num_known, times)
     mute = (queries.texts == "") & ~queries.informed
     own = texts_of(users, place_Q)
     queries.texts[mute] = np.where(own == "", "" if groups is None else texts_of(groups.entities, group_Q), own)[mute]
-    gave_history = (np.bincount(given[0], minlength=len(asked)) > 0) | is_new
-    return Matched(queries, gave_history, asked.history[item_H < 0], strangers)
+    gave_history = (np.bincount(given[0], minlength=len(raw)) > 0) | is_new
+    return replace(queries, gave_history=gave_history), UnknownIds(raw.history[item_H < 0], strangers)
 
 
-def with_members(queries: Queries, asked: Asked, group_Q: np.ndarray, users: Entities, history: sp.csr_array,
+def with_members(queries: Queries, raw: RawQueries, group_Q: np.ndarray, users: Entities, history: sp.csr_array,
                  seen: sp.csr_array, groups: KnownGroups | None, num_known: int,
                  times: sp.csr_array | None = None) -> tuple[Queries, np.ndarray]:
     """Return the queries with who asks together, and the ids of members and groups that the model does not know.
 
     A member named twice is one. Members that the model does not know and that have no history are left out.
     """
-    num_given_Q = np.diff(asked.member_offsets)
-    is_group = (asked.group_ids != "") | (num_given_Q > 0)
+    num_given_Q = np.diff(raw.member_offsets)
+    is_group = (raw.group_ids != "") | (num_given_Q > 0)
     if not is_group.any():
         return queries, np.zeros(0, object)
-    row_P = np.repeat(np.arange(len(asked)), num_given_Q)
-    user_P = users.find(asked.members)
+    row_P = np.repeat(np.arange(len(raw)), num_given_Q)
+    user_P = users.find(raw.members)
     has_history_U = np.diff(history.indptr) > 0
     user_P = np.where(user_P < history.shape[0], user_P, -1)
     user_P = np.where((user_P < num_known) | has_history_U[user_P], user_P, -1)
     lost = is_group & (group_Q < 0) & (num_given_Q == 0)
-    strangers = np.concatenate([asked.members[user_P < 0], asked.group_ids[lost]])
+    strangers = np.concatenate([raw.members[user_P < 0], raw.group_ids[lost]])
     row, member = row_P[user_P >= 0], user_P[user_P >= 0]
     if groups is not None:
         listed = _entries(groups.members, np.where(num_given_Q == 0, group_Q, -1))
@@ -160,7 +97,7 @@ def with_members(queries: Queries, asked: Asked, group_Q: np.ndarray, users: Ent
     row, member = keys // max(1, len(users)), keys % max(1, len(users))
     distinct, place = np.unique(member, return_inverse=True)
     rows = sp.csr_array((np.ones(len(row), np.float32), place.ravel(),
-                         np.searchsorted(row, np.arange(len(asked) + 1))), shape=(len(asked), len(distinct)))
+                         np.searchsorted(row, np.arange(len(raw) + 1))), shape=(len(raw), len(distinct)))
     alone = known_users(distinct, users.ids, history, seen, users, times)
     alone = replace(alone, user=np.where(distinct < num_known, distinct, -1))
     return replace(queries, groups=Membership(group_Q, alone, rows, is_group)), strangers
@@ -205,9 +142,3 @@ def _matrices(entries: Entries, shape: tuple[int, int]) -> tuple[sp.csr_array, s
     np.cumsum(np.bincount(row[kept], minlength=shape[0]), out=indptr[1:])
     return (sp.csr_array((largest[place], item[kept], indptr), shape=shape),
             sp.csr_array((time[kept], item[kept], indptr), shape=shape))
-
-
-def _column(values: list[str]) -> np.ndarray:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
