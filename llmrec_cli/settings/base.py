@@ -63,6 +63,14 @@ class Settings:
             if among is not None and value not in among:
                 yield f"{key}={value}: choose one of {', '.join(map(str, among))}{nearest(str(value), among)}"
 
+    def without_effect(self, *keys: str, why: str) -> Iterator[str]:
+        """Yield a problem for each of the fields `keys` that is not at its default: it has no effect, as `why` says."""
+        defaults = {field.name: field.default if field.default_factory is dataclasses.MISSING
+                    else field.default_factory() for field in dataclasses.fields(self)}
+        for key in keys:
+            if (value := getattr(self, key)) != defaults[key]:
+                yield f"{key}={str(value).lower() if isinstance(value, bool) else value}: has no effect {why}"
+
 
 @dataclass
 class OptionSettings(Settings):

@@ -31,6 +31,6 @@ class ClusterUsers(Settings):
         yield from self.check("share", above=0, most=1)
         yield from self.check("encoder", among=TEXT_ENCODERS)
         yield from self.check("seed", least=0)
-        for key in ("num_clusters", "share", "encoder", "seed"):
-            if not self.on and (value := getattr(self, key)) != getattr(ClusterUsers, key):
-                yield f"{key}={value}: has no effect without dataset.cluster_users=true"
+        if not self.on:
+            yield from self.without_effect("num_clusters", "share", "encoder", "seed",
+                                           why="without dataset.cluster_users=true")

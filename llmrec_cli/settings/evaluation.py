@@ -31,9 +31,8 @@ class ColdUsers(Settings):
             yield f"first={self.first}: must be different numbers, at least one, each at least 0"
         elif self.after is not None and self.after < max(self.first):
             yield f"after={self.after}: must be at least {max(self.first)}, the most that is told"
-        for key in ("first", "after"):
-            if not self.on and (value := getattr(self, key)) != getattr(ColdUsers(), key):
-                yield f"{key}={value}: has no effect without cold_users=true"
+        if not self.on:
+            yield from self.without_effect("first", "after", why="without cold_users=true")
 
 
 @dataclass
@@ -51,8 +50,8 @@ class KnowledgeReport(Settings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("relations", least=1)
-        if not self.on and self.relations != KnowledgeReport.relations:
-            yield f"relations={self.relations}: has no effect without knowledge=true"
+        if not self.on:
+            yield from self.without_effect("relations", why="without knowledge=true")
 
 
 @dataclass
@@ -78,6 +77,6 @@ class Robustness(Settings):
         yield from self.check("typos", "synonyms", "truncated", above=0)
         yield from self.check("typos", "synonyms", most=1)
         yield from self.check("truncated", most=0.99)
-        for key in ("typos", "synonyms", "truncated", "synonym_file"):
-            if not self.on and (value := getattr(self, key)) != getattr(Robustness, key):
-                yield f"{key}={value}: has no effect without robustness=true"
+        if not self.on:
+            yield from self.without_effect("typos", "synonyms", "truncated", "synonym_file",
+                                           why="without robustness=true")

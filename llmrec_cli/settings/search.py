@@ -36,10 +36,8 @@ class Tune(Settings):
         yield from self.check("timeout_s", above=0)
         yield from self.check("num_startup", least=1)
         if self.trials == 0:
-            for key in ("timeout_s", "num_startup", "pruning"):
-                if (value := getattr(self, key)) != getattr(Tune, key):
-                    shown = str(value).lower() if isinstance(value, bool) else value
-                    yield f"{key}={shown}: has no effect without tuning; set tune.trials=<number>"
+            yield from self.without_effect("timeout_s", "num_startup", "pruning",
+                                           why="without tuning; set tune.trials=<number>")
 
 
 PARTS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]

@@ -36,11 +36,10 @@ class NeighbourSettings(HeadSettings):
         yield from self.check("exponent", "k1", above=0)
         yield from self.check("b", "normalisation", "asymmetry", least=0, most=1)
         yield from self.check("weighting", among=("none", "tfidf", "bm25"))
-        for key, usual in (("k1", NeighbourSettings.k1), ("b", NeighbourSettings.b)):
-            if self.weighting != "bm25" and getattr(self, key) != usual:
-                yield f"{key}={getattr(self, key)}: has no effect with weighting={self.weighting}; set weighting=bm25"
-        if self.normalisation == 0 and self.asymmetry != NeighbourSettings.asymmetry:
-            yield f"asymmetry={self.asymmetry}: has no effect with normalisation=0"
+        if self.weighting != "bm25":
+            yield from self.without_effect("k1", "b", why=f"with weighting={self.weighting}; set weighting=bm25")
+        if self.normalisation == 0:
+            yield from self.without_effect("asymmetry", why="with normalisation=0")
 
 
 @dataclass
