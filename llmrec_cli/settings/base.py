@@ -65,7 +65,7 @@ class Settings:
 
     def without_effect(self, *keys: str, why: str) -> Iterator[str]:
         """Yield a problem for each of the fields `keys` that is not at its default: it has no effect, as `why` says."""
-        defaults = {field.name: field.default if field.default_factory is dataclasses.MISSING
+        defaults = {field.name: field.default if field.default_factory is MISSING
                     else field.default_factory() for field in dataclasses.fields(self)}
         for key in keys:
             if (value := getattr(self, key)) != defaults[key]:
