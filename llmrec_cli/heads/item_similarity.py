@@ -15,8 +15,8 @@ from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.content.kernel import UnitFeatures
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
+from llmrec_cli.heads.shared.item_kernel import UnitFeatures
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.settings.head import ItemSimilarity as Settings
 from llmrec_cli.settings.head import Recipe

@@ -14,8 +14,11 @@ import torch
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.content.kernel import (
+from llmrec_cli.heads.shared.cold_item_validation import HIDDEN, MOST_QUERIES, ColdTask
+from llmrec_cli.heads.shared.item_kernel import (
     BLOCK_ITEMS,
+    START_GAMMA,
+    START_L2,
     Denoiser,
     UnitFeatures,
     kernel,
@@ -25,13 +28,12 @@ from llmrec_cli.heads.content.kernel import (
     ridge_factor,
     target_columns,
 )
-from llmrec_cli.heads.shared.cold_item_validation import HIDDEN, MOST_QUERIES, ColdTask
 from llmrec_cli.settings.heads.content import Content as Settings
 
 TRIED: dict[str, tuple[float, ...]] = {"denoise": (0.0, 0.5, 1.0), "gamma": (0.1, 0.25, 0.5, 1.0, 2.0, 4.0),
                                        "l2": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "blend": (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)}
 """Values to try for each setting that is null."""
-START = {"denoise": 1.0, "gamma": 0.5, "l2": 1.0, "blend": 0.0}
+START = {"denoise": 1.0, "gamma": START_GAMMA, "l2": START_L2, "blend": 0.0}
 """Values that the choice begins with, and keeps if there is no validation data."""
 ROUNDS = 2
 """Most rounds over the settings."""

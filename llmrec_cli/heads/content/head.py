@@ -19,7 +19,9 @@ from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ResourceError, in_bytes
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.content.choice import SHOWN_FROM, TRIED, choice_memory, defaults, learned
-from llmrec_cli.heads.content.kernel import (
+from llmrec_cli.heads.shared.cold_item_validation import cold_task
+from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
+from llmrec_cli.heads.shared.item_kernel import (
     BLOCK_ITEMS,
     Denoiser,
     UnitFeatures,
@@ -31,8 +33,6 @@ from llmrec_cli.heads.content.kernel import (
     ridge_inverse,
     target_columns,
 )
-from llmrec_cli.heads.shared.cold_item_validation import cold_task
-from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
 from llmrec_cli.settings.head import Content as Settings

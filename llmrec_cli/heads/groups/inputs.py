@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.heads.two_tower.towers import history_sums, weight_sums
+from llmrec_cli.heads.shared.history_vectors import history_sums, weight_sums
 
 
 class Bags(NamedTuple):

@@ -17,9 +17,9 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.groups.inputs import GroupInputs, ItemsKnown, Past, inputs_of, without
 from llmrec_cli.heads.groups.model import GroupModel, Kept
-from llmrec_cli.heads.pairs.steps import known_among
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import drawn_evenly, log_chances
+from llmrec_cli.heads.shared.pair_targets import known_among
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.groups import TrainedGroups

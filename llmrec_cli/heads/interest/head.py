@@ -20,7 +20,7 @@ from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest.pairs import Batch, Pairs
-from llmrec_cli.heads.pairs.head import resolved, unused_weights, weights_of_choices
+from llmrec_cli.heads.shared.pair_targets import resolved, unused_weights, weights_of_choices
 from llmrec_cli.heads.shared.tensor_files import load_parameters
 from llmrec_cli.heads.shared.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe

@@ -11,7 +11,7 @@ import numpy as np
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
-from llmrec_cli.heads.pairs.steps import known_values
+from llmrec_cli.heads.shared.pair_targets import known_values
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,16 @@ from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
-from llmrec_cli.data.weights import InteractionWeights, fit_weights
-from llmrec_cli.errors import DataError
+from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.pairs.model import PairModel
-from llmrec_cli.heads.pairs.steps import ChoiceSteps, ValueSteps, known_values, memory_of
+from llmrec_cli.heads.pairs.steps import ChoiceSteps, ValueSteps, memory_of
+from llmrec_cli.heads.shared.history_vectors import history_sums, history_vectors, weight_sums
+from llmrec_cli.heads.shared.pair_targets import known_values, resolved, unused_weights, weights_of_choices
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
-from llmrec_cli.heads.two_tower.towers import history_sums, history_vectors, weight_sums
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
-from llmrec_cli.settings.loss import LossSettings
 from llmrec_cli.training.loop import Length, Surroundings, train
 
 USUAL_RATE = 0.01
@@ -252,45 +250,6 @@ class PairHead(Head):
     def _fitted(self) -> PairModel:
         assert self.model is not None, "fit or load first"
         return self.model
-
-
-def resolved(target: str, loss: LossSettings, data: TrainingData) -> str:
-    """Return the target that `auto` stands for with this data; raises DataError where the data has not what it needs.
-
-    Called again on other splits with what it returned, it returns the same.
-    """
-    has_values = len(np.unique(known_values(data, "value")[2])) > 1
-    if target == "value" and not has_values:
-        raise DataError("head.target=value: every interaction has the same value, so there is nothing to predict; "
-                        "prepare with the column of the ratings and feedback that keeps them, or choose "
-                        "head.target=choice")
-    if target == "opinion" and data.negatives is None:
-        raise DataError("head.target=opinion: the data has no dislikes; prepare with dataset.feedback=explicit, or "
-                        "choose head.target=choice")
-    if target != "auto":
-        return target
-    learnable = {"value": has_values, "opinion": data.negatives is not None}
-    return loss.pair_target if learnable.get(loss.pair_target) else "choice"
-
-
-def weights_of_choices(data: TrainingData, settings: HeadSettings, target: str) -> InteractionWeights:
-    """Return the weights of interactions where they are choices; what is predicted of each is no weight of it."""
-    if target == "choice":
-        return fit_weights(data, settings)
-    if settings.weight not in (None, "none") or settings.decay is not None:
-        key = "decay" if settings.decay is not None else "weight"
-        raise DataError(f"head.{key}={getattr(settings, key)}: has no effect where the {target} of each interaction is "
-                        f"what head={settings.kind} predicts; leave it out, or choose loss=softmax or loss=bpr where "
-                        f"the head has it")
-    return InteractionWeights()
-
-
-def unused_weights(target: str) -> dict[str, str]:
-    """Return the settings that `weights_of_choices` refuses with this target, each with the reason."""
-    if target == "choice":
-        return {}
-    return dict.fromkeys(("weight", "decay"), f"the {target} of each interaction is what is predicted, so no "
-                                              f"interaction has a weight")
 
 
 def _mean(value: np.ndarray, target: str) -> float:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pairs.model import PairModel
+from llmrec_cli.heads.shared.pair_targets import known_among, known_values
 from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import LossSettings
@@ -175,33 +175,12 @@ class ValueSteps:
         return value + penalty(users.squares, items.squares, self.settings.l2)
 
 
-def known_values(data: TrainingData, target: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return users, items (int64) and what is to be learned of each pair (float32); dislikes come behind the likes."""
-    likes, dislikes = data.interactions, None if target == "choice" else data.negatives
-    parts = [likes] if dislikes is None else [likes, dislikes]
-    values = [part.value if target == "value" else np.full(len(part), float(part is likes), np.float32)
-              for part in parts]
-    return (np.concatenate([part.user for part in parts]), np.concatenate([part.item for part in parts]),
-            np.concatenate(values))
-
-
 def penalty(users_B: torch.Tensor, items_B: torch.Tensor, l2: float) -> torch.Tensor:
     """Return l2 times the mean over interactions of their users' and items' squared norms (Koren et al. 2009, eq. 5).
 
     Differs: biases are free, as in no other way a popular item would be told from one that fits many tastes.
     """
     return l2 * (users_B.mean() + items_B.mean())
-
-
-def known_among(matrix: sp.csr_array, users: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Return which of the `candidates` (C,), in ascending order, each of `users` (S,) knows, bool (S, C)."""
-    rows = matrix[users]
-    row = np.repeat(np.arange(len(users)), np.diff(rows.indptr))
-    place = np.minimum(np.searchsorted(candidates, rows.indices), len(candidates) - 1)
-    is_candidate = candidates[place] == rows.indices
-    known_SC = np.zeros((len(users), len(candidates)), bool)
-    known_SC[row[is_candidate], place[is_candidate]] = True
-    return known_SC
 
 
 def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_size: int, hidden_size: int = 0,

@@ -14,10 +14,10 @@ import torch
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.weights import InteractionWeights
-from llmrec_cli.heads.pairs.steps import known_among
 from llmrec_cli.heads.sequential.model import SequenceModel
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, log_chances
+from llmrec_cli.heads.shared.pair_targets import known_among
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.sequential import Sequential as Settings

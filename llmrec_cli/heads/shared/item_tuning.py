@@ -14,9 +14,8 @@ import torch
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.content.choice import START
-from llmrec_cli.heads.content.kernel import kernel, neighbour_weights, ridge_factor
 from llmrec_cli.heads.shared.cold_item_validation import HIDDEN, MOST_QUERIES, ColdTask, cold_task
+from llmrec_cli.heads.shared.item_kernel import START_GAMMA, START_L2, kernel, neighbour_weights, ridge_factor
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.acceptance import accepted
 from llmrec_cli.settings.head import Recipe
@@ -104,8 +103,8 @@ def _values(texts: ItemTexts, task: ColdTask, by_kernel: bool) -> np.ndarray:
     cosine_TC = table_ND[trained] @ table_ND[cold].T
     history_QT = torch.from_numpy(task.queries.history[:, task.trained_T].toarray()).to(table_ND.device)
     if by_kernel:
-        factor_TT = ridge_factor(table_ND[trained] @ table_ND[trained].T, START["gamma"], START["l2"])
-        return task.values(torch.cholesky_solve(history_QT.T, factor_TT).T @ kernel(cosine_TC, START["gamma"]))
+        factor_TT = ridge_factor(table_ND[trained] @ table_ND[trained].T, START_GAMMA, START_L2)
+        return task.values(torch.cholesky_solve(history_QT.T, factor_TT).T @ kernel(cosine_TC, START_GAMMA))
     nobody = torch.full((len(cold),), -1, device=table_ND.device)
     return task.values(history_QT @ neighbour_weights(cosine_TC, NEIGHBOURS, EXPONENT, nobody))
 

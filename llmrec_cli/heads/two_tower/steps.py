@@ -13,11 +13,12 @@ import torch
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.weights import InteractionWeights
+from llmrec_cli.heads.shared.history_vectors import history_sums, history_vectors, weight_sums
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, log_chances
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.heads.shared.training_history import earlier_items
-from llmrec_cli.heads.two_tower.towers import Towers, ages, history_sums, history_vectors, weight_sums
+from llmrec_cli.heads.two_tower.towers import Towers, ages
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
 from llmrec_cli.training.adversary import adversarial_loss

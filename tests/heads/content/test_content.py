@@ -11,8 +11,8 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.content import choice as content_choice
 from llmrec_cli.heads.content import head as module
 from llmrec_cli.heads.content.choice import START
-from llmrec_cli.heads.content.kernel import Denoiser, UnitFeatures, kernel
 from llmrec_cli.heads.shared.cold_item_validation import cold_task
+from llmrec_cli.heads.shared.item_kernel import Denoiser, UnitFeatures, kernel
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Content, Recipe

@@ -12,9 +12,9 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.pairs.factorization_machine import FactorizationMachine as Machine
-from llmrec_cli.heads.pairs.head import weights_of_choices
 from llmrec_cli.heads.pairs.neural_cf import NeuMf
-from llmrec_cli.heads.pairs.steps import ChoiceSteps, known_among
+from llmrec_cli.heads.pairs.steps import ChoiceSteps
+from llmrec_cli.heads.shared.pair_targets import known_among, weights_of_choices
 from llmrec_cli.settings.adversarial import Apr
 from llmrec_cli.settings.head import FactorizationMachine, Interest, Mf, NeuralCf, Recipe
 from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax

@@ -9,16 +9,9 @@ import torch
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import build
+from llmrec_cli.heads.shared.history_vectors import history_sums, history_vectors, weight_sums
 from llmrec_cli.heads.two_tower.steps import TowerSteps
-from llmrec_cli.heads.two_tower.towers import (
-    Pooling,
-    Towers,
-    age_bucket,
-    ages,
-    history_sums,
-    history_vectors,
-    weight_sums,
-)
+from llmrec_cli.heads.two_tower.towers import Pooling, Towers, age_bucket, ages
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.adversarial import Fgm, NoAdversary

@@ -14,6 +14,8 @@ import torch
 
 from llmrec_cli.heads.shared.matrix_products import add_gram, gram_memory, inverse_in_place
 
+START_GAMMA, START_L2 = 0.5, 1.0
+"""Kernel and ridge that a choice on validation starts from."""
 BLOCK_ITEMS = 512
 """Items treated at a time where a matrix for all of them at once is not needed."""
 SPARSE_ROWS = 64
