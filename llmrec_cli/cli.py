@@ -231,7 +231,8 @@ def run_stage(command: str, settings: Any, job: int | None = None) -> Path:
 
 def close_run(command: str, folder: Path) -> bool:
     """Put in order a run that was killed after its work, and return True; False for any other."""
-    from llmrec_cli.run_dir import LOCK, RunDir, lock
+    from llmrec_cli.atomic_files import lock
+    from llmrec_cli.run_dir import LOCK, RunDir
 
     run_dir = RunDir(folder)
     with lock(run_dir.file(LOCK), f"the run in {folder}"):
@@ -252,19 +253,9 @@ def run_in(run_dir: Any, command: str, settings: Any) -> None:
 @contextmanager
 def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
     """Yield the run directory, locked, with the configuration and the environment written into it."""
+    from llmrec_cli.atomic_files import lock, require_link, write_bytes, write_json
     from llmrec_cli.plain_yaml import dump_yaml
-    from llmrec_cli.run_dir import (
-        CONFIG,
-        LATEST,
-        LOCK,
-        RUNS,
-        RunDir,
-        environment,
-        lock,
-        require_link,
-        write_bytes,
-        write_json,
-    )
+    from llmrec_cli.run_dir import CONFIG, LATEST, LOCK, RUNS, RunDir, environment
     from llmrec_cli.settings.base import to_plain
 
     resume = getattr(settings, "resume", "")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from llmrec_cli import folders
+from llmrec_cli.atomic_files import clear_leftovers, whole_folder
 from llmrec_cli.folders import beside, exchange, make_beside, restore, take_the_place
-from llmrec_cli.run_dir import clear_leftovers, whole_folder
 
 ROOT = Path(__file__).parents[1]
 # Replaces the folder `f` again and again, and is killed just before its n-th call of the system that a name or a file
@@ -20,7 +20,7 @@ KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 from llmrec_cli import folders
-from llmrec_cli.run_dir import clear_leftovers, whole_folder
+from llmrec_cli.atomic_files import clear_leftovers, whole_folder
 
 CALLS = ("open", "os.rename", "os.rmdir", "os.remove", "os.mkdir", "os.scandir", "ctypes.dlsym")
 if sys.argv[1] == "two renames":

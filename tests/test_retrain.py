@@ -48,7 +48,7 @@ esac
 ORPHAN = """
 import sys
 from pathlib import Path
-from llmrec_cli.run_dir import lock
+from llmrec_cli.atomic_files import lock
 with lock(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,14 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from llmrec_cli import atomic_files
 from llmrec_cli import run_dir as module
-from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
-from llmrec_cli.run_dir import (
-    RunDir,
+from llmrec_cli.atomic_files import (
     clear_leftovers,
-    commit,
-    environment,
-    latest,
     lock,
     point,
     read_json,
@@ -31,11 +27,13 @@ from llmrec_cli.run_dir import (
     write_bytes,
     write_json,
 )
+from llmrec_cli.errors import ArtifactError, ConfigError, LockedError, ResourceError
+from llmrec_cli.run_dir import RunDir, commit, environment, latest
 
 HOLD = """
 import sys
 from pathlib import Path
-from llmrec_cli.run_dir import lock
+from llmrec_cli.atomic_files import lock
 with lock(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     sys.stdin.read()
@@ -274,7 +272,7 @@ def test_a_disk_that_fails_at_the_last_moment_leaves_the_old_folder(monkeypatch)
         if len(synced) == 2:
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(module, "sync", failing)
+    monkeypatch.setattr(atomic_files, "sync", failing)
     with pytest.raises(ResourceError, match=r"cannot be written \(Input/output error\)"), \
             whole_folder(Path("f")) as folder:
         (folder / "b").write_text("new")
@@ -315,7 +313,7 @@ def test_96_files_and_folders_have_the_permissions_that_the_umask_leaves(umask):
 ABANDON = """
 import os, signal, sys
 from pathlib import Path
-from llmrec_cli.run_dir import scratch_folder, whole_file, whole_folder
+from llmrec_cli.atomic_files import scratch_folder, whole_file, whole_folder
 with whole_file(Path("a")), whole_folder(Path("f")) as temporary, scratch_folder(Path("s")):
     (temporary / "inside").mkdir()
     print("open", flush=True)
@@ -345,7 +343,7 @@ def test_where_the_file_system_has_no_locks_writing_works_and_nothing_is_taken_f
     def unsupported(*_):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr(module.fcntl, "flock", unsupported)
+    monkeypatch.setattr(atomic_files.fcntl, "flock", unsupported)
     Path(".a.01234567.part").write_text("maybe in use")
     write_bytes(Path("a"), b"new")
     assert sorted(os.listdir()) == [".a.01234567.part", "a"]
@@ -358,7 +356,7 @@ def test_where_the_file_system_has_no_locks_writing_works_and_nothing_is_taken_f
     (2**30, 2**40, "1.0 GiB are free, and it takes 1,024.0 GiB")])
 def test_room_is_stated_in_units_that_show_the_difference(monkeypatch, free, needed, said):
     usage = shutil.disk_usage(".")
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=free))
+    monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=free))
     with pytest.raises(ResourceError, match=said):
         require_room(Path("not/yet/there"), needed, "it")
 
@@ -401,7 +399,7 @@ def test_a_file_system_without_locks_is_refused(monkeypatch):
     def unsupported(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(module.fcntl, "flock", unsupported)
+    monkeypatch.setattr(atomic_files.fcntl, "flock", unsupported)
     with pytest.raises(ResourceError, match=r"this file system has no locks \(Operation not supported\); choose "
                                             r"another place for the data"), lock(Path(".lock"), "the data"):
         pass

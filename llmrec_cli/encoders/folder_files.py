@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from llmrec_cli.atomic_files import write_json
 from llmrec_cli.data.manifest import FILES, integer, is_integer, parse_json, problems, sha256
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder, retried
-from llmrec_cli.run_dir import write_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf", ".onnx")

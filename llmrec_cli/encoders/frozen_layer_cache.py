@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from llmrec_cli.atomic_files import whole_folder, write_json
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.encoders.batching import PackedTokens, buckets
 from llmrec_cli.encoders.layer_split import Between
 from llmrec_cli.encoders.text_encoder import TextEncoder
-from llmrec_cli.run_dir import whole_folder, write_json
 
 NUMBERS, MANIFEST = "hidden.bin", "manifest.json"
 MOST_FOLDERS = 4

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from llmrec_cli.atomic_files import temporary_folder, writing
 from llmrec_cli.data.tensors import read_torch
 from llmrec_cli.encoders.folder_files import read_mapping, shards_of
 from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, is_out_of_memory
 from llmrec_cli.pinned import PinnedFolder
-from llmrec_cli.run_dir import temporary_folder, writing
 
 ENCODERS_OF_TWO = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 """The encoders of architectures that have a decoder too."""

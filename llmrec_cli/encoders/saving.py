@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from llmrec_cli.atomic_files import whole_folder, write_bytes, write_json
 from llmrec_cli.data.manifest import MAPPING, TEXT, integer, is_integer, problems
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.folder_files import read_json, write_hashes
@@ -22,7 +23,6 @@ from llmrec_cli.encoders.modules import ACTIVATIONS, Dense, Modules, Training, c
 from llmrec_cli.encoders.peft import merged
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.pinned import PinnedFolder, retried
-from llmrec_cli.run_dir import whole_folder, write_bytes, write_json
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.peft import PeftSettings
 

@@ -21,9 +21,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.errors import ResourceError
-from llmrec_cli.run_dir import write_bytes
 
 FORMAT = 1
 SHARD_TEXTS = 65536  # Encoded and written at a time, so that a run that is killed has not encoded all for nothing.

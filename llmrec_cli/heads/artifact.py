@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 from safetensors import SafetensorError
 
+from llmrec_cli.atomic_files import whole_folder, write_bytes, write_json
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
@@ -37,7 +38,7 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
-from llmrec_cli.run_dir import RunDir, latest, whole_folder, write_bytes, write_json
+from llmrec_cli.run_dir import RunDir, latest
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Recipe

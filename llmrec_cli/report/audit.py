@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llmrec_cli.atomic_files import write_bytes, write_json
 from llmrec_cli.report import audit_charts as charts
 from llmrec_cli.report.pages import Cell, Row, Table, page
-from llmrec_cli.run_dir import write_bytes, write_json
 
 _SPLITS_AND_ALL = ("train", "valid", "test", "all")
 _FILTERED = {"below_min_value": "value below dataset.min_value",

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmrec_cli.atomic_files import whole_file, writing
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import Answers
-from llmrec_cli.run_dir import whole_file, writing
 
 SCHEMA = pa.schema([("query_id", pa.string()), ("user_id", pa.string()), ("rank", pa.int64()), ("item_id", pa.string()),
                     ("score", pa.float32()), ("source", pa.string()), ("title", pa.string())])

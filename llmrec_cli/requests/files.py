@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from llmrec_cli.atomic_files import temporary_folder
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.output.row_accounting import tell
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.rejects import SHOWN
 from llmrec_cli.ingest.readers.sources import Source, find
 from llmrec_cli.ingest.readers.staging import stage
-from llmrec_cli.run_dir import temporary_folder
 from llmrec_cli.settings.base import nearest
 
 

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llmrec_cli.atomic_files import read_json
 from llmrec_cli.plain_yaml import read_yaml
 from llmrec_cli.report.terminal import printable
-from llmrec_cli.run_dir import CONFIG, RunDir, read_json
+from llmrec_cli.run_dir import CONFIG, RunDir
 
 NUM_METRICS = 4
 MOST_COLUMNS = 1000

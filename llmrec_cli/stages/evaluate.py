@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrec_cli.atomic_files import write_bytes, write_json
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
@@ -71,7 +72,7 @@ from llmrec_cli.report.html import render
 from llmrec_cli.report.sections import cold_users_lines, knowledge_lines, robustness_lines
 from llmrec_cli.report.terminal import headline_table, printable
 from llmrec_cli.requests.candidates import read_candidates
-from llmrec_cli.run_dir import RunDir, write_bytes, write_json
+from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.heldout import HeldOut, audience_of
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig

@@ -3,13 +3,14 @@
 import time
 
 from llmrec_cli import distributed as processes
+from llmrec_cli.atomic_files import require_room, write_json
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.device import choose_device
 from llmrec_cli.encoders.export import identities
 from llmrec_cli.encoders.layer_split import find_layers
 from llmrec_cli.encoders.modules import Training
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.run_dir import PREPARED, RunDir, require_room, write_json
+from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.stages.pretrained import Outcome, metrics_of, show, write_report

@@ -4,10 +4,11 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.report.pretraining import Asked, Content, logged_losses, render
 from llmrec_cli.report.terminal import columns, printable
-from llmrec_cli.run_dir import RunDir, write_bytes
+from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.training.loop import Trained
 from llmrec_cli.training.objective import Measure, Task

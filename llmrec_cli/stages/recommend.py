@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrec_cli.atomic_files import write_json, writing
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.data.knowledge_paths import FILE as KNOWLEDGE
 from llmrec_cli.data.knowledge_paths import read_paths
@@ -31,7 +32,7 @@ from llmrec_cli.requests.new_items import new_items, new_users
 from llmrec_cli.requests.queries import RawQueries, Strict, inline_query, raw_queries, read_queries
 from llmrec_cli.requests.reasons import reasons
 from llmrec_cli.requests.resolve import UnknownIds, resolve
-from llmrec_cli.run_dir import RunDir, write_json, writing
+from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.list_output import ListOutput

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from llmrec_cli import distributed as processes
+from llmrec_cli.atomic_files import read_json, write_json
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.run_dir import INPUTS, RunDir, read_json, write_json
+from llmrec_cli.run_dir import INPUTS, RunDir
 
 
 def same_inputs(run_dir: RunDir, data: PreparedData, encoders: Mapping[str, str], resumed: bool) -> None:

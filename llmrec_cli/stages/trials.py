@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.report.terminal import columns
-from llmrec_cli.run_dir import write_bytes
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.search import places
 from llmrec_cli.stages.tuning import Tuned, seconds_of

@@ -6,8 +6,8 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from llmrec_cli.atomic_files import writing
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.run_dir import writing
 
 
 class _RunLock(JournalFileOpenLock):

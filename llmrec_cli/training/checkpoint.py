@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from llmrec_cli.atomic_files import clear_leftovers, whole_folder, writing
 from llmrec_cli.data.manifest import Fact, is_integer, is_number, optional, parse_json, problems, sha256
 from llmrec_cli.data.tensors import read_torch
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.pinned import PinnedFolder, retried
-from llmrec_cli.run_dir import clear_leftovers, whole_folder, writing
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 COUNT = Fact("an integer of at least 0", is_integer)

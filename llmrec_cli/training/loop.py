@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from llmrec_cli import distributed as processes
+from llmrec_cli.atomic_files import require_room
 from llmrec_cli.errors import DivergedError
-from llmrec_cli.run_dir import require_room
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.optim import OptimSettings
 from llmrec_cli.training.allocator import freed_memory_kept

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from llmrec_cli.run_dir import writing
+from llmrec_cli.atomic_files import writing
 
 
 class Curves:

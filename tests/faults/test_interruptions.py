@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli import run_dir
+from llmrec_cli import atomic_files
+from llmrec_cli.atomic_files import lock
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.heads.pairs.steps import ChoiceSteps, Part
-from llmrec_cli.run_dir import lock
 from llmrec_cli.training import loop
 
 # 1 to 11 and 20 of training itself: training/test_kills.py, training/test_interrupts.py, training/test_full_disks.py,
@@ -67,7 +67,7 @@ def test_9_10_16_17_a_signal_ends_a_run_with_a_checkpoint_and_a_moved_copy_of_it
 
 def test_6_a_run_without_room_for_checkpoints_ends_with_5_within_seconds(llmrec, tiny_prepared, monkeypatch):
     usage = shutil.disk_usage(".")
-    monkeypatch.setattr(run_dir.shutil, "disk_usage", lambda _: usage._replace(free=100))
+    monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=100))
     started = time.monotonic()
     done = llmrec("finetune", f"prepared={tiny_prepared}", *FACTORS, "run_dir=run")
     assert (done.code, time.monotonic() - started < 5) == (5, True)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from llmrec_cli.atomic_files import lock
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError, LockedError
-from llmrec_cli.run_dir import PREPARED, RunDir, lock
+from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.engine import DuckDb
 from llmrec_cli.settings.split import LeaveLastOut, NoSplit, Random

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from llmrec_cli import run_dir
+from llmrec_cli import atomic_files
 from llmrec_cli.errors import ArtifactError, ResourceError
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.training.checkpoint import checkpoints, size_of
@@ -103,14 +103,14 @@ def test_6_without_room_for_two_checkpoints_training_does_not_begin(tmp_path, mo
     needed = 2 * size_of(model, 1)
     assert size_of(model, 1) >= 4 * 4 * (3 * 16 + 16 + 16 + 1)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(run_dir.shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
     started = time.monotonic()
     with pytest.raises(ResourceError, match=rf"{needed - 1:,} bytes are free, and twice a checkpoint takes {needed:,} "
                                             rf"bytes; .*run_dir=<folder>"):
         run(model, Surroundings(CPU, 1, checkpoints=tmp_path / "a/b"), loss=lambda _: pytest.fail("trained"),
             validate=lambda: 1.0)
     assert time.monotonic() - started < 5
-    monkeypatch.setattr(run_dir.shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=needed))
     run(Model(), Surroundings(CPU, 1, checkpoints=tmp_path / "a/b"), validate=iter([0.1, 0.2, 0.3, 0.4]).__next__)
 
 

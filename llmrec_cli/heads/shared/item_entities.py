@@ -26,11 +26,11 @@ from safetensors.numpy import load, save
 from torch import nn
 from torch.nn import functional
 
+from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.data.knowledge import Triples
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
-from llmrec_cli.run_dir import write_bytes
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.entities import EntitySettings
 from llmrec_cli.training.entity_vectors import learn_entity_vectors

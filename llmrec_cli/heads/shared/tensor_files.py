@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from llmrec_cli.atomic_files import whole_file, writing
 from llmrec_cli.data.tensors import TensorReader, read_safetensors
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
-from llmrec_cli.run_dir import whole_file, writing
 from llmrec_cli.settings.heads.base import HeadSettings
 
 

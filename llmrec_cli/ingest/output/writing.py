@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.expr.types import Table
 
+from llmrec_cli.atomic_files import writing
 from llmrec_cli.data.prepared import UNLISTED
 from llmrec_cli.ingest.engine import batches, size
 from llmrec_cli.ingest.interactions.histories import Histories
@@ -18,7 +19,6 @@ from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.rejects import SCHEMA, Rejects, in_order
 from llmrec_cli.ingest.texts.catalogue import Described, entity_batches, schema
 from llmrec_cli.ingest.texts.text_rendering import TextRules
-from llmrec_cli.run_dir import writing
 
 ROWS = 1 << 17
 """Rows per row group, whatever batches come in."""

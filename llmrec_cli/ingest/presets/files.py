@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from llmrec_cli.atomic_files import temporary_folder, write_bytes
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources, knowledge_sources
-from llmrec_cli.run_dir import temporary_folder, write_bytes
 from llmrec_cli.settings.dataset import DatasetSettings
 
 
