@@ -192,7 +192,7 @@ def run_several(command: str, typed: Sequence[str], folder: str | None) -> int:
             done.append(run_stage(command, run.settings, number))
     finally:
         if len(done) > 1 and processes.is_first():
-            from llmrec_cli.stages.comparison import print_comparison
+            from llmrec_cli.report.multirun import print_comparison
 
             print_comparison(command, done)
     return 0
@@ -279,7 +279,7 @@ def tracked(settings: Any, run_dir: Any) -> AbstractContextManager[None]:
     tracker = getattr(settings, "tracker", None)
     if tracker is None:
         return nullcontext()
-    from llmrec_cli.stages import tracking
+    from llmrec_cli.training import tracking
 
     return tracking.tracked(tracker, run_dir, settings)
 

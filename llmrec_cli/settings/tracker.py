@@ -21,7 +21,7 @@ class TrackerSettings(OptionSettings):
 class NoTracker(TrackerSettings):
     """TensorBoard alone."""
 
-    implementation: ClassVar[str] = "llmrec_cli.stages.tracking.no_tracker"
+    implementation: ClassVar[str] = "llmrec_cli.training.tracking.no_tracker"
     kind: str = "none"
 
 
@@ -29,7 +29,7 @@ class NoTracker(TrackerSettings):
 class Wandb(TrackerSettings):
     """Weights & Biases, offline: the run is written to <run directory>/wandb, for `wandb sync` to send."""
 
-    implementation: ClassVar[str] = "llmrec_cli.stages.tracking.wandb_tracker"
+    implementation: ClassVar[str] = "llmrec_cli.training.tracking.wandb_tracker"
     packages: ClassVar[tuple[str, ...]] = ("wandb",)
     kind: str = "wandb"
     project: str = "llmrec"
@@ -44,7 +44,7 @@ class Wandb(TrackerSettings):
 class Mlflow(TrackerSettings):
     """MLflow with a database in a file."""
 
-    implementation: ClassVar[str] = "llmrec_cli.stages.tracking.mlflow_tracker"
+    implementation: ClassVar[str] = "llmrec_cli.training.tracking.mlflow_tracker"
     packages: ClassVar[tuple[str, ...]] = ("mlflow", "sqlalchemy", "alembic")
     kind: str = "mlflow"
     experiment: str = "llmrec"

@@ -110,8 +110,8 @@ def _tuned(cfg: FinetuneConfig, data: PreparedData, context: Context,
     if cfg.tune.trials == 0:
         return without_search(cfg.recipe), {}
     # Only here: most runs tune nothing, and Optuna takes a second to load.
-    from llmrec_cli.stages.trials import facts_of, summary, write_trials
-    from llmrec_cli.stages.tuning import tune, with_tuned
+    from llmrec_cli.tuning.results import facts_of, summary, write_trials
+    from llmrec_cli.tuning.tune import tune, with_tuned
 
     tuned = tune(cfg.recipe, cfg.tune, data.training("train"), context, run_dir.file("tuning.journal"))
     write_trials(run_dir.file("trials.csv"), tuned)

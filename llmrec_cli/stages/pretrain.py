@@ -10,10 +10,10 @@ from llmrec_cli.encoders.export import identities
 from llmrec_cli.encoders.layer_split import find_layers
 from llmrec_cli.encoders.modules import Training
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.evaluation.pretraining import Outcome, metrics_of, show, write_report
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.stages import PretrainConfig
-from llmrec_cli.stages.pretrained import Outcome, metrics_of, show, write_report
 from llmrec_cli.stages.resuming import same_inputs
 from llmrec_cli.training.checkpoint import remove_checkpoints, size_of
 from llmrec_cli.training.loop import Length, Surroundings, train

@@ -31,7 +31,7 @@ from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.base import Range
 from llmrec_cli.settings.search import Tune, places, proposal, searched, tuned_parts, with_values, without_search
-from llmrec_cli.stages.tuning_storage import open_journal
+from llmrec_cli.tuning.storage import open_journal
 
 VALUES = "values"
 """Attribute of a trial with the metric of each validation query, so that trials are compared in pairs."""

@@ -26,7 +26,7 @@ from llmrec_cli.settings.head import Mf, Recipe
 from llmrec_cli.settings.heads.base import Range
 from llmrec_cli.settings.loss import Bpr, Mse
 from llmrec_cli.settings.search import Tune
-from llmrec_cli.stages import tuning
+from llmrec_cli.tuning import tune as tuning
 from tests.heads.by_hand import CONTEXT, training
 
 SPACE = ["head=ease", "head.search.l2_exponent=null", "head.search.user_exponent=null",
@@ -356,7 +356,8 @@ def killed_in_fit(monkeypatch, number):
                     os._exit(9)
                 return fit(*given, **named)
 
-            from llmrec_cli.stages import finetune, tuning
+            from llmrec_cli.stages import finetune
+            from llmrec_cli.tuning import tune as tuning
             monkeypatch.setattr(tuning, "fit", fitted)
             monkeypatch.setattr(finetune, "fit", fitted)
             cli.run(arguments)
@@ -470,7 +471,7 @@ def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
 
 def test_every_field_of_the_validation_is_passed_on_to_a_trial_that_is_watched():
     from llmrec_cli.scoring.validation import Validation
-    from llmrec_cli.stages.tuning import _Watched
+    from llmrec_cli.tuning.tune import _Watched
 
     own = {f.name for f in dataclasses.fields(Validation)}
     assert {f.name for f in dataclasses.fields(_Watched)} == own | {"report"}

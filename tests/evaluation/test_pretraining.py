@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from llmrec_cli.evaluation.pretraining import Outcome, metrics_of, show
 from llmrec_cli.settings.encoder import Scratch
 from llmrec_cli.settings.objective import MaskedLanguageModel
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.settings.tracker import NoTracker
-from llmrec_cli.stages.pretrained import Outcome, metrics_of, show
 from llmrec_cli.training.loop import Trained
 from llmrec_cli.training.objective import Measure, Task
 from llmrec_cli.training.probe import Answers, Probe

@@ -8,8 +8,8 @@ import pytest
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.tracker import Mlflow, NoTracker, Wandb
-from llmrec_cli.stages import tracking
-from llmrec_cli.stages.tracking import Listener, flat, tracked
+from llmrec_cli.training import tracking
+from llmrec_cli.training.tracking import Listener, flat, tracked
 
 TRAINED = ["head=mf", "head.embedding_size=4", "optim.epochs=2", "optim.batch_size=128", "device=cpu"]
 

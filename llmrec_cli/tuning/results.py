@@ -12,7 +12,7 @@ from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.report.terminal import columns
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.search import places
-from llmrec_cli.stages.tuning import Tuned, seconds_of
+from llmrec_cli.tuning.tune import Tuned, seconds_of
 
 ENOUGH = 10
 """Complete trials below which nothing is said of which settings matter."""

@@ -1,0 +1,1 @@
+"""Tuning: settings of a model chosen on validation."""
