@@ -12,7 +12,8 @@ from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.stages import PrepareConfig
 
 if TYPE_CHECKING:  # A run that finds nothing to do must not wait for it.
-    import numpy as np
+    from llmrec_cli.ingest.contents import Preparation
+    from llmrec_cli.ingest.groups.groups import Groups
 
 
 def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
@@ -39,10 +40,11 @@ def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
 def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: Path, scratch: Path) -> dict[str, Any]:
     """Prepare the files and put the result in the place of `output`; return its manifest."""
     # Imported only when there is something to do, for they take a second.
-    from llmrec_cli.ingest.build import build, refuse_warnings
+    from llmrec_cli.ingest.build import build_tables, complete
+    from llmrec_cli.ingest.contents import prepared_from
     from llmrec_cli.ingest.output.append import all_hashes, new_files, read_earlier, refuse_shrunk
     from llmrec_cli.ingest.output.manifest import with_files
-    from llmrec_cli.ingest.output.row_accounting import Account, show, tell
+    from llmrec_cli.ingest.output.row_accounting import Account, refuse_warnings, show, tell
     from llmrec_cli.report.audit import write_audit
 
     if sources.terms:
@@ -56,7 +58,10 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
                 tell(sentence)
             return earlier.manifest
     with whole_folder(output) as folder:
-        manifest, audit = build(cfg, sources, earlier, folder, scratch, account, lambda made: _clusters(cfg, made))
+        with prepared_from(cfg, sources, earlier, folder, scratch, account) as run:
+            tables = build_tables(run)
+            groups = cluster(run) if cfg.dataset.cluster_users.on else tables.groups
+            manifest, audit = complete(run, tables, groups)
         refuse_warnings(account, cfg.dataset.audit == "strict")
         if earlier is None and not cfg.force:
             refuse_shrunk(output, manifest)
@@ -69,12 +74,15 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     return manifest
 
 
-def _clusters(cfg: PrepareConfig, folder: Path) -> "np.ndarray":
-    """Return the cluster of each user in a folder whose tables are being written."""
+def cluster(run: "Preparation") -> "Groups":
+    """Return clusters of users as groups, made of the users, items and interactions that are written."""
     # Only here: torch takes seconds, and nothing else of prepare needs it.
-    from llmrec_cli.stages.clustering import clusters_of
+    from llmrec_cli.heads.clusters.user_clusters import cluster_users
+    from llmrec_cli.ingest.groups.synthetic import clustered_groups
 
-    return clusters_of(cfg.dataset.cluster_users, folder)
+    settings = run.cfg.dataset.cluster_users
+    return clustered_groups(run.connection, run.folder, cluster_users(settings, run.folder), settings.share,
+                            run.scratch)
 
 
 def find_sources(cfg: PrepareConfig, scratch: Path) -> Sources:

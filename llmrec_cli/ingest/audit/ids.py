@@ -14,11 +14,13 @@ import ibis
 from ibis.expr.types import StringColumn, Table
 
 from llmrec_cli.ingest.audit.folder import Folder
+from llmrec_cli.ingest.contents import Contents, Preparation
 from llmrec_cli.ingest.engine import collect, materialised, size
 from llmrec_cli.ingest.groups.groups import Groups
 from llmrec_cli.ingest.interactions.id_codes import Coded
 from llmrec_cli.ingest.knowledge.links import Graph
 from llmrec_cli.ingest.texts.catalogue import Described
+from llmrec_cli.ingest.texts.column_checks import list_warnings
 from llmrec_cli.ingest.texts.documents import Documents
 from llmrec_cli.settings.typed_lists import list_setting
 
@@ -244,6 +246,16 @@ def _of_few(pair: IdPair, num: int, shared: int, missing: Table, known: Table) -
     return (f"{some} of the {num:,} {pair.what} {'are' if shared > 1 else 'is'} in {pair.where} ('{ours[0]}' here, "
             f"'{theirs[0] if theirs else ''}' there); is it a file of another data set, or are the ids written "
             f"differently?")
+
+
+def warnings_of_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> list[str]:
+    """Return what is likely to be wrong with the ids that files join by; `rows` are the interactions, divided."""
+    coded, sources = contents.kept.coded, run.interactions.sources
+    return [*id_warnings(id_pairs(coded, rows, run.cfg.split.is_given, contents.described, groups, contents.graph,
+                                  contents.documents)),
+            *doubled_ids("users", coded.users, "user_id"), *doubled_ids("items", coded.items, "item_id"),
+            *list_warnings("users", coded.users, "user_id", sources),
+            *list_warnings("items", coded.items, "item_id", sources)]
 
 
 def id_pairs(coded: Coded, rows: Table, is_given: bool, described: Mapping[str, Described], groups: Groups | None,

@@ -30,8 +30,9 @@ from llmrec_cli.ingest.output.append import Earlier
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.cells import refuse_arrays
 from llmrec_cli.ingest.readers.checks import reject_empty
+from llmrec_cli.ingest.readers.raw_files import has_column
 from llmrec_cli.ingest.readers.sources import Source, Sources
-from llmrec_cli.ingest.readers.staging import Staged, has_column, stage
+from llmrec_cli.ingest.readers.staging import Staged, stage
 from llmrec_cli.settings.dataset import DatasetSettings
 
 COLUMNS = ("split", "group_id", "item_id", "value", "timestamp")

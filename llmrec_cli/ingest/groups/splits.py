@@ -9,12 +9,29 @@ from ibis.expr.types import Table
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import materialised, scalar, size
-from llmrec_cli.ingest.groups.groups import columns_of
+from llmrec_cli.ingest.groups.groups import Groups, columns_of
+from llmrec_cli.ingest.interactions.build import Kept
 from llmrec_cli.ingest.interactions.id_codes import FIRST, Coded
 from llmrec_cli.ingest.interactions.order import ORDER, TIE, with_ties
-from llmrec_cli.ingest.interactions.splits import UserSplit, build_split
+from llmrec_cli.ingest.interactions.splits import Divided, UserSplit, build_split
+from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.settings.split import SPLITS as RULES
 from llmrec_cli.settings.split import SplitSettings
+
+
+def divide_beside_users(groups: Groups, settings: SplitSettings, kept: Kept, divided: Divided, chosen_unit: str,
+                        account: Account) -> Groups:
+    """Return the groups with their interactions divided; `kept` and `divided` are the users' interactions."""
+    if groups.rows is None:
+        return groups
+    # split and item_id of each item, where a split is one of items.
+    cold_items = divided.rows.select("item", "split").distinct().inner_join(kept.coded.items, "item").drop("item") \
+        if settings.cold == "item" else None
+    rows, counts = divide_groups(groups.rows, settings, groups.unit, UserSplit(divided.cutoff, kept.unit, cold_items),
+                                 chosen_unit=chosen_unit,
+                                 known=known_to_members(groups.members, kept.coded, divided.rows, settings))
+    account.counts |= counts
+    return groups.divided(rows)
 
 
 def divide_groups(rows: Table, settings: SplitSettings, unit: str, users: UserSplit, *, chosen_unit: str = "auto",

@@ -14,7 +14,6 @@ What a cluster has together follows the rule of `synthetic`, with the share `dat
 such an interaction is the share of the members that have the item in training: the cluster's behaviour.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,8 @@ _CELLS = 1 << 24
 
 
 def refuse_beside(sources: Sources, settings: DatasetSettings, split: SplitSettings, mode: str) -> None:
-    """Raise ConfigError for what cannot be together with synthetic groups."""
+    """Raise ConfigError for what cannot be together with groups that are made of users."""
+    refuse_clusters_beside(sources, settings, split.group, mode)
     kind = settings.synthetic_groups
     if not kind:
         return
@@ -52,6 +52,21 @@ def refuse_beside(sources: Sources, settings: DatasetSettings, split: SplitSetti
                           f"members' interactions are; leave it out")
 
 
+def refuse_clusters_beside(sources: Sources, settings: DatasetSettings, group: str, mode: str) -> None:
+    """Raise ConfigError for what cannot be together with clusters as groups."""
+    if not settings.cluster_users.on:
+        return
+    if sources.members:
+        raise ConfigError(f"dataset.cluster_users=true: the data set has groups of its own "
+                          f"({sources.members[0].path}); leave the setting out")
+    if mode == "append":
+        raise ConfigError("mode=append: dataset.cluster_users=true clusters all users anew, so the groups would be "
+                          "others each time; prepare all of it with mode=new")
+    if group:
+        raise ConfigError(f"split.group={group}: has no effect on clusters of users, which are divided as their "
+                          f"members' interactions are; leave it out")
+
+
 def synthetic_groups(connection: BaseBackend, coded: Coded, settings: DatasetSettings, scratch: Path) -> Groups:
     """Return groups of users of `coded`, whose `split` is set, with what they have together."""
     columns = collect(coded.rows.select("user", "item", "timestamp", "split").order_by("user", "item", "split"))
@@ -62,19 +77,9 @@ def synthetic_groups(connection: BaseBackend, coded: Coded, settings: DatasetSet
     trained = sp.csr_array((np.ones(int((split == 0).sum()), np.float32), (user[split == 0], item[split == 0])), shape)
     trained.data[:] = 1
     members = draw_members(trained, settings)
-    group, its_item, when, part = common_items(members, user, item, time, split, settings.group_share, shape[1])
-    names = pa.array([f"group{n}" for n in range(members.shape[0])])
-    of_member = np.repeat(np.arange(members.shape[0]), np.diff(members.indptr))
-    found = {"members": pa.table({"group_id": names.take(pa.array(of_member)),
-                                  "user_id": user_ids.take(pa.array(members.indices.astype(np.int64)))}),
-             "rows": pa.table({"split": pa.array(np.array(SPLITS)[part].tolist(), pa.string()),
-                               "group_id": names.take(pa.array(group)), "item_id": item_ids.take(pa.array(its_item)),
-                               "value": pa.array(np.ones(len(group))), "timestamp": pa.array(when, pa.int64())})}
-    tables = {}
-    for name, table in found.items():
-        pq.write_table(table, scratch / f"synthetic_{name}.parquet")
-        tables[name] = read_staged(connection, scratch / f"synthetic_{name}.parquet")
-    return Groups(tables["members"], tables["rows"])
+    common = common_items(members, user, item, time, split, settings.group_share, shape[1])
+    return _made(connection, scratch / "synthetic", "group", members, (user_ids, item_ids), common,
+                 np.ones(len(common[0])))
 
 
 def draw_members(trained: sp.csr_array, settings: DatasetSettings) -> sp.csr_array:
@@ -154,53 +159,26 @@ def common_items(members: sp.csr_array, user: np.ndarray, item: np.ndarray, time
     return pair[starts] // num_items, pair[starts] % num_items, when, part
 
 
-ClusterOf = Callable[[Path], np.ndarray]
-"""From a folder with users, items and interactions to the cluster of each user, int64, -1 for none."""
-
-
-def refuse_clusters_beside(sources: Sources, settings: DatasetSettings, group: str, mode: str) -> None:
-    """Raise ConfigError for what cannot be together with clusters as groups."""
-    if not settings.cluster_users.on:
-        return
-    if sources.members:
-        raise ConfigError(f"dataset.cluster_users=true: the data set has groups of its own "
-                          f"({sources.members[0].path}); leave the setting out")
-    if mode == "append":
-        raise ConfigError("mode=append: dataset.cluster_users=true clusters all users anew, so the groups would be "
-                          "others each time; prepare all of it with mode=new")
-    if group:
-        raise ConfigError(f"split.group={group}: has no effect on clusters of users, which are divided as their "
-                          f"members' interactions are; leave it out")
-
-
-def clustered_groups(connection: BaseBackend, folder: Path, cluster_of: ClusterOf, settings: DatasetSettings,
+def clustered_groups(connection: BaseBackend, folder: Path, cluster_U: np.ndarray, share: float,
                      scratch: Path) -> Groups:
-    """Return the clusters of the users in `folder`, with what they have together."""
+    """Return the clusters of the users in `folder`, int64 (U,) with -1 for none, with what they have together.
+
+    `folder` has users, items and interactions; `share` is dataset.cluster_users.share.
+    """
     rows = pq.read_table(folder / "interactions.parquet", columns=["user", "item", "timestamp", "split"])
     user, item, time = (rows[name].to_numpy() for name in ("user", "item", "timestamp"))
     split = np.array([SPLITS.index(name) for name in rows["split"].to_pylist()], np.int64)
     user_ids = pq.read_table(folder / "users.parquet", columns=["user_id"]).column(0)
     item_ids = pq.read_table(folder / "items.parquet", columns=["item_id"]).column(0)
-    members = members_of(cluster_of(folder))
+    members = members_of(cluster_U)
     order = np.lexsort((split, item, user))
-    group, its_item, when, part = common_items(members, user[order], item[order], time[order], split[order],
-                                               settings.cluster_users.share, len(item_ids))
+    common = common_items(members, user[order], item[order], time[order], split[order], share, len(item_ids))
     trained = sp.csr_array((np.ones(int((split == 0).sum()), np.float32), (user[split == 0], item[split == 0])),
                            shape=(members.shape[1], len(item_ids)))
     share_GN = (members @ trained).toarray() / np.diff(members.indptr)[:, None]
-    names = pa.array([f"cluster{n}" for n in range(members.shape[0])])
-    of_member = np.repeat(np.arange(members.shape[0]), np.diff(members.indptr))
-    found = {"members": pa.table({"group_id": names.take(pa.array(of_member)),
-                                  "user_id": user_ids.take(pa.array(members.indices.astype(np.int64)))}),
-             "rows": pa.table({"split": pa.array([SPLITS[n] for n in part], pa.string()),
-                               "group_id": names.take(pa.array(group)), "item_id": item_ids.take(pa.array(its_item)),
-                               "value": pa.array(share_GN[group, its_item].astype(np.float64)),
-                               "timestamp": pa.array(when, pa.int64())})}
-    tables = {}
-    for name, table in found.items():
-        pq.write_table(table, scratch / f"clustered_{name}.parquet")
-        tables[name] = read_staged(connection, scratch / f"clustered_{name}.parquet")
-    return Groups(tables["members"], tables["rows"])
+    group, its_item, _, _ = common
+    return _made(connection, scratch / "clustered", "cluster", members, (user_ids, item_ids), common,
+                 share_GN[group, its_item].astype(np.float64))
 
 
 def members_of(cluster_U: np.ndarray) -> sp.csr_array:
@@ -210,3 +188,27 @@ def members_of(cluster_U: np.ndarray) -> sp.csr_array:
     members = sp.csr_array((np.ones(len(inside), np.float32), (place, inside)), shape=(len(clusters), len(cluster_U)))
     members.sort_indices()
     return members
+
+
+def _made(connection: BaseBackend, path: Path, name: str, members: sp.csr_array,
+          ids: tuple[pa.ChunkedArray, pa.ChunkedArray],
+          common: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], value: np.ndarray) -> Groups:
+    """Return groups called <name>0, <name>1, ... of users and items with `ids`; `path` begins the names of two files.
+
+    `common` is what `common_items` returns, `value` (num_pairs,) the value of each such interaction.
+    """
+    user_ids, item_ids = ids
+    group, item, when, split = common
+    names = pa.array([f"{name}{n}" for n in range(members.shape[0])])
+    of_member = np.repeat(np.arange(members.shape[0]), np.diff(members.indptr))
+    found = {"members": pa.table({"group_id": names.take(pa.array(of_member)),
+                                  "user_id": user_ids.take(pa.array(members.indices.astype(np.int64)))}),
+             "rows": pa.table({"split": pa.array([SPLITS[n] for n in split], pa.string()),
+                               "group_id": names.take(pa.array(group)), "item_id": item_ids.take(pa.array(item)),
+                               "value": pa.array(value), "timestamp": pa.array(when, pa.int64())})}
+    tables = {}
+    for part, table in found.items():
+        file = path.with_name(f"{path.name}_{part}.parquet")
+        pq.write_table(table, file)
+        tables[part] = read_staged(connection, file)
+    return Groups(tables["members"], tables["rows"])

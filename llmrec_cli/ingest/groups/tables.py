@@ -1,5 +1,6 @@
 """Writing groups: their numbers, tables and texts, and what is counted and said of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from llmrec_cli.ingest.output.writing import typed, write_entities, write_left_o
 from llmrec_cli.ingest.texts.catalogue import Described, fit_classes
 from llmrec_cli.ingest.texts.repeats import MERGED
 from llmrec_cli.ingest.texts.text_rendering import TextRules
+from llmrec_cli.settings.dataset import DatasetSettings
 
 MEMBERS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("user", pa.int64()), ("user_id", pa.string())])
 INTERACTIONS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("item", pa.int64()),
@@ -66,6 +68,21 @@ def number_groups(groups: Groups, users: Table, items: Table, account: Account,
         code = ibis.cases(*((rows.split == name, n) for n, name in enumerate(SPLITS)))
         account.counts |= count_ties(rows.mutate(split=code), "group_id", "group_")
     return found
+
+
+def write_group_tables(folder: Path, groups: Groups, users: Table, items: Table, described: Described,
+                       rules: Mapping[str, TextRules], settings: DatasetSettings, account: Account,
+                       before: Table | None) -> tuple[list[str], dict[str, TextRules]]:
+    """Number the groups and write their tables; return the content hashes, and `rules` (by kind) with theirs fitted.
+
+    For `before` see `number_groups`.
+    """
+    numbered = number_groups(groups, users, items, account, before)
+    hashes = write_groups(folder, numbered)
+    of_texts, fitted = write_group_texts(folder, numbered, described, rules["group"], account)
+    account.notes += notes(account.counts, settings.made_groups)
+    account.warnings += warnings(account.counts)
+    return [*hashes, *of_texts], {**rules, "group": fitted}
 
 
 def write_groups(folder: Path, groups: Numbered) -> list[str]:

@@ -24,8 +24,9 @@ from llmrec_cli.ingest.interactions.filters import (
 )
 from llmrec_cli.ingest.interactions.id_codes import FIRST, Coded, encode
 from llmrec_cli.ingest.interactions.order import ORDER, with_ties
+from llmrec_cli.ingest.interactions.splits import LEAKED, Divided
 from llmrec_cli.ingest.interactions.temporal import far_rows
-from llmrec_cli.ingest.output.append import Earlier
+from llmrec_cli.ingest.output.append import Earlier, refuse_overlap
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.cells import refuse_array_ids, refuse_array_values
@@ -132,6 +133,18 @@ def _like(rows: Table, names: Sequence[str], given: bool) -> Table:
     return rows.mutate(event=ibis.literal("")) if "event" in names and "event" not in rows.columns else rows
 
 
+def read_interactions(connection: BaseBackend, staged: Staged, settings: DatasetSettings, account: Account,
+                      earlier: Earlier | None, force: bool) -> Kept:
+    """Return the interactions of the staged files, and of `earlier` data, that are kept.
+
+    Raises DataError for rows that dataset.duplicates=sum would count twice, unless `force`.
+    """
+    raw = read_raw(connection, staged, settings, earlier=earlier)
+    if policy_of(settings) == "sum":
+        refuse_overlap(raw, force, account)
+    return keep(raw, staged, settings, account)
+
+
 def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) -> Kept:
     """Return the interactions that are kept. What is dropped is counted; unsound rows join the rejects."""
     coded = encode(raw, [SPLITS.index(s.split) if s.split else FIRST for s in staged.sources])
@@ -177,6 +190,15 @@ def outside(rows: Table, kept: Table) -> Table:
     """Return the rows whose user or item is not among those of `kept`."""
     users, items = kept.select("user").distinct(), kept.select("item").distinct()
     return rows.anti_join(users, "user").union(rows.semi_join(users, "user").anti_join(items, "item"))
+
+
+def without_leaks(kept: Kept, divided: Divided, account: Account) -> Kept:
+    """Return the same with the rows that split.leaks left out among those that are filtered."""
+    if divided.leaks is None:
+        return kept
+    account.counts["leaks"] = size(divided.leaks)
+    leaks = divided.leaks.mutate(reason=ibis.literal(LEAKED))
+    return replace(kept, filtered=union([kept.filtered, leaks]))
 
 
 def known_dislikes(kept: Kept, users: Table, items: Table) -> Kept:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from llmrec_cli import __version__
 from llmrec_cli.data.manifest import FORMAT, read_manifest, sha256
 from llmrec_cli.errors import ArtifactError, DataError
 from llmrec_cli.ingest.interactions.filters import policy_of
+from llmrec_cli.ingest.interactions.order import Ties
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.presets.files import cache_folder
 from llmrec_cli.ingest.readers.sources import Source, Sources
@@ -30,13 +31,7 @@ from llmrec_cli.ingest.texts.catalogue import Described, texts_of
 from llmrec_cli.ingest.texts.text_rendering import TextRules
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.dataset import DatasetSettings
-from llmrec_cli.settings.split import SplitSettings
 from llmrec_cli.settings.stages import PrepareConfig
-
-
-def describe_split(settings: SplitSettings, cutoff: dict[str, int]) -> dict[str, Any]:
-    """Return the split's settings, with `cutoff` {valid, test: first moment held out} where time decides."""
-    return {**to_plain(settings), **({"cutoff": cutoff} if cutoff else {})}
 
 
 def describe_texts(settings: DatasetSettings, described: Mapping[str, Described],
@@ -71,21 +66,26 @@ def value_kind(settings: DatasetSettings) -> str:
     return "rating" if thresholded and settings.duplicates != "sum" else "strength"
 
 
-def manifest_of(settings: DatasetSettings, content: list[str], split: dict[str, Any], texts: dict[str, Any], unit: str,
-                account: Account, has_values: bool) -> dict[str, Any]:
+def manifest_of(cfg: PrepareConfig, content: list[str], cutoff: dict[str, int], described: Mapping[str, Described],
+                rules: Mapping[str, TextRules], unit: str, account: Account, has_values: bool,
+                ties: Sequence[Ties]) -> dict[str, Any]:
     """Return the manifest, but for `files`, the hashes of the files.
 
-    `has_values` says whether the files have a column of values; without one every row has the value 1.
+    `cutoff` is {valid, test: first moment held out} where time decides; `has_values` says whether the files have a
+    column of values; without one every row has the value 1.
 
     The fingerprint is made of `content`, the hashes of what is in the interactions, items and users: not of the
     rejects, which name files and lines, nor of Parquet's bytes, which change with its version.
     """
     fingerprint = hashlib.sha256("\n".join([str(FORMAT), *content]).encode()).hexdigest()
-    newest = account.counts.pop("newest", 0)
+    settings, newest = cfg.dataset, account.counts.pop("newest", 0)
     return {"format": FORMAT, "name": settings.name, "fingerprint": fingerprint, "counts": account.counts,
-            "split": split, "texts": texts, "timestamp_unit": unit, "values": value_kind(settings),
+            "split": {**to_plain(cfg.split), **({"cutoff": cutoff} if cutoff else {})},
+            "texts": describe_texts(settings, described, rules), "timestamp_unit": unit, "values": value_kind(settings),
             "has_values": has_values, "duplicates": policy_of(settings),
-            "data_cutoff": newest if unit else None, "warnings": account.warnings, "notes": account.notes}
+            "data_cutoff": newest if unit else None, "warnings": account.warnings, "notes": account.notes,
+            "ties": {f"{one.whose}s": one.described() for one in ties},
+            **({"groups": {"synthetic": settings.made_groups}} if settings.made_groups else {})}
 
 
 def with_files(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:

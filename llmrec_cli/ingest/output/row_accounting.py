@@ -10,12 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmrec_cli.errors import DataError, counted
+from llmrec_cli.ingest.readers.columns import refuse_idle_explode, refuse_unused
 from llmrec_cli.ingest.readers.decompression_limits import has_checksums
 from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import Staged
 from llmrec_cli.ingest.readers.value_advice import HAS_DECIMAL_COMMA, advice, decimal_point_advice
+from llmrec_cli.settings.dataset import DatasetSettings
 
 _MOST_ADVISED = 0.2
 """Share of bad rows up to which leaving them out is advised; where more are bad, most often a setting is."""
@@ -30,6 +32,16 @@ class Account:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What is likely to be wrong; with dataset.audit=strict any of them stops the run."""
+
+
+def check_reading(files: list[Staged], settings: DatasetSettings, account: Account) -> None:
+    """Note how files were read. Raises ConfigError for settings that none of them used, DataError for bad rows."""
+    refuse_unused({ours: typed for part in files for ours, typed in part.wanted.items()},
+                  {ours for part in files for ours in part.used})
+    refuse_idle_explode(files)
+    account.notes += reading_notes(files)
+    for part in files:
+        refuse_rejects(part, settings.max_reject_share)
 
 
 def refuse_rejects(staged: Staged, most: float) -> None:
@@ -100,6 +112,14 @@ def _decimals_of(first: list[Reject]) -> str:
 def _above(share: float) -> str:
     """Return a round number that is at least `share`."""
     return next(f"{step:g}" for step in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0) if share <= step)
+
+
+def refuse_warnings(account: Account, strict: bool) -> None:
+    """Raise DataError with all warnings when they are not to be lived with."""
+    if strict and account.warnings:
+        told = "\n".join(f"  {sentence}" for sentence in account.warnings)
+        raise DataError(f"dataset.audit=strict: the audit warns, so nothing was written:\n{told}\n"
+                        f"Repair the data, or set dataset.audit=warn to go on with it")
 
 
 def tell(sentence: str) -> None:

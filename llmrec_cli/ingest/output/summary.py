@@ -9,16 +9,18 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import collect, size
 from llmrec_cli.ingest.interactions.id_codes import UNNAMED
+from llmrec_cli.ingest.interactions.order import count_ties
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.texts.catalogue import Described
 from llmrec_cli.ingest.texts.repeats import MERGED
 
 
-def tally(rows: Table, catalogues: Mapping[str, Table], described: Mapping[str, Described], account: Account) -> None:
-    """Count interactions per split, entities, and those that training does not know. Raises DataError for no training.
+def tally(rows: Table, unit: str, catalogues: Mapping[str, Table], described: Mapping[str, Described],
+          account: Account) -> None:
+    """Count interactions per split, entities, those that training does not know, and ties in time.
 
-    `rows` has split (the place in SPLITS) and timestamp; `catalogues` and `described` are by kind, item and user, as
-    `numbering.number` and `entities.describe` make them. One pass over the rows.
+    Raises DataError for no training. `rows` has split (the place in SPLITS) and timestamp, in `unit`, "" without any;
+    `catalogues` and `described` are by kind, item and user, as `id_codes.number` and `catalogue.describe` make them.
     """
     counts = account.counts
     parts = {row["split"]: row for row in collect(rows.group_by("split").agg(
@@ -39,6 +41,8 @@ def tally(rows: Table, catalogues: Mapping[str, Table], described: Mapping[str, 
         known = described[kind].rows
         if known is not None:
             counts[f"{kind}s_not_in_file"] = size(catalogue.anti_join(known, f"{kind}_id"))
+    if unit:
+        counts |= count_ties(rows)
 
 
 def _dropped(counts: Mapping[str, int]) -> str:

@@ -64,14 +64,14 @@ def write_left_out(folder: Path, catalogue: Table, described: Described, kind: s
     write_table(folder / f"{kind}s_left_out.parquet", target, found)
 
 
-def write_unlisted(folder: Path, items: Table, described: Described, before: Table | None) -> int:
-    """Write unlisted_items.parquet: the items that the files of items do not have, and return how many these are.
+def write_unlisted(folder: Path, items: Table, described: Described, before: Table | None, account: Account) -> None:
+    """Write unlisted_items.parquet: the items that the files of items do not have, which are counted and noted.
 
     `before` are those that an earlier catalogue had, item_id; with mode=append they are still listed. Nothing is
     written where no file of items was given, or where it has all.
     """
     if described.rows is None:
-        return 0
+        return
     gone = items.anti_join(described.rows, "item_id")
     gone = gone if before is None else gone.anti_join(before, "item_id")
     number = size(gone)
@@ -80,7 +80,9 @@ def write_unlisted(folder: Path, items: Table, described: Described, before: Tab
         found = (pa.RecordBatch.from_arrays([batch.column(0).cast(pa.string())], schema=target)
                  for batch in batches(gone.select("item_id").order_by("item_id"), ROWS))
         write_table(folder / UNLISTED, target, found)
-    return number
+        account.counts["items_unlisted"] = number
+        account.notes.append(f"{number:,} items of the interactions are not in the files of items: `recommend` "
+                             f"leaves them out as delisted unless recommend.delisted=keep")
 
 
 def left_out_schema(names: Sequence[str], kind: str) -> pa.Schema:

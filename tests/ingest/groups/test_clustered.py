@@ -10,12 +10,12 @@ import pytest
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError
+from llmrec_cli.heads.clusters.user_clusters import cluster_users, read_training
 from llmrec_cli.ingest.groups.synthetic import members_of, refuse_clusters_beside
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.settings.cluster_users import ClusterUsers
 from llmrec_cli.settings.dataset import Files
 from llmrec_cli.settings.split import Random, SplitSettings
-from llmrec_cli.stages.clustering import training_of
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 SPLITS = ("train", "valid", "test")
@@ -86,12 +86,18 @@ def test_everything_says_that_nobody_observed_these_groups(prepared: Prepared) -
 
 
 def test_only_training_is_clustered(prepared: Prepared) -> None:
-    data = training_of(prepared.folder)
+    data = read_training(prepared.folder)
     assert len(data.interactions) == prepared.counts["train"]
     pairs = {(data.users.ids[u], data.items.ids[i])
              for u, i in zip(data.interactions.user, data.interactions.item, strict=True)}
     assert pairs == prepared.in_split("train")
     assert list(data.users.texts[:2]) == ["a baker", "a smith"]
+
+
+def test_clusters_are_made_of_the_tables_that_prepare_writes_and_of_nothing_else(prepared: Prepared) -> None:
+    clusters = members_of(cluster_users(ClusterUsers(on=True, num_clusters=2), prepared.folder))
+    written = {(int(row["group_id"].removeprefix("cluster")), row["user"]) for row in prepared.rows("groups")}
+    assert set(zip(*(found.tolist() for found in clusters.nonzero()), strict=True)) == written
 
 
 def test_rows_in_another_order_make_the_same_groups(prepared: Prepared, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The clusters that `prepare` makes groups of: those of head=clusters, fitted on training interactions."""
+"""The cluster of each user of prepared data, by head=clusters fitted on the training interactions."""
 
 from pathlib import Path
 
@@ -23,10 +23,10 @@ TEXT = 0.5
 """Weight of the users' texts beside their behaviour, where they have any."""
 
 
-def clusters_of(settings: ClusterUsers, folder: Path) -> np.ndarray:
+def cluster_users(settings: ClusterUsers, folder: Path) -> np.ndarray:
     """Return the cluster of each user in a folder with users, items and interactions, int64 (num_users,), -1 for none.
     """
-    data = training_of(folder)
+    data = read_training(folder)
     texts = any(data.users.texts)
     recipe = Recipe(head=HeadSettings(num_clusters=settings.num_clusters, text=TEXT if texts else 0.0),
                     encoder=ENCODERS[settings.encoder]() if texts else None)
@@ -35,8 +35,8 @@ def clusters_of(settings: ClusterUsers, folder: Path) -> np.ndarray:
     return head.cluster_U
 
 
-def training_of(folder: Path) -> TrainingData:
-    """Return what may be learned from in a folder that has no manifest yet."""
+def read_training(folder: Path) -> TrainingData:
+    """Return the users, items and training interactions in a folder of prepared data that has no manifest yet."""
     files = PinnedFolder(folder, REMEDY)
     users, items = read_entities(files, "users.parquet", "user"), read_entities(files, "items.parquet", "item")
     rows = read_table(files, "interactions.parquet", ["user", "item", "value", "timestamp", "split"])

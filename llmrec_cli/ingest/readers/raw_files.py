@@ -1,0 +1,126 @@
+"""Raw files of any format, opened: the places of our columns in them, and their rows."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import pyarrow.parquet as pq
+
+from llmrec_cli.ingest.readers.columns import locate, mapped, plain_names
+from llmrec_cli.ingest.readers.csv_blocks import Block
+from llmrec_cli.ingest.readers.delimited import DelimitedFile, open_delimited
+from llmrec_cli.ingest.readers.jsonl import first_keys, jsonl_keys, jsonl_objects, jsonl_rows
+from llmrec_cli.ingest.readers.nested import Nested, flat_columns, nested_columns
+from llmrec_cli.ingest.readers.parquet import (
+    open_parquet,
+    parquet_records,
+    refuse_float_ids,
+    refuse_float_paths,
+    refuse_nested_columns,
+)
+from llmrec_cli.ingest.readers.sources import Record, Source, steps_of
+
+_IDS = ("user_id", "item_id", "group_id", "entity_id", "head", "tail")
+Rows = Callable[[list[int]], Iterator[Block | Record]]
+"""Yields the rows of a file, given the places of the columns that blocks are to have; records have all columns."""
+
+
+@dataclass
+class RawFile:
+    """A file with its columns: our name, else its own -> place."""
+
+    source: Source
+    places: dict[str, int]
+    rows: Rows | None = None
+    parquet: pq.ParquetFile | None = None
+    absent: frozenset[str] = frozenset()
+    mapped: frozenset[str] = frozenset()
+    nested: Nested | None = None
+    notes: list[str] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    """Our columns that are there -> how the file writes them."""
+
+
+def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool, hasty: bool) -> RawFile:
+    """Open a file and find our columns in it."""
+    if source.read is not None:
+        names, records = source.read(source)
+        places = locate(source, names, required, optional)
+        return RawFile(source, _with_rest(source, names, places, rest), _only(records),
+                       mapped=frozenset(mapped(source, names)))
+    ours = (*required, *optional)
+    absent: frozenset[str] = frozenset()
+    file = open_parquet(source) if source.format == "parquet" else None
+    delimited = open_delimited(source) if source.format == "delimited" else None
+    if file is not None:
+        names = file.schema_arrow.names
+    elif delimited is not None:
+        names = delimited.names
+    else:
+        names = first_keys(source) if hasty else []
+        needed = [source.columns.get(one, one) for one in ours if one in required or one in source.columns]
+        in_other_case = {name.lower() for name in names} & set(ours) - set(names)
+        if not names or in_other_case or not set(needed) <= set(names):
+            names = jsonl_keys(source)
+        else:
+            absent = frozenset(optional) - set(names)
+    nested = nested_columns(source, names, ours)
+    notes: list[str] = []
+    places = locate(source, nested.all_names, required, optional, notes)
+    written = {one: nested.all_names[place] for one, place in places.items()}
+    flat = flat_columns(places)
+    if file is not None:
+        _check_types(source, file, nested, places)
+    places = _with_rest(source, nested.all_names, places, rest)
+    rows: Rows | None = None
+    if nested:
+        rows = _of_nested(nested, flat, file, delimited)
+    elif delimited is not None:
+        rows = delimited.rows
+    elif file is None:
+        rows = _of_json(source, names, absent, flat)
+    return RawFile(source, places, rows, None if nested else file, absent, frozenset(mapped(source, nested.all_names)),
+                   nested, notes, written)
+
+
+def _with_rest(source: Source, names: list[str], places: dict[str, int], rest: bool) -> dict[str, int]:
+    """Return the places of our columns and, with `rest`, of all others."""
+    if not rest:
+        return places
+    ours = set(places.values())
+    return places | {name: n for n, name in enumerate(plain_names(source, names)) if n not in ours
+                     and name not in places}
+
+
+def _check_types(source: Source, file: pq.ParquetFile, nested: Nested, places: dict[str, int]) -> None:
+    """Raise DataError for columns of a Parquet file whose type can hold no id, or not one value."""
+    own = {ours: nested.names[place] for ours, place in places.items() if place < len(nested.names)}
+    inside = {ours: nested.all_names[place] for ours, place in places.items() if place >= len(nested.names)}
+    refuse_nested_columns(source, file, {ours: own[ours] for ours in flat_columns(places).values()
+                                         if ours in own and ours not in nested.explode})
+    refuse_float_ids(source, file, [name for ours, name in own.items() if ours in _IDS])
+    refuse_float_paths(source, file, nested, {ours: text for ours, text in (inside | nested.explode).items()
+                                              if ours in _IDS})
+
+
+def _only(records: Iterator[Record]) -> Rows:
+    return lambda places: records
+
+
+def _of_json(source: Source, names: list[str], absent: frozenset[str], flat: dict[int, str]) -> Rows:
+    return lambda places: jsonl_rows(source, names, places, absent, flat)
+
+
+def _of_nested(nested: Nested, flat: dict[int, str], file: pq.ParquetFile | None,
+               delimited: DelimitedFile | None) -> Rows:
+    def rows(places: list[int]) -> Iterator[Block | Record]:
+        if file is not None:
+            return nested.rows(parquet_records(nested.source, file, nested.needed(places)), flat)
+        return nested.rows(delimited.records() if delimited else jsonl_objects(nested.source), flat)
+
+    return rows
+
+
+def has_column(source: Source, name: str) -> bool:
+    """Return whether a file has one of our columns, under the name that the settings give it."""
+    theirs = steps_of(source.columns.get(name, name))[0]
+    return theirs in open_raw(replace(source, columns={}), (), (), rest=True, hasty=False).places
