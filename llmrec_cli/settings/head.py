@@ -19,6 +19,7 @@ from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neighbours import ItemKnn, UserKnn
 from llmrec_cli.settings.heads.neural_cf import NeuralCf
+from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
 from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.heads.two_tower import TwoTower
 
@@ -211,8 +212,8 @@ class Recipe(Settings):
 
 
 HEADS: dict[str, type[HeadSettings]] = {
-    "popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
-    "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
-    "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "interest": Interest,
-    "clusters": Clusters, "fusion": Fusion, "group_aggregate": GroupAggregate, "group_fusion": GroupFusion,
-    "group_attention": GroupAttention, "group_hypergraph": GroupHypergraph}
+    "popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "rp3beta": Rp3BetaSettings,
+    "ease": Ease, "ials": Ials, "mf": Mf, "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine,
+    "two_tower": TwoTower, "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity,
+    "interest": Interest, "clusters": Clusters, "fusion": Fusion, "group_aggregate": GroupAggregate,
+    "group_fusion": GroupFusion, "group_attention": GroupAttention, "group_hypergraph": GroupHypergraph}

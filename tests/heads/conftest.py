@@ -24,6 +24,7 @@ from llmrec_cli.settings.heads.interest import Interest
 from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.mf import Mf
 from llmrec_cli.settings.heads.neural_cf import NeuralCf
+from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
 from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.loss import Bce, Bpr, Distillation, Mse, Softmax
 from llmrec_cli.settings.optim import AdamW
@@ -92,6 +93,7 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
         "user_knn": shop.recipe(UserKnn(k=20)),
         "user_knn_tfidf": shop.recipe(UserKnn(k=20, weighting="tfidf")),
         "user_knn_bm25": shop.recipe(UserKnn(k=20, weighting="bm25")),
+        "rp3beta": shop.recipe(Rp3BetaSettings(k=10)),
         "ease": shop.recipe(Ease(l2=20)),
         "ease_features": shop.recipe(Ease(l2=20, features=features)),
         "ials": shop.recipe(Ials(embedding_size=16)),
@@ -128,7 +130,7 @@ def recipes(shop: Shop) -> dict[str, Recipe]:
 
 
 NAMES = ("interest", "ials", "ials_features", "popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf",
-         "user_knn_bm25", "ease", "ease_features", "two_tower_frozen", "two_tower_lora", "sequential",
+         "user_knn_bm25", "rp3beta", "ease", "ease_features", "two_tower_frozen", "two_tower_lora", "sequential",
          "sequential_ids", "sequential_lora",
          "clusters", "clusters_text",
          "content", "content_tuned", "item_similarity", "two_tower_adapter", "fusion",

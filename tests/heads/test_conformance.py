@@ -14,7 +14,8 @@ from tests.heads.conftest import NAMES, recipes
 
 # Heads that see nothing of a known user but the history, the user's own row in the data apart.
 BY_HISTORY_ALONE = ("content", "content_tuned", "item_similarity", "ials", "ials_features", "popularity", "item_knn",
-                    "item_knn_bm25", "ease", "ease_features", "sequential", "sequential_ids", "sequential_lora")
+                    "item_knn_bm25", "rp3beta", "ease", "ease_features", "sequential", "sequential_ids",
+                    "sequential_lora")
 BY_TEXT = ("interest", "content", "content_tuned", "item_similarity", "two_tower_adapter", "ials_features",
            "ease_features", "two_tower_frozen", "two_tower_lora", "fusion", "fusion_raw", "sequential",
            "sequential_lora")
