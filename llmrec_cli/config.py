@@ -230,23 +230,26 @@ def _as_typed(found: Sequence[str]) -> list[str]:
     return [re.sub(r"(head\.members\.[^.=]+)\.head\.", r"\1.", problem) for problem in own]
 
 
-@functools.cache
 def register_schemas() -> None:
     """Store the defaults of every dataclass as `schema/<group>/<option>` and `schema/<command>` for the YAML files.
 
     An option that has no YAML file is stored as `<group>/<option>` too, so that Hydra can choose it.
-    Once in a process: it takes as long as composing does.
     """
-    from hydra.core.config_store import ConfigStore
-
-    store = ConfigStore.instance()
     for group, table in GROUPS.items():
         for name, cls in table.items():
-            store.store(name=name, node=defaults(cls), group=f"schema/{group}")
+            _register(f"schema/{group}", name, cls)
         for name in options_without_file(group):
-            store.store(name=name, node=defaults(table[name]), group=group)
+            _register(group, name, table[name])
     for command, stage in COMMANDS.items():
-        store.store(name=command, node=defaults(stage), group="schema/command")
+        _register("schema/command", command, stage)
+
+
+@functools.cache
+def _register(group: str, name: str, cls: Any) -> None:
+    """Store the defaults of a dataclass; once in a process, since all of them take as long as composing does."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name=name, node=defaults(cls), group=group)
 
 
 def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) -> Any:

@@ -72,6 +72,18 @@ class OptionSettings(Settings):
     """Dotted path of the class or function that does what the option says. It is imported when it is needed, and never
     named by a config: configs are data."""
 
+    plugin: ClassVar[str] = ""
+    """Package that brought the option, named by plugins=[...]; empty for ours."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        """Return configurations in which `llmrec_cli.testing` tries the option: settings as they are typed, by name.
+
+        `{"": [], "bm25": ["head.weighting=bm25"]}` tries the defaults and another weighting. `{encoder}` stands for the
+        folder of a small text encoder.
+        """
+        return {"": []}
+
 
 def implementation_of(settings: OptionSettings) -> Any:
     """Import what the settings of an option name as their implementation."""

@@ -57,6 +57,13 @@ class Fusion(HeadSettings):
     """users | groups: whose histories `long_share` is about, set by learning. A group's history is what its members did
     together."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        ease, tower = "head.members.ease", "head.members.tower"
+        small = [f"{ease}.l2=20", f"{ease}.features.text=3", f"{ease}.features.attributes=3",
+                 "head.members.neighbours.k=20", f"{tower}.embedding_size=16", f"{tower}.dropout=0.1"]
+        return {"": small, "raw": [*small, "head.normalise=raw", "head.weights={ease: 1, neighbours: 0.5, tower: 0.1}"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("normalise", among=("zscore", "rank", "raw"))
@@ -135,6 +142,12 @@ class GroupAggregate(Fusion):
     """Items that a member approves of (approval), or that are picked one after the other (fair_*), at least 1."""
     own_history: bool = True
     """Whether what the group did together speaks like one more member."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        small = ["head.members.base.l2=20", "head.members.base.features.attributes=3"]
+        return {strategy: [*small, f"head.strategy={strategy}", *["head.depth=8"] * (strategy in OF_DEPTH)]
+                for strategy in STRATEGIES}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -21,6 +21,10 @@ class NeuralCf(PairSettings):
     dropout: float = 0.0
     """Dropout on each hidden layer, 0 to 1."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.embedding_size=16", "head.candidates=20", "loss=bce", "optim.epochs=30"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("dropout", least=0, most=0.99)

@@ -20,6 +20,10 @@ class Rp3BetaSettings(HeadSettings):
     beta: float = 0.5
     """Damping of popular items, at least 0: scores are divided by an item's interactions to this power."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.k=10"], "damped": ["head.k=10", "head.alpha=1.2", "head.beta=0.8"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("k", least=1)
