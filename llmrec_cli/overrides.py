@@ -34,6 +34,7 @@ from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings.typed_lists import entries_of
 
 MAX_RUNS = 1000
+PLUGINS = "plugins"
 BEFORE_AN_ENTRY = ("", *"[{(,:")
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
@@ -144,8 +145,11 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
         raise ConfigError(f"{text}: expected a setting, key=value{nearest(text, names)}")
     path = tuple(key.split("."))
     root = path[0]
+    if root == PLUGINS:
+        raise ConfigError(f"{text[:100]}: a package runs code, so only the command line can name it; type "
+                          f"{PLUGINS}=[<package>]")
     if root not in names:
-        known = [*names, EXPERIMENT]
+        known = [*names, EXPERIMENT, *[PLUGINS] * root.startswith("plug")]
         raise ConfigError(f"{key}: `llmrec {command}` has no such setting{nearest(root, known)}")
     if delete:
         if equals:

@@ -51,8 +51,7 @@ def _options_of(package: str) -> list[Any]:
         if points:
             return [point.load() for point in points]
         return [cls for cls in vars(import_module(package)).values()
-                if isinstance(cls, type) and issubclass(cls, OptionSettings) and cls.implementation
-                and cls.__module__.partition(".")[0] == top]
+                if _group_of(cls) and cls.implementation and cls.__module__.partition(".")[0] == top]
     except Exception as error:  # Somebody else's code may raise anything.
         missing = isinstance(error, ModuleNotFoundError) and error.name in (package, top)
         why = ("there is no such package; install it, or put the folder that it is in on PYTHONPATH" if missing else
@@ -101,7 +100,7 @@ def entered(cls: type[OptionSettings]) -> Iterator[None]:
 
 def packages_of(settings: Any) -> list[str]:
     """Return the packages that the options in settings are of, sorted; none where all options are ours."""
-    found = {settings.plugin} if isinstance(settings, OptionSettings) else set()
+    found = {getattr(settings, "plugin", "")}
     for part in settings.values() if isinstance(settings, dict) else vars(settings).values():
         if isinstance(part, dict) or hasattr(part, "__dataclass_fields__"):
             found.update(packages_of(part))

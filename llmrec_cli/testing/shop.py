@@ -144,4 +144,5 @@ def copies(items: Entities, chosen: tuple[int, ...] = (0, 1, 2), known: bool = T
     if known:
         return new
     nothing = np.full(len(which), "", object)
-    return replace(new, titles=nothing, texts=nothing, attributes=sp.csr_array(np.zeros(new.attributes.shape, np.float32)))
+    without = sp.csr_array(np.zeros(new.attributes.shape, np.float32))
+    return replace(new, titles=nothing, texts=nothing, attributes=without)
