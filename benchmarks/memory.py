@@ -37,6 +37,7 @@ LINES: dict[str, list[str]] = {
     "popularity": ["head=popularity"],
     "item_knn": ["head=item_knn"],
     "user_knn": ["head=user_knn"],
+    "rp3beta": ["head=rp3beta"],
     "ials": ["head=ials"],
     "ials text": ["head=ials", "head.features.text=0.4"],
     "ease": ["head=ease"],

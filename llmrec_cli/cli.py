@@ -37,6 +37,8 @@ options:
   llmrec <command> --multirun  run once for each of several values, seed=1,2,3, and compare the runs
   llmrec <command> --config-dir=<folder>
                                options and experiments of your own, <folder>/<group>/<name>.yaml; they are data
+  llmrec <command> plugins=[<package>]
+                               heads, losses, encoders ... of a package of your own; they are code
   llmrec --version             print the version
   llmrec -sc install=bash      print shell completion: eval "$(llmrec -sc install=bash)"; fish and zsh likewise
 
@@ -104,6 +106,11 @@ def run(arguments: Sequence[str]) -> int:
         what = "option" if command.startswith("-") else "command"
         known = [*SUMMARIES, "--help", "--version"]
         raise ConfigError(f"{command}: no such {what}{nearest(command, known)}; there are {', '.join(known)}")
+    if any(word.startswith("plugins=") for word in rest):
+        # Before anything looks at the tables of options: help, completion of names and composing.
+        from llmrec_cli.plugins import take_plugins
+
+        rest = take_plugins(rest)
     if "-h" in rest or "--help" in rest:
         from llmrec_cli.help import help_text
 
@@ -255,7 +262,8 @@ def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
     """Yield the run directory, locked, with the configuration and the environment written into it."""
     from llmrec_cli.atomic_files import lock, require_link, write_bytes, write_json
     from llmrec_cli.plain_yaml import dump_yaml
-    from llmrec_cli.run_dir import CONFIG, LATEST, LOCK, RUNS, RunDir, environment
+    from llmrec_cli.plugins import packages_of
+    from llmrec_cli.run_dir import CONFIG, ENVIRONMENT, LATEST, LOCK, RUNS, RunDir, environment
     from llmrec_cli.settings.base import to_plain
 
     resume = getattr(settings, "resume", "")
@@ -269,7 +277,8 @@ def opened_run(command: str, settings: Any, job: int | None) -> Iterator[Any]:
         # Where the run is, is not its business: the folder may be moved, and is then gone on with from there.
         kept = to_plain(settings) | ({"run_dir": "", "resume": ""} if resume else {"run_dir": ""})
         write_bytes(run_dir.file(CONFIG), dump_yaml(kept).encode())
-        write_json(run_dir.file("environment.json"), environment())
+        packages = packages_of(settings)
+        write_json(run_dir.file(ENVIRONMENT), environment() | ({"plugins": packages} if packages else {}))
         run_dir.log("started", command=command)
         yield run_dir
 

@@ -8,6 +8,7 @@ are data that is laid over them, and neither can reach Hydra's settings. This mo
 import copy
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +20,9 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.option_files import choices, configs_dir, merged, option_values, options_without_file
 from llmrec_cli.overrides import RECIPE_GROUPS, Change, names_of, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
+from llmrec_cli.plugins import PACKAGE, remedy
 from llmrec_cli.references import resolved
+from llmrec_cli.run_dir import ENVIRONMENT
 from llmrec_cli.settings.base import Builder, defaults
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import HEADS, HeadSettings
@@ -170,8 +173,18 @@ def resumed(command: str, typed: Sequence[str]) -> Any:
     plain |= {"device": given["device"]} if "device" in given else {}
     settings = builder.settings(COMMANDS[command], plain)
     if builder.found:
-        raise ConfigError([f"{file}: {problem}" for problem in builder.found])
+        needed = remedy(_plugins_of_run(file.parent))
+        raise ConfigError([f"{file}: {problem}{needed}" for problem in builder.found])
     return settings
+
+
+def _plugins_of_run(folder: Path) -> list[str]:
+    """Return the packages whose options a run uses, as far as it says."""
+    try:
+        named = json.loads((folder / ENVIRONMENT).read_bytes()).get("plugins", [])
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return []
+    return [str(name) for name in (named if isinstance(named, list) else []) if PACKAGE.fullmatch(str(name))]
 
 
 def to_settings(command: str, plain: dict[str, Any], chosen: Mapping[str, str]) -> Any:
@@ -230,23 +243,27 @@ def _as_typed(found: Sequence[str]) -> list[str]:
     return [re.sub(r"(head\.members\.[^.=]+)\.head\.", r"\1.", problem) for problem in own]
 
 
-@functools.cache
 def register_schemas() -> None:
     """Store the defaults of every dataclass as `schema/<group>/<option>` and `schema/<command>` for the YAML files.
 
     An option that has no YAML file is stored as `<group>/<option>` too, so that Hydra can choose it.
-    Once in a process: it takes as long as composing does.
     """
+    for group, table in GROUPS.items():
+        for name in table:
+            _register(f"schema/{group}", group, name)
+        for name in options_without_file(group):
+            _register(group, group, name)
+    for command in COMMANDS:
+        _register("schema/command", "command", command)
+
+
+@functools.cache
+def _register(place: str, group: str, name: str) -> None:
+    """Store the defaults of a dataclass; once in a process, since all of them take as long as composing does."""
     from hydra.core.config_store import ConfigStore
 
-    store = ConfigStore.instance()
-    for group, table in GROUPS.items():
-        for name, cls in table.items():
-            store.store(name=name, node=defaults(cls), group=f"schema/{group}")
-        for name in options_without_file(group):
-            store.store(name=name, node=defaults(table[name]), group=group)
-    for command, stage in COMMANDS.items():
-        store.store(name=command, node=defaults(stage), group="schema/command")
+    cls = COMMANDS[name] if group == "command" else GROUPS[group][name]
+    ConfigStore.instance().store(name=name, node=defaults(cls), group=place)
 
 
 def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) -> Any:

@@ -116,7 +116,8 @@ def help_text(command: str, summary: str) -> str:
         lines += ["", *_metrics()]
     if "seed" in keys:
         lines += ["", "several seeds: seed=1,2,3 --multirun"]
-    lines += ["", "any setting: run_dir=<folder>, debug=true for a traceback, experiment=<name>, one of",
+    lines += ["", "any setting: run_dir=<folder>, debug=true for a traceback, plugins=[<package>] for options of a "
+              "package of your own,", "  experiment=<name>, one of",
               *textwrap.wrap(", ".join(choices("experiment")), 118, initial_indent="  ", subsequent_indent="  "),
               f"all settings with their values: llmrec {command} --cfg job", "", "examples:"]
     return "\n".join([*lines, *(f"  {example}" for example in examples)]) + "\n"

@@ -10,7 +10,7 @@ import itertools
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -34,6 +34,7 @@ from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings.typed_lists import entries_of
 
 MAX_RUNS = 1000
+PLUGINS = "plugins"
 BEFORE_AN_ENTRY = ("", *"[{(,:")
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
@@ -70,10 +71,11 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     require_distinct(config_dir)
     meant = expand_experiment(command, typed, config_dir)
     problems = _without_tuning([override.text for override in meant])
+    options = _chosen_options(meant)
     alternatives = []
     for override in meant:
         try:
-            found = _changes(command, override.text, config_dir, several)
+            found = _changes(command, override.text, config_dir, several, options)
             if override.origin:
                 found = [change for change in found if not _note_outward(change, override.origin, problems)]
             alternatives += [found] if found else []
@@ -118,7 +120,14 @@ def _without_tuning(meant: Sequence[str]) -> list[str]:
             if re.match(r"head\.(members\.[^.]+\.)?search(\.|$)", key)]
 
 
-def _changes(command: str, text: str, config_dir: str | None, several: bool) -> list[Change]:
+def _chosen_options(meant: Sequence[Override]) -> dict[str, type[Settings]]:
+    """Return the settings class of each option that is chosen by the name of one of ours, by its group."""
+    named = dict(override.text.split("=", 1) for override in meant if "=" in override.text)
+    return {group: table[named[group]] for group, table in GROUPS.items() if named.get(group) in table}
+
+
+def _changes(command: str, text: str, config_dir: str | None, several: bool,
+             options: Mapping[str, type[Settings]]) -> list[Change]:
     """Return the change that an override makes; with `several` one for each of its values."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise ConfigError(f"{text.encode('utf-8', 'backslashreplace').decode()}: is not UTF-8")
@@ -136,8 +145,11 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool) -> 
         raise ConfigError(f"{text}: expected a setting, key=value{nearest(text, names)}")
     path = tuple(key.split("."))
     root = path[0]
+    if root == PLUGINS:
+        raise ConfigError(f"{text[:100]}: a package runs code, so only the command line can name it; type "
+                          f"{PLUGINS}=[<package>]")
     if root not in names:
-        known = [*names, EXPERIMENT]
+        known = [*names, EXPERIMENT, *[PLUGINS] * root.startswith("plug")]
         raise ConfigError(f"{key}: `llmrec {command}` has no such setting{nearest(root, known)}")
     if delete:
         if equals:
@@ -154,7 +166,9 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool) -> 
     if parents[:2] == ["head", "members"] and len(parents) == 3 and last in RECIPE_GROUPS and value[:1] != "{":
         # As a mapping, so that a setting of the member's option can be typed beside its name.
         path, last = (*path, "kind"), "kind"
-    hints = [str] if last == "kind" else list(_hints_at(COMMANDS[command], path))
+    # Two heads may have a setting of one name and of two types: a text for one of them must be a number for the other.
+    of_option = list(_hints_at(options[root], path[1:])) if root in options else []
+    hints = [str] if last == "kind" else of_option or list(_hints_at(COMMANDS[command], path))
     short = [hint.shorthand for hint in hints if isinstance(hint, type) and issubclass(hint, Settings)
              and hint.shorthand]
     if short and value[:1] != "{":

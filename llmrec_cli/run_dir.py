@@ -25,6 +25,7 @@ RUNS = Path("runs")
 PREPARED = Path("data/prepared")
 MODEL, ENCODER, ADAPTER, CHECKPOINTS, LATEST = "model", "encoder", "adapter", "checkpoints", "latest"
 CONFIG, INPUTS, LOG, MANIFEST, LOCK = "config.yaml", "inputs.json", "log.jsonl", "manifest.json", ".lock"
+ENVIRONMENT = "environment.json"
 
 
 class RunDir:

@@ -380,3 +380,9 @@ def test_an_edited_config_is_refused_by_file_and_key(tmp_path):
     plain = to_plain(compose("finetune", ["head=ease"])) | {"_target_": "os.system"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     assert problems("finetune", f"resume={tmp_path}") == [f"{tmp_path / 'config.yaml'}: _target_: unknown key"]
+
+
+def test_a_setting_that_two_heads_share_is_read_as_the_chosen_one_takes_it():
+    # A number for mf, a head's name for interest.
+    assert compose("finetune", ["head=mf", "head.candidates=10"]).head.candidates == 10
+    assert compose("finetune", ["head=interest", "loss=bce", "head.candidates=ease"]).head.candidates == "ease"

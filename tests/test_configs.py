@@ -9,7 +9,6 @@ import pytest
 import yaml
 from hydra.core.config_store import ConfigStore
 
-from llmrec_cli import config
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Head, build
@@ -73,7 +72,6 @@ def test_an_option_needs_no_yaml_file_to_be_chosen(monkeypatch):
     store = ConfigStore.instance()
     monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
     monkeypatch.setitem(GROUPS["encoder"], "hashed", HashedText)
-    config.register_schemas.cache_clear()
     assert "hashed" in choices("encoder")
     encoder = compose("finetune", ["head=two_tower", "peft=frozen", "encoder=hashed", "encoder.buckets=8"]).encoder
     assert encoder == HashedText(buckets=8)

@@ -152,6 +152,8 @@ MODEL: dict[str, Fact] = {
     "data": record(path=TEXT, name=TEXT), "texts": TEXT_RULES._replace(needed=True),
     "values": optional(among("", *VALUE_KINDS)), "positives": optional(POSITIVES), "fitted_on": TEXTS,
     "encoders": HASHES, "synthetic_groups": optional(TEXT),
+    "plugins": optional(Fact("a list of names of packages", lambda v: TEXTS.test(v) and all(
+        re.fullmatch(r"[A-Za-z_][\w.]*", name, re.ASCII) for name in v))),
     "metrics": optional(record(valid=optional(MAPPING))), "seed": optional(integer(0), null=True),
     "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, TEXTS.test))),
     "listed": optional(TRUTH), "sizes": optional(record(users=integer(0), items=integer(0),

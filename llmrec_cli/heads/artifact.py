@@ -11,7 +11,7 @@
 Only safetensors, JSON, YAML and Parquet are read: nothing in a folder can make us run anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
+from llmrec_cli.plugins import packages_of, remedy
 from llmrec_cli.run_dir import RunDir, latest
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
@@ -146,6 +147,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                     "fitted_on": list(fitted_on), "encoders": encoders, "listed": data.listed is not None,
                     "sizes": sizes,
                     "tensors": {"model.safetensors": sorted(state), "histories.safetensors": sorted(histories)},
+                    **({"plugins": packages} if (packages := packages_of(recipe)) else {}),
                     **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
@@ -210,7 +212,7 @@ def _load(files: PinnedFolder, context: Context) -> Recommender:
     _check_values(histories, history, manifest.get("positives"))
     times = _times(histories, "history", history)
     histories.refuse_others()
-    recipe = _read_recipe(files)
+    recipe = _read_recipe(files, manifest.get("plugins", ()))
     if recipe.head.kind != manifest["head"]:
         raise ArtifactError(f"{file}: head is {manifest['head']} and in config.yaml {recipe.head.kind}, so files of "
                             f"two models are mixed; {REMEDY}")
@@ -255,7 +257,8 @@ def _refuse_others(files: PinnedFolder) -> None:
                             f"remove it, or {REMEDY}")
 
 
-def _read_recipe(files: PinnedFolder) -> Recipe:
+def _read_recipe(files: PinnedFolder, packages: Sequence[str]) -> Recipe:
+    """Return the recipe of a model, whose options may be of `packages`."""
     file = files.path / "config.yaml"
     try:
         plain = parse_yaml(files.read("config.yaml"), str(file))
@@ -264,7 +267,7 @@ def _read_recipe(files: PinnedFolder) -> Recipe:
     builder = Builder(GROUPS)
     recipe = builder.settings(Recipe, plain)
     if builder.found or recipe is None:
-        raise ArtifactError(f"{file}: {'; '.join(builder.found)}; {REMEDY}")
+        raise ArtifactError(f"{file}: {'; '.join(builder.found)}{remedy(packages) or f'; {REMEDY}'}")
     # By the name without links: an encoder is opened when it is first needed, and a link may mean another model then.
     return _mapped(recipe, lambda encoder: resolved(encoder, files.place))
 

@@ -71,11 +71,13 @@ class Head(ABC):
     Attributes
     ----------
     weighs_groups : whether `fit` weighs what groups did together too
+    learns_groups : whether groups are learned apart from users, so that a group of one is not its member
     settings : those of the head itself, `recipe.head`
     members : heads whose scores this one puts together, by name; empty for most
     """
 
     weighs_groups = False
+    learns_groups = False
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -92,6 +94,16 @@ class Head(ABC):
     @property
     def reads_profiles(self) -> bool:
         """Whether `score_users` makes something of a user's attributes or own text, also where there is no history."""
+        return False
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether queries get different scores; False for a head that recommends the same to everybody."""
+        return True
+
+    @property
+    def uses_identity(self) -> bool:
+        """Whether a known user's scores are made of more than the history: of what was learned of this user too."""
         return False
 
     @property

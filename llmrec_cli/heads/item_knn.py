@@ -34,7 +34,7 @@ class ItemKnn(Head):
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by item, a block of similarities and the neighbours."""
-        return fit_memory(data, self.settings)
+        return fit_memory(data, self.settings.k, self.settings.neighbours_of == "target")
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Find each item's nearest neighbours."""

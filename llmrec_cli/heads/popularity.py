@@ -22,6 +22,11 @@ class Popularity(Head):
         self.counts_N = np.zeros(0, np.float32)
         self.together_N = np.zeros(0, np.float32)
 
+    @property
+    def is_personal(self) -> bool:
+        """Never: everybody gets the same list."""
+        return False
+
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the counts."""
         return 24 * len(data.items)

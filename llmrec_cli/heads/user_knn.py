@@ -31,6 +31,11 @@ class UserKnn(Head):
         self.matrix_UN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
         self.known: _Known | None = None
 
+    @property
+    def uses_identity(self) -> bool:
+        """Always: a known user is no neighbour of their own."""
+        return True
+
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by user."""
         return 8 * len(data.interactions)

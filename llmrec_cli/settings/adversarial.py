@@ -48,6 +48,10 @@ class Fgm(AdversarialSettings):
     norm: str = "l2"
     """l2 | linf: along the gradient, or by the same amount in every number, with the gradient's signs."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": [], "linf": ["adversarial.norm=linf"]}
+
     def problems(self) -> Iterator[str]:
         yield from self.check("epsilon", "weight", above=0)
         yield from self.check("norm", among=NORMS)

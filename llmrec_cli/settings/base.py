@@ -15,6 +15,8 @@ from dataclasses import MISSING, dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
+from llmrec_cli.errors import ConfigError
+
 Table = Mapping[str, type["Settings"]]
 LARGEST = 2**31 - 1
 """Largest whole number of a setting: counts beyond it can only be a mistake."""
@@ -80,11 +82,29 @@ class OptionSettings(Settings):
     """Dotted path of the class or function that does what the option says. It is imported when it is needed, and never
     named by a config: configs are data."""
 
+    plugin: ClassVar[str] = ""
+    """Package that brought the option, named by plugins=[...]; empty for ours."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        """Return configurations in which `llmrec_cli.testing` tries the option: settings as they are typed, by name.
+
+        `{"": [], "bm25": ["head.weighting=bm25"]}` tries the defaults and another weighting. `{encoder}` stands for the
+        folder of a small text encoder.
+        """
+        return {"": []}
+
 
 def implementation_of(settings: OptionSettings) -> Any:
     """Import what the settings of an option name as their implementation."""
     module, _, name = settings.implementation.rpartition(".")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        if not settings.plugin:
+            raise
+        raise ConfigError(f"plugins={settings.plugin}: {settings.implementation}, which {type(settings).__name__} "
+                          f"names, cannot be imported ({error}); mend the package") from error
 
 
 def option(group: str, default: str | None = None, optional: bool = False) -> Any:

@@ -96,6 +96,12 @@ class HuggingFace(TransformerSettings):
     revision: str = ""
     """Commit of the hub model, 40 hex digits; required with allow_download."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        tiny = ["encoder.path={encoder}", "encoder.max_length=24"]
+        return {"": tiny, "whitened": [*tiny, "encoder.whitening=0.5"], "projected": [*tiny, "encoder.projection=4"],
+                "last": [*tiny, "encoder.pooling=last"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         if not self.path:
@@ -116,6 +122,10 @@ class Pretrained(TransformerSettings):
     kind: str = "pretrained"
     path: str = ""
     """A pretrain run directory or its `encoder` folder; empty for the newest."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["encoder.path={encoder}", "encoder.max_length=24"]}
 
 
 @dataclass
@@ -160,6 +170,10 @@ class Static(EncoderSettings):
     """idf | none: weigh a token by log((1 + texts) / (1 + texts with it)) + 1, learned from the items in training; or
     all alike."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["encoder.path={encoder}"], "even": ["encoder.path={encoder}", "encoder.weighting=none"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("max_length", least=4, most=8192)
@@ -197,6 +211,10 @@ class Lsa(EncoderSettings):
     max_characters: int = 20000
     """Characters read of a text, at least 100; longer texts are truncated."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["encoder.embedding_size=8"]}
+
     def raw_size(self) -> int:
         return self.embedding_size
 
@@ -232,6 +250,10 @@ class Concat(EncoderSettings):
     parts: dict[str, Part] = field(default_factory=lambda: {"minilm": Part(encoder=MiniLM()),
                                                             "lsa": Part(encoder=Lsa(), weight=0.7)})
     """The encoders by a name of your choice."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["encoder.parts={lsa: {encoder: {kind: lsa, embedding_size: 8}}, words: {encoder: {kind: tfidf}}}"]}
 
     def raw_size(self) -> int:
         return sum(part.encoder.vector_size() for part in self.parts.values() if part.weight > 0)

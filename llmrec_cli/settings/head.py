@@ -15,6 +15,7 @@ from llmrec_cli.settings.heads.interest import Interest
 from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
 from llmrec_cli.settings.heads.neighbours import ItemKnn, UserKnn
 from llmrec_cli.settings.heads.pairs import FactorizationMachine, Mf, NeuralCf
+from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
 from llmrec_cli.settings.heads.sequential import Sequential
 from llmrec_cli.settings.heads.two_tower import TwoTower
 
@@ -51,6 +52,13 @@ class Fusion(HeadSettings):
     long_share_of: str = "users"
     """users | groups: whose histories `long_share` is about, set by learning. A group's history is what its members did
     together."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        ease, tower = "head.members.ease", "head.members.tower"
+        small = [f"{ease}.l2=20", f"{ease}.features.text=3", f"{ease}.features.attributes=3",
+                 "head.members.neighbours.k=20", f"{tower}.embedding_size=16", f"{tower}.dropout=0.1"]
+        return {"": small, "raw": [*small, "head.normalise=raw", "head.weights={ease: 1, neighbours: 0.5, tower: 0.1}"]}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -131,6 +139,12 @@ class GroupAggregate(Fusion):
     own_history: bool = True
     """Whether what the group did together speaks like one more member."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        small = ["head.members.base.l2=20", "head.members.base.features.attributes=3"]
+        return {strategy: [*small, f"head.strategy={strategy}", *["head.depth=8"] * (strategy in OF_DEPTH)]
+                for strategy in STRATEGIES}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("strategy", among=STRATEGIES)
@@ -207,8 +221,8 @@ class Recipe(Settings):
 
 
 HEADS: dict[str, type[HeadSettings]] = {
-    "popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "ease": Ease, "ials": Ials, "mf": Mf,
-    "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine, "two_tower": TwoTower,
-    "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity, "interest": Interest,
-    "clusters": Clusters, "fusion": Fusion, "group_aggregate": GroupAggregate, "group_fusion": GroupFusion,
-    "group_attention": GroupAttention, "group_hypergraph": GroupHypergraph}
+    "popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "rp3beta": Rp3BetaSettings,
+    "ease": Ease, "ials": Ials, "mf": Mf, "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine,
+    "two_tower": TwoTower, "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity,
+    "interest": Interest, "clusters": Clusters, "fusion": Fusion, "group_aggregate": GroupAggregate,
+    "group_fusion": GroupFusion, "group_attention": GroupAttention, "group_hypergraph": GroupHypergraph}

@@ -112,6 +112,10 @@ class Softmax(ScoreLossSettings):
     label_smoothing: float = 0.0
     """Share of the target that is spread evenly over all candidates, 0 to 1 (Szegedy et al. 2016, section 7)."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": [], "smoothed": ["loss.label_smoothing=0.1", "loss.popularity_correction=0.5"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("temperature", above=0)

@@ -12,7 +12,7 @@ from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.settings.encoder import Concat, HuggingFace, Lsa, Part, Static, TfIdf
 from llmrec_cli.settings.head import Ease
 from llmrec_cli.settings.heads.features import FeatureWeights
-from tests.heads.test_conformance import newcomers
+from llmrec_cli.testing.shop import copies
 
 KINDS = ("static", "tfidf", "lsa", "concat", "whitened", "projected")
 
@@ -43,8 +43,8 @@ def test_a_saved_model_scores_words_and_new_items_like_the_fitted_one(saved, sho
     again = load_recommender(folder, shop.context()).head
     texts = np.array(["a robot in the galaxy", "", "爱情 情书"], object)
     assert torch.equal(again.score(shop.known()), head.score(shop.known()))
-    head.add_items(newcomers(shop.data.items))
-    again.add_items(newcomers(shop.data.items))
+    head.add_items(copies(shop.data.items))
+    again.add_items(copies(shop.data.items))
     torch.testing.assert_close(again.score(shop.known(num_added=3)), head.score(shop.known(num_added=3)))
     scores = head.score_text(texts)
     torch.testing.assert_close(again.score_text(texts), scores)

@@ -16,12 +16,13 @@ from llmrec_cli.heads.fitting import fit
 from llmrec_cli.settings.head import Ease, Fusion, Mf, Recipe
 from tests.heads.conftest import Shop, recipes
 from tests.heads.groups.test_group_conformance import TRAINED, club, group_recipes  # noqa: F401
-from tests.heads.test_conformance import BY_HISTORY_ALONE
 
 # One of each kind, and those whose code weighs in another way.
-HEADS = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "ease", "ease_features", "ials",
-         "content", "item_similarity", "clusters", "mf", "mf_bpr", "mf_mse", "neural_cf", "factorization_machine",
-         "two_tower_frozen", "sequential_ids", "sequential_lora", "interest")
+HEADS = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "rp3beta", "ease", "ease_features",
+         "ials", "content", "item_similarity", "clusters", "mf", "mf_bpr", "mf_mse", "neural_cf",
+         "factorization_machine", "two_tower_frozen", "sequential_ids", "sequential_lora", "interest")
+BY_HISTORY_ALONE = ("popularity", "item_knn", "item_knn_bm25", "rp3beta", "ease", "ease_features", "ials", "content",
+                    "item_similarity", "sequential_ids", "sequential_lora")
 every_head = pytest.mark.parametrize("name", HEADS)
 
 
@@ -103,7 +104,7 @@ def test_a_head_with_weights_and_decay_scores_the_same_bits_from_its_folder(shop
     assert torch.equal(loaded.head.score(again), head.score(queries))
 
 
-@pytest.mark.parametrize("name", [name for name in HEADS if name in BY_HISTORY_ALONE])
+@pytest.mark.parametrize("name", BY_HISTORY_ALONE)
 def test_a_known_user_and_a_new_one_with_the_same_weighted_history_get_the_same_scores(shop, name):
     valued = bought(shop)
     head, queries = trained(valued, name, weight="value", decay=2.0), known(valued, [0, 7, 33])

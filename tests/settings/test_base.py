@@ -15,7 +15,7 @@ from llmrec_cli.settings.engine import Spark
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Ease, Fusion, Recipe, TwoTower
 from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.loss import LOSSES, Softmax
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig, FinetuneConfig
 
@@ -109,7 +109,7 @@ def test_every_problem_is_collected_under_its_path():
     assert found == [
         "head.droput: unknown key (did you mean 'dropout'?)", "head.embedding_size=x: expected a whole number",
         "head.dropout=2.0: must be at most 0.99", "optim.epochs=0: must be at least 1",
-        "loss.kind=softmx: no such loss (did you mean 'softmax'?); choose one of softmax, bpr, bce, mse, distillation",
+        f"loss.kind=softmx: no such loss (did you mean 'softmax'?); choose one of {', '.join(LOSSES)}",
         "peft=3: expected one option of the group 'peft' with its kind", "x: unknown key"]
 
 

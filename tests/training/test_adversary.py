@@ -11,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from llmrec_cli.settings.adversarial import ADVERSARIES, Apr, Fgm, FreeLb, NoAdversary, Pgd, Virtual
 from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.testing.adversaries import ADVERSARY_CHECKS, AdversaryCase
+from llmrec_cli.testing.suite import examples_of, option_settings, promise
 from llmrec_cli.training.adversary import (
     adversarial_loss,
     adversarial_loss_of_all,
@@ -24,6 +26,7 @@ from llmrec_cli.training.loop import Length, Surroundings, train
 GENERATOR = np.random.default_rng(0)
 HIDDEN = torch.from_numpy(GENERATOR.normal(size=(3, 5, 4)).astype(np.float32))
 TARGET = torch.tensor([0, 1, 0])
+EXAMPLES = examples_of("adversarial")
 
 
 def small_model():
@@ -40,6 +43,12 @@ def loss_of(outputs):
 
 def gradients_of(value, model):
     return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(model.parameters()))])
+
+
+@pytest.mark.parametrize("check", ADVERSARY_CHECKS, ids=promise)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_adversary_keeps_every_promise(name, check):
+    check(AdversaryCase(option_settings(*EXAMPLES[name])))
 
 
 def test_fgm_moves_each_vector_by_its_share_of_its_own_norm_along_the_gradient():

@@ -6,117 +6,26 @@ import pytest
 import torch
 
 from llmrec_cli.settings.head import HEADS
-from llmrec_cli.settings.loss import CHOICES, LOSSES, SIMILARITIES, VALUES, Bce, Bpr, Mse, Softmax
-from llmrec_cli.training.losses.base import PointwiseLoss, UserScores, build_loss
+from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
+from llmrec_cli.testing.losses import LOSS_CHECKS, LossCase
+from llmrec_cli.testing.suite import examples_of, option_settings, promise
+from llmrec_cli.training.losses.base import build_loss
 from llmrec_cli.training.losses.softmax import softmax_loss, softmax_of_rows_loss
 
 NOTHING = torch.zeros(1, 2, dtype=torch.bool)
-of_choices = pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if CHOICES in loss.works_with])
-of_values = pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if VALUES in loss.works_with])
+EXAMPLES = examples_of("loss")
 
 
-def rows(seed=2):
-    """Return logits (3, 5), targets, what is excluded, and as many rows as weights of 1, 2 and 1 stand for."""
-    generator = torch.Generator().manual_seed(seed)
-    logits, target = torch.randn(3, 5, generator=generator), torch.tensor([0, 3, 4])
-    excluded = torch.rand(3, 5, generator=generator) < 0.3
-    excluded[torch.arange(3), target] = True
-    return logits, target, excluded, torch.tensor([0, 1, 1, 2])
-
-
-@of_choices
-def test_a_higher_score_of_what_was_chosen_costs_less_and_one_of_another_item_more(name):
-    loss, logits, target, own = build_loss(LOSSES[name]()), torch.zeros(2, 3), torch.tensor([0, 1]), torch.eye(2, 3)
-    usual = loss.of_choices(logits, target, own.bool())
-    assert loss.of_choices(logits + 0.5 * own, target, own.bool()) < usual
-    assert loss.of_choices(logits + torch.tensor([0.0, 0.0, 0.5]), target, own.bool()) > usual
-
-
-@of_choices
-def test_what_is_excluded_costs_nothing_whatever_its_score(name):
-    loss, (logits, target, excluded, _) = build_loss(LOSSES[name]()), rows()
-    others = excluded.clone()
-    others[torch.arange(3), target] = False
-    torch.testing.assert_close(loss.of_choices(logits + 7.0 * others, target, excluded),
-                               loss.of_choices(logits, target, excluded))
-
-
-@of_choices
-def test_a_weight_of_two_is_the_row_twice(name):
-    loss, (logits, target, _, twice), weight = build_loss(LOSSES[name]()), rows(), torch.tensor([1.0, 2.0, 1.0])
-    excluded = torch.zeros_like(logits, dtype=torch.bool)
-    weighted = loss.of_choices(logits, target, excluded, weight_B=weight)
-    repeated = loss.of_choices(logits[twice], target[twice], excluded[twice])
-    if isinstance(loss, PointwiseLoss):
-        # Negatives count the same whatever their positives weigh, so only the chosen are compared.
-        chosen = logits[torch.arange(3), target]
-        weighted, repeated = (loss.of_values(of, torch.ones_like(of), w) for of, w in
-                              ((chosen, weight), (chosen[twice], None)))
-    # A mean over three rows in the one, over four in the other.
-    assert 3 * weighted.item() == pytest.approx(4 * repeated.item(), rel=1e-5)
-
-
-@of_choices
-def test_a_choice_and_its_positive_against_the_others_are_the_same(name):
-    loss, (logits, target, excluded, _) = build_loss(LOSSES[name]()), rows()
-    found = loss.against(logits[torch.arange(3), target], logits, excluded)
-    torch.testing.assert_close(found, loss.of_choices(logits, target, excluded))
-
-
-@of_choices
-def test_users_with_one_interaction_each_cost_what_their_rows_do(name):
-    loss, (logits, target, excluded, _) = build_loss(LOSSES[name]()), rows()
-    drawn = torch.arange(5).expand(3, 5) if loss.draws else None
-    step = UserScores(logits[torch.arange(3), target], logits, excluded, torch.arange(3), drawn)
-    torch.testing.assert_close(loss.of_users(step), loss.against(step.positive_B, logits, excluded))
-
-
-@of_choices
-def test_parts_of_a_step_add_up_to_it(name):
-    loss, (logits, target, excluded, _) = build_loss(LOSSES[name]()), rows()
-    positive, drawn = logits[torch.arange(3), target], torch.arange(5).expand(3, 5)
-    free = (~excluded).sum(dim=1)
-
-    def of(users):
-        share, negative_share = len(users) / 3, (free[users].sum() / free.sum()).item()
-        return loss.of_users(UserScores(positive[users], logits[users], excluded[users], torch.arange(len(users)),
-                                        drawn[users] if loss.draws else None, 0.0, None, share, negative_share))
-
-    torch.testing.assert_close(of([0, 1]) + of([2]), of([0, 1, 2]))
-
-
-@of_choices
-def test_a_loss_over_the_catalogue_is_that_of_the_products(name):
-    loss, generator = build_loss(LOSSES[name]()), torch.Generator().manual_seed(4)
-    if not loss.normalises:
-        return
-    users, items = torch.randn(6, 3, generator=generator), torch.randn(4, 3, generator=generator)
-    target, log_q = torch.tensor([0, 1, 2, 3, 0, 1]), torch.rand(4, generator=generator).log()
-    expected = loss.of_choices(users @ items.T, target, torch.zeros(6, 4, dtype=torch.bool), log_q)
-    torch.testing.assert_close(loss.of_catalogue(users, items, target, log_q), expected)
-
-
-@of_values
-def test_the_value_that_is_expected_costs_least(name):
-    loss, scores = build_loss(LOSSES[name]()), torch.tensor([-0.5, 0.25, 0.75], requires_grad=True)
-    loss.of_values(scores, loss.expected(scores).detach()).backward()
-    torch.testing.assert_close(scores.grad, torch.zeros(3))
-
-
-@of_values
-def test_a_negative_costs_what_the_value_0_does(name):
-    loss, scores = build_loss(LOSSES[name]()), torch.tensor([-0.5, 0.25, 3.0])
-    torch.testing.assert_close(loss.of_negatives(scores).mean(), loss.of_values(scores, torch.zeros(3)))
-
-
-def test_what_a_loss_can_learn_is_what_its_class_can():
-    for loss in LOSSES.values():
-        if SIMILARITIES not in loss.works_with:
-            assert isinstance(build_loss(loss()), PointwiseLoss) == (VALUES in loss.works_with)
+@pytest.mark.parametrize("check", LOSS_CHECKS, ids=promise)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_loss_keeps_every_promise(name, check):
+    check(LossCase(option_settings(*EXAMPLES[name])))
 
 
 def test_every_head_that_is_trained_has_a_loss_and_refuses_those_that_it_cannot_use():
-    found = {name: head.losses() for name, head in HEADS.items()}
+    # Of these; a loss that is added is no change of what they can do.
+    known = ("softmax", "bpr", "bce", "mse", "distillation")
+    found = {name: [loss for loss in head.losses() if loss in known] for name, head in HEADS.items()}
     assert found["two_tower"] == ["softmax", "bpr", "bce", "mse"]
     assert found["interest"] == ["bce", "mse"]
     assert found["group_attention"] == ["softmax", "bpr", "bce"]

@@ -74,6 +74,16 @@ class Fusion(Head):
         return next((m.item_texts for m in self.members.values() if m.item_texts is not None), None)
 
     @property
+    def is_personal(self) -> bool:
+        """Whether one of the members is."""
+        return any(member.is_personal for member in self.members.values())
+
+    @property
+    def uses_identity(self) -> bool:
+        """Whether one of the members does."""
+        return any(member.uses_identity for member in self.members.values())
+
+    @property
     def without_fold_in(self) -> list[str]:
         """The members that answer known users by what was learned of each."""
         return [name for name, member in self.members.items() if member.without_fold_in]

@@ -44,6 +44,7 @@ class TrainedGroupHead(Head):
 
     model_class: ClassVar[type[GroupModel]]
     weighs_groups = True
+    learns_groups = True
     settings: TrainedGroups
 
     def __init__(self, recipe: Recipe) -> None:
@@ -56,6 +57,11 @@ class TrainedGroupHead(Head):
         self.past: Past | None = None
         self.num_items = 0
         self.user_counts_N = self.group_counts_N = np.zeros(0, np.int64)
+
+    @property
+    def uses_identity(self) -> bool:
+        """Always: users have vectors of their own."""
+        return True
 
     @property
     def answers_text(self) -> bool:

@@ -93,6 +93,11 @@ class Interest(Head):
         return True
 
     @property
+    def uses_identity(self) -> bool:
+        """Whether the candidates' head does."""
+        return self.candidates.uses_identity
+
+    @property
     def without_fold_in(self) -> list[str]:
         """The candidates' head, where it answers known users by what was learned of each."""
         return self.candidates.without_fold_in

@@ -67,6 +67,11 @@ class PairHead(Head):
         return {"value": "value", "opinion": "logit"}.get(self.settings.target)
 
     @property
+    def uses_identity(self) -> bool:
+        """Always: users in training have vectors of their own."""
+        return True
+
+    @property
     def without_fold_in(self) -> list[str]:
         """The head itself: only new users are answered by a history."""
         return [self.settings.kind]

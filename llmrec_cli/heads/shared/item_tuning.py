@@ -18,6 +18,7 @@ from llmrec_cli.heads.shared.cold_item_validation import HIDDEN, MOST_QUERIES, C
 from llmrec_cli.heads.shared.item_kernel import START_GAMMA, START_L2, kernel, neighbour_weights, ridge_factor
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.acceptance import accepted
+from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.loss import Distillation
 from llmrec_cli.training.adversary import adversarial_loss
@@ -116,7 +117,8 @@ class _Step:
         assert isinstance(recipe.loss, Distillation)
         self.texts, self.recipe = texts, recipe
         self.trained_T = np.flatnonzero(np.bincount(matrix_UN.indices, minlength=matrix_UN.shape[1]))
-        self.targets = SoftTargets(sp.csr_array(matrix_UN[:, self.trained_T]), recipe.loss, texts.device)
+        matrix_UT = sp.csr_array(matrix_UN[:, self.trained_T])
+        self.targets: SoftTargets = implementation_of(recipe.loss)(matrix_UT, recipe.loss, texts.device)
         if len(self.targets.rows) == 0:
             raise DataError("features.tuned=true: no two items are ever chosen by one user, so there is nothing to "
                             "train texts on; leave it out, or prepare users with more interactions")

@@ -3,12 +3,14 @@
 Shapes: R rows whose neighbours are sought, C candidates, F features, B rows of a block.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.shared.matrix_products import BLOCK_CELLS, RightFactor, block_rows, dense_features
-from llmrec_cli.settings.heads.neighbours import ItemKnn, NeighbourSettings
+from llmrec_cli.settings.heads.neighbours import NeighbourSettings
 
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -69,25 +71,26 @@ def norms(matrix_RF: sp.csr_array) -> np.ndarray:
     return np.sqrt(squares @ np.ones(matrix_RF.shape[1], np.float64)).astype(np.float32)
 
 
-def fit_memory(data: TrainingData, settings: ItemKnn) -> int:
+def fit_memory(data: TrainingData, k: int, is_turned: bool = False) -> int:
     """Return the bytes that finding the neighbours of all items takes at its peak.
 
     An interaction is 4 bytes of value and 4 of index, by user and by item. A cell of a block is 4 bytes in the dense
     product, 4 in the part that BLAS adds or in the denominators, and where two items meet 8 in the sparse product. An
-    item has no more neighbours than its users have other interactions.
+    item has no more neighbours than its users have other interactions. `is_turned`: whether the neighbours are turned
+    round at the end.
     """
     interactions, num_items = data.interactions, len(data.items)
     nnz, length_U = len(interactions), np.bincount(interactions.user, minlength=interactions.num_users)
     met_N = np.bincount(interactions.item, length_U[interactions.user] - 1, minlength=num_items)
     most_N = np.minimum(met_N, num_items - 1)
-    kept = int(np.minimum(most_N, settings.k).sum())
+    kept = int(np.minimum(most_N, k).sum())
     dense = len(dense_features(length_U, num_items))
     # Values of the matrix, by item and turned round again, which is split in two where there are dense features.
     prepared = (4 + 8 + 8) * nnz + 4 * dense * num_items
     cells = min(BLOCK_CELLS, num_items**2)
     block = 8 * cells + int(8 * cells * most_N.mean() / max(1, num_items))
     splitting = 10 * nnz if dense else 0
-    turned = 16 * kept - 8 * nnz if settings.neighbours_of == "target" else 0
+    turned = 16 * kept - 8 * nnz if is_turned else 0
     return prepared + max(splitting, block + 8 * kept, 12 * kept, turned)
 
 
@@ -99,22 +102,35 @@ def nearest_neighbours(rows_RF: sp.csr_array, power: float, candidates: Candidat
     `self_R` (R,) is the row's own place among the candidates, which is never its neighbour; -1 where it has none.
     Of equally similar candidates at the end of the k, those named first are kept.
     """
-    num_rows, num_candidates = rows_RF.shape[0], candidates.factor.shape[1]
     norm_R = norms(rows_RF) ** np.float32(power)
+
+    def normalise(products_BC: np.ndarray, rows: slice) -> None:
+        # Without shrinkage, nothing is divided by 0: empty rows get 0 / tiny, which is far below what rows of small
+        # weights have as their norms.
+        products_BC /= norm_R[rows, None] * candidates.norm_C + np.float32(settings.shrinkage + TINY)
+
+    return strongest(rows_RF, candidates.factor, settings.k, self_R, normalise, settings.exponent)
+
+
+def strongest(rows_RF: sp.csr_array, right: RightFactor, k: int, self_R: np.ndarray,
+              scale: Callable[[np.ndarray, slice], object], exponent: float = 1.0) -> sp.csr_array:
+    """Return the k highest of each row of the product of rows with `right`, above 0, to the power, CSR (R, C).
+
+    `scale` changes a block of products (B, C) in place; it is given which rows they are. `self_R` is as above.
+    """
+    num_rows, num_candidates = rows_RF.shape[0], right.shape[1]
     size = block_rows(num_candidates)
     values, places = [np.zeros(0, np.float32)], [np.zeros(0, np.int32)]
     length_R = np.zeros(num_rows, np.int64)
     for start in range(0, num_rows, size):
         rows = slice(start, min(start + size, num_rows))
-        similarity_BC = candidates.factor.product(rows_RF[rows])
-        # Without shrinkage, nothing is divided by 0: empty rows get 0 / tiny, which is far below what rows of small
-        # weights have as their norms.
-        similarity_BC /= norm_R[rows, None] * candidates.norm_C + np.float32(settings.shrinkage + TINY)
+        products_BC = right.product(rows_RF[rows])
+        scale(products_BC, rows)
         known = np.flatnonzero(self_R[rows] >= 0)
-        similarity_BC[known, self_R[rows][known]] = 0
-        kept_BC = _highest(similarity_BC, settings.k)
+        products_BC[known, self_R[rows][known]] = 0
+        kept_BC = _highest(products_BC, k)
         length_R[rows] = np.count_nonzero(kept_BC, axis=1)
-        values.append(similarity_BC[kept_BC] ** np.float32(settings.exponent))
+        values.append(products_BC[kept_BC] ** np.float32(exponent))
         places.append((np.flatnonzero(kept_BC) % num_candidates).astype(np.int32))
     return sp.csr_array((_joined(values), _joined(places), np.concatenate([[0], np.cumsum(length_R)])),
                         shape=(num_rows, num_candidates))

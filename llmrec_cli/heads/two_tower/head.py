@@ -52,6 +52,11 @@ class TwoTower(Head):
         self.profiles: ItemTexts | None = None
 
     @property
+    def uses_identity(self) -> bool:
+        """With ids: users in training have vectors of their own."""
+        return self.settings.id_scale > 0
+
+    @property
     def answers_text(self) -> bool:
         """Always: a text is read as the profile of a new user, or without profiles as a history of one item."""
         return True

@@ -55,6 +55,8 @@ class HeadSettings(OptionSettings):
     """True if the head puts the scores of others together, those of its setting `members`."""
     weighs: ClassVar[bool] = True
     """True if the head itself uses `weight` and `decay`; False for a fusion, whose members use them."""
+    learns_in_a_second: ClassVar[bool] = True
+    """False if `llmrec_cli.testing` cannot expect good lists of it after a second of training with a tiny encoder."""
     kind: str = ""
     """The option's name; choose with head=<name>."""
     search: dict[str, Range] = field(default_factory=dict)

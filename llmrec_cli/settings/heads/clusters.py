@@ -40,6 +40,11 @@ class Clusters(HeadSettings):
     l2: float = 3.0
     """Ridge penalty of the logistic regression from a profile to the clusters, above 0."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.num_clusters=4", "head.first_clicks=2", "head.click_weight=0.6", "head.click_smoothing=5"],
+                "text": ["head.text=0.5", "head.click_smoothing=5"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("num_clusters", "vector_size", least=1)

@@ -38,6 +38,12 @@ class Content(HeadSettings):
     exponent: float = 3.0
     """Power the cosines of neighbours are raised to, above 0; higher trusts near ones more."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.features.text=3", "head.features.attributes=3"],
+                "tuned": ["head.features.attributes=0", "head.features.tuned=true", "loss=distillation",
+                          "peft=embedding_adapter", "peft.rank=4"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("gamma", "l2", above=0)

@@ -30,6 +30,10 @@ class Ease(HeadSettings):
     """primal | dual | auto: an equation for each item, or one for each user and feature in twice the precision; auto
     takes what needs less memory. They give the same scores."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.l2=20"], "features": ["head.l2=20", "head.features.text=3", "head.features.attributes=3"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("l2", above=0)

@@ -36,6 +36,10 @@ class TrainedGroups(HeadSettings):
     stop_after: int | None = None
     """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.embedding_size=16", "optim.epochs=20", "optim.batch_size=64"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("embedding_size", "encoded_items", "stop_after", least=1)

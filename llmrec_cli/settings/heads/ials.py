@@ -33,6 +33,11 @@ class Ials(HeadSettings):
     features: FeatureWeights = field(default_factory=FeatureWeights)
     """With weight w, features explain w^2 / (1 + w^2) of what the item factors differ by before anything is seen."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        size = "head.embedding_size=16"
+        return {"": [size], "features": [size, "head.features.text=1", "head.features.attributes=1"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("embedding_size", "iterations", least=1)

@@ -20,6 +20,7 @@ class Interest(HeadSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.heads.interest.head.Interest"
     learns_from: ClassVar[str] = VALUES
+    learns_in_a_second: ClassVar[bool] = False
     kind: str = "interest"
     candidates: str = "item_knn"
     """popularity | item_knn | user_knn | ease: whose lists are put in a new order; reading all pairs would cost too
@@ -32,6 +33,11 @@ class Interest(HeadSettings):
     """auto | before | others: history that a training pair is read with. before: the user's earlier items only. others:
     all other items of the user, later ones too. auto: before if interactions have times and the split is by time
     (leave_last_out, temporal) or none, else others."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.candidates=ease", "head.rerank=50", "head.history_items=3", "loss=bce", "peft=top_layers",
+                     "peft.num_layers=1", "optim.epochs=1", "optim.batch_size=64"]}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -23,6 +23,10 @@ class ItemSimilarity(HeadSettings):
     recency: float = 1.0
     """Weight of an item of the history beside the one that came after it, above 0, at most 1; 1 weighs all alike."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.features.text=3", "head.features.attributes=3", "head.recency=0.9"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("exponent", above=0)

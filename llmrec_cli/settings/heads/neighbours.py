@@ -52,6 +52,11 @@ class ItemKnn(NeighbourSettings):
     """target | history: whether each item that is scored takes the sum over its own k neighbours (Sarwar et al. 2001),
     or each item of the history gives to its own k neighbours (Deshpande and Karypis 2004)."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.k=10"],
+                "bm25": ["head.k=10", "head.weighting=bm25", "head.exponent=2", "head.neighbours_of=history"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("neighbours_of", among=("history", "target"))
@@ -63,3 +68,8 @@ class UserKnn(NeighbourSettings):
 
     implementation: ClassVar[str] = "llmrec_cli.heads.user_knn.UserKnn"
     kind: str = "user_knn"
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.k=20"], "tfidf": ["head.k=20", "head.weighting=tfidf"],
+                "bm25": ["head.k=20", "head.weighting=bm25"]}

@@ -69,6 +69,13 @@ class Mf(PairSettings):
     implementation: ClassVar[str] = "llmrec_cli.heads.pairs.mf.Mf"
     kind: str = "mf"
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        small = ["head.embedding_size=16", "optim.epochs=30"]
+        return {"": small, "bpr": [*small, "head.candidates=10", "head.l2=0.01", "loss=bpr"],
+                "cosine": [*small, "head.l2=0.01", "loss.similarity=cosine"],
+                "mse": [*small, "head.target=choice", "head.l2=0.01", "loss=mse"]}
+
     def compares_by_cosine(self, loss: ScoreLossSettings) -> bool:
         return loss.similarity == "cosine"
 
@@ -87,6 +94,10 @@ class NeuralCf(PairSettings):
     dropout: float = 0.0
     """Dropout on each hidden layer, 0 to 1."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.embedding_size=16", "head.candidates=20", "loss=bce", "optim.epochs=30"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("dropout", least=0, most=0.99)
@@ -102,6 +113,10 @@ class FactorizationMachine(PairSettings):
     kind: str = "factorization_machine"
     id_dropout: float = 0.0
     """Chance that a training step hides an item's id, 0 to 1; above 0 the attributes learn to answer for new items."""
+
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        return {"": ["head.embedding_size=16", "optim.epochs=30"]}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -38,6 +38,15 @@ class Sequential(HeadSettings):
     stop_after: int | None = None
     """Epochs to run of the optim.epochs that the learning rate is planned for; what validation chose, in a refit."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        small = ["head.embedding_size=16", "head.num_layers=1", "optim.epochs=30"]
+        return {"": [*small, "head.max_length=12", "head.dropout=0.1"],
+                "ids": [*small, "head.text_scale=0", "head.id_dropout=0", "loss.num_negatives=20"],
+                "lora": [*small, "head.dropout=0.1", "head.encoded_items=16", "loss.similarity=cosine",
+                         "loss.temperature=0.2", "adversarial=fgm", "peft=lora", "peft.rank=2", "peft.num_layers=1",
+                         "optim.patience=30"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("embedding_size", "num_layers", "num_attention_heads", "max_length", "encoded_items",

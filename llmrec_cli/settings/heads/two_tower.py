@@ -45,6 +45,14 @@ class TwoTower(HeadSettings):
     """Sizes of fully connected layers with ReLU between what is known of a user and the user's vector, each at least
     1; an empty list has none."""
 
+    @classmethod
+    def examples(cls) -> dict[str, list[str]]:
+        small = ["head.embedding_size=16", "head.dropout=0.1"]
+        return {"frozen": [*small, "adversarial=fgm"],
+                "lora": [*small, "head.encoded_items=16", "peft=lora", "peft.rank=2", "peft.num_layers=1",
+                         "adversarial=fgm"],
+                "adapter": [*small, "peft=embedding_adapter", "peft.rank=4"]}
+
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("embedding_size", "encoded_items", "stop_after", least=1)

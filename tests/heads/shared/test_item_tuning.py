@@ -14,6 +14,7 @@ from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.loss import Distillation
 from llmrec_cli.settings.optim import AdamW
 from llmrec_cli.settings.peft import AdaLora, EmbeddingAdapter, Lora, Prompt, TopLayers
+from llmrec_cli.training.losses import distillation
 from tests.tiny_models import save_tiny
 
 TUNED = FeatureWeights(text=1.0, tuned=True)
@@ -78,13 +79,13 @@ def test_a_refit_trains_for_as_long_as_validation_chose_and_asks_it_no_more(shop
 
 def test_items_hidden_to_choose_on_are_hidden_from_the_training_too(shop, monkeypatch):
     seen = []
-    original = item_tuning.SoftTargets
+    original = distillation.SoftTargets
 
     def spy(matrix, *rest):
         seen.append(matrix)
         return original(matrix, *rest)
 
-    monkeypatch.setattr(item_tuning, "SoftTargets", spy)
+    monkeypatch.setattr(distillation, "SoftTargets", spy)
     tasks = []
     task_of = item_tuning.cold_task
     monkeypatch.setattr(item_tuning, "cold_task", lambda *args: tasks.append(task_of(*args)) or tasks[-1])

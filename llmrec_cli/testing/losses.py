@@ -1,0 +1,181 @@
+"""Promises of every loss: of choices, of values, or of similarities of texts.
+
+Shapes: B rows of a step, C candidates.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from llmrec_cli.settings.base import implementation_of
+from llmrec_cli.settings.loss import CHOICES, SIMILARITIES, VALUES, LossSettings
+from llmrec_cli.testing.suite import Check
+from llmrec_cli.training.losses.base import Loss, PointwiseLoss, UserScores, build_loss
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """An example of a loss."""
+
+    settings: LossSettings
+
+    @cached_property
+    def loss(self) -> Any:
+        """The loss, built."""
+        return build_loss(self.settings)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it learns which items were chosen."""
+        return CHOICES in self.settings.works_with
+
+
+def _rows(seed: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logits (3, 5), the columns of the targets, and what is excluded, the targets among it."""
+    generator = torch.Generator().manual_seed(seed)
+    logits, target = torch.randn(3, 5, generator=generator), torch.tensor([0, 3, 4])
+    excluded = torch.rand(3, 5, generator=generator) < 0.3
+    excluded[torch.arange(3), target] = True
+    return logits, target, excluded
+
+
+def a_loss_is_of_the_class_that_it_says_it_works_with(case: LossCase) -> None:
+    """Of values: PointwiseLoss; of choices: Loss."""
+    learns = case.settings.works_with
+    assert set(learns) <= {CHOICES, VALUES, SIMILARITIES}, f"works_with={learns}"
+    assert learns, "works_with is empty"
+    implementation = implementation_of(case.settings)
+    assert issubclass(implementation, Loss) == (CHOICES in learns or VALUES in learns), f"works_with={learns}"
+    assert issubclass(implementation, PointwiseLoss) == (VALUES in learns), f"works_with={learns}"
+
+
+def a_higher_score_of_the_chosen_costs_less_and_of_another_item_more(case: LossCase) -> None:
+    """The loss ranks the chosen item above the others."""
+    if not case.ranks:
+        return
+    logits, target, own = torch.zeros(2, 3), torch.tensor([0, 1]), torch.eye(2, 3)
+    usual = case.loss.of_choices(logits, target, own.bool())
+    assert case.loss.of_choices(logits + 0.5 * own, target, own.bool()) < usual, "the chosen item gains nothing"
+    assert case.loss.of_choices(logits + torch.tensor([0.0, 0.0, 0.5]), target, own.bool()) > usual, \
+        "a negative costs nothing"
+
+
+def excluded_candidates_cost_nothing_whatever_their_score(case: LossCase) -> None:
+    """What a user knows is no negative."""
+    if not case.ranks or getattr(case.settings, "label_smoothing", 0) > 0:
+        return
+    logits, target, excluded = _rows()
+    others = excluded.clone()
+    others[torch.arange(3), target] = False
+    torch.testing.assert_close(case.loss.of_choices(logits + 7.0 * others, target, excluded),
+                               case.loss.of_choices(logits, target, excluded))
+
+
+def everything_excluded_leaves_a_finite_loss(case: LossCase) -> None:
+    """A last batch of one user who knows every candidate is no NaN."""
+    if not case.ranks:
+        return
+    logits = _rows()[0].requires_grad_(True)
+    value = case.loss.against(logits[:, 0], logits, torch.ones(3, 5, dtype=torch.bool))
+    assert torch.isfinite(value), f"{value.item()}"
+    if value.requires_grad:
+        assert torch.isfinite(torch.autograd.grad(value, logits)[0]).all(), "a gradient is NaN or infinite"
+
+
+def a_weight_of_two_is_the_row_twice(case: LossCase) -> None:
+    """Weights multiply a row's loss in the mean; those of negatives do not change."""
+    if not case.ranks:
+        return
+    (logits, target, _), weight, twice = _rows(), torch.tensor([1.0, 2.0, 1.0]), torch.tensor([0, 1, 1, 2])
+    excluded = torch.zeros_like(logits, dtype=torch.bool)
+    weighted = case.loss.of_choices(logits, target, excluded, weight_B=weight)
+    repeated = case.loss.of_choices(logits[twice], target[twice], excluded[twice])
+    if isinstance(case.loss, PointwiseLoss):
+        chosen = logits[torch.arange(3), target]
+        weighted, repeated = (case.loss.of_values(of, torch.ones_like(of), w) for of, w in
+                              ((chosen, weight), (chosen[twice], None)))
+    # A mean over three rows in the one, over four in the other.
+    torch.testing.assert_close(3 * weighted, 4 * repeated, rtol=1e-5, atol=1e-6)
+
+
+def choices_and_positives_against_negatives_are_the_same(case: LossCase) -> None:
+    """`of_choices` and `against` are two ways to say one thing."""
+    if not case.ranks or getattr(case.settings, "label_smoothing", 0) > 0:
+        return
+    logits, target, excluded = _rows()
+    torch.testing.assert_close(case.loss.against(logits[torch.arange(3), target], logits, excluded),
+                               case.loss.of_choices(logits, target, excluded))
+
+
+def parts_of_a_step_add_up_to_it(case: LossCase) -> None:
+    """Gradient accumulation changes no loss: the users of a step, together and apart, also as plain rows."""
+    if not case.ranks:
+        return
+    logits, target, excluded = _rows()
+    positive, drawn = logits[torch.arange(3), target], torch.arange(5).expand(3, 5)
+    free = (~excluded).sum(dim=1)
+
+    def of(users: list[int]) -> torch.Tensor:
+        share, negative_share = len(users) / 3, (free[users].sum() / free.sum()).item()
+        step = UserScores(positive[users], logits[users], excluded[users], torch.arange(len(users)),
+                          drawn[users] if case.loss.draws else None, 0.0, None, share, negative_share)
+        value: torch.Tensor = case.loss.of_users(step)
+        return value
+
+    torch.testing.assert_close(of([0, 1]) + of([2]), of([0, 1, 2]))
+    if getattr(case.settings, "label_smoothing", 0) == 0:
+        torch.testing.assert_close(of([0, 1, 2]), case.loss.against(positive, logits, excluded))
+
+
+def a_loss_over_the_catalogue_is_that_of_the_products(case: LossCase) -> None:
+    """`of_catalogue` of a loss that normalises never holds all products, and gives the same."""
+    if not case.ranks or not case.loss.normalises:
+        return
+    generator = torch.Generator().manual_seed(4)
+    users, items = torch.randn(6, 3, generator=generator), torch.randn(4, 3, generator=generator)
+    target, log_q = torch.tensor([0, 1, 2, 3, 0, 1]), torch.rand(4, generator=generator).log()
+    expected = case.loss.of_choices(users @ items.T, target, torch.zeros(6, 4, dtype=torch.bool), log_q)
+    torch.testing.assert_close(case.loss.of_catalogue(users, items, target, log_q), expected)
+
+
+def the_expected_value_costs_least(case: LossCase) -> None:
+    """A loss of values has its minimum at `expected`."""
+    if VALUES not in case.settings.works_with:
+        return
+    scores = torch.tensor([-0.5, 0.25, 0.75], requires_grad=True)
+    value = case.loss.of_values(scores, case.loss.expected(scores).detach())
+    torch.testing.assert_close(torch.autograd.grad(value, scores)[0], torch.zeros(3))
+
+
+def targets_of_similarities_are_distributions_over_other_items(case: LossCase) -> None:
+    """A loss of similarities gives each of its `rows` targets that add up to 1, none for the item itself."""
+    if SIMILARITIES not in case.settings.works_with:
+        return
+    chosen_UT = np.array([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0]], np.float32)
+    targets = implementation_of(case.settings)(sp.csr_array(chosen_UT), case.settings, torch.device("cpu"))
+    assert targets.rows.tolist() == [0, 1, 2], f"items with a target: {targets.rows.tolist()} instead of 0, 1, 2"
+    of_rows = targets.of(targets.rows)
+    assert (of_rows >= 0).all(), "a target is negative"
+    torch.testing.assert_close(of_rows.sum(dim=1), torch.ones(3))
+    assert not of_rows[torch.arange(3), targets.rows].any(), "an item is its own target"
+    assert torch.isfinite(targets.log_popularity_T).all(), "a log popularity is NaN or infinite"
+
+
+def a_negative_costs_what_the_value_0_does(case: LossCase) -> None:
+    """`of_negatives` is `of_values` of 0, row by row."""
+    if VALUES not in case.settings.works_with:
+        return
+    scores = torch.tensor([-0.5, 0.25, 3.0])
+    torch.testing.assert_close(case.loss.of_negatives(scores).mean(), case.loss.of_values(scores, torch.zeros(3)))
+
+
+LOSS_CHECKS: tuple[Check[LossCase], ...] = (
+    a_loss_is_of_the_class_that_it_says_it_works_with, a_higher_score_of_the_chosen_costs_less_and_of_another_item_more,
+    excluded_candidates_cost_nothing_whatever_their_score, everything_excluded_leaves_a_finite_loss,
+    a_weight_of_two_is_the_row_twice, choices_and_positives_against_negatives_are_the_same,
+    parts_of_a_step_add_up_to_it, a_loss_over_the_catalogue_is_that_of_the_products, the_expected_value_costs_least,
+    a_negative_costs_what_the_value_0_does, targets_of_similarities_are_distributions_over_other_items)

@@ -1,0 +1,87 @@
+"""Running checks: what is asked of an option, in each of its examples, with all that fails in one message."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from llmrec_cli.config import compose
+from llmrec_cli.option_files import merged
+from llmrec_cli.plain_yaml import parse_yaml
+from llmrec_cli.settings.base import Builder, OptionSettings, defaults
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.head import Recipe
+from llmrec_cli.testing.shop import Shop
+
+Case = TypeVar("Case")
+Check = Callable[[Case], None]
+"""A promise: a function whose name and first line say what is promised, and that raises AssertionError if it is
+broken."""
+QUICK = ["optim.epochs=8", "optim.batch_size=128", "optim.learning_rate=0.02"]
+"""What makes a head on the tiny shop train in a second."""
+
+
+def examples_of(group: str, names: Iterable[str] | None = None) -> dict[str, tuple[type[OptionSettings], list[str]]]:
+    """Return the examples of a config group's options (all in its table, unless named) as `<option>_<example>`."""
+    table = GROUPS[group]
+    return {"_".join(filter(None, (kind, example))): (table[kind], typed)
+            for kind in (table if names is None else names) for example, typed in table[kind].examples().items()}
+
+
+def head_recipe(kind: str, typed: list[str], shop: Shop) -> Recipe:
+    """Return the recipe of an example of a head, composed as `llmrec finetune` does, with a small encoder, quick."""
+    said = [text.format(encoder=getattr(shop.encoder, "path", "")) if "{encoder}" in text else text for text in typed]
+    head = compose("finetune", [f"head={kind}", *said]).head
+    more = []
+    if "encoder" in head.uses() and not any(text.startswith("encoder") for text in said):
+        more += [f"encoder={shop.encoder.kind}", *(f"encoder.{key}={value}" for key, value in _changed(shop.encoder))]
+    if "peft" in head.uses() and not any(text.startswith("peft=") for text in said):
+        more += ["peft=frozen"]
+    if "optim" in head.uses():
+        more += QUICK
+    recipe: Recipe = compose("finetune", [f"head={kind}", *more, *said]).recipe
+    return recipe
+
+
+def _changed(settings: OptionSettings) -> Iterable[tuple[str, Any]]:
+    """Yield the settings that are not at their defaults."""
+    usual = defaults(type(settings))
+    return ((key, value) for key, value in vars(settings).items() if value != usual.get(key))
+
+
+def option_settings(cls: type[OptionSettings], typed: list[str], encoder: str = "") -> Any:
+    """Return the settings of an example of an option that stands alone: a loss, an encoder, an adversary."""
+    plain: dict[str, Any] = defaults(cls)
+    for text in typed:
+        key, _, value = text.partition("=")
+        *parents, last = key.split(".")[1:]
+        over: Any = {last: parse_yaml(value.replace("{encoder}", encoder), text)}
+        for parent in reversed(parents):
+            over = {parent: over}
+        plain = merged(plain, over)
+    builder = Builder(GROUPS)
+    settings = builder.settings(cls, plain)
+    assert not builder.found, f"{cls.__name__}.examples(): {'; '.join(builder.found)}"
+    return settings
+
+
+def broken(checks: Iterable[Check[Case]], case: Case) -> list[str]:
+    """Return a sentence for each promise that the case breaks."""
+    found = []
+    for check in checks:
+        try:
+            check(case)
+        except Exception as error:
+            what = " ".join(str(error).split())[:300] or type(error).__name__
+            found.append(f"{promise(check)}: {what}")
+    return found
+
+
+def promise(check: Check[Any]) -> str:
+    """Return what a check asks, in words."""
+    return check.__name__.replace("_", " ")
+
+
+def require_all(cases: dict[str, Case], checks: Iterable[Check[Case]]) -> None:
+    """Raise AssertionError with every broken promise of every case."""
+    checks = list(checks)
+    found = [f"{name}: {problem}" for name, case in cases.items() for problem in broken(checks, case)]
+    assert not found, "\n".join(found)

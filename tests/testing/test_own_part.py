@@ -1,0 +1,109 @@
+"""The suites, used by somebody's own package: without pytest, and with all broken promises in one message."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmrec_cli.settings.adversarial import Fgm
+from llmrec_cli.settings.encoder import Lsa
+from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.loss import Bpr
+from llmrec_cli.testing import check_adversary, check_encoder, check_head, check_loss
+from tests.testing import broken
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+OWN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from llmrec_cli.settings.head import HeadSettings
+
+@dataclass
+class NewestSettings(HeadSettings):
+    "Items like the newest of the history."
+    implementation: ClassVar[str] = "newest.head.Newest"
+    kind: str = "newest"
+    k: int = 5
+    "Neighbours, at least 1."
+
+    @classmethod
+    def examples(cls):
+        return {"": [], "few": ["head.k=3"]}
+"""
+HEAD = """
+from llmrec_cli.heads.item_knn import ItemKnn
+from llmrec_cli.settings.heads.neighbours import ItemKnn as ItemKnnSettings
+
+class Newest(ItemKnn):
+    def __init__(self, recipe):
+        super().__init__(recipe)
+        self.settings = ItemKnnSettings(k=recipe.head.k)
+"""
+BROKEN = HEAD + """
+    def memory(self, data):
+        return 0
+
+    def score_users(self, queries):
+        return super().score_users(queries).double()
+"""
+CHECK = """
+import sys, tempfile
+from pathlib import Path
+from llmrec_cli.testing import check_head
+from newest import NewestSettings
+
+with tempfile.TemporaryDirectory() as folder:
+    check_head(NewestSettings, Path(folder))
+assert "pytest" not in sys.modules
+"""
+
+
+def run(folder, head):
+    """Return the process of a script that checks a head of a package of its own."""
+    package = folder / "newest"
+    package.mkdir()
+    (package / "__init__.py").write_text(OWN, "utf-8")
+    (package / "head.py").write_text(head, "utf-8")
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{CHECKOUT}"}
+    return subprocess.run([sys.executable, "-c", CHECK], cwd=folder, env=environment, text=True, capture_output=True)
+
+
+def test_a_head_of_another_package_is_checked_without_pytest(tmp_path):
+    done = run(tmp_path, HEAD)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_that_a_head_breaks_is_said_at_once_for_each_example(tmp_path):
+    done = run(tmp_path, BROKEN)
+    assert done.returncode != 0
+    for example in ("newest", "newest_few"):
+        assert f"{example}: stated memory is at least half of what is learned: no memory is stated" in done.stderr
+        assert f"{example}: scores are finite float32 of every query with every item: torch.float64" in done.stderr
+
+
+def test_a_loss_an_encoder_and_an_adversary_are_checked_too():
+    check_loss(Bpr)
+    check_encoder(Lsa)
+    check_adversary(Fgm)
+    with pytest.raises(AssertionError, match="a weight of two is the row twice"):
+        check_loss(own(broken.loss(broken.Weightless)))
+    with pytest.raises(AssertionError, match="the identity changes with the vectors"):
+        check_encoder(own(broken.encoder(broken.OneIdentity)))
+    with pytest.raises(AssertionError, match="hidden states were changed in place"):
+        check_adversary(own(broken.adversary(broken.InPlace)))
+
+
+def own(settings):
+    """Return the class of settings under a name of its own."""
+    cls = type(settings)
+    cls.kind = cls.__dataclass_fields__["kind"].default = "own"
+    return cls
+
+
+def test_a_part_that_was_checked_is_in_no_table_afterwards(tmp_path):
+    before = {group: set(table) for group, table in GROUPS.items()}
+    with pytest.raises(AssertionError):
+        check_head(own(broken.head(broken.Doubles)), tmp_path)
+    assert {group: set(table) for group, table in GROUPS.items()} == before
