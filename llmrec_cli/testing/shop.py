@@ -94,12 +94,14 @@ class Shop:
 
     def asking(self, *queries: Mapping[str, object]) -> Queries:
         """Return queries of users and groups, as `recommend` makes them of user_id, group_id, members and history."""
+
         def each(key: str, nothing: Any) -> list[Any]:
             return [query.get(key, nothing) for query in queries]
 
         train = self.data.part("train").matrix
-        raw = raw_queries(each("user_id", ""), histories=each("history", []), ids=[f"q{n}" for n in range(len(queries))],
-                      group_ids=each("group_id", ""), members=each("members", []))
+        ids = [f"q{n}" for n in range(len(queries))]
+        raw = raw_queries(each("user_id", ""), histories=each("history", []), ids=ids, group_ids=each("group_id", ""),
+                          members=each("members", []))
         return resolve(raw, self.data.users, self.data.items, train, train, self.known_groups)[0]
 
     def all_groups(self) -> Queries:
