@@ -27,7 +27,8 @@ from llmrec_cli.metrics.rating import LIKES, VALUES, Predictions
 from llmrec_cli.scoring.heldout import HeldOut, audience_of, held_out, newer_histories
 from llmrec_cli.scoring.scorer import Lists, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.stages import LATEST, EvaluateConfig
+from llmrec_cli.settings.command import LATEST
+from llmrec_cli.settings.stages import EvaluateConfig
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from llmrec_cli.report.candidates import candidate_notes
 from llmrec_cli.report.content import Content, Duel, Shown, duels, examples, main_cutoff, training_curves
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.heldout import HeldOut
-from llmrec_cli.settings.stages import LATEST, EvaluateConfig
+from llmrec_cli.settings.command import LATEST
+from llmrec_cli.settings.stages import EvaluateConfig
 
 TIES = {"hash": "score descending, then a salted BLAKE2b hash of the item id",
         "expected": "expectation over all orders of equal scores; lists and what is beyond accuracy: a salted BLAKE2b "

@@ -32,7 +32,7 @@ from llmrec_cli.ingest.readers.sources import Source, find
 from llmrec_cli.requests.files import Rows, line_of, read_ids, read_rows
 from llmrec_cli.requests.queries import RawQueries
 from llmrec_cli.settings.base import nearest
-from llmrec_cli.settings.stages import RecommendConfig
+from llmrec_cli.settings.recommend import RecommendConfig
 
 KEY = "candidates"
 OWNERS = ("user_id", "group_id", "query_id")

@@ -31,7 +31,8 @@ from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.requests.new_interactions import NewInteractions, read_new_interactions
 from llmrec_cli.scoring.heldout import union
-from llmrec_cli.settings.stages import FIT, LATEST, RecommendConfig
+from llmrec_cli.settings.command import FIT, LATEST
+from llmrec_cli.settings.recommend import RecommendConfig
 
 REMEDY = "prepare it again, or set history=fit"
 

@@ -16,7 +16,7 @@ from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.requests.files import read_rows
 from llmrec_cli.settings.base import nearest
-from llmrec_cli.settings.stages import QuerySettings
+from llmrec_cli.settings.recommend import QuerySettings
 
 COLUMNS = ("query_id", "user_id", "history", "text", "group_id", "members")
 UNNAMED = "query"

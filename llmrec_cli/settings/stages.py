@@ -4,69 +4,26 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from llmrec_cli.metrics.table import MONITORED
-from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, Settings, nearest, option
+from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, nearest, option
+from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings, DeviceSettings, StageSettings
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.evaluation import ColdUsers, KnowledgeReport, Robustness
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.list_output import ListOutput
+from llmrec_cli.settings.recommend import RecommendConfig
 from llmrec_cli.settings.search import Tune, search_problems, tuned_parts
 
-LONGEST_LIST = 100_000
-"""Longest list that is made or measured: each takes memory for every query."""
 MOST_QUANTILES = 1000
 MOST_RESAMPLES = 1_000_000
 AUDIENCES = ("auto", "users", "groups")
-LATEST, FIT = "latest", "fit"
 
 
 def _number_after(mark: str, text: str) -> float:
     """Return the number that ends a text; infinity where it has more digits than any setting takes."""
     digits = text.rpartition(mark)[2]
     return float(digits) if len(digits) <= 20 else math.inf
-
-
-@dataclass
-class StageSettings(Settings):
-    """What every command has."""
-
-    run_dir: str = ""
-    """Where the run is written; empty for runs/<command>/<time>."""
-    debug: bool = False
-    """Show a traceback with every error."""
-
-    @property
-    def only_prints(self) -> bool:
-        """True if the run has no result but what it prints, so that its run directory can be done without."""
-        return False
-
-
-@dataclass
-class DeviceSettings(StageSettings):
-    """What every command that computes has."""
-
-    device: str = "auto"
-    """auto | cpu | cuda | cuda:N; auto takes a GPU where there is one."""
-
-    def problems(self) -> Iterator[str]:
-        if not re.fullmatch("auto|cpu|cuda(:[0-9]{1,3})?", self.device):
-            yield f"device={self.device}: choose one of auto, cpu, cuda, cuda:N"
-
-
-@dataclass
-class CacheSettings(DeviceSettings):
-    """What every command that encodes texts for a recommender has."""
-
-    cache: str = "data/cache"
-    """Folder where vectors of texts are kept across runs, so that only new texts are encoded; empty for none."""
-
-    @property
-    def cache_folder(self) -> Path | None:
-        """The folder, if there is to be one."""
-        return Path(self.cache) if self.cache else None
 
 
 @dataclass
@@ -279,97 +236,6 @@ class EvaluateConfig(CacheSettings):
             yield f"k={self.k}: list lengths must be at least 1"
         elif max(self.k) > LONGEST_LIST:
             yield f"k={self.k}: list lengths must be from 1 to {LONGEST_LIST}"
-
-
-@dataclass
-class QuerySettings(Settings):
-    """One query given inline."""
-
-    opaque: ClassVar[bool] = True
-
-    query_id: str | None = None
-    """Name of the query in the output; its group_id, user_id or `query` when not given."""
-    user_id: str | None = None
-    """A user the model knows, or a new one."""
-    history: list[str] | None = None
-    """Item ids the user has interacted with."""
-    text: str | None = None
-    """What the user likes, in words."""
-    group_id: str | None = None
-    """A group the model knows."""
-    members: list[str] | None = None
-    """User ids of a group: one that nobody knows, or with group_id those who come this time."""
-
-
-@dataclass
-class RecommendConfig(CacheSettings):
-    """Lists for queries."""
-
-    model: str = ""
-    """A finetune run directory or model folder; empty for runs/finetune/latest."""
-    queries: str | None = None
-    """`all` for every user with interactions, of a model for groups every group, or a file of queries (JSONL, CSV, TSV,
-    Parquet)."""
-    query: QuerySettings = field(default_factory=QuerySettings)
-    items: str = ""
-    """A file of items the model has never seen, to be recommended too."""
-    users: str = ""
-    """A file of users the model has never seen."""
-    interactions: str = ""
-    """File of interactions that the prepared data does not contain yet, for example today's: user_id, item_id, and
-    optionally value, timestamp and event. They become the newest of each user's history."""
-    history: str | None = None
-    """latest | fit: history of known users and groups. latest: all interactions in the model's prepared data now and in
-    interactions=, except for the test split if the data is unchanged since the fit. fit: the interactions that the
-    model was fitted on. null: latest, or fit with a message if the data is missing."""
-    candidates: str = ""
-    """File of item ids; only these are recommended. With a column query_id, user_id or group_id each query has its own
-    candidates. Empty: all items."""
-    on_unknown: str = "ignore"
-    """ignore | error: rule for ids in candidates, histories, members and interactions that the model does not know, and
-    for ids in items= that it already knows. ignore: count them and use the rest. error: stop at the first."""
-    delisted: str = "drop"
-    """drop | keep: rule for items that interactions name but the catalogue of the prepared data does not contain. drop
-    leaves them out of all lists."""
-    k: int = 10
-    """Length of the lists, at least 1."""
-    exclude_seen: bool = True
-    """Leave out what the query is known to have interacted with."""
-    reasons: bool = False
-    """Say of every recommendation why: what each member and the group's history add, who is compromised, and what the
-    knowledge graph knows the item by. Asks the head again without each of them, so it takes as many times longer."""
-    output: ListOutput = field(default_factory=ListOutput)
-    """Where the lists are written (.parquet, .jsonl, .csv); empty to print them."""
-    block_size: int = 1024
-    """Queries scored at a time, at least 1."""
-
-    @property
-    def only_prints(self) -> bool:
-        return not self.output.path and not self.run_dir
-
-    def problems(self) -> Iterator[str]:
-        yield from super().problems()
-        yield from self.check("k", least=1, most=LONGEST_LIST)
-        yield from self.check("block_size", least=1)
-        inline = [f for f in ("user_id", "history", "text", "group_id", "members", "query_id")
-                  if getattr(self.query, f) is not None]
-        if "user_id" in inline and ("group_id" in inline or "members" in inline):
-            yield (f"query.user_id={self.query.user_id}: cannot be combined with query.group_id or query.members; a "
-                   f"query is a user's or a group's")
-        if self.queries is not None and inline:
-            yield f"queries={self.queries}: cannot be combined with query.{inline[0]}"
-        if self.queries is None and inline in ([], ["query_id"]):
-            yield ("queries: nothing says whom to recommend to; set queries=all, queries=<file>, query.user_id=<id>, "
-                   "query.history=[<item>,<item>], query.text='<what the user likes>', query.group_id=<id> or "
-                   "query.members=[<user>,<user>]")
-        yield from self.check("on_unknown", among=("ignore", "error"))
-        yield from self.check("delisted", among=("drop", "keep"))
-        if self.history is not None:
-            yield from self.check("history", among=(LATEST, FIT))
-        if self.history == FIT and self.interactions:
-            yield (f"interactions={self.interactions}: has no effect with history=fit, the history that the model was "
-                   f"fitted on; leave out one of the two")
-        yield from self.output.all_problems()
 
 
 COMMANDS = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig,

@@ -35,8 +35,8 @@ from llmrec_cli.requests.resolve import UnknownIds, resolve
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.list_output import ListOutput
-from llmrec_cli.settings.stages import FIT, RecommendConfig
+from llmrec_cli.settings.command import FIT
+from llmrec_cli.settings.recommend import ListOutput, RecommendConfig
 
 SHOWN_LISTS = 5
 WRITTEN_BYTES = 400

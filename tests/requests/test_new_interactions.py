@@ -17,7 +17,7 @@ from llmrec_cli.heads.artifact import Recommender, load_recommender, save_recomm
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.requests.latest_histories import Histories, latest_histories
 from llmrec_cli.settings.head import ItemKnn, Recipe
-from llmrec_cli.settings.stages import RecommendConfig
+from llmrec_cli.settings.recommend import RecommendConfig
 from tests.conftest import own_sigterm
 
 START = 1_600_000_000

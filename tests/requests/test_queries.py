@@ -18,7 +18,7 @@ from llmrec_cli.requests.files import read_ids
 from llmrec_cli.requests.new_items import new_items, new_users
 from llmrec_cli.requests.queries import RawQueries, Strict, inline_query, raw_queries, read_history, read_queries
 from llmrec_cli.requests.resolve import resolve
-from llmrec_cli.settings.stages import QuerySettings
+from llmrec_cli.settings.recommend import QuerySettings
 
 TEXTS = {"item": {"template": "{title} ({year}). {genres}", "attributes": {"genres": "list"},
                   "columns": {"sku": "item_id"}, "list_separator": "|", "max_length": 40},

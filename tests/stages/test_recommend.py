@@ -25,7 +25,7 @@ from llmrec_cli.report import lists
 from llmrec_cli.requests import answers
 from llmrec_cli.settings.base import Builder
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.stages import RecommendConfig
+from llmrec_cli.settings.recommend import RecommendConfig
 from tests.tiny import NUM_COLD, NUM_ITEMS, NUM_USERS, write_tiny
 from tests.tiny_models import save_tiny
 
