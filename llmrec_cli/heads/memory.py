@@ -19,10 +19,11 @@ import torch
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ResourceError, in_bytes
 from llmrec_cli.heads.base import Head
+from llmrec_cli.training.allocator import return_freed_memory
 
 LIBRARIES = 8 * 2**20
 """Memory that BLAS and torch keep after their first computation."""
-TRAINING_LIBRARIES = 64 * 2**20
+TRAINING_LIBRARIES = 112 * 2**20
 """The same for heads trained by gradients, which load the optimizer and TensorBoard when training begins."""
 CATALOGUE_FACTOR = 6
 """Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
@@ -101,6 +102,8 @@ def taken_by(work: Callable[[], None]) -> int | None:
 
     None where an earlier peak of the process hides it: Linux forgets the peak when asked to, other systems do not.
     """
+    # What reading the data freed would else be taken again without a trace.
+    return_freed_memory()
     forgotten = _forget_peak()
     held, before = psutil.Process().memory_info().rss, peak()
     work()

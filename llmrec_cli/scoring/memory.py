@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmrec_cli.scoring.scorer import BLOCK_CELLS
+from llmrec_cli.scoring.scorer import BLOCK_CELLS, VALIDATION_BLOCK
 
 COPIES = 2
 """Blocks of scores held at a time: as the head makes them, and on the way or as they are ranked."""
@@ -14,6 +14,11 @@ def scoring_memory(num_queries: int, num_items: int, block_size: int) -> int:
     """Return the bytes of scoring in blocks, whatever the head."""
     rows = max(1, min(block_size, BLOCK_CELLS // max(1, num_items), num_queries))
     return COPIES * 4 * rows * num_items
+
+
+def validation_memory(num_queries: int, num_items: int, num_interactions: int) -> int:
+    """Return the bytes of a validation: a block of scores, and the histories of its queries."""
+    return scoring_memory(num_queries, num_items, VALIDATION_BLOCK) + history_memory(num_interactions)
 
 
 def lists_memory(num_queries: int, k: int) -> int:
