@@ -77,6 +77,7 @@ def main() -> None:
     """Print a line for each head, then for evaluate and recommend."""
     place, *rest = sys.argv[1:]
     settings, names = [word for word in rest if "=" in word], [word for word in rest if "=" not in word]
+    steps = [word for word in settings if word.startswith("steps=")]
     folder = Path(tempfile.mkdtemp(prefix="llmrec-memory-"))
     if place == "made":
         folder = Path(names.pop(0)).resolve() if names else folder
@@ -87,7 +88,8 @@ def main() -> None:
           f"{'':28}{'stated':>12}{'taken':>12}{'ratio':>8}{'lists':>12}", flush=True)
     for name in names or [*LINES, *COMMANDS]:
         work: Callable[..., Any] = command if name in COMMANDS else fitted
-        show(name, apart(work, name, place, settings, folder))
+        applying = [word for word in settings if name not in COMMANDS or word not in steps]
+        show(name, apart(work, name, place, applying, folder))
 
 
 def show(name: str, found: Any) -> None:

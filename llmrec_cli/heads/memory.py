@@ -25,13 +25,15 @@ LIBRARIES = 8 * 2**20
 """Memory that BLAS and torch keep after their first computation."""
 TRAINING_LIBRARIES = 112 * 2**20
 """The same for heads trained by gradients, which load the optimizer and TensorBoard when training begins."""
+BESIDE_AN_ENCODER = 48 * 2**20
+"""The same where a text encoder, stated for itself, has loaded most of it."""
 CATALOGUE_FACTOR = 6
 """Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
 
 
 def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
     """Return the bytes that fitting will take; raise ResourceError where there are not as many."""
-    needed = head.memory(data) + (TRAINING_LIBRARIES if "optim" in head.recipe.head.uses() else LIBRARIES)
+    needed = head.memory(data) + libraries_memory(head.recipe.head.uses())
     available = available_memory(device)
     if needed > available:
         of_members = ""
@@ -45,6 +47,13 @@ def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
                             f"dataset.min_item_interactions or dataset.min_user_interactions, choose another head "
                             f"(head=item_knn and head=ials take less), or a machine with more memory")
     return needed
+
+
+def libraries_memory(uses: set[str]) -> int:
+    """Return the bytes that libraries take in the fit of a head that uses these config groups."""
+    if "optim" not in uses:
+        return LIBRARIES
+    return BESIDE_AN_ENCODER if "encoder" in uses else TRAINING_LIBRARIES
 
 
 def available_memory(device: torch.device) -> int:

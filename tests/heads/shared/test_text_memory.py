@@ -62,8 +62,8 @@ def test_a_token_is_taken_for_three_bytes_and_a_text_is_cut(text, expected):
 
 
 def test_a_step_grows_with_texts_layers_and_an_adversary():
-    def step(num_texts=8, peft=Lora(), **changed):
-        return step_memory(replace(RECIPE, **changed), peft, num_texts, 32)
+    def step(num_texts=8, peft=None, **changed):
+        return step_memory(replace(RECIPE, **changed), peft or Lora(), num_texts, 32)
 
     # Up to the inputs, of one layer: 51 hidden sizes of 384 numbers for each of 8 x 32 tokens.
     assert step(peft=Lora(num_layers=1)) == 4 * 384 * (51 + 2) * 8 * 32
