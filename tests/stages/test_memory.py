@@ -1,6 +1,7 @@
 """Evaluate and recommend state the memory they take before they read anything, and note what they took."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +95,14 @@ def test_a_command_that_does_not_fit_into_memory_ends_before_anything_is_loaded(
     assert done.code == 5
     assert f"{command}: takes about" in done.err
     assert "1000 bytes are free" in done.err
+
+
+def test_evaluate_counts_the_histories_of_each_model(fitted, tiny_prepared):
+    shutil.copytree("fit", "other")
+    one, two = (evaluate.memory_of(compose("evaluate", [f"models=[{names}]", f"prepared={tiny_prepared}"]))
+                for names in ("fit", "fit,other"))
+    rows = num_rows(Path(tiny_prepared) / "interactions.parquet")
+    assert two - one >= history_memory(rows) + model_memory(model_folder("fit"))
 
 
 def test_a_model_is_stated_with_the_bytes_of_its_arrays(tmp_path):
