@@ -65,8 +65,8 @@ LINES: dict[str, list[str]] = {
     "group_aggregate": ["head=group_aggregate", *TRAINED],
     "group_attention": ["head=group_attention", *TRAINED],
     "group_hypergraph": ["head=group_hypergraph", *TRAINED],
-    "group_attention text": ["head=group_attention", "head.text=true", *TRAINED],
-    "group_hypergraph text": ["head=group_hypergraph", "head.text=true", *TRAINED],
+    "group_attention frozen": ["head=group_attention", "peft=frozen", *TRAINED],
+    "group_attention ids": ["head=group_attention", "head.text=false", *TRAINED],
 }
 MODELS = ("ease", "item_knn", "user_knn")
 """Heads that one run of `evaluate` compares; `recommend` uses the first."""

@@ -20,7 +20,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.groups.inputs import Bags, ItemsKnown, Past, of_queries
 from llmrec_cli.heads.groups.model import GroupModel, Sizes
-from llmrec_cli.heads.groups.steps import LEAST_STEPS, GroupSteps, Weights, alone_inputs
+from llmrec_cli.heads.groups.steps import GroupSteps, Weights, alone_inputs, num_steps
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
@@ -33,6 +33,8 @@ from llmrec_cli.settings.peft import Frozen
 
 MEMBERSHIPS = 2**14
 """Most members of groups that are answered at once, each counted in each of its groups."""
+SCORE_COPIES = 4.5
+"""Scores of a step held at a time, with their gradients and with what is masked (benchmarks/memory.py)."""
 CELLS = 2**24
 """Most scores made at once, 64 MB; formulas hold a few times as much on the way."""
 
@@ -87,14 +89,17 @@ class TrainedGroupHead(Head):
         """
         if data.groups is None:
             return 0
-        groups, batch = data.groups, self.recipe.optim.batch_size
+        groups, together = data.groups, data.groups.interactions
+        with_users = len(data.interactions) if self.settings.user_weight > 0 else 0
+        steps = max(1, num_steps(len(together), with_users, self.recipe.optim.batch_size))
+        of_groups, of_users = -(-len(together) // steps), -(-with_users // steps)
         rows = len(data.users) + len(data.items) + len(groups)
         size = self.settings.embedding_size
         drawn = self.recipe.loss.num_negatives
-        at_once = min(batch, max(len(groups.interactions), len(data.interactions)) // LEAST_STEPS + 1)
-        candidates = min(len(data.items), len(data.items) if drawn is None else drawn + 2 * at_once)
-        members = min(at_once, len(groups)) * max(1.0, float(groups.members.nnz / max(1, len(groups))))
-        step = int(4 * (6 * 2 * at_once * candidates + members * (8 * size + self.cells_of_a_member() * candidates)))
+        candidates = min(len(data.items), len(data.items) if drawn is None else drawn + of_groups + of_users)
+        members = min(of_groups, len(groups)) * max(1.0, float(groups.members.nnz / max(1, len(groups))))
+        step = int(4 * (SCORE_COPIES * (of_groups + of_users) * candidates
+                        + members * (8 * size + self.cells_of_a_member() * candidates)))
         validation = validation_memory(len(groups), len(data.items), len(data.interactions))
         return self._memory_of_texts(data, groups.entities.texts) + 4 * 5 * size * rows + max(step, validation)
 
