@@ -101,12 +101,13 @@ class Fusion(Head):
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of all members, and of the scores that weights are learned on.
 
-        A member fitted before keeps what it learned, for which what its fit takes is the bound that it states; what
-        encoding takes beside an encoder's weights is there for the next member that has one.
+        A member fitted before keeps what it learned, for which what its fit takes is the bound that it states. What
+        encoding takes beside an encoder's weights is there for the next member that has one, and then for the scores.
         """
         encoders = sum("encoder" in member.recipe.head.uses() for member in self.members.values())
-        return (self._memory_of_learning(data) + sum(member.memory(data) for member in self.members.values())
-                - ENCODING_BYTES * max(0, encoders - 1))
+        members = (sum(member.memory(data) for member in self.members.values())
+                   - ENCODING_BYTES * max(0, encoders - 1))
+        return max(members, members - ENCODING_BYTES * min(1, encoders) + self._memory_of_learning(data))
 
     def _memory_of_learning(self, data: TrainingData) -> int:
         """Return the bytes of a block of all members' scores and of the candidates held for the ascent."""

@@ -41,9 +41,10 @@ def encoder_memory(recipe: Recipe, texts: Iterable[str], num_encoded: int | None
     if peft is None or not peft.trains_layers or not encoder.has_layers:
         return opened
     lengths = [num_tokens(encoder, text) for text in dict.fromkeys(texts)]
-    longest, most = max(lengths, default=0), len(lengths) if num_encoded is None else num_encoded
-    return (opened + _hidden_bytes(recipe, peft) * sum(lengths) + trained_memory(encoder, peft)
-            + step_memory(recipe, peft, min(most, len(lengths)), min(longest, peft.tokens_drawn or longest)))
+    most = len(lengths) if num_encoded is None else num_encoded
+    drawn = [min(length, peft.tokens_drawn or length) for length in lengths]
+    step = step_memory(recipe, peft, min(most, len(lengths)), sum(drawn) / max(1, len(drawn)), max(drawn, default=0))
+    return int(opened + _hidden_bytes(recipe, peft) * sum(lengths) + trained_memory(encoder, peft) + step)
 
 
 def pairs_memory(recipe: Recipe, num_pairs: int) -> int:
@@ -54,7 +55,8 @@ def pairs_memory(recipe: Recipe, num_pairs: int) -> int:
     encoder: Any = recipe.encoder
     tokens = num_pairs * encoder.max_length
     frozen = LOWER_NUMBERS * 4 * _class(encoder).shape(encoder).hidden_size * tokens
-    step = step_memory(recipe, recipe.peft, num_pairs, encoder.max_length) if recipe.peft.trains_layers else 0
+    lengths = encoder.max_length, encoder.max_length
+    step = step_memory(recipe, recipe.peft, num_pairs, *lengths) if recipe.peft.trains_layers else 0
     return encoder_class(encoder).memory(encoder, []) + trained_memory(encoder, recipe.peft) + max(frozen, step)
 
 
@@ -74,21 +76,23 @@ def trained_memory(encoder: EncoderSettings, peft: PeftSettings) -> int:
     return 4 * (shape.weights if peft.trains_all else 4 * 12 * shape.hidden_size**2 * _depth(encoder, peft))
 
 
-def step_memory(recipe: Recipe, peft: PeftSettings, num_texts: int, length: float) -> int:
-    """Return the bytes that a step holds for its backward pass: of texts padded to `length` tokens.
+def step_memory(recipe: Recipe, peft: PeftSettings, num_texts: int, length: float, longest: float) -> int:
+    """Return the bytes that a step holds for its backward pass: of texts of `length` tokens on average.
 
-    More than KEPT_BUCKETS buckets, times the trained layers, are run again in the backward pass, one by one
+    They are padded to the `longest` where they fit into a bucket, else cut into buckets with hardly any padding. More
+    than KEPT_BUCKETS buckets, times the trained layers, are run again in the backward pass, one by one
     (`TextEncoder.upper`).
     """
     encoder: Any = recipe.encoder
     depth, hidden = _depth(encoder, peft), _class(encoder).shape(encoder).hidden_size
-    tokens = num_texts * length
+    padded = num_texts * longest
+    tokens = padded if padded <= encoder.batch_tokens else max(encoder.batch_tokens, num_texts * length)
     buckets = math.ceil(tokens / encoder.batch_tokens)
     kept = min(tokens, encoder.batch_tokens) if buckets * depth > KEPT_BUCKETS else tokens
     attacked = recipe.adversarial is not None and recipe.adversarial.perturbs == TEXTS
     numbers = peft_class(peft).kept_of_a_token * (0.6 if recipe.optim.precision == "bfloat16" else 1)
     # The input of the trained layers, as it is gathered and as it is cut into buckets.
-    return int(4 * hidden * (numbers * depth * kept * (ATTACKED if attacked else 1) + 2 * tokens))
+    return int(4 * hidden * (numbers * depth * kept * (ATTACKED if attacked else 1) + 2 * padded))
 
 
 def _hidden_bytes(recipe: Recipe, peft: PeftSettings) -> int:

@@ -49,9 +49,9 @@ def test_trained_layers_add_the_hidden_states_of_each_distinct_text():
     def beside(texts):
         return encoder_memory(RECIPE, texts, 1) - encoder_memory(with_peft(Frozen()), texts, 1)
 
-    tokens = sum(num_tokens(MiniLM(), text) for text in TEXTS)
-    assert beside(TEXTS) == pytest.approx(4 * 384 * tokens + step_memory(RECIPE, Lora(), 1, max(
-        num_tokens(MiniLM(), text) for text in TEXTS)))
+    lengths = [num_tokens(MiniLM(), text) for text in TEXTS]
+    step = step_memory(RECIPE, Lora(), 1, np.mean(lengths), max(lengths))
+    assert beside(TEXTS) == pytest.approx(4 * 384 * sum(lengths) + step, abs=1)
     assert beside([*TEXTS, *TEXTS]) == beside(TEXTS)
     assert encoder_memory(RECIPE, [*TEXTS, *TEXTS], 1) > encoder_memory(RECIPE, TEXTS, 1)
 
@@ -63,7 +63,7 @@ def test_a_token_is_taken_for_three_bytes_and_a_text_is_cut(text, expected):
 
 def test_a_step_grows_with_texts_layers_and_an_adversary():
     def step(num_texts=8, peft=None, **changed):
-        return step_memory(replace(RECIPE, **changed), peft or Lora(), num_texts, 32)
+        return step_memory(replace(RECIPE, **changed), peft or Lora(), num_texts, 24, 32)
 
     # Up to the inputs, of one layer: 51 hidden sizes of 384 numbers for each of 8 x 32 tokens.
     assert step(peft=Lora(num_layers=1)) == 4 * 384 * (51 + 2) * 8 * 32
@@ -75,10 +75,16 @@ def test_a_step_grows_with_texts_layers_and_an_adversary():
     assert step(peft=Bottleneck()) < step(peft=TopLayers()) < step() < step(peft=Dora())
 
 
+def test_texts_that_fit_into_a_bucket_are_padded_and_others_are_cut_into_buckets():
+    # 2,048 tokens with the padding, then twice as many.
+    assert step_memory(RECIPE, Lora(), 32, 48, 64) == step_memory(RECIPE, Lora(), 32, 64, 64)
+    assert step_memory(RECIPE, Lora(), 64, 48, 64) == 4 * 384 * (2 * 51 * 64 * 48 + 2 * 64 * 64)
+
+
 def test_buckets_that_are_run_again_are_held_one_at_a_time():
-    few, many = (step_memory(RECIPE, Lora(), num, 64) for num in (12 * 32, 13 * 32))
+    few, many = (step_memory(RECIPE, Lora(), num, 64, 64) for num in (12 * 32, 13 * 32))
     assert many < few
-    assert step_memory(RECIPE, Lora(), 10 * 13 * 32, 64) - many == 2 * 4 * 384 * 64 * 9 * 13 * 32
+    assert step_memory(RECIPE, Lora(), 10 * 13 * 32, 64, 64) - many == 2 * 4 * 384 * 64 * 9 * 13 * 32
 
 
 def test_only_weights_of_the_model_itself_are_held_with_gradients_and_moments():
