@@ -6,9 +6,10 @@
 `made` is a made-up shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in a process
 of its own, so no peak hides another; evaluate and recommend (everybody's lists, then one user's) run as commands. What
 is taken is the growth of the process's resident memory during the work (`llmrec_cli.heads.memory.taken_by`), what is
-stated is what the command says before it. Heads trained by gradients run one epoch, whose peak is that of all. Figures
-under 64 MiB are not compared: libraries take as much for themselves. Vectors of texts that were encoded before are read
-from the cache and take less; `cache=` encodes them again.
+stated is what the command says before it. Heads trained by gradients run one epoch, whose peak is that of all, cut
+short after `steps=<number>` steps where that is given: a few reach the peak. Figures under 64 MiB are not compared:
+libraries take as much for themselves. Vectors of texts that were encoded before are read from the cache and take less;
+`cache=` encodes them again.
 """
 
 import json
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +56,21 @@ LINES: dict[str, list[str]] = {
     "mf": ["head=mf", *TRAINED],
     "neural_cf": ["head=neural_cf", *TRAINED],
     "factorization_machine": ["head=factorization_machine", *TRAINED],
-    "two_tower": ["head=two_tower", "peft=frozen", *TRAINED],
+    "two_tower": ["head=two_tower", *TRAINED],
+    "two_tower frozen": ["head=two_tower", "peft=frozen", *TRAINED],
     "sequential": ["head=sequential", *TRAINED],
+    "sequential frozen": ["head=sequential", "peft=frozen", *TRAINED],
     "fusion": ["head=fusion", *TRAINED],
+    "fusion frozen": ["head=fusion", "peft=frozen", *TRAINED],
+    "interest": ["head=interest", *TRAINED],
     "group_aggregate": ["head=group_aggregate", *TRAINED],
     "group_attention": ["head=group_attention", *TRAINED],
     "group_hypergraph": ["head=group_hypergraph", *TRAINED],
+    "group_attention frozen": ["head=group_attention", "peft=frozen", *TRAINED],
+    "group_attention ids": ["head=group_attention", "head.text=false", *TRAINED],
 }
+ONLY_FITTED = ("interest",)
+"""Heads whose lists for everybody cost hours on a CPU."""
 MODELS = ("ease", "item_knn", "user_knn")
 """Heads that one run of `evaluate` compares; `recommend` uses the first."""
 COMMANDS = ("evaluate", "recommend everybody", "recommend one user")
@@ -69,6 +80,7 @@ def main() -> None:
     """Print a line for each head, then for evaluate and recommend."""
     place, *rest = sys.argv[1:]
     settings, names = [word for word in rest if "=" in word], [word for word in rest if "=" not in word]
+    steps = [word for word in settings if word.startswith("steps=")]
     folder = Path(tempfile.mkdtemp(prefix="llmrec-memory-"))
     if place == "made":
         folder = Path(names.pop(0)).resolve() if names else folder
@@ -79,7 +91,8 @@ def main() -> None:
           f"{'':28}{'stated':>12}{'taken':>12}{'ratio':>8}{'lists':>12}", flush=True)
     for name in names or [*LINES, *COMMANDS]:
         work: Callable[..., Any] = command if name in COMMANDS else fitted
-        show(name, apart(work, name, place, settings, folder))
+        applying = [word for word in settings if name not in COMMANDS or word not in steps]
+        show(name, apart(work, name, place, applying, folder))
 
 
 def show(name: str, found: Any) -> None:
@@ -123,7 +136,10 @@ def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[in
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.scoring.topk import item_hash_ranks
 
-    cfg = compose("finetune", [*LINES[name], *settings])
+    steps = [word for word in settings if word.startswith("steps=")]
+    if steps:
+        cut_short(int(steps[0].removeprefix("steps=")))
+    cfg = compose("finetune", [*LINES[name], *(word for word in settings if word not in steps)])
     events: dict[str, Any] = {}
     data = read_prepared(place)
     training = data.training("train")
@@ -131,11 +147,24 @@ def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[in
     context = Context(torch.device("cpu"), cfg.seed, validation_of(data, cfg.monitor, audience), cache=cfg.cache_folder,
                       log=lambda event, **values: events.__setitem__(event, values))
     head = fit(cfg.recipe, training, context, quiet=True)
+    if name in ONLY_FITTED:
+        return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], 0
     known = training.interactions.matrix
     everybody = known_users(np.arange(len(data.users)), data.users.ids, known, known, data.users)
     ranks = item_hash_ranks(data.items.ids)
     lists = taken_by(lambda: recommend_lists(head.score, everybody, 100, ranks))
     return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], lists or 0
+
+
+def cut_short(most: int) -> None:
+    """Let every epoch in this process end after so many steps."""
+    from llmrec_cli.training import loop
+
+    def run(self: Any, batches: Callable[..., Any], validate: Any) -> None:
+        self.length = replace(self.length, steps_per_epoch=min(most, self.length.steps_per_epoch))
+        plain(self, lambda *epoch: islice(batches(*epoch), most), validate)
+
+    plain, loop._Loop.run = loop._Loop.run, run  # type: ignore[method-assign]
 
 
 def command(name: str, data: str, settings: list[str], folder: Path) -> tuple[int, int, int]:

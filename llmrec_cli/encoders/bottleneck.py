@@ -49,6 +49,9 @@ class WithBottleneck(nn.Module):
 class BottleneckPeft(Peft[Bottleneck]):
     """An adapter behind each layer."""
 
+    # Nothing below the lowest adapter is kept.
+    kept_of_a_token = 17
+
     def adapt(self, model: Any) -> Adapted:
         """Put an adapter behind each layer above the cut; only the adapters are trained."""
         cut = layer_cut(model, self.settings)

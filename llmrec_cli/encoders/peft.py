@@ -60,6 +60,11 @@ class Adapted:
 class Peft(ABC, Generic[S]):
     """A way to train an encoder, built from its settings."""
 
+    kept_of_a_token: ClassVar[int] = 34
+    """Numbers that each trained layer keeps of a token for the backward pass, in hidden sizes, measured with MiniLM."""
+    trains_weights: ClassVar[bool] = False
+    """True if the model's own weights are trained, not only what is added to them."""
+
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
@@ -86,6 +91,8 @@ class FrozenPeft(Peft[Frozen]):
 class FullPeft(Peft[NoPeft]):
     """All parameters are trained."""
 
+    trains_weights = True
+
     def adapt(self, model: Any) -> Adapted:
         """Mark all parameters."""
         model.requires_grad_(True)
@@ -94,6 +101,8 @@ class FullPeft(Peft[NoPeft]):
 
 class TopLayersPeft(Peft[TopLayers]):
     """The top layers are trained."""
+
+    trains_weights = True
 
     def adapt(self, model: Any) -> Adapted:
         """Mark the parameters of the top layers."""
@@ -110,6 +119,7 @@ class LoraPeft(Peft[Lora]):
     2023 (section 4) found to be needed to match full fine-tuning.
     """
 
+    kept_of_a_token = 51
     use_dora: ClassVar[bool] = False
 
     def adapt(self, model: Any) -> Adapted:
@@ -131,6 +141,7 @@ class LoraPeft(Peft[Lora]):
 class DoraPeft(LoraPeft):
     """Low-rank updates of the direction of weights (Liu et al. 2024)."""
 
+    kept_of_a_token = 75
     use_dora = True
 
 
@@ -206,10 +217,15 @@ class PromptPeft(VirtualTokensPeft[Prompt]):
         return Adapted(wrapped, BelowVirtualTokens(wrapped, self.settings.num_virtual_tokens))
 
 
+def peft_class(settings: PeftSettings) -> type[Peft[Any]]:
+    """Return the class of the way to train an encoder that `settings` name."""
+    found: type[Peft[Any]] = implementation_of(settings)
+    return found
+
+
 def build_peft(settings: PeftSettings) -> Peft[Any]:
     """Return the way to train an encoder that `settings` name."""
-    built: Peft[Any] = implementation_of(settings)(settings)
-    return built
+    return peft_class(settings)(settings)
 
 
 def adapt(model: Any, settings: PeftSettings, seed: int) -> Adapted:

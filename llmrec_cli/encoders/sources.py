@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.encoders.export import copy_encoder, inside, strange
 from llmrec_cli.encoders.folder_files import WHOLE, shards_of
-from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer, readable
+from llmrec_cli.encoders.hugging_face import check_tokenizer, load_config, load_model, load_tokenizer, readable
 from llmrec_cli.encoders.locate import MINILM_SHA256, folder_identity, locate
 from llmrec_cli.encoders.scratch import new_causal_language_model, new_masked_language_model
 from llmrec_cli.encoders.text_encoder import T, TextEncoder
@@ -47,8 +47,24 @@ ENCODING_BYTES = 190 * 2**20
 """The tokenizer with 512 texts at a time, the weights as matrix products want them, and the layers' working memory for
 the usual `batch_tokens` (benchmarks/memory.py). Where the cache has all vectors, the encoder is opened and encodes
 nothing: less is taken."""
-MINILM_BYTES = 86 * 2**20
-"""MiniLM's weights."""
+
+
+class Shape(NamedTuple):
+    """The size of a transformer, known before it is loaded.
+
+    Attributes
+    ----------
+    weights : bytes of its weights
+    hidden_size : length of a hidden state
+    num_layers : transformer layers
+    """
+
+    weights: int
+    hidden_size: int
+    num_layers: int
+
+
+MINILM_SHAPE = Shape(86 * 2**20, 384, 6)
 
 
 class TransformerEncoder(TextEncoder[T]):
@@ -82,11 +98,18 @@ class TransformerEncoder(TextEncoder[T]):
     @classmethod
     def memory(cls, settings: T, texts: Sequence[str]) -> int:
         """Return the bytes that opening and encoding take at their peak."""
+        return ENCODING_BYTES + cls.shape(settings).weights
+
+    @classmethod
+    def shape(cls, settings: T) -> Shape:
+        """Return the transformer's size; MiniLM's where the files cannot be used."""
         # A folder that cannot be used is refused with its reason where it is opened.
         with suppress(LlmrecError):
             files = locate(settings).files
-            return ENCODING_BYTES + sum(files.status(name).st_size for name in shards_of(files))
-        return ENCODING_BYTES + MINILM_BYTES
+            config = load_config(files)
+            return Shape(sum(files.status(name).st_size for name in shards_of(files)), config.hidden_size,
+                         config.num_hidden_layers)
+        return MINILM_SHAPE
 
     @classmethod
     def bundle(cls, settings: T, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
@@ -137,9 +160,9 @@ class MiniLMEncoder(TransformerEncoder[MiniLM]):
         return "sentence-transformers/all-MiniLM-L6-v2"
 
     @classmethod
-    def memory(cls, settings: MiniLM, texts: Sequence[str]) -> int:
-        """Return what MiniLM takes, without opening its files."""
-        return ENCODING_BYTES + MINILM_BYTES
+    def shape(cls, settings: MiniLM) -> Shape:
+        """Return MiniLM's size, without opening its files."""
+        return MINILM_SHAPE
 
     @classmethod
     def bundle(cls, settings: MiniLM, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:

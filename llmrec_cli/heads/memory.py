@@ -20,53 +20,21 @@ import torch
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ResourceError, in_bytes
 from llmrec_cli.heads.base import Head
-from llmrec_cli.scoring.scorer import BLOCK_CELLS
-
-COPIES = 2
-"""Blocks of scores held at a time: as the head makes them, and on the way or as they are ranked."""
-BYTES_OF_A_RANK = 48
-"""A place on a list: its item, its score, whether it is a hit, and metrics by rank, in float64."""
-
-
-def scoring_memory(num_queries: int, num_items: int, block_size: int) -> int:
-    """Return the bytes of scoring in blocks, whatever the head."""
-    rows = max(1, min(block_size, BLOCK_CELLS // max(1, num_items), num_queries))
-    return COPIES * 4 * rows * num_items
-
-
-def lists_memory(num_queries: int, k: int) -> int:
-    """Return the bytes of lists that are kept until all of them are measured."""
-    return BYTES_OF_A_RANK * num_queries * k
-
-
-READ = 147
-"""Bytes of an interaction while prepared data becomes histories: as read 29 (two ids and a time of 8, value, split),
-once more for the splits in use, and sorted by user with its time and its pair."""
-KEPT = 80
-"""Bytes of an interaction in the latest histories: item, value and time, and item and value of what is left out."""
-
-
-def latest_memory(num_interactions: int, scoring: int) -> int:
-    """Return the bytes of reading the latest histories, then of keeping them while scoring takes `scoring` bytes."""
-    return max(READ * num_interactions, KEPT * num_interactions + scoring)
-
-
-def history_memory(num_interactions: int) -> int:
-    """Return the bytes of the histories of a model and of the queries made of them."""
-    return int(np.int64(60) * num_interactions)
-
+from llmrec_cli.training.allocator import return_freed_memory
 
 LIBRARIES = 8 * 2**20
 """Memory that BLAS and torch keep after their first computation."""
-TRAINING_LIBRARIES = 64 * 2**20
+TRAINING_LIBRARIES = 112 * 2**20
 """The same for heads trained by gradients, which load the optimizer and TensorBoard when training begins."""
+BESIDE_AN_ENCODER = 48 * 2**20
+"""The same where a text encoder, stated for itself, has loaded most of it."""
 CATALOGUE_FACTOR = 6
 """Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
 
 
 def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
     """Return the bytes that fitting will take; raise ResourceError where there are not as many."""
-    needed = head.memory(data) + (TRAINING_LIBRARIES if "optim" in head.recipe.head.uses() else LIBRARIES)
+    needed = head.memory(data) + libraries_memory(head.recipe.head.uses())
     available = available_memory(device)
     if needed > available:
         of_members = ""
@@ -80,6 +48,13 @@ def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
                             f"dataset.min_item_interactions or dataset.min_user_interactions, choose another head "
                             f"(head=item_knn and head=ials take less), or a machine with more memory")
     return needed
+
+
+def libraries_memory(uses: set[str]) -> int:
+    """Return the bytes that libraries take in the fit of a head that uses these config groups."""
+    if "optim" not in uses:
+        return LIBRARIES
+    return BESIDE_AN_ENCODER if "encoder" in uses else TRAINING_LIBRARIES
 
 
 def available_memory(device: torch.device) -> int:
@@ -137,6 +112,8 @@ def taken_by(work: Callable[[], None]) -> int | None:
 
     None where an earlier peak of the process hides it: Linux forgets the peak when asked to, other systems do not.
     """
+    # What reading the data freed would else be taken again without a trace.
+    return_freed_memory()
     forgotten = _forget_peak()
     held, before = psutil.Process().memory_info().rss, peak()
     work()

@@ -20,6 +20,8 @@ from llmrec_cli.scoring.topk import require_finite
 Score = Callable[[Queries], torch.Tensor]
 """Float scores (B, N) of the whole catalogue for a block of queries."""
 
+VALIDATION_BLOCK = 1024
+"""Validation queries that are scored at a time."""
 BLOCK_CELLS = 2**26
 """Most scores held at a time, whatever the block size: 256 MB."""
 
@@ -153,7 +155,7 @@ def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Graded:
 
 
 def validation_values(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,
-                      block_size: int = 1024) -> np.ndarray:
+                      block_size: int = VALIDATION_BLOCK) -> np.ndarray:
     """Return `monitor` (`ndcg@10`, ...) of each query that has relevant items, float64, in their order."""
     num_relevant_Q = np.diff(relevant_QN.indptr)
     chosen = np.flatnonzero(num_relevant_Q)

@@ -155,7 +155,9 @@ def memory_of(cfg: EvaluateConfig) -> int:
     tables = sum(file.stat().st_size for file in path.glob("*s.parquet"))
     together = len(folders) + len(cfg.baselines)
     knn = 16 * min(NEIGHBOUR_CELLS, items**2) if any("knn" in name for name in cfg.baselines) else 0
-    return (models + CATALOGUE_FACTOR * tables + history_memory(interactions) + knn
+    # Interactions once as the data has them, and as the histories of each model.
+    histories = (1 + len(folders)) * history_memory(interactions)
+    return (models + CATALOGUE_FACTOR * tables + histories + knn
             + scoring_memory(asked, items, cfg.block_size) + together * lists_memory(asked, max(cfg.k)) + REPORT_BYTES)
 
 

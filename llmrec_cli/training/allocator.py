@@ -37,6 +37,13 @@ def freed_memory_kept() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
+def return_freed_memory() -> None:
+    """Give the system back what is free in the C library's heap, where that can be done."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
 @cache
 def _glibc() -> Any:
     """Return the C library where it is glibc; None elsewhere, where memory is managed by other rules."""

@@ -1,6 +1,7 @@
 """Evaluate and recommend state the memory they take before they read anything, and note what they took."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,15 +13,15 @@ from llmrec_cli.config import compose
 from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads import memory
 from llmrec_cli.heads.artifact import model_folder
-from llmrec_cli.heads.memory import (
+from llmrec_cli.heads.memory import Watch, model_memory, num_rows
+from llmrec_cli.scoring.memory import (
     KEPT,
     READ,
-    Watch,
+    history_memory,
     latest_memory,
     lists_memory,
-    model_memory,
-    num_rows,
     scoring_memory,
+    validation_memory,
 )
 from llmrec_cli.stages import evaluate, recommend
 
@@ -96,6 +97,14 @@ def test_a_command_that_does_not_fit_into_memory_ends_before_anything_is_loaded(
     assert "1000 bytes are free" in done.err
 
 
+def test_evaluate_counts_the_histories_of_each_model(fitted, tiny_prepared):
+    shutil.copytree("fit", "other")
+    one, two = (evaluate.memory_of(compose("evaluate", [f"models=[{names}]", f"prepared={tiny_prepared}"]))
+                for names in ("fit", "fit,other"))
+    rows = num_rows(Path(tiny_prepared) / "interactions.parquet")
+    assert two - one >= history_memory(rows) + model_memory(model_folder("fit"))
+
+
 def test_a_model_is_stated_with_the_bytes_of_its_arrays(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
     (tmp_path / "histories.safetensors").write_bytes(bytes(10))
@@ -106,6 +115,25 @@ def test_scores_are_stated_by_the_block_and_lists_by_their_places():
     assert scoring_memory(10, 100, 1024) == 2 * 4 * 10 * 100
     assert scoring_memory(10**6, 100, 50) == 2 * 4 * 50 * 100
     assert lists_memory(7, 20) == 20 * lists_memory(7, 1)
+
+
+def test_a_validation_is_stated_by_a_block_of_its_queries_and_their_histories():
+    assert validation_memory(10, 100, 0) == scoring_memory(10, 100, 1024)
+    assert validation_memory(10**6, 100, 70) == validation_memory(1024, 100, 70) == (
+        scoring_memory(1024, 100, 1024) + history_memory(70))
+
+
+def test_memory_freed_before_a_fit_is_given_back_so_that_what_the_fit_takes_of_it_shows(monkeypatch):
+    order = []
+    monkeypatch.setattr(memory, "return_freed_memory", lambda: order.append("given back"))
+    memory.taken_by(lambda: order.append("fitted"))
+    assert order == ["given back", "fitted"]
+
+
+def test_libraries_of_training_are_counted_once_beside_an_encoder():
+    plain, trained, both = (memory.libraries_memory(uses) for uses in (set(), {"optim"}, {"optim", "encoder"}))
+    assert plain < both < trained
+    assert memory.libraries_memory({"encoder"}) == plain
 
 
 def test_a_chosen_head_is_let_go_before_the_one_that_is_published_is_fitted(llmrec, tiny_prepared, monkeypatch):

@@ -45,3 +45,26 @@ def test_where_the_c_library_is_another_the_block_runs_as_it_is(monkeypatch):
     with allocator.freed_memory_kept():
         done = True
     assert done
+
+
+RETURNED = """
+import psutil
+from llmrec_cli.training.allocator import return_freed_memory
+
+def held():
+    return psutil.Process().memory_info().rss
+
+small = [bytearray(50_000) for _ in range(2000)]
+last = bytearray(50_000)
+del small
+before = held()
+return_freed_memory()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")
+def test_what_is_free_below_the_top_of_the_heap_is_given_back_when_asked_for():
+    given_back = int(subprocess.run([sys.executable, "-c", RETURNED], check=True, capture_output=True,
+                                    text=True).stdout)
+    assert given_back > 50 * 2**20

@@ -30,9 +30,14 @@ from llmrec_cli.heads.clusters.fit import (
 from llmrec_cli.heads.clusters.profiles import Placement, ProfileTexts, UserProfiles, log_softmax
 from llmrec_cli.scoring.heldout import in_order
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
+from llmrec_cli.heads.shared.text_memory import encoder_memory
+from llmrec_cli.scoring.first_clicks import in_order
+from llmrec_cli.scoring.memory import validation_memory
+from llmrec_cli.heads.clusters.fit import ASKED
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.clusters import Clusters as Settings
+from llmrec_cli.settings.peft import Frozen
 
 
 class Clusters(Head):
@@ -71,16 +76,19 @@ class Clusters(Head):
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions in order and weighted, the users' vectors, and the clusters' behaviour.
 
-        Clustering holds the users' vectors and profiles three times: joined, and twice in k-means. Choosing holds the
-        scores of a block of hidden users three times. What an interaction takes, in sorted, divided and weighted
-        copies, and scikit-learn itself, were measured on MovieLens-1M.
+        Clustering holds the users' vectors and profiles three times: joined, and twice in k-means. Choosing scores
+        blocks of hidden users with enough interactions, each held once. What an interaction takes, in sorted, divided
+        and weighted copies, and scikit-learn itself, were measured (benchmarks/memory.py).
         """
         settings, num_users = self.settings, len(data.users)
         num_clusters = int(max(TRIED["num_clusters"])) if settings.num_clusters is None else settings.num_clusters
         beside = len(data.users.attribute_names) + (TEXT_SIZE if settings.text > 0 else 0)
-        hidden = min(num_users, MOST_USERS) // NUM_FOLDS if to_choose(settings) else 0
-        return (LIBRARY_BYTES + 170 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
-                + 40 * num_clusters * len(data.items) + 12 * min(hidden * len(data.items), BLOCK_CELLS))
+        askable = int((np.bincount(data.interactions.user) > max(ASKED)).sum()) if to_choose(settings) else 0
+        texts = data.users.texts if any(map(str.strip, data.users.texts)) else data.items.texts
+        return (LIBRARY_BYTES + 40 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
+                + 40 * num_clusters * len(data.items)
+                + validation_memory(min(askable, MOST_USERS) // NUM_FOLDS, len(data.items), 0) // 2
+                + (encoder_memory(self.recipe, texts, 0, Frozen()) if settings.text > 0 else 0))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is null, cluster the users, and learn who is in which cluster and what it does."""
@@ -191,7 +199,7 @@ class Clusters(Head):
         self.by_profile = Placement.read(tensors.inside("by_profile."), num_attributes + own, num_clusters)
 
 
-LIBRARY_BYTES = 96 * 2**20
+LIBRARY_BYTES = 72 * 2**20
 """What scikit-learn takes once it is loaded."""
 TEXT_SIZE = 400
 """Dimensions of a text vector that memory is stated for."""

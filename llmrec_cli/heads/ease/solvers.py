@@ -180,9 +180,13 @@ class Dual:
         onto_QR = np.concatenate([(scaled @ self.items_NR).toarray(), scaled @ self.rows.dense_DN.T], axis=1)
         through_QR = self._through(onto_QR)
         num_sparse = self.items_NR.shape[1]
-        back_QN = (self.items_NR @ through_QR[:, :num_sparse].T).T + through_QR[:, num_sparse:] @ self.rows.dense_DN
-        times_inverse_QN = (scaled.toarray() - back_QN) / self.root_N
-        scores_QN: np.ndarray = history.toarray() - times_inverse_QN / self.inverse_diagonal_N
+        # In place: of a large catalogue each copy takes tens of MB.
+        scores_QN: np.ndarray = (self.items_NR @ through_QR[:, :num_sparse].T).T
+        scores_QN += through_QR[:, num_sparse:] @ self.rows.dense_DN
+        np.subtract(scaled.toarray(), scores_QN, out=scores_QN)
+        scores_QN /= self.root_N
+        scores_QN /= self.inverse_diagonal_N
+        np.subtract(history.toarray(), scores_QN, out=scores_QN)
         return scores_QN
 
     def state(self) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import BYTE, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
+from llmrec_cli.encoders.sources import ENCODING_BYTES
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.fusion.fast_validation import CELLS, Scored, depth_for, drawn, gather
@@ -109,9 +110,13 @@ class Fusion(Head):
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of all members, and of the scores that weights are learned on.
 
-        A member fitted before keeps what it learned, for which what its fit takes is the bound that it states.
+        A member fitted before keeps what it learned, for which what its fit takes is the bound that it states. What
+        encoding takes beside an encoder's weights is there for the next member that has one, and then for the scores.
         """
-        return self._memory_of_learning(data) + sum(member.memory(data) for member in self.members.values())
+        encoders = sum("encoder" in member.recipe.head.uses() for member in self.members.values())
+        members = (sum(member.memory(data) for member in self.members.values())
+                   - ENCODING_BYTES * max(0, encoders - 1))
+        return max(members, members - ENCODING_BYTES * min(1, encoders) + self._memory_of_learning(data))
 
     def _memory_of_learning(self, data: TrainingData) -> int:
         """Return the bytes of a block of all members' scores and of the candidates held for the ascent."""

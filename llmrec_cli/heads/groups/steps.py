@@ -30,6 +30,12 @@ LEAST_STEPS = 10
 """Steps of an epoch at least: what a step asks for is hidden from it, and that should be a tenth at most."""
 
 
+def num_steps(num_of_groups: int, num_of_users: int, batch_size: int) -> int:
+    """Return the steps of an epoch over these numbers of interactions: no more than there is something to ask in."""
+    most = max(num_of_groups, num_of_users)
+    return min(most, max(LEAST_STEPS, math.ceil(most / batch_size)))
+
+
 class Batch(NamedTuple):
     """Rows of the groups' interactions, rows of the users' interactions, and the seed of what is drawn."""
 
@@ -87,9 +93,7 @@ class GroupSteps:
         counts_N = self.users.item_counts + self.groups.item_counts
         self.warm_items = np.flatnonzero(counts_N)
         with_users = len(self.users) if self.settings.user_weight > 0 else 0
-        most = max(len(self.groups), with_users)
-        # No more steps than there is something to ask in.
-        self.num_batches = min(most, max(LEAST_STEPS, math.ceil(most / recipe.optim.batch_size)))
+        self.num_batches = num_steps(len(self.groups), with_users, recipe.optim.batch_size)
         self.log_q_N: torch.Tensor | None = None
         self.criterion = build_loss(recipe.loss)
         if self.criterion.normalises and not recipe.loss.takes_catalogue:

@@ -20,17 +20,22 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.groups.inputs import Bags, ItemsKnown, Past, of_queries
 from llmrec_cli.heads.groups.model import GroupModel, Sizes
-from llmrec_cli.heads.groups.steps import LEAST_STEPS, GroupSteps, Weights, alone_inputs
-from llmrec_cli.heads.shared.features import ItemFeatures
+from llmrec_cli.heads.groups.steps import GroupSteps, Weights, alone_inputs, num_steps
+from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
+from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
+from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.groups import TrainedGroups
 from llmrec_cli.settings.peft import Frozen
 
 MEMBERSHIPS = 2**14
 """Most members of groups that are answered at once, each counted in each of its groups."""
+SCORE_COPIES = 4.5
+"""Scores of a step held at a time, with their gradients and with what is masked (benchmarks/memory.py)."""
 CELLS = 2**24
 """Most scores made at once, 64 MB; formulas hold a few times as much on the way."""
 
@@ -86,18 +91,31 @@ class TrainedGroupHead(Head):
             self.features.reread(texts)
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of ids with gradients and moments, and of a step's scores; the encoder's apart."""
+        """Return the bytes of the texts and features, of ids with gradients and moments, and of a step's scores or a
+        validation's.
+        """
         if data.groups is None:
             return 0
-        groups, batch = data.groups, self.recipe.optim.batch_size
+        groups, together = data.groups, data.groups.interactions
+        with_users = len(data.interactions) if self.settings.user_weight > 0 else 0
+        steps = max(1, num_steps(len(together), with_users, self.recipe.optim.batch_size))
+        of_groups, of_users = -(-len(together) // steps), -(-with_users // steps)
         rows = len(data.users) + len(data.items) + len(groups)
         size = self.settings.embedding_size
         drawn = self.recipe.loss.num_negatives
-        at_once = min(batch, max(len(groups.interactions), len(data.interactions)) // LEAST_STEPS + 1)
-        candidates = min(len(data.items), len(data.items) if drawn is None else drawn + 2 * at_once)
-        members = min(at_once, len(groups)) * max(1.0, float(groups.members.nnz / max(1, len(groups))))
-        return int(4 * (5 * size * rows + 6 * 2 * at_once * candidates
+        candidates = min(len(data.items), len(data.items) if drawn is None else drawn + of_groups + of_users)
+        members = min(of_groups, len(groups)) * max(1.0, float(groups.members.nnz / max(1, len(groups))))
+        step = int(4 * (SCORE_COPIES * (of_groups + of_users) * candidates
                         + members * (8 * size + self.cells_of_a_member() * candidates)))
+        validation = validation_memory(len(groups), len(data.items), len(data.interactions))
+        return self._memory_of_texts(data, groups.entities.texts) + 4 * 5 * size * rows + max(step, validation)
+
+    def _memory_of_texts(self, data: TrainingData, group_texts: np.ndarray) -> int:
+        """Return the bytes of the items' texts and features and of the groups' texts, where they are read."""
+        settings, recipe = self.settings, self.recipe
+        return ((encoder_memory(recipe, data.items.texts, settings.encoded_items) if settings.text else 0)
+                + (encoder_memory(recipe, group_texts, 0, Frozen()) if settings.group_text else 0)
+                + (features_memory(settings.features, recipe, data) if settings.features.used else 0))
 
     def cells_of_a_member(self) -> int:
         """Return how many numbers a step holds for each pair of a member and a candidate."""

@@ -22,6 +22,10 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest.pairs import Batch, Pairs
 from llmrec_cli.heads.shared.pair_targets import resolved, unused_weights, weights_of_choices
 from llmrec_cli.heads.shared.tensor_files import load_parameters
+from llmrec_cli.heads.pairs.head import resolved, unused_weights, weights_of_choices
+from llmrec_cli.heads.pairs.steps import known_values
+from llmrec_cli.heads.shared.parameters import load_parameters
+from llmrec_cli.heads.shared.text_memory import pairs_memory
 from llmrec_cli.heads.shared.training_history import BEFORE, resolved_history
 from llmrec_cli.settings.head import HEADS, Recipe
 from llmrec_cli.settings.head import Interest as Settings
@@ -125,8 +129,12 @@ class Interest(Head):
         return unused_weights(resolved("auto", self.recipe.loss, data))
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of the candidates' head and of the texts; the encoder's own apart."""
-        return self.candidates.memory(data) + 8 * len(data.items) + 40 * len(data.interactions)
+        """Return the bytes of the candidates' head, of the pairs, and of a step."""
+        target = resolved("auto", self.recipe.loss, data)
+        num_pairs = len(known_values(data, target)[0])
+        # Beside each interaction that is a choice an item is drawn.
+        size = min(self.recipe.optim.batch_size, num_pairs) * (2 if target == "choice" else 1)
+        return (self.candidates.memory(data) + 8 * len(data.items) + 40 * num_pairs + pairs_memory(self.recipe, size))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Fit the candidates' head, then train encoder and map on pairs, for all of optim.epochs.

@@ -15,6 +15,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.pairs.model import PairModel
 from llmrec_cli.heads.shared.pair_targets import known_among, known_values
+from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.settings.loss import LossSettings
@@ -191,7 +192,7 @@ def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_s
     are held five times: with their gradients, two moments and the best so far. A step's scores of items that
     were ever chosen are held as the logits, two masked or transformed copies, the gradients of these, and a bool for
     what is known. Under attack the parameters' gradients of the clean loss are held as well; the scores of that are
-    gone by then.
+    gone by then. A validation comes when a step's scores are gone.
     """
     num_rows = len(data.interactions) + (0 if data.negatives is None else len(data.negatives))
     parameters = (6 if attacked else 5) * 4 * row_size // 2 * (len(data.users) + len(data.items))
@@ -201,4 +202,5 @@ def memory_of(settings: PairSettings, batch_size: int, data: TrainingData, row_s
     scores = users * candidates * (6 * 4 + 1 + 3 * 4 * hidden_size)
     # Users and items, int64, and values once more. An epoch's order: each interaction's place, what is sorted, and the
     # result, int64; and the matrix of 1s.
-    return parameters + scores + num_rows * (2 * 8 + 4 + 3 * 8 + 4) + 3 * 4 * row_size * batch
+    validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
+    return parameters + max(scores, validation) + num_rows * (2 * 8 + 4 + 3 * 8 + 4) + 3 * 4 * row_size * batch

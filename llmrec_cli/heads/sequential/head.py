@@ -21,7 +21,10 @@ from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
+from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
+from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.sequential import Sequential as Settings
 
@@ -67,12 +70,17 @@ class Sequential(Head):
         self.texts.reread(texts)
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of parameters with gradients, moments and the best, and of a step; the encoder's apart."""
+        """Return the bytes of the texts, of parameters with gradients, moments and the best, and of a step or a
+        validation.
+        """
         settings, size = self.settings, self.settings.embedding_size
         parameters = size * (len(data.items) + settings.max_length + settings.num_layers * 6 * (size + 2))
         batch = min(max(self.recipe.optim.batch_size, settings.max_length), max(1, len(data.interactions)))
         # Each layer keeps about 16 vectors of a place for its gradients.
-        return 4 * (5 * parameters + batch * size * (8 + 16 * settings.num_layers) + 4 * size * len(data.items))
+        texts = encoder_memory(self.recipe, data.items.texts, settings.encoded_items) if self.answers_text else 0
+        step = 4 * (batch * size * (8 + 16 * settings.num_layers) + 4 * size * len(data.items))
+        validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
+        return texts + 4 * 5 * parameters + max(step, validation)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train item vectors, transformer and encoder together by the one loop."""

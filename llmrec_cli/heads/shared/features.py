@@ -3,7 +3,6 @@
 Shapes: N items, D dimensions of a text vector, F sparse features.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +24,7 @@ from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.item_tuning import tune, tuning_memory
 from llmrec_cli.settings.encoder import EncoderSettings
+from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.features import FeatureWeights
 from llmrec_cli.settings.peft import Frozen, PeftSettings
@@ -247,20 +247,16 @@ def features_memory(weights: FeatureWeights, recipe: Recipe, data: TrainingData)
     num_items, held, making = len(data.items), 0, 0
     texts = list(data.items.texts)
 
-    def encoding(texts: Sequence[str]) -> int:
-        return encoder_class(recipe.encoder).memory(recipe.encoder, texts)
-
     if weights.text > 0 and recipe.encoder is not None:
-        vectors = 4 * num_items * recipe.encoder.vector_size()
-        # As the encoder said them, for this fit and for the next ones; weighted side by side; centred on the way.
-        held += 3 * vectors
-        making = max(making, encoding(texts) + 2 * vectors)
         if weights.tuned:
-            making = max(making, encoding(texts) + tuning_memory(data, recipe))
+            held += encoder_memory(recipe, texts, recipe.optim.batch_size)
+            making = tuning_memory(data, recipe)
+        else:
+            held += encoder_memory(recipe, texts, 0, Frozen())
     if weights.documents > 0 and recipe.encoder is not None and data.documents is not None:
         pieces = sum(len(text) // 200 + 1 for text in data.documents.texts)
         held += 2 * 4 * num_items * recipe.encoder.vector_size()
-        making = max(making, encoding(list(data.documents.texts))
+        making = max(making, encoder_class(recipe.encoder).memory(recipe.encoder, list(data.documents.texts))
                      + 2 * 4 * pieces * recipe.encoder.vector_size())
     if weights.entities > 0 and recipe.entities is not None:
         held += 3 * 4 * num_items * recipe.entities.embedding_size

@@ -16,6 +16,9 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.shared.cold_item_validation import HIDDEN, MOST_QUERIES, ColdTask, cold_task
 from llmrec_cli.heads.shared.item_kernel import START_GAMMA, START_L2, kernel, neighbour_weights, ridge_factor
+from llmrec_cli.heads.content.choice import START
+from llmrec_cli.heads.content.kernel import kernel, neighbour_weights, ridge_factor
+from llmrec_cli.heads.shared.cold_task import ENOUGH, HIDDEN, MOST_QUERIES, ColdTask, cold_task
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.acceptance import accepted
 from llmrec_cli.settings.base import implementation_of
@@ -79,19 +82,33 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
 
 def tuning_memory(data: TrainingData, recipe: Recipe) -> int:
     """Return the bytes that `tune` takes at its peak, beside the vectors themselves and the encoder."""
-    counts_N, length_U = data.interactions.item_counts, np.bincount(data.interactions.user)
-    num, num_items = int((counts_N > 0).sum()), len(data.items)
+    counts_N, num_items = data.interactions.item_counts, len(data.items)
+    num = int((counts_N > 0).sum())
+    together = _together(counts_N[counts_N > 0], np.bincount(data.interactions.user))
+    if num_items - num < ENOUGH:
+        # Too few are cold already, so some are hidden.
+        together, num = int(together * (1 - HIDDEN)**2), num - int(HIDDEN * num)
     batch = min(recipe.optim.batch_size, num)
-    # Pairs of items chosen together: in the product, divided, and with the row of each.
-    together = min(int((length_U.astype(np.int64)**2).sum()), num**2)
     pairs = 12 * num**2 + 12 * num**2 if getattr(recipe.loss, "targets", "") == "ease" else 0
     # A step: targets, logits, their softmax, its product with the targets, and a gradient.
     step = 4 * 5 * batch * num
-    cold = max(int(HIDDEN * num), num_items - num)
+    cold = num_items - num
     queries = min(MOST_QUERIES, len(data.users))
     by_kernel = recipe.head.ranks_by_kernel()
     validation = 4 * (3 * num * cold + queries * (num + 3 * cold) + (2 * num**2 if by_kernel else 0))
-    return 40 * together + pairs + max(step, validation)
+    # Pairs of items chosen together: in the product, divided, and with the row of each; then what is left of them.
+    return pairs + max(36 * together, 12 * together + max(step, validation))
+
+
+def _together(counts_T: np.ndarray, length_U: np.ndarray) -> int:
+    """Return about how many pairs of items some user chose both of, each twice.
+
+    As if users chose at random, items by their popularity: in each pair of 200 parts of items of like popularity.
+    """
+    parts = [part for part in np.array_split(np.sort(counts_T), 200) if len(part)]
+    mean_P, size_P = (np.array([of(part) for part in parts], np.float64) for of in (np.mean, len))
+    expected_PP = (length_U * (length_U - 1.0)).sum() * np.outer(mean_P, mean_P) / max(1, counts_T.sum())**2
+    return int(-(np.outer(size_P, size_P) * np.expm1(-expected_PP)).sum())
 
 
 @torch.no_grad()

@@ -75,9 +75,10 @@ def fit_memory(data: TrainingData, k: int, is_turned: bool = False) -> int:
     """Return the bytes that finding the neighbours of all items takes at its peak.
 
     An interaction is 4 bytes of value and 4 of index, by user and by item. A cell of a block is 4 bytes in the dense
-    product, 4 in the part that BLAS adds or in the denominators, and where two items meet 8 in the sparse product. An
-    item has no more neighbours than its users have other interactions. `is_turned`: whether the neighbours are turned
-    round at the end.
+    product, 4 in the part that BLAS adds or in the denominators, and where two items meet 8 in the sparse product. Of
+    many items the last of the k neighbours are equally similar, which are then counted: 4 bytes and 5 bool for a cell.
+    An item has no more neighbours than its users have other interactions. `is_turned`: whether the
+    neighbours are turned round at the end.
     """
     interactions, num_items = data.interactions, len(data.items)
     nnz, length_U = len(interactions), np.bincount(interactions.user, minlength=interactions.num_users)
@@ -88,7 +89,7 @@ def fit_memory(data: TrainingData, k: int, is_turned: bool = False) -> int:
     # Values of the matrix, by item and turned round again, which is split in two where there are dense features.
     prepared = (4 + 8 + 8) * nnz + 4 * dense * num_items
     cells = min(BLOCK_CELLS, num_items**2)
-    block = 8 * cells + int(8 * cells * most_N.mean() / max(1, num_items))
+    block = max(8 * cells + int(8 * cells * most_N.mean() / max(1, num_items)), 13 * cells)
     splitting = 10 * nnz if dense else 0
     turned = 16 * kept - 8 * nnz if is_turned else 0
     return prepared + max(splitting, block + 8 * kept, 12 * kept, turned)
@@ -141,13 +142,14 @@ def _highest(similarity_BC: np.ndarray, k: int) -> np.ndarray:
     num_candidates = similarity_BC.shape[1]
     if k >= num_candidates:
         return similarity_BC > 0
-    limit_B = np.partition(similarity_BC, num_candidates - k, axis=1)[:, num_candidates - k]
+    # Copied, so that the whole of what was partitioned need not be held.
+    limit_B = np.partition(similarity_BC, num_candidates - k, axis=1)[:, num_candidates - k].copy()
     kept_BC = similarity_BC >= np.maximum(limit_B, np.finfo(np.float32).tiny)[:, None]
     crowded = np.flatnonzero(np.count_nonzero(kept_BC, axis=1) > k)
     if len(crowded):
         at_limit = similarity_BC[crowded] == limit_B[crowded, None]
         room = k - np.count_nonzero(similarity_BC[crowded] > limit_B[crowded, None], axis=1)
-        kept_BC[crowded] &= ~at_limit | (np.cumsum(at_limit, axis=1) <= room[:, None])
+        kept_BC[crowded] &= ~at_limit | (np.cumsum(at_limit, axis=1, dtype=np.int32) <= room[:, None])
     return kept_BC
 
 

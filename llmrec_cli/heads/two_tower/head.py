@@ -20,10 +20,13 @@ from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
+from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
+from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.heads.shared.training_history import BEFORE, newest_entries, resolved_history
 from llmrec_cli.heads.two_tower.steps import MOST_WITH_RECENCY, TowerSteps
 from llmrec_cli.heads.two_tower.towers import Towers
+from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.head import TwoTower as Settings
 from llmrec_cli.settings.peft import Frozen
@@ -82,14 +85,19 @@ class TwoTower(Head):
         self._fitted()[1].reread(texts)
 
     def memory(self, data: TrainingData) -> int:
-        """Return the bytes of ids, their gradients and moments, scores and histories of a step; the encoder's apart."""
+        """Return the bytes of the texts, of ids, their gradients and moments, and of a step or a validation."""
         ids = 4 * 4 * self.settings.embedding_size * (len(data.users) + len(data.items))
         batch = min(self.recipe.optim.batch_size, len(data.interactions))
         lengths_U = np.diff(data.interactions.matrix.indptr)
         # With recency each target has a history of its own, else a step reads each user's once.
         entries = (batch * min(int(lengths_U.max(initial=0)), MOST_WITH_RECENCY) if self.settings.recency else
                    int(np.sort(lengths_U)[-batch:].sum()))
-        return ids + 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch + ENTRY_BYTES * entries
+        texts = encoder_memory(self.recipe, data.items.texts, self.settings.encoded_items)
+        if self.settings.profile:
+            texts += encoder_memory(self.recipe, data.users.texts, 0, Frozen())
+        scores = 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch
+        validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
+        return texts + ids + max(scores + ENTRY_BYTES * entries, validation)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train towers and encoder together by the one loop."""

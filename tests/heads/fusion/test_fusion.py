@@ -10,6 +10,7 @@ import torch
 
 from llmrec_cli.config import compose
 from llmrec_cli.data.interactions import Interactions
+from llmrec_cli.encoders.sources import ENCODING_BYTES
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import build
 from llmrec_cli.heads.fusion import fast_validation as fusion_scored
@@ -18,7 +19,7 @@ from llmrec_cli.heads.fusion import weights as fusion_weights
 from llmrec_cli.heads.fusion.fast_validation import Scored, depth_for, drawn, gather
 from llmrec_cli.heads.fusion.weights import Weights, ascend, coordinate_ascent, learn, limit_for, share_of_long
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Ease, Fusion, GroupAggregate, ItemKnn, Popularity, Recipe, UserKnn
+from llmrec_cli.settings.head import Ease, Fusion, GroupAggregate, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
 from tests.heads.by_hand import CONTEXT, training
 from tests.heads.by_hand import fit as fitted_by_hand
 from tests.heads.by_hand import queries as queries_of
@@ -514,6 +515,14 @@ def test_memory_is_that_of_all_members_and_of_their_scores(shop):
     # Both members' scores of a block and their scaled copies, and the candidates, here all items, twice.
     cells = 2 * len(data.users) * len(data.items)
     assert learning == 2 * 4 * cells + cells * (2 * 4 + 11)
+
+
+def test_members_that_encode_texts_share_what_encoding_takes_beside_the_weights(shop):
+    data = shop.data.training("train")
+    members = {"tower": TwoTower(), "other": TwoTower(embedding_size=8)}
+    alone = sum(build(shop.recipe(settings)).memory(data) for settings in members.values())
+    # Nor do the scores take more than is free by then.
+    assert build(fusion(shop, **members)).memory(data) == alone - ENCODING_BYTES
 
 
 @pytest.mark.parametrize(("typed", "expected"), [

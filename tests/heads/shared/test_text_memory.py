@@ -1,0 +1,154 @@
+"""Stated memory of texts grows with all that it is made of: texts, trained layers, a step, the encoder."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import transformers
+
+from llmrec_cli.encoders.sources import ENCODING_BYTES, MINILM_SHAPE
+from llmrec_cli.heads.base import build
+from llmrec_cli.heads.shared.item_tuning import _together
+from llmrec_cli.heads.shared.text_memory import (
+    VECTOR_COPIES,
+    encoder_memory,
+    num_tokens,
+    pairs_memory,
+    step_memory,
+    trained_memory,
+)
+from llmrec_cli.settings.adversarial import Fgm
+from llmrec_cli.settings.encoder import HuggingFace, MiniLM
+from llmrec_cli.settings.head import Recipe, TwoTower
+from llmrec_cli.settings.heads.clusters import Clusters
+from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.heads.interest import Interest
+from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
+from llmrec_cli.settings.heads.sequential import Sequential
+from llmrec_cli.settings.loss import Bce, Distillation, Softmax
+from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.peft import Bottleneck, Dora, Frozen, Lora, NoPeft, TopLayers
+from tests.tiny_models import tiny_tokenizer
+
+TEXTS = [f"robot number {n} and the moon" for n in range(100)]
+RECIPE = Recipe(head=TwoTower(), encoder=MiniLM(), peft=Lora(), loss=Softmax(), optim=AdamW())
+
+
+def with_peft(peft):
+    return replace(RECIPE, peft=peft)
+
+
+def test_a_frozen_encoder_is_stated_with_its_files_and_the_vectors():
+    found = encoder_memory(with_peft(Frozen()), TEXTS, 10)
+    assert found == ENCODING_BYTES + MINILM_SHAPE.weights + VECTOR_COPIES * 4 * 100 * 384
+    # Where layers could be trained but are not in this place, as for the texts of users.
+    assert encoder_memory(RECIPE, TEXTS, 10, Frozen()) == found
+
+
+def test_trained_layers_add_the_hidden_states_of_each_distinct_text():
+    def beside(texts):
+        return encoder_memory(RECIPE, texts, 1) - encoder_memory(with_peft(Frozen()), texts, 1)
+
+    lengths = [num_tokens(MiniLM(), text) for text in TEXTS]
+    step = step_memory(RECIPE, Lora(), 1, np.mean(lengths), max(lengths))
+    assert beside(TEXTS) == pytest.approx(4 * 384 * sum(lengths) + step, abs=1)
+    assert beside([*TEXTS, *TEXTS]) == beside(TEXTS)
+    assert encoder_memory(RECIPE, [*TEXTS, *TEXTS], 1) > encoder_memory(RECIPE, TEXTS, 1)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", 2), ("abcdef", 4), ("太空", 4), ("x" * 10_000, 64)])
+def test_a_token_is_taken_for_three_bytes_and_a_text_is_cut(text, expected):
+    assert num_tokens(MiniLM(), text) == expected
+
+
+def test_a_step_grows_with_texts_layers_and_an_adversary():
+    def step(num_texts=8, peft=None, **changed):
+        return step_memory(replace(RECIPE, **changed), peft or Lora(), num_texts, 24, 32)
+
+    # Up to the inputs, of one layer: 51 hidden sizes of 384 numbers for each of 8 x 32 tokens.
+    assert step(peft=Lora(num_layers=1)) == 4 * 384 * (51 + 2) * 8 * 32
+    assert step(peft=Lora(num_layers=3)) == 4 * 384 * (3 * 51 + 2) * 8 * 32
+    assert step(peft=Lora(num_layers=None)) == step(peft=Lora(num_layers=6)) == 4 * 384 * (6 * 51 + 2) * 8 * 32
+    assert step(16) == 2 * step(8)
+    assert step(adversarial=Fgm()) > step()
+    assert step(optim=AdamW(precision="bfloat16")) < step()
+    assert step(peft=Bottleneck()) < step(peft=TopLayers()) < step() < step(peft=Dora())
+
+
+def test_texts_that_fit_into_a_bucket_are_padded_and_others_are_cut_into_buckets():
+    # 2,048 tokens with the padding, then twice as many.
+    assert step_memory(RECIPE, Lora(), 32, 48, 64) == step_memory(RECIPE, Lora(), 32, 64, 64)
+    assert step_memory(RECIPE, Lora(), 64, 48, 64) == 4 * 384 * (2 * 51 * 64 * 48 + 2 * 64 * 64)
+
+
+def test_buckets_that_are_run_again_are_held_one_at_a_time():
+    few, many = (step_memory(RECIPE, Lora(), num, 64, 64) for num in (12 * 32, 13 * 32))
+    assert many < few
+    assert step_memory(RECIPE, Lora(), 10 * 13 * 32, 64, 64) - many == 2 * 4 * 384 * 64 * 9 * 13 * 32
+
+
+def test_only_weights_of_the_model_itself_are_held_with_gradients_and_moments():
+    assert trained_memory(MiniLM(), Lora()) == 0
+    assert trained_memory(MiniLM(), TopLayers(num_layers=2)) == 2 * trained_memory(MiniLM(), TopLayers(num_layers=1))
+    assert trained_memory(MiniLM(), NoPeft()) == 4 * MINILM_SHAPE.weights
+
+
+@pytest.fixture
+def sizes(tmp_path):
+    """Encoders of two widths and depths, in folders."""
+    def saved(width, layers):
+        folder = tmp_path / f"{width}-{layers}"
+        tokenizer = tiny_tokenizer()
+        config = transformers.BertConfig(vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=layers,
+                                         num_attention_heads=2, intermediate_size=24, max_position_embeddings=48)
+        transformers.BertModel(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return HuggingFace(path=str(folder), max_length=24)
+
+    return saved
+
+
+def test_the_encoder_of_a_folder_is_stated_by_its_own_size(sizes):
+    def stated(width, layers, peft):
+        return encoder_memory(replace(RECIPE, encoder=sizes(width, layers), peft=peft), TEXTS, 50)
+
+    assert stated(64, 2, Frozen()) > stated(32, 2, Frozen())
+    assert stated(32, 4, Frozen()) > stated(32, 2, Frozen())
+    for peft in (Lora(num_layers=None), NoPeft()):
+        wider, deeper, plain = (stated(*size, peft) for size in ((64, 2), (32, 4), (32, 2)))
+        assert wider > plain
+        assert deeper > plain
+    # Two layers hold what two layers hold, however many lie below them.
+    top = Lora(num_layers=2)
+    assert (stated(32, 4, top) - stated(32, 4, Frozen())) == (stated(32, 2, top) - stated(32, 2, Frozen()))
+
+
+def test_pairs_of_texts_are_stated_by_the_step():
+    recipe = replace(RECIPE, loss=Bce())
+    assert pairs_memory(recipe, 2048) - pairs_memory(recipe, 1024) > 1024 * 64 * 384 * 4
+
+
+@pytest.mark.parametrize("head", [TwoTower(), Sequential(), Interest(), Clusters(text=1.0),
+                                  ItemSimilarity(features=FeatureWeights(text=1.0))], ids=lambda head: head.kind)
+def test_every_head_that_reads_texts_states_the_encoder(shop, head):
+    loss = Bce() if head.kind == "interest" else Softmax()
+    found = build(shop.recipe(head, peft=Lora(num_layers=1), loss=loss)).memory(shop.data.training("train"))
+    assert found > ENCODING_BYTES
+
+
+def test_tuned_texts_are_stated_with_their_step(shop):
+    def stated(peft):
+        head = ItemSimilarity(features=FeatureWeights(text=1.0, tuned=True))
+        return build(shop.recipe(head, peft=peft, loss=Distillation())).memory(shop.data.training("train"))
+
+    assert stated(Lora(num_layers=2)) > stated(Lora(num_layers=1))
+
+
+def test_pairs_of_items_that_are_chosen_together_are_counted_about_right():
+    rng = np.random.default_rng(0)
+    chance_N = rng.pareto(1.5, 400) + 0.05
+    matrix = rng.random((300, 400)) < np.minimum(0.5, 0.02 * chance_N)
+    together = matrix.T.astype(int) @ matrix
+    expected = np.count_nonzero(together) - np.count_nonzero(together.diagonal())
+    counts = matrix.sum(axis=0)
+    assert _together(counts[counts > 0], matrix.sum(axis=1)) == pytest.approx(expected, rel=0.15)
