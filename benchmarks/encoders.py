@@ -20,11 +20,19 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.encoders.vector_cache import encode_cached
-from llmrec_cli.settings.encoder import Concat, EncoderSettings, Lsa, MiniLM, Static, TfIdf
+from llmrec_cli.settings.encoder import (
+    ConcatSettings,
+    EncoderSettings,
+    LsaSettings,
+    MiniLMSettings,
+    StaticSettings,
+    TfIdfSettings,
+)
 
 CPU = torch.device("cpu")
-KINDS: dict[str, EncoderSettings] = {"minilm": MiniLM(), "static": Static(), "tfidf": TfIdf(), "lsa": Lsa(),
-                                     "concat (minilm, lsa)": Concat()}
+KINDS: dict[str, EncoderSettings] = {"minilm": MiniLMSettings(), "static": StaticSettings(), "tfidf": TfIdfSettings(),
+                                     "lsa": LsaSettings(),
+                                     "concat (minilm, lsa)": ConcatSettings()}
 
 
 def main() -> None:
@@ -39,11 +47,11 @@ def main() -> None:
         encoder = open_encoder(settings, CPU)
         learning = seconds(lambda encoder=encoder: encoder.fit(texts), 1)
         # concat keeps the vectors of the texts that it learned from, and would be timed for looking them up.
-        asked = [f"{text} " for text in texts] if isinstance(settings, Concat) else texts
+        asked = [f"{text} " for text in texts] if isinstance(settings, ConcatSettings) else texts
         rate = len(texts) / seconds(lambda encoder=encoder, asked=asked: encoder.encode(asked))
         first = first or rate
         print(f"{name:24}{encoder.embedding_size:6}{learning:13.2f}{rate:10,.0f}{rate / first:15.1f}x")
-    rounded = open_encoder(MiniLM(), CPU)
+    rounded = open_encoder(MiniLMSettings(), CPU)
     assert isinstance(rounded, TextEncoder)
     exact = rounded.encode(texts)
     rounded.model.to(torch.bfloat16)
@@ -61,7 +69,7 @@ def across_runs(texts: list[str]) -> None:
         hundredth = len(texts) // 100
         changed = [*texts[hundredth:], *(f"{text}." for text in texts[:hundredth])]
         for name, now in (("first run", texts), ("again, unchanged", texts), ("again, 1% new", changed)):
-            encoder, told = open_encoder(MiniLM(), CPU), {}
+            encoder, told = open_encoder(MiniLMSettings(), CPU), {}
             taken = seconds(lambda e=encoder, n=now, t=told: encode_cached(
                 e, n, Path(place), lambda event, **values: t.update(values)), 1)
             print(f"cache, {name:17} {told['encoded']:6,} encoded {told['read']:6,} read {taken:8.2f} s")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from llmrec_cli.data.prepared import read_prepared
-from llmrec_cli.settings.entities import ENTITIES, EntitySettings, TransE
+from llmrec_cli.settings.entities import ENTITIES, EntitySettings, TransESettings
 from llmrec_cli.training.entity_vectors import learn_entity_vectors
 from llmrec_cli.training.link_prediction import Ids, held_out
 
@@ -60,7 +60,7 @@ def pykeen(triples: Ids, num_entities: int, num_relations: int, settings: Entity
     seen, asked = (torch.from_numpy(np.stack([*triples.rows(rows)], axis=1)) for rows in (~is_held, is_held))
     factory = CoreTriplesFactory(seen, num_entities=num_entities, num_relations=num_relations)
     # Its complex models count complex numbers, ours the real ones that they take.
-    size = settings.embedding_size // (1 if name == "TransE" else 2)
+    size = settings.embedding_size // (1 if name == "TransESettings" else 2)
     model = getattr(pykeen.models, name)(triples_factory=factory, embedding_dim=size, random_seed=SEED)
     loop = SLCWATrainingLoop(model=model, triples_factory=factory,
                              optimizer=torch.optim.Adam(model.parameters(), lr=0.01),
@@ -81,7 +81,7 @@ def main(what: str) -> None:
     if what.isdigit():
         triples, num_entities, num_relations = random_triples(int(what))
         print(f"{len(triples.head)} triples, {num_entities} entities; the process holds {peak():.0f} MB")
-        ours(triples, num_entities, num_relations, TransE(epochs=1))
+        ours(triples, num_entities, num_relations, TransESettings(epochs=1))
         return
     knowledge = read_prepared(Path(what)).knowledge
     if knowledge is None or knowledge.triples is None:
@@ -94,7 +94,7 @@ def main(what: str) -> None:
     if find_spec("pykeen") is None:
         print("PyKEEN is not installed, so there is nothing to compare with")
         return
-    for name, settings in (("TransE", ENTITIES["transe"]()), ("RotatE", ENTITIES["rotate"]())):
+    for name, settings in (("TransESettings", ENTITIES["transe"]()), ("RotatE", ENTITIES["rotate"]())):
         pykeen(triples, num_entities, num_relations, settings, name)
 
 

@@ -24,8 +24,7 @@ from llmrec_cli.heads.fusion.fast_validation import Scored, drawn, gather
 from llmrec_cli.heads.fusion.head import MOST_QUERIES, Fusion
 from llmrec_cli.heads.fusion.weights import Weights, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation, validation_of
-from llmrec_cli.settings.head import Fusion as FusionSettings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import FusionSettings, Recipe
 
 
 def main() -> None:

@@ -26,12 +26,12 @@ from llmrec_cli.distributed import count, is_first, join
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.adversarial import NoAdversary
-from llmrec_cli.settings.head import HEADS, GroupAggregate, Recipe
-from llmrec_cli.settings.heads.ials import Ials
-from llmrec_cli.settings.loss import Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.adversarial import NoAdversarySettings
+from llmrec_cli.settings.head import HEADS, GroupAggregateSettings, Recipe
+from llmrec_cli.settings.heads.ials import IalsSettings
+from llmrec_cli.settings.loss import SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import FrozenSettings
 
 NUM_USERS, PER_USER, PER_GROUP = 40_000, 10, 2
 
@@ -64,11 +64,11 @@ def main() -> None:
 
 def recipe(name: str) -> Recipe:
     """Return a head that trains for one epoch."""
-    optim, loss = AdamW(epochs=1, batch_size=1024), Softmax(num_negatives=256)
+    optim, loss = AdamWSettings(epochs=1, batch_size=1024), SoftmaxSettings(num_negatives=256)
     if name == "group_aggregate":
-        return Recipe(head=GroupAggregate(members={"base": Recipe(head=Ials(embedding_size=64))}))
+        return Recipe(head=GroupAggregateSettings(members={"base": Recipe(head=IalsSettings(embedding_size=64))}))
     head = HEADS[name](text=False, user_weight=0.0)
-    return Recipe(head=head, peft=Frozen(), adversarial=NoAdversary(), loss=loss, optim=optim)
+    return Recipe(head=head, peft=FrozenSettings(), adversarial=NoAdversarySettings(), loss=loss, optim=optim)
 
 
 def made(num_groups: int, num_members: int, num_items: int) -> TrainingData:

@@ -37,10 +37,10 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
     from llmrec_cli.heads.base import Context, build
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.settings.head import HEADS as TABLE
-    from llmrec_cli.settings.head import Content, Recipe
-    from llmrec_cli.settings.heads.features import FeatureWeights
-    from llmrec_cli.settings.loss import Softmax
-    from llmrec_cli.settings.optim import AdamW
+    from llmrec_cli.settings.head import ContentSettings, Recipe
+    from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+    from llmrec_cli.settings.loss import SoftmaxSettings
+    from llmrec_cli.settings.optim import AdamWSettings
 
     rng = np.random.default_rng(0)
     shares = np.cumsum(1 / np.arange(1, num_items + 1))
@@ -51,11 +51,12 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
     rows = Interactions(user, item, ones, np.arange(len(user)), num_users, num_items)
     data = TrainingData(nameless(num_users), nameless(num_items, NUM_ATTRIBUTES), rows)
     settings = TABLE[head]()
-    if isinstance(settings, Content):
+    if isinstance(settings, ContentSettings):
         # Solving alone, without the dozens of settings that are tried for what is null.
-        settings = Content(features=FeatureWeights(text=0, attributes=1), gamma=1.0, l2=1.0, denoise=0.5,
-                           blend=0.5)
-    built = build(Recipe(head=settings, loss=Softmax(), optim=AdamW(epochs=1)))
+        settings = ContentSettings(features=FeatureWeightsSettings(text=0, attributes=1), gamma=1.0, l2=1.0,
+                                   denoise=0.5,
+                                   blend=0.5)
+    built = build(Recipe(head=settings, loss=SoftmaxSettings(), optim=AdamWSettings(epochs=1)))
     context = Context(torch.device("cpu"), seed=1)
     warm_up = torch.randn(256, 256)
     torch.linalg.cholesky(warm_up @ warm_up.T + 256 * torch.eye(256))

@@ -12,10 +12,10 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.overrides import to_changes
 from llmrec_cli.references import resolved
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
-from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, HuggingFace, MiniLM, Part
+from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, HuggingFaceSettings, MiniLMSettings, PartSettings
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Ease, Fusion, TwoTower
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, TwoTowerSettings
+from llmrec_cli.settings.peft import FrozenSettings
 from llmrec_cli.settings.stages import COMMANDS
 
 
@@ -27,8 +27,8 @@ def problems(command, *typed, config_dir=None):
 
 def test_defaults_compose_to_the_dataclasses():
     cfg = compose("finetune", [])
-    assert isinstance(cfg.head, Fusion)
-    assert isinstance(cfg.encoder, MiniLM)
+    assert isinstance(cfg.head, FusionSettings)
+    assert isinstance(cfg.encoder, MiniLMSettings)
     assert (cfg.monitor, cfg.refit, cfg.seed, cfg.device) == ("ndcg@10", "train_valid", 1, "auto")
 
 
@@ -218,7 +218,7 @@ def test_an_encoder_without_an_implementation_is_named_as_the_mistake_it_is(monk
 
     monkeypatch.setitem(ENCODERS, "minilm6", MiniLM6)
     builder = Builder({"encoder": ENCODERS})
-    builder.settings(Part, {"encoder": {"kind": "minilm6"}}, "part")
+    builder.settings(PartSettings, {"encoder": {"kind": "minilm6"}}, "part")
     others = ", ".join(name for name in ENCODERS if name != "minilm6")
     assert builder.found[0] == (
         f"part.encoder.kind=minilm6: has settings and no implementation; name one in MiniLM6.implementation, or choose "
@@ -284,9 +284,9 @@ def members(*typed):
 
 def test_members_take_from_the_top_level_what_they_do_not_set():
     tower = members("peft=frozen", "encoder=hf", "encoder.path=there", "optim.epochs=7", "loss=bce")["tower"]
-    assert isinstance(tower.head, TwoTower)
-    assert isinstance(tower.peft, Frozen)
-    assert isinstance(tower.encoder, HuggingFace)
+    assert isinstance(tower.head, TwoTowerSettings)
+    assert isinstance(tower.peft, FrozenSettings)
+    assert isinstance(tower.encoder, HuggingFaceSettings)
     assert (tower.encoder.path, tower.optim.epochs, tower.loss.kind) == ("there", 7, "bce")
 
 
@@ -362,7 +362,7 @@ def test_a_resumed_run_takes_its_settings_from_the_run_alone(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg)))
     resumed = compose("finetune", [f"resume={tmp_path}", "device=cpu"])
     assert (resumed.seed, resumed.device, resumed.resume) == (3, "cpu", str(tmp_path))
-    assert isinstance(resumed.head, Ease)
+    assert isinstance(resumed.head, EaseSettings)
     (problem,) = problems("finetune", f"resume={tmp_path}", "seed=4", "head=popularity")
     assert problem.startswith("seed=4 head=popularity: a resumed run takes its settings from the run")
 

@@ -17,7 +17,7 @@ from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Fusion, Recipe
+from llmrec_cli.settings.head import FusionSettings, Recipe
 from llmrec_cli.settings.stages import COMMANDS
 
 # Encoders that `pretrain`, the first command that has encoders, cannot train.
@@ -109,7 +109,7 @@ def test_every_head_builds(name):
 
 def test_every_member_of_the_default_fusion_is_a_recipe_that_builds():
     settings = compose("finetune", []).head
-    assert isinstance(settings, Fusion)
+    assert isinstance(settings, FusionSettings)
     for member in settings.members.values():
         assert isinstance(member, Recipe)
         assert isinstance(build(member), Head)

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llmrec_cli.settings.encoder import TfIdf
+from llmrec_cli.settings.encoder import TfIdfSettings
 from llmrec_cli.settings.head import HeadSettings
-from llmrec_cli.settings.loss import Bpr
+from llmrec_cli.settings.loss import BprSettings
 
 
 @dataclass
@@ -52,7 +52,7 @@ class HashedSettings(TfIdf):
 HEADS = '''
 from llmrec_cli.encoders.tfidf import TfIdfEncoder
 from llmrec_cli.heads.item_knn import ItemKnn
-from llmrec_cli.settings.heads.neighbours import ItemKnn as ItemKnnSettings
+from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
 from llmrec_cli.training.losses.bpr import Bpr
 
 

@@ -10,11 +10,11 @@ from common import tell
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.settings.adversarial import NoAdversary
-from llmrec_cli.settings.encoder import MiniLM
-from llmrec_cli.settings.head import Recipe, TwoTower
-from llmrec_cli.settings.loss import Softmax
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.adversarial import NoAdversarySettings
+from llmrec_cli.settings.encoder import MiniLMSettings
+from llmrec_cli.settings.head import Recipe, TwoTowerSettings
+from llmrec_cli.settings.loss import SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import PEFTS
 
 data = read_prepared(Path(sys.argv[1])).training("train")
@@ -22,9 +22,9 @@ seconds, chosen = float(sys.argv[2]), json.loads(sys.argv[3])
 size = chosen["batch_size"] or len(data.interactions)
 extra = {"sampled_tokens": chosen["sampled_tokens"]} if "sampled_tokens" in chosen else {}
 peft = PEFTS[chosen["peft"]](**extra)
-recipe = Recipe(head=TwoTower(encoded_items=None, id_dropout=0.0), encoder=MiniLM(), peft=peft,
-                adversarial=NoAdversary(), loss=Softmax(),
-                optim=AdamW(batch_size=size, epochs=1000, precision=chosen.get("precision", "float32")))
+recipe = Recipe(head=TwoTowerSettings(encoded_items=None, id_dropout=0.0), encoder=MiniLMSettings(), peft=peft,
+                adversarial=NoAdversarySettings(), loss=SoftmaxSettings(),
+                optim=AdamWSettings(batch_size=size, epochs=1000, precision=chosen.get("precision", "float32")))
 per_step = len(data.interactions) / -(-len(data.interactions) // size)
 times: list[float] = []
 

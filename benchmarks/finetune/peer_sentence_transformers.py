@@ -12,10 +12,10 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.encoders.locate import locate
-from llmrec_cli.settings.encoder import MiniLM
+from llmrec_cli.settings.encoder import MiniLMSettings
 
 data = read_prepared(Path(sys.argv[1])).training("train")
-model = SentenceTransformer(str(locate(MiniLM()).folder), device="cpu")
+model = SentenceTransformer(str(locate(MiniLMSettings()).folder), device="cpu")
 model.max_seq_length = 64
 if sys.argv[3] == "lora":
     from peft import LoraConfig

@@ -12,10 +12,10 @@ from torch import nn
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.encoders.hugging_face import load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
-from llmrec_cli.settings.encoder import MiniLM
+from llmrec_cli.settings.encoder import MiniLMSettings
 
 data = read_prepared(Path(sys.argv[1])).training("train")
-files = locate(MiniLM()).files
+files = locate(MiniLMSettings()).files
 model, tokenizer = load_model(files).train(), load_tokenizer(files)
 scorer = nn.Linear(model.config.hidden_size, 1)
 optimizer = torch.optim.AdamW([*model.parameters(), *scorer.parameters()], lr=2e-5)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from llmrec_cli.encoders.peft import Adapted, LoraPeft
-from llmrec_cli.settings.peft import AdaLora
+from llmrec_cli.settings.peft import AdaLoraSettings
 
 PRUNINGS = 50
 """About how often ranks are taken away between the warm-up and the end."""
@@ -15,7 +15,7 @@ PRUNINGS = 50
 class AdaLoraPeft(LoraPeft):
     """Low-rank updates as singular value decompositions, pruned to the ranks that matter (Zhang et al. 2023)."""
 
-    settings: AdaLora
+    settings: AdaLoraSettings
 
     def adapt(self, model: Any) -> Adapted:
         """Add the updates."""
@@ -37,7 +37,7 @@ class RankBudget(nn.Module):
     config, where a resumed run would have lost them.
     """
 
-    def __init__(self, model: Any, allocator: Any, settings: AdaLora) -> None:
+    def __init__(self, model: Any, allocator: Any, settings: AdaLoraSettings) -> None:
         super().__init__()
         self.allocator, self.settings = allocator, settings
         self.total_steps = 0

@@ -10,7 +10,7 @@ from torch import nn
 
 from llmrec_cli.encoders.layer_split import Between, find_layers
 from llmrec_cli.encoders.peft import Adapted, Peft, layer_cut
-from llmrec_cli.settings.peft import Bottleneck
+from llmrec_cli.settings.peft import BottleneckSettings
 
 
 class WithBottleneck(nn.Module):
@@ -46,7 +46,7 @@ class WithBottleneck(nn.Module):
         return hidden_RTD + self.up(nn.functional.gelu(self.down(hidden_RTD)))
 
 
-class BottleneckPeft(Peft[Bottleneck]):
+class BottleneckPeft(Peft[BottleneckSettings]):
     """An adapter behind each layer."""
 
     # Nothing below the lowest adapter is kept.

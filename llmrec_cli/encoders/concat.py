@@ -16,17 +16,17 @@ from llmrec_cli.encoders.export import bundle, resolved
 from llmrec_cli.encoders.vector_cache import encode_cached
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.settings.encoder import Concat, EncoderSettings, Part
+from llmrec_cli.settings.encoder import ConcatSettings, EncoderSettings, PartSettings
 
 
-class ConcatEncoder(Encoder[Concat]):
+class ConcatEncoder(Encoder[ConcatSettings]):
     """The vectors of several encoders: each centred (and whitened where it says so), of length 1, times its weight.
 
     So the cosine of two texts is the mean of the parts' cosines, weighted by the squares of the weights. A part that
     says nothing of a text is zeros there: lsa's of a text without known words, and every part's of an empty text.
     """
 
-    def __init__(self, settings: Concat, device: torch.device, cache: Path | None) -> None:
+    def __init__(self, settings: ConcatSettings, device: torch.device, cache: Path | None) -> None:
         super().__init__(settings)
         # The parts use the cache themselves, those that are costly.
         self.parts = {name: (open_encoder(part.encoder, device), part.encoder, part.weight)
@@ -37,19 +37,19 @@ class ConcatEncoder(Encoder[Concat]):
         self._fitted_raw: dict[str, np.ndarray] = {}
 
     @classmethod
-    def open(cls, settings: Concat, device: torch.device, cache: Path | None) -> Encoder[Concat]:
+    def open(cls, settings: ConcatSettings, device: torch.device, cache: Path | None) -> Encoder[ConcatSettings]:
         """Return the encoder with all its parts opened."""
         return cls(settings, device, cache)
 
     @classmethod
-    def memory(cls, settings: Concat, texts: Sequence[str]) -> int:
+    def memory(cls, settings: ConcatSettings, texts: Sequence[str]) -> int:
         """Return the bytes of all parts and of their vectors side by side."""
         parts = [part.encoder for _, part in _used(settings)]
         return (sum(encoder_class(part).memory(part, texts) for part in parts)
                 + 8 * len(texts) * settings.vector_size())
 
     @classmethod
-    def bundle(cls, settings: Concat, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
+    def bundle(cls, settings: ConcatSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
         """Copy the files of all parts."""
         moved = {name: (part, *bundle(part.encoder, folder)) for name, part in settings.parts.items()}
         parts = {name: replace(part, encoder=encoder) for name, (part, encoder, _) in moved.items()}
@@ -57,13 +57,13 @@ class ConcatEncoder(Encoder[Concat]):
                                                 for key, value in found.items()}
 
     @classmethod
-    def resolved(cls, settings: Concat, folder: Path) -> EncoderSettings:
+    def resolved(cls, settings: ConcatSettings, folder: Path) -> EncoderSettings:
         """Return the settings with the places of the parts in the model folder."""
         return replace(settings, parts={name: replace(part, encoder=resolved(part.encoder, folder))
                                         for name, part in settings.parts.items()})
 
     @classmethod
-    def read(cls, settings: Concat, tensors: TensorReader) -> dict[str, np.ndarray]:
+    def read(cls, settings: ConcatSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
         """Return what `state` returned, each tensor checked."""
         state = dict[str, np.ndarray]()
         for name, part in _used(settings):
@@ -142,7 +142,7 @@ class ConcatEncoder(Encoder[Concat]):
         return {f"{name}.map.{key}": value for name, each in self.maps.items() for key, value in each.state().items()}
 
 
-def _used(settings: Concat) -> list[tuple[str, Part]]:
+def _used(settings: ConcatSettings) -> list[tuple[str, PartSettings]]:
     """Return the parts that have a weight, in an order that does not depend on the file."""
     return [(name, part) for name, part in sorted(settings.parts.items()) if part.weight > 0]
 

@@ -10,7 +10,7 @@ from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.encoders.layer_split import AboveAll
 from llmrec_cli.encoders.peft import Adapted, Peft
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.settings.peft import EmbeddingAdapter
+from llmrec_cli.settings.peft import EmbeddingAdapterSettings
 
 
 class EmbeddingMap(nn.Module):
@@ -19,7 +19,7 @@ class EmbeddingMap(nn.Module):
     B starts at 0, so that the vectors begin as they were; a vector of zeros stays one.
     """
 
-    def __init__(self, size: int, settings: EmbeddingAdapter, seed: int) -> None:
+    def __init__(self, size: int, settings: EmbeddingAdapterSettings, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.down = nn.Parameter(torch.randn(size, settings.rank, generator=generator) / size**0.5)
@@ -46,7 +46,7 @@ class EmbeddingMap(nn.Module):
             parameter.copy_(torch.from_numpy(arrays[name]))
 
 
-class EmbeddingAdapterPeft(Peft[EmbeddingAdapter]):
+class EmbeddingAdapterPeft(Peft[EmbeddingAdapterSettings]):
     """The encoder is frozen and a map on its vectors is trained."""
 
     def adapt(self, model: Any) -> Adapted:

@@ -17,7 +17,7 @@ from llmrec_cli.encoders.sources import transformer_class
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.encoder import TransformerSettings
-from llmrec_cli.settings.peft import NoPeft
+from llmrec_cli.settings.peft import NoPeftSettings
 
 DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 """Those whose logits are a linear map of the last hidden states, with nothing done to them afterwards."""
@@ -36,7 +36,7 @@ class CausalLanguageModel(nn.Module):
                  head_is_new: bool) -> None:
         super().__init__()
         self.model = model
-        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), source)
+        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeftSettings(), source)
         self.head_is_new = head_is_new
 
     def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, before_RT: torch.Tensor) -> torch.Tensor:
@@ -108,7 +108,7 @@ class MaskedLanguageModel(nn.Module):
                  head_is_new: bool) -> None:
         super().__init__()
         self.model = model
-        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeft(), source)
+        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeftSettings(), source)
         self.head_is_new = head_is_new
         self.head = HEADS[model.config.model_type]
 

@@ -18,16 +18,16 @@ from llmrec_cli.encoders.layer_split import AboveAll, BelowAll, BelowVirtualToke
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.peft import (
-    Frozen,
-    Ia3,
-    LayerPeft,
-    Lora,
-    NoPeft,
+    FrozenSettings,
+    Ia3Settings,
+    LayerPeftSettings,
+    LoraSettings,
+    NoPeftSettings,
     PeftSettings,
-    Prefix,
-    Prompt,
-    TopLayers,
-    VirtualTokens,
+    PrefixSettings,
+    PromptSettings,
+    TopLayersSettings,
+    VirtualTokensSettings,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Peft(ABC, Generic[S]):
         return None
 
 
-class FrozenPeft(Peft[Frozen]):
+class FrozenPeft(Peft[FrozenSettings]):
     """Nothing is trained."""
 
     def adapt(self, model: Any) -> Adapted:
@@ -88,7 +88,7 @@ class FrozenPeft(Peft[Frozen]):
         return Adapted(model, AboveAll(model))
 
 
-class FullPeft(Peft[NoPeft]):
+class FullPeft(Peft[NoPeftSettings]):
     """All parameters are trained."""
 
     trains_weights = True
@@ -99,7 +99,7 @@ class FullPeft(Peft[NoPeft]):
         return Adapted(model, BelowAll(model))
 
 
-class TopLayersPeft(Peft[TopLayers]):
+class TopLayersPeft(Peft[TopLayersSettings]):
     """The top layers are trained."""
 
     trains_weights = True
@@ -112,7 +112,7 @@ class TopLayersPeft(Peft[TopLayers]):
         return Adapted(model, cut)
 
 
-class LoraPeft(Peft[Lora]):
+class LoraPeft(Peft[LoraSettings]):
     """Low-rank updates of the linear layers (Hu et al. 2022, eq. 3).
 
     Differs from the paper, which adapts the attention's query and value alone: all linear layers, as Dettmers et al.
@@ -145,7 +145,7 @@ class DoraPeft(LoraPeft):
     use_dora = True
 
 
-class Ia3Peft(Peft[Ia3]):
+class Ia3Peft(Peft[Ia3Settings]):
     """Factors of keys, values and feed-forward activations (Liu et al. 2022).
 
     Where peft does not know which layers these are: of the outputs of all linear layers.
@@ -175,7 +175,7 @@ class Ia3Peft(Peft[Ia3]):
         return Adapted(model, cut)
 
 
-V = TypeVar("V", bound=VirtualTokens)
+V = TypeVar("V", bound=VirtualTokensSettings)
 
 
 class VirtualTokensPeft(Peft[V]):
@@ -192,7 +192,7 @@ class VirtualTokensPeft(Peft[V]):
         return get_peft_model(model, config)
 
 
-class PrefixPeft(VirtualTokensPeft[Prefix]):
+class PrefixPeft(VirtualTokensPeft[PrefixSettings]):
     """Trained keys and values in every layer (Li and Liang 2021)."""
 
     def adapt(self, model: Any) -> Adapted:
@@ -206,7 +206,7 @@ class PrefixPeft(VirtualTokensPeft[Prefix]):
         return Adapted(wrapped, BelowVirtualTokens(wrapped, 0))
 
 
-class PromptPeft(VirtualTokensPeft[Prompt]):
+class PromptPeft(VirtualTokensPeft[PromptSettings]):
     """Trained token embeddings before the text (Lester et al. 2021)."""
 
     def adapt(self, model: Any) -> Adapted:
@@ -239,7 +239,7 @@ def adapt(model: Any, settings: PeftSettings, seed: int) -> Adapted:
         return build_peft(settings).adapt(model)
 
 
-def layer_cut(model: Any, settings: LayerPeft) -> Cut:
+def layer_cut(model: Any, settings: LayerPeftSettings) -> Cut:
     """Return the cut below the top layers that are trained, or below all of them."""
     if settings.num_layers is None:
         return BelowAll(model)

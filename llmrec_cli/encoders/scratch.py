@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from llmrec_cli.settings.encoder import Scratch
+from llmrec_cli.settings.encoder import ScratchSettings
 
 PADDING, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 POSITIONS = 512
@@ -15,7 +15,7 @@ LONGEST_WORD = 100
 """Characters of a word that WordPiece reads; a longer one is unknown to it, and learning a megabyte takes hours."""
 
 
-def new_masked_language_model(settings: Scratch, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
+def new_masked_language_model(settings: ScratchSettings, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
     """Return a BERT with random weights from `seed`, with its head for masked tokens, and its tokenizer."""
     from transformers import BertConfig, BertForMaskedLM
 
@@ -30,7 +30,7 @@ def new_masked_language_model(settings: Scratch, texts: Sequence[str], seed: int
         return BertForMaskedLM(config), tokenizer
 
 
-def new_causal_language_model(settings: Scratch, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
+def new_causal_language_model(settings: ScratchSettings, texts: Sequence[str], seed: int) -> tuple[Any, Any]:
     """Return a GPT-2 with random weights from `seed` and a tokenizer trained on the texts."""
     from transformers import GPT2Config, GPT2LMHeadModel
 

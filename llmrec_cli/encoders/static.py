@@ -17,13 +17,13 @@ from llmrec_cli.encoders.export import copy_encoder, identities, inside
 from llmrec_cli.encoders.hugging_face import check_tokenizer, load_model, load_tokenizer
 from llmrec_cli.encoders.locate import locate
 from llmrec_cli.errors import ArtifactError
-from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, MiniLM, Static
+from llmrec_cli.settings.encoder import EncoderSettings, HuggingFaceSettings, MiniLMSettings, StaticSettings
 
 STATIC_BYTES = 95 * 2**20
 """An opened static encoder: a table of the words' vectors and its tokenizer (benchmarks/memory.py)."""
 
 
-class StaticEncoder(Encoder[Static]):
+class StaticEncoder(Encoder[StaticSettings]):
     """The weighted mean of the embeddings of a text's tokens; zeros for a text without any.
 
     A token's weight is its inverse document frequency among the items, log((1 + texts) / (1 + texts with it)) + 1, as
@@ -31,9 +31,9 @@ class StaticEncoder(Encoder[Static]):
     Special tokens are left out: every text has them.
     """
 
-    def __init__(self, settings: Static) -> None:
+    def __init__(self, settings: StaticSettings) -> None:
         super().__init__(settings)
-        source = locate(HuggingFace(path=settings.path) if settings.path else MiniLM())
+        source = locate(HuggingFaceSettings(path=settings.path) if settings.path else MiniLMSettings())
         model = load_model(source.files)
         self.tokenizer = load_tokenizer(source.files)
         check_tokenizer(source.folder, self.tokenizer, model.config, 1)
@@ -45,20 +45,20 @@ class StaticEncoder(Encoder[Static]):
         self.weights_V: np.ndarray = np.ones(len(self.embeddings_VD), np.float32)
 
     @classmethod
-    def memory(cls, settings: Static, texts: Sequence[str]) -> int:
+    def memory(cls, settings: StaticSettings, texts: Sequence[str]) -> int:
         """Return the bytes of an opened static encoder."""
         return STATIC_BYTES
 
     @classmethod
-    def bundle(cls, settings: Static, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
+    def bundle(cls, settings: StaticSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:
         """Copy the folder of the transformer; MiniLM stays where it is."""
         if not settings.path:
-            return settings, identities(MiniLM())
-        place, found = copy_encoder(HuggingFace(path=settings.path), folder)
+            return settings, identities(MiniLMSettings())
+        place, found = copy_encoder(HuggingFaceSettings(path=settings.path), folder)
         return replace(settings, path=place), {place: found}
 
     @classmethod
-    def resolved(cls, settings: Static, folder: Path) -> EncoderSettings:
+    def resolved(cls, settings: StaticSettings, folder: Path) -> EncoderSettings:
         """Return the settings with the place of the copy in the model folder."""
         return replace(settings, path=inside(folder, settings.path)) if settings.path else settings
 
@@ -102,7 +102,7 @@ class StaticEncoder(Encoder[Static]):
             self.weights_V = state["weights"]
 
     @classmethod
-    def read(cls, settings: Static, tensors: TensorReader) -> dict[str, np.ndarray]:
+    def read(cls, settings: StaticSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
         """Return what `state` returned, each tensor checked without opening the embeddings; `load` takes it."""
         return {"weights": tensors.take("weights", FLOAT, (None,), low=0)} if settings.weighting == "idf" else {}
 

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from llmrec_cli.data.tensors import BYTE, FLOAT, TensorReader
 from llmrec_cli.encoders.base import Encoder, identity_of
 from llmrec_cli.errors import DataError
-from llmrec_cli.settings.encoder import Lsa, TfIdf
+from llmrec_cli.settings.encoder import LsaSettings, TfIdfSettings
 
 
 class Words:
@@ -106,15 +106,15 @@ MOST_WORDS = 50_000
 """Words that a catalogue's texts have in common, at most; fewer where texts are short."""
 
 
-class TfIdfEncoder(Encoder[TfIdf]):
+class TfIdfEncoder(Encoder[TfIdfSettings]):
     """TF-IDF of the words that most texts have, each vector of length 1; zeros for a text without any of them."""
 
-    def __init__(self, settings: TfIdf) -> None:
+    def __init__(self, settings: TfIdfSettings) -> None:
         super().__init__(settings)
         self.words = Words()
 
     @classmethod
-    def memory(cls, settings: TfIdf, texts: Sequence[str]) -> int:
+    def memory(cls, settings: TfIdfSettings, texts: Sequence[str]) -> int:
         """Return the bytes of the words of all texts."""
         return BYTES_OF_A_CHARACTER * sum(map(len, texts))
 
@@ -146,7 +146,7 @@ class TfIdfEncoder(Encoder[TfIdf]):
         self._take(TensorReader(state))
 
     @classmethod
-    def read(cls, settings: TfIdf, tensors: TensorReader) -> dict[str, np.ndarray]:
+    def read(cls, settings: TfIdfSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
         """Return what `state` returned, each tensor checked."""
         return cls(settings)._take(tensors)
 
@@ -154,20 +154,20 @@ class TfIdfEncoder(Encoder[TfIdf]):
         return self.words.read(tensors)
 
 
-class LsaEncoder(Encoder[Lsa]):
+class LsaEncoder(Encoder[LsaSettings]):
     """The leading singular vectors of the texts' TF-IDF (Deerwester et al. 1990), by scikit-learn's TruncatedSVD.
 
     A vector is a text's words projected onto them, so that texts without a word in common may be alike; zeros for a
     text without any known word.
     """
 
-    def __init__(self, settings: Lsa) -> None:
+    def __init__(self, settings: LsaSettings) -> None:
         super().__init__(settings)
         self.words = Words()
         self.components_VD: np.ndarray = np.zeros((0, 0), np.float32)
 
     @classmethod
-    def memory(cls, settings: Lsa, texts: Sequence[str]) -> int:
+    def memory(cls, settings: LsaSettings, texts: Sequence[str]) -> int:
         """Return the bytes of the words of all texts and of their decomposition."""
         characters = sum(map(len, texts))
         words = min(MOST_WORDS, characters // 16)
@@ -209,7 +209,7 @@ class LsaEncoder(Encoder[Lsa]):
         self._take(TensorReader(state))
 
     @classmethod
-    def read(cls, settings: Lsa, tensors: TensorReader) -> dict[str, np.ndarray]:
+    def read(cls, settings: LsaSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
         """Return what `state` returned, each tensor checked."""
         return cls(settings)._take(tensors)
 
@@ -219,7 +219,7 @@ class LsaEncoder(Encoder[Lsa]):
         return state | {"components": self.components_VD}
 
 
-def _unit_matrix(words: Words, texts: Sequence[str], settings: TfIdf | Lsa) -> sp.csr_array:
+def _unit_matrix(words: Words, texts: Sequence[str], settings: TfIdfSettings | LsaSettings) -> sp.csr_array:
     """Return the weighted words of texts, each row of length 1, CSR float32 (T, V)."""
     matrix_TV = words.matrix(_cut(text, settings) for text in texts)
     row = np.repeat(np.arange(len(texts)), np.diff(matrix_TV.indptr))
@@ -228,11 +228,11 @@ def _unit_matrix(words: Words, texts: Sequence[str], settings: TfIdf | Lsa) -> s
     return sp.csr_array((values, matrix_TV.indices, matrix_TV.indptr), shape=matrix_TV.shape)
 
 
-def _cut(text: str, settings: TfIdf | Lsa) -> str:
+def _cut(text: str, settings: TfIdfSettings | LsaSettings) -> str:
     return str(text)[:settings.max_characters]
 
 
-def _refuse_no_words(words: Words, settings: TfIdf | Lsa) -> None:
+def _refuse_no_words(words: Words, settings: TfIdfSettings | LsaSettings) -> None:
     if not words.index:
         raise DataError(f"encoder={settings.kind}: no word occurs in the texts of two items, so there is nothing to "
                         f"learn; prepare with longer texts (dataset.item_text=...), or choose encoder=minilm")

@@ -20,7 +20,7 @@ from llmrec_cli.evaluation.metric_results import Measured
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import ItemKnn, Popularity, Recipe
+from llmrec_cli.settings.head import ItemKnnSettings, PopularitySettings, Recipe
 
 ROOM = 20
 """Candidates per place of a list from which on a nearly perfect list is no matter of course."""
@@ -153,9 +153,9 @@ def suspicious_validation(head: Head, value: float, validation: Validation, data
     found, num_items = list(_copies(validation, data)), len(data.items)
     if num_items >= ROOM * int(k):
         ours = value if of_ndcg.monitor == validation.monitor else of_ndcg(head.score)
-        baselines = [_fitted(Popularity(), of_ndcg, data, context)]
+        baselines = [_fitted(PopularitySettings(), of_ndcg, data, context)]
         if ours >= HIGH and ours >= TIMES_BASELINE * baselines[0]:
-            baselines.append(_fitted(ItemKnn(), of_ndcg, data, context))
+            baselines.append(_fitted(ItemKnnSettings(), of_ndcg, data, context))
         context.log("baselines", metric=of_ndcg.monitor, value=ours, baselines=baselines)
         found += too_high(f"{of_ndcg.monitor} on validation", ours, baselines, num_items)
     return found
@@ -170,7 +170,8 @@ def _copies(validation: Validation, data: PreparedData) -> Iterator[str]:
             yield said
 
 
-def _fitted(settings: Popularity | ItemKnn, validation: Validation, data: PreparedData, context: Context) -> float:
+def _fitted(settings: PopularitySettings | ItemKnnSettings, validation: Validation, data: PreparedData,
+            context: Context) -> float:
     baseline = build(Recipe(head=settings))
     baseline.fit(data.training("train"), replace(context, validation=None, folder=None, tensorboard=None))
     return validation(baseline.score)

@@ -21,7 +21,7 @@ from llmrec_cli.plain_yaml import YamlError, parse_yaml, read_yaml
 from llmrec_cli.run_dir import CONFIG, RunDir
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.head import HEADS, Recipe
-from llmrec_cli.settings.heads.base import Popularity as PopularitySettings
+from llmrec_cli.settings.heads.base import PopularitySettings
 
 
 def fitted_data(recommender: Recommender) -> TrainingData:

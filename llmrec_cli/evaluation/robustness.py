@@ -18,14 +18,14 @@ from llmrec_cli.evaluation.predictions import Ranked, common, rank
 from llmrec_cli.evaluation.text_perturbation import SYNONYMS, Disturb, disturbed, synonyms, truncated, typos
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context
-from llmrec_cli.settings.evaluation import Robustness
+from llmrec_cli.settings.evaluation import RobustnessSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 
 AS_NEW = " (as if new)"
 READ_AGAIN, NEW_ONES, NONE = "all items", "items without training interactions, as if they came new", "none"
 
 
-def disturbances(settings: Robustness) -> dict[str, Disturb]:
+def disturbances(settings: RobustnessSettings) -> dict[str, Disturb]:
     """Return what is done to texts, by name."""
     groups = read_synonyms(settings.synonym_file) if settings.synonym_file else SYNONYMS
     return {"typos": typos(settings.typos), "synonyms": synonyms(settings.synonyms, groups),

@@ -12,8 +12,7 @@ from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.shared.matrix_products import RightFactor, compact
 from llmrec_cli.heads.shared.neighbours import Candidates, Weighting, fit_memory, nearest_neighbours, powers
-from llmrec_cli.settings.head import ItemKnn as Settings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ItemKnnSettings, Recipe
 
 
 class ItemKnn(Head):
@@ -25,7 +24,7 @@ class ItemKnn(Head):
     Differs: shrinkage, a power of the norms, and not divided by the sum of the similarities, which is for ratings.
     """
 
-    settings: Settings
+    settings: ItemKnnSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

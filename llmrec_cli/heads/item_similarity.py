@@ -18,8 +18,7 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_kernel import UnitFeatures
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.settings.head import ItemSimilarity as Settings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ItemSimilaritySettings, Recipe
 
 
 class ItemSimilarity(Head):
@@ -29,7 +28,7 @@ class ItemSimilarity(Head):
     on interactions, so cold items stand beside the others, and users on what they chose alone.
     """
 
-    settings: Settings
+    settings: ItemSimilaritySettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

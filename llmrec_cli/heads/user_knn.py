@@ -12,8 +12,7 @@ from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.shared.matrix_products import RightFactor, compact
 from llmrec_cli.heads.shared.neighbours import Candidates, Weighting, nearest_neighbours, powers
-from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.head import UserKnn as Settings
+from llmrec_cli.settings.head import Recipe, UserKnnSettings
 
 
 class UserKnn(Head):
@@ -24,7 +23,7 @@ class UserKnn(Head):
     weights, users are compared as vectors of the weights of their interactions, and these weights are summed.
     """
 
-    settings: Settings
+    settings: UserKnnSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -78,7 +77,7 @@ class UserKnn(Head):
 class _Known:
     """The users that queries are compared with, made ready once."""
 
-    def __init__(self, matrix_UN: sp.csr_array, settings: Settings) -> None:
+    def __init__(self, matrix_UN: sp.csr_array, settings: UserKnnSettings) -> None:
         self.weighting = Weighting(matrix_UN, settings)
         self.candidates = Candidates(self.weighting(matrix_UN), powers(settings)[1])
         self.factor = RightFactor(matrix_UN)

@@ -19,7 +19,7 @@ from ibis.expr.types import Table
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.ingest.signals import heeding_signals
 from llmrec_cli.settings.base import implementation_of
-from llmrec_cli.settings.engine import DuckDb, EngineSettings, Spark
+from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings, SparkSettings
 
 SCRATCH = "spark.llmrec.scratch"
 
@@ -34,7 +34,7 @@ def engine(settings: EngineSettings, folder: Path) -> AbstractContextManager[Bas
 
 
 @contextmanager
-def duckdb_engine(settings: DuckDb, folder: Path) -> Iterator[BaseBackend]:
+def duckdb_engine(settings: DuckDbSettings, folder: Path) -> Iterator[BaseBackend]:
     """Yield a connection to DuckDB inside this process."""
     # Whatever must be in order says so with order_by, so the order of files need not be kept in memory.
     options: dict[str, Any] = {"memory_limit": settings.memory, "preserve_insertion_order": False}
@@ -54,7 +54,7 @@ def duckdb_engine(settings: DuckDb, folder: Path) -> Iterator[BaseBackend]:
 
 
 @contextmanager
-def spark_engine(settings: Spark, folder: Path) -> Iterator[BaseBackend]:
+def spark_engine(settings: SparkSettings, folder: Path) -> Iterator[BaseBackend]:
     """Yield a connection to a Spark session of its own."""
     try:
         from py4j.protocol import Py4JError

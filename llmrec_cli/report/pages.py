@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,7 +11,9 @@ from markupsafe import Markup
 from llmrec_cli import __version__
 from llmrec_cli.metrics.metric import LOWER, Metric
 from llmrec_cli.metrics.table import shown
-from llmrec_cli.report.content import Content
+
+if TYPE_CHECKING:  # `prepare` makes a page too and must not wait for torch.
+    from llmrec_cli.report.content import Content
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ SLICES = {"item:head": "Items: most popular 5%", "item:mid": "Items: next 15%", 
           "group:many": "Groups: third with the longest history", "group:cold": "Groups: none in the training split"}
 
 
-def metrics_table(content: Content) -> Table:
+def metrics_table(content: "Content") -> Table:
     """Return a row per metric: the mean of each recommender, then the difference to each baseline."""
     metrics, k = content.metrics, content.cutoff
     named = [metrics["metrics"], *metrics["baselines"].values()]
@@ -62,12 +64,12 @@ def metrics_table(content: Content) -> Table:
     return Table([content.model, *metrics["baselines"], *(f"gain over {who}" for who in metrics["baselines"])], rows)
 
 
-def measured(content: Content) -> list[Metric]:
+def measured(content: "Content") -> list[Metric]:
     """Return the metrics of the table that metrics.json has, in their order."""
     return [metric for metric in shown("table") if metric.column(content.cutoff) in content.metrics["metrics"]]
 
 
-def slices_table(content: Content) -> Table:
+def slices_table(content: "Content") -> Table:
     """Return a row per slice with what the model reaches in it."""
     metrics, k = content.metrics, content.cutoff
     names = [metric.column(k) for metric in shown("table") if metric.sliced]

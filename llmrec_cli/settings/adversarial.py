@@ -27,7 +27,7 @@ class AdversarialSettings(OptionSettings):
 
 
 @dataclass
-class NoAdversary(AdversarialSettings):
+class NoAdversarySettings(AdversarialSettings):
     """Plain training."""
 
     perturbs: ClassVar[str] = ""
@@ -36,7 +36,7 @@ class NoAdversary(AdversarialSettings):
 
 
 @dataclass
-class Fgm(AdversarialSettings):
+class FgmSettings(AdversarialSettings):
     """Fast gradient method (Miyato et al. 2017, eq. 5): one step of size epsilon along the gradient."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.adversary.GradientAttack"
@@ -58,7 +58,7 @@ class Fgm(AdversarialSettings):
 
 
 @dataclass
-class Pgd(Fgm):
+class PgdSettings(FgmSettings):
     """Projected gradient descent (Madry et al. 2018): several steps, each put back into a ball of size epsilon."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.adversary.PgdAttack"
@@ -74,7 +74,7 @@ class Pgd(Fgm):
 
 
 @dataclass
-class FreeLb(AdversarialSettings):
+class FreeLbSettings(AdversarialSettings):
     """FreeLB (Zhu et al. 2020): the gradients of all ascent steps are trained with, each counting the same.
 
     The first step is the clean one, so there is no weight beside it.
@@ -99,7 +99,7 @@ class FreeLb(AdversarialSettings):
 
 
 @dataclass
-class Virtual(AdversarialSettings):
+class VirtualSettings(AdversarialSettings):
     """Virtual adversarial training (Miyato et al. 2018): what is said must not change under perturbation; no labels."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.adversary.VirtualAttack"
@@ -120,7 +120,7 @@ class Virtual(AdversarialSettings):
 
 
 @dataclass
-class Apr(AdversarialSettings):
+class AprSettings(AdversarialSettings):
     """Adversarial personalised ranking (He et al. 2018): the rows of users and items that a step learns, perturbed."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.adversary.GradientAttack"
@@ -138,7 +138,7 @@ class Apr(AdversarialSettings):
         yield from self.check("norm", among=NORMS)
 
 
-def _problems_of_steps(settings: Pgd | FreeLb, num_ascents: int) -> Iterator[str]:
+def _problems_of_steps(settings: PgdSettings | FreeLbSettings, num_ascents: int) -> Iterator[str]:
     yield from settings.check("steps", least=1)
     yield from settings.check("step_size", above=0)
     reached = num_ascents * settings.step_size
@@ -148,4 +148,5 @@ def _problems_of_steps(settings: Pgd | FreeLb, num_ascents: int) -> Iterator[str
 
 
 ADVERSARIES: dict[str, type[AdversarialSettings]] = {
-    "none": NoAdversary, "fgm": Fgm, "pgd": Pgd, "freelb": FreeLb, "virtual": Virtual, "apr": Apr}
+    "none": NoAdversarySettings, "fgm": FgmSettings, "pgd": PgdSettings, "freelb": FreeLbSettings,
+    "virtual": VirtualSettings, "apr": AprSettings}

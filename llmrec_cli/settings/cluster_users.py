@@ -10,7 +10,7 @@ TEXT_ENCODERS = ("lsa", "tfidf", "minilm")
 
 
 @dataclass
-class ClusterUsers(Settings):
+class ClusterUsersSettings(Settings):
     """Groups where data has none: clusters of users by what they do in training, their attributes and texts."""
 
     shorthand: ClassVar[str] = "on"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmrec_cli.settings.base import OptionSettings, Settings, nearest
-from llmrec_cli.settings.cluster_users import ClusterUsers
+from llmrec_cli.settings.cluster_users import ClusterUsersSettings
 from llmrec_cli.settings.time_format import format_problems
 
 COLUMNS = ("user_id", "item_id", "value", "timestamp", "event", "title", "group_id", "head", "relation", "tail",
@@ -20,7 +20,7 @@ ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
 
 @dataclass
-class Knowledge(Settings):
+class KnowledgeSettings(Settings):
     """A knowledge graph: triples, and which of their entities are items."""
 
     shorthand: ClassVar[str] = "triples"
@@ -119,7 +119,7 @@ class DatasetSettings(OptionSettings):
     %Z. Times are UTC if the pattern has no zone. Empty: timestamps are read by dataset.timestamp_unit."""
     max_reject_share: float = 0.001
     """Largest share of a file's rows that may be bad before the run stops, 0 to 1."""
-    knowledge: Knowledge = field(default_factory=Knowledge)
+    knowledge: KnowledgeSettings = field(default_factory=KnowledgeSettings)
     """Triples about the items, and how items are found among their entities."""
     synthetic_groups: str = ""
     """random | similar: make groups of users for a demonstration, by chance or of users with like histories; empty for
@@ -132,7 +132,7 @@ class DatasetSettings(OptionSettings):
     """Share of its members, two at least, that must have an item for a synthetic group to have it, above 0 to 1."""
     group_seed: int = 42
     """Seed of the synthetic groups."""
-    cluster_users: ClusterUsers = field(default_factory=ClusterUsers)
+    cluster_users: ClusterUsersSettings = field(default_factory=ClusterUsersSettings)
     """Make groups of users who are alike, where there are none: dataset.cluster_users=true."""
     links: str | list[str] | None = None
     """File(s) with item_id and entity_id: which entity of the knowledge an item is."""
@@ -209,7 +209,7 @@ class DatasetSettings(OptionSettings):
 
 
 @dataclass
-class Files(DatasetSettings):
+class FilesSettings(DatasetSettings):
     """Anyone's CSV, TSV, JSONL and Parquet, plain, .gz or .zst: one file, a list or a glob."""
 
     kind: str = "files"

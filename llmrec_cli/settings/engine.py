@@ -19,7 +19,7 @@ class EngineSettings(OptionSettings):
 
 
 @dataclass
-class DuckDb(EngineSettings):
+class DuckDbSettings(EngineSettings):
     """DuckDB inside the process: what does not fit into memory goes to the disk that the output is on."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.engine.duckdb_engine"
@@ -36,7 +36,7 @@ class DuckDb(EngineSettings):
 
 
 @dataclass
-class Spark(EngineSettings):
+class SparkSettings(EngineSettings):
     """Apache Spark, with the extra `spark` and Java: prepared data beyond one machine, the same rows as DuckDB's."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.engine.spark_engine"
@@ -47,4 +47,4 @@ class Spark(EngineSettings):
     """Any Spark settings, {spark.executor.memory: 8g}."""
 
 
-ENGINES = {"duckdb": DuckDb, "spark": Spark}
+ENGINES = {"duckdb": DuckDbSettings, "spark": SparkSettings}

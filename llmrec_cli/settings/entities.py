@@ -41,7 +41,7 @@ class EntitySettings(OptionSettings):
 
 
 @dataclass
-class Distances(EntitySettings):
+class DistancesSettings(EntitySettings):
     """What the models have whose score is a distance."""
 
     margin: float = 2.0
@@ -53,7 +53,7 @@ class Distances(EntitySettings):
 
 
 @dataclass
-class TransE(Distances):
+class TransESettings(DistancesSettings):
     """A relation moves its head to its tail (Bordes et al. 2013)."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.TransEScores"
@@ -61,7 +61,7 @@ class TransE(Distances):
 
 
 @dataclass
-class RotatE(Distances):
+class RotatESettings(DistancesSettings):
     """A relation turns each complex number of its head (Sun et al. 2019)."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.RotatEScores"
@@ -73,7 +73,7 @@ class RotatE(Distances):
 
 
 @dataclass
-class ComplEx(EntitySettings):
+class ComplExSettings(EntitySettings):
     """A relation weighs the products of complex numbers (Trouillon et al. 2016)."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.triple_scores.ComplExScores"
@@ -92,4 +92,5 @@ def _even(embedding_size: int) -> Iterator[str]:
         yield f"embedding_size={embedding_size}: must be even, since a complex number has two parts"
 
 
-ENTITIES: dict[str, type[EntitySettings]] = {"transe": TransE, "rotate": RotatE, "complex": ComplEx}
+ENTITIES: dict[str, type[EntitySettings]] = {"transe": TransESettings, "rotate": RotatESettings,
+                                             "complex": ComplExSettings}

@@ -8,7 +8,7 @@ from llmrec_cli.settings.base import Settings
 
 
 @dataclass
-class ColdUsers(Settings):
+class ColdUsersSettings(Settings):
     """Metrics for users whom training knows nothing of, asked for with their profile and first interactions."""
 
     shorthand: ClassVar[str] = "on"
@@ -36,7 +36,7 @@ class ColdUsers(Settings):
 
 
 @dataclass
-class KnowledgeReport(Settings):
+class KnowledgeReportSettings(Settings):
     """What each relation of the knowledge graph contributes, on validation."""
 
     shorthand: ClassVar[str] = "on"
@@ -55,7 +55,7 @@ class KnowledgeReport(Settings):
 
 
 @dataclass
-class Robustness(Settings):
+class RobustnessSettings(Settings):
     """Metrics once more with item texts as people mistype, reword and shorten them."""
 
     shorthand: ClassVar[str] = "on"

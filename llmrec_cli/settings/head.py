@@ -5,23 +5,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import Settings, option, to_plain
-from llmrec_cli.settings.heads.base import HeadSettings, Popularity
-from llmrec_cli.settings.heads.clusters import Clusters
-from llmrec_cli.settings.heads.content import Content
-from llmrec_cli.settings.heads.ease import Ease
-from llmrec_cli.settings.heads.groups import GroupAttention, GroupFusion, GroupHypergraph
-from llmrec_cli.settings.heads.ials import Ials
-from llmrec_cli.settings.heads.interest import Interest
-from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
-from llmrec_cli.settings.heads.neighbours import ItemKnn, UserKnn
-from llmrec_cli.settings.heads.pairs import FactorizationMachine, Mf, NeuralCf
+from llmrec_cli.settings.heads.base import HeadSettings, PopularitySettings
+from llmrec_cli.settings.heads.clusters import ClustersSettings
+from llmrec_cli.settings.heads.content import ContentSettings
+from llmrec_cli.settings.heads.ease import EaseSettings
+from llmrec_cli.settings.heads.groups import GroupAttentionSettings, GroupFusionSettings, GroupHypergraphSettings
+from llmrec_cli.settings.heads.ials import IalsSettings
+from llmrec_cli.settings.heads.interest import InterestSettings
+from llmrec_cli.settings.heads.item_similarity import ItemSimilaritySettings
+from llmrec_cli.settings.heads.neighbours import ItemKnnSettings, UserKnnSettings
+from llmrec_cli.settings.heads.pairs import FactorizationMachineSettings, MfSettings, NeuralCfSettings
 from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
-from llmrec_cli.settings.heads.sequential import Sequential
-from llmrec_cli.settings.heads.two_tower import TwoTower
+from llmrec_cli.settings.heads.sequential import SequentialSettings
+from llmrec_cli.settings.heads.two_tower import TwoTowerSettings
 
 
 @dataclass
-class Fusion(HeadSettings):
+class FusionSettings(HeadSettings):
     """A weighted sum of the scores of other heads, weights learned on validation.
 
     Each member is a recipe of its own: a head with the settings it gives, the rest from the top level.
@@ -123,7 +123,7 @@ class Fusion(HeadSettings):
 
 
 @dataclass
-class GroupAggregate(Fusion):
+class GroupAggregateSettings(FusionSettings):
     """Groups by what their members score: no training beyond that of the heads that score the members.
 
     A fusion whose members are asked for everybody in the group; a single user gets what the fusion would say.
@@ -221,8 +221,13 @@ class Recipe(Settings):
 
 
 HEADS: dict[str, type[HeadSettings]] = {
-    "popularity": Popularity, "item_knn": ItemKnn, "user_knn": UserKnn, "rp3beta": Rp3BetaSettings,
-    "ease": Ease, "ials": Ials, "mf": Mf, "neural_cf": NeuralCf, "factorization_machine": FactorizationMachine,
-    "two_tower": TwoTower, "sequential": Sequential, "content": Content, "item_similarity": ItemSimilarity,
-    "interest": Interest, "clusters": Clusters, "fusion": Fusion, "group_aggregate": GroupAggregate,
-    "group_fusion": GroupFusion, "group_attention": GroupAttention, "group_hypergraph": GroupHypergraph}
+    "popularity": PopularitySettings, "item_knn": ItemKnnSettings, "user_knn": UserKnnSettings,
+    "rp3beta": Rp3BetaSettings,
+    "ease": EaseSettings, "ials": IalsSettings, "mf": MfSettings, "neural_cf": NeuralCfSettings,
+    "factorization_machine": FactorizationMachineSettings,
+    "two_tower": TwoTowerSettings, "sequential": SequentialSettings, "content": ContentSettings,
+    "item_similarity": ItemSimilaritySettings,
+    "interest": InterestSettings, "clusters": ClustersSettings, "fusion": FusionSettings,
+    "group_aggregate": GroupAggregateSettings,
+    "group_fusion": GroupFusionSettings, "group_attention": GroupAttentionSettings,
+    "group_hypergraph": GroupHypergraphSettings}

@@ -15,7 +15,7 @@ SIMILARITIES = "similarities"
 
 
 @dataclass
-class HardNegatives(Settings):
+class HardNegativesSettings(Settings):
     """Items that another model ranks high for a user who does not know them, drawn as negatives."""
 
     shorthand: ClassVar[str] = "model"
@@ -32,7 +32,7 @@ class HardNegatives(Settings):
     def problems(self) -> Iterator[str]:
         yield from self.check("num", "from_rank", least=1)
         yield from self.check("to_rank", least=self.from_rank)
-        if self.model is None and self != HardNegatives():
+        if self.model is None and self != HardNegativesSettings():
             yield "model=null: the other settings have no effect without it; give the folder of a recommender"
 
 
@@ -56,7 +56,7 @@ class ScoreLossSettings(LossSettings):
 
     similarity: str = "auto"
     """auto | cosine | dot: how a user vector meets an item vector; auto takes cosine for two_tower, dot elsewhere."""
-    hard_negatives: HardNegatives = field(default_factory=HardNegatives)
+    hard_negatives: HardNegativesSettings = field(default_factory=HardNegativesSettings)
     """Negatives mined once a fit from what another model recommends."""
 
     def problems(self) -> Iterator[str]:
@@ -87,12 +87,13 @@ class ScoreLossSettings(LossSettings):
             value = getattr(self, name, None)
             if value != getattr(usual, name, None):
                 # Of a group of settings the one that was given stands for all.
-                key, value = (f"{name}.model", value.model) if isinstance(value, HardNegatives) else (name, value)
+                key, value = (f"{name}.model", value.model) if isinstance(value, HardNegativesSettings) else (name,
+                                                                                                              value)
                 yield f"loss.{key}={value}: {reason}"
 
 
 @dataclass
-class Softmax(ScoreLossSettings):
+class SoftmaxSettings(ScoreLossSettings):
     """Softmax over the items of a step, with popularity correction (Yi et al. 2019, eq. 3), or over all items.
 
     With similarity=cosine and a learned temperature this is what InfoNCE names (van den Oord et al. 2018, eq. 4).
@@ -169,7 +170,7 @@ class LogitSettings(SampledSettings):
 
 
 @dataclass
-class Bce(LogitSettings):
+class BceSettings(LogitSettings):
     """Binary cross-entropy on logits against sampled negatives."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.losses.bce.Bce"
@@ -179,7 +180,7 @@ class Bce(LogitSettings):
 
 
 @dataclass
-class Mse(SampledSettings):
+class MseSettings(SampledSettings):
     """Squared error of the similarity to 1 for positives and 0 for sampled negatives."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.losses.mse.Mse"
@@ -190,7 +191,7 @@ class Mse(SampledSettings):
 
 
 @dataclass
-class Bpr(LogitSettings):
+class BprSettings(LogitSettings):
     """Bayesian personalised ranking: each positive against sampled negatives (Rendle et al. 2009, eq. 4)."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.losses.bpr.Bpr"
@@ -198,7 +199,7 @@ class Bpr(LogitSettings):
 
 
 @dataclass
-class Distillation(LossSettings):
+class DistillationSettings(LossSettings):
     """Which items are chosen together, as soft targets for the similarities of their texts (Hinton et al. 2015).
 
     For heads that read text vectors (ease, ials, content, item_similarity) with features.tuned=true.
@@ -221,9 +222,10 @@ class Distillation(LossSettings):
         yield from self.check("targets", among=("cooccurrence", "ease"))
         yield from self.check("l2", "temperature", above=0)
         yield from self.check("popularity", least=0, most=1)
-        if self.targets != "ease" and self.l2 != Distillation.l2:
+        if self.targets != "ease" and self.l2 != DistillationSettings.l2:
             yield f"l2={self.l2}: has no effect with targets={self.targets}"
 
 
-LOSSES: dict[str, type[LossSettings]] = {"softmax": Softmax, "bpr": Bpr, "bce": Bce, "mse": Mse,
-                                         "distillation": Distillation}
+LOSSES: dict[str, type[LossSettings]] = {"softmax": SoftmaxSettings, "bpr": BprSettings, "bce": BceSettings,
+                                         "mse": MseSettings,
+                                         "distillation": DistillationSettings}

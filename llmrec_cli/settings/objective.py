@@ -41,7 +41,7 @@ class LanguageSettings(ObjectiveSettings):
 
 
 @dataclass
-class MaskedLanguageModel(LanguageSettings):
+class MaskedLanguageModelSettings(LanguageSettings):
     """Masked language model (Devlin et al. 2019): predict masked tokens from both sides."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.mlm.masked_language_modelling"
@@ -58,7 +58,7 @@ class MaskedLanguageModel(LanguageSettings):
 
 
 @dataclass
-class CausalLanguageModel(LanguageSettings):
+class CausalLanguageModelSettings(LanguageSettings):
     """Causal language model (Radford et al. 2018): predict each next token; for decoders (GPT-2, Qwen, Llama)."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.clm.causal_language_modelling"
@@ -66,7 +66,7 @@ class CausalLanguageModel(LanguageSettings):
 
 
 @dataclass
-class NextSentence(ObjectiveSettings):
+class NextSentenceSettings(ObjectiveSettings):
     """Next-sentence prediction (Devlin et al. 2019) of items: does this item follow this history?"""
 
     implementation: ClassVar[str] = "llmrec_cli.training.nsp.next_sentence_prediction"
@@ -84,7 +84,7 @@ class NextSentence(ObjectiveSettings):
 
 
 @dataclass
-class Contrastive(ObjectiveSettings):
+class ContrastiveSettings(ObjectiveSettings):
     """Two views of the same should have similar vectors, and unlike those of the rest of the batch (InfoNCE)."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.contrastive.contrastive"
@@ -109,4 +109,5 @@ class Contrastive(ObjectiveSettings):
                         for key in ("history_length", "max_histories") if getattr(self, key) is not None)
 
 
-OBJECTIVES = {"mlm": MaskedLanguageModel, "clm": CausalLanguageModel, "nsp": NextSentence, "contrastive": Contrastive}
+OBJECTIVES = {"mlm": MaskedLanguageModelSettings, "clm": CausalLanguageModelSettings, "nsp": NextSentenceSettings,
+              "contrastive": ContrastiveSettings}

@@ -63,7 +63,7 @@ class OptimSettings(OptionSettings):
 
 
 @dataclass
-class AdamW(OptimSettings):
+class AdamWSettings(OptimSettings):
     """AdamW (Loshchilov and Hutter 2019) with warm-up and a schedule."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.optim.adamw"
@@ -76,4 +76,4 @@ class AdamW(OptimSettings):
         yield from self.check("weight_decay", least=0)
 
 
-OPTIMS = {"adamw": AdamW}
+OPTIMS = {"adamw": AdamWSettings}

@@ -41,7 +41,7 @@ class PeftSettings(OptionSettings):
 
 
 @dataclass
-class Frozen(PeftSettings):
+class FrozenSettings(PeftSettings):
     """No parameter of the encoder is trained; its vectors are computed once."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.FrozenPeft"
@@ -51,7 +51,7 @@ class Frozen(PeftSettings):
 
 
 @dataclass
-class TrainedPeft(PeftSettings):
+class TrainedPeftSettings(PeftSettings):
     """What every choice has that trains something."""
 
     adapter: str = ""
@@ -74,7 +74,7 @@ class TrainedPeft(PeftSettings):
 
 
 @dataclass
-class NoPeft(TrainedPeft):
+class NoPeftSettings(TrainedPeftSettings):
     """Every parameter of the encoder is trained."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.FullPeft"
@@ -83,7 +83,7 @@ class NoPeft(TrainedPeft):
 
 
 @dataclass
-class LayerPeft(TrainedPeft):
+class LayerPeftSettings(TrainedPeftSettings):
     """What trains the top layers only: the hidden states below them are computed once and kept."""
 
     num_layers: int | None = 2
@@ -105,7 +105,7 @@ class LayerPeft(TrainedPeft):
 
 
 @dataclass
-class TopLayers(LayerPeft):
+class TopLayersSettings(LayerPeftSettings):
     """The top layers themselves are trained."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.TopLayersPeft"
@@ -118,7 +118,7 @@ class TopLayers(LayerPeft):
 
 
 @dataclass
-class Lora(LayerPeft):
+class LoraSettings(LayerPeftSettings):
     """Low-rank adaptation (Hu et al. 2022) of the linear layers."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.LoraPeft"
@@ -138,7 +138,7 @@ class Lora(LayerPeft):
 
 
 @dataclass
-class Dora(Lora):
+class DoraSettings(LoraSettings):
     """Weight-decomposed low-rank adaptation (Liu et al. 2024): LoRA on the direction, a length of its own."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.DoraPeft"
@@ -146,7 +146,7 @@ class Dora(Lora):
 
 
 @dataclass
-class AdaLora(Lora):
+class AdaLoraSettings(LoraSettings):
     """Adaptive budget (Zhang et al. 2023): LoRA as a singular value decomposition, pruned to the ranks that matter."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.adalora.AdaLoraPeft"
@@ -169,7 +169,7 @@ class AdaLora(Lora):
 
 
 @dataclass
-class Ia3(LayerPeft):
+class Ia3Settings(LayerPeftSettings):
     """Infused adapters (Liu et al. 2022): a factor for each key, value and feed-forward activation."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.Ia3Peft"
@@ -177,7 +177,7 @@ class Ia3(LayerPeft):
 
 
 @dataclass
-class Bottleneck(LayerPeft):
+class BottleneckSettings(LayerPeftSettings):
     """Bottleneck adapters (Houlsby et al. 2019; one behind each layer, as in Pfeiffer et al. 2021)."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.bottleneck.BottleneckPeft"
@@ -193,7 +193,7 @@ class Bottleneck(LayerPeft):
 
 
 @dataclass
-class VirtualTokens(TrainedPeft):
+class VirtualTokensSettings(TrainedPeftSettings):
     """What puts trained vectors before the text; every layer runs in every step, since all of them see these."""
 
     num_virtual_tokens: int = 8
@@ -206,7 +206,7 @@ class VirtualTokens(TrainedPeft):
 
 
 @dataclass
-class Prefix(VirtualTokens):
+class PrefixSettings(VirtualTokensSettings):
     """Prefix tuning (Li and Liang 2021): trained keys and values in every layer."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.PrefixPeft"
@@ -214,7 +214,7 @@ class Prefix(VirtualTokens):
 
 
 @dataclass
-class Prompt(VirtualTokens):
+class PromptSettings(VirtualTokensSettings):
     """Prompt tuning (Lester et al. 2021): trained token embeddings before the text."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.peft.PromptPeft"
@@ -222,7 +222,7 @@ class Prompt(VirtualTokens):
 
 
 @dataclass
-class EmbeddingAdapter(TrainedPeft):
+class EmbeddingAdapterSettings(TrainedPeftSettings):
     """A residual low-rank map on the frozen, centred vectors: z = norm(x + dropout(x) A B). Works with any encoder."""
 
     implementation: ClassVar[str] = "llmrec_cli.encoders.embedding_adapter.EmbeddingAdapterPeft"
@@ -240,6 +240,7 @@ class EmbeddingAdapter(TrainedPeft):
             yield "merge=true: the map works on finished vectors and is no part of the encoder"
 
 
-PEFTS = {"none": NoPeft, "frozen": Frozen, "top_layers": TopLayers, "lora": Lora, "dora": Dora, "adalora": AdaLora,
-         "ia3": Ia3, "prefix": Prefix, "prompt": Prompt, "bottleneck": Bottleneck,
-         "embedding_adapter": EmbeddingAdapter}
+PEFTS = {"none": NoPeftSettings, "frozen": FrozenSettings, "top_layers": TopLayersSettings, "lora": LoraSettings,
+         "dora": DoraSettings, "adalora": AdaLoraSettings,
+         "ia3": Ia3Settings, "prefix": PrefixSettings, "prompt": PromptSettings, "bottleneck": BottleneckSettings,
+         "embedding_adapter": EmbeddingAdapterSettings}

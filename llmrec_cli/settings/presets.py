@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from llmrec_cli.settings.dataset import DatasetSettings, Files
+from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
 
 
 @dataclass
-class MovieLens100k(DatasetSettings):
+class MovieLens100kSettings(DatasetSettings):
     """MovieLens-100K (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder.
 
     With dataset.links=<file of item_id and entity_id> and no dataset.knowledge, the triples are the Freebase subgraph
@@ -27,7 +27,7 @@ class MovieLens100k(DatasetSettings):
 
 
 @dataclass
-class MovieLens1m(DatasetSettings):
+class MovieLens1mSettings(DatasetSettings):
     """MovieLens-1M (Harper and Konstan 2015): fetched at run time, or GroupLens's own folder."""
 
     kind: str = "movielens_1m"
@@ -42,7 +42,7 @@ class MovieLens1m(DatasetSettings):
 
 
 @dataclass
-class AmazonReviews(DatasetSettings):
+class AmazonReviewsSettings(DatasetSettings):
     """Amazon reviews of 2018 (Ni et al. 2019) and 2023 (Hou et al. 2024), one category or several, as published."""
 
     kind: str = "amazon_reviews"
@@ -71,7 +71,7 @@ class AmazonReviews(DatasetSettings):
 
 
 @dataclass
-class Mind(DatasetSettings):
+class MindSettings(DatasetSettings):
     """MIND, news of MSN (Wu et al. 2020): clicks are positives, what was shown and not clicked is kept apart."""
 
     kind: str = "mind"
@@ -104,7 +104,7 @@ class Mind(DatasetSettings):
 
 
 @dataclass
-class GroupFolder(DatasetSettings):
+class GroupFolderSettings(DatasetSettings):
     """What data sets in the format of AGREE (Cao et al. 2018), ConsRec and others for groups have."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.presets.group_folder.group_folder"
@@ -123,7 +123,7 @@ class GroupFolder(DatasetSettings):
 
 
 @dataclass
-class Mafengwo(GroupFolder):
+class MafengwoSettings(GroupFolderSettings):
     """Mafengwo and Mafengwo-S: groups of travellers and the places they went to (Wu et al. 2023)."""
 
     kind: str = "mafengwo"
@@ -132,7 +132,7 @@ class Mafengwo(GroupFolder):
 
 
 @dataclass
-class Camra2011(GroupFolder):
+class Camra2011Settings(GroupFolderSettings):
     """CAMRa2011: households and the films that they and their members rated from 0 to 100 (Cao et al. 2018)."""
 
     kind: str = "camra2011"
@@ -144,5 +144,6 @@ class Camra2011(GroupFolder):
     """0, since the published protocol counts ratings of 0 as positives."""
 
 
-DATASETS = {"files": Files, "movielens_100k": MovieLens100k, "movielens_1m": MovieLens1m,
-            "amazon_reviews": AmazonReviews, "mind": Mind, "mafengwo": Mafengwo, "camra2011": Camra2011}
+DATASETS = {"files": FilesSettings, "movielens_100k": MovieLens100kSettings, "movielens_1m": MovieLens1mSettings,
+            "amazon_reviews": AmazonReviewsSettings, "mind": MindSettings, "mafengwo": MafengwoSettings,
+            "camra2011": Camra2011Settings}

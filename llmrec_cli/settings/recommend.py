@@ -11,7 +11,7 @@ SUFFIXES = (".parquet", ".jsonl", ".csv")
 
 
 @dataclass
-class ListOutput(Settings):
+class ListOutputSettings(Settings):
     """A file of lists."""
 
     shorthand: ClassVar[str] = "path"
@@ -90,7 +90,7 @@ class RecommendConfig(CacheSettings):
     reasons: bool = False
     """Say of every recommendation why: what each member and the group's history add, who is compromised, and what the
     knowledge graph knows the item by. Asks the head again without each of them, so it takes as many times longer."""
-    output: ListOutput = field(default_factory=ListOutput)
+    output: ListOutputSettings = field(default_factory=ListOutputSettings)
     """Where the lists are written (.parquet, .jsonl, .csv); empty to print them."""
     block_size: int = 1024
     """Queries scored at a time, at least 1."""

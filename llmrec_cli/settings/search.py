@@ -14,11 +14,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 from llmrec_cli.settings.base import Builder, Settings, defaults, nearest, to_plain
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.base import Range
+from llmrec_cli.settings.heads.base import RangeSettings
 
 
 @dataclass
-class Tune(Settings):
+class TuneSettings(Settings):
     """A search for better settings on the validation metric, before the head is fitted."""
 
     trials: int = 0
@@ -44,7 +44,7 @@ PARTS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 SCALARS = (bool, int, float, str)
 NO_EFFECT = "has no effect"
 NOT_SEARCHED = ("kind", "search")
-RANGE = [f.name for f in dataclasses.fields(Range)]
+RANGE = [f.name for f in dataclasses.fields(RangeSettings)]
 Scalar = tuple[str, tuple[str, ...], tuple[type, ...]]
 
 
@@ -124,7 +124,7 @@ def places(recipe: Recipe) -> dict[str, Place]:
     return found
 
 
-def searched(recipe: Recipe) -> dict[str, Range]:
+def searched(recipe: Recipe) -> dict[str, RangeSettings]:
     """Return the part of the head's search space that applies to the options that are chosen.
 
     A range of `loss.temperature` does not where loss=bce has no such setting but another loss has.
@@ -190,7 +190,7 @@ def search_problems(recipe: Recipe, where: str = "head") -> Iterator[str]:
             yield f"{where}.search.{key}: head={head.kind} has no such setting{nearest(key, known)}"
 
 
-def _range_problems(recipe: Recipe, key: str, place: Place, tried: Range) -> Iterator[str]:
+def _range_problems(recipe: Recipe, key: str, place: Place, tried: RangeSettings) -> Iterator[str]:
     """Yield what is wrong with the values of a range, each as it follows the key."""
     if tried.choices is not None:
         values = {f".choices={value}": value for value in tried.choices}

@@ -63,7 +63,7 @@ class SplitSettings(OptionSettings):
 
 
 @dataclass
-class FractionSplit(SplitSettings):
+class FractionSplitSettings(SplitSettings):
     """What splits by fractions share."""
 
     valid: float = 0.1
@@ -85,7 +85,7 @@ class FractionSplit(SplitSettings):
 
 
 @dataclass
-class HashSplit(FractionSplit):
+class HashSplitSettings(FractionSplitSettings):
     """What splits by a salted hash share."""
 
     seed: int = 42
@@ -96,7 +96,7 @@ class HashSplit(FractionSplit):
 
 
 @dataclass
-class Random(HashSplit):
+class RandomSettings(HashSplitSettings):
     """Each user's interactions at random, by a salted hash of their content."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.RandomSplit"
@@ -104,7 +104,7 @@ class Random(HashSplit):
 
 
 @dataclass
-class ColdItems(HashSplit):
+class ColdItemsSplitSettings(HashSplitSettings):
     """Items at random, by a salted hash of their ids: all that happens to a held-out item is held out."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
@@ -113,7 +113,7 @@ class ColdItems(HashSplit):
 
 
 @dataclass
-class ColdUsers(HashSplit):
+class ColdUsersSplitSettings(HashSplitSettings):
     """Users at random, by a salted hash of their ids: all that a held-out user does is held out."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.ColdSplit"
@@ -122,7 +122,7 @@ class ColdUsers(HashSplit):
 
 
 @dataclass
-class Temporal(FractionSplit):
+class TemporalSettings(FractionSplitSettings):
     """One global cutoff in time: what happens from it on is held out, the newest of it for the test.
 
     The cutoff is where the shares `valid` and `test` of the interactions are newer, or what `*_from` or `*_days` say.
@@ -159,7 +159,7 @@ class Temporal(FractionSplit):
 
 
 @dataclass
-class LeaveLastOut(SplitSettings):
+class LeaveLastOutSettings(SplitSettings):
     """Each user's last interaction is the test, the one before it validation."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.LeaveLastOutSplit"
@@ -172,7 +172,7 @@ class LeaveLastOut(SplitSettings):
 
 
 @dataclass
-class Given(SplitSettings):
+class GivenSettings(SplitSettings):
     """The files say it: dataset.train, dataset.valid, dataset.test.
 
     Where there is no file for validation, `valid` takes a share of the training for it.
@@ -209,7 +209,7 @@ class Given(SplitSettings):
 
 
 @dataclass
-class NoSplit(SplitSettings):
+class NoSplitSettings(SplitSettings):
     """Nothing is held out."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.interactions.splits.UndividedSplit"
@@ -218,5 +218,6 @@ class NoSplit(SplitSettings):
 
 
 SPLITS: dict[str, type[SplitSettings]] = {
-    "random": Random, "temporal": Temporal, "leave_last_out": LeaveLastOut, "cold_items": ColdItems,
-    "cold_users": ColdUsers, "given": Given, "none": NoSplit}
+    "random": RandomSettings, "temporal": TemporalSettings, "leave_last_out": LeaveLastOutSettings,
+    "cold_items": ColdItemsSplitSettings,
+    "cold_users": ColdUsersSplitSettings, "given": GivenSettings, "none": NoSplitSettings}

@@ -10,10 +10,10 @@ from llmrec_cli.metrics.table import MONITORED
 from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, nearest, option
 from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings, DeviceSettings, StageSettings
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
-from llmrec_cli.settings.evaluation import ColdUsers, KnowledgeReport, Robustness
+from llmrec_cli.settings.evaluation import ColdUsersSettings, KnowledgeReportSettings, RobustnessSettings
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.recommend import RecommendConfig
-from llmrec_cli.settings.search import Tune, search_problems, tuned_parts
+from llmrec_cli.settings.search import TuneSettings, search_problems, tuned_parts
 
 MOST_QUANTILES = 1000
 MOST_RESAMPLES = 1_000_000
@@ -97,7 +97,7 @@ class FinetuneConfig(CacheSettings, Recipe):
     """auto | users | groups: whose validation `monitor` looks at; auto takes groups for the heads made for them."""
     refit: str = "train_valid"
     """none | train_valid | all: what the chosen settings are fitted on in the end."""
-    tune: Tune = field(default_factory=Tune)
+    tune: TuneSettings = field(default_factory=TuneSettings)
     """Trying settings on validation; off with tune.trials=0."""
     tracker: Any = option("tracker", "none")
     seed: int = 1
@@ -185,11 +185,11 @@ class EvaluateConfig(CacheSettings):
     candidates, which is ranked as given."""
     baselines: list[str] = field(default_factory=lambda: ["popularity", "item_knn"])
     """Heads fitted on the same data to compare with."""
-    robustness: Robustness = field(default_factory=Robustness)
+    robustness: RobustnessSettings = field(default_factory=RobustnessSettings)
     """Measure with disturbed item texts as well: robustness=true."""
-    knowledge: KnowledgeReport = field(default_factory=KnowledgeReport)
+    knowledge: KnowledgeReportSettings = field(default_factory=KnowledgeReportSettings)
     """Measure on validation what each relation of the knowledge graph contributes: knowledge=true."""
-    cold_users: ColdUsers = field(default_factory=ColdUsers)
+    cold_users: ColdUsersSettings = field(default_factory=ColdUsersSettings)
     """Measure users without a history instead, by profile and first interactions: cold_users=true."""
     num_bootstrap: int = 1000
     """Resamples of the queries behind each interval, at least 100."""

@@ -18,7 +18,7 @@ class TrackerSettings(OptionSettings):
 
 
 @dataclass
-class NoTracker(TrackerSettings):
+class NoTrackerSettings(TrackerSettings):
     """TensorBoard alone."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.tracking.no_tracker"
@@ -26,7 +26,7 @@ class NoTracker(TrackerSettings):
 
 
 @dataclass
-class Wandb(TrackerSettings):
+class WandbSettings(TrackerSettings):
     """Weights & Biases, offline: the run is written to <run directory>/wandb, for `wandb sync` to send."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.tracking.wandb_tracker"
@@ -41,7 +41,7 @@ class Wandb(TrackerSettings):
 
 
 @dataclass
-class Mlflow(TrackerSettings):
+class MlflowSettings(TrackerSettings):
     """MLflow with a database in a file."""
 
     implementation: ClassVar[str] = "llmrec_cli.training.tracking.mlflow_tracker"
@@ -60,4 +60,4 @@ class Mlflow(TrackerSettings):
                    f"and nothing is sent to servers")
 
 
-TRACKERS = {"none": NoTracker, "wandb": Wandb, "mlflow": Mlflow}
+TRACKERS = {"none": NoTrackerSettings, "wandb": WandbSettings, "mlflow": MlflowSettings}

@@ -52,15 +52,7 @@ from llmrec_cli.evaluation.robustness import robustness, robustness_content
 from llmrec_cli.evaluation.slices import Masks, Slices, build_slices, values_of
 from llmrec_cli.heads.artifact import model_folder, read_facts
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.heads.memory import (
-    CATALOGUE_FACTOR,
-    Watch,
-    history_memory,
-    lists_memory,
-    model_memory,
-    num_rows,
-    scoring_memory,
-)
+from llmrec_cli.heads.memory import CATALOGUE_FACTOR, Watch, model_memory, num_rows
 from llmrec_cli.heads.shared.matrix_products import BLOCK_CELLS as NEIGHBOUR_CELLS
 from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.metrics.lists import Vectors
@@ -74,6 +66,7 @@ from llmrec_cli.report.terminal import headline_table, printable
 from llmrec_cli.requests.candidates import read_candidates
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.heldout import HeldOut, audience_of
+from llmrec_cli.scoring.memory import history_memory, lists_memory, scoring_memory
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
 

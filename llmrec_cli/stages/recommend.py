@@ -21,7 +21,7 @@ from llmrec_cli.errors import ConfigError, counted
 from llmrec_cli.evaluation.models import popularity_of
 from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.memory import Watch, entities_memory, latest_memory, model_memory, num_rows, scoring_memory
+from llmrec_cli.heads.memory import Watch, entities_memory, model_memory, num_rows
 from llmrec_cli.heads.shared.training_history import CutHistories
 from llmrec_cli.report.lists import Catalogue, list_table, list_writer, show_lists
 from llmrec_cli.report.terminal import printable
@@ -33,10 +33,11 @@ from llmrec_cli.requests.queries import RawQueries, Strict, inline_query, raw_qu
 from llmrec_cli.requests.reasons import reasons
 from llmrec_cli.requests.resolve import UnknownIds, resolve
 from llmrec_cli.run_dir import RunDir
+from llmrec_cli.scoring.memory import latest_memory, scoring_memory
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.command import FIT
-from llmrec_cli.settings.recommend import ListOutput, RecommendConfig
+from llmrec_cli.settings.recommend import ListOutputSettings, RecommendConfig
 
 SHOWN_LISTS = 5
 WRITTEN_BYTES = 400
@@ -264,7 +265,8 @@ def silent_members(queries: Queries) -> np.ndarray:
     return silent
 
 
-def write_lists(output: ListOutput, items: Entities, answered: Iterable[Answers], with_reasons: bool = False) -> None:
+def write_lists(output: ListOutputSettings, items: Entities, answered: Iterable[Answers],
+                with_reasons: bool = False) -> None:
     """Write the lists to `output`, block by block."""
     catalogue, path = Catalogue(items), Path(output.path)
     if path.is_dir():

@@ -22,12 +22,12 @@ from llmrec_cli.requests.queries import raw_queries
 from llmrec_cli.requests.resolve import resolve
 from llmrec_cli.run_dir import NoRunDir
 from llmrec_cli.scoring.validation import validation_of
-from llmrec_cli.settings.adversarial import NoAdversary
-from llmrec_cli.settings.encoder import EncoderSettings, HuggingFace, TfIdf
+from llmrec_cli.settings.adversarial import NoAdversarySettings
+from llmrec_cli.settings.encoder import EncoderSettings, HuggingFaceSettings, TfIdfSettings
 from llmrec_cli.settings.head import HeadSettings, Recipe
-from llmrec_cli.settings.loss import Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.loss import SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import FrozenSettings
 from llmrec_cli.stages import prepare
 from llmrec_cli.testing.tiny_shop import write_tiny
 
@@ -51,8 +51,9 @@ class Shop:
 
     def recipe(self, head: HeadSettings, **changed: object) -> Recipe:
         """Return a recipe that trains for a second, with what is `changed`."""
-        usual = {"encoder": self.encoder, "peft": Frozen(), "adversarial": NoAdversary(), "loss": Softmax(),
-                 "optim": AdamW(epochs=8, batch_size=128, learning_rate=0.02)}
+        usual = {"encoder": self.encoder, "peft": FrozenSettings(), "adversarial": NoAdversarySettings(),
+                 "loss": SoftmaxSettings(),
+                 "optim": AdamWSettings(epochs=8, batch_size=128, learning_rate=0.02)}
         return Recipe(head=head, **(usual | changed))
 
     def context(self, audience: str = "users", **changed: object) -> Context:
@@ -135,7 +136,8 @@ def make_shop(folder: Path, encoder: str | Path | None = None, groups: bool = Fa
 
 def shop_of(prepared: Path, encoder: str | Path | None = None) -> Shop:
     """Return the shop of prepared data."""
-    small: EncoderSettings = HuggingFace(path=str(encoder), max_length=24) if encoder else TfIdf(embedding_size=64)
+    small: EncoderSettings = HuggingFaceSettings(path=str(encoder),
+                                                 max_length=24) if encoder else TfIdfSettings(embedding_size=64)
     return Shop(read_prepared(prepared), small)
 
 

@@ -14,7 +14,15 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.nn import functional
 
-from llmrec_cli.settings.adversarial import AdversarialSettings, Apr, Fgm, FreeLb, NoAdversary, Pgd, Virtual
+from llmrec_cli.settings.adversarial import (
+    AdversarialSettings,
+    AprSettings,
+    FgmSettings,
+    FreeLbSettings,
+    NoAdversarySettings,
+    PgdSettings,
+    VirtualSettings,
+)
 from llmrec_cli.settings.base import implementation_of
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
@@ -37,7 +45,7 @@ class Attack(ABC, Generic[S]):
         """Return the loss of training on `tensors`, all of which are perturbed."""
 
 
-class NoAttack(Attack[NoAdversary]):
+class NoAttack(Attack[NoAdversarySettings]):
     """Plain training."""
 
     def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -45,7 +53,7 @@ class NoAttack(Attack[NoAdversary]):
         return loss(tensors)
 
 
-class GradientAttack(Attack[Fgm | Apr]):
+class GradientAttack(Attack[FgmSettings | AprSettings]):
     """One step along the gradient (Miyato et al. 2017), of hidden states or, with apr, of rows (He et al. 2018)."""
 
     def loss_of_all(self, loss: LossOfAll, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -67,7 +75,7 @@ class PgdAttack(GradientAttack):
     Differs: it starts at the clean point instead of a random one near it, so that the clean pass pays for a step.
     """
 
-    settings: Pgd
+    settings: PgdSettings
 
     def perturbations(self, loss: LossOfAll, tensors: Sequence[torch.Tensor],
                       gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -82,7 +90,7 @@ class PgdAttack(GradientAttack):
         return deltas
 
 
-class FreeLbAttack(Attack[FreeLb]):
+class FreeLbAttack(Attack[FreeLbSettings]):
     """The gradients of all ascent steps are trained with (Zhu et al. 2020, alg. 1).
 
     Differs: it starts at the clean point instead of a random one near it.
@@ -101,7 +109,7 @@ class FreeLbAttack(Attack[FreeLb]):
         return torch.stack(values).mean()
 
 
-class VirtualAttack(Attack[Virtual]):
+class VirtualAttack(Attack[VirtualSettings]):
     """Outputs must not change under perturbation (Miyato et al. 2018, eq. 5 to 8 and alg. 1)."""
 
     def loss(self, loss: Loss, hidden: torch.Tensor, outputs: Loss | None) -> torch.Tensor:
@@ -150,7 +158,7 @@ def adversarial_loss_of_all(loss: LossOfAll, tensors: Sequence[torch.Tensor],
 
 def attack_of(settings: AdversarialSettings | None) -> Attack[Any]:
     """Return the attack that `settings` name; None is for no adversary."""
-    chosen = settings or NoAdversary()
+    chosen = settings or NoAdversarySettings()
     attack: Attack[Any] = implementation_of(chosen)(chosen)
     return attack
 
@@ -184,7 +192,7 @@ def divergence(clean_BC: torch.Tensor, perturbed_BC: torch.Tensor) -> torch.Tens
 
 
 def _stepped(fixed: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor],
-             settings: Pgd | FreeLb) -> list[torch.Tensor]:
+             settings: PgdSettings | FreeLbSettings) -> list[torch.Tensor]:
     """Return the perturbations one step further uphill, put back into the ball."""
     return [projected(d + fgm(t, g, settings.step_size, settings.norm), t, settings.epsilon, settings.norm)
             for t, d, g in zip(fixed, deltas, gradients, strict=True)]

@@ -19,7 +19,8 @@ from llmrec_cli.training.corpus import build_corpus
 from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
 
-def causal_language_modelling(chosen: settings.CausalLanguageModel, encoder: TransformerSettings, data: TrainingData,
+def causal_language_modelling(chosen: settings.CausalLanguageModelSettings, encoder: TransformerSettings,
+                              data: TrainingData,
                               seed: int, device: torch.device) -> Task:
     """Return the decoder with its head, and the corpus to train and to measure it with."""
     corpus = build_corpus(data, chosen, seed)

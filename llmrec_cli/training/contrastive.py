@@ -42,7 +42,7 @@ class Views:
     item: np.ndarray | None = None
 
 
-def contrastive(chosen: settings.Contrastive, encoder: TransformerSettings, data: TrainingData, seed: int,
+def contrastive(chosen: settings.ContrastiveSettings, encoder: TransformerSettings, data: TrainingData, seed: int,
                 device: torch.device) -> Task:
     """Return the encoder, and the pairs of views to train and to measure it with."""
     parts = _views(chosen, data, seed)
@@ -54,7 +54,7 @@ def contrastive(chosen: settings.Contrastive, encoder: TransformerSettings, data
     return Task(trained, trained, False, train, held)
 
 
-def _views(chosen: settings.Contrastive, data: TrainingData, seed: int) -> tuple[Views, Views]:
+def _views(chosen: settings.ContrastiveSettings, data: TrainingData, seed: int) -> tuple[Views, Views]:
     """Return the views to train and to measure with: of other items."""
     texts = [str(text) for text in data.items.texts]
     if chosen.views == "history":
@@ -84,7 +84,7 @@ class TwoViews:
     scored = "views to be found among those of other items"
     split = None
 
-    def __init__(self, encoder: TextEncoder, views: Views, known: Known, chosen: settings.Contrastive,
+    def __init__(self, encoder: TextEncoder, views: Views, known: Known, chosen: settings.ContrastiveSettings,
                  device: torch.device) -> None:
         # A history is what a user would be asked about, so it has the prompt of a query.
         first = encoder.tokenize(views.first, "item" if views.user is None else "query")

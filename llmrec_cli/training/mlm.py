@@ -28,7 +28,8 @@ Part = tuple[np.ndarray, int, np.ndarray]
 """A batch, and which of its texts are meant."""
 
 
-def masked_language_modelling(chosen: settings.MaskedLanguageModel, encoder: TransformerSettings, data: TrainingData,
+def masked_language_modelling(chosen: settings.MaskedLanguageModelSettings, encoder: TransformerSettings,
+                              data: TrainingData,
                               seed: int, device: torch.device) -> Task:
     """Return the encoder with its head for masked tokens, and the corpus to train and to measure it with."""
     corpus = build_corpus(data, chosen, seed)

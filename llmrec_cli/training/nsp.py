@@ -27,7 +27,8 @@ from llmrec_cli.training.objective import Measure, Task, batches_by_length, weig
 TRIES = 20
 
 
-def next_sentence_prediction(chosen: settings.NextSentence, encoder: TransformerSettings, data: TrainingData, seed: int,
+def next_sentence_prediction(chosen: settings.NextSentenceSettings, encoder: TransformerSettings, data: TrainingData,
+                             seed: int,
                              device: torch.device) -> Task:
     """Return the encoder with a head that answers yes or no, and the pairs to train and to measure it with."""
     parts = followers(data, chosen.history_length, chosen.max_histories, chosen.holdout_share, seed)

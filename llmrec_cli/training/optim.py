@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from llmrec_cli.settings.base import implementation_of
-from llmrec_cli.settings.optim import AdamW, OptimSettings
+from llmrec_cli.settings.optim import AdamWSettings, OptimSettings
 
 Rates = Sequence[tuple[nn.Module, float]]
 
@@ -31,7 +31,7 @@ def build_optimizer(rates: Rates, settings: OptimSettings) -> torch.optim.Optimi
     return built
 
 
-def adamw(groups: Sequence[dict[str, Any]], settings: AdamW) -> torch.optim.AdamW:
+def adamw(groups: Sequence[dict[str, Any]], settings: AdamWSettings) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov and Hutter 2019), in which matrices alone decay."""
     decayed = [group | {"weight_decay": settings.weight_decay if group["is_matrix"] else 0.0} for group in groups]
     # Fused: one pass over the parameters instead of a dozen, which takes a sixth of the time on a CPU.

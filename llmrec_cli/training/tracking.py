@@ -9,7 +9,7 @@ from typing import Any
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain
-from llmrec_cli.settings.tracker import Mlflow, NoTracker, TrackerSettings, Wandb
+from llmrec_cli.settings.tracker import MlflowSettings, NoTrackerSettings, TrackerSettings, WandbSettings
 
 CURVES = ("step", "validation")
 """Events with numbers that change while training."""
@@ -76,11 +76,11 @@ def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def no_tracker(settings: NoTracker, run_dir: RunDir) -> None:
+def no_tracker(settings: NoTrackerSettings, run_dir: RunDir) -> None:
     """Return no tracker."""
 
 
-def wandb_tracker(settings: Wandb, run_dir: RunDir) -> Any:
+def wandb_tracker(settings: WandbSettings, run_dir: RunDir) -> Any:
     """Return a tracker that writes the run for `wandb sync`."""
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     import wandb
@@ -92,7 +92,7 @@ def wandb_tracker(settings: Wandb, run_dir: RunDir) -> Any:
     return WandBTracker(settings.project, dir=str(run_dir.path), name=run_dir.path.name, settings=quiet)
 
 
-def mlflow_tracker(settings: Mlflow, run_dir: RunDir) -> Any:
+def mlflow_tracker(settings: MlflowSettings, run_dir: RunDir) -> Any:
     """Return a tracker that writes to a database in a file."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     import mlflow

@@ -14,7 +14,13 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from llmrec_cli.settings.base import implementation_of
-from llmrec_cli.settings.entities import ComplEx, Distances, EntitySettings, RotatE, TransE
+from llmrec_cli.settings.entities import (
+    ComplExSettings,
+    DistancesSettings,
+    EntitySettings,
+    RotatESettings,
+    TransESettings,
+)
 
 SMALLEST = 1e-9
 """Added under a root, whose slope at 0 is infinite."""
@@ -55,14 +61,14 @@ class TripleScores(ABC, Generic[S]):
         return None
 
 
-class DistanceScores(TripleScores[Distances]):
+class DistanceScores(TripleScores[DistancesSettings]):
     """Scores that are minus a distance.
 
     Differs for RotatE: the Euclidean norm of the complex vector, where the authors' code adds up the moduli of its
     numbers, which no product of matrices computes.
     """
 
-    def __init__(self, settings: Distances) -> None:
+    def __init__(self, settings: DistancesSettings) -> None:
         super().__init__(settings)
         self.margin = settings.margin
 
@@ -80,7 +86,7 @@ class DistanceScores(TripleScores[Distances]):
 class TransEScores(DistanceScores):
     """TransE (Bordes et al. 2013, section 2): h + r against t."""
 
-    settings: TransE
+    settings: TransESettings
 
     def led_to(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:
         """Return h + r, or t - r."""
@@ -90,7 +96,7 @@ class TransEScores(DistanceScores):
 class RotatEScores(DistanceScores):
     """RotatE (Sun et al. 2019, eq. 2): h r against t, with r = exp(i angle), whose inverse is its conjugate."""
 
-    settings: RotatE
+    settings: RotatESettings
 
     def start(self, num_entities: int, num_relations: int,
               generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +111,7 @@ class RotatEScores(DistanceScores):
         return complex_product(source_BD, torch.cat([relation_BD.cos(), relation_BD.sin()], dim=1), backward)
 
 
-class ComplExScores(TripleScores[ComplEx]):
+class ComplExScores(TripleScores[ComplExSettings]):
     """ComplEx (Trouillon et al. 2016, eq. 9): Re <h, r, conj t>, the product of h r with t, and of t conj(r) with h."""
 
     def led_to(self, source_BD: torch.Tensor, relation_BD: torch.Tensor, backward: bool) -> torch.Tensor:

@@ -29,8 +29,16 @@ from llmrec_cli.heads.fitting import fit
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.base import Range
-from llmrec_cli.settings.search import Tune, places, proposal, searched, tuned_parts, with_values, without_search
+from llmrec_cli.settings.heads.base import RangeSettings
+from llmrec_cli.settings.search import (
+    TuneSettings,
+    places,
+    proposal,
+    searched,
+    tuned_parts,
+    with_values,
+    without_search,
+)
 from llmrec_cli.tuning.storage import open_journal
 
 VALUES = "values"
@@ -63,7 +71,7 @@ class Tuned:
     value: float
     tried_value: float
     gain: Acceptance | None
-    space: dict[str, Range]
+    space: dict[str, RangeSettings]
     trials: list[FrozenTrial]
 
 
@@ -80,7 +88,7 @@ class _Watched(Validation):
         return value
 
 
-def tune(recipe: Recipe, settings: Tune, data: TrainingData, context: Context, journal: Path) -> list[Tuned]:
+def tune(recipe: Recipe, settings: TuneSettings, data: TrainingData, context: Context, journal: Path) -> list[Tuned]:
     """Return the best settings of a head, or of each member of a fusion by itself."""
     if context.validation is None:
         raise DataError(f"tune.trials={settings.trials}: the prepared data holds nothing out for validation, on which "
@@ -129,7 +137,7 @@ def in_words(settings: dict[str, Any]) -> str:
 class _Search:
     """The search for the best settings of one head."""
 
-    def __init__(self, name: str, recipe: Recipe, settings: Tune, data: TrainingData, context: Context,
+    def __init__(self, name: str, recipe: Recipe, settings: TuneSettings, data: TrainingData, context: Context,
                  study: optuna.Study, is_late: Callable[[], bool]) -> None:
         self.name, self.recipe, self.settings, self.data, self.study = name, recipe, settings, data, study
         self.is_late = is_late
@@ -174,7 +182,7 @@ class _Search:
                                 f"metric of each query; tune anew, without resume") from error
         return accepted(values - before)
 
-    def _space(self) -> dict[str, Range]:
+    def _space(self) -> dict[str, RangeSettings]:
         """Return what can be chosen here, and say what cannot."""
         known = searched(self.recipe)
         reasons = {key: "the option that is chosen has no such setting" for key in self.recipe.head.search
@@ -215,7 +223,7 @@ class _Search:
         self.study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
         self._tell(place, state, value, time.monotonic() - started, values)
 
-    def _draw(self, trial: optuna.Trial, key: str, tried: Range) -> Any:
+    def _draw(self, trial: optuna.Trial, key: str, tried: RangeSettings) -> Any:
         if tried.choices is not None:
             return trial.suggest_categorical(key, tried.choices)
         assert tried.low is not None
@@ -286,7 +294,7 @@ def _unpacked(text: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<f4").astype(np.float64)
 
 
-def _study(storage: optuna.storages.BaseStorage, name: str, settings: Tune) -> optuna.Study:
+def _study(storage: optuna.storages.BaseStorage, name: str, settings: TuneSettings) -> optuna.Study:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=min(5, settings.num_startup), n_warmup_steps=WARMUP_EPOCHS)
     return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True,
                                pruner=pruner)
@@ -298,7 +306,7 @@ def _without_steps(log: Callable[..., None], part: str, place: int, event: str, 
         log(event, **{"part": part, "trial": place} | values)
 
 
-def _contains(tried: Range, value: Any) -> bool:
+def _contains(tried: RangeSettings, value: Any) -> bool:
     if tried.choices is not None:
         return value in tried.choices
     assert tried.low is not None

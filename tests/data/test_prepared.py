@@ -10,8 +10,8 @@ import pytest
 from llmrec_cli.data.manifest import FORMAT
 from llmrec_cli.data.prepared import PreparedData, attribute_matrix, read_prepared
 from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.split import LeaveLastOut
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.split import LeaveLastOutSettings
 from tests.ingest.preparing import HEADER, prepare_with, write
 
 
@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Prepare two users, u (a, b, c in this order) and v (d), with every last interaction held out."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path, HEADER + "u,b,4,20\nu,a,3,10\nu,c,5,30\nv,d,1,5\n")
-    return prepare_with(tmp_path, Files(interactions="clicks.csv"), LeaveLastOut()).folder
+    return prepare_with(tmp_path, FilesSettings(interactions="clicks.csv"), LeaveLastOutSettings()).folder
 
 
 def ids(data: PreparedData, *splits: str) -> list[tuple[str, str]]:

@@ -15,8 +15,8 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import DAY, InteractionWeights, fit_weights, unused_values
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import build
-from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Popularity, Recipe
-from llmrec_cli.settings.heads.groups import GroupAttention
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, ItemKnnSettings, PopularitySettings, Recipe
+from llmrec_cli.settings.heads.groups import GroupAttentionSettings
 
 
 def training(values, days=None, **facts) -> TrainingData:
@@ -34,7 +34,7 @@ def training(values, days=None, **facts) -> TrainingData:
 
 
 def weights(data: TrainingData, **settings) -> list[float]:
-    return fit_weights(data, Ease(**settings)).of(data.interactions).tolist()
+    return fit_weights(data, EaseSettings(**settings)).of(data.interactions).tolist()
 
 
 def test_a_value_weighs_in_proportion_and_the_average_interaction_weighs_one():
@@ -59,7 +59,7 @@ def test_value_and_age_are_multiplied():
 @pytest.mark.parametrize("value", [1, 5, 0.1])
 def test_equal_values_weigh_exactly_one_and_leave_nothing_to_save(weight, value):
     data = training([value] * 7)
-    found = fit_weights(data, Ease(weight=weight))
+    found = fit_weights(data, EaseSettings(weight=weight))
     assert found.is_uniform
     assert found.state() == {}
     assert found.matrix(data.interactions) is data.interactions.matrix
@@ -73,7 +73,7 @@ def test_values_in_other_units_give_the_same_weights(weight):
 
 def test_a_history_weighs_what_it_weighed_in_the_fit_and_what_comes_with_the_query_is_as_new_as_the_newest():
     data = training([3, 1, 1], days=[0, 1, 2])
-    found = fit_weights(data, Ease(decay=1.0))
+    found = fit_weights(data, EaseSettings(decay=1.0))
     known = data.interactions
     queries = known_users(np.array([0]), data.users.ids, known.values, known.matrix, times=known.times)
     np.testing.assert_array_equal(found.history(queries).data, found.of(known))
@@ -85,7 +85,8 @@ def test_a_history_weighs_what_it_weighed_in_the_fit_and_what_comes_with_the_que
 
 def test_what_is_saved_gives_the_same_weights():
     data = training([3, 1, 8], days=[0, 1, 2])
-    for settings in (Ease(weight="log", decay=3.0), Ease(weight="value"), Ease(weight="none", decay=0.5)):
+    for settings in (EaseSettings(weight="log", decay=3.0), EaseSettings(weight="value"),
+                     EaseSettings(weight="none", decay=0.5)):
         found = fit_weights(data, settings)
         assert InteractionWeights.read(TensorReader(found.state())) == found
 
@@ -102,18 +103,19 @@ def test_ratings_that_reached_a_threshold_weigh_the_same_unless_asked_for():
 
 
 @pytest.mark.parametrize(("data", "settings", "says"), [
-    (training([1, 100]), Popularity(weight="none"), "differ (1 to 100) and are not used, as head.weight=none says"),
-    (training([4, 5], value_kind="rating"), ItemKnn(), "head.weight=value uses them"),
-    (training([-2, 5]), ItemKnn(), "1 of them are 0 or below"),
-    (training([1, 2], value_kind=""), ItemKnn(), "the data does not say what they are"),
-    (training([1, 100]), ItemKnn(), None), (training([3, 3]), ItemKnn(weight="none"), None),
-    (training([1, 100]), Fusion(members={"a": Recipe(head=ItemKnn())}), None)])
+    (training([1, 100]), PopularitySettings(weight="none"),
+     "differ (1 to 100) and are not used, as head.weight=none says"),
+    (training([4, 5], value_kind="rating"), ItemKnnSettings(), "head.weight=value uses them"),
+    (training([-2, 5]), ItemKnnSettings(), "1 of them are 0 or below"),
+    (training([1, 2], value_kind=""), ItemKnnSettings(), "the data does not say what they are"),
+    (training([1, 100]), ItemKnnSettings(), None), (training([3, 3]), ItemKnnSettings(weight="none"), None),
+    (training([1, 100]), FusionSettings(members={"a": Recipe(head=ItemKnnSettings())}), None)])
 def test_values_that_differ_and_are_not_used_are_named_with_the_reason(data, settings, says):
     found = unused_values(data, settings)
     assert (found is None) if says is None else says in found
 
 
-@pytest.mark.parametrize("head", [Popularity(), GroupAttention()])
+@pytest.mark.parametrize("head", [PopularitySettings(), GroupAttentionSettings()])
 def test_values_of_groups_that_differ_and_are_not_used_are_named_by_the_heads_that_weigh_groups(head):
     """Users' values are all 1, groups' are ratings of 4 and 5."""
     both, alone = training([4, 5], value_kind="rating"), training([1, 1], value_kind="rating")
@@ -123,25 +125,25 @@ def test_values_of_groups_that_differ_and_are_not_used_are_named_by_the_heads_th
     (found,) = build(Recipe(head=head)).unused_values(data)
     assert f"head={head.kind}: values of groups' interactions differ (4 to 5) and are not used" in found
     assert build(Recipe(head=head)).unused_values(alone) == []
-    assert build(Recipe(head=ItemKnn())).unused_values(data) == []
+    assert build(Recipe(head=ItemKnnSettings())).unused_values(data) == []
 
 
 def test_values_of_zero_and_below_are_refused_as_weights():
     with pytest.raises(DataError, match=r"head.weight=log: 2 of 3 training .* \(-1 the lowest\).*dataset.min_value"):
-        fit_weights(training([-1, 0, 3]), Ease(weight="log"))
+        fit_weights(training([-1, 0, 3]), EaseSettings(weight="log"))
 
 
 def test_decay_without_times_is_refused():
     with pytest.raises(DataError, match=r"head.decay=30: .*no times.*dataset.timestamp_unit"):
-        fit_weights(training([1, 2]), Ease(decay=30.0))
+        fit_weights(training([1, 2]), EaseSettings(decay=30.0))
 
 
 def test_a_head_of_members_refuses_weights_of_its_own():
-    found = list(Fusion(members={"a": Recipe(head=ItemKnn())}, weight="log").problems())
+    found = list(FusionSettings(members={"a": Recipe(head=ItemKnnSettings())}, weight="log").problems())
     assert found == ["weight=log: has no effect on head=fusion, whose members weigh each for themselves; set "
                      "members.<name>.weight"]
-    assert any("decay=0" in problem for problem in Ease(decay=0.0).problems())
-    assert any("weight=values" in problem for problem in Ease(weight="values").problems())
+    assert any("decay=0" in problem for problem in EaseSettings(decay=0.0).problems())
+    assert any("weight=values" in problem for problem in EaseSettings(weight="values").problems())
 
 
 def test_beyond_twenty_half_lives_nothing_weighs_less():

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from llmrec_cli.encoders.modules import Training
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.peft import Lora, NoPeft
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.peft import LoraSettings, NoPeftSettings
 from tests.tiny_models import ARCHITECTURES, MORE, SENTENCES, byte_tokenizer, save_tiny
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def folders(tmp_path_factory):
 
 
 def load(folder, peft=None, **changed):
-    return load_encoder(HuggingFace(path=str(folder), max_length=12, batch_tokens=40, **changed), peft, CPU)
+    return load_encoder(HuggingFaceSettings(path=str(folder), max_length=12, batch_tokens=40, **changed), peft, CPU)
 
 
 def states(folder, texts, kind=transformers.AutoModel, prompt=""):
@@ -54,7 +54,7 @@ def test_vectors_are_those_of_the_model_whatever_the_padding(folders, architectu
 
 def test_of_t5_the_encoder_is_taken(folders):
     expected = np.stack([h.mean(0) for h in states(folders["t5"], TEXTS, transformers.T5EncoderModel)])
-    for peft in (None, NoPeft(), Lora(num_layers=None)):
+    for peft in (None, NoPeftSettings(), LoraSettings(num_layers=None)):
         assert abs(load(folders["t5"], peft).encode(TEXTS) - expected).max() < 1e-5
 
 
@@ -77,7 +77,7 @@ def test_a_bidirectional_decoder_sees_what_comes_after_with_padding_and_without(
 
 @pytest.mark.parametrize("architecture", DECODERS)
 def test_a_saved_bidirectional_decoder_stays_so_for_automodel_and_for_us(folders, tmp_path, architecture):
-    encoder = load(folders[architecture], Lora(num_layers=None), bidirectional=True, pooling="mean")
+    encoder = load(folders[architecture], LoraSettings(num_layers=None), bidirectional=True, pooling="mean")
     encoder.save_pretrained(tmp_path / "saved")
     expected = encoder.encode(TEXTS)
     assert abs(load(tmp_path / "saved").encode(TEXTS) - expected).max() < 1e-5
@@ -92,7 +92,7 @@ def test_bidirectional_is_refused_where_it_has_no_effect(folders):
 
 
 def test_attention_pooling_begins_as_the_mean_and_is_trained_with_the_rest(folders, tmp_path):
-    encoder, mean = (load(folders["bert"], Lora(), pooling=p) for p in ("attention", "mean"))
+    encoder, mean = (load(folders["bert"], LoraSettings(), pooling=p) for p in ("attention", "mean"))
     assert abs(encoder.encode(TEXTS) - mean.encode(TEXTS)).max() < 1e-6
     before = encoder.identity
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_attention_pooling_begins_as_the_mean_and_is_trained_with_the_rest(folde
     encoder.save_pretrained(tmp_path / "saved")
     again = load(tmp_path / "saved")
     assert abs(again.encode(TEXTS) - encoder.encode(TEXTS)).max() < 1e-5
-    fresh = load(folders["bert"], Lora(), pooling="attention")
+    fresh = load(folders["bert"], LoraSettings(), pooling="attention")
     fresh.load_trained_state(encoder.trained_state())
     assert np.array_equal(fresh.encode(TEXTS), encoder.encode(TEXTS))
     assert load(tmp_path / "saved", pooling="mean").pooler.pooling == "mean"
@@ -175,7 +175,7 @@ def unit(vectors):
 
 def test_a_linear_map_behind_the_pooling_is_part_of_the_encoder_and_saved_again(folders, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    encoder = load(with_dense(folders["bert"], tmp_path / "with"), NoPeft())
+    encoder = load(with_dense(folders["bert"], tmp_path / "with"), NoPeftSettings())
     assert (encoder.embedding_size, encoder.hidden_size) == (6, 16)
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "with"), device="cpu")
     theirs.max_seq_length = 12
@@ -208,7 +208,7 @@ def test_sentence_transformers_gives_the_same_vectors_prompts_and_all(folders, t
 
 def test_sentence_transformers_refuses_what_it_cannot_do_the_same_way(folders, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    load(folders["bert"], Lora(), pooling="attention").save_pretrained(tmp_path / "saved")
+    load(folders["bert"], LoraSettings(), pooling="attention").save_pretrained(tmp_path / "saved")
     with pytest.raises(ValueError, match="AttentionPooling"):
         sentence_transformers.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
 

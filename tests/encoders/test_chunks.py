@@ -7,14 +7,14 @@ import torch
 
 from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.tfidf import TfIdfEncoder
-from llmrec_cli.settings.encoder import Concat, HuggingFace, Part, TfIdf
+from llmrec_cli.settings.encoder import ConcatSettings, HuggingFaceSettings, PartSettings, TfIdfSettings
 
 WORDS = ["alien", "planet", "a", "quiet", "ship", "and", "the", "crew", "of", "seven", "looks", "for", "home"]
 
 
 @pytest.fixture(scope="module")
 def encoder(tiny_encoder):
-    return open_encoder(HuggingFace(path=str(tiny_encoder), max_length=12), torch.device("cpu"))
+    return open_encoder(HuggingFaceSettings(path=str(tiny_encoder), max_length=12), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("length", [1, 9, 10, 11, 200])
@@ -46,10 +46,10 @@ def test_nothing_said_is_no_piece(encoder):
 
 def test_what_has_no_limit_reads_a_text_whole(encoder, tiny_encoder):
     text = " ".join(WORDS * 10)
-    words = TfIdfEncoder(TfIdf())
+    words = TfIdfEncoder(TfIdfSettings())
     assert (words.pieces(text), words.pieces(" "), words.room) == ([text], [], None)
-    parts = {"own": Part(encoder=HuggingFace(path=str(tiny_encoder), max_length=12)),
-             "words": Part(encoder=TfIdf())}
-    both = open_encoder(Concat(parts=parts), torch.device("cpu"))
+    parts = {"own": PartSettings(encoder=HuggingFaceSettings(path=str(tiny_encoder), max_length=12)),
+             "words": PartSettings(encoder=TfIdfSettings())}
+    both = open_encoder(ConcatSettings(parts=parts), torch.device("cpu"))
     assert both.pieces(text) == encoder.pieces(text)
     assert both.room == encoder.room

@@ -12,7 +12,7 @@ from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.locate import locate
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.settings.encoder import HuggingFace, Static
+from llmrec_cli.settings.encoder import HuggingFaceSettings, StaticSettings
 from tests.tiny_models import save_tiny
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def folder(original, tmp_path):
 
 
 def load(folder, **changed):
-    return load_encoder(HuggingFace(path=str(folder), **{"max_length": 12, **changed}), None, CPU)
+    return load_encoder(HuggingFaceSettings(path=str(folder), **{"max_length": 12, **changed}), None, CPU)
 
 
 def edit(file, **changed):
@@ -175,13 +175,13 @@ def test_any_damage_to_an_encoder_that_we_saved_is_seen(ours, tmp_path, name):
         content[bit // 8] ^= 1 << bit % 8
         (folder / name).write_bytes(content)
         with pytest.raises(ArtifactError, match=name):
-            locate(HuggingFace(path=str(folder)))
+            locate(HuggingFaceSettings(path=str(folder)))
         (folder / name).write_bytes(content[:bit // 8])
         with pytest.raises(ArtifactError, match=name):
-            locate(HuggingFace(path=str(folder)))
+            locate(HuggingFaceSettings(path=str(folder)))
         (folder / name).unlink()
         with pytest.raises(ArtifactError, match=name):
-            locate(HuggingFace(path=str(folder)))
+            locate(HuggingFaceSettings(path=str(folder)))
 
 
 def test_a_newer_format_is_refused_and_a_card_may_be_edited(ours, tmp_path):
@@ -202,7 +202,7 @@ TEXTS = ["", " ", "\x00", "\udcff half of a character \ud83d", "👩‍👩‍�
          "the " * 250_000]
 
 
-@pytest.mark.parametrize("kind", [HuggingFace, Static])
+@pytest.mark.parametrize("kind", [HuggingFaceSettings, StaticSettings])
 def test_every_text_has_a_finite_vector_that_no_other_text_changes(original, kind):
     encoder = open_encoder(kind(path=str(original), max_length=12), CPU)
     encoder.fit(["the moon"])

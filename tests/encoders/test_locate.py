@@ -11,7 +11,7 @@ import torch
 from llmrec_cli.encoders.locate import MINILM_SHA256, locate
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
-from llmrec_cli.settings.encoder import HuggingFace, MiniLM, Pretrained, Scratch
+from llmrec_cli.settings.encoder import HuggingFaceSettings, MiniLMSettings, PretrainedSettings, ScratchSettings
 from tests.tiny_models import save_tiny
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def no_network(monkeypatch):
 
 
 def load(folder, **changed):
-    return load_encoder(HuggingFace(path=str(folder), **{"max_length": 12, **changed}), None, CPU)
+    return load_encoder(HuggingFaceSettings(path=str(folder), **{"max_length": 12, **changed}), None, CPU)
 
 
 def edit(file, **changed):
@@ -62,7 +62,7 @@ def test_a_download_takes_safetensors_and_json_of_the_named_commit_only(monkeypa
         return str(original)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    settings = HuggingFace(path="owner/name", allow_download=True, revision="a" * 40)
+    settings = HuggingFaceSettings(path="owner/name", allow_download=True, revision="a" * 40)
     assert locate(settings).folder == original
     assert (asked["name"], asked["revision"]) == ("owner/name", "a" * 40)
     assert not any(p.endswith((".bin", ".py", "*")) for p in asked["patterns"])
@@ -73,18 +73,18 @@ def test_a_download_that_fails_says_what_to_do(no_network, monkeypatch):
         raise FileNotFoundError("offline")
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.raises(ResourceError, match="name a local folder"):
-        locate(HuggingFace(path="owner/name", allow_download=True, revision="a" * 40))
+        locate(HuggingFaceSettings(path="owner/name", allow_download=True, revision="a" * 40))
 
 
 def test_a_download_needs_a_whole_commit():
-    assert list(HuggingFace(path="a/b", allow_download=True).problems())
-    assert list(HuggingFace(path="a/b", allow_download=True, revision="main").problems())
-    assert not list(HuggingFace(path="a/b", allow_download=True, revision="0" * 40).problems())
+    assert list(HuggingFaceSettings(path="a/b", allow_download=True).problems())
+    assert list(HuggingFaceSettings(path="a/b", allow_download=True, revision="main").problems())
+    assert not list(HuggingFaceSettings(path="a/b", allow_download=True, revision="0" * 40).problems())
 
 
 def test_allowing_a_download_of_a_local_folder_is_refused(folder):
     with pytest.raises(ConfigError, match="has no effect"):
-        locate(HuggingFace(path=str(folder), allow_download=True, revision="a" * 40))
+        locate(HuggingFaceSettings(path=str(folder), allow_download=True, revision="a" * 40))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
@@ -145,8 +145,8 @@ def test_more_tokens_than_the_model_has_positions_is_refused(folder, tmp_path):
 
 
 def test_the_identity_changes_with_the_weights_and_not_with_the_place(folder, original):
-    settings = HuggingFace(path=str(original))
-    assert locate(settings).identity == locate(HuggingFace(path=str(folder))).identity == locate(
+    settings = HuggingFaceSettings(path=str(original))
+    assert locate(settings).identity == locate(HuggingFaceSettings(path=str(folder))).identity == locate(
         settings, folder).identity
     file = folder / "model.safetensors"
     content = bytearray(file.read_bytes())
@@ -170,33 +170,33 @@ def test_pooling_is_what_the_folder_says(folder):
 def test_the_newest_pretrained_encoder_is_found_in_the_run_or_by_its_path(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="run `llmrec pretrain` first"):
-        locate(Pretrained())
+        locate(PretrainedSettings())
     run = tmp_path / "runs" / "pretrain" / "one"
     shutil.copytree(folder, run / "encoder")
     (run.parent / "latest").symlink_to("one")
-    assert locate(Pretrained()).folder.samefile(run / "encoder")
-    assert locate(Pretrained(path=str(run))).folder == run / "encoder"
-    assert locate(Pretrained(path=str(run / "encoder"))).folder == run / "encoder"
+    assert locate(PretrainedSettings()).folder.samefile(run / "encoder")
+    assert locate(PretrainedSettings(path=str(run))).folder == run / "encoder"
+    assert locate(PretrainedSettings(path=str(run / "encoder"))).folder == run / "encoder"
 
 
 def test_random_weights_are_for_pretraining_only():
     with pytest.raises(ConfigError, match="run `llmrec pretrain encoder=scratch`"):
-        locate(Scratch())
+        locate(ScratchSettings())
 
 
 def test_minilm_is_named_when_its_package_is_missing(monkeypatch):
     monkeypatch.setattr("llmrec_cli.encoders.sources.MINILM_PACKAGE", "no-such-package")
     with pytest.raises(ConfigError, match=r"pip install no-such-package==0\.1\.0"):
-        locate(MiniLM())
+        locate(MiniLMSettings())
 
 
 @needs_minilm
 def test_minilm_that_is_not_minilm_is_refused(monkeypatch):
     monkeypatch.setattr("llmrec_cli.encoders.sources.MINILM_SHA256", "0" * 64)
     with pytest.raises(ArtifactError, match="is not that of all-MiniLM-L6-v2"):
-        locate(MiniLM())
+        locate(MiniLMSettings())
 
 
 @needs_minilm
 def test_minilm_is_known_by_the_hash_of_its_weights():
-    assert locate(MiniLM()).identity == MINILM_SHA256
+    assert locate(MiniLMSettings()).identity == MINILM_SHA256

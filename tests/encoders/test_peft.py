@@ -9,25 +9,26 @@ from llmrec_cli.encoders.frozen_layer_cache import TextBank
 from llmrec_cli.encoders.peft import merged
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.settings.encoder import HuggingFace
+from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.peft import (
-    AdaLora,
-    Bottleneck,
-    Dora,
-    Ia3,
-    Lora,
-    NoPeft,
-    Prefix,
-    Prompt,
-    TopLayers,
+    AdaLoraSettings,
+    BottleneckSettings,
+    DoraSettings,
+    Ia3Settings,
+    LoraSettings,
+    NoPeftSettings,
+    PrefixSettings,
+    PromptSettings,
+    TopLayersSettings,
 )
 from tests.tiny_models import SENTENCES, save_tiny
 
 CPU = torch.device("cpu")
 TEXTS = list(SENTENCES)
-ADAPTERS = [Lora(), Lora(num_layers=None), Dora(), AdaLora(), Ia3(), Ia3(num_layers=None), Bottleneck(),
-            Bottleneck(num_layers=None)]
-EVERYTHING = [NoPeft(), TopLayers(), *ADAPTERS, Prefix(), Prompt()]
+ADAPTERS = [LoraSettings(), LoraSettings(num_layers=None), DoraSettings(), AdaLoraSettings(), Ia3Settings(),
+            Ia3Settings(num_layers=None), BottleneckSettings(),
+            BottleneckSettings(num_layers=None)]
+EVERYTHING = [NoPeftSettings(), TopLayersSettings(), *ADAPTERS, PrefixSettings(), PromptSettings()]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def folders(tmp_path_factory):
 
 
 def load(folder, peft, seed=1):
-    return load_encoder(HuggingFace(path=str(folder), max_length=12, batch_tokens=32), peft, CPU, seed=seed)
+    return load_encoder(HuggingFaceSettings(path=str(folder), max_length=12, batch_tokens=32), peft, CPU, seed=seed)
 
 
 def trained(encoder, steps=6, rate=0.01):
@@ -77,15 +78,18 @@ def test_what_was_trained_comes_back_in_another_encoder_of_the_same_base(folders
     np.testing.assert_array_equal(other.encode(TEXTS), after)
 
 
-@pytest.mark.parametrize("peft", [Lora(num_layers=None), Dora(num_layers=None), Ia3(num_layers=None),
-                                  Bottleneck(num_layers=None), Prefix(), Prompt()], ids=lambda p: p.kind)
+@pytest.mark.parametrize("peft",
+                         [LoraSettings(num_layers=None), DoraSettings(num_layers=None), Ia3Settings(num_layers=None),
+                                  BottleneckSettings(num_layers=None), PrefixSettings(), PromptSettings()],
+                         ids=lambda p: p.kind)
 def test_a_decoder_takes_adapters_in_all_layers_and_virtual_tokens(folders, peft):
     encoder = load(folders["gpt2"], peft)
     before = encoder.encode(TEXTS)
     assert abs(trained(encoder).encode(TEXTS) - before).max() > 1e-4
 
 
-@pytest.mark.parametrize("peft", [Lora(), Dora(), AdaLora(), Ia3()], ids=lambda p: p.kind)
+@pytest.mark.parametrize("peft", [LoraSettings(), DoraSettings(), AdaLoraSettings(), Ia3Settings()],
+                         ids=lambda p: p.kind)
 def test_a_merged_encoder_is_a_plain_one_with_the_same_vectors(folders, peft):
     encoder = trained(load(folders["bert"], peft))
     plain = merged(encoder.model)
@@ -96,7 +100,7 @@ def test_a_merged_encoder_is_a_plain_one_with_the_same_vectors(folders, peft):
     np.testing.assert_allclose(hidden.mean(1).detach().numpy(), encoder.encode(TEXTS[:1]), atol=1e-5)
 
 
-@pytest.mark.parametrize("peft", [Bottleneck(), Prompt(), Prefix()], ids=lambda p: p.kind)
+@pytest.mark.parametrize("peft", [BottleneckSettings(), PromptSettings(), PrefixSettings()], ids=lambda p: p.kind)
 def test_what_has_no_place_in_the_weights_is_not_merged(folders, peft):
     with pytest.raises(ConfigError, match="cannot be merged"):
         merged(load(folders["bert"], peft).model)
@@ -104,11 +108,11 @@ def test_what_has_no_place_in_the_weights_is_not_merged(folders, peft):
 
 def test_prefixes_are_refused_where_a_model_takes_none(folders):
     with pytest.raises(ConfigError, match=r"peft=prefix: 'distilbert'.*peft=prompt"):
-        load(folders["distilbert"], Prefix())
+        load(folders["distilbert"], PrefixSettings())
 
 
 def test_adalora_leaves_the_mean_rank_that_was_asked_for(folders):
-    encoder = trained(load(folders["bert"], AdaLora(rank=8, target_rank=3)), steps=10)
+    encoder = trained(load(folders["bert"], AdaLoraSettings(rank=8, target_rank=3)), steps=10)
     ranks = [parameter for name, parameter in encoder.named_parameters() if "lora_E" in name]
     assert len(ranks) == 12
     assert sum(int((rank != 0).sum()) for rank in ranks) == 3 * 12
@@ -129,10 +133,10 @@ def test_adalora_goes_on_from_its_buffers_as_if_it_had_never_stopped(folders):
             encoder.budget.after_step(step + 1)
         return encoder
 
-    whole = run(load(folders["bert"], AdaLora()), 0, 10)
+    whole = run(load(folders["bert"], AdaLoraSettings()), 0, 10)
     for stop in (4, 8):  # while ranks are taken away, and after
-        first = run(load(folders["bert"], AdaLora()), 0, stop)
-        second = load(folders["bert"], AdaLora())
+        first = run(load(folders["bert"], AdaLoraSettings()), 0, stop)
+        second = load(folders["bert"], AdaLoraSettings())
         second.load_trained_state(first.trained_state())
         second.budget.load_state_dict(first.budget.state_dict())
         run(second, stop, 10)
@@ -145,8 +149,8 @@ def test_gradient_caching_gives_the_gradients_of_one_large_batch(folders, monkey
 
     def gradients(batch_tokens, kept_buckets):
         monkeypatch.setattr(text_encoder, "KEPT_BUCKETS", kept_buckets)
-        encoder = load_encoder(HuggingFace(path=str(folders["bert"]), max_length=12, batch_tokens=batch_tokens),
-                               TopLayers(), CPU)
+        encoder = load_encoder(HuggingFaceSettings(path=str(folders["bert"]), max_length=12, batch_tokens=batch_tokens),
+                               TopLayersSettings(), CPU)
         bank = TextBank(encoder, texts, CPU)
         vectors = torch.nn.functional.normalize(encoder.upper(*bank.batch(torch.arange(len(texts)))), dim=1)
         (vectors @ vectors.T * 5).logsumexp(1).sum().backward()

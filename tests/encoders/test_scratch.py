@@ -7,7 +7,7 @@ import sys
 import torch
 
 from llmrec_cli.encoders.scratch import new_masked_language_model, train_tokenizer
-from llmrec_cli.settings.encoder import Scratch
+from llmrec_cli.settings.encoder import ScratchSettings
 
 TEXTS = ["The Robot and the Moon", "the robots of the moon", "太空 机器人的爱情", "爱情太空", "a café at night 🚀",
          "Ａ ｆｕｌｌ ｗｉｄｔｈ robot"] * 3
@@ -49,7 +49,7 @@ def test_the_same_texts_give_the_same_tokenizer_in_every_process():
 
 
 def test_the_weights_depend_on_the_seed_alone():
-    settings = Scratch(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2)
+    settings = ScratchSettings(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2)
     first, same, other = (new_masked_language_model(settings, TEXTS, seed)[0].bert.embeddings.word_embeddings.weight
                           for seed in (1, 1, 2))
     assert torch.equal(first, same)

@@ -7,8 +7,8 @@ import torch
 from llmrec_cli.encoders.batching import PackedTokens, buckets
 from llmrec_cli.encoders.frozen_layer_cache import TextBank
 from llmrec_cli.encoders.sources import load_encoder
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.peft import Lora, NoPeft, TopLayers
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.peft import LoraSettings, NoPeftSettings, TopLayersSettings
 from tests.tiny_models import save_tiny
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
 
 def load(folder, peft):
-    return load_encoder(HuggingFace(path=str(folder), max_length=12, batch_tokens=20), peft, CPU)
+    return load_encoder(HuggingFaceSettings(path=str(folder), max_length=12, batch_tokens=20), peft, CPU)
 
 
 def test_packed_tokens_are_padded_to_the_longest_of_the_batch():
@@ -38,7 +38,7 @@ def test_buckets_hold_similar_lengths_within_the_limit_and_each_row_once():
 
 
 def test_a_batch_is_what_lower_gives_and_padding_is_zero(folder):
-    encoder = load(folder, Lora())
+    encoder = load(folder, LoraSettings())
     bank = TextBank(encoder, TEXTS, CPU)
     hidden, mask = bank.batch(torch.tensor([1, 0, 1]))
     ids, expected_mask = PackedTokens(encoder.tokenize(["a", TEXTS[0], "a"]), 0, CPU).batch(torch.arange(3))
@@ -49,7 +49,7 @@ def test_a_batch_is_what_lower_gives_and_padding_is_zero(folder):
 
 
 def test_identical_texts_share_their_storage(folder):
-    bank = TextBank(load(folder, Lora()), TEXTS, CPU)
+    bank = TextBank(load(folder, LoraSettings()), TEXTS, CPU)
     assert (len(bank), bank.num_distinct) == (5, 4)
     assert bank.distinct_of[1] == bank.distinct_of[3]
     tokens = sum(len(ids) for ids in bank.encoder.tokenize(["the robot and the moon", "a", "", "the desert"]))
@@ -57,7 +57,7 @@ def test_identical_texts_share_their_storage(folder):
 
 
 def test_frozen_layers_run_when_the_bank_is_built_and_never_again(folder, monkeypatch):
-    encoder = load(folder, Lora())
+    encoder = load(folder, LoraSettings())
     bank = TextBank(encoder, TEXTS, CPU)
     monkeypatch.setattr(encoder, "lower", None)
     encoder.train()
@@ -68,7 +68,7 @@ def test_frozen_layers_run_when_the_bank_is_built_and_never_again(folder, monkey
 
 
 def test_bfloat16_halves_the_memory_and_stays_close(folder):
-    encoder = load(folder, Lora())
+    encoder = load(folder, LoraSettings())
     exact, rounded = TextBank(encoder, TEXTS, CPU), TextBank(encoder, TEXTS, CPU, torch.bfloat16)
     assert rounded.kept.nbytes * 2 == exact.kept.nbytes
     assert rounded.batch(torch.tensor([0]))[0].dtype == torch.float32
@@ -76,7 +76,7 @@ def test_bfloat16_halves_the_memory_and_stays_close(folder):
 
 
 def test_a_trained_lower_part_runs_with_every_batch_and_gets_gradients(folder):
-    encoder = load(folder, NoPeft())
+    encoder = load(folder, NoPeftSettings())
     bank = TextBank(encoder, TEXTS, CPU)
     hidden, mask = bank.batch(torch.arange(5))
     encoder.upper(hidden, mask).sum().backward()
@@ -88,7 +88,7 @@ def test_a_trained_lower_part_runs_with_every_batch_and_gets_gradients(folder):
 
 
 def test_a_perturbation_of_the_batch_reaches_the_vectors_and_leaves_the_bank_alone(folder):
-    encoder = load(folder, Lora())
+    encoder = load(folder, LoraSettings())
     bank = TextBank(encoder, TEXTS, CPU)
     hidden, mask = bank.batch(torch.arange(5))
     clean = encoder.upper(hidden, mask)
@@ -98,14 +98,14 @@ def test_a_perturbation_of_the_batch_reaches_the_vectors_and_leaves_the_bank_alo
 
 
 def test_hidden_states_kept_on_disk_serve_the_next_run_and_are_made_anew_when_damaged(folder, tmp_path, capsys):
-    encoder = load(folder, TopLayers())
+    encoder = load(folder, TopLayersSettings())
     first = TextBank(encoder, TEXTS, CPU, cache=tmp_path)
     file = next(tmp_path.glob("hidden/*/hidden.bin"))
     encoder.lower = lambda *_: pytest.fail("run again")
     again = TextBank(encoder, TEXTS, CPU, cache=tmp_path)
     assert torch.equal(again.kept, first.kept)
     del encoder.lower
-    other = load(folder, TopLayers(num_layers=1))
+    other = load(folder, TopLayersSettings(num_layers=1))
     assert not torch.equal(TextBank(other, TEXTS, CPU, cache=tmp_path).kept, first.kept)
     content = bytearray(file.read_bytes())
     content[40] ^= 1
@@ -115,14 +115,14 @@ def test_hidden_states_kept_on_disk_serve_the_next_run_and_are_made_anew_when_da
 
 
 def test_hidden_states_in_bfloat16_take_half_and_come_back_the_same(folder, tmp_path):
-    encoder = load(folder, TopLayers())
+    encoder = load(folder, TopLayersSettings())
     first = TextBank(encoder, TEXTS, CPU, torch.bfloat16, tmp_path)
     assert next(tmp_path.glob("hidden/*/hidden.bin")).stat().st_size == first.kept.numel() * 2
     assert torch.equal(TextBank(encoder, TEXTS, CPU, torch.bfloat16, tmp_path).kept, first.kept)
 
 
 def test_sampled_tokens_are_tokens_of_the_text_in_their_order_and_only_while_training(folder):
-    encoder = load(folder, TopLayers())
+    encoder = load(folder, TopLayersSettings())
     whole, bank = TextBank(encoder, TEXTS, CPU), TextBank(encoder, TEXTS, CPU, sampled_tokens=3)
     rows = torch.arange(len(TEXTS))
     assert bank.batch(rows)[0].shape == whole.batch(rows)[0].shape

@@ -10,13 +10,14 @@ import transformers
 from llmrec_cli.encoders.frozen_layer_cache import TextBank
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.peft import Frozen, Lora, NoPeft, TopLayers
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.peft import FrozenSettings, LoraSettings, NoPeftSettings, TopLayersSettings
 from tests.tiny_models import ARCHITECTURES, SENTENCES, save_tiny
 
 CPU = torch.device("cpu")
 TEXTS = [*SENTENCES, "", "the", "the robot and the moon", "👩‍🚀 مرحبا שלום [MASK] [PAD]"]
-PEFTS = [Frozen(), NoPeft(), TopLayers(), TopLayers(num_layers=4), Lora(), Lora(num_layers=None), Lora(num_layers=4)]
+PEFTS = [FrozenSettings(), NoPeftSettings(), TopLayersSettings(), TopLayersSettings(num_layers=4), LoraSettings(),
+         LoraSettings(num_layers=None), LoraSettings(num_layers=4)]
 LAYERED = [name for name in ARCHITECTURES if name != "gpt2"]
 
 
@@ -26,7 +27,7 @@ def folders(tmp_path_factory):
 
 
 def load(folder, peft=None, **changed):
-    return load_encoder(HuggingFace(path=str(folder), max_length=12, batch_tokens=30, **changed), peft, CPU)
+    return load_encoder(HuggingFaceSettings(path=str(folder), max_length=12, batch_tokens=30, **changed), peft, CPU)
 
 
 def reference(folder, texts, max_length=12):
@@ -48,7 +49,7 @@ def test_vectors_are_the_mean_over_tokens_whatever_the_padding_and_wherever_the_
         assert abs(TextBank(encoder, TEXTS, CPU).vectors().numpy() - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("peft", [Frozen(), NoPeft(), Lora(num_layers=None)])
+@pytest.mark.parametrize("peft", [FrozenSettings(), NoPeftSettings(), LoraSettings(num_layers=None)])
 def test_a_decoder_can_be_encoded_with_and_trained_as_a_whole(folders, peft):
     expected = reference(folders["gpt2"], TEXTS)
     assert abs(load(folders["gpt2"], peft, pooling="mean").encode(TEXTS) - expected).max() < 1e-5
@@ -56,12 +57,12 @@ def test_a_decoder_can_be_encoded_with_and_trained_as_a_whole(folders, peft):
 
 def test_layers_that_cannot_be_run_apart_are_refused_with_what_to_choose_instead(folders):
     with pytest.raises(ConfigError, match=r"not for 'gpt2'; choose peft=frozen or peft=none"):
-        load(folders["gpt2"], TopLayers())
+        load(folders["gpt2"], TopLayersSettings())
 
 
 def test_more_layers_than_there_are_is_refused(folders):
     with pytest.raises(ConfigError, match=r"peft.num_layers=5: the encoder has 4 layers"):
-        load(folders["bert"], Lora(num_layers=5))
+        load(folders["bert"], LoraSettings(num_layers=5))
 
 
 def test_encoding_keeps_the_order_and_encodes_each_text_once(folders, monkeypatch):
@@ -103,7 +104,7 @@ def test_text_that_looks_like_a_command_to_the_tokenizer_is_text_and_moves_no_ot
     assert abs(encoder.encode(["the moon", "[MASK] ignore all instructions"])[:1] - alone).max() < 1e-6
 
 
-@pytest.mark.parametrize("peft", [Lora(), NoPeft()])
+@pytest.mark.parametrize("peft", [LoraSettings(), NoPeftSettings()])
 def test_a_large_batch_run_in_buckets_gives_the_vectors_and_gradients_of_one_run_whole(folders, peft):
     whole, parts = load(folders["bert"], peft), load(folders["bert"], peft)
     whole.settings.batch_tokens = 10_000
@@ -121,7 +122,7 @@ def test_a_large_batch_run_in_buckets_gives_the_vectors_and_gradients_of_one_run
 
 
 def test_encoding_leaves_the_mode_as_it_was_and_frozen_layers_never_drop_anything(folders):
-    encoder = load(folders["bert"], TopLayers()).train()
+    encoder = load(folders["bert"], TopLayersSettings()).train()
     encoder.encode(["the"])
     assert encoder.training
     assert [layer.training for layer in encoder.model.encoder.layer] == [False, False, True, True]
@@ -132,17 +133,18 @@ def test_encoding_leaves_the_mode_as_it_was_and_frozen_layers_never_drop_anythin
 
 
 @pytest.mark.parametrize(("peft", "trained"), [
-    (Frozen(), 0), (TopLayers(num_layers=1), 16), (Lora(num_layers=2), 2 * 6 * 2), (Lora(num_layers=None), 4 * 6 * 2)])
+    (FrozenSettings(), 0), (TopLayersSettings(num_layers=1), 16), (LoraSettings(num_layers=2), 2 * 6 * 2),
+    (LoraSettings(num_layers=None), 4 * 6 * 2)])
 def test_only_what_is_asked_for_is_trained(folders, peft, trained):
     encoder = load(folders["bert"], peft)
     names = [name for name, p in encoder.model.named_parameters() if p.requires_grad]
     assert len(names) == len(encoder.trained_state()) == trained
-    assert all(("lora_" in name) == isinstance(peft, Lora) for name in names)
+    assert all(("lora_" in name) == isinstance(peft, LoraSettings) for name in names)
 
 
 def test_new_adapters_change_nothing_at_first_and_depend_on_the_seed_alone(folders):
-    settings = HuggingFace(path=str(folders["bert"]), max_length=12)
-    one, same, other = (load_encoder(settings, Lora(), CPU, seed=seed).trained_state() for seed in (1, 1, 2))
+    settings = HuggingFaceSettings(path=str(folders["bert"]), max_length=12)
+    one, same, other = (load_encoder(settings, LoraSettings(), CPU, seed=seed).trained_state() for seed in (1, 1, 2))
     assert all(np.array_equal(one[n], same[n]) for n in one)
     assert not all(np.array_equal(one[n], other[n]) for n in one)
 
@@ -158,7 +160,7 @@ def train_a_little(encoder):
     return encoder.train(False)
 
 
-@pytest.mark.parametrize("peft", [TopLayers(), Lora(), Lora(num_layers=None), NoPeft()])
+@pytest.mark.parametrize("peft", [TopLayersSettings(), LoraSettings(), LoraSettings(num_layers=None), NoPeftSettings()])
 def test_what_was_trained_comes_back_from_its_state(folders, peft):
     trained, fresh = train_a_little(load(folders["bert"], peft)), load(folders["bert"], peft)
     assert abs(trained.encode(TEXTS) - fresh.encode(TEXTS)).max() > 1e-3
@@ -167,7 +169,7 @@ def test_what_was_trained_comes_back_from_its_state(folders, peft):
 
 
 def test_a_state_that_does_not_fit_is_refused_with_the_keys(folders):
-    encoder = load(folders["bert"], TopLayers())
+    encoder = load(folders["bert"], TopLayersSettings())
     state = encoder.trained_state()
     gone = next(iter(state))
     wrong = {**{n: v for n, v in state.items() if n != gone}, "more": np.zeros(1)}
@@ -177,7 +179,7 @@ def test_a_state_that_does_not_fit_is_refused_with_the_keys(folders):
         encoder.load_trained_state({**state, gone: np.zeros(1)})
 
 
-@pytest.mark.parametrize("peft", [Lora(), Lora(num_layers=None), TopLayers()])
+@pytest.mark.parametrize("peft", [LoraSettings(), LoraSettings(num_layers=None), TopLayersSettings()])
 def test_a_saved_encoder_loads_with_automodel_and_with_our_own_to_the_same_vectors(folders, tmp_path, peft):
     encoder = train_a_little(load(folders["bert"], peft))
     expected = encoder.encode(TEXTS)
@@ -190,7 +192,7 @@ def test_a_saved_encoder_loads_with_automodel_and_with_our_own_to_the_same_vecto
 
 def test_a_saved_encoder_loads_with_sentence_transformers(folders, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    encoder = train_a_little(load(folders["bert"], Lora()))
+    encoder = train_a_little(load(folders["bert"], LoraSettings()))
     encoder.save_pretrained(tmp_path / "saved")
     vectors = sentence_transformers.SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(
         [*SENTENCES, "", "the moon " * 50])

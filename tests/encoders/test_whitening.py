@@ -8,7 +8,7 @@ from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders import whitening as module
 from llmrec_cli.encoders.whitening import Whitening, fit_whitening
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.settings.encoder import Lsa
+from llmrec_cli.settings.encoder import LsaSettings
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def raw():
 
 
 def fit(raw, said=None, **settings):
-    return fit_whitening(Lsa(**settings), raw, np.ones(len(raw), bool) if said is None else said)
+    return fit_whitening(LsaSettings(**settings), raw, np.ones(len(raw), bool) if said is None else said)
 
 
 def test_without_settings_it_only_centres_by_those_that_say_something(raw):
@@ -83,6 +83,6 @@ def test_more_dimensions_than_there_are_is_refused(raw):
 
 
 def test_powers_outside_zero_to_one_are_refused():
-    for settings in (Lsa(whitening=1.1), Lsa(whitening=-0.1), Lsa(projection=0)):
+    for settings in (LsaSettings(whitening=1.1), LsaSettings(whitening=-0.1), LsaSettings(projection=0)):
         assert len(list(settings.problems())) == 1
-    assert not list(Lsa(whitening=1.0, projection=1).problems())
+    assert not list(LsaSettings(whitening=1.0, projection=1).problems())

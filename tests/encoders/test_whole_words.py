@@ -7,8 +7,8 @@ import transformers
 
 from llmrec_cli.encoders.language_models import load_masked_model
 from llmrec_cli.encoders.text_encoder import TextEncoder
-from llmrec_cli.settings.encoder import Scratch
-from llmrec_cli.settings.peft import NoPeft
+from llmrec_cli.settings.encoder import ScratchSettings
+from llmrec_cli.settings.peft import NoPeftSettings
 from llmrec_cli.training.masking import first_of_word, knows_words, tokenize_words
 
 TEXTS = ["the robots of the moon", "太空机器人的爱情", "", "👩‍🚀 🚀🚀",
@@ -17,7 +17,7 @@ TEXTS = ["the robots of the moon", "太空机器人的爱情", "", "👩‍🚀 
 
 @pytest.fixture(scope="module")
 def encoder():
-    settings = Scratch(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=16)
+    settings = ScratchSettings(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=16)
     return load_masked_model(settings, TEXTS * 3, 1, torch.device("cpu")).encoder
 
 
@@ -60,7 +60,7 @@ def test_byte_pairs_divide_chinese_into_characters_too():
         vocab_size=300, show_progress=False, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=learner, model_max_length=32)
     config = transformers.GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=2, n_positions=32)
-    encoder = TextEncoder(transformers.GPT2Model(config), tokenizer, Scratch(max_length=32), NoPeft())
+    encoder = TextEncoder(transformers.GPT2Model(config), tokenizer, ScratchSettings(max_length=32), NoPeftSettings())
     (ids,), (first,) = tokenize_words(encoder, ["the 爱情"])
     assert len(ids) == 8  # "the", the space, and three bytes for each character
     assert first.tolist()[-6:] == [2, 2, 2, 5, 5, 5]

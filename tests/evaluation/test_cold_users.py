@@ -17,11 +17,11 @@ from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.sections import cold_users_lines, cold_users_table
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.evaluation import ColdUsers as Measured
-from llmrec_cli.settings.head import Ease, Recipe
-from llmrec_cli.settings.heads.clusters import Clusters
-from llmrec_cli.settings.split import ColdUsers
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.evaluation import ColdUsersSettings
+from llmrec_cli.settings.head import EaseSettings, Recipe
+from llmrec_cli.settings.heads.clusters import ClustersSettings
+from llmrec_cli.settings.split import ColdUsersSplitSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 from tests.ingest.preparing import prepare_with
@@ -34,17 +34,17 @@ def shop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cold")
     write_tiny(folder)
     (folder / "users.csv").write_text("user_id,loves\n" + "".join(f"u{n},kind{n % 4}\n" for n in range(60)))
-    settings = Files(name="cold", path=str(folder), interactions="interactions.csv", items="items.csv",
-                     users="users.csv", user_attributes={"loves": "category"}, user_text="{loves}")
+    settings = FilesSettings(name="cold", path=str(folder), interactions="interactions.csv", items="items.csv",
+                             users="users.csv", user_attributes={"loves": "category"}, user_text="{loves}")
     with contextlib.chdir(folder):
-        prepare_with(folder, settings, ColdUsers(valid=0, test=0.25))
+        prepare_with(folder, settings, ColdUsersSplitSettings(valid=0, test=0.25))
     return read_prepared(folder / "out")
 
 
 @pytest.fixture(scope="module")
 def models(shop, tmp_path_factory):
-    heads = {"clusters": Clusters(num_clusters=4, first_clicks=0, click_weight=0.6, click_smoothing=10, l2=0.3),
-             "ease": Ease(l2=20)}
+    heads = {"clusters": ClustersSettings(num_clusters=4, first_clicks=0, click_weight=0.6, click_smoothing=10, l2=0.3),
+             "ease": EaseSettings(l2=20)}
     found = {}
     for name, head in heads.items():
         fitted = build(Recipe(head=head))
@@ -62,7 +62,7 @@ def run(tmp_path, monkeypatch, models):
     def one(*names, name="out", cold_users=None, **settings):
         run_dir = RunDir.create("evaluate", str(tmp_path / name))
         cfg = EvaluateConfig(**{"device": "cpu", "k": [5], "num_bootstrap": 100, "baselines": ["popularity"],
-                                "cold_users": cold_users or Measured(on=True, first=[3, 0, 1]),
+                                "cold_users": cold_users or ColdUsersSettings(on=True, first=[3, 0, 1]),
                                 "models": [models[one] for one in names], **settings})
         evaluate.run(cfg, run_dir)
         return run_dir
@@ -113,7 +113,7 @@ def test_the_rest_of_the_report_is_about_the_most_that_is_told(run, shop):
 
 def test_one_amount_told_gives_the_figures_that_several_give(run):
     several = content_of(run("clusters"))["cold_users"]["told"]["1"]
-    alone = content_of(run("clusters", name="alone", cold_users=Measured(on=True, first=[1], after=3)))
+    alone = content_of(run("clusters", name="alone", cold_users=ColdUsersSettings(on=True, first=[1], after=3)))
     assert alone["cold_users"]["told"]["1"] == several
 
 
@@ -149,13 +149,13 @@ def test_new_items_of_the_data_are_added_once(run, shop, models, monkeypatch):
 
 def test_where_nobody_can_be_measured_it_is_said_what_to_do(run):
     with pytest.raises(DataError, match=r"none of the 15 users .* prepare with split=cold_users, or set cold_users"):
-        run("clusters", cold_users=Measured(on=True, first=[0], after=100))
+        run("clusters", cold_users=ColdUsersSettings(on=True, first=[0], after=100))
 
 
 def test_cold_users_are_not_combined_with_what_would_not_hold():
     assert any("exclude_seen=false" in p for p in
-               EvaluateConfig(cold_users=Measured(on=True), exclude_seen=False).problems())
-    assert any("audience=groups" in p for p in EvaluateConfig(cold_users=Measured(on=True),
+               EvaluateConfig(cold_users=ColdUsersSettings(on=True), exclude_seen=False).problems())
+    assert any("audience=groups" in p for p in EvaluateConfig(cold_users=ColdUsersSettings(on=True),
                                                               audience="groups").problems())
 
 

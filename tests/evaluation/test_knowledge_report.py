@@ -20,13 +20,13 @@ from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.sections import knowledge_lines, knowledge_table
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.evaluation import KnowledgeReport
-from llmrec_cli.settings.head import Ease, Fusion, ItemKnn, Recipe
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.evaluation import KnowledgeReportSettings
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, ItemKnnSettings, Recipe
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 
-EASE = Ease(l2=20, features=FeatureWeights(knowledge=6.0, two_hops=2.0))
+EASE = EaseSettings(l2=20, features=FeatureWeightsSettings(knowledge=6.0, two_hops=2.0))
 
 
 def put(table, file):
@@ -68,7 +68,7 @@ def run(tmp_path, monkeypatch):
     def one(*models, **settings):
         run_dir = RunDir.create("evaluate", str(tmp_path / "out"))
         cfg = EvaluateConfig(**{"device": "cpu", "k": [10], "num_bootstrap": 100, "baselines": [],
-                                "knowledge": KnowledgeReport(on=True), "models": list(models), **settings})
+                                "knowledge": KnowledgeReportSettings(on=True), "models": list(models), **settings})
         assert not list(cfg.problems())
         evaluate.run(cfg, run_dir)
         return json.loads(run_dir.file("metrics.json").read_text()), run_dir.file("report.html").read_text()
@@ -77,7 +77,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_each_relation_and_each_control_is_compared_with_all_knowledge(run, known, tmp_path, capsys):
-    metrics, page = run(saved(tmp_path / "ease", known, EASE), saved(tmp_path / "knn", known, ItemKnn(k=10)))
+    metrics, page = run(saved(tmp_path / "ease", known, EASE), saved(tmp_path / "knn", known, ItemKnnSettings(k=10)))
     found = metrics["knowledge"]
     assert found["unaffected"] == ["item_knn"]
     one = found["models"]["ease"]
@@ -131,28 +131,29 @@ def test_a_relation_is_left_out_with_its_inverse(run, known, tmp_path):
 def test_what_a_graph_still_says_without_a_relation_is_still_read():
     far = Knowledge(sp.csr_array((2, 0), dtype=np.float32), [])
     far.__dict__["two_hops"] = sp.csr_array(np.eye(2, dtype=np.float32))
-    recipe = Recipe(head=Ease(features=FeatureWeights(knowledge=1.0, two_hops=2.0)))
+    recipe = Recipe(head=EaseSettings(features=FeatureWeightsSettings(knowledge=1.0, two_hops=2.0)))
     assert silent(recipe, far) == ["knowledge"]
     assert without_graph(recipe, silent(recipe, far)).head.features.two_hops == 2
-    assert counting(recipe).head.features == FeatureWeights(knowledge=2.0)
+    assert counting(recipe).head.features == FeatureWeightsSettings(knowledge=2.0)
 
 
 def test_only_the_relations_of_most_items_are_left_out(run, known, tmp_path):
-    one = run(saved(tmp_path / "ease", known, EASE), knowledge=KnowledgeReport(on=True, relations=1))[0]["knowledge"]
+    one = run(saved(tmp_path / "ease", known, EASE),
+              knowledge=KnowledgeReportSettings(on=True, relations=1))[0]["knowledge"]
     assert list(one["models"]["ease"]["relations"]) == [one["coverage"]["relations"][0]["relation"]]
 
 
 def test_models_and_data_without_knowledge_are_refused(run, known, tiny_prepared, tmp_path):
     plain = read_prepared(tiny_prepared)
     with pytest.raises(DataError, match=r"knowledge=true: the prepared data has no knowledge graph; prepare with"):
-        run(saved(tmp_path / "plain", plain, ItemKnn(k=10)))
+        run(saved(tmp_path / "plain", plain, ItemKnnSettings(k=10)))
     with pytest.raises(ConfigError, match=r"none of the models \(item_knn\) uses the knowledge graph; train one with"):
-        run(saved(tmp_path / "knn", known, ItemKnn(k=10)), audience="users")
+        run(saved(tmp_path / "knn", known, ItemKnnSettings(k=10)), audience="users")
 
 
 def test_a_recipe_is_searched_for_knowledge_down_to_the_members_of_a_fusion():
-    members = {"ease": Recipe(head=EASE), "near": Recipe(head=ItemKnn(k=10))}
-    fusion = Recipe(head=Fusion(members=members))
+    members = {"ease": Recipe(head=EASE), "near": Recipe(head=ItemKnnSettings(k=10))}
+    fusion = Recipe(head=FusionSettings(members=members))
     assert uses_knowledge(fusion)
     without = without_graph(fusion)
     assert not uses_knowledge(without)

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 
 from llmrec_cli.evaluation.pretraining import Outcome, metrics_of, show
-from llmrec_cli.settings.encoder import Scratch
-from llmrec_cli.settings.objective import MaskedLanguageModel
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.encoder import ScratchSettings
+from llmrec_cli.settings.objective import MaskedLanguageModelSettings
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.stages import PretrainConfig
-from llmrec_cli.settings.tracker import NoTracker
+from llmrec_cli.settings.tracker import NoTrackerSettings
 from llmrec_cli.training.loop import Trained
 from llmrec_cli.training.objective import Measure, Task
 from llmrec_cli.training.probe import Answers, Probe
 
-CONFIG = PretrainConfig(encoder=Scratch(), objective=MaskedLanguageModel(), optim=AdamW(), tracker=NoTracker())
+CONFIG = PretrainConfig(encoder=ScratchSettings(), objective=MaskedLanguageModelSettings(), optim=AdamWSettings(),
+                        tracker=NoTrackerSettings())
 PROBE = Probe("description", ["q"] * 40, ["a", "b"], np.zeros(40, np.int64), [np.zeros(0, np.int64)] * 40)
 
 

@@ -14,14 +14,14 @@ from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.sections import robustness_lines, robustness_table
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.adversarial import NoAdversary
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.evaluation import Robustness
-from llmrec_cli.settings.head import Content, Fusion, ItemKnn, Recipe, TwoTower
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.loss import Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.adversarial import NoAdversarySettings
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.evaluation import RobustnessSettings
+from llmrec_cli.settings.head import ContentSettings, FusionSettings, ItemKnnSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.loss import SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import FrozenSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 
@@ -39,8 +39,9 @@ def saved(folder, prepared, head, **recipe):
 
 
 def tower(tiny_encoder):
-    return {"encoder": HuggingFace(path=str(tiny_encoder), max_length=24), "peft": Frozen(), "loss": Softmax(),
-            "adversarial": NoAdversary(), "optim": AdamW(epochs=2, batch_size=128, learning_rate=0.02)}
+    return {"encoder": HuggingFaceSettings(path=str(tiny_encoder), max_length=24), "peft": FrozenSettings(),
+            "loss": SoftmaxSettings(),
+            "adversarial": NoAdversarySettings(), "optim": AdamWSettings(epochs=2, batch_size=128, learning_rate=0.02)}
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def run(tmp_path, monkeypatch):
     def one(*models, name="out", **settings):
         run_dir = RunDir.create("evaluate", str(tmp_path / name))
         cfg = EvaluateConfig(**{"device": "cpu", "k": [10], "num_bootstrap": 100, "baselines": [],
-                                "robustness": Robustness(on=True), "models": list(models), **settings})
+                                "robustness": RobustnessSettings(on=True), "models": list(models), **settings})
         evaluate.run(cfg, run_dir)
         return json.loads(run_dir.file("metrics.json").read_text())
 
@@ -60,8 +61,9 @@ def run(tmp_path, monkeypatch):
 
 def test_a_head_that_reads_every_text_is_disturbed_and_one_without_texts_is_listed_as_unaffected(
         run, prepared, tiny_encoder, tmp_path, capsys):
-    towers = saved(tmp_path / "towers", prepared, TwoTower(embedding_size=16, id_scale=0.0), **tower(tiny_encoder))
-    metrics = run(towers, saved(tmp_path / "knn", prepared, ItemKnn(k=10)))
+    towers = saved(tmp_path / "towers", prepared, TwoTowerSettings(embedding_size=16, id_scale=0.0),
+                   **tower(tiny_encoder))
+    metrics = run(towers, saved(tmp_path / "knn", prepared, ItemKnnSettings(k=10)))
     found = metrics["robustness"]
     assert found["unaffected"] == ["item_knn"]
     one = found["models"]["two_tower"]
@@ -94,8 +96,9 @@ def test_of_a_head_with_fixed_weights_the_items_that_nobody_chose_are_put_in_ane
     texts = np.array([f"number {'story' if n % 2 else 'letters'}" for n in range(10)], object)
     object.__setattr__(prepared.items, "texts", texts)
     monkeypatch.setattr(evaluate, "read_prepared", lambda path: prepared)
-    model = saved(tmp_path / "model", prepared, Content(features=FeatureWeights(words=1.0), gamma=1.0, l2=1.0,
-                                                        denoise=0.0, blend=1.0))
+    model = saved(tmp_path / "model", prepared,
+                  ContentSettings(features=FeatureWeightsSettings(words=1.0), gamma=1.0, l2=1.0,
+                                                                denoise=0.0, blend=1.0))
     found = run(model, candidates="cold")["robustness"]
     one = found["models"]["content"]
     assert one["texts"] == "items without training interactions, as if they came new"
@@ -106,14 +109,15 @@ def test_of_a_head_with_fixed_weights_the_items_that_nobody_chose_are_put_in_ane
 def test_the_texts_of_items_that_everybody_knows_are_not_read_by_a_head_with_fixed_weights(run, prepared, tmp_path):
     kept = prepared.items.find(np.array(["c0"], object))
     assert kept[0] >= 0
-    model = saved(tmp_path / "model", prepared, ItemKnn(k=10))
+    model = saved(tmp_path / "model", prepared, ItemKnnSettings(k=10))
     assert run(model)["robustness"]["models"] == {}
 
 
 def test_a_fusion_of_towers_reads_every_text(prepared, tiny_encoder, tmp_path):
     recipe = tower(tiny_encoder)
-    members = {"tower": Recipe(head=TwoTower(embedding_size=16), **recipe), "knn": Recipe(head=ItemKnn(k=10))}
-    head = build(Recipe(head=Fusion(members=members, weights={"tower": 1.0, "knn": 1.0}), **recipe))
+    members = {"tower": Recipe(head=TwoTowerSettings(embedding_size=16), **recipe),
+               "knn": Recipe(head=ItemKnnSettings(k=10))}
+    head = build(Recipe(head=FusionSettings(members=members, weights={"tower": 1.0, "knn": 1.0}), **recipe))
     head.fit(prepared.training("train"), Context(torch.device("cpu"), 1))
     assert head.rereads
     before = head.members["tower"].texts.table.clone()

@@ -8,7 +8,7 @@ import pytest
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import build
-from llmrec_cli.settings.head import Popularity, Recipe
+from llmrec_cli.settings.head import PopularitySettings, Recipe
 from tests.faults.common import CONTEXT
 
 TOWER = ["finetune", "device=cpu", "encoder=hf", "encoder.max_length=16", "head=two_tower", "head.embedding_size=8",
@@ -49,4 +49,4 @@ def changed(tmp_path, tiny_prepared):
 @pytest.fixture
 def counting(changed):
     """Save a popularity model whose counts were changed, and return the data."""
-    return lambda change: changed(Popularity(), lambda head: change(head.counts_N))
+    return lambda change: changed(PopularitySettings(), lambda head: change(head.counts_N))

@@ -20,8 +20,8 @@ from llmrec_cli.encoders.saving import load_adapter, save_adapter
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.shared.tensor_files import write_tensors
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Lora
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import LoraSettings
 from llmrec_cli.training.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint
 from llmrec_cli.training.optim import build_optimizer
 from tests.faults.common import CONTEXT
@@ -220,7 +220,7 @@ def trained(tmp_path):
     def fresh():
         torch.manual_seed(1)
         model = torch.nn.Linear(2, 1)
-        return model, build_optimizer([(model, 0.1)], AdamW())
+        return model, build_optimizer([(model, 0.1)], AdamWSettings())
 
     model, optimizer = fresh()
     model(torch.ones(1, 2)).sum().backward()
@@ -258,7 +258,7 @@ def test_92_progress_of_another_kind_is_refused_by_key(trained, key, value):
 
 
 def test_92_an_adapter_is_checked_like_a_model(tmp_path):
-    lora = Lora(adapter=str(tmp_path / "adapter"))
+    lora = LoraSettings(adapter=str(tmp_path / "adapter"))
     save_adapter(tmp_path / "adapter", {"a": np.array([np.nan], np.float32)}, lora, "base")
     with pytest.raises(ArtifactError, match=r"adapter\.safetensors: a: has nan among its numbers"):
         load_adapter(lora, "base").take_all()

@@ -30,8 +30,8 @@ from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.heads.artifact import read_facts
 from llmrec_cli.ingest.readers.staging import stage
 from llmrec_cli.requests.queries import read_queries
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.training.checkpoint import Progress, Weights, load_checkpoint, save_checkpoint
 from llmrec_cli.training.optim import build_optimizer
 from tests.faults.crafting import craft_table, crafted_tensors, crafted_values, kept, load, rehash
@@ -237,7 +237,7 @@ def test_checkpoints(tmp_path):
     def fresh():
         torch.manual_seed(2)
         model = Small()
-        return model, build_optimizer([(model, 0.01)], AdamW())
+        return model, build_optimizer([(model, 0.01)], AdamWSettings())
 
     model, optimizer = fresh()
     model(torch.ones(2, 3)).sum().backward()
@@ -286,7 +286,7 @@ def test_encoder_folders(tiny_encoder, tmp_path):
     from safetensors.numpy import load_file, save_file
 
     folder = Path(shutil.copytree(tiny_encoder, tmp_path / "bert"))
-    settings = HuggingFace(path=str(folder), max_length=12)
+    settings = HuggingFaceSettings(path=str(folder), max_length=12)
 
     def one(rng):
         with kept(folder):

@@ -10,9 +10,9 @@ import torch
 
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.heads.pairs.steps import ChoiceSteps
-from llmrec_cli.settings.head import ItemKnn
-from llmrec_cli.settings.heads.pairs import Mf
-from llmrec_cli.settings.loss import Softmax
+from llmrec_cli.settings.head import ItemKnnSettings
+from llmrec_cli.settings.heads.pairs import MfSettings
+from llmrec_cli.settings.loss import SoftmaxSettings
 from tests.faults.common import CONTEXT
 
 
@@ -59,7 +59,7 @@ def test_55_batches_are_the_same_however_many_threads_there_are():
     A step takes rows of arrays that are in memory, so a process beside it would cost more than it does.
     """
     interactions = Interactions(np.arange(90) % 9, np.arange(90) % 10, np.ones(90, np.float32), np.arange(90), 9, 10)
-    steps = ChoiceSteps(None, Mf(embedding_size=4), Softmax(), interactions, 16, CONTEXT.device)
+    steps = ChoiceSteps(None, MfSettings(embedding_size=4), SoftmaxSettings(), interactions, 16, CONTEXT.device)
     found, before = [], torch.get_num_threads()
     try:
         for threads in (1, 4, 8):
@@ -75,7 +75,7 @@ def test_55_batches_are_the_same_however_many_threads_there_are():
 def test_56_scores_that_are_no_numbers_end_with_6_and_nothing_is_published(llmrec, changed):
     def near_overflow(head):
         head.similarity_NN.data[:] = 3e38
-    changed(ItemKnn(), near_overflow)
+    changed(ItemKnnSettings(), near_overflow)
     for command in (["evaluate", "baselines=[]"], ["recommend", "queries=all", "output=lists.jsonl"]):
         done = llmrec(*command, "model=changed", "run_dir=run")
         assert done.code == 6

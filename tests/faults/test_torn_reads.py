@@ -21,8 +21,8 @@ from llmrec_cli.encoders.saving import load_adapter, save_adapter
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.heads.artifact import load_recommender, model_folder
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.peft import Lora
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.peft import LoraSettings
 from tests.conftest import own_sigterm
 from tests.faults.common import CONTEXT
 from tests.tiny import write_tiny
@@ -186,7 +186,7 @@ def encoders(tmp_path_factory) -> tuple[Path, Path]:
 
 def vectors(place: Path) -> bytes:
     """The vectors that an encoder makes: its weights, vocabulary and configuration all decide on them."""
-    settings = HuggingFace(path=str(place), max_length=12)
+    settings = HuggingFaceSettings(path=str(place), max_length=12)
     return load_encoder(settings, None, torch.device("cpu")).encode(["the moon", "love"]).tobytes()
 
 
@@ -199,10 +199,10 @@ def test_an_encoder_without_hashes_is_of_one_version(tmp_path, encoders, number,
 @pytest.mark.parametrize("way", WAYS)
 def test_an_adapter_is_of_one_version(tmp_path, way):
     for n, name in enumerate(("first", "second")):
-        save_adapter(tmp_path / name, {"weight": np.full(1000, n, np.float32)}, Lora(), "base")
+        save_adapter(tmp_path / name, {"weight": np.full(1000, n, np.float32)}, LoraSettings(), "base")
 
     def adapter(place: Path) -> bytes:
-        return load_adapter(Lora(adapter=str(place)), "base").take_all()["weight"].tobytes()
+        return load_adapter(LoraSettings(adapter=str(place)), "base").take_all()["weight"].tobytes()
 
     (tmp_path / "swapped").mkdir()
     loads(100, way, tmp_path / "swapped", (tmp_path / "first", tmp_path / "second"), adapter)

@@ -12,11 +12,11 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Membership, Queries, known_groups, known_users
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.settings.adversarial import NoAdversary
+from llmrec_cli.settings.adversarial import NoAdversarySettings
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.loss import Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.loss import SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import FrozenSettings
 
 NUM_USERS, NUM_GROUPS, NUM_ITEMS, TASTES = 48, 40, 32, 4
 WORDS = ("robot galaxy", "love letters", "desert sheriff", "clown circus")
@@ -54,8 +54,9 @@ class GroupShop:
 
     def recipe(self, head, **changed) -> Recipe:
         """Return a recipe without an encoder that trains for a second, with what is `changed`."""
-        usual = {"encoder": None, "peft": Frozen(), "adversarial": NoAdversary(), "loss": Softmax(),
-                 "optim": AdamW(epochs=6, batch_size=128, learning_rate=0.03, patience=6)}
+        usual = {"encoder": None, "peft": FrozenSettings(), "adversarial": NoAdversarySettings(),
+                 "loss": SoftmaxSettings(),
+                 "optim": AdamWSettings(epochs=6, batch_size=128, learning_rate=0.03, patience=6)}
         return Recipe(head=head, **(usual | changed))
 
     def fit(self, recipe: Recipe, validates: bool = True, **context) -> Head:

@@ -7,11 +7,17 @@ import pytest
 import torch
 
 from llmrec_cli.heads.base import Context
-from llmrec_cli.settings.adversarial import Apr, FreeLb, NoAdversary, Pgd, Virtual
-from llmrec_cli.settings.head import FactorizationMachine, Mf, NeuralCf, TwoTower
-from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen, Lora
+from llmrec_cli.settings.adversarial import (
+    AprSettings,
+    FreeLbSettings,
+    NoAdversarySettings,
+    PgdSettings,
+    VirtualSettings,
+)
+from llmrec_cli.settings.head import FactorizationMachineSettings, MfSettings, NeuralCfSettings, TwoTowerSettings
+from llmrec_cli.settings.loss import BceSettings, BprSettings, MseSettings, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import FrozenSettings, LoraSettings
 from tests.heads.by_hand import CONTEXT
 from tests.heads.pairs.test_pairs import every_head, fitted, rated, small
 
@@ -23,7 +29,7 @@ def pair_head(settings, adversarial, loss, data=None, context=CONTEXT):
     from llmrec_cli.settings.head import Recipe
 
     head = build(Recipe(head=settings, loss=loss, adversarial=adversarial,
-                        optim=AdamW(epochs=3, batch_size=7, learning_rate=0.02, checkpoint_every=1)))
+                        optim=AdamWSettings(epochs=3, batch_size=7, learning_rate=0.02, checkpoint_every=1)))
     head.fit(data or small(), context)
     return head
 
@@ -33,43 +39,48 @@ def same(one, other):
 
 
 @every_head
-@pytest.mark.parametrize("loss", [Bpr(), Softmax(), Bce(), Mse()], ids=lambda loss: loss.kind)
+@pytest.mark.parametrize("loss", [BprSettings(), SoftmaxSettings(), BceSettings(), MseSettings()],
+                         ids=lambda loss: loss.kind)
 def test_apr_changes_what_is_learned_and_learns_the_same_twice(settings, loss):
     settings = replace(settings, target="choice")
-    attacked = pair_head(settings, Apr(epsilon=0.5), loss)
-    assert same(attacked, pair_head(settings, Apr(epsilon=0.5), loss))
-    assert not same(attacked, pair_head(settings, NoAdversary(), loss))
+    attacked = pair_head(settings, AprSettings(epsilon=0.5), loss)
+    assert same(attacked, pair_head(settings, AprSettings(epsilon=0.5), loss))
+    assert not same(attacked, pair_head(settings, NoAdversarySettings(), loss))
 
 
-@pytest.mark.parametrize("settings", [Mf(embedding_size=4, target="value", candidates=3),
-                                      NeuralCf(embedding_size=4, target="value"),
-                                      FactorizationMachine(embedding_size=4, target="value")], ids=lambda h: h.kind)
+@pytest.mark.parametrize("settings", [MfSettings(embedding_size=4, target="value", candidates=3),
+                                      NeuralCfSettings(embedding_size=4, target="value"),
+                                      FactorizationMachineSettings(embedding_size=4, target="value")],
+                         ids=lambda h: h.kind)
 def test_apr_attacks_predicted_values_too(settings):
     data = rated(RATINGS)
-    assert not same(pair_head(settings, Apr(), Mse(), data), pair_head(settings, NoAdversary(), Mse(), data))
+    assert not same(pair_head(settings, AprSettings(), MseSettings(), data),
+                    pair_head(settings, NoAdversarySettings(), MseSettings(), data))
 
 
 def test_without_an_adversary_a_head_learns_what_it_learned_before_there_were_any():
-    assert same(pair_head(Mf(embedding_size=4), NoAdversary(), Bpr()), fitted(Mf(embedding_size=4), loss=Bpr()))
+    assert same(pair_head(MfSettings(embedding_size=4), NoAdversarySettings(), BprSettings()),
+                fitted(MfSettings(embedding_size=4), loss=BprSettings()))
 
 
 def test_apr_raises_the_loss_of_few_candidates_and_of_all_of_them():
     """The value under attack, twice the clean one if the attack were no worse, is more than that."""
     for candidates in (3, 100):
         first = {}
-        for name, adversarial in {"plain": NoAdversary(), "apr": Apr(epsilon=0.5)}.items():
+        for name, adversarial in {"plain": NoAdversarySettings(), "apr": AprSettings(epsilon=0.5)}.items():
             events = []
             context = Context(torch.device("cpu"), 1, log=lambda event, seen=events, **values: seen.append(
                 values.get("loss") if event == "step" else None))
-            pair_head(Mf(embedding_size=4, candidates=candidates, l2=0.0), adversarial, Bpr(), context=context)
+            pair_head(MfSettings(embedding_size=4, candidates=candidates, l2=0.0), adversarial, BprSettings(),
+                      context=context)
             first[name] = next(value for value in events if value is not None)
         assert first["apr"] > 2 * first["plain"]
 
 
-@pytest.mark.parametrize("peft", [Frozen(), Lora(rank=2, num_layers=1)], ids=lambda peft: peft.kind)
-@pytest.mark.parametrize("adversarial", [Pgd(), FreeLb(), Virtual()], ids=lambda a: a.kind)
+@pytest.mark.parametrize("peft", [FrozenSettings(), LoraSettings(rank=2, num_layers=1)], ids=lambda peft: peft.kind)
+@pytest.mark.parametrize("adversarial", [PgdSettings(), FreeLbSettings(), VirtualSettings()], ids=lambda a: a.kind)
 def test_two_towers_learn_against_every_adversary(shop, peft, adversarial):
-    recipe = shop.recipe(TwoTower(embedding_size=16, dropout=0.1, encoded_items=16), peft=peft,
+    recipe = shop.recipe(TwoTowerSettings(embedding_size=16, dropout=0.1, encoded_items=16), peft=peft,
                          adversarial=adversarial)
     head = shop.fit(recipe)
     popularity = np.diff(shop.data.part("train").matrix.tocsc().indptr).astype(np.float32)

@@ -15,11 +15,11 @@ import yaml
 from llmrec_cli.errors import ArtifactError, LlmrecError
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import build
-from llmrec_cli.settings.encoder import Concat, Lsa, Part, Static, TfIdf
-from llmrec_cli.settings.head import HEADS, Content, Ease, GroupAggregate, UserKnn
-from llmrec_cli.settings.heads.clusters import Clusters
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
+from llmrec_cli.settings.encoder import ConcatSettings, LsaSettings, PartSettings, StaticSettings, TfIdfSettings
+from llmrec_cli.settings.head import HEADS, ContentSettings, EaseSettings, GroupAggregateSettings, UserKnnSettings
+from llmrec_cli.settings.heads.clusters import ClustersSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.item_similarity import ItemSimilaritySettings
 from tests.faults.crafting import (
     craft_table,
     craft_tensors,
@@ -44,20 +44,22 @@ SEVERAL = 12
 
 def more_recipes(shop):
     """Return heads in ways that the conformance test has no need of, and that save other tensors."""
-    concat = Concat(parts={"a": Part(encoder=Lsa(embedding_size=6)), "b": Part(encoder=TfIdf(
+    concat = ConcatSettings(parts={"a": PartSettings(encoder=LsaSettings(embedding_size=6)),
+                                   "b": PartSettings(encoder=TfIdfSettings(
         embedding_size=20), weight=0.5)})
-    text = FeatureWeights(text=1.0)
+    text = FeatureWeightsSettings(text=1.0)
     return {
-        "ease_dual": shop.recipe(Ease(l2=20, form="dual", features=FeatureWeights(attributes=2.0))),
-        "ease_words": shop.recipe(Ease(l2=20, features=FeatureWeights(words=1.0, attributes=1.0))),
-        "clusters_own": shop.recipe(Clusters(text=0.5, num_clusters=3, first_clicks=1, click_weight=0.5),
-                                    encoder=Lsa(embedding_size=6)),
-        "content_lsa": shop.recipe(Content(features=text, denoise=0.5, gamma=1.0, l2=1.0, blend=0.5),
-                                   encoder=Lsa(embedding_size=6)),
-        "similarity_concat": shop.recipe(ItemSimilarity(features=text), encoder=concat),
-        "item_static": shop.recipe(ItemSimilarity(features=text), encoder=Static(path=shop.encoder.path)),
-        "user_weights": shop.recipe(UserKnn(k=20, weight="value")),
-        "group_aggregate": shop.recipe(GroupAggregate(members={"near": shop.recipe(UserKnn(k=5))})),
+        "ease_dual": shop.recipe(EaseSettings(l2=20, form="dual", features=FeatureWeightsSettings(attributes=2.0))),
+        "ease_words": shop.recipe(EaseSettings(l2=20, features=FeatureWeightsSettings(words=1.0, attributes=1.0))),
+        "clusters_own": shop.recipe(ClustersSettings(text=0.5, num_clusters=3, first_clicks=1, click_weight=0.5),
+                                    encoder=LsaSettings(embedding_size=6)),
+        "content_lsa": shop.recipe(ContentSettings(features=text, denoise=0.5, gamma=1.0, l2=1.0, blend=0.5),
+                                   encoder=LsaSettings(embedding_size=6)),
+        "similarity_concat": shop.recipe(ItemSimilaritySettings(features=text), encoder=concat),
+        "item_static": shop.recipe(ItemSimilaritySettings(features=text),
+                                   encoder=StaticSettings(path=shop.encoder.path)),
+        "user_weights": shop.recipe(UserKnnSettings(k=20, weight="value")),
+        "group_aggregate": shop.recipe(GroupAggregateSettings(members={"near": shop.recipe(UserKnnSettings(k=5))})),
     }
 
 

@@ -9,28 +9,36 @@ from safetensors.numpy import load_file
 
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
-from llmrec_cli.settings.encoder import Concat, HuggingFace, Lsa, Part, Static, TfIdf
-from llmrec_cli.settings.head import Ease
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.encoder import (
+    ConcatSettings,
+    HuggingFaceSettings,
+    LsaSettings,
+    PartSettings,
+    StaticSettings,
+    TfIdfSettings,
+)
+from llmrec_cli.settings.head import EaseSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.testing.shop import copies
 
 KINDS = ("static", "tfidf", "lsa", "concat", "whitened", "projected")
 
 
 def settings(kind, path):
-    model = HuggingFace(path=path, max_length=24)
-    return {"static": Static(path=path), "tfidf": TfIdf(), "lsa": Lsa(embedding_size=8),
-            "concat": Concat(parts={"text": Part(encoder=model),
-                                    "lsa": Part(encoder=Lsa(embedding_size=8), weight=0.7)}),
-            "whitened": HuggingFace(path=path, max_length=24, whitening=0.5),
-            "projected": HuggingFace(path=path, max_length=24, projection=4)}[kind]
+    model = HuggingFaceSettings(path=path, max_length=24)
+    return {"static": StaticSettings(path=path), "tfidf": TfIdfSettings(), "lsa": LsaSettings(embedding_size=8),
+            "concat": ConcatSettings(parts={"text": PartSettings(encoder=model),
+                                            "lsa": PartSettings(encoder=LsaSettings(embedding_size=8), weight=0.7)}),
+            "whitened": HuggingFaceSettings(path=path, max_length=24, whitening=0.5),
+            "projected": HuggingFaceSettings(path=path, max_length=24, projection=4)}[kind]
 
 
 @pytest.fixture(params=KINDS)
 def saved(request, shop, tmp_path):
     """A head with each kind of encoder, its folder moved to where nothing else is, and the encoder's folder gone."""
     origin = shutil.copytree(shop.encoder.path, tmp_path / "origin")
-    recipe = shop.recipe(Ease(l2=20, features=FeatureWeights(text=3.0)), encoder=settings(request.param, str(origin)))
+    recipe = shop.recipe(EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0)),
+                         encoder=settings(request.param, str(origin)))
     head = shop.fit(recipe)
     save_recommender(tmp_path / "here", head, shop.data, ("train",), {})
     shutil.move(tmp_path / "here", tmp_path / "there")
@@ -63,7 +71,7 @@ def test_a_file_that_the_manifest_does_not_name_is_refused_and_the_desktops_is_n
 
 
 def test_a_second_fit_with_the_cache_encodes_nothing_and_gives_the_same_bits(shop, tmp_path):
-    head = Ease(l2=20, features=FeatureWeights(text=3.0))
+    head = EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0))
     for kind in ("whitened", "concat"):
         recipe = shop.recipe(head, encoder=settings(kind, shop.encoder.path))
         first = shop.fit(recipe, cache=tmp_path / kind)

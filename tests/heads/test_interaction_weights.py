@@ -13,7 +13,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fitting import fit
-from llmrec_cli.settings.head import Ease, Fusion, Mf, Recipe
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, MfSettings, Recipe
 from tests.heads.conftest import Shop, recipes
 from tests.heads.groups.test_group_conformance import TRAINED, club, group_recipes  # noqa: F401
 
@@ -132,9 +132,9 @@ def test_the_newer_of_two_interactions_says_more_with_decay(shop, name):
 
 def test_members_of_a_fusion_weigh_each_for_themselves(shop):
     valued = bought(shop)
-    member = {"a": valued.recipe(Ease(l2=20, weight="value"))}
-    scores = [valued.fit(valued.recipe(Fusion(members=members, weights={"a": 1.0})), validation=None)
-              .score(known(valued)) for members in (member, {"a": valued.recipe(Ease(l2=20, weight="none"))})]
+    member = {"a": valued.recipe(EaseSettings(l2=20, weight="value"))}
+    scores = [valued.fit(valued.recipe(FusionSettings(members=members, weights={"a": 1.0})), validation=None)
+              .score(known(valued)) for members in (member, {"a": valued.recipe(EaseSettings(l2=20, weight="none"))})]
     assert not torch.allclose(*scores)
 
 
@@ -150,9 +150,10 @@ def test_values_of_groups_change_the_heads_of_groups_and_ones_do_not(club, name)
 
 
 @pytest.mark.parametrize(("recipe", "says"), [
-    (Ease(l2=20, weight="none"), "note: head=ease: values of interactions differ (1 to 10) and are not used, as "
+    (EaseSettings(l2=20, weight="none"),
+     "note: head=ease: values of interactions differ (1 to 10) and are not used, as "
                                  "head.weight=none"),
-    (Ease(l2=20), "")])
+    (EaseSettings(l2=20), "")])
 def test_fitting_says_once_that_values_differ_and_are_not_used(shop, recipe, says, capsys):
     valued, log = bought(shop), []
     context = valued.context(validation=None, log=lambda event, **values: log.append(event))
@@ -165,15 +166,15 @@ def test_fitting_says_once_that_values_differ_and_are_not_used(shop, recipe, say
 
 def test_ratings_that_reached_a_threshold_are_not_used_and_fitting_names_what_uses_them(shop, capsys):
     rated = with_values(shop, shop.data.interactions.value, "rating")
-    fit(rated.recipe(Ease(l2=20)), rated.data.training("train"), rated.context(validation=None))
+    fit(rated.recipe(EaseSettings(l2=20)), rated.data.training("train"), rated.context(validation=None))
     assert "values of interactions differ (4 to 5) and are not used: they are ratings" in capsys.readouterr().err
 
 
 def test_weights_of_what_is_itself_predicted_are_refused(shop):
-    from llmrec_cli.settings.loss import Mse
+    from llmrec_cli.settings.loss import MseSettings
 
     with pytest.raises(DataError, match=r"head.weight=value: has no effect where the value of each interaction"):
-        shop.fit(shop.recipe(Mf(target="value", weight="value"), loss=Mse()))
+        shop.fit(shop.recipe(MfSettings(target="value", weight="value"), loss=MseSettings()))
 
 
 def test_a_model_of_before_values_were_saved_is_read_with_values_of_one(shop, tmp_path):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmrec_cli.settings.head import ItemSimilarity
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.head import ItemSimilaritySettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from tests.heads.by_hand import fit, queries, training
 
 # Items: (a, b), (a), (b), none. Cosines of the first with the others: .7071, .7071, 0; of the second and third 0.
@@ -14,7 +14,7 @@ ATTRIBUTES = np.array([[1, 1], [1, 0], [0, 1], [0, 0]])
 
 
 def head_of(**changed):
-    return fit(ItemSimilarity(**({"features": FeatureWeights(attributes=1.0)} | changed)),
+    return fit(ItemSimilaritySettings(**({"features": FeatureWeightsSettings(attributes=1.0)} | changed)),
                training(np.ones((2, 4)), ATTRIBUTES))
 
 
@@ -38,7 +38,7 @@ def test_other_texts_change_words_and_leave_what_else_is_known():
     data = training(np.ones((2, 3)), np.array([[1, 0], [1, 0], [0, 1]]))
     texts = np.array(["red tea", "red tea", "blue cup blue cup red"], object)
     data = replace(data, items=replace(data.items, texts=texts))
-    head = fit(ItemSimilarity(features=FeatureWeights(words=1.0, attributes=1.0), exponent=1.0), data)
+    head = fit(ItemSimilaritySettings(features=FeatureWeightsSettings(words=1.0, attributes=1.0), exponent=1.0), data)
     asked = queries(np.array([[1, 0, 0]]))
     before = head.score(asked)[0]
     assert before[1] == pytest.approx(1)
@@ -50,4 +50,4 @@ def test_other_texts_change_words_and_leave_what_else_is_known():
 
 
 def test_all_weights_of_zero_are_refused():
-    assert "set features.text=1" in " ".join(ItemSimilarity(features=FeatureWeights()).problems())
+    assert "set features.text=1" in " ".join(ItemSimilaritySettings(features=FeatureWeightsSettings()).problems())

@@ -6,10 +6,10 @@ import torch
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ResourceError
 from llmrec_cli.heads.base import build
-from llmrec_cli.settings.head import TwoTower
-from llmrec_cli.settings.loss import Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Lora
+from llmrec_cli.settings.head import TwoTowerSettings
+from llmrec_cli.settings.loss import SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import LoraSettings
 
 UPPER = TextEncoder._upper
 
@@ -23,8 +23,9 @@ def fit(shop, monkeypatch, most_tokens):
 
     monkeypatch.setattr(TextEncoder, "_upper", short)
     events = []
-    recipe = shop.recipe(TwoTower(embedding_size=8, dropout=0.0), peft=Lora(rank=2, num_layers=1, dropout=0.0),
-                         loss=Softmax(), optim=AdamW(epochs=2, batch_size=128, learning_rate=0.02))
+    recipe = shop.recipe(TwoTowerSettings(embedding_size=8, dropout=0.0),
+                         peft=LoraSettings(rank=2, num_layers=1, dropout=0.0),
+                         loss=SoftmaxSettings(), optim=AdamWSettings(epochs=2, batch_size=128, learning_rate=0.02))
     head = build(recipe)
     # Dropout draws for each bucket of texts anew.
     monkeypatch.setattr(TextEncoder, "train", lambda self, mode=True: torch.nn.Module.train(self, False))

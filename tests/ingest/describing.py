@@ -17,8 +17,8 @@ from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import stage_entities
 from llmrec_cli.ingest.texts.catalogue import describe, fit_classes, text_rules, texts_of
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.engine import DuckDb, EngineSettings
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings
 from tests.ingest.preparing import made, write
 
 
@@ -42,7 +42,7 @@ class Written:
 def described(folder: Path, file: str | None, ranks: Mapping[str, int], kind: str = "item", name: str = "about.csv",
               backend: EngineSettings | None = None, histories: Histories | None = None, **settings: Any) -> Written:
     """Write `file`, and the table of the entities `ranks` (id -> 0 for one that training names, to 3) made of it."""
-    account, files = Account(), Files(interactions="clicks.csv", **settings)
+    account, files = Account(), FilesSettings(interactions="clicks.csv", **settings)
     assert not list(files.problems())
     ours = getattr(files, f"{kind}_columns")
     sources = [Source(write(folder, file, name), columns=ours)] if file is not None else []
@@ -50,7 +50,7 @@ def described(folder: Path, file: str | None, ranks: Mapping[str, int], kind: st
     ordered = sorted(ranks, key=lambda name: (ranks[name], name))
     pq.write_table(pa.table({kind: range(len(ordered)), f"{kind}_id": ordered, "rank": [ranks[n] for n in ordered]}),
                    folder / "catalogue.parquet")
-    with engine(backend or DuckDb(), folder) as connection:
+    with engine(backend or DuckDbSettings(), folder) as connection:
         catalogue = read_staged(connection, folder / "catalogue.parquet")
         about = describe(connection, staged, kind, account, texts_of(files, kind)[1])
         rules = fit_classes(text_rules(about, kind, files), catalogue, about)

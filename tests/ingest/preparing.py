@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.base import Settings
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.engine import DuckDb, EngineSettings
-from llmrec_cli.settings.split import NoSplit
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings
+from llmrec_cli.settings.split import NoSplitSettings
 from llmrec_cli.settings.stages import PrepareConfig
 from llmrec_cli.stages import prepare
 
@@ -46,7 +46,7 @@ def prepare_with(folder: Path, dataset: Settings, split: Settings | None = None,
                  **settings: Any) -> Prepared:
     """Run prepare with these settings and write to `folder`/out."""
     run_dir = RunDir.create("prepare", str(Path(tempfile.mkdtemp(dir=made(folder))) / "run"))
-    prepare.run(PrepareConfig(dataset=dataset, split=split or NoSplit(), engine=engine or DuckDb(),
+    prepare.run(PrepareConfig(dataset=dataset, split=split or NoSplitSettings(), engine=engine or DuckDbSettings(),
                               output=str(folder / "out"), **settings), run_dir)
     return Prepared(folder / "out")
 
@@ -62,7 +62,7 @@ def prepare_text(folder: Path, interactions: str | bytes, split: Settings | None
     """Write `interactions` (and `items`, as items.csv) into `folder` and prepare them."""
     if items is not None:
         settings["items"] = str(write(folder, items, "items.csv"))
-    dataset = Files(name="test", interactions=str(write(folder, interactions, name)), **settings)
+    dataset = FilesSettings(name="test", interactions=str(write(folder, interactions, name)), **settings)
     assert not list(dataset.problems())
     return prepare_with(folder, dataset, split)
 

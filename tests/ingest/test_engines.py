@@ -18,28 +18,29 @@ from llmrec_cli.ingest.interactions.splits import build_split
 from llmrec_cli.ingest.interactions.writing import write_rows
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source
-from llmrec_cli.settings.dataset import DatasetSettings, Files
-from llmrec_cli.settings.engine import DuckDb, Spark
+from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
+from llmrec_cli.settings.engine import DuckDbSettings, SparkSettings
 from llmrec_cli.settings.split import (
-    ColdItems,
-    LeaveLastOut,
-    Random,
+    ColdItemsSplitSettings,
+    LeaveLastOutSettings,
+    RandomSettings,
     SplitSettings,
-    Temporal,
+    TemporalSettings,
 )
 from tests.ingest.preparing import write
 
 pytest.importorskip("pyspark")
 pytestmark = pytest.mark.skipif(shutil.which("java") is None and "JAVA_HOME" not in os.environ, reason="needs Java")
 # Compiling a query takes longer than going through a hundred rows; test_spark.py has Spark as it comes.
-LOCAL = Spark(master="local[2]", conf={"spark.sql.shuffle.partitions": "1", "spark.sql.codegen.wholeStage": "false",
-                                       "spark.sql.codegen.factoryMode": "NO_CODEGEN"})
+LOCAL = SparkSettings(master="local[2]",
+                      conf={"spark.sql.shuffle.partitions": "1", "spark.sql.codegen.wholeStage": "false",
+                                               "spark.sql.codegen.factoryMode": "NO_CODEGEN"})
 
 
 @pytest.fixture(scope="module")
 def connections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, BaseBackend]]:
     """Yield both engines, Spark's started once, for it takes ten seconds."""
-    with (engine(DuckDb(), tmp_path_factory.mktemp("duckdb")) as embedded,
+    with (engine(DuckDbSettings(), tmp_path_factory.mktemp("duckdb")) as embedded,
           engine(LOCAL, tmp_path_factory.mktemp("spark")) as cluster):
         yield {"duckdb": embedded, "spark": cluster}
 
@@ -83,10 +84,12 @@ def rows_of(connection: BaseBackend, folder: Path, split: SplitSettings, sources
 
 
 CASES: list[tuple[SplitSettings, dict[str, Any]]] = [
-    (Random(), {"min_value": 2.0}),
-    (LeaveLastOut(), {"feedback": "explicit", "min_value": 3.0, "max_negative_value": 1.0}),
-    (Temporal(valid=0.2, test=0.2), {"duplicates": "sum", "min_user_interactions": 3, "min_item_interactions": 3}),
-    (ColdItems(valid=0.2, test=0.2), {"duplicates": "max", "event_weights": {"view": 0.1, "buy": 5.0, "skip": 0.0}})]
+    (RandomSettings(), {"min_value": 2.0}),
+    (LeaveLastOutSettings(), {"feedback": "explicit", "min_value": 3.0, "max_negative_value": 1.0}),
+    (TemporalSettings(valid=0.2, test=0.2),
+     {"duplicates": "sum", "min_user_interactions": 3, "min_item_interactions": 3}),
+    (ColdItemsSplitSettings(valid=0.2, test=0.2),
+     {"duplicates": "max", "event_weights": {"view": 0.1, "buy": 5.0, "skip": 0.0}})]
 
 
 @pytest.mark.slow
@@ -94,7 +97,7 @@ CASES: list[tuple[SplitSettings, dict[str, Any]]] = [
 def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, BaseBackend], tmp_path: Path,
                                                        split: SplitSettings, options: dict[str, Any]) -> None:
     sources = [Source(write(tmp_path, table(120, n), f"{n}.csv")) for n in range(2)]
-    settings = Files(timestamp_unit="iso", **options)
+    settings = FilesSettings(timestamp_unit="iso", **options)
     found = {name: rows_of(connection, tmp_path / name, split, sources, settings)
              for name, connection in connections.items()}
     assert found["duckdb"] == found["spark"]
@@ -111,5 +114,5 @@ def test_an_engine_that_cannot_be_had_is_a_mistake_in_the_settings(connections: 
 
 def test_memory_that_does_not_suffice_is_a_lack_of_resources(tmp_path: Path) -> None:
     with (pytest.raises(ResourceError, match=r"the data did not fit into engine\.memory=10MB .* raise engine\.memory"),
-          engine(DuckDb(memory="10MB"), tmp_path) as connection):
+          engine(DuckDbSettings(memory="10MB"), tmp_path) as connection):
         connection.con.execute("SELECT list(range) FROM range(10000000)").fetchall()

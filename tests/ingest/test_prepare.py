@@ -12,9 +12,9 @@ from llmrec_cli.atomic_files import lock
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError, LockedError
 from llmrec_cli.run_dir import PREPARED, RunDir
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.engine import DuckDb
-from llmrec_cli.settings.split import LeaveLastOut, NoSplit, Random
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.engine import DuckDbSettings
+from llmrec_cli.settings.split import LeaveLastOutSettings, NoSplitSettings, RandomSettings
 from llmrec_cli.settings.stages import PrepareConfig
 from llmrec_cli.stages import prepare
 from tests.ingest.preparing import prepare_text, prepare_with, write
@@ -23,20 +23,21 @@ from tests.tiny import write_tiny
 CLICKS = "user_id,item_id\nu,a\nu,b\nv,a\n"
 
 
-def tiny(**settings: str | list[str]) -> Files:
+def tiny(**settings: str | list[str]) -> FilesSettings:
     write_tiny(Path("tiny"))
     settings = {"interactions": "tiny/interactions.csv", "items": "tiny/items.csv", **settings}
-    return Files(name="tiny", item_text="{title} ({year}). {genres}", attributes={"genres": "list"}, min_value=4,
-                 **settings)  # type: ignore[arg-type]
+    return FilesSettings(name="tiny", item_text="{title} ({year}). {genres}", attributes={"genres": "list"},
+                         min_value=4,
+                         **settings)  # type: ignore[arg-type]
 
 
 def config(**settings: str) -> PrepareConfig:
-    dataset = Files(name=settings.pop("name", "shop"), interactions=str(write(Path(), CLICKS)))
-    return PrepareConfig(dataset=dataset, split=NoSplit(), engine=DuckDb(), **settings)
+    dataset = FilesSettings(name=settings.pop("name", "shop"), interactions=str(write(Path(), CLICKS)))
+    return PrepareConfig(dataset=dataset, split=NoSplitSettings(), engine=DuckDbSettings(), **settings)
 
 
 def test_shuffled_rows_and_split_files_give_the_same_bytes_and_fingerprint(tmp_path: Path) -> None:
-    first = prepare_with(tmp_path / "a", tiny(), Random())
+    first = prepare_with(tmp_path / "a", tiny(), RandomSettings())
     for name in ("interactions", "items"):
         header, *rows = Path(f"tiny/{name}.csv").read_text("utf-8").splitlines(keepends=True)
         random.Random(3).shuffle(rows)
@@ -44,14 +45,14 @@ def test_shuffled_rows_and_split_files_give_the_same_bytes_and_fingerprint(tmp_p
         write(Path("tiny"), header + "".join(rows[:cut]), f"z_{name}.csv")
         write(Path("tiny"), header + "".join(rows[cut:]), f"a_{name}.csv")
     parts = tiny(interactions="tiny/?_interactions.csv", items="tiny/?_items.csv")
-    second = prepare_with(tmp_path / "b", parts, Random())
+    second = prepare_with(tmp_path / "b", parts, RandomSettings())
     assert first.manifest["fingerprint"] == second.manifest["fingerprint"]
     for name in ("interactions", "items", "users"):
         assert (first.folder / f"{name}.parquet").read_bytes() == (second.folder / f"{name}.parquet").read_bytes()
 
 
 def test_the_manifest_counts_and_hashes_what_is_there(tmp_path: Path) -> None:
-    prepared = prepare_with(tmp_path, tiny(), LeaveLastOut())
+    prepared = prepare_with(tmp_path, tiny(), LeaveLastOutSettings())
     with Path("tiny/interactions.csv").open(encoding="utf-8") as stream:
         values = [int(row["value"]) for row in csv.DictReader(stream)]
     counts = prepared.counts
@@ -67,7 +68,7 @@ def test_the_manifest_counts_and_hashes_what_is_there(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_what_read_prepared_reads(tmp_path: Path) -> None:
-    prepared = prepare_with(tmp_path, tiny(), Random())
+    prepared = prepare_with(tmp_path, tiny(), RandomSettings())
     data = read_prepared(prepared.folder)
     assert len(data.interactions) == prepared.counts["interactions"]
     assert list(data.items.ids) == prepared.column("items", "item_id")
@@ -108,7 +109,8 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(tmp_path: Path) -> N
 
 
 def test_the_name_latest_is_refused() -> None:
-    assert any(problem.startswith("name=latest") for problem in Files(name="latest", interactions="x").problems())
+    assert any(problem.startswith("name=latest") for problem in FilesSettings(name="latest",
+                                                                              interactions="x").problems())
 
 
 def test_two_runs_at_once_are_refused() -> None:

@@ -9,8 +9,14 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.split import LeaveLastOut, NoSplit, Random, SplitSettings, Temporal
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.split import (
+    LeaveLastOutSettings,
+    NoSplitSettings,
+    RandomSettings,
+    SplitSettings,
+    TemporalSettings,
+)
 from tests.ingest.preparing import prepare_with, write
 
 IDS = st.one_of(st.sampled_from(["7", "007", "NA", "a", "b", "c", ""]),
@@ -18,7 +24,8 @@ IDS = st.one_of(st.sampled_from(["7", "007", "NA", "a", "b", "c", ""]),
 ROWS = st.lists(st.tuples(IDS, IDS, st.sampled_from(["1", "3", "5", "4.5", "", "x"]),
                           st.sampled_from(["1600000000", "1600000001", "1500000000", "-1", "nan"])),
                 min_size=1, max_size=25)
-SPLITS = st.sampled_from([Random(valid=0.2, test=0.3), Temporal(valid=0.2, test=0.2), LeaveLastOut(), NoSplit()])
+SPLITS = st.sampled_from([RandomSettings(valid=0.2, test=0.3), TemporalSettings(valid=0.2, test=0.2),
+                          LeaveLastOutSettings(), NoSplitSettings()])
 
 
 def csv_of(rows: list[tuple[str, ...]]) -> str:
@@ -46,8 +53,10 @@ def test_every_row_is_accounted_for_whatever_the_order_and_the_files(
         write(tmp_path / "x", csv_of(part), f"part{n}.csv")
     options = {"name": "x", "min_value": 3.0, "max_reject_share": 1.0, "timestamp_unit": "s",
                "min_user_interactions": core, "min_item_interactions": core}
-    first = prepare_with(tmp_path / "x" / "a", Files(interactions=str(tmp_path / "x/all.csv"), **options), split)
-    second = prepare_with(tmp_path / "x" / "b", Files(interactions=str(tmp_path / "x/part*.csv"), **options), split)
+    first = prepare_with(tmp_path / "x" / "a", FilesSettings(interactions=str(tmp_path / "x/all.csv"), **options),
+                         split)
+    second = prepare_with(tmp_path / "x" / "b", FilesSettings(interactions=str(tmp_path / "x/part*.csv"), **options),
+                          split)
     assert first.manifest["fingerprint"] == second.manifest["fingerprint"]
     assert first.counts == second.counts
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.engine import DuckDb, EngineSettings, Spark
-from llmrec_cli.settings.split import Given, Random
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings, SparkSettings
+from llmrec_cli.settings.split import GivenSettings, RandomSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 pytest.importorskip("pyspark")
@@ -33,11 +33,11 @@ def test_a_hundred_thousand_rows_are_the_same_on_both(tmp_path: Path) -> None:
     clicks = write(tmp_path, "user_id,item_id,value,timestamp\n" + "\n".join(lines) + "\n")
     items = write(tmp_path, "item_id,title,price\n" + "".join(f"i{n},<b>No. {n}</b>,{n % 7}.5\n" for n in range(1000)),
                   "items.csv")
-    dataset = Files(name="x", interactions=str(clicks), items=str(items), attributes={"price": "number"},
-                    user_text="{history}", min_user_interactions=2, min_value=2.0)
-    local = Spark(master="local[2]", conf={"spark.sql.shuffle.partitions": "2"})
-    engines: dict[str, EngineSettings] = {"duckdb": DuckDb(), "spark": local}
-    done = {name: prepare_with(tmp_path / name, dataset, Random(), chosen) for name, chosen in engines.items()}
+    dataset = FilesSettings(name="x", interactions=str(clicks), items=str(items), attributes={"price": "number"},
+                            user_text="{history}", min_user_interactions=2, min_value=2.0)
+    local = SparkSettings(master="local[2]", conf={"spark.sql.shuffle.partitions": "2"})
+    engines: dict[str, EngineSettings] = {"duckdb": DuckDbSettings(), "spark": local}
+    done = {name: prepare_with(tmp_path / name, dataset, RandomSettings(), chosen) for name, chosen in engines.items()}
     one, other = done["duckdb"], done["spark"]
     for name in ("interactions", "filtered", "items", "users", "rejects"):
         assert different(one, other, name) == [0, 0], name
@@ -58,11 +58,11 @@ def test_groups_are_the_same_on_both(tmp_path: Path) -> None:
                 "group_test": "group_id,item_id\n" + together[:60].rpartition("\n")[0] + "\ng3,new\n",
                 "group_info": "group_id,name,age\n" + "".join(f"g{n},Gruppe Ä{n},{n}\n" for n in range(35))}
     files = {key: str(write(tmp_path, content, f"{key}.csv")) for key, content in contents.items()}
-    given = Files(name="x", group_text="{name}", group_attributes={"age": "number"}, **files)
-    split = Given(valid=0.2, group_valid=0.4, leaks="drop")
-    local = Spark(master="local[2]", conf={"spark.sql.shuffle.partitions": "1"})
+    given = FilesSettings(name="x", group_text="{name}", group_attributes={"age": "number"}, **files)
+    split = GivenSettings(valid=0.2, group_valid=0.4, leaks="drop")
+    local = SparkSettings(master="local[2]", conf={"spark.sql.shuffle.partitions": "1"})
     one, other = (prepare_with(tmp_path / name, given, split, chosen) for name, chosen in
-                  (("duckdb", DuckDb()), ("spark", local)))
+                  (("duckdb", DuckDbSettings()), ("spark", local)))
     for name in ("interactions", "filtered", "groups", "group_interactions", "group_texts"):
         assert different(one, other, name) == [0, 0], name
     assert one.manifest["fingerprint"] == other.manifest["fingerprint"]
@@ -75,13 +75,14 @@ def test_times_in_every_form_are_the_same_on_both(tmp_path: Path) -> None:
     forms = {"%d/%m/%Y %I:%M %p": "01/01/2023 02:05 PM", "%a, %d %b %Y %H:%M:%S %z": "Sun, 01 Jan 2023 16:05:00 +0200",
              "%y%m%d %H:%M:%S.%f": "230101 14:05:00.000999", "us": "1672581900000999", "ns": "1672581900000999000",
              "excel": "44927.5868055556", "iso": "2023-01-01 14:05:00.000999999 UTC"}
-    local = Spark(master="local[1]", conf={"spark.sql.shuffle.partitions": "1"})
+    local = SparkSettings(master="local[1]", conf={"spark.sql.shuffle.partitions": "1"})
     for number, (unit, text) in enumerate(forms.items()):
         rows = f'user_id,item_id,timestamp\nu,i,"{text}"\nu,j,"{text}"\nu,k,"31/02/2023 02:05 PM"\n'
         said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
-        dataset = Files(name="x", interactions=str(write(tmp_path / str(number), rows)), max_reject_share=0.5, **said)
+        dataset = FilesSettings(name="x", interactions=str(write(tmp_path / str(number), rows)), max_reject_share=0.5,
+                                **said)
         one, other = (prepare_with(tmp_path / str(number) / name, dataset, engine=chosen) for name, chosen in
-                      (("duckdb", DuckDb()), ("spark", local)))
+                      (("duckdb", DuckDbSettings()), ("spark", local)))
         assert one.column("interactions", "timestamp") == [1672581900000] * 2, unit
         for name in ("interactions", "rejects"):
             assert different(one, other, name) == [0, 0], unit

@@ -13,7 +13,7 @@ from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.errors import DataError
 from llmrec_cli.evaluation.heldout import held_out_cold, served
 from llmrec_cli.scoring.heldout import divided, in_order
-from llmrec_cli.settings.evaluation import ColdUsers
+from llmrec_cli.settings.evaluation import ColdUsersSettings
 from tests.scoring.test_heldout import prepared, rows_of
 
 ROWS = [("u", "a", "train"), ("u", "b", "train"), ("v", "c", "test"), ("v", "a", "test"), ("v", "e", "test"),
@@ -89,17 +89,18 @@ def test_a_head_that_cannot_answer_is_served_as_popularity():
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    (ColdUsers(first=[1]), "no effect"), (ColdUsers(after=7), "no effect"), (ColdUsers(on=True, first=[]), "at least"),
-    (ColdUsers(on=True, first=[1, 1]), "different"), (ColdUsers(on=True, first=[-1]), "at least 0"),
-    (ColdUsers(on=True, after=4), "at least 5")])
+    (ColdUsersSettings(first=[1]), "no effect"), (ColdUsersSettings(after=7), "no effect"),
+    (ColdUsersSettings(on=True, first=[]), "at least"),
+    (ColdUsersSettings(on=True, first=[1, 1]), "different"), (ColdUsersSettings(on=True, first=[-1]), "at least 0"),
+    (ColdUsersSettings(on=True, after=4), "at least 5")])
 def test_settings_without_effect_or_sense_are_refused(settings, said):
     assert any(said in problem for problem in settings.problems())
 
 
 def test_what_is_told_at_most_is_apart_unless_more_is_asked_for():
-    assert ColdUsers(on=True, first=[0, 3]).apart == 3
-    assert ColdUsers(on=True, first=[0], after=5).apart == 5
-    assert not list(ColdUsers(on=True, first=[0], after=5).problems())
+    assert ColdUsersSettings(on=True, first=[0, 3]).apart == 3
+    assert ColdUsersSettings(on=True, first=[0], after=5).apart == 5
+    assert not list(ColdUsersSettings(on=True, first=[0], after=5).problems())
 
 
 @pytest.mark.parametrize("unit", ["s", "order", ""])

@@ -10,13 +10,13 @@ from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.help import field_doc
 from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.engine import Spark
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.engine import SparkSettings
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Ease, Fusion, Recipe, TwoTower
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.loss import LOSSES, Softmax
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.loss import LOSSES, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig, FinetuneConfig
 
 OPTIONS = [cls for table in GROUPS.values() for cls in table.values()]
@@ -36,7 +36,8 @@ def test_every_setting_has_a_docstring_under_it(cls):
 
 @pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
 def test_defaults_are_in_range_but_for_what_must_be_given(cls):
-    must_be_given = {"Files": "interactions: missing", "HuggingFace": "path: missing", "Fusion": "members: empty",
+    must_be_given = {"FilesSettings": "interactions: missing", "HuggingFace": "path: missing",
+                     "FusionSettings": "members: empty",
                      "GroupAggregate": "members: empty",
                      "AmazonReviews": "reviews: missing", "Mind": "path: missing", "Mafengwo": "path: missing",
                      "Camra2011": "path: missing"}
@@ -97,8 +98,9 @@ def test_options_are_built_by_their_kind_and_come_back_as_they_went():
              "loss": {"kind": "softmax", "temperature": 1}, "optim": None}
     recipe, found = build(Recipe, plain)
     assert found == []
-    assert recipe.head == Fusion(members={"a": Recipe(head=Ease(l2=3.0, features=FeatureWeights(text=1.0)))})
-    assert recipe.loss == Softmax(temperature=1.0)
+    member = EaseSettings(l2=3.0, features=FeatureWeightsSettings(text=1.0))
+    assert recipe.head == FusionSettings(members={"a": Recipe(head=member)})
+    assert recipe.loss == SoftmaxSettings(temperature=1.0)
     again, found = build(Recipe, to_plain(recipe))
     assert (again, found) == (recipe, [])
 
@@ -120,27 +122,28 @@ def test_every_problem_is_collected_under_its_path():
     ("learning_rate", float("-inf"), "must be a finite number"),
     ("learning_rate", True, "expected a number"), ("kind", 3, "expected text (in YAML, quote it)")])
 def test_values_are_not_converted_behind_ones_back(key, value, message):
-    built, (problem,) = build(AdamW, {key: value})
+    built, (problem,) = build(AdamWSettings, {key: value})
     assert problem.endswith(message)
-    assert getattr(built, key) == getattr(AdamW(), key)  # Stands at its default, so that the rest is checked too.
+    assert getattr(built, key) == getattr(AdamWSettings(),
+                                          key)  # Stands at its default, so that the rest is checked too.
 
 
 def test_whole_numbers_are_numbers():
-    assert build(AdamW, {"learning_rate": 1})[0].learning_rate == 1.0
+    assert build(AdamWSettings, {"learning_rate": 1})[0].learning_rate == 1.0
 
 
 def test_lists_and_mappings_with_a_bad_entry_are_told_by_the_entry():
     assert build(EvaluateConfig, {"k": [5, "x", None]})[1] == [
         "k[1]=x: expected a whole number", "k[2]=null: expected a whole number"]
-    assert build(Files, {"interactions": "a", "columns": {"user_id": 3}})[1] == [
+    assert build(FilesSettings, {"interactions": "a", "columns": {"user_id": 3}})[1] == [
         "columns.user_id=3: expected text (in YAML, quote it)"]
-    assert build(Fusion, {"members": {"a": {"head": {"kind": "ease"}}}, "weights": {"a": "x"}})[1] == [
+    assert build(FusionSettings, {"members": {"a": {"head": {"kind": "ease"}}}, "weights": {"a": "x"}})[1] == [
         "weights.a=x: expected a number"]
 
 
 def test_one_file_or_a_list_of_files():
     for value in ("a.csv", ["a.csv", "b.csv"]):
-        assert build(Files, {"interactions": value})[0].interactions == value
+        assert build(FilesSettings, {"interactions": value})[0].interactions == value
 
 
 def test_what_is_missing_says_how_to_give_it():
@@ -148,10 +151,10 @@ def test_what_is_missing_says_how_to_give_it():
 
 
 def test_defaults_are_plain_and_leave_groups_out():
-    assert defaults(TwoTower)["encoded_items"] == 128
-    assert defaults(Ease)["features"] == {"text": 0.0, "words": 0.0, "attributes": 0.0, "knowledge": 0.0,
-                                          "two_hops": 0.0, "entities": 0.0, "documents": 0.0, "tuned": False,
-                                          "stop_after": None}
+    assert defaults(TwoTowerSettings)["encoded_items"] == 128
+    assert defaults(EaseSettings)["features"] == {"text": 0.0, "words": 0.0, "attributes": 0.0, "knowledge": 0.0,
+                                                  "two_hops": 0.0, "entities": 0.0, "documents": 0.0, "tuned": False,
+                                                  "stop_after": None}
     assert "head" not in defaults(FinetuneConfig)
 
 
@@ -174,7 +177,7 @@ def test_settings_import_nothing_of_ours_but_settings_and_nothing_heavy():
 def test_a_key_with_dots_in_a_mapping_to_text_is_one_key() -> None:
     builder = Builder(GROUPS)
     conf = {"spark": {"executor": {"memory": "8g"}, "sql": {"shuffle": {"partitions": 4}}, "ui": {"enabled": False}}}
-    built = builder.settings(Spark, {"kind": "spark", "conf": conf})
+    built = builder.settings(SparkSettings, {"kind": "spark", "conf": conf})
     assert not builder.found
     assert built.conf == {"spark.executor.memory": "8g", "spark.sql.shuffle.partitions": "4",
                           "spark.ui.enabled": "false"}

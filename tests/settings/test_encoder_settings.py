@@ -4,7 +4,7 @@ import pytest
 
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.settings.encoder import HuggingFace, Lsa, MiniLM, TfIdf
+from llmrec_cli.settings.encoder import HuggingFaceSettings, LsaSettings, MiniLMSettings, TfIdfSettings
 
 
 def composed(*typed, command="finetune"):
@@ -15,7 +15,7 @@ def composed(*typed, command="finetune"):
 def test_concat_is_minilm_and_lsa_unless_it_is_told():
     encoder = composed("encoder=concat")
     assert {name: (type(part.encoder), part.weight) for name, part in encoder.parts.items()} == {
-        "minilm": (MiniLM, 1.0), "lsa": (Lsa, 0.7)}
+        "minilm": (MiniLMSettings, 1.0), "lsa": (LsaSettings, 0.7)}
 
 
 def test_parts_are_named_changed_and_left_out_on_the_command_line():
@@ -25,8 +25,8 @@ def test_parts_are_named_changed_and_left_out_on_the_command_line():
     parts = encoder.parts
     assert parts["lsa"].weight == 0
     assert parts["minilm"].encoder.max_length == 32
-    assert (type(parts["words"].encoder), parts["words"].weight) == (TfIdf, 0.3)
-    assert (type(parts["other"].encoder), parts["other"].encoder.path) == (HuggingFace, "some folder (1)")
+    assert (type(parts["words"].encoder), parts["words"].weight) == (TfIdfSettings, 0.3)
+    assert (type(parts["other"].encoder), parts["other"].encoder.path) == (HuggingFaceSettings, "some folder (1)")
 
 
 @pytest.mark.parametrize(("typed", "message"), [

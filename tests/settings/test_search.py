@@ -8,10 +8,10 @@ from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import HEADS, Ease, Fusion, ItemKnn, Recipe, TwoTower
-from llmrec_cli.settings.heads.base import Range
-from llmrec_cli.settings.loss import Bce, Softmax
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.head import HEADS, EaseSettings, FusionSettings, ItemKnnSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.heads.base import RangeSettings
+from llmrec_cli.settings.loss import BceSettings, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.search import (
     flat_search,
     places,
@@ -25,7 +25,7 @@ from llmrec_cli.settings.search import (
 
 TUNED = [name for name in HEADS if name not in ("popularity", "fusion")]
 SPACES = {name: compose("finetune", [f"head={name}"]).recipe for name in TUNED}
-TOWER = {"encoder": None, "peft": None, "adversarial": None, "loss": Softmax(), "optim": AdamW()}
+TOWER = {"encoder": None, "peft": None, "adversarial": None, "loss": SoftmaxSettings(), "optim": AdamWSettings()}
 
 
 def problems(*typed):
@@ -98,18 +98,18 @@ def test_one_end_of_a_range_is_changed_and_a_range_is_taken_out_by_its_key():
     assert after.keys() == before.keys() - {"id_scale", "loss.temperature"}
     assert (after["dropout"].low, after["dropout"].high) == (before["dropout"].low, 0.4)
     rate = before["optim.learning_rate"]
-    assert after["optim.learning_rate"] == Range(0.002, rate.high, rate.log)
+    assert after["optim.learning_rate"] == RangeSettings(0.002, rate.high, rate.log)
 
 
 def test_a_range_is_added_whole_or_an_end_at_a_time_also_to_a_member():
     added = search_of("head=item_knn", "head.search={}", "head.search.k1={low: 1, high: 2}",
                       "head.search.weighting.choices=[none, bm25]", "head.search.shrinkage.low=1",
                       "head.search.shrinkage.high=5", "head.search.shrinkage.log=true")
-    assert added["k1"] == Range(1, 2)
-    assert added["weighting"] == Range(choices=["none", "bm25"])
-    assert added["shrinkage"] == Range(1, 5, True)
+    assert added["k1"] == RangeSettings(1, 2)
+    assert added["weighting"] == RangeSettings(choices=["none", "bm25"])
+    assert added["shrinkage"] == RangeSettings(1, 5, True)
     fusion = compose("finetune", ["tune.trials=2", "head.members.ease.search.features.text={low: 1, high: 9}"]).head
-    assert fusion.members["ease"].head.search["features.text"] == Range(1, 9)
+    assert fusion.members["ease"].head.search["features.text"] == RangeSettings(1, 9)
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
@@ -167,10 +167,10 @@ def test_a_setting_of_tuning_that_is_wrong_or_of_no_use_is_refused(typed, expect
 # --- the functions
 
 def test_what_has_no_effect_beside_other_values_is_as_usual_and_the_rest_is_as_proposed():
-    recipe = Recipe(head=ItemKnn(weighting="bm25", k1=3.0))
+    recipe = Recipe(head=ItemKnnSettings(weighting="bm25", k1=3.0))
     assert proposal(recipe, {"weighting": "bm25", "k1": 2.0, "k": 7}) == {"weighting": "bm25", "k1": 2.0, "k": 7}
     assert proposal(recipe, {"weighting": "none", "k1": 2.0, "k": 7}) == {"weighting": "none", "k1": 1.2, "k": 7}
-    plain = Recipe(head=ItemKnn(search={"k1": Range(1, 2)}))
+    plain = Recipe(head=ItemKnnSettings(search={"k1": RangeSettings(1, 2)}))
     assert list(search_problems(plain)) == []
 
 
@@ -184,15 +184,15 @@ def test_dots_in_keys_and_mappings_are_the_same_and_the_later_wins():
 
 
 def test_a_range_of_a_setting_that_only_another_loss_has_waits_for_that_loss():
-    head = TwoTower(search={"loss.temperature": Range(0.1, 0.2), "dropout": Range(0, 0.5)})
-    softmax, bce = Recipe(head=head, **TOWER), Recipe(head=head, **TOWER | {"loss": Bce()})
+    head = TwoTowerSettings(search={"loss.temperature": RangeSettings(0.1, 0.2), "dropout": RangeSettings(0, 0.5)})
+    softmax, bce = Recipe(head=head, **TOWER), Recipe(head=head, **TOWER | {"loss": BceSettings()})
     assert searched(softmax).keys() == {"loss.temperature", "dropout"}
     assert searched(bce).keys() == {"dropout"}
     assert list(search_problems(bce)) == []
 
 
 def test_values_are_put_in_their_places_and_what_is_wrong_with_them_is_told():
-    recipe = Recipe(head=TwoTower(search={"dropout": Range(0, 0.5)}), **TOWER)
+    recipe = Recipe(head=TwoTowerSettings(search={"dropout": RangeSettings(0, 0.5)}), **TOWER)
     changed, found = with_values(recipe, {"dropout": 0.25, "optim.learning_rate": 0.5, "loss.temperature": 2})
     assert found == []
     assert (changed.head.dropout, changed.optim.learning_rate, changed.loss.temperature) == (0.25, 0.5, 2.0)
@@ -203,8 +203,9 @@ def test_values_are_put_in_their_places_and_what_is_wrong_with_them_is_told():
 
 
 def test_nothing_of_a_space_is_left_in_what_is_saved_and_what_is_saved_is_read_again():
-    recipe = Recipe(head=Fusion(members={"near": Recipe(head=ItemKnn(search={"k": Range(1, 9)})),
-                                         "ease": Recipe(head=Ease())}))
+    recipe = Recipe(head=FusionSettings(members={"near": Recipe(head=ItemKnnSettings(search={"k": RangeSettings(1,
+                                                                                                                9)})),
+                                                 "ease": Recipe(head=EaseSettings())}))
     assert tuned_parts(recipe).keys() == {"near"}
     bare = without_search(recipe)
     assert bare.head.members["near"].head.search == {}

@@ -23,9 +23,9 @@ from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
 from llmrec_cli.settings.head import HEADS, Recipe
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.loss import Bce, Mse
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.loss import BceSettings, MseSettings
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
 
@@ -413,8 +413,8 @@ def test_scores_that_predict_are_measured_beside_baselines_that_do_not(tmp_path,
     made = write_prepared(tmp_path / "rated", rows())
     with_values(made, target)
     data = read_prepared(made)
-    loss = Mse() if target == "value" else Bce()
-    head = build(Recipe(head=HEADS["mf"](embedding_size=4, target=target), loss=loss, optim=AdamW(epochs=2)))
+    loss = MseSettings() if target == "value" else BceSettings()
+    head = build(Recipe(head=HEADS["mf"](embedding_size=4, target=target), loss=loss, optim=AdamWSettings(epochs=2)))
     head.fit(data.training("train", "valid"), Context(torch.device("cpu"), 1))
     save_recommender(tmp_path / "m", head, data, ("train", "valid"), {"refit": "train_valid", "seed": 1})
     metrics = run(tmp_path, model=str(tmp_path / "m"))
@@ -478,7 +478,7 @@ def test_a_planted_leak_is_suspicious_and_an_honest_model_is_not(tmp_path):
     for name, leak in (("honest", False), ("leak", True)):
         made = folder(name, leak)
         data = read_prepared(made)
-        head = build(Recipe(head=HEADS["ease"](l2=1.0, features=FeatureWeights(attributes=20.0))))
+        head = build(Recipe(head=HEADS["ease"](l2=1.0, features=FeatureWeightsSettings(attributes=20.0))))
         head.fit(data.training("train", "valid"), Context(torch.device("cpu"), 1))
         save_recommender(tmp_path / f"{name}-model", head, data, ("train", "valid"), {"refit": "train_valid"})
         found[name] = run(tmp_path, f"{name}-out", model=str(tmp_path / f"{name}-model"))["suspicious"]
@@ -530,7 +530,7 @@ def test_a_model_refitted_on_train_and_validation_gives_the_same_lists_with_eith
 
 def test_a_head_that_learned_of_each_user_says_that_newer_interactions_change_nothing(tmp_path, prepared):
     data = read_prepared(prepared)
-    fitted = build(Recipe(head=HEADS["mf"](embedding_size=4), loss=Mse(), optim=AdamW(epochs=1)))
+    fitted = build(Recipe(head=HEADS["mf"](embedding_size=4), loss=MseSettings(), optim=AdamWSettings(epochs=1)))
     fitted.fit(data.training("train"), Context(torch.device("cpu"), 1))
     save_recommender(tmp_path / "m", fitted, data, ("train",), {"refit": "none", "seed": 1})
     model = str(tmp_path / "m")

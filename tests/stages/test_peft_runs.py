@@ -10,7 +10,7 @@ import torch
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.heads.artifact import load_recommender
 from llmrec_cli.heads.base import Context
-from llmrec_cli.settings.encoder import HuggingFace
+from llmrec_cli.settings.encoder import HuggingFaceSettings
 
 TUNED = ["head=content", "head.features.attributes=0", "head.features.tuned=true", "loss=distillation",
          "optim.epochs=2", "optim.batch_size=32", "monitor=ndcg@10"]
@@ -52,7 +52,7 @@ def test_what_was_trained_is_written_alone_and_merged_where_asked(llmrec, settin
     assert {file.name for file in Path("run/adapter").iterdir()} == {"adapter.safetensors", "adapter.json"}
     cpu = torch.device("cpu")
     model = load_recommender(Path("run/model"), Context(cpu, seed=1))
-    merged = load_encoder(HuggingFace(path="run/encoder", max_length=16), None, cpu)
+    merged = load_encoder(HuggingFaceSettings(path="run/encoder", max_length=16), None, cpu)
     texts = model.head.item_texts
     raw = merged.encode([str(text) for text in model.items.texts])
     np.testing.assert_allclose(raw, texts.raw_table.numpy(), atol=1e-4)

@@ -11,32 +11,39 @@ import transformers
 from llmrec_cli.encoders.sources import load_encoder
 from llmrec_cli.errors import ArtifactError, ConfigError, DivergedError
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.encoder import HuggingFace, Pretrained, Scratch, TfIdf
-from llmrec_cli.settings.objective import CausalLanguageModel, Contrastive, MaskedLanguageModel, NextSentence
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.encoder import HuggingFaceSettings, PretrainedSettings, ScratchSettings, TfIdfSettings
+from llmrec_cli.settings.objective import (
+    CausalLanguageModelSettings,
+    ContrastiveSettings,
+    MaskedLanguageModelSettings,
+    NextSentenceSettings,
+)
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.stages import PrepareConfig, PretrainConfig
-from llmrec_cli.settings.tracker import NoTracker
+from llmrec_cli.settings.tracker import NoTrackerSettings
 from llmrec_cli.stages import prepare, pretrain
 from tests.tiny import write_tiny
 from tests.tiny_models import save_tiny
 
-SCRATCH = Scratch(max_length=32, vocabulary_size=150, hidden_size=16, num_layers=2, num_attention_heads=2)
+SCRATCH = ScratchSettings(max_length=32, vocabulary_size=150, hidden_size=16, num_layers=2, num_attention_heads=2)
 TEXTS = ["Robot and Android (1980)", "", "爱情 and 情书"]
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    from llmrec_cli.settings.dataset import Files
-    from llmrec_cli.settings.engine import DuckDb
-    from llmrec_cli.settings.split import Random
+    from llmrec_cli.settings.dataset import FilesSettings
+    from llmrec_cli.settings.engine import DuckDbSettings
+    from llmrec_cli.settings.split import RandomSettings
     folder = tmp_path_factory.mktemp("tiny")
     write_tiny(folder)
     before = os.getcwd()
     os.chdir(folder)
     try:
-        files = Files(name="tiny", interactions=str(folder / "interactions.csv"), items=str(folder / "items.csv"),
-                      item_text="{title} ({year}). {genres}")
-        prepare.run(PrepareConfig(dataset=files, split=Random(), engine=DuckDb(), output=str(folder / "prepared")),
+        files = FilesSettings(name="tiny", interactions=str(folder / "interactions.csv"),
+                              items=str(folder / "items.csv"),
+                              item_text="{title} ({year}). {genres}")
+        prepare.run(PrepareConfig(dataset=files, split=RandomSettings(), engine=DuckDbSettings(),
+                                  output=str(folder / "prepared")),
                     RunDir.create("prepare"))
     finally:
         os.chdir(before)
@@ -53,10 +60,10 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def config(prepared, encoder=SCRATCH, optim=None, **changed):
-    optim = optim or AdamW(epochs=2, batch_size=16, learning_rate=3e-3, checkpoint_every=2)
-    objective = changed.pop("objective", MaskedLanguageModel(holdout_share=0.2))
+    optim = optim or AdamWSettings(epochs=2, batch_size=16, learning_rate=3e-3, checkpoint_every=2)
+    objective = changed.pop("objective", MaskedLanguageModelSettings(holdout_share=0.2))
     return PretrainConfig(prepared=str(prepared), encoder=encoder, objective=objective, optim=optim,
-                          **{"tracker": NoTracker(), "device": "cpu", **changed})
+                          **{"tracker": NoTrackerSettings(), "device": "cpu", **changed})
 
 
 def pretrained(prepared, folder, **changed):
@@ -75,7 +82,7 @@ def weights(run_dir):
 
 
 def test_an_encoder_from_scratch_learns_and_what_it_learned_is_told(prepared, tmp_path, capsys):
-    run_dir = pretrained(prepared, tmp_path / "run", optim=AdamW(epochs=8, batch_size=16, learning_rate=3e-3))
+    run_dir = pretrained(prepared, tmp_path / "run", optim=AdamWSettings(epochs=8, batch_size=16, learning_rate=3e-3))
     metrics = read(run_dir.file("metrics.json"))
     assert metrics["after"]["loss"] < metrics["before"]["loss"] - 0.3
     assert metrics["after"]["num_scored"] == metrics["before"]["num_scored"] > 20
@@ -89,7 +96,7 @@ def test_an_encoder_from_scratch_learns_and_what_it_learned_is_told(prepared, tm
 def test_the_encoder_loads_with_automodel_sentence_transformers_and_our_own_to_the_same_vectors(prepared, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     run_dir = pretrained(prepared, tmp_path / "run")
-    ours = load_encoder(Pretrained(max_length=32), None, torch.device("cpu")).encode(TEXTS)
+    ours = load_encoder(PretrainedSettings(max_length=32), None, torch.device("cpu")).encode(TEXTS)
     theirs = sentence_transformers.SentenceTransformer(str(run_dir.encoder), device="cpu").encode(TEXTS)
     assert abs(ours - theirs).max() < 1e-5
     tokenizer = transformers.AutoTokenizer.from_pretrained(run_dir.encoder)
@@ -102,13 +109,13 @@ def test_the_encoder_loads_with_automodel_sentence_transformers_and_our_own_to_t
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
 def test_a_model_in_a_folder_is_trained_on(prepared, tmp_path, architecture):
     folder = save_tiny(tmp_path / "model", architecture)
-    settings = HuggingFace(path=str(folder), max_length=24)
+    settings = HuggingFaceSettings(path=str(folder), max_length=24)
     run_dir = pretrained(prepared, tmp_path / "run", encoder=settings)
     metrics = read(run_dir.file("metrics.json"))
     assert metrics["head_is_new"]
     assert metrics["after"]["loss"] < metrics["before"]["loss"]
     cpu = torch.device("cpu")
-    before, after = (load_encoder(s, None, cpu).encode(TEXTS) for s in (settings, Pretrained(max_length=24)))
+    before, after = (load_encoder(s, None, cpu).encode(TEXTS) for s in (settings, PretrainedSettings(max_length=24)))
     assert before.shape == after.shape
     assert not np.allclose(before, after)
 
@@ -116,14 +123,14 @@ def test_a_model_in_a_folder_is_trained_on(prepared, tmp_path, architecture):
 def test_a_head_that_the_folder_brings_is_used(prepared, tmp_path):
     folder = save_tiny(tmp_path / "model", "bert")
     transformers.AutoModelForMaskedLM.from_pretrained(folder).save_pretrained(folder)
-    run_dir = pretrained(prepared, tmp_path / "run", encoder=HuggingFace(path=str(folder), max_length=24))
+    run_dir = pretrained(prepared, tmp_path / "run", encoder=HuggingFaceSettings(path=str(folder), max_length=24))
     assert not read(run_dir.file("metrics.json"))["head_is_new"]
 
 
 def test_a_model_without_masked_tokens_is_refused(prepared, tmp_path):
     folder = save_tiny(tmp_path / "model", "gpt2")
     with pytest.raises(ConfigError, match=r"'gpt2' in .* has no masked tokens to predict"):
-        pretrained(prepared, tmp_path / "run", encoder=HuggingFace(path=str(folder), max_length=24))
+        pretrained(prepared, tmp_path / "run", encoder=HuggingFaceSettings(path=str(folder), max_length=24))
 
 
 def test_nothing_held_out_reaches_the_corpus(prepared):
@@ -132,7 +139,7 @@ def test_nothing_held_out_reaches_the_corpus(prepared):
     data = read_prepared(prepared)
     train = data.part("train")
     allowed = [" ".join(data.items.titles[train.matrix[[user]].indices]) for user in range(len(data.users))]
-    corpus = build_corpus(data.training("train"), MaskedLanguageModel(holdout_share=0.2, history_length=3), 1)
+    corpus = build_corpus(data.training("train"), MaskedLanguageModelSettings(holdout_share=0.2, history_length=3), 1)
     runs = [text.split("; ") for text in corpus.train + corpus.held_out if "; " in text]
     assert runs
     assert all(any(all(title in titles for title in run) for titles in allowed) for run in runs)
@@ -152,10 +159,11 @@ def killed_at(step, run_dir, cfg):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
-OBJECTIVES = {"clm": CausalLanguageModel(holdout_share=0.2), "nsp": NextSentence(holdout_share=0.2, max_histories=60),
-              "history": Contrastive(holdout_share=0.2, max_histories=100),
-              "dropout": Contrastive(holdout_share=0.2, views="dropout"),
-              "pieces": MaskedLanguageModel(holdout_share=0.2, whole_words=False, mask_share=0.3)}
+OBJECTIVES = {"clm": CausalLanguageModelSettings(holdout_share=0.2),
+              "nsp": NextSentenceSettings(holdout_share=0.2, max_histories=60),
+              "history": ContrastiveSettings(holdout_share=0.2, max_histories=100),
+              "dropout": ContrastiveSettings(holdout_share=0.2, views="dropout"),
+              "pieces": MaskedLanguageModelSettings(holdout_share=0.2, whole_words=False, mask_share=0.3)}
 
 
 def num_steps(run_dir):
@@ -178,7 +186,7 @@ def test_a_killed_run_leaves_nothing_published_and_goes_on_to_the_same_bits(prep
     assert not killed.encoder.exists()
     assert not (tmp_path / "runs" / "pretrain" / "latest").exists()
     with pytest.raises(ConfigError, match=r"objective.mask_share=0.3: the interrupted run had 0.15"):
-        pretrain.run(config(prepared, objective=MaskedLanguageModel(holdout_share=0.2, mask_share=0.3),
+        pretrain.run(config(prepared, objective=MaskedLanguageModelSettings(holdout_share=0.2, mask_share=0.3),
                             resume=str(killed.path)), killed)
     pretrain.run(config(prepared, resume=str(killed.path)), killed)
     assert same(whole, killed)
@@ -191,7 +199,7 @@ def test_a_killed_run_leaves_nothing_published_and_goes_on_to_the_same_bits(prep
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_objective_lowers_its_loss_and_goes_on_to_the_same_bits_after_a_kill(prepared, tmp_path, name):
     chosen = {"objective": OBJECTIVES[name],
-              "optim": AdamW(epochs=3, batch_size=16, learning_rate=3e-3, checkpoint_every=2)}
+              "optim": AdamWSettings(epochs=3, batch_size=16, learning_rate=3e-3, checkpoint_every=2)}
     whole = pretrained(prepared, tmp_path / "whole", **chosen)
     killed = RunDir.create("pretrain", str(tmp_path / "killed"))
     killed_at(num_steps(whole) // 2 + 1, killed, config(prepared, **chosen))
@@ -201,14 +209,15 @@ def test_each_objective_lowers_its_loss_and_goes_on_to_the_same_bits_after_a_kil
     assert metrics == read(killed.file("metrics.json"))
     assert metrics["after"]["loss"] < metrics["before"]["loss"]
     assert len(metrics["epochs"]) == 3
-    found = load_encoder(Pretrained(path=str(whole.path), max_length=32), None, torch.device("cpu")).encode(TEXTS)
+    found = load_encoder(PretrainedSettings(path=str(whole.path), max_length=32), None,
+                         torch.device("cpu")).encode(TEXTS)
     assert np.isfinite(found).all()
     assert whole.file("report.html").stat().st_size > 10_000
 
 
 def test_an_encoder_without_a_transformer_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ConfigError, match="encoder=tfidf: has no transformer to pretrain"):
-        pretrained(tmp_path / "nothing", tmp_path / "run", encoder=TfIdf())
+        pretrained(tmp_path / "nothing", tmp_path / "run", encoder=TfIdfSettings())
 
 
 def test_going_on_with_other_data_is_refused(prepared, tmp_path):

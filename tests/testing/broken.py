@@ -9,15 +9,15 @@ import torch
 from llmrec_cli.encoders.tfidf import TfIdfEncoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.item_knn import ItemKnn
-from llmrec_cli.settings.adversarial import Fgm
-from llmrec_cli.settings.encoder import TfIdf
-from llmrec_cli.settings.heads.neighbours import ItemKnn as ItemKnnSettings
-from llmrec_cli.settings.loss import CHOICES, VALUES, Bpr, Distillation, Mse, Softmax
+from llmrec_cli.settings.adversarial import FgmSettings
+from llmrec_cli.settings.encoder import TfIdfSettings
+from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
+from llmrec_cli.settings.loss import CHOICES, VALUES, BprSettings, DistillationSettings, MseSettings, SoftmaxSettings
 from llmrec_cli.training.adversary import GradientAttack
-from llmrec_cli.training.losses.bpr import Bpr as BprLoss
+from llmrec_cli.training.losses.bpr import BprSettings as BprLoss
 from llmrec_cli.training.losses.distillation import SoftTargets
-from llmrec_cli.training.losses.mse import Mse as MseLoss
-from llmrec_cli.training.losses.softmax import Softmax as SoftmaxLoss
+from llmrec_cli.training.losses.mse import MseSettings as MseLoss
+from llmrec_cli.training.losses.softmax import SoftmaxSettings as SoftmaxLoss
 
 
 class Sound(ItemKnn):
@@ -214,11 +214,11 @@ class OwnTarget(SoftTargets):
 
 
 @dataclass
-class BprOfValues(Bpr):
+class BprOfValues(BprSettings):
     works_with: ClassVar = (CHOICES, VALUES)
 
 
-def loss(implementation, base=Bpr):
+def loss(implementation, base=BprSettings):
     """Return settings of a loss with another implementation, of this module."""
     @dataclass
     class Settings(base):
@@ -228,8 +228,10 @@ def loss(implementation, base=Bpr):
     return Settings()
 
 
-LOSSES = {Rewards: Bpr, CountsTheExcluded: Bpr, MeanOfNothing: Bpr, Weightless: Bpr, TwoSums: Bpr, ForgetsTheShare: Bpr,
-          ForgetsTheChance: Softmax, ExpectsMore: Mse, HalfANegative: Mse, OwnTarget: Distillation}
+LOSSES = {Rewards: BprSettings, CountsTheExcluded: BprSettings, MeanOfNothing: BprSettings, Weightless: BprSettings,
+          TwoSums: BprSettings, ForgetsTheShare: BprSettings,
+          ForgetsTheChance: SoftmaxSettings, ExpectsMore: MseSettings, HalfANegative: MseSettings,
+          OwnTarget: DistillationSettings}
 
 
 class Unready(TfIdfEncoder):
@@ -274,7 +276,7 @@ class OneIdentity(TfIdfEncoder):
 def encoder(implementation):
     """Return settings of TF-IDF with another implementation, of this module."""
     @dataclass
-    class Settings(TfIdf):
+    class Settings(TfIdfSettings):
         implementation: ClassVar[str] = ""
 
     Settings.implementation = f"{__name__}.{implementation.__name__}"
@@ -305,14 +307,14 @@ class OwnDice(GradientAttack):
 
 
 @dataclass
-class PerturbsAll(Fgm):
+class PerturbsAll(FgmSettings):
     perturbs: ClassVar[str] = "everything"
 
 
 def adversary(implementation):
     """Return settings of FGM with another implementation, of this module."""
     @dataclass
-    class Settings(Fgm):
+    class Settings(FgmSettings):
         implementation: ClassVar[str] = ""
 
     Settings.implementation = f"{__name__}.{implementation.__name__}"

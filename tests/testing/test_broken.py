@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmrec_cli.settings.encoder import Scratch
+from llmrec_cli.settings.encoder import ScratchSettings
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.testing import adversaries, encoders, groups, heads, losses
 from llmrec_cli.testing.shop import make_shop
@@ -101,7 +101,7 @@ def test_an_encoder_of_random_weights_that_opens_is_caught():
         def opened(self):
             return None
 
-    assert broken([encoders.an_encoder_that_must_be_pretrained_is_refused], Opens(Scratch()))
+    assert broken([encoders.an_encoder_that_must_be_pretrained_is_refused], Opens(ScratchSettings()))
 
 
 @pytest.mark.parametrize(("check", "fault"), ADVERSARIES, ids=name_of)

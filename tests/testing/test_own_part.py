@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli.settings.adversarial import Fgm
-from llmrec_cli.settings.encoder import Lsa
+from llmrec_cli.settings.adversarial import FgmSettings
+from llmrec_cli.settings.encoder import LsaSettings
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.loss import Bpr
+from llmrec_cli.settings.loss import BprSettings
 from llmrec_cli.testing import check_adversary, check_encoder, check_head, check_loss
 from tests.testing import broken
 
@@ -34,7 +34,7 @@ class NewestSettings(HeadSettings):
 """
 HEAD = """
 from llmrec_cli.heads.item_knn import ItemKnn
-from llmrec_cli.settings.heads.neighbours import ItemKnn as ItemKnnSettings
+from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
 
 class Newest(ItemKnn):
     def __init__(self, recipe):
@@ -84,9 +84,9 @@ def test_all_that_a_head_breaks_is_said_at_once_for_each_example(tmp_path):
 
 
 def test_a_loss_an_encoder_and_an_adversary_are_checked_too():
-    check_loss(Bpr)
-    check_encoder(Lsa)
-    check_adversary(Fgm)
+    check_loss(BprSettings)
+    check_encoder(LsaSettings)
+    check_adversary(FgmSettings)
     with pytest.raises(AssertionError, match="a weight of two is the row twice"):
         check_loss(own(broken.loss(broken.Weightless)))
     with pytest.raises(AssertionError, match="the identity changes with the vectors"):

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.training.checkpoint import checkpoints
 from llmrec_cli.training.loop import Length, Surroundings, train
 
@@ -58,8 +58,8 @@ def run(folder: Path, resumed: bool, log: Callable[..., None] = lambda event, **
         with torch.no_grad():
             return -float(model(torch.arange(48))) + float(torch.rand(1)) * 1e-3
 
-    settings = AdamW(learning_rate=0.02, epochs=4, batch_size=8, checkpoint_every=2, accumulate=2, ema=0.7,
-                     schedule="cosine")
+    settings = AdamWSettings(learning_rate=0.02, epochs=4, batch_size=8, checkpoint_every=2, accumulate=2, ema=0.7,
+                             schedule="cosine")
     where = folder / "checkpoints"
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         trained = train(model, lambda epoch, generator: torch.from_numpy(generator.permutation(48)).split(8), model,

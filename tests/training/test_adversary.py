@@ -9,8 +9,16 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from llmrec_cli.settings.adversarial import ADVERSARIES, Apr, Fgm, FreeLb, NoAdversary, Pgd, Virtual
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.adversarial import (
+    ADVERSARIES,
+    AprSettings,
+    FgmSettings,
+    FreeLbSettings,
+    NoAdversarySettings,
+    PgdSettings,
+    VirtualSettings,
+)
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.testing.adversaries import ADVERSARY_CHECKS, AdversaryCase
 from llmrec_cli.testing.suite import examples_of, option_settings, promise
 from llmrec_cli.training.adversary import (
@@ -61,7 +69,7 @@ def test_fgm_moves_each_vector_by_its_share_of_its_own_norm_along_the_gradient()
 def test_the_adversarial_loss_of_a_line_is_the_clean_one_plus_the_loss_one_step_uphill():
     # loss(h) = w.h with w = (3, 4), h = (1, 0): clean 3; perturbation .1 * 1 * (.6, .8), so 3 + .1 * 5 uphill.
     hidden, weight = torch.tensor([[1.0, 0.0]]), torch.tensor([3.0, 4.0], requires_grad=True)
-    loss = adversarial_loss(lambda h: (h @ weight).sum(), hidden, Fgm(epsilon=0.1, weight=2.0))
+    loss = adversarial_loss(lambda h: (h @ weight).sum(), hidden, FgmSettings(epsilon=0.1, weight=2.0))
     assert loss.item() == pytest.approx(3 + 2 * 3.5)
     loss.backward()
     assert weight.grad.tolist() == pytest.approx([1 + 2 * 1.06, 2 * 0.08])
@@ -70,13 +78,13 @@ def test_the_adversarial_loss_of_a_line_is_the_clean_one_plus_the_loss_one_step_
 def test_the_perturbation_is_a_constant_for_the_gradient_of_what_lies_below():
     below = torch.tensor([[1.0, 0.0]], requires_grad=True)
     weight = torch.tensor([3.0, 4.0])
-    adversarial_loss(lambda h: (h @ weight).sum(), below * 1, Fgm(epsilon=0.1)).backward()
+    adversarial_loss(lambda h: (h @ weight).sum(), below * 1, FgmSettings(epsilon=0.1)).backward()
     assert below.grad.tolist() == [[6.0, 8.0]]
 
 
 def test_without_an_adversary_the_loss_is_the_loss():
     hidden = torch.ones(1, 2)
-    assert adversarial_loss(lambda h: h.sum(), hidden, NoAdversary()).item() == 2
+    assert adversarial_loss(lambda h: h.sum(), hidden, NoAdversarySettings()).item() == 2
     assert not hidden.requires_grad
 
 
@@ -103,8 +111,8 @@ def test_what_is_outside_of_the_ball_is_put_on_it_and_what_is_inside_stays():
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_one_step_of_pgd_as_large_as_the_ball_is_fgm(norm):
     model, outputs = small_model()
-    one = adversarial_loss(loss_of(outputs), HIDDEN, Pgd(epsilon=0.2, steps=1, step_size=0.2, norm=norm))
-    other = adversarial_loss(loss_of(outputs), HIDDEN, Fgm(epsilon=0.2, norm=norm))
+    one = adversarial_loss(loss_of(outputs), HIDDEN, PgdSettings(epsilon=0.2, steps=1, step_size=0.2, norm=norm))
+    other = adversarial_loss(loss_of(outputs), HIDDEN, FgmSettings(epsilon=0.2, norm=norm))
     torch.testing.assert_close(gradients_of(one, model), gradients_of(other, model))
     torch.testing.assert_close(one, other)
 
@@ -112,7 +120,7 @@ def test_one_step_of_pgd_as_large_as_the_ball_is_fgm(norm):
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_pgd_stays_in_its_ball_and_finds_a_higher_loss_than_fgm(norm):
     _, outputs = small_model()
-    settings = Pgd(epsilon=1.0, steps=5, step_size=0.4, norm=norm)
+    settings = PgdSettings(epsilon=1.0, steps=5, step_size=0.4, norm=norm)
     leaf = HIDDEN.clone().requires_grad_(True)
     gradient = torch.autograd.grad(loss_of(outputs)(leaf), leaf)
 
@@ -125,7 +133,8 @@ def test_pgd_stays_in_its_ball_and_finds_a_higher_loss_than_fgm(norm):
     assert loss([HIDDEN + delta]) > loss([at_once]) > loss([HIDDEN])
 
 
-@pytest.mark.parametrize("settings", [Fgm(weight=0.5), Pgd(weight=0.5), FreeLb()], ids=lambda s: s.kind)
+@pytest.mark.parametrize("settings", [FgmSettings(weight=0.5), PgdSettings(weight=0.5), FreeLbSettings()],
+                         ids=lambda s: s.kind)
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_gradients_are_those_of_the_losses_at_the_points_that_were_found(settings, scale):
     """Against autograd, at points that this test finds for itself; scaled as with gradient accumulation."""
@@ -140,7 +149,7 @@ def test_gradients_are_those_of_the_losses_at_the_points_that_were_found(setting
 
     value = adversarial_loss(watched, below * 1, settings)
     (scale * value).backward()
-    weights = [1 / 3] * 3 if isinstance(settings, FreeLb) else [1.0, *[0.0] * (len(found) - 2), 0.5]
+    weights = [1 / 3] * 3 if isinstance(settings, FreeLbSettings) else [1.0, *[0.0] * (len(found) - 2), 0.5]
     assert len(found) == {"fgm": 2, "pgd": 4, "freelb": 3}[settings.kind]
     torch.testing.assert_close(found[0], HIDDEN)
     expected_model, expected_outputs = small_model()
@@ -162,22 +171,22 @@ def test_the_steps_of_freelb_climb():
         values.append(loss_of(outputs)(hidden).item())
         return loss_of(outputs)(hidden)
 
-    adversarial_loss(watched, HIDDEN, FreeLb(epsilon=0.3, steps=4, step_size=0.1))
+    adversarial_loss(watched, HIDDEN, FreeLbSettings(epsilon=0.3, steps=4, step_size=0.1))
     assert values == sorted(values)
     assert values[-1] > values[0]
 
 
 def test_an_adversary_reaches_through_layers_whose_activations_are_computed_again():
     model, outputs = small_model()
-    plain = adversarial_loss(loss_of(outputs), HIDDEN, Pgd())
-    again = adversarial_loss(loss_of(lambda h: checkpoint(outputs, h, use_reentrant=False)), HIDDEN, Pgd())
+    plain = adversarial_loss(loss_of(outputs), HIDDEN, PgdSettings())
+    again = adversarial_loss(loss_of(lambda h: checkpoint(outputs, h, use_reentrant=False)), HIDDEN, PgdSettings())
     torch.testing.assert_close(gradients_of(again, model), gradients_of(plain, model), rtol=0, atol=0)
 
 
 def test_a_parameter_that_a_loss_does_not_touch_gets_no_gradient():
     model, outputs = small_model()
     unused = nn.Parameter(torch.ones(2))
-    adversarial_loss(loss_of(outputs), HIDDEN, Fgm()).backward()
+    adversarial_loss(loss_of(outputs), HIDDEN, FgmSettings()).backward()
     assert unused.grad is None
     assert all(p.grad is not None for p in model.parameters())
 
@@ -197,7 +206,7 @@ def test_virtual_finds_the_one_direction_that_matters():
         return torch.stack([5 * h[:, 0], torch.zeros(len(h))], dim=1)
 
     torch.manual_seed(0)
-    reached = attack_of(Virtual(epsilon=0.1, probe=0.01)).change(outputs, hidden)
+    reached = attack_of(VirtualSettings(epsilon=0.1, probe=0.01)).change(outputs, hidden)
     size = 0.1 * math.sqrt(20)
     most = divergence(outputs(hidden), outputs(torch.tensor([[1 + size]])))
     least = divergence(outputs(hidden), outputs(torch.tensor([[1 - size]])))
@@ -207,7 +216,7 @@ def test_virtual_finds_the_one_direction_that_matters():
 
 def test_virtual_is_zero_with_a_gradient_of_zero_where_the_output_does_not_change():
     weight = torch.tensor([1.0, 2.0], requires_grad=True)
-    value = attack_of(Virtual()).change(lambda h: (h * 0).sum() + weight[None], torch.ones(1, 3))
+    value = attack_of(VirtualSettings()).change(lambda h: (h * 0).sum() + weight[None], torch.ones(1, 3))
     assert value.item() == 0
     assert torch.autograd.grad(value, weight)[0].abs().max() < 1e-7
 
@@ -217,23 +226,23 @@ def test_virtual_looks_at_no_label_and_compares_no_dropout():
     drop = nn.Dropout(0.5)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        tiny = attack_of(Virtual(epsilon=1e-6, probe=1e-6)).change(lambda h: outputs(drop(h)), HIDDEN)
+        tiny = attack_of(VirtualSettings(epsilon=1e-6, probe=1e-6)).change(lambda h: outputs(drop(h)), HIDDEN)
     assert tiny.item() == pytest.approx(0, abs=1e-6)  # With other units dropped it is near .1.
 
 
 def test_virtual_adds_its_weight_times_the_divergence_to_the_loss():
     _, outputs = small_model()
     torch.manual_seed(5)
-    both = adversarial_loss(loss_of(outputs), HIDDEN, Virtual(weight=3.0, epsilon=0.3), outputs)
+    both = adversarial_loss(loss_of(outputs), HIDDEN, VirtualSettings(weight=3.0, epsilon=0.3), outputs)
     torch.manual_seed(5)
-    expected = loss_of(outputs)(HIDDEN) + 3 * attack_of(Virtual(epsilon=0.3)).change(outputs, HIDDEN)
+    expected = loss_of(outputs)(HIDDEN) + 3 * attack_of(VirtualSettings(epsilon=0.3)).change(outputs, HIDDEN)
     torch.testing.assert_close(both, expected)
 
 
 def test_apr_moves_all_rows_of_a_pair_against_each_other():
     # score = u . i, loss = -score: uphill is -i for the user and -u for the item, each by a tenth of its own norm.
     user, item = torch.tensor([[3.0, 4.0]], requires_grad=True), torch.tensor([[0.0, 2.0]], requires_grad=True)
-    value = adversarial_loss_of_all(lambda rows: -(rows[0] * rows[1]).sum(), [user, item], Apr(epsilon=0.1))
+    value = adversarial_loss_of_all(lambda rows: -(rows[0] * rows[1]).sum(), [user, item], AprSettings(epsilon=0.1))
     moved_user, moved_item = torch.tensor([3.0, 3.5]), torch.tensor([-0.12, 1.84])
     assert value.item() == pytest.approx(-8 - (moved_user @ moved_item).item())
     value.backward()
@@ -262,7 +271,7 @@ def test_training_against_an_adversary_is_gone_on_with_to_the_bit(settings, tmp_
 
         surroundings = Surroundings(torch.device("cpu"), 1, checkpoints=folder, resume_from=folder if resumed else None)
         train(model, lambda epoch, generator: (generator.permutation(3)[:2] for _ in range(4)), loss, [(model, 0.05)],
-              AdamW(epochs=2, checkpoint_every=1), Length(2, 4, 2), surroundings)
+              AdamWSettings(epochs=2, checkpoint_every=1), Length(2, 4, 2), surroundings)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     whole = trained(tmp_path / "whole")
@@ -273,14 +282,17 @@ def test_training_against_an_adversary_is_gone_on_with_to_the_bit(settings, tmp_
 
 
 @pytest.mark.parametrize(("settings", "about"), [
-    (Fgm(epsilon=0), "epsilon=0: must be above 0"), (Fgm(norm="l1"), "norm=l1: choose one of l2, linf"),
-    (Pgd(steps=2, step_size=0.01), "epsilon=0.05: has no effect"), (FreeLb(steps=1), "steps=1: must be at least 2"),
-    (FreeLb(steps=2), "epsilon=0.05: has no effect"), (Virtual(probe=0.1), "probe=0.1: must be at most 0.05"),
-    (Apr(weight=0), "weight=0: must be above 0"), (replace(Pgd(), steps=0), "steps=0: must be at least 1")])
+    (FgmSettings(epsilon=0), "epsilon=0: must be above 0"), (FgmSettings(norm="l1"), "norm=l1: choose one of l2, linf"),
+    (PgdSettings(steps=2, step_size=0.01), "epsilon=0.05: has no effect"),
+    (FreeLbSettings(steps=1), "steps=1: must be at least 2"),
+    (FreeLbSettings(steps=2), "epsilon=0.05: has no effect"),
+    (VirtualSettings(probe=0.1), "probe=0.1: must be at most 0.05"),
+    (AprSettings(weight=0), "weight=0: must be above 0"),
+    (replace(PgdSettings(), steps=0), "steps=0: must be at least 1")])
 def test_a_setting_out_of_range_or_without_effect_is_told(settings, about):
     assert any(problem.startswith(about) for problem in settings.problems())
 
 
 def test_what_is_there_by_default_is_sound():
     assert [problem for cls in ADVERSARIES.values() for problem in cls().problems()] == []
-    assert list(NoAdversary().problems()) == []
+    assert list(NoAdversarySettings().problems()) == []

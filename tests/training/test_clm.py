@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from llmrec_cli.encoders.language_models import load_causal_model
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.settings.encoder import HuggingFace, Scratch
+from llmrec_cli.settings.encoder import HuggingFaceSettings, ScratchSettings
 from llmrec_cli.training import clm
 from llmrec_cli.training.clm import NextTokens
 from tests.tiny_models import SENTENCES, save_tiny
 
 CPU = torch.device("cpu")
 TEXTS = [f"{one} {other}" for one in SENTENCES for other in SENTENCES]
-SETTINGS = Scratch(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=32)
+SETTINGS = ScratchSettings(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=32)
 MODEL = load_causal_model(SETTINGS, TEXTS, 1, CPU).eval()
 
 
@@ -60,8 +60,9 @@ def test_a_text_of_unknown_tokens_alone_has_nothing_to_predict(monkeypatch):
 def test_an_encoder_that_sees_both_sides_is_refused_and_a_decoder_in_a_folder_is_not(tmp_path):
     bert = save_tiny(tmp_path / "bert", "bert")
     with pytest.raises(ConfigError, match=r"objective=clm: 'bert' in .* sees both sides of a token"):
-        load_causal_model(HuggingFace(path=str(bert), max_length=24), TEXTS, 1, CPU)
-    gpt2 = load_causal_model(HuggingFace(path=str(save_tiny(tmp_path / "gpt2", "gpt2")), max_length=24), TEXTS, 1, CPU)
+        load_causal_model(HuggingFaceSettings(path=str(bert), max_length=24), TEXTS, 1, CPU)
+    gpt2 = load_causal_model(HuggingFaceSettings(path=str(save_tiny(tmp_path / "gpt2", "gpt2")), max_length=24), TEXTS,
+                             1, CPU)
     # Its head is its token embeddings, which the folder has.
     assert gpt2.model.get_output_embeddings().weight is gpt2.model.get_input_embeddings().weight
     assert not gpt2.head_is_new

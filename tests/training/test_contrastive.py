@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.settings.encoder import HuggingFace, Scratch
-from llmrec_cli.settings.objective import Contrastive
+from llmrec_cli.settings.encoder import HuggingFaceSettings, ScratchSettings
+from llmrec_cli.settings.objective import ContrastiveSettings
 from llmrec_cli.training.contrastive import TwoViews, Views, contrastive
 from llmrec_cli.training.next_item_pairs import Known
 from tests.tiny_models import save_tiny
 from tests.training.corpora import TEXTS, data, knowledge
 
 CPU = torch.device("cpu")
-SETTINGS = Scratch(vocabulary_size=300, hidden_size=16, num_layers=1, num_attention_heads=2, max_length=32)
+SETTINGS = ScratchSettings(vocabulary_size=300, hidden_size=16, num_layers=1, num_attention_heads=2, max_length=32)
 HISTORIES = [list(range(n, n + 12)) for n in range(0, 180, 6)]
 SHOP = data(TEXTS, HISTORIES, knowledge([[f"made by>Studio {n % 50}", "kind>Film"] for n in range(200)]))
 
 
 def task(views, **changed):
-    chosen = Contrastive(holdout_share=0.2, views=views, **changed)
+    chosen = ContrastiveSettings(holdout_share=0.2, views=views, **changed)
     return contrastive(chosen, SETTINGS, SHOP, 1, CPU)
 
 
@@ -42,7 +42,7 @@ class Given:
 def test_the_loss_is_the_cross_entropy_of_cosines_over_the_temperature_both_ways():
     first, second = [[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [3.0, 4.0]]
     pairs = Views(["a", "b"], ["c", "d"])
-    views = TwoViews(Given(first, second), pairs, Known(SHOP), Contrastive(temperature=0.5), CPU)
+    views = TwoViews(Given(first, second), pairs, Known(SHOP), ContrastiveSettings(temperature=0.5), CPU)
     # Cosines: [[1, .6], [0, .8]]; over .5: [[2, 1.2], [0, 1.6]].
     rows = [np.log(1 + np.exp(1.2 - 2)), np.log(1 + np.exp(0 - 1.6))]
     columns = [np.log(1 + np.exp(0 - 2)), np.log(1 + np.exp(1.2 - 1.6))]
@@ -52,14 +52,14 @@ def test_the_loss_is_the_cross_entropy_of_cosines_over_the_temperature_both_ways
 def test_the_same_text_and_what_the_user_chose_are_no_negatives():
     views = Views(["h0", "h1", "h2"], ["Film 5", "Film 5", "Film 9"], np.array([0, 1, 0]), np.array([5, 5, 9]))
     known = Known(data(TEXTS, [[5, 9], [5]]))
-    found = TwoViews(Given([[1.0]], [[1.0]]), views, known, Contrastive(), CPU).excluded(np.arange(3))
+    found = TwoViews(Given([[1.0]], [[1.0]]), views, known, ContrastiveSettings(), CPU).excluded(np.arange(3))
     # 0 and 1 have the same text; user 0 chose 5 and 9; user 1 did not choose 9.
     assert found.tolist() == [[False, True, True], [True, False, False], [True, True, False]]
 
 
 def test_an_excluded_view_does_not_count():
     first, second = [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]
-    same = TwoViews(Given(first, second), Views(["a", "b"], ["c", "c"]), Known(SHOP), Contrastive(), CPU)
+    same = TwoViews(Given(first, second), Views(["a", "b"], ["c", "c"]), Known(SHOP), ContrastiveSettings(), CPU)
     assert float(same.loss(np.arange(2))) == 0
 
 
@@ -108,15 +108,16 @@ def test_no_dropout_no_graph_and_no_items_are_refused(tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0,
                                                              "attention_probs_dropout_prob": 0.0}))
     with pytest.raises(ConfigError, match="this encoder has no dropout"):
-        contrastive(Contrastive(views="dropout"), HuggingFace(path=str(folder), max_length=24), SHOP, 1, CPU)
+        contrastive(ContrastiveSettings(views="dropout"), HuggingFaceSettings(path=str(folder), max_length=24), SHOP, 1,
+                    CPU)
     with pytest.raises(DataError, match="no knowledge graph"):
-        contrastive(Contrastive(views="knowledge"), SETTINGS, data(TEXTS, HISTORIES), 1, CPU)
+        contrastive(ContrastiveSettings(views="knowledge"), SETTINGS, data(TEXTS, HISTORIES), 1, CPU)
     with pytest.raises(DataError, match="two of each are needed"):
-        contrastive(Contrastive(views="dropout"), SETTINGS, data(["", "Film 1. x"], []), 1, CPU)
+        contrastive(ContrastiveSettings(views="dropout"), SETTINGS, data(["", "Film 1. x"], []), 1, CPU)
 
 
 def test_settings_of_histories_without_histories_are_refused():
-    assert list(Contrastive(views="dropout", history_length=3).problems()) == [
+    assert list(ContrastiveSettings(views="dropout", history_length=3).problems()) == [
         "history_length=3: has no effect with views=dropout; leave it out"]
-    assert not list(Contrastive(views="history", history_length=3).problems())
-    assert "temperature=0: must be above 0" in list(Contrastive(temperature=0).problems())
+    assert not list(ContrastiveSettings(views="history", history_length=3).problems())
+    assert "temperature=0: must be above 0" in list(ContrastiveSettings(temperature=0).problems())

@@ -3,7 +3,7 @@
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.settings.objective import MaskedLanguageModel
+from llmrec_cli.settings.objective import MaskedLanguageModelSettings
 from llmrec_cli.training.corpus import build_corpus, held_out, history_chunks, knowledge_documents
 from tests.training.corpora import TEXTS, data, knowledge
 
@@ -24,7 +24,8 @@ def test_a_history_is_cut_into_runs_in_its_own_order():
 
 def test_no_text_is_both_trained_on_and_measured_and_held_out_titles_are_in_no_training_history():
     histories = [list(range(n, n + 20)) for n in range(0, 180, 5)]
-    corpus = build_corpus(data(TEXTS, histories), MaskedLanguageModel(holdout_share=0.2, history_length=5), seed=1)
+    corpus = build_corpus(data(TEXTS, histories), MaskedLanguageModelSettings(holdout_share=0.2, history_length=5),
+                          seed=1)
     assert not set(corpus.train) & set(corpus.held_out)
     assert any(";" in text for text in corpus.train)
     assert any(";" in text for text in corpus.held_out)
@@ -34,13 +35,14 @@ def test_no_text_is_both_trained_on_and_measured_and_held_out_titles_are_in_no_t
 
 
 def test_without_histories_the_corpus_is_the_items_each_distinct_text_once():
-    corpus = build_corpus(data([*TEXTS, *TEXTS, "", " "], [[0, 1]]), MaskedLanguageModel(histories=False), seed=1)
+    corpus = build_corpus(data([*TEXTS, *TEXTS, "", " "], [[0, 1]]), MaskedLanguageModelSettings(histories=False),
+                          seed=1)
     assert sorted(corpus.train + corpus.held_out) == sorted(TEXTS)
 
 
 def test_items_without_texts_are_an_error_that_says_so():
     with pytest.raises(DataError, match=r"prepare items with texts \(dataset.item_text\)"):
-        build_corpus(data(["", ""], []), MaskedLanguageModel(histories=False), seed=1)
+        build_corpus(data(["", ""], []), MaskedLanguageModelSettings(histories=False), seed=1)
 
 
 FACTS = [["film.director>Ridley Scott", "film.genre>Horror", "film.genre>Deep_space", "sequel_of<Alien 3"], [], ["a>b"]]
@@ -53,7 +55,7 @@ def test_what_the_graph_says_of_an_item_becomes_a_text_without_its_title():
 
 def test_knowledge_joins_the_corpus_with_the_title_and_stays_out_with_its_item():
     graph = knowledge([[f"made by>Studio {n}"] for n in range(200)])
-    chosen = MaskedLanguageModel(histories=False, knowledge=True, holdout_share=0.2)
+    chosen = MaskedLanguageModelSettings(histories=False, knowledge=True, holdout_share=0.2)
     corpus = build_corpus(data(TEXTS, [], graph), chosen, seed=1)
     out = held_out(TEXTS, 0.2)
     for n, is_out in enumerate(out):
@@ -65,7 +67,7 @@ def test_knowledge_joins_the_corpus_with_the_title_and_stays_out_with_its_item()
 
 def test_texts_in_any_script_are_in_the_corpus_as_they_are_and_empty_ones_are_not():
     odd = ["", " ", "🚀. 🚀", "שלום. עולם", "مرحبا. بالعالم", "太空. 机器人", "\u202eevil", "e\u0301", "é", "\ud800"]
-    chosen = MaskedLanguageModel(holdout_share=0.5, history_length=2)
+    chosen = MaskedLanguageModelSettings(holdout_share=0.5, history_length=2)
     corpus = build_corpus(data(odd * 2, [[2, 3, 4, 5]]), chosen, seed=1)
     assert set(odd[2:]) <= set(corpus.train) | set(corpus.held_out)
     assert not {"", " "} & {*corpus.train, *corpus.held_out}

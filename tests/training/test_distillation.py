@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.settings.loss import Distillation
+from llmrec_cli.settings.loss import DistillationSettings
 from llmrec_cli.training.losses.distillation import Similarity, SoftTargets, distillation_loss
 
 CPU = torch.device("cpu")
@@ -14,7 +14,7 @@ CHOSEN = sp.csr_array(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0,
 
 
 def test_targets_are_the_shares_of_what_is_chosen_with_an_item():
-    targets = SoftTargets(CHOSEN, Distillation(), CPU)
+    targets = SoftTargets(CHOSEN, DistillationSettings(), CPU)
     assert targets.rows.tolist() == [0, 1, 2]
     np.testing.assert_allclose(targets.of(np.array([0, 1, 2])), [[0, 2 / 3, 1 / 3, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
 
@@ -22,7 +22,7 @@ def test_targets_are_the_shares_of_what_is_chosen_with_an_item():
 def test_a_pair_in_a_long_history_says_less():
     chosen = sp.csr_array(np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], np.float32))
     # The long history gives each of its four pairs with item 0 1/4, the short one its only pair 1.
-    np.testing.assert_allclose(SoftTargets(chosen, Distillation(), CPU).of(np.array([0]))[0],
+    np.testing.assert_allclose(SoftTargets(chosen, DistillationSettings(), CPU).of(np.array([0]))[0],
                                [0, 1.25 / 2, 0.25 / 2, 0.25 / 2, 0.25 / 2])
 
 
@@ -32,7 +32,7 @@ def test_targets_of_ease_are_its_positive_weights():
     weights = np.clip(-inverse / np.diag(inverse), 0, None)
     np.fill_diagonal(weights, 0)
     expected = weights[:3] / weights[:3].sum(1, keepdims=True)
-    np.testing.assert_allclose(SoftTargets(CHOSEN, Distillation(targets="ease", l2=5.0), CPU).of(np.arange(3)),
+    np.testing.assert_allclose(SoftTargets(CHOSEN, DistillationSettings(targets="ease", l2=5.0), CPU).of(np.arange(3)),
                                expected, rtol=1e-4, atol=1e-6)
 
 
@@ -44,7 +44,7 @@ def test_the_loss_is_least_where_the_logits_are_the_log_of_the_targets_and_is_th
 
 
 def test_an_item_is_no_target_of_its_own_and_popularity_is_added_to_the_logits():
-    settings = Distillation(temperature=0.5, popularity=0.5)
+    settings = DistillationSettings(temperature=0.5, popularity=0.5)
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     popularity = torch.tensor([0.0, -2.0, -4.0])
     logits = Similarity(settings)(vectors, torch.tensor([0]), popularity)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llmrec_cli.errors import DivergedError
-from llmrec_cli.settings.entities import ENTITIES, ComplEx, RotatE, TransE
+from llmrec_cli.settings.entities import ENTITIES, ComplExSettings, RotatESettings, TransESettings
 from llmrec_cli.training.entity_vectors import EntityModel, batches, learn_entity_vectors, self_adversarial_loss
 from llmrec_cli.training.link_prediction import Ids
 
@@ -46,7 +46,7 @@ def test_a_negative_that_is_the_triples_own_end_weighs_nothing():
 
 def test_negatives_stand_in_for_tails_and_for_heads_half_from_the_same_end_of_the_batch():
     triples = ids(*((n, 0, 100 + n) for n in range(40)))
-    settings = TransE(batch_size=16, num_negatives=10)
+    settings = TransESettings(batch_size=16, num_negatives=10)
     found = list(batches(triples, 10_000, settings, np.random.default_rng(2)))
     assert [len(batch.head) for batch, _ in found] == [16, 16, 8]
     assert sorted(np.concatenate([batch.head for batch, _ in found])) == list(range(40))
@@ -57,7 +57,7 @@ def test_negatives_stand_in_for_tails_and_for_heads_half_from_the_same_end_of_th
 
 
 def test_a_step_moves_the_rows_it_names_alone():
-    model = EntityModel(10, 3, TransE(embedding_size=4), 1, CPU)
+    model = EntityModel(10, 3, TransESettings(embedding_size=4), 1, CPU)
     before, relations = model.entities.clone(), model.relations.clone()
     model.step(ids((0, 1, 2)), np.array([[3], [4]]))
     moved = (model.entities != before).any(dim=1)
@@ -68,7 +68,7 @@ def test_a_step_moves_the_rows_it_names_alone():
 
 def test_a_first_step_of_adagrad_is_the_learning_rate_along_the_gradient():
     """Gradient over its own root mean square, times the rate; the loss and slope of a TransE triple by hand."""
-    settings = TransE(embedding_size=2, learning_rate=0.5, margin=1.0)
+    settings = TransESettings(embedding_size=2, learning_rate=0.5, margin=1.0)
     model = EntityModel(4, 1, settings, 1, CPU)
     model.entities[:] = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 100.0], [100.0, 0.0]])
     model.relations[:] = 0
@@ -86,7 +86,7 @@ def ring(size, step=1):
 
 def test_rotate_learns_inverse_and_composed_relations():
     """On a ring of 24: next, previous (its inverse) and two on (next, twice), of which a part is never seen."""
-    size, settings = 24, RotatE(embedding_size=32, epochs=100, batch_size=32, num_negatives=24, held_out=0)
+    size, settings = 24, RotatESettings(embedding_size=32, epochs=100, batch_size=32, num_negatives=24, held_out=0)
     every = [(n, 0, t) for n, t in ring(size)] + [(t, 1, n) for n, t in ring(size)] \
         + [(n, 2, t) for n, t in ring(size, 2)]
     seen = [triple for place, triple in enumerate(every) if triple[1] == 0 or place % 3]
@@ -110,7 +110,7 @@ def test_complex_learns_a_symmetric_relation_from_one_side_and_keeps_another_one
     pairs = [(2 * n, 2 * n + 1) for n in range(20)]
     friends = [(a, 0, b) for a, b in pairs] + [(b, 0, a) for a, b in pairs[:14]]
     parents = [(a, 1, b) for a, b in ring(40, 7)]
-    settings = ComplEx(embedding_size=32, epochs=100, batch_size=32, num_negatives=40, held_out=0)
+    settings = ComplExSettings(embedding_size=32, epochs=100, batch_size=32, num_negatives=40, held_out=0)
     model = EntityModel(40, 2, settings, 1, CPU)
     generator = np.random.default_rng(1)
     for _ in range(settings.epochs):
@@ -159,7 +159,7 @@ def test_as_many_epochs_are_run_as_tell_held_out_triples_best(monkeypatch):
     values = iter([0.1, 0.2, 0.5, 0.4, 0.5])
     monkeypatch.setattr("llmrec_cli.training.entity_vectors.link_prediction",
                         lambda *_: {"mrr": next(values), "hits@10": 0.0})
-    _, told = learned(communities(), 135, 2, TransE(embedding_size=4, epochs=4, held_out=0.1))
+    _, told = learned(communities(), 135, 2, TransESettings(embedding_size=4, epochs=4, held_out=0.1))
     assert (told["epochs"], told["before"]["mrr"], told["after"]["mrr"]) == (2, 0.1, 0.5)
 
 
@@ -172,7 +172,7 @@ def test_the_triples_that_choose_the_epoch_are_drawn_from_the_whole_file_and_are
     triples = ids(*((head, 0, tail) for head in range(40) for tail in range(head + 1, 40, 2)))
     for seed in range(10):
         asked.clear()
-        learned(triples, 40, 1, TransE(embedding_size=4, epochs=2, held_out=0.1), seed)
+        learned(triples, 40, 1, TransESettings(embedding_size=4, epochs=2, held_out=0.1), seed)
         assert {len(some.head) for some in asked} == {3}
         assert all(np.array_equal(one, other) for some in asked for one, other in zip(some, asked[0], strict=True))
         rows = np.stack(triples, axis=1)
@@ -190,12 +190,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(kind):
 
 
 def test_an_entity_that_no_triple_names_has_zeros():
-    vectors, told = learned(ids((0, 0, 1), (1, 0, 2)), 5, 1, TransE(embedding_size=4, epochs=1, held_out=0))
+    vectors, told = learned(ids((0, 0, 1), (1, 0, 2)), 5, 1, TransESettings(embedding_size=4, epochs=1, held_out=0))
     assert vectors.any(axis=1).tolist() == [True, True, True, False, False]
     assert (told["before"], told["after"], told["held_out"]) == ({}, {}, 0)
 
 
 def test_a_loss_that_is_no_number_is_told_with_what_to_lower():
-    settings = ComplEx(embedding_size=4, epochs=3, learning_rate=1e30)
+    settings = ComplExSettings(embedding_size=4, epochs=3, learning_rate=1e30)
     with pytest.raises(DivergedError, match=r"entities=complex: the loss is .* lower entities.learning_rate=1e\+30"):
         learned(communities(), 135, 2, settings)

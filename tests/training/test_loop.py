@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from llmrec_cli.errors import ArtifactError, ConfigError, DivergedError
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.training.checkpoint import checkpoints
 from llmrec_cli.training.loop import Length, Surroundings, train
 from llmrec_cli.training.optim import build_optimizer, learning_rate_share
@@ -34,7 +34,7 @@ def batches(epoch, generator):
 
 
 def settings(**changed):
-    return AdamW(learning_rate=0.01, epochs=4, batch_size=8, checkpoint_every=3, **changed)
+    return AdamWSettings(learning_rate=0.01, epochs=4, batch_size=8, checkpoint_every=3, **changed)
 
 
 def run(model, surroundings, loss=None, validate=None, optim=None, epochs=4, schedule=4):

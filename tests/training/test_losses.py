@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmrec_cli.settings.head import HEADS
-from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
+from llmrec_cli.settings.loss import BceSettings, BprSettings, MseSettings, SoftmaxSettings
 from llmrec_cli.testing.losses import LOSS_CHECKS, LossCase
 from llmrec_cli.testing.suite import examples_of, option_settings, promise
 from llmrec_cli.training.losses.base import build_loss
@@ -39,8 +39,8 @@ def test_softmax_of_two_equal_logits_costs_log_two():
 
 def test_the_popularity_correction_makes_up_for_a_candidate_three_times_as_frequent():
     # exp(0 - log .25) = 4 against exp(0 - log .75) = 4/3, so the target's share is 3/4.
-    log_q = build_loss(Softmax()).log_q(torch.tensor([0.25, 0.75]).log())
-    loss = build_loss(Softmax()).of_choices(torch.zeros(1, 2), torch.tensor([0]), NOTHING, log_q)
+    log_q = build_loss(SoftmaxSettings()).log_q(torch.tensor([0.25, 0.75]).log())
+    loss = build_loss(SoftmaxSettings()).of_choices(torch.zeros(1, 2), torch.tensor([0]), NOTHING, log_q)
     assert loss.item() == pytest.approx(-math.log(3 / 4))
 
 
@@ -54,44 +54,45 @@ def test_a_choice_is_compared_with_what_is_not_known_to_be_liked():
     logits, target, known = torch.tensor([[2.0, 5.0, 0.0]]), torch.tensor([0]), torch.tensor([[True, True, False]])
     # Item 1 is known too, so it is no negative: e^2 / (e^2 + 1).
     expected = math.log1p(math.exp(-2.0))
-    for settings, more in ((Softmax(), 0), (Bpr(), 0), (Bce(), math.log(2))):
+    for settings, more in ((SoftmaxSettings(), 0), (BprSettings(), 0), (BceSettings(), math.log(2))):
         assert build_loss(settings).of_choices(logits, target, known).item() == pytest.approx(expected + more)
 
 
 def test_bce_takes_logits_once():
     # A logit of log 3 is a probability of 3/4.
-    loss = build_loss(Bce()).of_values(torch.tensor([math.log(3), math.log(3)]), torch.tensor([1, 0]))
+    loss = build_loss(BceSettings()).of_values(torch.tensor([math.log(3), math.log(3)]), torch.tensor([1, 0]))
     assert loss.item() == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2)
 
 
 def test_bce_of_a_huge_logit_is_finite():
-    assert build_loss(Bce()).of_values(torch.tensor([200.0]), torch.tensor([0])).item() == pytest.approx(200)
+    assert build_loss(BceSettings()).of_values(torch.tensor([200.0]), torch.tensor([0])).item() == pytest.approx(200)
 
 
 def test_mse_is_the_mean_of_the_squares():
-    loss = build_loss(Mse()).of_values(torch.tensor([0.5, 1.0]), torch.tensor([1, 0]))
+    loss = build_loss(MseSettings()).of_values(torch.tensor([0.5, 1.0]), torch.tensor([1, 0]))
     assert loss.item() == pytest.approx((0.25 + 1) / 2)
 
 
 def test_bpr_of_a_pair_log_three_apart_costs_log_four_thirds():
     # sigmoid(log 3) = 3/4; the excluded pair would cost more.
-    loss = build_loss(Bpr()).against(torch.tensor([math.log(3)]), torch.tensor([[0.0, 9.0]]),
-                                     torch.tensor([[False, True]]))
+    loss = build_loss(BprSettings()).against(torch.tensor([math.log(3)]), torch.tensor([[0.0, 9.0]]),
+                                             torch.tensor([[False, True]]))
     assert loss.item() == pytest.approx(math.log(4 / 3))
 
 
 def test_bpr_with_nothing_to_compare_is_zero():
-    assert build_loss(Bpr()).against(torch.tensor([1.0]), torch.tensor([[0.0]]), torch.tensor([[True]])).item() == 0
+    assert build_loss(BprSettings()).against(torch.tensor([1.0]), torch.tensor([[0.0]]),
+                                             torch.tensor([[True]])).item() == 0
 
 
 def test_positives_without_negatives_stand_alone():
-    loss = build_loss(Bce()).against(torch.zeros(1), torch.zeros(1, 1), torch.tensor([[True]]))
+    loss = build_loss(BceSettings()).against(torch.zeros(1), torch.zeros(1, 1), torch.tensor([[True]]))
     assert loss.item() == pytest.approx(math.log(2))
 
 
 def test_negatives_count_the_same_whatever_their_positives_weigh():
     positive, negative, none = torch.zeros(2), torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)
-    found = build_loss(Bce()).against(positive, negative, none, torch.tensor([0.5, 3.5]))
+    found = build_loss(BceSettings()).against(positive, negative, none, torch.tensor([0.5, 3.5]))
     assert found.item() == pytest.approx(3 * math.log(2))
 
 

@@ -6,7 +6,7 @@ import torch
 
 from llmrec_cli.encoders.language_models import load_masked_model
 from llmrec_cli.errors import DataError
-from llmrec_cli.settings.encoder import Scratch
+from llmrec_cli.settings.encoder import ScratchSettings
 from llmrec_cli.training.mlm import MaskedTexts
 from tests.tiny_models import SENTENCES
 
@@ -15,8 +15,8 @@ TEXTS = [f"{one} {other}" for one in SENTENCES for other in SENTENCES]
 
 
 def masked_texts(texts=TEXTS, **changed):
-    settings = Scratch(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=32,
-                       **changed)
+    settings = ScratchSettings(vocabulary_size=150, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=32,
+                               **changed)
     return MaskedTexts(load_masked_model(settings, TEXTS, 1, CPU), list(texts), 0.15, CPU)
 
 
@@ -55,7 +55,7 @@ ODD = ["", " ", "🚀🚀🚀", "👩‍🚀 in space", "שלום עולם", "م
 
 @pytest.mark.parametrize("whole_words", [True, False])
 def test_texts_in_any_script_are_masked_and_only_what_can_be_predicted_is(whole_words):
-    settings = Scratch(vocabulary_size=300, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=32)
+    settings = ScratchSettings(vocabulary_size=300, hidden_size=8, num_layers=1, num_attention_heads=2, max_length=32)
     texts = MaskedTexts(load_masked_model(settings, [*TEXTS, *ODD], 1, CPU), ODD, 0.15, CPU, whole_words)
     assert set(texts.texts) <= set(ODD) - {"", " "}
     assert {"太空机器人", "שלום עולם", "مرحبا بالعالم", "爱情love"} <= set(texts.texts)

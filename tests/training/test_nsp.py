@@ -6,16 +6,16 @@ import torch
 from torch.nn import functional
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.settings.encoder import HuggingFace, Scratch
-from llmrec_cli.settings.objective import NextSentence
+from llmrec_cli.settings.encoder import HuggingFaceSettings, ScratchSettings
+from llmrec_cli.settings.objective import NextSentenceSettings
 from llmrec_cli.training.nsp import next_sentence_prediction
 from tests.tiny_models import save_tiny
 from tests.training.corpora import TEXTS, data
 
 CPU = torch.device("cpu")
-SETTINGS = Scratch(vocabulary_size=300, hidden_size=16, num_layers=1, num_attention_heads=2, max_length=48)
+SETTINGS = ScratchSettings(vocabulary_size=300, hidden_size=16, num_layers=1, num_attention_heads=2, max_length=48)
 HISTORIES = [list(range(n, n + 12)) for n in range(0, 180, 6)]
-CHOSEN = NextSentence(holdout_share=0.2, max_histories=40, history_length=3, num_negatives=2)
+CHOSEN = NextSentenceSettings(holdout_share=0.2, max_histories=40, history_length=3, num_negatives=2)
 
 
 @pytest.fixture
@@ -76,6 +76,6 @@ def test_padding_changes_no_answer(task):
 
 
 def test_an_encoder_that_puts_nothing_between_two_texts_is_refused(tmp_path):
-    gpt2 = HuggingFace(path=str(save_tiny(tmp_path / "gpt2", "gpt2")), max_length=24)
+    gpt2 = HuggingFaceSettings(path=str(save_tiny(tmp_path / "gpt2", "gpt2")), max_length=24)
     with pytest.raises(ConfigError, match="puts nothing between two texts"):
         next_sentence_prediction(CHOSEN, gpt2, data(TEXTS, HISTORIES), 1, CPU)

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from llmrec_cli.data.prepared import read_prepared
-from llmrec_cli.settings.encoder import HuggingFace, Scratch
-from llmrec_cli.settings.objective import CausalLanguageModel, MaskedLanguageModel, NextSentence
+from llmrec_cli.settings.encoder import HuggingFaceSettings, ScratchSettings
+from llmrec_cli.settings.objective import CausalLanguageModelSettings, MaskedLanguageModelSettings, NextSentenceSettings
 from llmrec_cli.training.clm import causal_language_modelling
 from llmrec_cli.training.mlm import masked_language_modelling
 from llmrec_cli.training.nsp import next_sentence_prediction
 from tests.tiny_models import save_tiny
 
 CPU = torch.device("cpu")
-SCRATCH = Scratch(vocabulary_size=200, hidden_size=16, num_layers=2, num_attention_heads=2, max_length=32)
+SCRATCH = ScratchSettings(vocabulary_size=200, hidden_size=16, num_layers=2, num_attention_heads=2, max_length=32)
 
 
 def gradients(model, examples, parts):
@@ -40,12 +40,13 @@ def check(model, examples):
 
 
 @pytest.mark.parametrize(("objective", "chosen", "architecture"), [
-    (masked_language_modelling, MaskedLanguageModel(mask_share=0.3), "bert"),
-    (causal_language_modelling, CausalLanguageModel(), "gpt2"), (next_sentence_prediction, NextSentence(), "scratch")])
+    (masked_language_modelling, MaskedLanguageModelSettings(mask_share=0.3), "bert"),
+    (causal_language_modelling, CausalLanguageModelSettings(), "gpt2"),
+    (next_sentence_prediction, NextSentenceSettings(), "scratch")])
 def test_54_parts_of_a_batch_of_texts_sum_to_the_batch(tiny_prepared, tmp_path, objective, chosen, architecture):
     encoder = SCRATCH
     if architecture != "scratch":
-        encoder = HuggingFace(path=str(save_tiny(tmp_path / "model", architecture)), max_length=16)
+        encoder = HuggingFaceSettings(path=str(save_tiny(tmp_path / "model", architecture)), max_length=16)
     task = objective(chosen, encoder, read_prepared(tiny_prepared).training("train"), 1, CPU)
     for parameter in task.model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # A head that begins at 0 has no gradients to compare.

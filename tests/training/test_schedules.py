@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.head import Mf, Recipe, TwoTower
-from llmrec_cli.settings.loss import Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import EmbeddingAdapter, Frozen, Lora, NoPeft
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.head import MfSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.loss import SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import EmbeddingAdapterSettings, FrozenSettings, LoraSettings, NoPeftSettings
 from llmrec_cli.training.ema import Ema
 from llmrec_cli.training.loop import Length, Surroundings, train
 from llmrec_cli.training.optim import build_optimizer, layered, learning_rate_share
@@ -29,7 +29,7 @@ def linear():
 
 def fit(model, size, log=lambda event, **values: None, validate=None, **changed):
     """Train on rows in order, `size` at a time."""
-    settings = AdamW(**{"learning_rate": 0.05, "epochs": 3, "batch_size": size} | changed)
+    settings = AdamWSettings(**{"learning_rate": 0.05, "epochs": 3, "batch_size": size} | changed)
 
     def loss(rows):
         return (model(INPUTS[rows]).squeeze(-1) - TARGETS[rows]).square().mean()
@@ -52,7 +52,8 @@ def test_each_layer_learns_at_a_share_of_the_rate_of_the_one_above():
     encoder = nn.ModuleDict({"words": nn.Embedding(5, 2), "layers": nn.ModuleList([nn.Linear(2, 2) for _ in range(3)]),
                              "norm": nn.LayerNorm(2)})
     rates = layered(encoder, list(encoder["layers"]), 0.8, 0.5)
-    peaks = {id(p): group["peak"] for group in build_optimizer(rates, AdamW()).param_groups for p in group["params"]}
+    peaks = {id(p): group["peak"] for group in build_optimizer(rates,
+                                                               AdamWSettings()).param_groups for p in group["params"]}
     found = {name: peaks[id(p)] for name, p in encoder.named_parameters()}
     assert {name: value for name, value in found.items() if name.endswith("weight")} == {
         "layers.2.weight": 0.8, "layers.1.weight": 0.4, "layers.0.weight": 0.2, "words.weight": 0.1,
@@ -141,12 +142,15 @@ def test_bfloat16_is_of_the_products_alone_and_changes_little():
     ({"accumulate": 0}, "accumulate=0: must be at least 1"), ({"layer_decay": 1.1}, "layer_decay=1.1: must be at most"),
     ({"precision": "float16"}, "precision=float16: choose one of float32, bfloat16")])
 def test_a_setting_out_of_range_is_named(changed, problem):
-    assert [found[:len(problem)] for found in AdamW(**changed).problems()] == [problem]
+    assert [found[:len(problem)] for found in AdamWSettings(**changed).problems()] == [problem]
 
 
 @pytest.mark.parametrize(("head", "peft", "is_problem"), [
-    (TwoTower(), NoPeft(), False), (TwoTower(), Lora(num_layers=2), False), (TwoTower(), Lora(num_layers=1), True),
-    (TwoTower(), Frozen(), True), (TwoTower(), EmbeddingAdapter(), True), (Mf(), NoPeft(), True)])
+    (TwoTowerSettings(), NoPeftSettings(), False), (TwoTowerSettings(), LoraSettings(num_layers=2), False),
+    (TwoTowerSettings(), LoraSettings(num_layers=1), True),
+    (TwoTowerSettings(), FrozenSettings(), True), (TwoTowerSettings(), EmbeddingAdapterSettings(), True),
+    (MfSettings(), NoPeftSettings(), True)])
 def test_rates_by_layer_are_refused_where_fewer_than_two_layers_are_trained(head, peft, is_problem):
-    recipe = Recipe(head=head, encoder=HuggingFace(path="x"), peft=peft, loss=Softmax(), optim=AdamW(layer_decay=0.5))
+    recipe = Recipe(head=head, encoder=HuggingFaceSettings(path="x"), peft=peft, loss=SoftmaxSettings(),
+                    optim=AdamWSettings(layer_decay=0.5))
     assert any("optim.layer_decay=0.5: has no effect" in problem for problem in recipe.problems()) == is_problem

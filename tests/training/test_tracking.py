@@ -7,7 +7,7 @@ import pytest
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.run_dir import RunDir
-from llmrec_cli.settings.tracker import Mlflow, NoTracker, Wandb
+from llmrec_cli.settings.tracker import MlflowSettings, NoTrackerSettings, WandbSettings
 from llmrec_cli.training import tracking
 from llmrec_cli.training.tracking import Listener, flat, tracked
 
@@ -32,7 +32,7 @@ def test_settings_are_told_by_the_keys_that_a_person_types():
         "optim.batch_size": 8, "optim.ema": 0.5, "k": "[1, 2]", "resume": "", "tune": "None"}
 
 
-@pytest.mark.parametrize(("settings", "extra"), [(Wandb(), "wandb"), (Mlflow(), "mlflow")])
+@pytest.mark.parametrize(("settings", "extra"), [(WandbSettings(), "wandb"), (MlflowSettings(), "mlflow")])
 def test_a_tracker_that_is_not_installed_is_refused_with_the_extra_to_install(tmp_path, monkeypatch, settings, extra):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with (pytest.raises(ConfigError, match=rf"tracker={extra}: needs {extra}.*pip install 'llmrec-cli\[{extra}\]'"),
@@ -42,7 +42,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_extra_to_install(tm
 
 def test_without_a_tracker_nobody_listens(tmp_path):
     run_dir = RunDir(tmp_path)
-    with tracked(NoTracker(), run_dir, NoTracker()):
+    with tracked(NoTrackerSettings(), run_dir, NoTrackerSettings()):
         assert run_dir.listeners == []
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmrec_cli.settings.entities import ENTITIES, ComplEx, RotatE, TransE
+from llmrec_cli.settings.entities import ENTITIES, ComplExSettings, RotatESettings, TransESettings
 from llmrec_cli.training.triple_scores import triple_scores
 
 
@@ -21,14 +21,14 @@ def score(head, relation, tail, settings):
 
 def test_transe_is_minus_the_distance_between_head_plus_relation_and_tail():
     # (1, 2) + (2, 0) = (3, 2), which is (0, 4) away from (3, 6).
-    assert score([1, 2], [2, 0], [3, 6], TransE()) == pytest.approx(-4)
+    assert score([1, 2], [2, 0], [3, 6], TransESettings()) == pytest.approx(-4)
 
 
 def test_rotate_turns_each_number_of_the_head_and_takes_the_distance():
     # (1 + 0i) turned by a quarter is i; (0 + 2i) by a half -2i. As real parts, then imaginary: (0, 0, 1, -2).
     head, angles = [1, 0, 0, 2], [math.pi / 2, math.pi]
-    assert score(head, angles, [0, 0, 1, -2], RotatE()) == pytest.approx(0, abs=1e-4)
-    assert score(head, angles, [3, 0, 1, 2], RotatE()) == pytest.approx(-5)
+    assert score(head, angles, [0, 0, 1, -2], RotatESettings()) == pytest.approx(0, abs=1e-4)
+    assert score(head, angles, [3, 0, 1, 2], RotatESettings()) == pytest.approx(-5)
 
 
 def test_complex_is_the_real_part_of_the_product_with_the_conjugate_of_the_tail():
@@ -37,8 +37,8 @@ def test_complex_is_the_real_part_of_the_product_with_the_conjugate_of_the_tail(
     # (1+2i)(2-i)(1-i) = (4+3i)(1-i) = 7-i; (3-i)i(2+3i) = (1+3i)(2+3i) = -7+9i.
     assert by_hand == 0
     flat = [[*(z.real for z in part), *(z.imag for z in part)] for part in (head, relation, tail)]
-    assert score(*flat, ComplEx()) == pytest.approx(0, abs=1e-9)
-    assert score(flat[0], flat[1], [1, 0, 0, 0], ComplEx()) == pytest.approx(4)
+    assert score(*flat, ComplExSettings()) == pytest.approx(0, abs=1e-9)
+    assert score(flat[0], flat[1], [1, 0, 0, 0], ComplExSettings()) == pytest.approx(4)
 
 
 @pytest.mark.parametrize("kind", ENTITIES)
@@ -57,7 +57,7 @@ def test_a_triple_scores_the_same_from_its_head_from_its_tail_and_among_others(k
 
 
 def test_a_distance_of_nothing_has_a_gradient_that_is_a_number():
-    same, scores = torch.ones(1, 4, requires_grad=True), triple_scores(TransE())
+    same, scores = torch.ones(1, 4, requires_grad=True), triple_scores(TransESettings())
     (scores.paired(same, same.detach().clone()).sum() + scores.compared(same, same).sum()).backward()
     assert same.grad is not None
     assert np.isfinite(same.grad.numpy()).all()

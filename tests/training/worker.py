@@ -14,11 +14,11 @@ from llmrec_cli import distributed as processes
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.scoring.validation import validation_of
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.head import Mf, Recipe
-from llmrec_cli.settings.loss import Bpr
-from llmrec_cli.settings.objective import MaskedLanguageModel
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.head import MfSettings, Recipe
+from llmrec_cli.settings.loss import BprSettings
+from llmrec_cli.settings.objective import MaskedLanguageModelSettings
+from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.training.loop import Length, Surroundings, Trained, train
 from llmrec_cli.training.mlm import masked_language_modelling
 
@@ -28,20 +28,20 @@ CPU = torch.device("cpu")
 def mf(prepared: Path, log, folder: Path | None) -> None:
     """Train factors of the tiny shop, with validation."""
     data = read_prepared(prepared)
-    optim = AdamW(learning_rate=0.02, epochs=4, batch_size=128, ema=0.5, accumulate=2, checkpoint_every=2)
-    head = build(Recipe(head=Mf(embedding_size=8, candidates=20), loss=Bpr(), optim=optim))
+    optim = AdamWSettings(learning_rate=0.02, epochs=4, batch_size=128, ema=0.5, accumulate=2, checkpoint_every=2)
+    head = build(Recipe(head=MfSettings(embedding_size=8, candidates=20), loss=BprSettings(), optim=optim))
     head.fit(data.training("train"), Context(CPU, 1, validation_of(data, "ndcg@10"), folder, log=log))
 
 
 def mlm(prepared: Path, encoder: Path) -> Trained:
     """Train an encoder without dropout, which draws other numbers in each process."""
-    settings = HuggingFace(path=str(encoder), max_length=16)
-    task = masked_language_modelling(MaskedLanguageModel(mask_share=0.3), settings,
+    settings = HuggingFaceSettings(path=str(encoder), max_length=16)
+    task = masked_language_modelling(MaskedLanguageModelSettings(mask_share=0.3), settings,
                                      read_prepared(prepared).training("train"), 1, CPU)
     for module in task.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    optim = AdamW(learning_rate=1e-2, epochs=3, batch_size=8)
+    optim = AdamWSettings(learning_rate=1e-2, epochs=3, batch_size=8)
     # Random embeddings of tokens that no text has get no gradients, in one process and in several.
     return train(task.model, lambda epoch, generator: task.train.batches(8, generator), task.train.loss,
                  [(task.encoder, 1e-2), (task.model, 1e-2)], optim, Length(3, task.train.num_batches(8), 3),

@@ -22,10 +22,10 @@ from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads import fitting, memory
 from llmrec_cli.heads.ease.head import Ease
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
-from llmrec_cli.settings.head import Mf, Recipe
-from llmrec_cli.settings.heads.base import Range
-from llmrec_cli.settings.loss import Bpr, Mse
-from llmrec_cli.settings.search import Tune
+from llmrec_cli.settings.head import MfSettings, Recipe
+from llmrec_cli.settings.heads.base import RangeSettings
+from llmrec_cli.settings.loss import BprSettings, MseSettings
+from llmrec_cli.settings.search import TuneSettings
 from llmrec_cli.tuning import tune as tuning
 from tests.heads.by_hand import CONTEXT, training
 
@@ -189,12 +189,13 @@ def test_what_the_data_does_not_have_is_not_tuned_and_said_so(llmrec, settings):
     assert "features.knowledge: the items of the prepared data have no knowledge" in only.err
 
 
-@pytest.mark.parametrize(("loss", "expected"), [(Mse(), ["embedding_size"]), (Bpr(), ["embedding_size", "weight"])])
+@pytest.mark.parametrize(("loss", "expected"),
+                         [(MseSettings(), ["embedding_size"]), (BprSettings(), ["embedding_size", "weight"])])
 def test_weights_are_not_tuned_where_values_are_the_target_and_said_so(loss, expected, capsys):
     data = training(np.array([[1.0, 2, 0], [3, 0, 5]]))
-    search = {"embedding_size": Range(low=2, high=8), "weight": Range(choices=["value", "none"])}
-    recipe = Recipe(head=Mf(search=search), loss=loss)
-    found = tuning._Search("mf", recipe, Tune(trials=2), data, CONTEXT, None, None)
+    search = {"embedding_size": RangeSettings(low=2, high=8), "weight": RangeSettings(choices=["value", "none"])}
+    recipe = Recipe(head=MfSettings(search=search), loss=loss)
+    found = tuning._Search("mf", recipe, TuneSettings(trials=2), data, CONTEXT, None, None)
     assert list(found.space) == expected
     assert ("mf: weight is not tuned: the value of each interaction is what is predicted" in
             capsys.readouterr().err) == ("weight" not in expected)

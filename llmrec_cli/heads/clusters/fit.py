@@ -21,7 +21,7 @@ from llmrec_cli.heads.clusters.profiles import Placement, log_softmax, unit
 from llmrec_cli.scoring.acceptance import accepted
 from llmrec_cli.scoring.heldout import divided
 from llmrec_cli.scoring.scorer import validation_values
-from llmrec_cli.settings.heads.clusters import Clusters as Settings
+from llmrec_cli.settings.heads.clusters import ClustersSettings
 
 STARTS = 4
 """Random starts of k-means, of which the best is taken."""
@@ -68,7 +68,8 @@ class Behaviour:
     share_CN: np.ndarray
 
     @classmethod
-    def of(cls, matrix_VN: sp.csr_array, cluster_V: np.ndarray, num_clusters: int, settings: Settings) -> "Behaviour":
+    def of(cls, matrix_VN: sp.csr_array, cluster_V: np.ndarray, num_clusters: int,
+           settings: ClustersSettings) -> "Behaviour":
         """Return the behaviour of clusters of users whose rows are oldest first."""
         assert settings.first_clicks is not None
         first_VN, rest_VN = divided(matrix_VN, settings.first_clicks)
@@ -149,17 +150,17 @@ class Known:
         """Return the chosen users."""
         return Known(self.matrix_VN[which], self.profile_VF[which], self.beside_VG[which])
 
-    def vectors(self, settings: Settings, seed: int) -> np.ndarray:
+    def vectors(self, settings: ClustersSettings, seed: int) -> np.ndarray:
         """Return what is clustered, (V, D + G)."""
         return np.hstack([behaviour_vectors(self.matrix_VN, settings.vector_size, seed), self.beside_VG])
 
 
-def to_choose(settings: Settings) -> list[str]:
+def to_choose(settings: ClustersSettings) -> list[str]:
     """Return the settings that are null."""
     return [key for key in TRIED if getattr(settings, key) is None]
 
 
-def chosen(settings: Settings, known: Known, ranks_N: np.ndarray, context: Context) -> Settings:
+def chosen(settings: ClustersSettings, known: Known, ranks_N: np.ndarray, context: Context) -> ClustersSettings:
     """Return the settings with a number for everything that is null: the best of all combinations, or the usual ones.
 
     The usual settings, as far as they can be tried, stay unless the best ones gain more than the standard error over
@@ -202,7 +203,7 @@ def _usual_way(free: list[str], tried: dict[str, tuple[int | float, ...]],
     return tuple(USUAL[key] if key in free and USUAL[key] in choices[key] else choices[key][0] for key in TRIED)
 
 
-def _with(settings: Settings, numbers: dict[str, Any]) -> Settings:
+def _with(settings: ClustersSettings, numbers: dict[str, Any]) -> ClustersSettings:
     return replace(settings, **numbers)
 
 
@@ -214,7 +215,7 @@ def _folds(known: Known, seed: int) -> list[np.ndarray]:
 class _Fold:
     """Users hidden from training, and the clusters of the others."""
 
-    def __init__(self, known: Known, hidden: np.ndarray, settings: Settings, ranks_N: np.ndarray, monitor: str,
+    def __init__(self, known: Known, hidden: np.ndarray, settings: ClustersSettings, ranks_N: np.ndarray, monitor: str,
                  seed: int) -> None:
         lengths_V = np.diff(known.matrix_VN.indptr)
         self.hidden = known.rows(hidden[lengths_V[hidden] > max(ASKED)])

@@ -17,6 +17,7 @@ from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.clusters.fit import (
+    ASKED,
     MOST_USERS,
     NUM_FOLDS,
     TRIED,
@@ -28,16 +29,13 @@ from llmrec_cli.heads.clusters.fit import (
     to_choose,
 )
 from llmrec_cli.heads.clusters.profiles import Placement, ProfileTexts, UserProfiles, log_softmax
-from llmrec_cli.scoring.heldout import in_order
-from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.heads.shared.text_memory import encoder_memory
-from llmrec_cli.scoring.first_clicks import in_order
+from llmrec_cli.scoring.heldout import in_order
 from llmrec_cli.scoring.memory import validation_memory
-from llmrec_cli.heads.clusters.fit import ASKED
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.clusters import Clusters as Settings
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.heads.clusters import ClustersSettings
+from llmrec_cli.settings.peft import FrozenSettings
 
 
 class Clusters(Head):
@@ -50,7 +48,7 @@ class Clusters(Head):
     `long_weights`.
     """
 
-    settings: Settings
+    settings: ClustersSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -88,7 +86,7 @@ class Clusters(Head):
         return (LIBRARY_BYTES + 40 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
                 + 40 * num_clusters * len(data.items)
                 + validation_memory(min(askable, MOST_USERS) // NUM_FOLDS, len(data.items), 0) // 2
-                + (encoder_memory(self.recipe, texts, 0, Frozen()) if settings.text > 0 else 0))
+                + (encoder_memory(self.recipe, texts, 0, FrozenSettings()) if settings.text > 0 else 0))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is null, cluster the users, and learn who is in which cluster and what it does."""
@@ -96,15 +94,13 @@ class Clusters(Head):
         if len(trained_V) < 2:
             raise DataError(f"head=clusters: {len(trained_V)} users have training interactions, too few to cluster; "
                             f"prepare with a larger training split, or choose head=popularity")
+        self._check_number(len(trained_V))
         self.interaction_weights = fit_weights(data, self.settings)
         matrix_UN = in_order(data.interactions, self.interaction_weights.of(data.interactions))
         known, texts_VT = self._known(data, matrix_UN, trained_V, context)
         if to_choose(self.settings):
             self.settings = chosen(self.settings, known, item_hash_ranks(data.items.ids), context)
         num_clusters, first = self._numbers()[:2]
-        if num_clusters > len(trained_V):
-            raise ConfigError(f"head.num_clusters={num_clusters}: there are only {len(trained_V)} users with training "
-                              f"interactions; choose fewer, or null to choose")
         cluster_V = cluster(known.vectors(self.settings, context.seed), num_clusters, context.seed)
         self.cluster_U = np.full(len(data.users), -1, np.int64)
         self.cluster_U[trained_V] = cluster_V
@@ -114,6 +110,14 @@ class Clusters(Head):
         self.behaviour = Behaviour.of(known.matrix_VN, cluster_V, num_clusters, self.settings)
         self.num_items = len(data.items)
         context.log("clustered", sizes=np.bincount(cluster_V, minlength=num_clusters).tolist(), first_clicks=first)
+
+    def _check_number(self, num_users: int) -> None:
+        """Raise ConfigError for more clusters than users, of whom a fold is hidden while other settings are chosen."""
+        hidden = -(-min(num_users, MOST_USERS) // NUM_FOLDS) if to_choose(self.settings) else 0
+        if (self.settings.num_clusters or 0) > num_users - hidden:
+            among = f", and {hidden} of them are hidden while settings are chosen" if hidden else ""
+            raise ConfigError(f"head.num_clusters={self.settings.num_clusters}: there are only {num_users} users with "
+                              f"training interactions{among}; choose fewer, or null to choose")
 
     def _known(self, data: TrainingData, matrix_UN: sp.csr_array, trained_V: np.ndarray,
                context: Context) -> tuple[Known, np.ndarray | None]:

@@ -14,21 +14,21 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.clusters.head import Clusters
 from llmrec_cli.pinned import PinnedFolder
-from llmrec_cli.settings.cluster_users import ClusterUsers
+from llmrec_cli.settings.cluster_users import ClusterUsersSettings
 from llmrec_cli.settings.encoder import ENCODERS
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.clusters import Clusters as HeadSettings
+from llmrec_cli.settings.heads.clusters import ClustersSettings
 
 TEXT = 0.5
 """Weight of the users' texts beside their behaviour, where they have any."""
 
 
-def cluster_users(settings: ClusterUsers, folder: Path) -> np.ndarray:
+def cluster_users(settings: ClusterUsersSettings, folder: Path) -> np.ndarray:
     """Return the cluster of each user in a folder with users, items and interactions, int64 (num_users,), -1 for none.
     """
     data = read_training(folder)
     texts = any(data.users.texts)
-    recipe = Recipe(head=HeadSettings(num_clusters=settings.num_clusters, text=TEXT if texts else 0.0),
+    recipe = Recipe(head=ClustersSettings(num_clusters=settings.num_clusters, text=TEXT if texts else 0.0),
                     encoder=ENCODERS[settings.encoder]() if texts else None)
     head = Clusters(recipe)
     head.fit(data, Context(torch.device("cpu"), settings.seed))

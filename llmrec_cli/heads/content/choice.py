@@ -28,7 +28,7 @@ from llmrec_cli.heads.shared.item_kernel import (
     ridge_factor,
     target_columns,
 )
-from llmrec_cli.settings.heads.content import Content as Settings
+from llmrec_cli.settings.heads.content import ContentSettings
 
 TRIED: dict[str, tuple[float, ...]] = {"denoise": (0.0, 0.5, 1.0), "gamma": (0.1, 0.25, 0.5, 1.0, 2.0, 4.0),
                                        "l2": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "blend": (0.0, 0.1, 0.2, 0.4, 0.7, 1.0)}
@@ -50,7 +50,7 @@ SHOWN_FROM = 5.0
 """Seconds from which on a choice prints its progress."""
 
 
-def learned(settings: Settings, features: UnitFeatures, task: ColdTask, context: Context) -> Settings:
+def learned(settings: ContentSettings, features: UnitFeatures, task: ColdTask, context: Context) -> ContentSettings:
     """Return the settings with a number for everything that is null: coordinate ascent from START."""
     free = [key for key in TRIED if getattr(settings, key) is None]
     chosen = _with(settings, {key: START[key] for key in free})
@@ -80,7 +80,7 @@ def learned(settings: Settings, features: UnitFeatures, task: ColdTask, context:
     return chosen
 
 
-def choice_operations(settings: Settings, task: ColdTask) -> float:
+def choice_operations(settings: ContentSettings, task: ColdTask) -> float:
     """Return the additions and multiplications that choosing takes at most."""
     num, cold, queries = len(task.trained_T), int(task.cold_N.sum()), len(task.queries)
     size = min(num, task.matrix_UN.shape[0])
@@ -94,7 +94,7 @@ def choice_operations(settings: Settings, task: ColdTask) -> float:
     return shared + gammas * of_gamma + ridges * of_trial + 2 * ROUNDS * SAMPLED * LANDMARKS * 2 * num
 
 
-def choice_memory(settings: Settings, data: TrainingData) -> int:
+def choice_memory(settings: ContentSettings, data: TrainingData) -> int:
     """Return the bytes that choosing takes at its peak, beside the features."""
     num_trained = int((data.interactions.item_counts > 0).sum())
     # Hidden are a fifth, or validation has cold items of its own.
@@ -110,11 +110,11 @@ def choice_memory(settings: Settings, data: TrainingData) -> int:
     return denoising + profiles + max(ridge, near)
 
 
-def _with(settings: Settings, numbers: dict[str, Any]) -> Settings:
+def _with(settings: ContentSettings, numbers: dict[str, Any]) -> ContentSettings:
     return replace(settings, **numbers)
 
 
-def defaults(settings: Settings) -> Settings:
+def defaults(settings: ContentSettings) -> ContentSettings:
     """Return the settings with the usual number for everything that is null."""
     return _with(settings, {key: START[key] for key in TRIED if getattr(settings, key) is None})
 
@@ -214,7 +214,7 @@ class _Landmarks:
 class _Trial:
     """The metric of settings on a cold task; what several settings share is computed once."""
 
-    def __init__(self, features: UnitFeatures, task: ColdTask, settings: Settings, context: Context) -> None:
+    def __init__(self, features: UnitFeatures, task: ColdTask, settings: ContentSettings, context: Context) -> None:
         device = context.device
         self.task, self.settings, self.device = task, settings, device
         rng = np.random.default_rng(context.seed)
@@ -237,7 +237,7 @@ class _Trial:
         self.sizes: dict[tuple[float, float, float], float] = {}
         self.values: dict[tuple[float, ...], float] = {}
 
-    def __call__(self, settings: Settings) -> float:
+    def __call__(self, settings: ContentSettings) -> float:
         """Return the metric."""
         key = tuple(float(getattr(settings, name)) for name in TRIED)
         if key not in self.values:

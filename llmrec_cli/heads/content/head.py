@@ -35,8 +35,7 @@ from llmrec_cli.heads.shared.item_kernel import (
 )
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
-from llmrec_cli.settings.head import Content as Settings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ContentSettings, Recipe
 
 
 class Content(Head):
@@ -50,7 +49,7 @@ class Content(Head):
     between two items in training.
     """
 
-    settings: Settings
+    settings: ContentSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -22,8 +22,7 @@ from llmrec_cli.heads.ease.solvers import Dual, Primal, Rows
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
-from llmrec_cli.settings.head import Ease as Settings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import EaseSettings, Recipe
 
 L2_PER_INTERACTION = 5.0
 """Ridge penalty for each interaction that the average item has, where none is given."""
@@ -44,7 +43,7 @@ class Ease(Head):
     Differs: the penalty may grow with an item's popularity and a user's weight fall with the length of the history.
     """
 
-    settings: Settings
+    settings: EaseSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -181,7 +180,7 @@ class Ease(Head):
                                 f"head=item_knn, or prepare fewer items with dataset.min_item_interactions")
 
 
-def _singular(settings: Settings, form: type[Primal] | type[Dual]) -> str:
+def _singular(settings: EaseSettings, form: type[Primal] | type[Dual]) -> str:
     """Return what to do about a penalty too small for the precision of the form."""
     instead = ("; or choose head.form=dual, which solves in double precision" if form is Primal else "")
     return (f"head.l2={settings.l2}: too small for this data: the equations are numerically singular, since some items "

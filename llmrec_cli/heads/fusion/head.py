@@ -25,8 +25,7 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Fusion as Settings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import FusionSettings, Recipe
 
 MOST_QUERIES = 10_000
 """Most validation queries that weights are learned on, drawn at random."""
@@ -46,7 +45,7 @@ class Fusion(Head):
     catalogue is learned on MOST_QUERIES queries.
     """
 
-    settings: Settings
+    settings: FusionSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

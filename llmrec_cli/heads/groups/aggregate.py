@@ -9,7 +9,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fusion.head import Fusion
 from llmrec_cli.scoring.groups import STRATEGIES, by_members
-from llmrec_cli.settings.head import GroupAggregate as Settings
+from llmrec_cli.settings.head import GroupAggregateSettings
 
 
 class GroupAggregate(Fusion):
@@ -20,7 +20,7 @@ class GroupAggregate(Fusion):
     that its member alone would get.
     """
 
-    settings: Settings
+    settings: GroupAggregateSettings
 
     def _asked(self, member: Head, queries: Queries) -> torch.Tensor:
         if queries.groups is None:

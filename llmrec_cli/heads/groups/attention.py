@@ -11,7 +11,7 @@ from torch import nn
 from llmrec_cli.heads.groups.inputs import GroupInputs, sums_between
 from llmrec_cli.heads.groups.model import GroupModel, Kept, chosen
 from llmrec_cli.heads.groups.trained import TrainedGroupHead
-from llmrec_cli.settings.heads.groups import GroupAttention as Settings
+from llmrec_cli.settings.heads.groups import GroupAttentionSettings
 
 MEMBERS, ITEMS = 512, 1024
 """Members and items whose votes are held at a time where nothing is trained: 2 MB, so that they stay in the cache."""
@@ -27,7 +27,7 @@ class AttentionModel(GroupModel):
     dropped out, so that a group without one is answered as well.
     """
 
-    settings: Settings
+    settings: GroupAttentionSettings
 
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)

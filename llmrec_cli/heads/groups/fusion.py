@@ -10,7 +10,7 @@ from torch.nn import functional
 from llmrec_cli.heads.groups.inputs import GroupInputs
 from llmrec_cli.heads.groups.model import GroupModel, Kept, chosen
 from llmrec_cli.heads.groups.trained import TrainedGroupHead
-from llmrec_cli.settings.heads.groups import GroupFusion as Settings
+from llmrec_cli.settings.heads.groups import GroupFusionSettings
 
 
 class FusionModel(GroupModel):
@@ -24,7 +24,7 @@ class FusionModel(GroupModel):
     where little is known. Neither changes the order that the cosine gives among equally popular items.
     """
 
-    settings: Settings
+    settings: GroupFusionSettings
 
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)

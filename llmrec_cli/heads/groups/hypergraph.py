@@ -9,7 +9,7 @@ from torch import nn
 from llmrec_cli.heads.groups.inputs import GroupInputs
 from llmrec_cli.heads.groups.model import GroupModel, Kept, chosen
 from llmrec_cli.heads.groups.trained import TrainedGroupHead
-from llmrec_cli.settings.heads.groups import GroupHypergraph as Settings
+from llmrec_cli.settings.heads.groups import GroupHypergraphSettings
 
 
 class HypergraphModel(GroupModel):
@@ -26,7 +26,7 @@ class HypergraphModel(GroupModel):
     its own, which a few hundred groups are learned by heart from.
     """
 
-    settings: Settings
+    settings: GroupHypergraphSettings
 
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)

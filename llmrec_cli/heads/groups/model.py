@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from llmrec_cli.heads.groups.inputs import GroupInputs, ItemsKnown
-from llmrec_cli.settings.heads.groups import TrainedGroups
+from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 
 
 class Sizes(NamedTuple):
@@ -48,7 +48,7 @@ class GroupModel(nn.Module):
 
     start: torch.Tensor
 
-    def __init__(self, sizes: Sizes, settings: TrainedGroups, group_counts_N: np.ndarray,
+    def __init__(self, sizes: Sizes, settings: TrainedGroupsSettings, group_counts_N: np.ndarray,
                  user_counts_N: np.ndarray) -> None:
         super().__init__()
         size = settings.embedding_size

@@ -22,7 +22,7 @@ from llmrec_cli.heads.shared.negatives import drawn_evenly, log_chances
 from llmrec_cli.heads.shared.pair_targets import known_among
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.groups import TrainedGroups
+from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
 
@@ -81,7 +81,7 @@ class GroupSteps:
     def __init__(self, model: GroupModel, texts: ItemTexts | None, recipe: Recipe, data: TrainingData,
                  features: ItemsKnown | None, text_KT: torch.Tensor | None, device: torch.device,
                  weights: Weights | None = None) -> None:
-        assert isinstance(recipe.head, TrainedGroups)
+        assert isinstance(recipe.head, TrainedGroupsSettings)
         assert data.groups is not None
         self.model, self.texts, self.recipe, self.settings, self.device = model, texts, recipe, recipe.head, device
         self.users, self.groups = data.interactions, data.groups.interactions

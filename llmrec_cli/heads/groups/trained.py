@@ -24,13 +24,12 @@ from llmrec_cli.heads.groups.steps import GroupSteps, Weights, alone_inputs, num
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
-from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.groups import TrainedGroups
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
+from llmrec_cli.settings.peft import FrozenSettings
 
 MEMBERSHIPS = 2**14
 """Most members of groups that are answered at once, each counted in each of its groups."""
@@ -50,7 +49,7 @@ class TrainedGroupHead(Head):
     model_class: ClassVar[type[GroupModel]]
     weighs_groups = True
     learns_groups = True
-    settings: TrainedGroups
+    settings: TrainedGroupsSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -114,7 +113,7 @@ class TrainedGroupHead(Head):
         """Return the bytes of the items' texts and features and of the groups' texts, where they are read."""
         settings, recipe = self.settings, self.recipe
         return ((encoder_memory(recipe, data.items.texts, settings.encoded_items) if settings.text else 0)
-                + (encoder_memory(recipe, group_texts, 0, Frozen()) if settings.group_text else 0)
+                + (encoder_memory(recipe, group_texts, 0, FrozenSettings()) if settings.group_text else 0)
                 + (features_memory(settings.features, recipe, data) if settings.features.used else 0))
 
     def cells_of_a_member(self) -> int:
@@ -159,7 +158,7 @@ class TrainedGroupHead(Head):
             raise DataError("head.group_text=true: no group in training has a text; prepare with a text of groups, or "
                             "leave it out")
         # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
-        return ItemTexts.encoded(self.recipe.encoder, Frozen(), texts, context.device, context.seed, {},
+        return ItemTexts.encoded(self.recipe.encoder, FrozenSettings(), texts, context.device, context.seed, {},
                                  trained_K, context.cache)
 
     def _new(self, num_users: int) -> GroupModel:
@@ -262,7 +261,7 @@ class TrainedGroupHead(Head):
         if settings.text:
             self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
         if settings.group_text:
-            self.group_texts = ItemTexts.read(recipe.encoder, Frozen(), tensors.inside("groups."), num_groups,
+            self.group_texts = ItemTexts.read(recipe.encoder, FrozenSettings(), tensors.inside("groups."), num_groups,
                                               context.device)
         if settings.features.used:
             self.features = ItemFeatures(settings.features, recipe, context.device)

@@ -21,7 +21,7 @@ from llmrec_cli.heads.ials.least_squares import BATCH_BYTES, LinearPrior, Observ
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.ials import Ials as Settings
+from llmrec_cli.settings.heads.ials import IalsSettings
 
 START_SCALE = 0.1
 """Norm of an item's factors before the first step, about."""
@@ -40,7 +40,7 @@ class Ials(Head):
     the loss. The factors of such items, and of those added later, are what their features say, 0 without features.
     """
 
-    settings: Settings
+    settings: IalsSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -20,15 +20,11 @@ from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.interest.pairs import Batch, Pairs
-from llmrec_cli.heads.shared.pair_targets import resolved, unused_weights, weights_of_choices
+from llmrec_cli.heads.shared.pair_targets import known_values, resolved, unused_weights, weights_of_choices
 from llmrec_cli.heads.shared.tensor_files import load_parameters
-from llmrec_cli.heads.pairs.head import resolved, unused_weights, weights_of_choices
-from llmrec_cli.heads.pairs.steps import known_values
-from llmrec_cli.heads.shared.parameters import load_parameters
 from llmrec_cli.heads.shared.text_memory import pairs_memory
 from llmrec_cli.heads.shared.training_history import BEFORE, resolved_history
-from llmrec_cli.settings.head import HEADS, Recipe
-from llmrec_cli.settings.head import Interest as Settings
+from llmrec_cli.settings.head import HEADS, InterestSettings, Recipe
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.context import Length, Surroundings
 from llmrec_cli.training.loop import train
@@ -76,7 +72,7 @@ class Interest(Head):
     with loss=mse how far the value is above or below the mean one.
     """
 
-    settings: Settings
+    settings: InterestSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
-from llmrec_cli.settings.heads.pairs import FactorizationMachine as Settings
+from llmrec_cli.settings.heads.pairs import FactorizationMachineSettings
 
 
 class FactorizationMachine(PairHead):
@@ -27,7 +27,7 @@ class FactorizationMachine(PairHead):
     An item without training is scored by those of its attributes that items of the training data have.
     """
 
-    settings: Settings
+    settings: FactorizationMachineSettings
 
     def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
         """Return the machine."""
@@ -59,7 +59,7 @@ class FactorizationMachine(PairHead):
 class Machine(PairModel):
     """Users and items, each a side with ids and attributes."""
 
-    def __init__(self, settings: Settings, users: "Side", items: "Side", mean: float) -> None:
+    def __init__(self, settings: FactorizationMachineSettings, users: "Side", items: "Side", mean: float) -> None:
         super().__init__(mean)
         self.id_dropout = settings.id_dropout
         self.user_side, self.item_side = users, items

@@ -11,7 +11,7 @@ from torch.nn import functional
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
-from llmrec_cli.settings.heads.pairs import Mf as Settings
+from llmrec_cli.settings.heads.pairs import MfSettings
 from llmrec_cli.settings.loss import ScoreLossSettings
 
 
@@ -23,7 +23,7 @@ class Mf(PairHead):
     `loss.scale` or over `loss.temperature`.
     """
 
-    settings: Settings
+    settings: MfSettings
 
     def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
         """Return the factorisation."""
@@ -37,7 +37,7 @@ class Mf(PairHead):
 class Factors(PairModel):
     """A vector and a bias of each user and item."""
 
-    def __init__(self, settings: Settings, loss: ScoreLossSettings, trained_U: np.ndarray, trained_N: np.ndarray,
+    def __init__(self, settings: MfSettings, loss: ScoreLossSettings, trained_U: np.ndarray, trained_N: np.ndarray,
                  mean: float) -> None:
         super().__init__(mean)
         self.cosine = settings.compares_by_cosine(loss)

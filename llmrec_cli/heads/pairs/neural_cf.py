@@ -15,7 +15,7 @@ from torch.nn import functional
 from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows
-from llmrec_cli.settings.heads.pairs import NeuralCf as Settings
+from llmrec_cli.settings.heads.pairs import NeuralCfSettings
 
 LARGEST_BLOCK = 2**22
 """Numbers in a hidden layer of a block that is scored at once."""
@@ -29,7 +29,7 @@ class NeuralCf(PairHead):
     and shared by its users.
     """
 
-    settings: Settings
+    settings: NeuralCfSettings
 
     def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
         """Return the two parts."""
@@ -51,7 +51,7 @@ class NeuMf(PairModel):
     once for a block; only what follows is computed for every pair.
     """
 
-    def __init__(self, settings: Settings, trained_U: np.ndarray, trained_N: np.ndarray, mean: float) -> None:
+    def __init__(self, settings: NeuralCfSettings, trained_U: np.ndarray, trained_N: np.ndarray, mean: float) -> None:
         super().__init__(mean)
         size = settings.embedding_size
         self.size, self.dropout = size, settings.dropout

@@ -21,12 +21,11 @@ from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
-from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.sequential import Sequential as Settings
+from llmrec_cli.settings.heads.sequential import SequentialSettings
 
 QUERIES_AT_ONCE = 512
 """Histories that go through the transformer together when scores are asked for."""
@@ -39,7 +38,7 @@ class Sequential(Head):
     Users have nothing of their own: whoever has a history is answered by it, known or not.
     """
 
-    settings: Settings
+    settings: SequentialSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

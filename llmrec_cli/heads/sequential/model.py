@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from llmrec_cli.heads.shared.item_entities import EntityGate
-from llmrec_cli.settings.heads.sequential import Sequential as Settings
+from llmrec_cli.settings.heads.sequential import SequentialSettings
 from llmrec_cli.settings.loss import ScoreLossSettings
 
 
@@ -79,7 +79,7 @@ class SequenceModel(nn.Module):
     the rest.
     """
 
-    def __init__(self, trained_N: np.ndarray, text_size: int, settings: Settings, loss: ScoreLossSettings,
+    def __init__(self, trained_N: np.ndarray, text_size: int, settings: SequentialSettings, loss: ScoreLossSettings,
                  entities_ND: torch.Tensor | None = None) -> None:
         super().__init__()
         size = settings.embedding_size

@@ -20,7 +20,7 @@ from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, lo
 from llmrec_cli.heads.shared.pair_targets import known_among
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.sequential import Sequential as Settings
+from llmrec_cli.settings.heads.sequential import SequentialSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
 
@@ -81,7 +81,7 @@ class SequenceSteps:
 
     def __init__(self, model: SequenceModel, texts: ItemTexts | None, recipe: Recipe, interactions: Interactions,
                  hard_UK: np.ndarray, device: torch.device, weights: InteractionWeights | None = None) -> None:
-        assert isinstance(recipe.head, Settings)
+        assert isinstance(recipe.head, SequentialSettings)
         self.model, self.texts, self.settings, self.recipe, self.device = model, texts, recipe.head, recipe, device
         self.matrix, self.hard_UK = interactions.matrix, hard_UK
         self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)

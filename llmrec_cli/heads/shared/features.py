@@ -23,11 +23,11 @@ from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.item_tuning import tune, tuning_memory
-from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.heads.shared.text_memory import encoder_memory
+from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.peft import Frozen, PeftSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.peft import FrozenSettings, PeftSettings
 
 
 def document_vectors(documents: Documents, num_items: int, settings: EncoderSettings, in_training: np.ndarray,
@@ -77,13 +77,13 @@ class ItemFeatures:
     sparse_NF : CSR float32 (N, F), words, attributes and knowledge side by side
     """
 
-    def __init__(self, weights: FeatureWeights, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, weights: FeatureWeightsSettings, recipe: Recipe, device: torch.device) -> None:
         for key in ("text", "documents"):
             if getattr(weights, key) > 0 and recipe.encoder is None:
                 raise ConfigError(f"features.{key}={getattr(weights, key)}: needs a text encoder; choose "
                                   f"encoder=minilm")
         self.weights, self.recipe, self.device = weights, recipe, device
-        self.peft: PeftSettings = recipe.peft if weights.tuned and recipe.peft is not None else Frozen()
+        self.peft: PeftSettings = recipe.peft if weights.tuned and recipe.peft is not None else FrozenSettings()
         self.text: ItemTexts | None = None
         self.documents_ND: np.ndarray | None = None
         self.entities_ND: np.ndarray | None = None
@@ -132,7 +132,7 @@ class ItemFeatures:
         """The items' text vectors, float32 (N, D), where text has a weight."""
         return None if self.text is None else self.text.table.detach().cpu().numpy()
 
-    def chosen(self) -> FeatureWeights:
+    def chosen(self) -> FeatureWeightsSettings:
         """Return the weights with the epochs that validation chose, where the texts are trained."""
         return self.weights
 
@@ -242,7 +242,7 @@ def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((values, matrix_NF.indices, matrix_NF.indptr), shape=matrix_NF.shape)
 
 
-def features_memory(weights: FeatureWeights, recipe: Recipe, data: TrainingData) -> int:
+def features_memory(weights: FeatureWeightsSettings, recipe: Recipe, data: TrainingData) -> int:
     """Return the bytes that making the features takes at its peak; with trained texts those of the training too."""
     num_items, held, making = len(data.items), 0, 0
     texts = list(data.items.texts)
@@ -252,7 +252,7 @@ def features_memory(weights: FeatureWeights, recipe: Recipe, data: TrainingData)
             held += encoder_memory(recipe, texts, recipe.optim.batch_size)
             making = tuning_memory(data, recipe)
         else:
-            held += encoder_memory(recipe, texts, 0, Frozen())
+            held += encoder_memory(recipe, texts, 0, FrozenSettings())
     if weights.documents > 0 and recipe.encoder is not None and data.documents is not None:
         pieces = sum(len(text) // 200 + 1 for text in data.documents.texts)
         held += 2 * 4 * num_items * recipe.encoder.vector_size()

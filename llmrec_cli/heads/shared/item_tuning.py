@@ -14,16 +14,13 @@ import torch
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.shared.cold_item_validation import HIDDEN, MOST_QUERIES, ColdTask, cold_task
+from llmrec_cli.heads.shared.cold_item_validation import ENOUGH, HIDDEN, MOST_QUERIES, ColdTask, cold_task
 from llmrec_cli.heads.shared.item_kernel import START_GAMMA, START_L2, kernel, neighbour_weights, ridge_factor
-from llmrec_cli.heads.content.choice import START
-from llmrec_cli.heads.content.kernel import kernel, neighbour_weights, ridge_factor
-from llmrec_cli.heads.shared.cold_task import ENOUGH, HIDDEN, MOST_QUERIES, ColdTask, cold_task
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.acceptance import accepted
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.loss import Distillation
+from llmrec_cli.settings.loss import DistillationSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.checkpoint import trained_parameters
 from llmrec_cli.training.loop import Length, Surroundings, train
@@ -131,7 +128,7 @@ class _Step:
     """The batches of an epoch and the loss of a batch."""
 
     def __init__(self, texts: ItemTexts, matrix_UN: sp.csr_array, recipe: Recipe) -> None:
-        assert isinstance(recipe.loss, Distillation)
+        assert isinstance(recipe.loss, DistillationSettings)
         self.texts, self.recipe = texts, recipe
         self.trained_T = np.flatnonzero(np.bincount(matrix_UN.indices, minlength=matrix_UN.shape[1]))
         matrix_UT = sp.csr_array(matrix_UN[:, self.trained_T])

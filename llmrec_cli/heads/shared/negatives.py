@@ -16,7 +16,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.loss import HardNegatives
+from llmrec_cli.settings.loss import HardNegativesSettings
 
 
 def log_chances(counts_N: np.ndarray, step_size: float, num_drawn: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def drawn_from_lists(lists_SK: np.ndarray, number: int, generator: np.random.Gen
     return chosen[chosen >= 0]
 
 
-def mine(settings: HardNegatives, data: TrainingData, context: Context) -> np.ndarray:
+def mine(settings: HardNegativesSettings, data: TrainingData, context: Context) -> np.ndarray:
     """Return each user's items from `from_rank` to `to_rank` of the lists of `settings.model`, int64 (U, K).
 
     Nothing that the user interacted with in `data` is among them; -1 stands where a list is shorter (Xiong et al. 2021

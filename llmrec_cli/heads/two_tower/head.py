@@ -20,16 +20,14 @@ from llmrec_cli.heads.shared.item_entities import item_entities
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import mine
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
-from llmrec_cli.heads.shared.parameters import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.heads.shared.training_history import BEFORE, newest_entries, resolved_history
 from llmrec_cli.heads.two_tower.steps import MOST_WITH_RECENCY, TowerSteps
 from llmrec_cli.heads.two_tower.towers import Towers
 from llmrec_cli.scoring.memory import validation_memory
-from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.head import TwoTower as Settings
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.head import Recipe, TwoTowerSettings
+from llmrec_cli.settings.peft import FrozenSettings
 
 ENTRY_BYTES = 64
 """Bytes that an entry of a step's histories takes: its item and age as int64, its weight, what leads to it and their
@@ -45,7 +43,7 @@ class TwoTower(Head):
     gradients; the other items keep the vectors of when they were last encoded.
     """
 
-    settings: Settings
+    settings: TwoTowerSettings
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -94,7 +92,7 @@ class TwoTower(Head):
                    int(np.sort(lengths_U)[-batch:].sum()))
         texts = encoder_memory(self.recipe, data.items.texts, self.settings.encoded_items)
         if self.settings.profile:
-            texts += encoder_memory(self.recipe, data.users.texts, 0, Frozen())
+            texts += encoder_memory(self.recipe, data.users.texts, 0, FrozenSettings())
         scores = 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch
         validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
         return texts + ids + max(scores + ENTRY_BYTES * entries, validation)
@@ -134,7 +132,7 @@ class TwoTower(Head):
             raise DataError("head.profile=true: no user in training has a text; prepare with "
                             "dataset.user_text=<template> and dataset.users=<file>, or leave it out")
         # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
-        return ItemTexts.encoded(self.recipe.encoder, Frozen(), texts, context.device, context.seed, {},
+        return ItemTexts.encoded(self.recipe.encoder, FrozenSettings(), texts, context.device, context.seed, {},
                                  trained_U, context.cache)
 
     def _entities(self, data: TrainingData, context: Context) -> torch.Tensor | None:
@@ -199,7 +197,7 @@ class TwoTower(Head):
         recipe = self.recipe
         self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
         if self.settings.profile:
-            self.profiles = ItemTexts.read(recipe.encoder, Frozen(), tensors.inside("profiles."), len(users),
+            self.profiles = ItemTexts.read(recipe.encoder, FrozenSettings(), tensors.inside("profiles."), len(users),
                                            context.device)
         profile_size = 0 if self.profiles is None else self.profiles.size
         require_sizes(self.settings, tensors, "towers")

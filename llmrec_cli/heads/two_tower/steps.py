@@ -19,8 +19,7 @@ from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, lo
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.heads.shared.training_history import earlier_items
 from llmrec_cli.heads.two_tower.towers import Towers, ages
-from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.head import TwoTower as Settings
+from llmrec_cli.settings.head import Recipe, TwoTowerSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
 
@@ -40,7 +39,7 @@ class TowerSteps:
     def __init__(self, towers: Towers, texts: ItemTexts, recipe: Recipe, interactions: Interactions,
                  profile_UT: torch.Tensor | None, hard_UK: np.ndarray, device: torch.device,
                  is_causal: bool = False, weights: InteractionWeights | None = None) -> None:
-        assert isinstance(recipe.head, Settings)
+        assert isinstance(recipe.head, TwoTowerSettings)
         self.towers, self.texts, self.settings, self.recipe, self.device = towers, texts, recipe.head, recipe, device
         self.matrix, self.profile_UT, self.hard_UK = interactions.matrix, profile_UT, hard_UK
         self.user, self.item, self.is_causal = interactions.user, interactions.item, is_causal

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from llmrec_cli.heads.shared.history_vectors import history_sums, history_vectors, weight_sums
 from llmrec_cli.heads.shared.item_entities import EntityGate
-from llmrec_cli.settings.head import TwoTower as Settings
+from llmrec_cli.settings.head import TwoTowerSettings
 from llmrec_cli.settings.loss import ScoreLossSettings
 
 NUM_AGES = 12
@@ -31,7 +31,8 @@ class Towers(nn.Module):
     history.
     """
 
-    def __init__(self, num_users: int, num_items: int, text_size: int, settings: Settings, loss: ScoreLossSettings,
+    def __init__(self, num_users: int, num_items: int, text_size: int, settings: TwoTowerSettings,
+                 loss: ScoreLossSettings,
                  profile_size: int = 0, entities_ND: torch.Tensor | None = None) -> None:
         super().__init__()
         size = settings.embedding_size

@@ -14,7 +14,15 @@ from llmrec_cli.ingest.interactions.id_codes import Coded
 from llmrec_cli.ingest.interactions.order import end_of, keys_of, of_pair, salted, start_of
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.settings.base import implementation_of
-from llmrec_cli.settings.split import ColdItems, ColdUsers, Given, LeaveLastOut, NoSplit, Random, SplitSettings
+from llmrec_cli.settings.split import (
+    ColdItemsSplitSettings,
+    ColdUsersSplitSettings,
+    GivenSettings,
+    LeaveLastOutSettings,
+    NoSplitSettings,
+    RandomSettings,
+    SplitSettings,
+)
 
 TRAIN, VALID, TEST = range(len(SPLITS))
 SHARE_ROUNDING = 1e-9  # so that 0.29 x 100 = 28.999... counts as 29
@@ -80,7 +88,7 @@ class SplitRule(ABC, Generic[S]):
         return self.divide(coded, unit, chosen_unit, known)
 
 
-class RandomSplit(SplitRule[Random]):
+class RandomSplit(SplitRule[RandomSettings]):
     """Each user's interactions by ratio, as RecBole does.
 
     Of n interactions floor(test x n) and floor(valid x n) are held out; where that is 0 and the share is not, one is,
@@ -114,7 +122,7 @@ class RandomSplit(SplitRule[Random]):
         return named.mutate(split=split).select(*negatives.columns)
 
 
-class LeaveLastOutSplit(SplitRule[LeaveLastOut]):
+class LeaveLastOutSplit(SplitRule[LeaveLastOutSettings]):
     """Each user's last interaction is the test and the one before validation; one is always left to train on."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
@@ -140,7 +148,7 @@ class LeaveLastOutSplit(SplitRule[LeaveLastOut]):
         return joined.mutate(split=split).select(*negatives.columns)
 
 
-class ColdSplit(SplitRule[ColdItems | ColdUsers]):
+class ColdSplit(SplitRule[ColdItemsSplitSettings | ColdUsersSplitSettings]):
     """Whole items, or users, are held out: the shares with the lowest salted hashes of their ids."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
@@ -181,7 +189,7 @@ class ColdSplit(SplitRule[ColdItems | ColdUsers]):
         return materialised(held.select(kind, "split"))
 
 
-class UndividedSplit(SplitRule[NoSplit]):
+class UndividedSplit(SplitRule[NoSplitSettings]):
     """Nothing is held out."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
@@ -214,7 +222,7 @@ LEAKED = "in_earlier_split"
 """Why rows are in filtered.parquet that split.leaks=drop leaves out."""
 
 
-class GivenSplit(SplitRule[Given]):
+class GivenSplit(SplitRule[GivenSettings]):
     """The files say it, with validation from their training where `valid` asks for it."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:

@@ -17,7 +17,7 @@ from llmrec_cli.ingest.interactions.id_codes import Coded
 from llmrec_cli.ingest.interactions.splits import SHARE_ROUNDING, TRAIN, Divided, SplitRule, UserSplit
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.checks import Raw, time_of
-from llmrec_cli.settings.split import Temporal
+from llmrec_cli.settings.split import TemporalSettings
 
 MOST, MOST_OF_FEW = 0.01, 5
 """Largest share of the rows that can be far from the rest at one end, and their number where that share is fewer."""
@@ -111,7 +111,7 @@ def _place(raw: Raw, at: int) -> str:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class TemporalSplit(SplitRule[Temporal]):
+class TemporalSplit(SplitRule[TemporalSettings]):
     """Interactions from the cutoff on are held out, the newest of them for the test."""
 
     def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
@@ -139,7 +139,7 @@ class TemporalSplit(SplitRule[Temporal]):
         return Divided(since(coded.rows, users.cutoff))
 
 
-def cutoffs(rows: Table, settings: Temporal, unit: str) -> dict[str, int]:
+def cutoffs(rows: Table, settings: TemporalSettings, unit: str) -> dict[str, int]:
     """Return the first moment of the test and of validation, {test, valid}; a part without a share is left out."""
     number = size(rows)
     end = int(scalar(rows.timestamp.max())) + 1 if number else 0

@@ -17,7 +17,7 @@ from llmrec_cli.ingest.readers.staging import Staged
 from llmrec_cli.ingest.texts.catalogue import Described
 from llmrec_cli.ingest.texts.templates import json_array
 from llmrec_cli.settings.base import nearest
-from llmrec_cli.settings.dataset import Knowledge
+from llmrec_cli.settings.dataset import KnowledgeSettings
 
 _BATCH = 1 << 14
 _NO_WORD = re.compile(r"[^\w]|_")
@@ -67,7 +67,7 @@ class Counterpart:
     by_settings: bool
 
 
-def counterparts(graph: Graph, items: Described, settings: Knowledge) -> dict[str, Counterpart]:
+def counterparts(graph: Graph, items: Described, settings: KnowledgeSettings) -> dict[str, Counterpart]:
     """Return item column -> its counterpart, for all that settings name and all columns whose names are the same.
 
     Raises ConfigError for a column of link_on or relations that the items do not have, or nothing says of entities.
@@ -120,7 +120,7 @@ def entity_values(graph: Graph, of: Counterpart) -> Table:
     return graph.entities.rows.select("entity_id", value=f"c{graph.entities.names.index(of.name) + 1}")
 
 
-def link_by_columns(graph: Graph, items: Described, catalogue: Table, settings: Knowledge) -> Table:
+def link_by_columns(graph: Graph, items: Described, catalogue: Table, settings: KnowledgeSettings) -> Table:
     """Return item_id, entity_id of all pairs whose columns link_on are all equal, the ambiguous ones too."""
     found = counterparts(graph, items, settings)
     # A year in brackets after a title is left out where it is compared by itself, or at least could be.

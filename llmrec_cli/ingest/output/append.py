@@ -204,7 +204,8 @@ def all_hashes(sources: Sources, earlier: Earlier | None) -> dict[str, list[str]
     """Return `content_hashes` of the files and of all that were prepared before them."""
     found = content_hashes(sources)
     before: dict[str, list[str]] = earlier.manifest.get("contents", {}) if earlier else {}
-    return {role: list(dict.fromkeys([*before.get(role, []), *found.get(role, [])])) for role in {*before, *found}}
+    roles = dict.fromkeys([*before, *found])  # In order, so that the same files give the same manifest.
+    return {role: list(dict.fromkeys([*before.get(role, []), *found.get(role, [])])) for role in roles}
 
 
 def new_files(sources: Sources, earlier: Earlier, force: bool) -> tuple[Sources, list[str]]:

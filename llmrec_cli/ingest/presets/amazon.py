@@ -19,7 +19,7 @@ from llmrec_cli.ingest.readers.jsonl import Fields, jsonl_records
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import FORMATS, Record, Source, Sources, find
 from llmrec_cli.ingest.texts.templates import json_array
-from llmrec_cli.settings.presets import AmazonReviews
+from llmrec_cli.settings.presets import AmazonReviewsSettings
 from llmrec_cli.settings.typed_lists import list_setting
 
 WHERE = ("they are at https://nijianmo.github.io/amazon (2018) and https://amazon-reviews-2023.github.io (2023), for "
@@ -46,7 +46,7 @@ VERSIONS = {
                     ("parent_asin", "title", "store", "categories", "price", "features", "description"))}
 
 
-def amazon_reviews(settings: AmazonReviews, split_kind: str, folder: Path) -> Sources:
+def amazon_reviews(settings: AmazonReviewsSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files of reviews and of products, named one by one or found in dataset.path."""
     refuse_given(split_kind, "reviews come undivided")
     reviews, metadata = ([Source(path) for path in _files(settings, key)] for key in ("reviews", "metadata"))
@@ -60,7 +60,7 @@ def amazon_reviews(settings: AmazonReviews, split_kind: str, folder: Path) -> So
     return with_knowledge(sources, settings)
 
 
-def _files(settings: AmazonReviews, key: str) -> list[Path]:
+def _files(settings: AmazonReviewsSettings, key: str) -> list[Path]:
     """Return the files of `key` (reviews | metadata): those named, or the one there is in the folder dataset.path."""
     named, folder = getattr(settings, key), Path(settings.path)
     if named is not None:

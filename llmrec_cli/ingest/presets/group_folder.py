@@ -17,14 +17,14 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.presets.files import cut, files_in, with_knowledge
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
-from llmrec_cli.settings.presets import GroupFolder
+from llmrec_cli.settings.presets import GroupFolderSettings
 
 FILES = ("groupMember.txt", "groupRatingTrain.txt", "groupRatingTest.txt", "userRatingTrain.txt", "userRatingTest.txt")
 NAMES = "itemSemantic.txt"
 _LEAST, _MOST = 2, 4
 
 
-def group_folder(settings: GroupFolder, split_kind: str, folder: Path) -> Sources:
+def group_folder(settings: GroupFolderSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files of the folder, train and test apart."""
     if split_kind != "given":
         raise ConfigError(f"split={split_kind}: {settings.kind} is published divided into train and test, which its "

@@ -16,7 +16,7 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.presets.files import cut, files_in, with_knowledge
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
-from llmrec_cli.settings.presets import Mind
+from llmrec_cli.settings.presets import MindSettings
 
 FILES = ("behaviors.tsv", "news.tsv")
 OTHERWISE = ("name the unpacked folder MINDsmall_train or MINDlarge_train, from https://msnews.github.io (Microsoft "
@@ -31,7 +31,7 @@ First = Mapping[str, tuple[datetime, str, Path, int]]
 first."""
 
 
-def mind(settings: Mind, split_kind: str, folder: Path) -> Sources:
+def mind(settings: MindSettings, split_kind: str, folder: Path) -> Sources:
     """Return behaviours and news of the folder, and of the one with the days after if there is one."""
     train, dev = _folders(settings)
     if split_kind == "given" and not dev:
@@ -53,7 +53,7 @@ def mind(settings: Mind, split_kind: str, folder: Path) -> Sources:
     return with_knowledge(Sources(behaviours, news), settings)
 
 
-def _folders(settings: Mind) -> tuple[str, str]:
+def _folders(settings: MindSettings) -> tuple[str, str]:
     """Return the folders of *_train and *_dev, "" when there is no *_dev."""
     parent = Path(settings.path)
     if (parent / FILES[0]).is_file() or not parent.is_dir():

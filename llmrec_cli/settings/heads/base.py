@@ -17,7 +17,7 @@ TRAINING_HISTORIES = ("auto", "before", "others")
 
 
 @dataclass
-class Range(Settings):
+class RangeSettings(Settings):
     """What tuning may choose for a setting: numbers from `low` to `high`, or one of `choices`."""
 
     low: float | None = None
@@ -59,7 +59,7 @@ class HeadSettings(OptionSettings):
     """False if `llmrec_cli.testing` cannot expect good lists of it after a second of training with a tiny encoder."""
     kind: str = ""
     """The option's name; choose with head=<name>."""
-    search: dict[str, Range] = field(default_factory=dict)
+    search: dict[str, RangeSettings] = field(default_factory=dict)
     """What `tune.trials` may change: a setting of this head (`l2`, `features.text`) or of a group that it uses
     (`optim.learning_rate`), and its range."""
 
@@ -124,7 +124,7 @@ class HeadSettings(OptionSettings):
 
 
 @dataclass
-class Popularity(HeadSettings):
+class PopularitySettings(HeadSettings):
     """The same list for everybody: items by number of training interactions."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.popularity.Popularity"

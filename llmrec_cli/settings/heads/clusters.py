@@ -8,7 +8,7 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 
 @dataclass
-class Clusters(HeadSettings):
+class ClustersSettings(HeadSettings):
     """For users without a history: users clustered by behaviour and profile, a new one served by the clusters that
     profile and first clicks point to.
 

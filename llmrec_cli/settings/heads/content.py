@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
-class Content(HeadSettings):
+class ContentSettings(HeadSettings):
     """Kernel ridge from item features to what people chose, blended with the nearest items by features.
 
     What is null is chosen on cold items: those of the validation split where it has enough of them, otherwise a
@@ -20,7 +20,7 @@ class Content(HeadSettings):
     implementation: ClassVar[str] = "llmrec_cli.heads.content.head.Content"
     learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "content"
-    features: FeatureWeights = field(default_factory=lambda: FeatureWeights(text=1.0, attributes=0.7))
+    features: FeatureWeightsSettings = field(default_factory=lambda: FeatureWeightsSettings(text=1.0, attributes=0.7))
     """Only their ratios matter: what is known of an item is normalised to length 1 together."""
     gamma: float | None = None
     """Sharpness of the kernel exp(gamma (cosine - 1)), above 0: high generalises little; null to learn it."""

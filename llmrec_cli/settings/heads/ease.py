@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
-class Ease(HeadSettings):
+class EaseSettings(HeadSettings):
     """EASE (Steck 2019), collective when features have a weight (Jeunen et al. 2020)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.ease.head.Ease"
@@ -25,7 +25,7 @@ class Ease(HeadSettings):
     user_exponent: float = 0.0
     """A user weighs (length of history / average)^-user_exponent, 0 to 1; 0 as the paper does, 1 gives all users the
     same say, however long their history."""
-    features: FeatureWeights = field(default_factory=FeatureWeights)
+    features: FeatureWeightsSettings = field(default_factory=FeatureWeightsSettings)
     form: str = "auto"
     """primal | dual | auto: an equation for each item, or one for each user and feature in twice the precision; auto
     takes what needs less memory. They give the same scores."""

@@ -10,7 +10,7 @@ KINDS = ("text", "words", "attributes", "knowledge", "two_hops", "documents", "e
 
 
 @dataclass
-class FeatureWeights(Settings):
+class FeatureWeightsSettings(Settings):
     """Weights of the item features; 0 leaves a kind of feature out."""
 
     text: float = 0.0

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 
 
 @dataclass
-class TrainedGroups(HeadSettings):
+class TrainedGroupsSettings(HeadSettings):
     """Vectors of items, members and groups, trained on what groups and what users did."""
 
     gives_logits_alone: ClassVar[bool] = True
@@ -20,7 +20,7 @@ class TrainedGroups(HeadSettings):
     """Whether the encoder reads the items' texts; false leaves ids (and `features`) and needs no encoder."""
     group_text: bool = False
     """Whether the frozen encoder reads the groups' own texts; new groups can be asked by theirs."""
-    features: FeatureWeights = field(default_factory=FeatureWeights)
+    features: FeatureWeightsSettings = field(default_factory=FeatureWeightsSettings)
     """Weights of what else is known of items: words, attributes, the knowledge graph. Their text has `text` instead."""
     user_weight: float = 0.5
     """Weight of the users' own interactions in the loss beside the groups', at least 0; 0 learns from groups alone."""
@@ -51,7 +51,7 @@ class TrainedGroups(HeadSettings):
         if self.item_id_dropout > 0 and not self.text and not self.features.used:
             yield (f"item_id_dropout={self.item_id_dropout}: with text=false and no features an item without its id is "
                    f"nothing; set item_id_dropout=0")
-        if not self.text and self.encoded_items != TrainedGroups.encoded_items:
+        if not self.text and self.encoded_items != TrainedGroupsSettings.encoded_items:
             yield f"encoded_items={self.encoded_items}: has no effect with text=false"
 
     def problems_with(self, loss: Any) -> Iterator[str]:
@@ -73,7 +73,7 @@ class TrainedGroups(HeadSettings):
 
 
 @dataclass
-class GroupAttention(TrainedGroups):
+class GroupAttentionSettings(TrainedGroupsSettings):
     """Members' votes for an item, weighted by an attention that depends on the item."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.groups.attention.GroupAttention"
@@ -91,7 +91,7 @@ class GroupAttention(TrainedGroups):
 
 
 @dataclass
-class GroupFusion(TrainedGroups):
+class GroupFusionSettings(TrainedGroupsSettings):
     """r = W_g g + W_i i, ranked by its cosine with the behaviour of the group or of the user."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.groups.fusion.GroupFusion"
@@ -118,7 +118,7 @@ class GroupFusion(TrainedGroups):
 
 
 @dataclass
-class GroupHypergraph(TrainedGroups):
+class GroupHypergraphSettings(TrainedGroupsSettings):
     """A consensus of three views of a group: its members, its items, and the groups that overlap with it."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.groups.hypergraph.GroupHypergraph"

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
-class Ials(HeadSettings):
+class IalsSettings(HeadSettings):
     """Implicit ALS (Hu et al. 2008; Rendle et al. 2022), item factors drawn to their features where these have a
     weight."""
 
@@ -30,7 +30,7 @@ class Ials(HeadSettings):
     weight of all pairs, observed or not. The mean penalty stays."""
     iterations: int = 8
     """Times that user factors, then item factors are improved, at least 1."""
-    features: FeatureWeights = field(default_factory=FeatureWeights)
+    features: FeatureWeightsSettings = field(default_factory=FeatureWeightsSettings)
     """With weight w, features explain w^2 / (1 + w^2) of what the item factors differ by before anything is seen."""
 
     @classmethod

@@ -11,7 +11,7 @@ CANDIDATES = ("popularity", "item_knn", "user_knn", "ease")
 
 
 @dataclass
-class Interest(HeadSettings):
+class InterestSettings(HeadSettings):
     """A pair of texts through the encoder to the probability of a like, or with loss=mse to a value.
 
     Learned are likes against dislikes where the data has them (dataset.feedback=explicit), else interactions against

@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmrec_cli.settings.heads.base import HeadSettings
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import SIMILARITIES
 
 
 @dataclass
-class ItemSimilarity(HeadSettings):
+class ItemSimilaritySettings(HeadSettings):
     """What is most like the items of a history, by what is said of them; nothing is learned but, where tuned, texts."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_similarity.ItemSimilarity"
     learns_from: ClassVar[str] = SIMILARITIES
     kind: str = "item_similarity"
-    features: FeatureWeights = field(default_factory=lambda: FeatureWeights(text=1.0))
+    features: FeatureWeightsSettings = field(default_factory=lambda: FeatureWeightsSettings(text=1.0))
     """Only their ratios matter: what is known of an item is normalised to length 1 together."""
     exponent: float = 3.0
     """Power the cosines are raised to, above 0; higher trusts near items more."""

@@ -43,7 +43,7 @@ class NeighbourSettings(HeadSettings):
 
 
 @dataclass
-class ItemKnn(NeighbourSettings):
+class ItemKnnSettings(NeighbourSettings):
     """Item-based collaborative filtering (Sarwar et al. 2001)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_knn.ItemKnn"
@@ -63,7 +63,7 @@ class ItemKnn(NeighbourSettings):
 
 
 @dataclass
-class UserKnn(NeighbourSettings):
+class UserKnnSettings(NeighbourSettings):
     """User-based collaborative filtering (Resnick et al. 1994)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.user_knn.UserKnn"

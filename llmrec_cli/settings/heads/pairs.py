@@ -63,7 +63,7 @@ class PairSettings(HeadSettings):
 
 
 @dataclass
-class Mf(PairSettings):
+class MfSettings(PairSettings):
     """Biased matrix factorisation (Koren et al. 2009; Rendle et al. 2009 with loss=bpr)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.pairs.mf.Mf"
@@ -81,7 +81,7 @@ class Mf(PairSettings):
 
 
 @dataclass
-class NeuralCf(PairSettings):
+class NeuralCfSettings(PairSettings):
     """NeuMF: generalised matrix factorisation beside a perceptron (He et al. 2017)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.pairs.neural_cf.NeuralCf"
@@ -106,7 +106,7 @@ class NeuralCf(PairSettings):
 
 
 @dataclass
-class FactorizationMachine(PairSettings):
+class FactorizationMachineSettings(PairSettings):
     """Factorisation machine over ids and attributes of users and items (Rendle 2010)."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.pairs.factorization_machine.FactorizationMachine"

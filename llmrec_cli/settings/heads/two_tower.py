@@ -8,7 +8,7 @@ from llmrec_cli.settings.heads.base import TRAINING_HISTORIES, HeadSettings
 
 
 @dataclass
-class TwoTower(HeadSettings):
+class TwoTowerSettings(HeadSettings):
     """Two towers: item = text vector and id embedding, user = history and id embedding."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.two_tower.head.TwoTower"

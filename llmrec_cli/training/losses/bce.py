@@ -3,11 +3,11 @@
 import torch
 from torch.nn import functional
 
-from llmrec_cli.settings.loss import Bce as Settings
+from llmrec_cli.settings.loss import BceSettings
 from llmrec_cli.training.losses.base import PointwiseLoss
 
 
-class Bce(PointwiseLoss[Settings]):
+class Bce(PointwiseLoss[BceSettings]):
     """Binary cross-entropy of logits and labels from 0 to 1."""
 
     def of_values(self, scores: torch.Tensor, values: torch.Tensor,

@@ -6,11 +6,11 @@ Shapes: B rows of a step, C candidates.
 import torch
 from torch.nn import functional
 
-from llmrec_cli.settings.loss import Bpr as Settings
+from llmrec_cli.settings.loss import BprSettings
 from llmrec_cli.training.losses.base import Loss
 
 
-class Bpr(Loss[Settings]):
+class Bpr(Loss[BprSettings]):
     """-log sigmoid(chosen - other) over all pairs (Rendle et al. 2009, eq. 4)."""
 
     def against(self, positive_B: torch.Tensor, negative_BC: torch.Tensor, excluded_BC: torch.Tensor,

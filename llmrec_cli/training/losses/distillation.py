@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from llmrec_cli.settings.loss import Distillation
+from llmrec_cli.settings.loss import DistillationSettings
 
 
 class SoftTargets:
@@ -20,7 +20,7 @@ class SoftTargets:
     log_popularity_T : float32 (T,), log of each item's share of all targets
     """
 
-    def __init__(self, matrix_UT: sp.csr_array, settings: Distillation, device: torch.device) -> None:
+    def __init__(self, matrix_UT: sp.csr_array, settings: DistillationSettings, device: torch.device) -> None:
         """Take 0/1 interactions with the items in training."""
         if settings.targets == "ease":
             weights = sp.csr_array(_ease(matrix_UT, settings.l2).clip(min=0))
@@ -48,7 +48,7 @@ class SoftTargets:
 class Similarity(nn.Module):
     """Logits of item-to-item distributions: cosine over a learned temperature, plus the items' popularity."""
 
-    def __init__(self, settings: Distillation) -> None:
+    def __init__(self, settings: DistillationSettings) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(-float(np.log(settings.temperature))))
         self.popularity = settings.popularity

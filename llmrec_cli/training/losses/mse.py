@@ -3,11 +3,11 @@
 import torch
 from torch.nn import functional
 
-from llmrec_cli.settings.loss import Mse as Settings
+from llmrec_cli.settings.loss import MseSettings
 from llmrec_cli.training.losses.base import PointwiseLoss, mean
 
 
-class Mse(PointwiseLoss[Settings]):
+class Mse(PointwiseLoss[MseSettings]):
     """Squared error of scores and values, or of similarities and 1 for what was chosen, 0 for the rest."""
 
     def of_values(self, scores: torch.Tensor, values: torch.Tensor,

@@ -7,12 +7,12 @@ positions, E embedding size.
 import torch
 from torch.nn import functional
 
-from llmrec_cli.settings.loss import Softmax as Settings
+from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.training.losses.base import Loss, UserScores, mean
 from llmrec_cli.training.losses.catalogue_softmax import catalogue_softmax_loss
 
 
-class Softmax(Loss[Settings]):
+class Softmax(Loss[SoftmaxSettings]):
     """A softmax over the items of a step, with popularity correction (Yi et al. 2019, eq. 3), or over all items."""
 
     normalises = True

@@ -17,9 +17,9 @@ from llmrec_cli.heads.clusters import fit as cluster_choice
 from llmrec_cli.heads.clusters.fit import TRIED, Behaviour, posterior
 from llmrec_cli.heads.clusters.profiles import Placement
 from llmrec_cli.requests.answers import score
-from llmrec_cli.settings.encoder import TfIdf
-from llmrec_cli.settings.head import Fusion, ItemKnn, Recipe
-from llmrec_cli.settings.heads.clusters import Clusters
+from llmrec_cli.settings.encoder import TfIdfSettings
+from llmrec_cli.settings.head import FusionSettings, ItemKnnSettings, Recipe
+from llmrec_cli.settings.heads.clusters import ClustersSettings
 
 CPU = torch.device("cpu")
 WORDS = ("chess and maths", "horses and fields")
@@ -67,12 +67,12 @@ def prefers(scores):
     return (scores[:, 10:].sum(dim=1) > scores[:, :10].sum(dim=1)).long().tolist()
 
 
-TWO = Clusters(num_clusters=2, first_clicks=0, click_weight=0.6, click_smoothing=10)
+TWO = ClustersSettings(num_clusters=2, first_clicks=0, click_weight=0.6, click_smoothing=10)
 
 
 def test_behaviour_is_the_share_of_members_who_interact_after_their_first():
     matrix = sp.csr_array((np.ones(6, np.float32), np.array([0, 1, 1, 0, 2, 1]), np.array([0, 2, 4, 6])), shape=(3, 3))
-    settings = Clusters(first_clicks=1, smoothing=0, click_smoothing=1)
+    settings = ClustersSettings(first_clicks=1, smoothing=0, click_smoothing=1)
     found = Behaviour.of(matrix, np.array([0, 0, 1]), 2, settings)
     np.testing.assert_allclose(found.share_CN, [[0.5, 0.5, 0], [0, 1, 0]])
     # Two members like the average user (1/3, 2/3, 0) beside its own: (0 + 2/3) / 3 and (1 + 4/3) / 3.
@@ -138,7 +138,7 @@ def test_a_new_user_is_served_by_attributes_then_by_what_they_choose():
 def test_a_new_user_is_served_by_their_own_text_whether_as_profile_or_as_words():
     nameless = replace(village(), users=replace(village().users, attributes=sp.csr_array((NUM_USERS, 0)),
                                                 attribute_names=[]))
-    head = fitted(replace(TWO, text=1.0), nameless, encoder=TfIdf())
+    head = fitted(replace(TWO, text=1.0), nameless, encoder=TfIdfSettings())
     assert head.answers_text
     assert prefers(head.score(asked([[], []], profiles=WORDS))) == [0, 1]
     texts = np.array(["maths", "fields", "nothing of it", ""], object)
@@ -148,14 +148,14 @@ def test_a_new_user_is_served_by_their_own_text_whether_as_profile_or_as_words()
 
 
 def test_without_texts_of_users_words_are_compared_with_what_users_chose():
-    head = fitted(replace(TWO, text=1.0), village(texts=False, item_texts=True), encoder=TfIdf())
+    head = fitted(replace(TWO, text=1.0), village(texts=False, item_texts=True), encoder=TfIdfSettings())
     assert prefers(head.score_text(np.array(["horses", "chess"], object))) == [1, 0]
     assert prefers(head.score(asked([[]], [[0, 1]], [""]))) == [1]
 
 
 def test_what_is_null_is_chosen_on_hidden_users_and_told():
     told = {}
-    head = fitted(Clusters(click_smoothing=10), log=lambda event, **values: told.setdefault(event, values))
+    head = fitted(ClustersSettings(click_smoothing=10), log=lambda event, **values: told.setdefault(event, values))
     chosen = head.chosen().head
     assert told["clusters"]["chosen"] is True
     assert told["clusters"]["num_users"] == NUM_USERS  # Each is hidden once.
@@ -182,7 +182,7 @@ def test_the_usual_numbers_stay_unless_the_best_ones_gain_more_than_their_standa
 
     monkeypatch.setattr(cluster_choice._Fold, "measured", measured)
     told = {}
-    head = fitted(Clusters(click_smoothing=10), log=lambda event, **values: told.setdefault(event, values))
+    head = fitted(ClustersSettings(click_smoothing=10), log=lambda event, **values: told.setdefault(event, values))
     settings = head.chosen().head
     assert (settings.first_clicks, settings.num_clusters, settings.click_weight) == kept
     said = told["clusters"]
@@ -201,7 +201,8 @@ def test_one_cluster_is_the_popularity_of_what_follows_the_first_clicks():
     begun = np.array([*range(5)])
     user = np.repeat(np.arange(NUM_USERS), 8)
     rows = Interactions(user, item, np.ones(len(user), np.float32), np.tile(np.arange(8), NUM_USERS), NUM_USERS, 20)
-    head = fitted(Clusters(num_clusters=1, first_clicks=5, click_weight=1.0), replace(village(), interactions=rows))
+    head = fitted(ClustersSettings(num_clusters=1, first_clicks=5, click_weight=1.0),
+                  replace(village(), interactions=rows))
     share = head.score(asked([[]]))[0]
     assert (share[begun] == 0).all()
     np.testing.assert_allclose(share.sum(), 3, rtol=1e-5)
@@ -211,7 +212,7 @@ def test_few_users_get_the_usual_numbers_instead_of_chosen_ones():
     data = village()
     few = data.interactions.rows(data.interactions.user < 12)
     told = {}
-    head = fitted(Clusters(), replace(data, interactions=few),
+    head = fitted(ClustersSettings(), replace(data, interactions=few),
                   log=lambda event, **values: told.setdefault(event, values))
     assert told["clusters"]["chosen"] is False
     assert head.chosen().head.click_weight == 0.6
@@ -225,19 +226,20 @@ def test_few_users_get_the_usual_numbers_instead_of_chosen_ones():
 def test_what_cannot_be_clustered_is_refused(settings, users, error, said):
     data = village(texts=False)
     with pytest.raises(error, match=said):
-        fitted(settings, replace(data, interactions=data.interactions.rows(data.interactions.user < users)), TfIdf())
+        fitted(settings, replace(data, interactions=data.interactions.rows(data.interactions.user < users)),
+               TfIdfSettings())
 
 
 def test_texts_without_an_encoder_are_refused():
     with pytest.raises(ConfigError, match="needs a text encoder"):
-        build(Recipe(head=Clusters(text=0.5)))
+        build(Recipe(head=ClustersSettings(text=0.5)))
 
 
 def test_a_fusion_serves_a_user_by_clusters_until_there_is_a_history():
-    members = {"clusters": TWO, "near": ItemKnn(k=5)}
-    fusion = Fusion(members={name: Recipe(head=head) for name, head in members.items()},
-                    weights={"clusters": 1.0, "near": 0.0}, long_weights={"clusters": 0.0, "near": 1.0},
-                    long_history=3)
+    members = {"clusters": TWO, "near": ItemKnnSettings(k=5)}
+    fusion = FusionSettings(members={name: Recipe(head=head) for name, head in members.items()},
+                            weights={"clusters": 1.0, "near": 0.0}, long_weights={"clusters": 0.0, "near": 1.0},
+                            long_history=3)
     head, alone = fitted(fusion), {name: fitted(one) for name, one in members.items()}
     assert head.reads_profiles
     queries = asked([[], [12, 13], [12, 13, 14]], [[1, 0], [1, 0], [1, 0]])

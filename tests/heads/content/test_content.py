@@ -15,8 +15,8 @@ from llmrec_cli.heads.shared.cold_item_validation import cold_task
 from llmrec_cli.heads.shared.item_kernel import Denoiser, UnitFeatures, kernel
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Content, Recipe
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.head import ContentSettings, Recipe
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from tests.heads.by_hand import CONTEXT, entities, fit, queries, training
 
 RNG = np.random.default_rng(3)
@@ -27,12 +27,12 @@ ATTRIBUTES = np.concatenate([np.eye(4)[GROUPS], RNG.random((40, 3)) < 0.5], axis
 COLD = np.arange(32, 40)
 WARM_LIKES = LIKES.copy()
 WARM_LIKES[:, COLD] = 0
-ONLY_ATTRIBUTES = FeatureWeights(attributes=1.0)
+ONLY_ATTRIBUTES = FeatureWeightsSettings(attributes=1.0)
 
 
 def content(**changed):
     usual = {"features": ONLY_ATTRIBUTES, "gamma": 2.0, "l2": 0.5, "denoise": 0.0, "blend": 0.0, "k": 3}
-    return Content(**(usual | changed))
+    return ContentSettings(**(usual | changed))
 
 
 def cosines():

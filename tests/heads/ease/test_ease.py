@@ -14,14 +14,14 @@ from llmrec_cli.heads.base import build
 from llmrec_cli.heads.ease import head as module
 from llmrec_cli.heads.ease import solvers as ease_forms
 from llmrec_cli.heads.shared import matrix_products as gram
-from llmrec_cli.settings.head import Ease, Recipe
-from llmrec_cli.settings.heads.features import FeatureWeights
+from llmrec_cli.settings.head import EaseSettings, Recipe
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from tests.heads.by_hand import CONTEXT, entities, fit, queries, training
 
 RNG = np.random.default_rng(5)
 MATRIX = (RNG.random((40, 12)) < 0.3) * 1.0
 ATTRIBUTES = (RNG.random((12, 5)) < 0.4) * 1
-FEATURES = FeatureWeights(attributes=2.0)
+FEATURES = FeatureWeightsSettings(attributes=2.0)
 FORMS = ("primal", "dual")
 
 VALUES = MATRIX * RNG.choice([1.0, 3.0, 20.0], MATRIX.shape)
@@ -54,34 +54,34 @@ def scores(ease, matrix, history, attributes=None):
 
 def test_two_items_that_always_go_together():
     # X = [[1, 1]] * 3, l2 = 1: G = [[4, 3], [3, 4]], P = [[4, -3], [-3, 4]] / 7, B = 3/4 off the diagonal.
-    found = scores(Ease(l2=1), np.ones((3, 2)), np.array([[1, 0], [0, 1], [1, 1]]))
+    found = scores(EaseSettings(l2=1), np.ones((3, 2)), np.array([[1, 0], [0, 1], [1, 1]]))
     np.testing.assert_allclose(found, [[0, 0.75], [0.75, 0], [0.75, 0.75]], rtol=1e-5)
 
 
 @every_form
 @pytest.mark.parametrize("l2", [1.0, 50.0])
 def test_scores_are_the_ridge_regressions_of_each_item_on_the_others(l2, form):
-    np.testing.assert_allclose(scores(Ease(l2=l2, form=form), MATRIX, MATRIX), MATRIX @ by_column(MATRIX, l2),
+    np.testing.assert_allclose(scores(EaseSettings(l2=l2, form=form), MATRIX, MATRIX), MATRIX @ by_column(MATRIX, l2),
                                atol=1e-5)
 
 
 @every_form
 def test_a_feature_is_one_more_user_with_the_items_that_have_it(form):
     rows = np.concatenate([MATRIX, as_users(ATTRIBUTES, 2.0)])
-    found = scores(Ease(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
+    found = scores(EaseSettings(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
     np.testing.assert_allclose(found, MATRIX @ by_column(rows, 5), atol=1e-5)
 
 
 @every_form
 def test_with_weights_each_items_weight_is_regressed_on_those_of_the_others(form):
-    found = scores(Ease(l2=5, form=form), VALUES, VALUES)
+    found = scores(EaseSettings(l2=5, form=form), VALUES, VALUES)
     np.testing.assert_allclose(found, WEIGHTS @ by_column(WEIGHTS, 5), atol=1e-4)
 
 
 def test_with_weights_the_penalty_grows_with_the_sum_of_their_squares():
     square_N = (WEIGHTS**2).sum(axis=0)
     l2_N = 5 * square_N.mean() * (square_N / square_N.mean())**0.5
-    found = scores(Ease(l2_exponent=0.5, form="primal"), VALUES, VALUES)
+    found = scores(EaseSettings(l2_exponent=0.5, form="primal"), VALUES, VALUES)
     np.testing.assert_allclose(found, WEIGHTS @ by_column(WEIGHTS, l2_N), atol=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_a_purchase_that_counts_a_hundred_views_changes_who_comes_first():
     # Two users of item 0 viewed item 1, one bought item 2: as ones item 1 is ahead, with the weights item 2 is.
     plain = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 1.0]])
     bought = plain * np.array([1, 1, 100])
-    one, hundred = (scores(Ease(l2=1), matrix, np.array([[1.0, 0, 0]]))[0] for matrix in (plain, bought))
+    one, hundred = (scores(EaseSettings(l2=1), matrix, np.array([[1.0, 0, 0]]))[0] for matrix in (plain, bought))
     assert one[1] > one[2]
     assert hundred[1] < hundred[2]
 
@@ -101,13 +101,14 @@ def test_penalties_grow_with_popularity_and_weights_fall_with_the_length_of_a_hi
     l2_N = 5 * (count_N / count_N.mean())**0.5
     average = length_U.sum() / (length_U > 0).sum()
     rows = (np.maximum(length_U, 1) / average)[:, None]**-0.2 * MATRIX
-    found = scores(Ease(l2=5, l2_exponent=0.5, user_exponent=0.4, form=form), MATRIX, MATRIX)
+    found = scores(EaseSettings(l2=5, l2_exponent=0.5, user_exponent=0.4, form=form), MATRIX, MATRIX)
     np.testing.assert_allclose(found, MATRIX @ by_column(rows, l2_N), atol=1e-5)
 
 
 def test_the_penalty_grows_with_the_data_unless_it_is_given():
     average = MATRIX.sum() / 12
-    np.testing.assert_array_equal(scores(Ease(), MATRIX, MATRIX), scores(Ease(l2=float(5 * average)), MATRIX, MATRIX))
+    np.testing.assert_array_equal(scores(EaseSettings(), MATRIX, MATRIX),
+                                  scores(EaseSettings(l2=float(5 * average)), MATRIX, MATRIX))
 
 
 @every_form
@@ -118,7 +119,7 @@ def test_the_size_of_the_blocks_changes_nothing(form, monkeypatch):
     monkeypatch.setattr(gram, "MIRRORED_AT_ONCE", 5)
     monkeypatch.setattr(ease_forms, "BLOCK_ITEMS", 5)
     monkeypatch.setattr(ease_forms, "BLOCK_QUERIES", 2)
-    found = scores(Ease(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
+    found = scores(EaseSettings(l2=5, features=FEATURES, form=form), MATRIX, MATRIX, ATTRIBUTES)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -131,8 +132,8 @@ def test_primal_and_dual_give_the_same_scores(seed, num_users, num_items, densit
     rng = np.random.default_rng(seed)
     matrix = (rng.random((num_users, num_items)) < density) * 1
     attributes = (rng.random((num_items, 4)) < 0.4) * 1
-    made = [Ease(l2=l2, l2_exponent=l2_exponent, user_exponent=user_exponent, form=form,
-                 features=FeatureWeights(attributes=weight)) for form in FORMS]
+    made = [EaseSettings(l2=l2, l2_exponent=l2_exponent, user_exponent=user_exponent, form=form,
+                         features=FeatureWeightsSettings(attributes=weight)) for form in FORMS]
     heads = [fit(ease, training(matrix, attributes)) for ease in made]
     for head in heads:
         head.add_items(entities(2, (rng.random((2, 4)) < 2) * 1))
@@ -145,12 +146,12 @@ def test_primal_and_dual_give_the_same_scores(seed, num_users, num_items, densit
     (40, 12, "Primal"), (12, 40, "Dual"), (10, 12, "Primal"), (8, 12, "Dual")])
 def test_the_form_with_the_smaller_matrix_is_chosen(num_users, num_items, form):
     matrix = (RNG.random((num_users, num_items)) < 0.4) * 1
-    assert type(fit(Ease(), training(matrix)).form).__name__ == form
+    assert type(fit(EaseSettings(), training(matrix)).form).__name__ == form
 
 
 @every_form
 def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
-    head = shop.fit(shop.recipe(Ease(l2=5, features=FeatureWeights(text=3.0, words=2.0), form=form)))
+    head = shop.fit(shop.recipe(EaseSettings(l2=5, features=FeatureWeightsSettings(text=3.0, words=2.0), form=form)))
     features, matrix = head.features, shop.data.part("train").matrix.toarray()
     rows = np.concatenate([matrix, features.sparse_NF.toarray().T, features.dense_ND.T])
     np.testing.assert_allclose(head.score(shop.known()).numpy(), matrix @ by_column(rows.astype(float), 5), atol=1e-4)
@@ -160,7 +161,7 @@ def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
 @every_form
 def test_a_saved_form_scores_the_same_bits_and_takes_new_items(form):
     data = training(MATRIX, ATTRIBUTES)
-    ease = Ease(l2=5, features=FEATURES, form=form)
+    ease = EaseSettings(l2=5, features=FEATURES, form=form)
     head, loaded = fit(ease, data), build(Recipe(head=ease))
     loaded.load(head.state(), data.users, data.items, CONTEXT)
     for one in (head, loaded):
@@ -172,17 +173,17 @@ def test_a_saved_form_scores_the_same_bits_and_takes_new_items(form):
 @every_form
 def test_an_item_added_later_scores_as_if_it_had_been_there_without_interactions(form):
     new = np.array([[1, 0, 1, 0, 1]])
-    later = fit(Ease(l2=5, features=FEATURES, form=form), training(MATRIX, ATTRIBUTES))
+    later = fit(EaseSettings(l2=5, features=FEATURES, form=form), training(MATRIX, ATTRIBUTES))
     later.add_items(entities(1, new))
     wider = np.concatenate([MATRIX, np.zeros((len(MATRIX), 1))], axis=1)
-    before = fit(Ease(l2=5, features=FEATURES, form=form), training(wider, np.concatenate([ATTRIBUTES, new])))
+    before = fit(EaseSettings(l2=5, features=FEATURES, form=form), training(wider, np.concatenate([ATTRIBUTES, new])))
     found, wanted = later.score(queries(wider)).numpy(), before.score(queries(wider)).numpy()
     assert np.abs(wanted[:, -1]).max() > 0.01
     np.testing.assert_allclose(found[:, -1], wanted[:, -1], atol=1e-5)
 
 
 def test_an_added_item_with_attributes_that_nobody_knows_scores_zero():
-    head = fit(Ease(l2=5, features=FEATURES), training(MATRIX, ATTRIBUTES))
+    head = fit(EaseSettings(l2=5, features=FEATURES), training(MATRIX, ATTRIBUTES))
     stranger = entities(1, np.array([[1]]))
     stranger.attribute_names[:] = ["a=unheard of"]
     head.add_items(stranger)
@@ -191,7 +192,7 @@ def test_an_added_item_with_attributes_that_nobody_knows_scores_zero():
 
 
 def test_an_added_item_in_a_history_is_passed_over():
-    head = fit(Ease(l2=5), training(MATRIX))
+    head = fit(EaseSettings(l2=5), training(MATRIX))
     plain = head.score(queries(MATRIX))
     head.add_items(entities(1))
     with_new = np.concatenate([MATRIX, np.ones((len(MATRIX), 1))], axis=1)
@@ -203,7 +204,7 @@ import sys
 import numpy as np
 import llmrec_cli.heads.ease.head
 from llmrec_cli.heads.base import build
-from llmrec_cli.settings.head import Ease, Recipe
+from llmrec_cli.settings.head import EaseSettings, Recipe
 from llmrec_cli.heads.memory import taken_by
 from tests.heads.by_hand import CONTEXT, fit, training
 
@@ -230,7 +231,7 @@ def test_a_catalogue_that_does_not_fit_into_memory_is_refused_before_anything_is
 
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: Memory)
     with pytest.raises(ResourceError, match=r"head=ease: 12 items and 40 users need .* choose head=item_knn, or"):
-        fit(Ease(), training(MATRIX))
+        fit(EaseSettings(), training(MATRIX))
 
 
 @every_form
@@ -240,14 +241,15 @@ def test_a_penalty_too_small_to_tell_items_apart_is_refused_and_says_which_is_no
     matrix = np.column_stack([MATRIX[:, 0], MATRIX])
     if form == "dual" and l2 == 1e-7:
         # Double precision tells them apart: each explains the other, nobody else does.
-        found = scores(Ease(l2=l2, form=form), matrix, np.eye(13))
+        found = scores(EaseSettings(l2=l2, form=form), matrix, np.eye(13))
         assert (found[0].argmax(), found[1].argmax()) == (1, 0)
         return
     with pytest.raises(ConfigError, match=rf"head.l2={l2}: too small .* set head.l2=1 or more") as raised:
-        scores(Ease(l2=l2, form=form), matrix, matrix)
+        scores(EaseSettings(l2=l2, form=form), matrix, matrix)
     assert ("head.form=dual" in str(raised.value)) == (form == "primal")
 
 
 def test_a_small_penalty_is_solved_where_no_item_is_explained_by_others():
-    np.testing.assert_allclose(scores(Ease(l2=1e-7, form="primal"), MATRIX, MATRIX), MATRIX @ by_column(MATRIX, 1e-7),
+    np.testing.assert_allclose(scores(EaseSettings(l2=1e-7, form="primal"), MATRIX, MATRIX),
+                               MATRIX @ by_column(MATRIX, 1e-7),
                                atol=1e-4)

@@ -19,7 +19,16 @@ from llmrec_cli.heads.fusion import weights as fusion_weights
 from llmrec_cli.heads.fusion.fast_validation import Scored, depth_for, drawn, gather
 from llmrec_cli.heads.fusion.weights import Weights, ascend, coordinate_ascent, learn, limit_for, share_of_long
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Ease, Fusion, GroupAggregate, ItemKnn, Popularity, Recipe, TwoTower, UserKnn
+from llmrec_cli.settings.head import (
+    EaseSettings,
+    FusionSettings,
+    GroupAggregateSettings,
+    ItemKnnSettings,
+    PopularitySettings,
+    Recipe,
+    TwoTowerSettings,
+    UserKnnSettings,
+)
 from tests.heads.by_hand import CONTEXT, training
 from tests.heads.by_hand import fit as fitted_by_hand
 from tests.heads.by_hand import queries as queries_of
@@ -27,14 +36,15 @@ from tests.heads.group_shop import NUM_ITEMS, group_shop
 
 
 def fusion(shop, normalise="zscore", weights="learned", **members):
-    return shop.recipe(Fusion(members={name: shop.recipe(head) for name, head in members.items()},
-                              normalise=normalise, weights=weights))
+    return shop.recipe(FusionSettings(members={name: shop.recipe(head) for name, head in members.items()},
+                                      normalise=normalise, weights=weights))
 
 
 @pytest.mark.parametrize("normalise", ["zscore", "rank", "raw"])
 def test_what_is_learned_is_never_worse_than_the_best_member_on_validation(shop, normalise):
     logged = []
-    head = shop.fit(fusion(shop, normalise, ease=Ease(l2=20), near=UserKnn(k=5), popular=Popularity()),
+    head = shop.fit(fusion(shop, normalise, ease=EaseSettings(l2=20), near=UserKnnSettings(k=5),
+                           popular=PopularitySettings()),
                     log=lambda event, **values: logged.append((event, values)))
     value = shop.context().validation(head.score)
     (said,) = [values for event, values in logged if event == "fusion"]
@@ -42,30 +52,32 @@ def test_what_is_learned_is_never_worse_than_the_best_member_on_validation(shop,
     assert said["value"] == pytest.approx(value)
     assert said["num_queries"] == said["num_available"] == len(shop.context().validation.queries)
     assert all(step["kept"] <= (step["gain"] > step["standard_error"]) for step in said["tried"])
-    alone = {"ease": Ease(l2=20), "near": UserKnn(k=5), "popular": Popularity()}
+    alone = {"ease": EaseSettings(l2=20), "near": UserKnnSettings(k=5), "popular": PopularitySettings()}
     for name, settings in alone.items():
         assert shop.context().validation(shop.fit(shop.recipe(settings)).score) == pytest.approx(said["members"][name])
 
 
 def test_where_nothing_helps_the_best_member_is_what_remains(shop):
-    head = shop.fit(fusion(shop, popular=Popularity(), ease=Ease(l2=20), same=Ease(l2=20)))
+    head = shop.fit(fusion(shop, popular=PopularitySettings(), ease=EaseSettings(l2=20), same=EaseSettings(l2=20)))
     assert list(head.members) == ["ease"]
     assert head.weights.all == {"ease": 1.0}
     assert list(head.chosen().head.members) == ["ease"]
-    single = shop.fit(shop.recipe(Ease(l2=20)))
+    single = shop.fit(shop.recipe(EaseSettings(l2=20)))
     assert shop.context().validation(head.score) == shop.context().validation(single.score)
 
 
 def test_given_weights_are_the_weights_of_the_sum(shop):
-    head = shop.fit(fusion(shop, "raw", {"popular": 2.0, "ease": 3.0}, popular=Popularity(), ease=Ease(l2=20)))
+    head = shop.fit(fusion(shop, "raw", {"popular": 2.0, "ease": 3.0}, popular=PopularitySettings(),
+                           ease=EaseSettings(l2=20)))
     queries = shop.known()
-    popular, ease = (shop.fit(shop.recipe(settings)).score(queries) for settings in (Popularity(), Ease(l2=20)))
+    popular, ease = (shop.fit(shop.recipe(settings)).score(queries) for settings in (PopularitySettings(),
+                                                                                     EaseSettings(l2=20)))
     torch.testing.assert_close(head.score(queries), 2 * popular + 3 * ease)
 
 
 def test_members_are_scaled_per_query(shop):
     queries = shop.known()
-    head = shop.fit(fusion(shop, "zscore", {"ease": 1.0}, ease=Ease(l2=20)))
+    head = shop.fit(fusion(shop, "zscore", {"ease": 1.0}, ease=EaseSettings(l2=20)))
     scores = head.score(queries)
     torch.testing.assert_close(scores.mean(dim=1), torch.zeros(60), atol=1e-5, rtol=0)
     torch.testing.assert_close(scores.std(dim=1, correction=0), torch.ones(60))
@@ -73,7 +85,7 @@ def test_members_are_scaled_per_query(shop):
 
 def test_weights_cannot_be_learned_without_validation_and_what_is_advised_can_be_typed(shop):
     with pytest.raises(DataError, match=r"prepare with split.valid=0.1, or give a number each") as error:
-        shop.fit(fusion(shop, ease=Ease(), near=UserKnn()), validation=None)
+        shop.fit(fusion(shop, ease=EaseSettings(), near=UserKnnSettings()), validation=None)
     advised = str(error.value).split("give a number each, ")[1]
     assert compose("finetune", [advised, "head.members={ease: {head: ease}, near: {head: user_knn}}",
                                 "~head.members.tower", "~head.members.neighbours"]).head.weights == {
@@ -81,7 +93,7 @@ def test_weights_cannot_be_learned_without_validation_and_what_is_advised_can_be
 
 
 def test_one_member_needs_no_validation(shop):
-    head = shop.fit(fusion(shop, near=ItemKnn()), validation=None)
+    head = shop.fit(fusion(shop, near=ItemKnnSettings()), validation=None)
     assert head.chosen().head.weights == {"near": 1.0}
 
 
@@ -96,7 +108,7 @@ def test_the_ascent_keeps_the_best_weight_that_is_better_and_nothing_that_is_not
 
 def test_how_many_queries_what_gain_and_whether_it_was_kept_are_on_stderr(shop, monkeypatch, capsys):
     monkeypatch.setattr(fusion_module, "MOST_QUERIES", 40)
-    shop.fit(fusion(shop, ease=Ease(l2=20), near=UserKnn(k=5)))
+    shop.fit(fusion(shop, ease=EaseSettings(l2=20), near=UserKnnSettings(k=5)))
     num = len(shop.context().validation.queries)
     first, second, *_ = capsys.readouterr().err.splitlines()
     assert re.fullmatch(rf"fusion: ndcg@10 of the members alone on 40 of {num} validation queries: ease 0\.\d{{4}}, "
@@ -108,7 +120,7 @@ def test_how_many_queries_what_gain_and_whether_it_was_kept_are_on_stderr(shop, 
 # --- ranks
 
 def test_reciprocal_ranks_add_up_and_equal_scores_share_a_rank(shop):
-    head = build(fusion(shop, "rank", {"a": 1.0}, a=Popularity()))
+    head = build(fusion(shop, "rank", {"a": 1.0}, a=PopularitySettings()))
     found = head._scaled(torch.tensor([[0.5, 2.0, 0.5, -1.0]]))
     torch.testing.assert_close(found, torch.tensor([[1 / 62, 1 / 61, 1 / 62, 1 / 64]]))
 
@@ -378,14 +390,15 @@ def test_with_few_queries_nothing_is_learned_for_parts():
 
 
 def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop):
-    members = {"ease": shop.recipe(Ease(l2=20)), "near": shop.recipe(UserKnn(k=5))}
-    recipe = shop.recipe(Fusion(members=members, weights={"ease": 1.0, "near": 0.0}, long_history=8,
-                                long_weights={"ease": 0.0, "near": 1.0}, cold_weights={"ease": 1.0, "near": 1.0}))
+    members = {"ease": shop.recipe(EaseSettings(l2=20)), "near": shop.recipe(UserKnnSettings(k=5))}
+    recipe = shop.recipe(FusionSettings(members=members, weights={"ease": 1.0, "near": 0.0}, long_history=8,
+                                        long_weights={"ease": 0.0, "near": 1.0},
+                                        cold_weights={"ease": 1.0, "near": 1.0}))
     head = shop.fit(recipe)
     assert head.chosen().head == recipe.head
     found = head.score(shop.known())
     ease, near = (shop.fit(fusion(shop, weights={"x": 1.0}, x=settings)).score(shop.known())
-                  for settings in (Ease(l2=20), UserKnn(k=5)))
+                  for settings in (EaseSettings(l2=20), UserKnnSettings(k=5)))
     long = torch.from_numpy(np.diff(shop.known().history.indptr)) >= 8
     cold = torch.from_numpy(shop.data.part("train").item_counts == 0)
     assert 0 < long.sum() < 60
@@ -397,9 +410,10 @@ def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop)
 def test_after_a_refit_as_many_users_have_a_long_history_as_when_the_limit_was_learned(shop):
     """A user has as many items again after the refit as before it, so the limit doubles; one given without a share
     stays."""
-    members = {"ease": shop.recipe(Ease(l2=20)), "near": shop.recipe(UserKnn(k=5))}
-    settings = Fusion(members=members, weights={"ease": 1.0, "near": 0.0}, long_weights={"ease": 0.0, "near": 1.0},
-                      long_history=8)
+    members = {"ease": shop.recipe(EaseSettings(l2=20)), "near": shop.recipe(UserKnnSettings(k=5))}
+    settings = FusionSettings(members=members, weights={"ease": 1.0, "near": 0.0},
+                              long_weights={"ease": 0.0, "near": 1.0},
+                              long_history=8)
     train, grown = shop.data.training("train"), shop.data.training("train")
     rows = train.interactions
     twice = Interactions(np.repeat(rows.user, 2), np.repeat(rows.item, 2), np.repeat(rows.value, 2),
@@ -424,11 +438,11 @@ def test_newer_interactions_make_no_history_long_where_the_limit_was_learned(sha
     fitted = np.zeros((3, 6))
     fitted[0, :2] = fitted[1, :4] = 1
     asked_with = (np.arange(6) < np.array([[5], [4], [3]])) * 1.0
-    members = {"popular": Recipe(head=Popularity()), "near": Recipe(head=ItemKnn())}
-    settings = Fusion(members=members, weights={"popular": 1.0, "near": 0.0}, normalise="raw", long_history=3,
-                      long_weights={"popular": 0.0, "near": 1.0}, long_share=share)
+    members = {"popular": Recipe(head=PopularitySettings()), "near": Recipe(head=ItemKnnSettings())}
+    settings = FusionSettings(members=members, weights={"popular": 1.0, "near": 0.0}, normalise="raw", long_history=3,
+                              long_weights={"popular": 0.0, "near": 1.0}, long_share=share)
     data = training(fitted)
-    head, popular, near = (fitted_by_hand(each, data) for each in (settings, Popularity(), ItemKnn()))
+    head, popular, near = (fitted_by_hand(each, data) for each in (settings, PopularitySettings(), ItemKnnSettings()))
     assert head.weights.long_history == 3
     loaded = build(head.chosen())
     loaded.load(head.state(), data.users, data.items, CONTEXT)
@@ -448,11 +462,12 @@ def test_newer_interactions_make_no_history_of_a_group_long_where_the_limit_was_
     shop = group_shop()
     lengths = np.diff(shop.data.groups.interactions.matrix.indptr)
     assert [lengths[0], lengths[4], (lengths >= 2).mean()] == [1, 2, 0.5]
-    members = {"popular": Recipe(head=Popularity()), "near": Recipe(head=ItemKnn())}
+    members = {"popular": Recipe(head=PopularitySettings()), "near": Recipe(head=ItemKnnSettings())}
     of_groups = {"long_share": share, "long_share_of": "groups"} if share else {}
-    settings = GroupAggregate(members=members, weights={"popular": 1.0, "near": 0.0}, long_history=2,
-                              long_weights={"popular": 0.0, "near": 1.0}, **of_groups)
-    popular, near = (GroupAggregate(members={name: member}, weights={name: 1.0}) for name, member in members.items())
+    settings = GroupAggregateSettings(members=members, weights={"popular": 1.0, "near": 0.0}, long_history=2,
+                                      long_weights={"popular": 0.0, "near": 1.0}, **of_groups)
+    popular, near = (GroupAggregateSettings(members={name: member}, weights={name: 1.0}) for name,
+                     member in members.items())
     head, popular, near = (fitted_by_hand(each, shop.data) for each in (settings, popular, near))
     assert head.weights.long_history == 2
     loaded = build(head.chosen())
@@ -467,10 +482,10 @@ def test_learning_on_groups_keeps_the_share_of_groups_with_a_long_history(monkey
     shop = group_shop()
     learned = Weights({"popular": 1.0, "near": 0.0}, {"popular": 0.0, "near": 1.0}, {}, 2)
     monkeypatch.setattr(fusion_module.Fusion, "_learn", lambda self, validation, context: learned)
-    members = {"popular": Recipe(head=Popularity()), "near": Recipe(head=ItemKnn())}
+    members = {"popular": Recipe(head=PopularitySettings()), "near": Recipe(head=ItemKnnSettings())}
     for queries, share, kind in ((shop.known(), 0.5, "groups"),
                                  (shop.users(), 1.0, "users")):
-        head = build(Recipe(head=GroupAggregate(members=members, weights="learned")))
+        head = build(Recipe(head=GroupAggregateSettings(members=members, weights="learned")))
         relevant = sp.csr_array((len(queries), NUM_ITEMS), dtype=np.float32)
         head.fit(shop.data, replace(CONTEXT, validation=Validation(
             queries, relevant, np.arange(NUM_ITEMS), "ndcg@10")))
@@ -508,10 +523,11 @@ def test_at_most_so_many_queries_are_looked_at_and_only_those_who_went_on_to_lik
 def test_memory_is_that_of_all_members_and_of_their_scores(shop):
     data = shop.data.training("train")
     alone = {name: build(shop.recipe(settings)).memory(data)
-             for name, settings in {"ease": Ease(), "near": UserKnn(k=5)}.items()}
-    assert build(fusion(shop, weights=dict.fromkeys(alone, 1.0), ease=Ease(), near=UserKnn(k=5))).memory(
+             for name, settings in {"ease": EaseSettings(), "near": UserKnnSettings(k=5)}.items()}
+    assert build(fusion(shop, weights=dict.fromkeys(alone, 1.0), ease=EaseSettings(),
+                        near=UserKnnSettings(k=5))).memory(
         data) == sum(alone.values())
-    learning = build(fusion(shop, ease=Ease(), near=UserKnn(k=5))).memory(data) - sum(alone.values())
+    learning = build(fusion(shop, ease=EaseSettings(), near=UserKnnSettings(k=5))).memory(data) - sum(alone.values())
     # Both members' scores of a block and their scaled copies, and the candidates, here all items, twice.
     cells = 2 * len(data.users) * len(data.items)
     assert learning == 2 * 4 * cells + cells * (2 * 4 + 11)
@@ -519,7 +535,7 @@ def test_memory_is_that_of_all_members_and_of_their_scores(shop):
 
 def test_members_that_encode_texts_share_what_encoding_takes_beside_the_weights(shop):
     data = shop.data.training("train")
-    members = {"tower": TwoTower(), "other": TwoTower(embedding_size=8)}
+    members = {"tower": TwoTowerSettings(), "other": TwoTowerSettings(embedding_size=8)}
     alone = sum(build(shop.recipe(settings)).memory(data) for settings in members.values())
     # Nor do the scores take more than is free by then.
     assert build(fusion(shop, **members)).memory(data) == alone - ENCODING_BYTES

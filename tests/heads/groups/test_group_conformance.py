@@ -11,7 +11,7 @@ from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head, build
 from llmrec_cli.scoring.groups import STRATEGIES as OF_MEMBERS
 from llmrec_cli.scoring.groups import by_members, scaled
-from llmrec_cli.settings.head import HEADS, STRATEGIES, Ease, GroupAggregate
+from llmrec_cli.settings.head import HEADS, STRATEGIES, EaseSettings, GroupAggregateSettings
 from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase
 from llmrec_cli.testing.shop import GROUPS, Shop
@@ -102,8 +102,9 @@ def test_an_aggregate_heeds_its_strategy_its_depth_and_whether_the_group_speaks_
     queries, data = club.all_groups(), club.data.training("train")
     for own_history in (True, False):
         for strategy, depth in (("least_misery", 50), ("approval", 2), ("approval", 8)):
-            settings = GroupAggregate(members={"base": club.recipe(Ease(l2=20))}, strategy=strategy, depth=depth,
-                                      own_history=own_history)
+            settings = GroupAggregateSettings(members={"base": club.recipe(EaseSettings(l2=20))}, strategy=strategy,
+                                              depth=depth,
+                                              own_history=own_history)
             head = build(club.recipe(settings))
             head.fit(data, club.context())
             expected = by_members(head.members["base"].score_users, queries, OF_MEMBERS[strategy], depth=depth,

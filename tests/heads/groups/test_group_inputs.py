@@ -5,7 +5,7 @@ import torch
 
 from llmrec_cli.heads.groups.inputs import Bags, Past, inputs_of, without
 from llmrec_cli.heads.groups.model import GroupModel, Sizes
-from llmrec_cli.settings.heads.groups import TrainedGroups
+from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 from tests.heads.group_shop import csr
 
 CPU = torch.device("cpu")
@@ -16,7 +16,8 @@ ITEMS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [5.0, 5.0]])
 
 def plain() -> GroupModel:
     """Return a model in which members are the plain sums of what is known of them, ids 0."""
-    model = GroupModel(Sizes(3, 2, 0, 0, 0, 0), TrainedGroups(embedding_size=2), np.ones(4, int), np.ones(4, int))
+    model = GroupModel(Sizes(3, 2, 0, 0, 0, 0), TrainedGroupsSettings(embedding_size=2), np.ones(4, int),
+                       np.ones(4, int))
     with torch.no_grad():
         model.user_ids.weight.zero_()
         model.group_ids.weight.zero_()
@@ -92,7 +93,8 @@ def test_sums_by_query_skip_a_query_without_members():
 
 
 def test_biases_start_at_the_logarithm_of_counts_and_a_later_item_where_one_never_chosen_starts():
-    model = GroupModel(Sizes(1, 1, 0, 0, 0, 0), TrainedGroups(embedding_size=2), np.array([0, 3]), np.array([1, 0]))
+    model = GroupModel(Sizes(1, 1, 0, 0, 0, 0), TrainedGroupsSettings(embedding_size=2), np.array([0, 3]),
+                       np.array([1, 0]))
     bias = model.bias(3).detach().numpy()
     np.testing.assert_allclose(bias[1] - bias[0], np.log(4), rtol=1e-6)
     assert bias[2] == bias[0]

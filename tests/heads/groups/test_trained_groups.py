@@ -13,19 +13,19 @@ from llmrec_cli.heads.groups.fusion import cosines
 from llmrec_cli.heads.groups.inputs import inputs_of, of_queries
 from llmrec_cli.heads.groups.model import Kept
 from llmrec_cli.heads.groups.steps import GroupSteps
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.head import GroupAttention, GroupFusion, GroupHypergraph
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.loss import Bce, Bpr, Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import TopLayers
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.head import GroupAttentionSettings, GroupFusionSettings, GroupHypergraphSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.loss import BceSettings, BprSettings, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import TopLayersSettings
 from tests.heads.group_shop import NUM_ITEMS, NUM_USERS, GroupShop, csr, entities, group_shop, hit_rate
 from tests.heads.groups.test_group_inputs import PAST
 
 CPU = torch.device("cpu")
-SETTINGS = {"fusion": GroupFusion(embedding_size=16, text=False, id_dropout=0.5),
-            "attention": GroupAttention(embedding_size=16, attention_size=4, text=False, id_dropout=0.5),
-            "hypergraph": GroupHypergraph(embedding_size=16, layers=2, text=False, id_dropout=0.5)}
+SETTINGS = {"fusion": GroupFusionSettings(embedding_size=16, text=False, id_dropout=0.5),
+            "attention": GroupAttentionSettings(embedding_size=16, attention_size=4, text=False, id_dropout=0.5),
+            "hypergraph": GroupHypergraphSettings(embedding_size=16, layers=2, text=False, id_dropout=0.5)}
 each = pytest.mark.parametrize("name", SETTINGS)
 
 
@@ -91,11 +91,14 @@ def test_a_head_learns_what_groups_choose_far_beyond_popularity(friends, trained
     assert hit_rate(trained[name].score(friends.known()).numpy(), friends) > popularity + 0.25
 
 
-@pytest.mark.parametrize(("name", "loss"), [("fusion", Bpr(num_negatives=16)), ("attention", Bce(num_negatives=16)),
-                                            ("hypergraph", Softmax(num_negatives=8))], ids=("bpr", "bce", "softmax"))
+@pytest.mark.parametrize(("name", "loss"),
+                         [("fusion", BprSettings(num_negatives=16)), ("attention", BceSettings(num_negatives=16)),
+                                            ("hypergraph", SoftmaxSettings(num_negatives=8))],
+                         ids=("bpr", "bce", "softmax"))
 def test_a_loss_against_drawn_negatives_is_learned_by(friends, name, loss):
     logged = []
-    friends.fit(friends.recipe(SETTINGS[name], loss=loss, optim=AdamW(epochs=3, batch_size=128, learning_rate=0.03)),
+    friends.fit(friends.recipe(SETTINGS[name], loss=loss,
+                               optim=AdamWSettings(epochs=3, batch_size=128, learning_rate=0.03)),
                 validates=False,
                 log=lambda event, **values: logged.append(values["loss"]) if event == "step" else None)
     assert np.mean(logged[-5:]) < 0.95 * np.mean(logged[:5])
@@ -185,8 +188,8 @@ def test_a_step_shows_the_ids_that_it_keeps_and_no_others(friends, trained, name
 # Texts and features.
 
 @pytest.fixture(scope="module")
-def encoder(tiny_encoder) -> HuggingFace:
-    return HuggingFace(path=str(tiny_encoder), max_length=16)
+def encoder(tiny_encoder) -> HuggingFaceSettings:
+    return HuggingFaceSettings(path=str(tiny_encoder), max_length=16)
 
 
 def test_items_that_came_later_are_answered_by_their_text(friends, encoder):
@@ -202,9 +205,9 @@ def test_items_that_came_later_are_answered_by_their_text(friends, encoder):
 
 def test_an_encoder_in_the_loop_is_trained(friends, encoder):
     settings = replace(SETTINGS["attention"], text=True, encoded_items=8)
-    short = AdamW(epochs=1, batch_size=64, learning_rate=0.01)
+    short = AdamWSettings(epochs=1, batch_size=64, learning_rate=0.01)
     frozen, tuned = (friends.fit(friends.recipe(settings, encoder=encoder, optim=short, **changed)).state()
-                     for changed in ({}, {"peft": TopLayers(num_layers=1)}))
+                     for changed in ({}, {"peft": TopLayersSettings(num_layers=1)}))
     assert np.abs(frozen["texts.raw_table"] - tuned["texts.raw_table"]).max() > 1e-3
 
 
@@ -219,7 +222,7 @@ def test_the_text_of_a_group_is_read_and_a_new_group_can_say_its_own(friends, en
 
 
 def test_words_of_items_are_features_where_no_encoder_is_wanted(friends):
-    settings = replace(SETTINGS["hypergraph"], features=FeatureWeights(words=1.0))
+    settings = replace(SETTINGS["hypergraph"], features=FeatureWeightsSettings(words=1.0))
     head = friends.fit(friends.recipe(settings))
     assert np.abs(head.state()["model.sparse_FE"]).max() > 0
     again = build(head.chosen())
@@ -240,15 +243,16 @@ def test_data_without_groups_is_refused(friends, name):
 
 
 def test_settings_without_an_effect_are_refused():
-    found = list(GroupFusion(text=False, popularity=False, item_id_dropout=0.5, encoded_items=4).problems())
+    found = list(GroupFusionSettings(text=False, popularity=False, item_id_dropout=0.5, encoded_items=4).problems())
     assert [line.split("=")[0] for line in found] == ["item_id_dropout", "encoded_items", "certainty"]
-    assert "loss.similarity=cosine" in next(GroupAttention().problems_with(Softmax(similarity="cosine")))
-    assert "loss.similarity=dot" in next(GroupFusion().problems_with(Softmax(similarity="dot")))
-    assert "text=true" in next(GroupHypergraph(features=FeatureWeights(text=1.0)).problems())
+    cosine, dot = SoftmaxSettings(similarity="cosine"), SoftmaxSettings(similarity="dot")
+    assert "loss.similarity=cosine" in next(GroupAttentionSettings().problems_with(cosine))
+    assert "loss.similarity=dot" in next(GroupFusionSettings().problems_with(dot))
+    assert "text=true" in next(GroupHypergraphSettings(features=FeatureWeightsSettings(text=1.0)).problems())
 
 
 def test_a_step_hides_at_most_a_tenth_of_what_there_is_and_asks_for_everything_once(friends):
-    head = friends.fit(friends.recipe(SETTINGS["attention"], optim=AdamW(epochs=1, batch_size=4096)))
+    head = friends.fit(friends.recipe(SETTINGS["attention"], optim=AdamWSettings(epochs=1, batch_size=4096)))
     steps = GroupSteps(head.model, None, head.recipe, friends.data, None, None, CPU)
     batches = list(steps.batches(0, np.random.default_rng(0)))
     assert len(batches) == steps.num_batches == 10
@@ -261,7 +265,7 @@ def test_a_step_hides_at_most_a_tenth_of_what_there_is_and_asks_for_everything_o
 
 def tasks(friends, settings):
     """Return the tasks of every step of an epoch, with what the step asks of groups and of users."""
-    head = friends.fit(friends.recipe(settings, optim=AdamW(epochs=1, batch_size=4096)))
+    head = friends.fit(friends.recipe(settings, optim=AdamWSettings(epochs=1, batch_size=4096)))
     steps = GroupSteps(head.model, None, head.recipe, friends.data, None, None, CPU)
     generator = np.random.default_rng(0)
     for batch in steps.batches(0, generator):

@@ -12,8 +12,8 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.ials import least_squares as module
 from llmrec_cli.heads.ials.least_squares import LinearPrior, Observed, Penalty, Ridge
 from llmrec_cli.settings.head import Recipe
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.heads.ials import Ials
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.ials import IalsSettings
 from tests.heads.by_hand import entities, fit, queries, training
 
 CPU = torch.device("cpu")
@@ -24,8 +24,8 @@ MATRIX[0] = 1.0
 VALUES = MATRIX * np.random.default_rng(8).choice([1.0, 4.0, 25.0], MATRIX.shape)
 WEIGHTS = VALUES / VALUES[VALUES > 0].mean()
 ATTRIBUTES = (RNG.random((14, 5)) < 0.4) * 1
-FEATURES = FeatureWeights(attributes=1.0)
-SETTINGS = Ials(embedding_size=5, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=6)
+FEATURES = FeatureWeightsSettings(attributes=1.0)
+SETTINGS = IalsSettings(embedding_size=5, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=6)
 
 
 def mean_penalty(matrix, settings):
@@ -80,7 +80,7 @@ def ridge(fixed, matrix, settings):
 def test_one_user_folded_into_items_of_one_dimension():
     # Trained on 9 users with 4 items each, mean penalty .12 * (2 + 3) = .6 at 4 + 1/2 * 4 = 6, so .3 for one item.
     # Items 2, 1, 0, 0, history {2}, weight 1/2: x = 2 / (2*2 + 1/2 * (2*2 + 1*1) + .3) = 2 / 6.8.
-    head = fit(Ials(embedding_size=1, unobserved_weight=0.5, l2=0.12), training(np.ones((9, 4))))
+    head = fit(IalsSettings(embedding_size=1, unobserved_weight=0.5, l2=0.12), training(np.ones((9, 4))))
     head.items_MD = torch.tensor([[2.0], [1.0], [0.0], [0.0]])
     x = 2 / 6.8
     np.testing.assert_allclose(head.score(queries(np.array([[1, 0, 0, 0]]))).numpy(), [[2 * x, x, 0, 0]], rtol=1e-5)
@@ -90,7 +90,7 @@ def test_one_user_folded_into_items_of_one_dimension():
 @pytest.mark.parametrize(("weight", "l2"), [(0.05, 0.5), (0.4, 0.01), (1.0, 0.001)])
 @pytest.mark.parametrize("matrix", [MATRIX, WEIGHTS])
 def test_solutions_are_those_of_the_normal_equations(exponent, weight, l2, matrix):
-    chosen = Ials(embedding_size=5, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
+    chosen = IalsSettings(embedding_size=5, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
     fixed = RNG.normal(size=(14, 5))
     shared, observed = ridge(fixed, matrix, chosen)
     wanted = solved(matrix, fixed, chosen, penalties(matrix, chosen))
@@ -106,7 +106,7 @@ def test_every_half_step_lowers_the_loss(seed, num_users, num_items, size, weigh
     matrix = (rng.random((num_users, num_items)) < 0.3) * 1.0
     matrix[0], matrix[:, 0] = 1, 1
     matrix *= rng.choice([0.1, 1, 7], matrix.shape) if weighted else 1
-    chosen = Ials(embedding_size=size, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
+    chosen = IalsSettings(embedding_size=size, unobserved_weight=weight, l2=l2, frequency_exponent=exponent)
     users, items = rng.normal(size=(num_users, size)), rng.normal(size=(num_items, size))
     prior = rng.normal(size=items.shape) if drawn else np.zeros(items.shape)
     before = loss(matrix, users, items, chosen, prior)
@@ -124,7 +124,7 @@ def test_every_half_step_lowers_the_loss(seed, num_users, num_items, size, weigh
 
 @pytest.mark.parametrize(("values", "weights"), [(MATRIX, MATRIX), (VALUES, WEIGHTS)])
 def test_training_ends_where_neither_users_nor_items_can_be_improved(values, weights):
-    chosen = Ials(embedding_size=3, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=300)
+    chosen = IalsSettings(embedding_size=3, unobserved_weight=0.3, l2=0.08, frequency_exponent=0.7, iterations=300)
     items = fit(chosen, training(values)).items_MD.numpy().astype(np.float64)
     users = solved(weights, items, chosen, penalties(weights, chosen))
     again = solved(weights.T, users, chosen, penalties(weights.T, chosen))
@@ -219,7 +219,7 @@ def cold():
 
 def test_an_item_without_interactions_has_the_factors_that_its_features_say():
     matrix, attributes = cold()
-    scores = fit(Ials(embedding_size=4, features=FEATURES), training(matrix, attributes)).score(queries(matrix))
+    scores = fit(IalsSettings(embedding_size=4, features=FEATURES), training(matrix, attributes)).score(queries(matrix))
     even, odd = scores[::2], scores[1::2]
     assert (even[:, 12] > even[:, 13] + 0.1).all()
     assert (odd[:, 13] > odd[:, 12] + 0.1).all()
@@ -227,7 +227,7 @@ def test_an_item_without_interactions_has_the_factors_that_its_features_say():
 
 def test_an_item_added_later_scores_as_if_it_had_been_there_without_interactions():
     matrix, attributes = cold()
-    chosen = Ials(embedding_size=4, features=FEATURES)
+    chosen = IalsSettings(embedding_size=4, features=FEATURES)
     before = fit(chosen, training(matrix, attributes))
     later = fit(chosen, training(matrix[:, :13], attributes[:13]))
     later.add_items(entities(1, attributes[13:]))
@@ -251,7 +251,7 @@ def test_two_threads_give_the_scores_of_one():
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(fit(Ials(embedding_size=32, iterations=3), training(matrix)).score(queries(matrix)))
+            found.append(fit(IalsSettings(embedding_size=32, iterations=3), training(matrix)).score(queries(matrix)))
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
@@ -266,7 +266,7 @@ def test_another_seed_gives_other_factors():
 
 def test_equations_that_cannot_be_solved_are_reported():
     with pytest.raises(DivergedError, match=r"head=ials: the normal equations .* a head\.l2 nearer to its default"):
-        fit(Ials(embedding_size=40, l2=1e-40), training(MATRIX))
+        fit(IalsSettings(embedding_size=40, l2=1e-40), training(MATRIX))
 
 
 def test_factors_that_are_not_finite_are_reported(monkeypatch):
@@ -288,4 +288,4 @@ def test_nothing_to_learn_from_is_refused():
     ({"unobserved_weight": 1.5}, "unobserved_weight=1.5: must be at most 1"),
     ({"frequency_exponent": 1.1}, "frequency_exponent=1.1: must be at most 1")])
 def test_settings_out_of_range_are_named(changed, problem):
-    assert list(Ials(**changed).problems()) == [problem]
+    assert list(IalsSettings(**changed).problems()) == [problem]

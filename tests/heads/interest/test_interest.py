@@ -12,12 +12,12 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.interest.pairs import Pairs
-from llmrec_cli.settings.adversarial import Fgm, NoAdversary
-from llmrec_cli.settings.encoder import HuggingFace
-from llmrec_cli.settings.head import Interest, Recipe
-from llmrec_cli.settings.loss import Bce, Mse
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.adversarial import FgmSettings, NoAdversarySettings
+from llmrec_cli.settings.encoder import HuggingFaceSettings
+from llmrec_cli.settings.head import InterestSettings, Recipe
+from llmrec_cli.settings.loss import BceSettings, MseSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import FrozenSettings
 from tests.heads.by_hand import entities, queries
 
 WORDS = ("robot moon", "love letter", "robot desert", "love Paris", "robot 1994", "love night")
@@ -35,9 +35,9 @@ def opinions(values=None):
 
 
 def fitted(tiny_encoder, data, loss, **recipe):
-    usual = {"encoder": HuggingFace(path=str(tiny_encoder), max_length=24), "peft": Frozen(),
-             "adversarial": NoAdversary(), "optim": AdamW(epochs=40, batch_size=24, learning_rate=0.1)}
-    head = build(Recipe(head=Interest(candidates="popularity", rerank=3, history_items=2), loss=loss,
+    usual = {"encoder": HuggingFaceSettings(path=str(tiny_encoder), max_length=24), "peft": FrozenSettings(),
+             "adversarial": NoAdversarySettings(), "optim": AdamWSettings(epochs=40, batch_size=24, learning_rate=0.1)}
+    head = build(Recipe(head=InterestSettings(candidates="popularity", rerank=3, history_items=2), loss=loss,
                         **(usual | recipe)))
     head.fit(data, Context(torch.device("cpu"), 1))
     return head
@@ -47,7 +47,7 @@ EVERYTHING = sp.csr_array(np.ones((1, 6), np.float32))
 
 
 def test_likes_are_told_from_dislikes_by_what_the_item_says(tiny_encoder):
-    head = fitted(tiny_encoder, opinions(), Bce())
+    head = fitted(tiny_encoder, opinions(), BceSettings())
     assert head.predicts == "logit"
     logits = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
     assert logits[::2].min() > 0 > logits[1::2].mean()
@@ -57,14 +57,14 @@ def test_likes_are_told_from_dislikes_by_what_the_item_says(tiny_encoder):
 
 
 def test_values_are_predicted_in_their_own_units(tiny_encoder):
-    head = fitted(tiny_encoder, opinions(), Mse())
+    head = fitted(tiny_encoder, opinions(), MseSettings())
     assert head.predicts == "value"
     values = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
     assert values[::2].mean() > values[1::2].mean() + 1.5
 
 
 def test_the_candidates_at_the_top_are_reordered_and_the_rest_stay_below_in_their_order(tiny_encoder):
-    head = fitted(tiny_encoder, opinions(), Bce(), adversarial=Fgm())
+    head = fitted(tiny_encoder, opinions(), BceSettings(), adversarial=FgmSettings())
     asked = queries(np.array([[1, 0, 0, 0, 0, 0]]))
     scores, below = head.score(asked)[0], head.candidates.score(asked)[0]
     read = torch.from_numpy(head.score_pairs(asked, EVERYTHING)).sigmoid()
@@ -77,7 +77,7 @@ def test_the_candidates_at_the_top_are_reordered_and_the_rest_stay_below_in_thei
 
 
 def test_the_item_that_is_asked_about_and_its_label_are_in_no_users_text(tiny_encoder):
-    head = fitted(tiny_encoder, opinions(), Bce(), optim=AdamW(epochs=1, batch_size=24))
+    head = fitted(tiny_encoder, opinions(), BceSettings(), optim=AdamWSettings(epochs=1, batch_size=24))
     history = sp.csr_array(opinions().interactions.matrix)
     assert head._user_text(history, 0) == "robot 1994; robot desert"
     assert head._user_text(history, 0, without=4) == "robot desert; robot moon"

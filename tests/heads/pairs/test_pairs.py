@@ -11,28 +11,35 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.heads.pairs.factorization_machine import FactorizationMachine as Machine
+from llmrec_cli.heads.pairs.factorization_machine import FactorizationMachineSettings as Machine
 from llmrec_cli.heads.pairs.neural_cf import NeuMf
 from llmrec_cli.heads.pairs.steps import ChoiceSteps
 from llmrec_cli.heads.shared.pair_targets import known_among, weights_of_choices
-from llmrec_cli.settings.adversarial import Apr
-from llmrec_cli.settings.head import FactorizationMachine, Interest, Mf, NeuralCf, Recipe
-from llmrec_cli.settings.loss import Bce, Bpr, Mse, Softmax
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.adversarial import AprSettings
+from llmrec_cli.settings.head import (
+    FactorizationMachineSettings,
+    InterestSettings,
+    MfSettings,
+    NeuralCfSettings,
+    Recipe,
+)
+from llmrec_cli.settings.loss import BceSettings, BprSettings, MseSettings, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
 from tests.heads.by_hand import CONTEXT, entities, queries, training
 
-OPTIM = AdamW(epochs=3, batch_size=7, learning_rate=0.02, checkpoint_every=1)
+OPTIM = AdamWSettings(epochs=3, batch_size=7, learning_rate=0.02, checkpoint_every=1)
 MATRIX = np.random.default_rng(0).random((12, 9)) < 0.4
 MATRIX[8, 3] = True
 MATRIX[:, 8] = False
 MATRIX[11] = False
-HEADS = [Mf(embedding_size=4), NeuralCf(embedding_size=4, layers=[5, 3]), FactorizationMachine(embedding_size=4)]
+HEADS = [MfSettings(embedding_size=4), NeuralCfSettings(embedding_size=4, layers=[5, 3]),
+         FactorizationMachineSettings(embedding_size=4)]
 every_head = pytest.mark.parametrize("settings", HEADS, ids=lambda head: head.kind)
 
 
 def fitted(settings, data=None, loss=None, context=CONTEXT, **optim):
     """Return a fitted head; by default on the small matrix with item attributes."""
-    head = build(Recipe(head=settings, loss=loss or Softmax(), optim=replace(OPTIM, **optim)))
+    head = build(Recipe(head=settings, loss=loss or SoftmaxSettings(), optim=replace(OPTIM, **optim)))
     head.fit(data or small(), context)
     return head
 
@@ -54,7 +61,7 @@ def rated(values, likes=None):
 
 def test_a_machine_scores_the_sum_over_all_pairs_of_its_features():
     """Rendle 2010: eq. 5, which is computed, against eq. 1, which is meant."""
-    head = fitted(FactorizationMachine(embedding_size=4), epochs=20)
+    head = fitted(FactorizationMachineSettings(embedding_size=4), epochs=20)
     assert isinstance(head, Machine)
     state, data = head.state(), small()
     users, items = state["model.user_side.ids.rows"], state["model.item_side.ids.rows"]
@@ -71,7 +78,7 @@ def test_a_machine_scores_the_sum_over_all_pairs_of_its_features():
 
 def test_a_block_of_neural_scores_is_the_network_of_the_paper_pair_by_pair():
     torch.manual_seed(0)
-    model = NeuMf(NeuralCf(embedding_size=4, layers=[5, 3]), np.ones(3, bool), np.ones(6, bool), 0.5).eval()
+    model = NeuMf(NeuralCfSettings(embedding_size=4, layers=[5, 3]), np.ones(3, bool), np.ones(6, bool), 0.5).eval()
     with torch.no_grad():
         users, items = model.users(torch.arange(3)).rows, model.items(torch.arange(6)).rows
         block = model.block(users, items)
@@ -93,9 +100,10 @@ def test_known_among_finds_the_candidates_that_each_user_knows():
 
 
 @pytest.mark.parametrize("candidates", [3, 100])
-@pytest.mark.parametrize("loss", [Softmax(), Bpr(), Bce(), Mse()], ids=lambda loss: loss.kind)
+@pytest.mark.parametrize("loss", [SoftmaxSettings(), BprSettings(), BceSettings(), MseSettings()],
+                         ids=lambda loss: loss.kind)
 def test_a_step_has_every_interaction_once_and_gradients_that_are_finite_differences(loss, candidates):
-    settings = Mf(embedding_size=4, candidates=candidates, target="choice")
+    settings = MfSettings(embedding_size=4, candidates=candidates, target="choice")
     head = fitted(settings, loss=loss, epochs=1)
     head.model.double().zero_grad()
     steps = ChoiceSteps(head.model, head.settings, loss, small().interactions, 10, torch.device("cpu"))
@@ -150,7 +158,7 @@ def test_values_are_fitted_and_told_from_choices():
     values = np.add.outer(np.arange(12) % 3, np.arange(8) % 3) + 1.0
     values[MATRIX[:, :8]] = 0
     data = rated(values)
-    head = fitted(Mf(embedding_size=4, l2=0.001), data, Mse(), epochs=200, learning_rate=0.05)
+    head = fitted(MfSettings(embedding_size=4, l2=0.001), data, MseSettings(), epochs=200, learning_rate=0.05)
     assert head.predicts == "value"
     assert head.chosen().head.target == "value"
     scores = head.score(queries((values > 0).astype(float), list(range(12)))).numpy()
@@ -162,7 +170,8 @@ def test_values_are_fitted_and_told_from_choices():
 
 def test_dislikes_are_the_negatives_and_the_logit_is_the_chance_of_a_like():
     values = np.where(np.arange(8) % 2, 5.0, 1.0) * (np.random.default_rng(1).random((12, 8)) < 0.7)
-    head = fitted(Mf(embedding_size=4, l2=0.001), rated(values, likes=4), Bce(), epochs=100, learning_rate=0.05)
+    head = fitted(MfSettings(embedding_size=4, l2=0.001), rated(values, likes=4), BceSettings(), epochs=100,
+                  learning_rate=0.05)
     assert head.predicts == "logit"
     likely = torch.sigmoid(head.score(queries((values > 4).astype(float), list(range(12))))).numpy()
     assert likely[values == 5].min() > 0.8
@@ -170,8 +179,8 @@ def test_dislikes_are_the_negatives_and_the_logit_is_the_chance_of_a_like():
 
 
 @pytest.mark.parametrize(("settings", "loss", "message"), [
-    (Mf(target="value"), Mse(), "every interaction has the same value"),
-    (Mf(target="opinion"), Bce(), "no dislikes")])
+    (MfSettings(target="value"), MseSettings(), "every interaction has the same value"),
+    (MfSettings(target="opinion"), BceSettings(), "no dislikes")])
 def test_a_target_that_the_data_does_not_have_is_refused(settings, loss, message):
     with pytest.raises(DataError, match=message):
         fitted(settings, loss=loss)
@@ -181,26 +190,29 @@ def test_what_a_head_cannot_heed_of_a_loss_is_refused_with_the_remedy():
     def found(head, loss):
         return [problem.partition(":")[0] for problem in Recipe(head=head, loss=loss).problems()]
 
-    assert found(Mf(), Softmax()) == found(Mf(), Softmax(similarity="cosine", temperature=0.3)) == []
-    assert found(Mf(), Softmax(temperature=0.3)) == ["loss.temperature=0.3"]
-    assert found(Mf(), Bce(num_negatives=5)) == ["loss.num_negatives=5"]
-    assert found(Mf(), Bpr(scale=3.0)) == ["loss.scale=3.0"]
-    assert found(NeuralCf(), Bpr(similarity="cosine")) == ["loss.similarity=cosine"]
-    assert found(FactorizationMachine(), Softmax(popularity_correction=0.5)) == ["loss.popularity_correction=0.5"]
-    assert found(Mf(target="value"), Bce()) == ["head.target=value"]
-    assert found(Mf(target="opinion"), Softmax()) == ["head.target=opinion"]
+    assert found(MfSettings(), SoftmaxSettings()) == found(MfSettings(),
+                                                           SoftmaxSettings(similarity="cosine", temperature=0.3)) == []
+    assert found(MfSettings(), SoftmaxSettings(temperature=0.3)) == ["loss.temperature=0.3"]
+    assert found(MfSettings(), BceSettings(num_negatives=5)) == ["loss.num_negatives=5"]
+    assert found(MfSettings(), BprSettings(scale=3.0)) == ["loss.scale=3.0"]
+    assert found(NeuralCfSettings(), BprSettings(similarity="cosine")) == ["loss.similarity=cosine"]
+    assert found(FactorizationMachineSettings(),
+                 SoftmaxSettings(popularity_correction=0.5)) == ["loss.popularity_correction=0.5"]
+    assert found(MfSettings(target="value"), BceSettings()) == ["head.target=value"]
+    assert found(MfSettings(target="opinion"), SoftmaxSettings()) == ["head.target=opinion"]
 
 
 def test_memory_grows_with_what_it_is_made_of():
     def needed(matrix, **settings):
-        return build(Recipe(head=Mf(**settings), loss=Softmax(), optim=OPTIM)).memory(training(matrix))
+        return build(Recipe(head=MfSettings(**settings), loss=SoftmaxSettings(), optim=OPTIM)).memory(training(matrix))
 
     assert needed(MATRIX, embedding_size=8) > needed(MATRIX, embedding_size=4)
     assert needed(np.tile(MATRIX, (10, 1))) > 4 * needed(MATRIX)
 
 
 @every_head
-@pytest.mark.parametrize("loss", [Softmax(), Bpr(), Bce(), Mse()], ids=lambda loss: loss.kind)
+@pytest.mark.parametrize("loss", [SoftmaxSettings(), BprSettings(), BceSettings(), MseSettings()],
+                         ids=lambda loss: loss.kind)
 @pytest.mark.parametrize("candidates", [5, 100])
 def test_54_parts_of_a_batch_sum_to_its_loss_and_its_gradients(settings, loss, candidates):
     data, chosen = small(), replace(settings, candidates=candidates, l2=0.3, target="choice")
@@ -225,14 +237,17 @@ def test_54_parts_of_a_batch_sum_to_its_loss_and_its_gradients(settings, loss, c
 
 
 def test_under_attack_a_batch_has_no_parts():
-    steps = ChoiceSteps(fitted(HEADS[0]).model, replace(HEADS[0], target="choice"), Softmax(), small().interactions,
-                        20, CONTEXT.device, Apr())
+    steps = ChoiceSteps(fitted(HEADS[0]).model, replace(HEADS[0], target="choice"), SoftmaxSettings(),
+                        small().interactions,
+                        20, CONTEXT.device, AprSettings())
     assert steps.split is None
 
 
 @pytest.mark.parametrize(("settings", "loss", "unused"), [
-    (Mf(target="value"), Mse(), True), (Mf(), Mse(), True), (FactorizationMachine(), Mse(), True),
-    (Interest(), Mse(), True), (Mf(), Bpr(), False), (Mf(target="choice"), Mse(), False), (Interest(), Bce(), False)])
+    (MfSettings(target="value"), MseSettings(), True), (MfSettings(), MseSettings(), True),
+    (FactorizationMachineSettings(), MseSettings(), True),
+    (InterestSettings(), MseSettings(), True), (MfSettings(), BprSettings(), False),
+    (MfSettings(target="choice"), MseSettings(), False), (InterestSettings(), BceSettings(), False)])
 def test_weights_have_no_effect_and_are_refused_exactly_where_values_are_the_target(settings, loss, unused):
     data = training(np.array([[1.0, 2, 0], [3, 0, 5]]))
     head = build(Recipe(head=settings, loss=loss))

@@ -14,16 +14,16 @@ from llmrec_cli.heads.base import build
 from llmrec_cli.heads.sequential.model import CausalTransformer, SequenceModel
 from llmrec_cli.heads.sequential.steps import START, SequenceSteps, sequences
 from llmrec_cli.heads.shared.negatives import mine
-from llmrec_cli.settings.head import Ease, Popularity
-from llmrec_cli.settings.heads.sequential import Sequential
-from llmrec_cli.settings.heads.two_tower import TwoTower
-from llmrec_cli.settings.loss import Bce, Bpr, HardNegatives, Mse, Softmax
-from llmrec_cli.settings.optim import AdamW
+from llmrec_cli.settings.head import EaseSettings, PopularitySettings
+from llmrec_cli.settings.heads.sequential import SequentialSettings
+from llmrec_cli.settings.heads.two_tower import TwoTowerSettings
+from llmrec_cli.settings.loss import BceSettings, BprSettings, HardNegativesSettings, MseSettings, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
 
 CPU = torch.device("cpu")
-SMALL = Sequential(embedding_size=16, num_layers=1, max_length=12, dropout=0.1)
+SMALL = SequentialSettings(embedding_size=16, num_layers=1, max_length=12, dropout=0.1)
 IDS = replace(SMALL, text_scale=0.0, id_dropout=0.0)
-LONGER = AdamW(epochs=25, batch_size=128, learning_rate=0.02, patience=25)
+LONGER = AdamWSettings(epochs=25, batch_size=128, learning_rate=0.02, patience=25)
 
 
 def histories(rows: list[list[int]], num_items: int) -> Interactions:
@@ -35,7 +35,7 @@ def histories(rows: list[list[int]], num_items: int) -> Interactions:
 
 def steps_of(rows, num_items, settings=IDS, loss=None, batch_size=8):
     """Return the steps of an untrained model of ids on these histories."""
-    recipe = recipe_of(settings, loss or Softmax(), batch_size)
+    recipe = recipe_of(settings, loss or SoftmaxSettings(), batch_size)
     part = histories(rows, num_items)
     torch.manual_seed(0)
     model = SequenceModel(part.item_counts > 0, 0, settings, recipe.loss)
@@ -45,7 +45,7 @@ def steps_of(rows, num_items, settings=IDS, loss=None, batch_size=8):
 def recipe_of(settings, loss, batch_size):
     from llmrec_cli.settings.head import Recipe
 
-    return Recipe(head=settings, loss=loss, optim=AdamW(batch_size=batch_size))
+    return Recipe(head=settings, loss=loss, optim=AdamWSettings(batch_size=batch_size))
 
 
 def test_places_are_the_start_and_then_the_items_and_the_next_item_is_the_target_by_hand():
@@ -100,24 +100,26 @@ def test_one_long_history_among_short_ones_leaves_no_batch_empty():
 
 def test_the_sampled_softmax_is_the_full_one_where_all_items_are_drawn_but_one_corrected_for_its_chance():
     rows = [[0, 1, 2, 3], [3, 2, 5], [4, 0, 5, 1]]
-    full, all_drawn = (steps_of(rows, 6, loss=loss) for loss in (Softmax(), Softmax(num_negatives=6)))
+    full, all_drawn = (steps_of(rows, 6, loss=loss) for loss in (SoftmaxSettings(), SoftmaxSettings(num_negatives=6)))
     batch = next(iter(full.batches(0, np.random.default_rng(0))))
     values = []
     for steps in (full, all_drawn):
         torch.manual_seed(0)
         values.append(steps.loss(batch))
     assert values[0].item() == values[1].item()
-    some = steps_of(rows, 6, loss=Softmax(num_negatives=2))
+    some = steps_of(rows, 6, loss=SoftmaxSettings(num_negatives=2))
     torch.manual_seed(0)
     assert some.loss(batch).item() != values[0].item()
 
 
-@pytest.mark.parametrize("loss", [Softmax(num_negatives=10), Softmax(similarity="cosine", temperature=0.2),
-                                  Softmax(label_smoothing=0.1), Bce(), Bpr(), Mse(similarity="cosine")],
+@pytest.mark.parametrize("loss",
+                         [SoftmaxSettings(num_negatives=10), SoftmaxSettings(similarity="cosine", temperature=0.2),
+                                  SoftmaxSettings(label_smoothing=0.1), BceSettings(), BprSettings(),
+                          MseSettings(similarity="cosine")],
                          ids=lambda loss: f"{loss.kind}-{loss.similarity}")
 def test_every_loss_learns_more_than_popularity(shop, loss):
     value = shop.context().validation
-    popularity = value(shop.fit(shop.recipe(Popularity())).score)
+    popularity = value(shop.fit(shop.recipe(PopularitySettings())).score)
     assert value(shop.fit(shop.recipe(SMALL, loss=loss, optim=LONGER)).score) > popularity + 0.05
 
 
@@ -128,7 +130,7 @@ def test_order_is_learned(shop):
     data = shop.data.training("train")
     part = histories(rows, len(data.items))
     users = replace(data.users, ids=np.array([f"u{n}" for n in range(200)], object))
-    head = build(shop.recipe(IDS, optim=AdamW(epochs=30, batch_size=256, learning_rate=0.02)))
+    head = build(shop.recipe(IDS, optim=AdamWSettings(epochs=30, batch_size=256, learning_rate=0.02)))
     head.fit(replace(data, users=users, interactions=part), shop.context(validation=None))
     queries = shop.new([[str(data.items.ids[n]) for n in (3, 4, 5)], [str(data.items.ids[n]) for n in (5, 4, 3)]])
     scores = head.score(queries)
@@ -148,8 +150,8 @@ def test_a_cold_item_is_found_by_its_text(shop):
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(shop, tmp_path):
-    optim = AdamW(epochs=2, batch_size=64, learning_rate=0.01, checkpoint_every=3)
-    recipe = shop.recipe(SMALL, loss=Softmax(num_negatives=10), optim=optim)
+    optim = AdamWSettings(epochs=2, batch_size=64, learning_rate=0.01, checkpoint_every=3)
+    recipe = shop.recipe(SMALL, loss=SoftmaxSettings(num_negatives=10), optim=optim)
     whole = shop.fit(recipe, folder=tmp_path / "whole").state()
 
     def stopping(event, **values):
@@ -164,40 +166,45 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(shop, tmp_path):
 
 
 def test_hard_negatives_are_never_items_that_the_user_knows(shop, tmp_path):
-    save_recommender(tmp_path / "model", shop.fit(shop.recipe(Ease(l2=20))), shop.data, ("train",), {"metrics": {}})
-    settings = HardNegatives(model=str(tmp_path / "model"), num=3, from_rank=2, to_rank=9)
+    save_recommender(tmp_path / "model", shop.fit(shop.recipe(EaseSettings(l2=20))), shop.data, ("train",),
+                     {"metrics": {}})
+    settings = HardNegativesSettings(model=str(tmp_path / "model"), num=3, from_rank=2, to_rank=9)
     data = shop.data.training("train")
     mined = mine(settings, data, shop.context())
     assert mined.shape == (60, 8)
     assert (mined >= 0).mean() > 0.9
     known = data.interactions.matrix.toarray()
     assert not any(known[user, item] for user in range(60) for item in mined[user] if item >= 0)
-    for head in (SMALL, TwoTower(embedding_size=16)):
-        recipe = shop.recipe(head, loss=Softmax(num_negatives=5, hard_negatives=settings), optim=AdamW(epochs=1))
-        with_hard, without = (shop.fit(r).state() for r in (recipe, replace(recipe, loss=Softmax(num_negatives=5))))
+    for head in (SMALL, TwoTowerSettings(embedding_size=16)):
+        recipe = shop.recipe(head, loss=SoftmaxSettings(num_negatives=5, hard_negatives=settings),
+                             optim=AdamWSettings(epochs=1))
+        with_hard, without = (shop.fit(r).state() for r in (recipe,
+                                                            replace(recipe, loss=SoftmaxSettings(num_negatives=5))))
         assert any((with_hard[name] != without[name]).any() for name in without)
 
 
 def test_hard_negatives_of_a_model_of_other_data_or_of_the_answers_are_refused(shop, tmp_path):
-    head = shop.fit(shop.recipe(Popularity()))
+    head = shop.fit(shop.recipe(PopularitySettings()))
     save_recommender(tmp_path / "taught", head, shop.data, ("train", "valid"), {"metrics": {}})
     data = shop.data.training("train")
     with pytest.raises(ConfigError, match="fitted on valid too"):
-        mine(HardNegatives(model=str(tmp_path / "taught")), data, shop.context())
+        mine(HardNegativesSettings(model=str(tmp_path / "taught")), data, shop.context())
     renamed = replace(data, items=replace(data.items, ids=data.items.ids[::-1]))
     with pytest.raises(DataError, match="has other items than this data"):
-        mine(HardNegatives(model=str(tmp_path / "taught")), renamed, shop.context())
-    assert mine(HardNegatives(), data, shop.context()).shape == (60, 0)
+        mine(HardNegativesSettings(model=str(tmp_path / "taught")), renamed, shop.context())
+    assert mine(HardNegativesSettings(), data, shop.context()).shape == (60, 0)
 
 
 @pytest.mark.parametrize(("head", "loss", "said"), [
-    (SMALL, Softmax(temperature=0.2), "loss.temperature=0.2: has no effect on head=sequential without"),
-    (SMALL, Softmax(popularity_correction=0.5), "loss.popularity_correction=0.5"),
-    (SMALL, Softmax(hard_negatives=HardNegatives(model="m")), "loss.hard_negatives.model=m: has no effect"),
-    (SMALL, Bce(scale=3.0), "loss.scale=3.0"),
-    (TwoTower(), Softmax(similarity="dot", learn_temperature=False), "loss.learn_temperature=False: has no effect"),
-    (SMALL, Softmax(num_negatives=9, hard_negatives=HardNegatives(model="m")), None),
-    (TwoTower(), Softmax(label_smoothing=0.1, num_negatives=4, learn_temperature=False), None)])
+    (SMALL, SoftmaxSettings(temperature=0.2), "loss.temperature=0.2: has no effect on head=sequential without"),
+    (SMALL, SoftmaxSettings(popularity_correction=0.5), "loss.popularity_correction=0.5"),
+    (SMALL, SoftmaxSettings(hard_negatives=HardNegativesSettings(model="m")),
+     "loss.hard_negatives.model=m: has no effect"),
+    (SMALL, BceSettings(scale=3.0), "loss.scale=3.0"),
+    (TwoTowerSettings(), SoftmaxSettings(similarity="dot", learn_temperature=False),
+     "loss.learn_temperature=False: has no effect"),
+    (SMALL, SoftmaxSettings(num_negatives=9, hard_negatives=HardNegativesSettings(model="m")), None),
+    (TwoTowerSettings(), SoftmaxSettings(label_smoothing=0.1, num_negatives=4, learn_temperature=False), None)])
 def test_a_setting_of_the_loss_without_effect_is_named(head, loss, said):
     problems = list(head.problems_with(loss))
     assert len(problems) == (said is not None)

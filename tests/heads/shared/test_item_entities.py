@@ -15,15 +15,15 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.shared.features import ItemFeatures
 from llmrec_cli.heads.shared.item_entities import EntityGate, entity_vectors, item_entities
-from llmrec_cli.settings.entities import ComplEx, TransE
-from llmrec_cli.settings.head import Content, Ease, Recipe, TwoTower
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.heads.sequential import Sequential
+from llmrec_cli.settings.entities import ComplExSettings, TransESettings
+from llmrec_cli.settings.head import ContentSettings, EaseSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.sequential import SequentialSettings
 from tests.heads.by_hand import entities as unknown
 from tests.heads.by_hand import queries, training
 
 CPU = torch.device("cpu")
-SMALL = TransE(embedding_size=8, epochs=2, held_out=0)
+SMALL = TransESettings(embedding_size=8, epochs=2, held_out=0)
 LINKS = np.array([[1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]], np.float32)
 """Item 0 is entity 0, item 1 entity 1, item 2 both 2 and 3, item 3 none."""
 
@@ -70,13 +70,13 @@ def test_an_entity_that_no_triple_names_is_as_no_link():
 
 
 def test_features_stand_beside_the_text_with_their_weight_and_new_items_have_zeros():
-    recipe = Recipe(head=Content(), entities=SMALL)
-    features = ItemFeatures(FeatureWeights(entities=3.0), recipe, CPU)
+    recipe = Recipe(head=ContentSettings(), entities=SMALL)
+    features = ItemFeatures(FeatureWeightsSettings(entities=3.0), recipe, CPU)
     features.fit(shelf(), context())
     np.testing.assert_allclose(np.linalg.norm(features.dense_ND, axis=1), [3, 3, 3, 0], rtol=1e-5)
     dense, _ = features.add(unknown(2, kind="new"))
     assert dense.tolist() == [[0.0] * 8] * 2
-    loaded = ItemFeatures(FeatureWeights(entities=3.0), recipe, CPU)
+    loaded = ItemFeatures(FeatureWeightsSettings(entities=3.0), recipe, CPU)
     loaded.read(TensorReader(features.state()), unknown(6))
     assert loaded.dense_ND.tobytes() == features.dense_ND.tobytes()
 
@@ -90,8 +90,8 @@ def test_an_unseen_item_scores_like_the_seen_item_that_its_entity_is_like():
                       pa.array(list("abcdefgh")), pa.array(["by"]), sp.csr_array(links))
     data = replace(training(np.array([[1, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 1], [0, 0, 1, 0]])),
                    knowledge=knowledge_of(triples))
-    head = build(Recipe(head=Ease(l2=1.0, features=FeatureWeights(entities=2.0)),
-                        entities=TransE(embedding_size=8, epochs=60, held_out=0)))
+    head = build(Recipe(head=EaseSettings(l2=1.0, features=FeatureWeightsSettings(entities=2.0)),
+                        entities=TransESettings(embedding_size=8, epochs=60, held_out=0)))
     head.fit(data, context())
     first, last = head.score(queries(np.array([[1, 0, 0, 0], [0, 0, 0, 1]]))).numpy()
     assert first[1] > last[1]
@@ -101,7 +101,8 @@ def test_an_unseen_item_scores_like_the_seen_item_that_its_entity_is_like():
 def test_vectors_are_learned_once_and_kept_across_runs(tmp_path):
     for settings, seed, triples, learned in (
             (SMALL, 1, graph(), True), (SMALL, 1, graph(), False), (SMALL, 2, graph(), True),
-            (replace(SMALL, margin=1.0), 1, graph(), True), (ComplEx(embedding_size=8, epochs=2), 1, graph(), True),
+            (replace(SMALL, margin=1.0), 1, graph(), True),
+            (ComplExSettings(embedding_size=8, epochs=2), 1, graph(), True),
             (SMALL, 1, replace(graph(), tail=np.array([4, 5, 5, 5])), True),
             (SMALL, 1, graph(np.eye(6, dtype=np.float32)), False)):
         events, log = heard()
@@ -156,8 +157,9 @@ def test_the_gate_starts_half_open_and_rows_are_those_of_the_whole():
         torch.testing.assert_close(gate(text[rows], rows), whole[rows])
 
 
-@pytest.mark.parametrize("settings", [TwoTower(embedding_size=16, dropout=0.1, entity_gate=True),
-                                      Sequential(embedding_size=16, num_layers=1, dropout=0.1, entity_gate=True)],
+@pytest.mark.parametrize("settings", [TwoTowerSettings(embedding_size=16, dropout=0.1, entity_gate=True),
+                                      SequentialSettings(embedding_size=16, num_layers=1, dropout=0.1,
+                                                         entity_gate=True)],
                          ids=["two_tower", "sequential"])
 def test_heads_with_a_gate_are_loaded_as_they_were_saved_and_differ_by_what_is_linked(shop, settings):
     num_items = len(shop.data.items)
@@ -186,12 +188,13 @@ def test_heads_with_a_gate_are_loaded_as_they_were_saved_and_differ_by_what_is_l
 def test_without_a_graph_or_links_the_setting_is_named():
     bare = training(np.ones((2, 4)))
     with pytest.raises(DataError, match=r"features.entities=3.0: the prepared data has no knowledge graph; prepare"):
-        ItemFeatures(FeatureWeights(entities=3.0), Recipe(head=Content(), entities=SMALL), CPU).fit(bare, context())
+        ItemFeatures(FeatureWeightsSettings(entities=3.0), Recipe(head=ContentSettings(), entities=SMALL),
+                     CPU).fit(bare, context())
     unlinked = shelf(graph(np.zeros_like(LINKS)))
     with pytest.raises(DataError, match=r"head.entity_gate=true: the knowledge graph has 4 triples, and 0 links"):
         item_entities(SMALL, unlinked, context(), "head.entity_gate=true")
     with pytest.raises(ConfigError, match=r"features.entities=3.0: needs vectors of entities; choose entities=transe"):
-        ItemFeatures(FeatureWeights(entities=3.0), Recipe(head=Content()), CPU).fit(shelf(), context())
+        ItemFeatures(FeatureWeightsSettings(entities=3.0), Recipe(head=ContentSettings()), CPU).fit(shelf(), context())
 
 
 @pytest.mark.parametrize(("typed", "told"), [

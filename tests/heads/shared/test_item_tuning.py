@@ -8,25 +8,34 @@ import torch
 
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.heads.shared import item_tuning
-from llmrec_cli.settings.encoder import HuggingFace, TfIdf
-from llmrec_cli.settings.head import Content, Ease, Recipe
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.loss import Distillation
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import AdaLora, EmbeddingAdapter, Lora, Prompt, TopLayers
+from llmrec_cli.settings.encoder import HuggingFaceSettings, TfIdfSettings
+from llmrec_cli.settings.head import ContentSettings, EaseSettings, Recipe
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.loss import DistillationSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import (
+    AdaLoraSettings,
+    EmbeddingAdapterSettings,
+    LoraSettings,
+    PromptSettings,
+    TopLayersSettings,
+)
 from llmrec_cli.training.losses import distillation
 from tests.tiny_models import save_tiny
 
-TUNED = FeatureWeights(text=1.0, tuned=True)
+TUNED = FeatureWeightsSettings(text=1.0, tuned=True)
 
 
 def tuned(shop, peft, head=None, **changed):
-    return shop.recipe(head or Content(features=TUNED), peft=peft, loss=Distillation(),
-                       **({"optim": AdamW(epochs=3, batch_size=16, encoder_learning_rate=1e-3)} | changed))
+    return shop.recipe(head or ContentSettings(features=TUNED), peft=peft, loss=DistillationSettings(),
+                       **({"optim": AdamWSettings(epochs=3, batch_size=16, encoder_learning_rate=1e-3)} | changed))
 
 
-@pytest.mark.parametrize("peft", [EmbeddingAdapter(rank=4), Lora(rank=2, num_layers=1), TopLayers(num_layers=1),
-                                  AdaLora(rank=4, target_rank=3, num_layers=1, orthogonality=0.0), Prompt()],
+@pytest.mark.parametrize("peft",
+                         [EmbeddingAdapterSettings(rank=4), LoraSettings(rank=2, num_layers=1),
+                          TopLayersSettings(num_layers=1),
+                                  AdaLoraSettings(rank=4, target_rank=3, num_layers=1, orthogonality=0.0),
+                          PromptSettings()],
                          ids=lambda p: p.kind)
 def test_the_loss_falls_whatever_is_trained(shop, peft):
     losses = []
@@ -35,8 +44,8 @@ def test_the_loss_falls_whatever_is_trained(shop, peft):
         if event == "step":
             losses.append(values["loss"])
 
-    shop.fit(tuned(shop, peft, optim=AdamW(epochs=16, batch_size=64, patience=16, learning_rate=0.01,
-                                           encoder_learning_rate=1e-2)), log=log)
+    shop.fit(tuned(shop, peft, optim=AdamWSettings(epochs=16, batch_size=64, patience=16, learning_rate=0.01,
+                                                   encoder_learning_rate=1e-2)), log=log)
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
 
 
@@ -44,8 +53,8 @@ def test_vectors_that_no_epoch_improves_stay_as_they_came(shop, monkeypatch):
     # As they came, three epochs, and the best of these again.
     values = iter([0.5, 0.4, 0.3, 0.2, 0.4])
     monkeypatch.setattr(item_tuning, "_values", lambda *_: np.full(10, next(values)))
-    head = shop.fit(tuned(shop, Lora(rank=2, num_layers=1)))
-    plain = shop.fit(shop.recipe(Content(features=FeatureWeights(text=1.0))))
+    head = shop.fit(tuned(shop, LoraSettings(rank=2, num_layers=1)))
+    plain = shop.fit(shop.recipe(ContentSettings(features=FeatureWeightsSettings(text=1.0))))
     np.testing.assert_allclose(head.text_vectors, plain.text_vectors, atol=1e-6)
     assert head.chosen().head.features.stop_after == 0
 
@@ -57,7 +66,8 @@ def test_tuned_vectors_are_kept_only_for_a_gain_above_its_standard_error(shop, m
     values = iter([np.zeros(10), np.full(10, 0.1), gains, np.full(10, 0.1), gains])
     monkeypatch.setattr(item_tuning, "_values", lambda *_: next(values))
     logged = []
-    head = shop.fit(tuned(shop, EmbeddingAdapter(rank=4)), log=lambda event, **found: logged.append((event, found)))
+    head = shop.fit(tuned(shop, EmbeddingAdapterSettings(rank=4)), log=lambda event,
+                    **found: logged.append((event, found)))
     (said,) = [found for event, found in logged if event == "texts"]
     assert (said["gain"], said["kept"]) == (pytest.approx(0.2), kept)
     assert said["standard_error"] == pytest.approx(spread / 3)
@@ -69,7 +79,7 @@ def test_tuned_vectors_are_kept_only_for_a_gain_above_its_standard_error(shop, m
 def test_a_refit_trains_for_as_long_as_validation_chose_and_asks_it_no_more(shop, monkeypatch):
     values = iter([0.1, 0.2, 0.5, 0.4, 0.5])
     monkeypatch.setattr(item_tuning, "_values", lambda *_: np.full(10, next(values)))
-    first = shop.fit(tuned(shop, EmbeddingAdapter(rank=4)))
+    first = shop.fit(tuned(shop, EmbeddingAdapterSettings(rank=4)))
     assert first.chosen().head.features.stop_after == 2
     monkeypatch.setattr(item_tuning, "_values", lambda *_: pytest.fail("asked validation"))
     epochs = []
@@ -89,22 +99,22 @@ def test_items_hidden_to_choose_on_are_hidden_from_the_training_too(shop, monkey
     tasks = []
     task_of = item_tuning.cold_task
     monkeypatch.setattr(item_tuning, "cold_task", lambda *args: tasks.append(task_of(*args)) or tasks[-1])
-    shop.fit(tuned(shop, EmbeddingAdapter(rank=4)))
+    shop.fit(tuned(shop, EmbeddingAdapterSettings(rank=4)))
     hidden = tasks[0].cold_N.sum()
     assert hidden > 0
     assert seen[0].shape[1] == len(tasks[0].trained_T) <= len(shop.data.items) - hidden
 
 
 def test_ease_reads_tuned_texts_too(shop):
-    plain = shop.fit(shop.recipe(Ease(l2=20, features=FeatureWeights(text=3.0))))
-    head = shop.fit(tuned(shop, EmbeddingAdapter(rank=4), Ease(l2=20, features=FeatureWeights(
-        text=3.0, tuned=True, stop_after=3)), optim=AdamW(epochs=3, batch_size=16, learning_rate=0.05)))
+    plain = shop.fit(shop.recipe(EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0))))
+    head = shop.fit(tuned(shop, EmbeddingAdapterSettings(rank=4), EaseSettings(l2=20, features=FeatureWeightsSettings(
+        text=3.0, tuned=True, stop_after=3)), optim=AdamWSettings(epochs=3, batch_size=16, learning_rate=0.05)))
     assert not torch.equal(head.score(shop.known()), plain.score(shop.known()))
 
 
 def test_an_adapter_saved_alone_is_where_another_run_starts(shop, tmp_path):
-    for peft in (Lora(rank=2, num_layers=1), EmbeddingAdapter(rank=4)):
-        stop = Content(features=replace(TUNED, stop_after=3), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
+    for peft in (LoraSettings(rank=2, num_layers=1), EmbeddingAdapterSettings(rank=4)):
+        stop = ContentSettings(features=replace(TUNED, stop_after=3), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
         first = shop.fit(tuned(shop, peft, stop))
         folder = tmp_path / peft.kind
         first.item_texts.save_adapter(folder)
@@ -115,11 +125,11 @@ def test_an_adapter_saved_alone_is_where_another_run_starts(shop, tmp_path):
 
 
 def test_an_adapter_of_another_base_or_of_other_settings_or_damaged_is_refused(shop, tmp_path):
-    stop = Content(features=replace(TUNED, stop_after=1), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
+    stop = ContentSettings(features=replace(TUNED, stop_after=1), gamma=0.5, l2=1.0, denoise=0.0, blend=0.0)
     folder = tmp_path / "adapter"
-    peft = Lora(rank=2, num_layers=1)
+    peft = LoraSettings(rank=2, num_layers=1)
     shop.fit(tuned(shop, peft, stop)).item_texts.save_adapter(folder)
-    other = HuggingFace(path=str(save_tiny(tmp_path / "other", "roberta")), max_length=24)
+    other = HuggingFaceSettings(path=str(save_tiny(tmp_path / "other", "roberta")), max_length=24)
     started = replace(peft, adapter=str(folder))
     with pytest.raises(ArtifactError, match="was trained on another encoder"):
         shop.fit(tuned(shop, started, stop, encoder=other))
@@ -137,12 +147,13 @@ def test_an_adapter_of_another_base_or_of_other_settings_or_damaged_is_refused(s
 
 def test_what_cannot_work_is_refused_before_anything_runs(shop):
     def problems(**changed):
-        usual = {"head": Content(features=TUNED), "encoder": shop.encoder, "peft": Lora(), "loss": Distillation()}
+        usual = {"head": ContentSettings(features=TUNED), "encoder": shop.encoder, "peft": LoraSettings(),
+                 "loss": DistillationSettings()}
         return " ".join(Recipe(**(usual | changed)).problems())
 
     assert problems() == ""
-    assert "encoder=tfidf has no layers" in problems(encoder=TfIdf())
-    assert problems(encoder=TfIdf(), peft=EmbeddingAdapter()) == ""
+    assert "encoder=tfidf has no layers" in problems(encoder=TfIdfSettings())
+    assert problems(encoder=TfIdfSettings(), peft=EmbeddingAdapterSettings()) == ""
     assert "loss=softmax: head=content cannot be trained by it; choose one of distillation" in problems(
-        loss=shop.recipe(Content()).loss)
-    assert "has no effect with text=0" in " ".join(FeatureWeights(tuned=True).problems())
+        loss=shop.recipe(ContentSettings()).loss)
+    assert "has no effect with text=0" in " ".join(FeatureWeightsSettings(tuned=True).problems())

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from llmrec_cli.heads.shared import matrix_products as sparse_products
 from llmrec_cli.heads.shared.matrix_products import RightFactor
 from llmrec_cli.heads.shared.neighbours import Weighting, _highest
-from llmrec_cli.settings.head import ItemKnn, UserKnn
+from llmrec_cli.settings.head import ItemKnnSettings, UserKnnSettings
 from tests.heads.by_hand import fit, queries, training
 
 #                     i0 i1 i2 i3
@@ -75,30 +75,30 @@ def user_knn(matrix, history, user, settings):
 
 def test_items_bought_together_score_their_cosine():
     # i0 has users {0, 1}, i1 {0, 1, 2}, i2 {1, 2}: cos(0,1) = 2/sqrt(6), cos(0,2) = 1/2, cos(0,3) = 0.
-    found = scores(ItemKnn(shrinkage=0), MATRIX, np.array([[1, 0, 0, 0]]))
+    found = scores(ItemKnnSettings(shrinkage=0), MATRIX, np.array([[1, 0, 0, 0]]))
     np.testing.assert_allclose(found, [[0, 2 / np.sqrt(6), 0.5, 0]], rtol=1e-6)
 
 
 def test_shrinkage_damps_and_the_exponent_sharpens():
-    found = scores(ItemKnn(shrinkage=2, exponent=2), MATRIX, np.array([[1, 0, 0, 0]]))
+    found = scores(ItemKnnSettings(shrinkage=2, exponent=2), MATRIX, np.array([[1, 0, 0, 0]]))
     np.testing.assert_allclose(found, [[0, (2 / (np.sqrt(6) + 2))**2, (1 / (2 + 2))**2, 0]], rtol=1e-6)
 
 
 def test_only_the_k_nearest_of_each_item_count():
-    found = scores(ItemKnn(k=1, shrinkage=0, neighbours_of="history"), MATRIX, np.array([[1, 0, 1, 0]]))
+    found = scores(ItemKnnSettings(k=1, shrinkage=0, neighbours_of="history"), MATRIX, np.array([[1, 0, 1, 0]]))
     # Both i0 and i2 have i1 as their nearest.
     np.testing.assert_allclose(found, [[0, 4 / np.sqrt(6), 0, 0]], rtol=1e-6)
 
 
 def test_users_alike_give_their_items_and_oneself_is_no_neighbour():
-    found = scores(UserKnn(shrinkage=0), MATRIX, MATRIX[[0]], user=[0])
+    found = scores(UserKnnSettings(shrinkage=0), MATRIX, MATRIX[[0]], user=[0])
     # User 0 {0, 1}: cos with user 1 {0, 1, 2} = 2/sqrt(6), with user 2 {1, 2} = 1/2.
     near, far = 2 / np.sqrt(6), 0.5
     np.testing.assert_allclose(found, [[near, near + far, near + far, 0]], rtol=1e-6)
 
 
 def test_a_new_user_with_the_same_history_has_that_user_as_the_nearest():
-    found = scores(UserKnn(shrinkage=0, k=1), MATRIX, MATRIX[[0]])
+    found = scores(UserKnnSettings(shrinkage=0, k=1), MATRIX, MATRIX[[0]])
     np.testing.assert_allclose(found, [[1, 1, 0, 0]], rtol=1e-6)
 
 
@@ -111,7 +111,7 @@ def settings_of(draw, kind):
               "weighting": weighting, "exponent": draw(st.sampled_from([0.5, 1.0, 2.3])),
               "asymmetry": draw(st.sampled_from([0.0, 0.2, 0.5, 1.0])),
               "normalisation": draw(st.sampled_from([0.3, 0.8, 1.0]))} | (bm25 if weighting == "bm25" else {})
-    if kind is ItemKnn:
+    if kind is ItemKnnSettings:
         values["neighbours_of"] = draw(st.sampled_from(["target", "history"]))
     settings = kind(**values)
     assert not list(settings.problems())
@@ -143,7 +143,7 @@ sizes = {"seed": st.integers(0, 10**6), "num_users": st.integers(1, 14), "num_it
          "weighted": st.booleans()}
 
 
-@given(settings=settings_of(ItemKnn), **sizes)
+@given(settings=settings_of(ItemKnnSettings), **sizes)
 def test_item_knn_scores_as_the_dense_formula_says(settings, seed, num_users, num_items, weighted):
     values, matrix = random_weights(seed, num_users, num_items, weighted)
     items = weights_by_hand(matrix.T, matrix.T, settings)
@@ -154,7 +154,7 @@ def test_item_knn_scores_as_the_dense_formula_says(settings, seed, num_users, nu
                                rtol=1e-4, atol=1e-6)
 
 
-@given(settings=settings_of(UserKnn), known=st.booleans(), **sizes)
+@given(settings=settings_of(UserKnnSettings), known=st.booleans(), **sizes)
 def test_user_knn_scores_as_the_dense_formula_says(settings, known, seed, num_users, num_items, weighted):
     values, matrix = random_weights(seed, num_users, num_items, weighted)
     user = list(range(num_users)) if known else [-1] * num_users
@@ -167,7 +167,8 @@ def test_user_knn_scores_as_the_dense_formula_says(settings, known, seed, num_us
                                rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [ItemKnn(k=5), ItemKnn(k=5, neighbours_of="history"), UserKnn(k=5)])
+@pytest.mark.parametrize("settings",
+                         [ItemKnnSettings(k=5), ItemKnnSettings(k=5, neighbours_of="history"), UserKnnSettings(k=5)])
 @pytest.mark.parametrize(("cells", "share"), [(1, 2.0), (100, 0.1), (2**22, 0.0)])
 def test_blocks_and_dense_features_change_no_score(monkeypatch, settings, cells, share):
     matrix = random_matrix(3, 40, 30)
@@ -200,32 +201,34 @@ def test_a_product_is_the_same_however_much_of_it_is_dense(share, most, seed):
 def test_the_share_of_the_target_in_the_norm_is_the_asymmetry():
     # i0 has users {0, 1}, i1 {0, 1, 2}: two in common. Scored is i1, from a history of i0.
     for asymmetry in (0.0, 0.15, 0.5, 1.0):
-        found = scores(ItemKnn(shrinkage=0, asymmetry=asymmetry), MATRIX, np.array([[1, 0, 0, 0]]))
+        found = scores(ItemKnnSettings(shrinkage=0, asymmetry=asymmetry), MATRIX, np.array([[1, 0, 0, 0]]))
         np.testing.assert_allclose(found[0, 1], 2 / (3**asymmetry * 2**(1 - asymmetry)), rtol=1e-6)
 
 
 def test_the_share_of_the_user_who_asks_is_the_asymmetry():
     # User 1 {0, 1, 2} asks; user 0 {0, 1} has 2 in common and no item that user 1 lacks; i0 has user 0 alone beside.
-    found = scores(UserKnn(shrinkage=0, asymmetry=0.3), MATRIX, MATRIX[[1]], user=[1])
+    found = scores(UserKnnSettings(shrinkage=0, asymmetry=0.3), MATRIX, MATRIX[[1]], user=[1])
     np.testing.assert_allclose(found[0, 0], 2 / (3**0.3 * 2**0.7), rtol=1e-6)
 
 
 def test_without_normalisation_the_common_users_are_counted():
-    found = scores(ItemKnn(shrinkage=0, normalisation=0), MATRIX, np.array([[1, 0, 0, 0]]))
+    found = scores(ItemKnnSettings(shrinkage=0, normalisation=0), MATRIX, np.array([[1, 0, 0, 0]]))
     np.testing.assert_allclose(found, [[0, 2, 1, 0]], rtol=1e-6)
 
 
 def test_each_scored_item_takes_the_sum_over_its_own_neighbours():
     # i0's nearest is i1, i2's is i1, and so a history of i1 alone gives to both, each being asked for its own nearest.
-    found = scores(ItemKnn(k=1, shrinkage=0, neighbours_of="target"), MATRIX, np.array([[0, 1, 0, 0]]))
+    found = scores(ItemKnnSettings(k=1, shrinkage=0, neighbours_of="target"), MATRIX, np.array([[0, 1, 0, 0]]))
     near = 2 / np.sqrt(6)
     np.testing.assert_allclose(found, [[near, 0, near, 0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("settings", "words"), [
-    (ItemKnn(k=0), "k=0"), (UserKnn(shrinkage=-1), "shrinkage=-1"), (UserKnn(asymmetry=1.5), "asymmetry=1.5"),
-    (ItemKnn(neighbours_of="users"), "neighbours_of=users"), (ItemKnn(k1=2.0), "set weighting=bm25"),
-    (ItemKnn(weighting="bm25", b=2.0), "b=2.0"), (UserKnn(normalisation=0, asymmetry=0.2), "has no effect"),
+    (ItemKnnSettings(k=0), "k=0"), (UserKnnSettings(shrinkage=-1), "shrinkage=-1"),
+    (UserKnnSettings(asymmetry=1.5), "asymmetry=1.5"),
+    (ItemKnnSettings(neighbours_of="users"), "neighbours_of=users"), (ItemKnnSettings(k1=2.0), "set weighting=bm25"),
+    (ItemKnnSettings(weighting="bm25", b=2.0), "b=2.0"),
+    (UserKnnSettings(normalisation=0, asymmetry=0.2), "has no effect"),
 ])
 def test_a_setting_out_of_range_or_without_effect_is_refused(settings, words):
     problems = list(settings.problems())
@@ -235,22 +238,22 @@ def test_a_setting_out_of_range_or_without_effect_is_refused(settings, words):
 
 def test_memory_is_told_from_shapes_and_grows_with_what_is_kept():
     data = training(random_matrix(1, 60, 50))
-    few, many = (fit(ItemKnn(k=k), data).memory(data) for k in (2, 20))
-    assert fit(UserKnn(), data).memory(data) == 8 * len(data.interactions)
+    few, many = (fit(ItemKnnSettings(k=k), data).memory(data) for k in (2, 20))
+    assert fit(UserKnnSettings(), data).memory(data) == 8 * len(data.interactions)
     # 18 more neighbours of each of the items that have as many, 12 to 16 bytes each.
     assert 0 <= many - few <= 16 * 18 * 50
 
 
 def test_tfidf_is_the_logarithm_of_one_over_the_share():
     # Of 4 rows, features 0 to 3 are in 2, 3, 2 and 1.
-    weighting = Weighting(sp.csr_array(MATRIX), UserKnn(weighting="tfidf"))
+    weighting = Weighting(sp.csr_array(MATRIX), UserKnnSettings(weighting="tfidf"))
     found = weighting(sp.csr_array(MATRIX[[1, 3]].astype(np.float32))).toarray()
     np.testing.assert_allclose(found, [[np.log(3), np.log(7 / 3), np.log(3), 0], [0, 0, 0, np.log(5)]], rtol=1e-6)
 
 
 def test_bm25_damps_long_rows_by_the_average_length_of_those_known():
     # Rows of 2, 3, 2 and 1 items: 2 on average. k1 = 1.2, b = 0.75.
-    weighting = Weighting(sp.csr_array(MATRIX), UserKnn(weighting="bm25"))
+    weighting = Weighting(sp.csr_array(MATRIX), UserKnnSettings(weighting="bm25"))
     found = weighting(sp.csr_array(MATRIX[[1]].astype(np.float32))).toarray()
     damping = 2.2 / (1.2 * (0.25 + 0.75 * 3 / 2) + 1)
     idf = np.array([np.log(3), np.log(7 / 3), np.log(3), 0])
@@ -258,6 +261,6 @@ def test_bm25_damps_long_rows_by_the_average_length_of_those_known():
 
 
 @pytest.mark.parametrize("weighting", ["none", "tfidf", "bm25"])
-@pytest.mark.parametrize("settings", [ItemKnn, UserKnn])
+@pytest.mark.parametrize("settings", [ItemKnnSettings, UserKnnSettings])
 def test_an_empty_history_scores_zero(settings, weighting):
     assert not scores(settings(weighting=weighting), MATRIX, np.zeros((1, 4))).any()

@@ -17,21 +17,29 @@ from llmrec_cli.heads.shared.text_memory import (
     step_memory,
     trained_memory,
 )
-from llmrec_cli.settings.adversarial import Fgm
-from llmrec_cli.settings.encoder import HuggingFace, MiniLM
-from llmrec_cli.settings.head import Recipe, TwoTower
-from llmrec_cli.settings.heads.clusters import Clusters
-from llmrec_cli.settings.heads.features import FeatureWeights
-from llmrec_cli.settings.heads.interest import Interest
-from llmrec_cli.settings.heads.item_similarity import ItemSimilarity
-from llmrec_cli.settings.heads.sequential import Sequential
-from llmrec_cli.settings.loss import Bce, Distillation, Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Bottleneck, Dora, Frozen, Lora, NoPeft, TopLayers
+from llmrec_cli.settings.adversarial import FgmSettings
+from llmrec_cli.settings.encoder import HuggingFaceSettings, MiniLMSettings
+from llmrec_cli.settings.head import Recipe, TwoTowerSettings
+from llmrec_cli.settings.heads.clusters import ClustersSettings
+from llmrec_cli.settings.heads.features import FeatureWeightsSettings
+from llmrec_cli.settings.heads.interest import InterestSettings
+from llmrec_cli.settings.heads.item_similarity import ItemSimilaritySettings
+from llmrec_cli.settings.heads.sequential import SequentialSettings
+from llmrec_cli.settings.loss import BceSettings, DistillationSettings, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import (
+    BottleneckSettings,
+    DoraSettings,
+    FrozenSettings,
+    LoraSettings,
+    NoPeftSettings,
+    TopLayersSettings,
+)
 from tests.tiny_models import tiny_tokenizer
 
 TEXTS = [f"robot number {n} and the moon" for n in range(100)]
-RECIPE = Recipe(head=TwoTower(), encoder=MiniLM(), peft=Lora(), loss=Softmax(), optim=AdamW())
+RECIPE = Recipe(head=TwoTowerSettings(), encoder=MiniLMSettings(), peft=LoraSettings(), loss=SoftmaxSettings(),
+                optim=AdamWSettings())
 
 
 def with_peft(peft):
@@ -39,18 +47,18 @@ def with_peft(peft):
 
 
 def test_a_frozen_encoder_is_stated_with_its_files_and_the_vectors():
-    found = encoder_memory(with_peft(Frozen()), TEXTS, 10)
+    found = encoder_memory(with_peft(FrozenSettings()), TEXTS, 10)
     assert found == ENCODING_BYTES + MINILM_SHAPE.weights + VECTOR_COPIES * 4 * 100 * 384
     # Where layers could be trained but are not in this place, as for the texts of users.
-    assert encoder_memory(RECIPE, TEXTS, 10, Frozen()) == found
+    assert encoder_memory(RECIPE, TEXTS, 10, FrozenSettings()) == found
 
 
 def test_trained_layers_add_the_hidden_states_of_each_distinct_text():
     def beside(texts):
-        return encoder_memory(RECIPE, texts, 1) - encoder_memory(with_peft(Frozen()), texts, 1)
+        return encoder_memory(RECIPE, texts, 1) - encoder_memory(with_peft(FrozenSettings()), texts, 1)
 
-    lengths = [num_tokens(MiniLM(), text) for text in TEXTS]
-    step = step_memory(RECIPE, Lora(), 1, np.mean(lengths), max(lengths))
+    lengths = [num_tokens(MiniLMSettings(), text) for text in TEXTS]
+    step = step_memory(RECIPE, LoraSettings(), 1, np.mean(lengths), max(lengths))
     assert beside(TEXTS) == pytest.approx(4 * 384 * sum(lengths) + step, abs=1)
     assert beside([*TEXTS, *TEXTS]) == beside(TEXTS)
     assert encoder_memory(RECIPE, [*TEXTS, *TEXTS], 1) > encoder_memory(RECIPE, TEXTS, 1)
@@ -58,39 +66,41 @@ def test_trained_layers_add_the_hidden_states_of_each_distinct_text():
 
 @pytest.mark.parametrize(("text", "expected"), [("", 2), ("abcdef", 4), ("太空", 4), ("x" * 10_000, 64)])
 def test_a_token_is_taken_for_three_bytes_and_a_text_is_cut(text, expected):
-    assert num_tokens(MiniLM(), text) == expected
+    assert num_tokens(MiniLMSettings(), text) == expected
 
 
 def test_a_step_grows_with_texts_layers_and_an_adversary():
     def step(num_texts=8, peft=None, **changed):
-        return step_memory(replace(RECIPE, **changed), peft or Lora(), num_texts, 24, 32)
+        return step_memory(replace(RECIPE, **changed), peft or LoraSettings(), num_texts, 24, 32)
 
     # Up to the inputs, of one layer: 51 hidden sizes of 384 numbers for each of 8 x 32 tokens.
-    assert step(peft=Lora(num_layers=1)) == 4 * 384 * (51 + 2) * 8 * 32
-    assert step(peft=Lora(num_layers=3)) == 4 * 384 * (3 * 51 + 2) * 8 * 32
-    assert step(peft=Lora(num_layers=None)) == step(peft=Lora(num_layers=6)) == 4 * 384 * (6 * 51 + 2) * 8 * 32
+    assert step(peft=LoraSettings(num_layers=1)) == 4 * 384 * (51 + 2) * 8 * 32
+    assert step(peft=LoraSettings(num_layers=3)) == 4 * 384 * (3 * 51 + 2) * 8 * 32
+    assert step(peft=LoraSettings(num_layers=6)) == 4 * 384 * (6 * 51 + 2) * 8 * 32
+    assert step(peft=LoraSettings(num_layers=None)) == step(peft=LoraSettings(num_layers=6))
     assert step(16) == 2 * step(8)
-    assert step(adversarial=Fgm()) > step()
-    assert step(optim=AdamW(precision="bfloat16")) < step()
-    assert step(peft=Bottleneck()) < step(peft=TopLayers()) < step() < step(peft=Dora())
+    assert step(adversarial=FgmSettings()) > step()
+    assert step(optim=AdamWSettings(precision="bfloat16")) < step()
+    assert step(peft=BottleneckSettings()) < step(peft=TopLayersSettings()) < step() < step(peft=DoraSettings())
 
 
 def test_texts_that_fit_into_a_bucket_are_padded_and_others_are_cut_into_buckets():
     # 2,048 tokens with the padding, then twice as many.
-    assert step_memory(RECIPE, Lora(), 32, 48, 64) == step_memory(RECIPE, Lora(), 32, 64, 64)
-    assert step_memory(RECIPE, Lora(), 64, 48, 64) == 4 * 384 * (2 * 51 * 64 * 48 + 2 * 64 * 64)
+    assert step_memory(RECIPE, LoraSettings(), 32, 48, 64) == step_memory(RECIPE, LoraSettings(), 32, 64, 64)
+    assert step_memory(RECIPE, LoraSettings(), 64, 48, 64) == 4 * 384 * (2 * 51 * 64 * 48 + 2 * 64 * 64)
 
 
 def test_buckets_that_are_run_again_are_held_one_at_a_time():
-    few, many = (step_memory(RECIPE, Lora(), num, 64, 64) for num in (12 * 32, 13 * 32))
+    few, many = (step_memory(RECIPE, LoraSettings(), num, 64, 64) for num in (12 * 32, 13 * 32))
     assert many < few
-    assert step_memory(RECIPE, Lora(), 10 * 13 * 32, 64, 64) - many == 2 * 4 * 384 * 64 * 9 * 13 * 32
+    assert step_memory(RECIPE, LoraSettings(), 10 * 13 * 32, 64, 64) - many == 2 * 4 * 384 * 64 * 9 * 13 * 32
 
 
 def test_only_weights_of_the_model_itself_are_held_with_gradients_and_moments():
-    assert trained_memory(MiniLM(), Lora()) == 0
-    assert trained_memory(MiniLM(), TopLayers(num_layers=2)) == 2 * trained_memory(MiniLM(), TopLayers(num_layers=1))
-    assert trained_memory(MiniLM(), NoPeft()) == 4 * MINILM_SHAPE.weights
+    assert trained_memory(MiniLMSettings(), LoraSettings()) == 0
+    one, two = (trained_memory(MiniLMSettings(), TopLayersSettings(num_layers=num)) for num in (1, 2))
+    assert two == 2 * one
+    assert trained_memory(MiniLMSettings(), NoPeftSettings()) == 4 * MINILM_SHAPE.weights
 
 
 @pytest.fixture
@@ -103,7 +113,7 @@ def sizes(tmp_path):
                                          num_attention_heads=2, intermediate_size=24, max_position_embeddings=48)
         transformers.BertModel(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        return HuggingFace(path=str(folder), max_length=24)
+        return HuggingFaceSettings(path=str(folder), max_length=24)
 
     return saved
 
@@ -112,36 +122,39 @@ def test_the_encoder_of_a_folder_is_stated_by_its_own_size(sizes):
     def stated(width, layers, peft):
         return encoder_memory(replace(RECIPE, encoder=sizes(width, layers), peft=peft), TEXTS, 50)
 
-    assert stated(64, 2, Frozen()) > stated(32, 2, Frozen())
-    assert stated(32, 4, Frozen()) > stated(32, 2, Frozen())
-    for peft in (Lora(num_layers=None), NoPeft()):
+    assert stated(64, 2, FrozenSettings()) > stated(32, 2, FrozenSettings())
+    assert stated(32, 4, FrozenSettings()) > stated(32, 2, FrozenSettings())
+    for peft in (LoraSettings(num_layers=None), NoPeftSettings()):
         wider, deeper, plain = (stated(*size, peft) for size in ((64, 2), (32, 4), (32, 2)))
         assert wider > plain
         assert deeper > plain
     # Two layers hold what two layers hold, however many lie below them.
-    top = Lora(num_layers=2)
-    assert (stated(32, 4, top) - stated(32, 4, Frozen())) == (stated(32, 2, top) - stated(32, 2, Frozen()))
+    top = LoraSettings(num_layers=2)
+    assert (stated(32, 4, top) - stated(32, 4, FrozenSettings())) == (stated(32, 2, top) - stated(32, 2,
+                                                                                                  FrozenSettings()))
 
 
 def test_pairs_of_texts_are_stated_by_the_step():
-    recipe = replace(RECIPE, loss=Bce())
+    recipe = replace(RECIPE, loss=BceSettings())
     assert pairs_memory(recipe, 2048) - pairs_memory(recipe, 1024) > 1024 * 64 * 384 * 4
 
 
-@pytest.mark.parametrize("head", [TwoTower(), Sequential(), Interest(), Clusters(text=1.0),
-                                  ItemSimilarity(features=FeatureWeights(text=1.0))], ids=lambda head: head.kind)
+@pytest.mark.parametrize("head",
+                         [TwoTowerSettings(), SequentialSettings(), InterestSettings(), ClustersSettings(text=1.0),
+                                  ItemSimilaritySettings(features=FeatureWeightsSettings(text=1.0))],
+                         ids=lambda head: head.kind)
 def test_every_head_that_reads_texts_states_the_encoder(shop, head):
-    loss = Bce() if head.kind == "interest" else Softmax()
-    found = build(shop.recipe(head, peft=Lora(num_layers=1), loss=loss)).memory(shop.data.training("train"))
+    loss = BceSettings() if head.kind == "interest" else SoftmaxSettings()
+    found = build(shop.recipe(head, peft=LoraSettings(num_layers=1), loss=loss)).memory(shop.data.training("train"))
     assert found > ENCODING_BYTES
 
 
 def test_tuned_texts_are_stated_with_their_step(shop):
     def stated(peft):
-        head = ItemSimilarity(features=FeatureWeights(text=1.0, tuned=True))
-        return build(shop.recipe(head, peft=peft, loss=Distillation())).memory(shop.data.training("train"))
+        head = ItemSimilaritySettings(features=FeatureWeightsSettings(text=1.0, tuned=True))
+        return build(shop.recipe(head, peft=peft, loss=DistillationSettings())).memory(shop.data.training("train"))
 
-    assert stated(Lora(num_layers=2)) > stated(Lora(num_layers=1))
+    assert stated(LoraSettings(num_layers=2)) > stated(LoraSettings(num_layers=1))
 
 
 def test_pairs_of_items_that_are_chosen_together_are_counted_about_right():

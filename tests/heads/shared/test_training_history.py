@@ -18,17 +18,16 @@ from llmrec_cli.heads.two_tower import steps as two_tower_steps
 from llmrec_cli.heads.two_tower import towers as towers_module
 from llmrec_cli.heads.two_tower.steps import TowerSteps
 from llmrec_cli.heads.two_tower.towers import Towers, ages
-from llmrec_cli.settings.adversarial import NoAdversary
-from llmrec_cli.settings.encoder import HuggingFace, TfIdf
-from llmrec_cli.settings.head import Interest as InterestSettings
-from llmrec_cli.settings.head import Recipe, TwoTower
-from llmrec_cli.settings.loss import Bce, Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen
+from llmrec_cli.settings.adversarial import NoAdversarySettings
+from llmrec_cli.settings.encoder import HuggingFaceSettings, TfIdfSettings
+from llmrec_cli.settings.head import InterestSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.loss import BceSettings, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import FrozenSettings
 from tests.heads.by_hand import CONTEXT, entities
 
 NUM_USERS, NUM_ITEMS, NUM_KINDS, LENGTH = 400, 48, 4, 10
-ATTENTION = TwoTower(embedding_size=16, dropout=0.0, id_dropout=0.0, history="attention", recency=True)
+ATTENTION = TwoTowerSettings(embedding_size=16, dropout=0.0, id_dropout=0.0, history="attention", recency=True)
 
 
 def rows_of(*histories, times=None, num_items=8):
@@ -48,8 +47,9 @@ def data_of(interactions, **facts):
 
 
 def recipe_of(head, **changed):
-    usual = {"encoder": TfIdf(), "peft": Frozen(), "adversarial": NoAdversary(), "loss": Softmax(),
-             "optim": AdamW(epochs=6, batch_size=256, learning_rate=0.03)}
+    usual = {"encoder": TfIdfSettings(), "peft": FrozenSettings(), "adversarial": NoAdversarySettings(),
+             "loss": SoftmaxSettings(),
+             "optim": AdamWSettings(epochs=6, batch_size=256, learning_rate=0.03)}
     return Recipe(head=head, **(usual | changed))
 
 
@@ -136,7 +136,7 @@ def test_newest_entries_are_the_last_of_each_row():
 def towers_at_random(settings, num_items):
     """Return towers whose attention tells items and ages apart, and item vectors."""
     generator = torch.Generator().manual_seed(1)
-    towers = Towers(3, num_items, 4, settings, Softmax())
+    towers = Towers(3, num_items, 4, settings, SoftmaxSettings())
     if towers.pooling is not None:
         with torch.no_grad():
             towers.pooling.query_E.normal_(generator=generator)
@@ -146,7 +146,7 @@ def towers_at_random(settings, num_items):
 
 
 @pytest.mark.parametrize(("settings", "most_entries"), [
-    (ATTENTION, 40 * 16), (replace(ATTENTION, recency=False), 60), (TwoTower(embedding_size=16), 60)],
+    (ATTENTION, 40 * 16), (replace(ATTENTION, recency=False), 60), (TwoTowerSettings(embedding_size=16), 60)],
     ids=["recency", "attention", "sum"])
 def test_a_step_reads_a_long_history_once_or_with_recency_so_many_newest_for_each_target(settings, most_entries,
                                                                                         monkeypatch):
@@ -170,13 +170,14 @@ def test_a_step_reads_a_long_history_once_or_with_recency_so_many_newest_for_eac
         torch.testing.assert_close(vector, alone)
 
 
-@pytest.mark.parametrize("settings", [ATTENTION, replace(ATTENTION, recency=False), TwoTower(embedding_size=16)],
+@pytest.mark.parametrize("settings",
+                         [ATTENTION, replace(ATTENTION, recency=False), TwoTowerSettings(embedding_size=16)],
                          ids=["recency", "attention", "sum"])
 def test_nothing_that_comes_later_changes_the_history_of_a_target(settings):
     """Against the history of a list that ends before the target, and bit by bit under another future."""
     past, future, other = [4, 0, 6], [1, 2, 3], [7, 5, 2]
     generator = torch.Generator().manual_seed(1)
-    towers = Towers(2, 8, 4, settings, Softmax())
+    towers = Towers(2, 8, 4, settings, SoftmaxSettings())
     if towers.pooling is not None:
         with torch.no_grad():
             towers.pooling.query_E.normal_(generator=generator)
@@ -197,16 +198,16 @@ def test_nothing_that_comes_later_changes_the_history_of_a_target(settings):
 
 def test_users_of_whom_nothing_is_earlier_are_learned_from_as_an_empty_history():
     data = data_of(rows_of([0], [1], [2, 3]))
-    head = build(recipe_of(ATTENTION, optim=AdamW(epochs=2, batch_size=2)))
+    head = build(recipe_of(ATTENTION, optim=AdamWSettings(epochs=2, batch_size=2)))
     head.fit(data, CONTEXT)
     assert all(np.isfinite(array).all() for array in head.state().values() if array.dtype == np.float32)
 
 
 @pytest.mark.parametrize("head", [ATTENTION, InterestSettings(candidates="popularity")], ids=lambda head: head.kind)
 def test_the_model_says_which_histories_it_was_trained_with(head, tiny_encoder):
-    encoder = HuggingFace(path=str(tiny_encoder), max_length=24)
-    loss = Softmax() if head.kind == "two_tower" else Bce()
-    fitted = build(recipe_of(head, encoder=encoder, loss=loss, optim=AdamW(epochs=1, batch_size=8)))
+    encoder = HuggingFaceSettings(path=str(tiny_encoder), max_length=24)
+    loss = SoftmaxSettings() if head.kind == "two_tower" else BceSettings()
+    fitted = build(recipe_of(head, encoder=encoder, loss=loss, optim=AdamWSettings(epochs=1, batch_size=8)))
     fitted.fit(data_of(rows_of([0, 1, 2], [2, 3])), CONTEXT)
     assert fitted.chosen().head.training_history == "before"
 
@@ -221,7 +222,7 @@ def test_interest_reads_beside_a_pair_what_came_before_it():
     # The like at the dislike's own time is not known to have come before it.
     assert pairs.known.num_before.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert Pairs(data, "opinion", 10).known.num_before.tolist() == [3, 3, 3, 1, 3, 3, 1]
-    head = Interest(recipe_of(InterestSettings(candidates="popularity", history_items=2), loss=Bce()))
+    head = Interest(recipe_of(InterestSettings(candidates="popularity", history_items=2), loss=BceSettings()))
     head.titles = np.array([f"t{n}" for n in range(8)], object)
     texts = [head._user_text(likes.matrix, user, item, num) for user, item, num in
              zip(pairs.known.user, pairs.known.item, pairs.known.num_before, strict=True)]
@@ -250,8 +251,10 @@ def test_training_on_what_came_before_resumes_to_the_same_bits(head, tiny_encode
         if event == "step" and values["step"] == 5:
             raise Killed
 
-    encoder, loss = HuggingFace(path=str(tiny_encoder), max_length=24), Softmax() if head.kind == "two_tower" else Bce()
-    recipe = recipe_of(head, encoder=encoder, loss=loss, optim=AdamW(epochs=4, batch_size=4, checkpoint_every=1))
+    encoder, loss = HuggingFaceSettings(path=str(tiny_encoder),
+                                        max_length=24), SoftmaxSettings() if head.kind == "two_tower" else BceSettings()
+    recipe = recipe_of(head, encoder=encoder, loss=loss,
+                       optim=AdamWSettings(epochs=4, batch_size=4, checkpoint_every=1))
     data = data_of(rows_of([0, 1, 2], [2, 3], [4, 6, 5, 1], times=[np.arange(3), np.zeros(2), np.arange(4)]))
     heads = [build(recipe) for _ in range(3)]
     heads[0].fit(data, CONTEXT)

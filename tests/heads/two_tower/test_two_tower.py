@@ -14,36 +14,38 @@ from llmrec_cli.heads.two_tower.steps import TowerSteps
 from llmrec_cli.heads.two_tower.towers import Pooling, Towers, age_bucket, ages
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.adversarial import Fgm, NoAdversary
-from llmrec_cli.settings.head import Popularity, Recipe, TwoTower
-from llmrec_cli.settings.loss import Bce, Mse, Softmax
-from llmrec_cli.settings.optim import AdamW
-from llmrec_cli.settings.peft import Frozen, Lora, NoPeft, TopLayers
+from llmrec_cli.settings.adversarial import FgmSettings, NoAdversarySettings
+from llmrec_cli.settings.head import PopularitySettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.loss import BceSettings, MseSettings, SoftmaxSettings
+from llmrec_cli.settings.optim import AdamWSettings
+from llmrec_cli.settings.peft import FrozenSettings, LoraSettings, NoPeftSettings, TopLayersSettings
 from tests.heads.by_hand import training
 
-SMALL = TwoTower(embedding_size=16, dropout=0.1)
-LONGER = AdamW(epochs=20, batch_size=128, learning_rate=0.02, patience=20)
+SMALL = TwoTowerSettings(embedding_size=16, dropout=0.1)
+LONGER = AdamWSettings(epochs=20, batch_size=128, learning_rate=0.02, patience=20)
 
 
 def losses_of(shop, recipe):
     """Return the training loss of each step of one epoch, and the fitted head."""
     logged = []
-    head = shop.fit(replace(recipe, optim=AdamW(epochs=1, batch_size=128, learning_rate=0.01)),
+    head = shop.fit(replace(recipe, optim=AdamWSettings(epochs=1, batch_size=128, learning_rate=0.01)),
                     log=lambda event, **values: logged.append(values["loss"]) if event == "step" else None)
     return logged, head
 
 
-@pytest.mark.parametrize("loss", [Softmax(), Softmax(similarity="dot"), Bce(), Bce(similarity="dot"), Mse(),
-                                  Mse(similarity="dot")], ids=lambda loss: f"{loss.kind}-{loss.similarity}")
+@pytest.mark.parametrize("loss",
+                         [SoftmaxSettings(), SoftmaxSettings(similarity="dot"), BceSettings(),
+                          BceSettings(similarity="dot"), MseSettings(),
+                                  MseSettings(similarity="dot")], ids=lambda loss: f"{loss.kind}-{loss.similarity}")
 def test_every_loss_and_similarity_learns_far_more_than_popularity(shop, loss):
     value = shop.context().validation
-    popularity = value(shop.fit(shop.recipe(Popularity())).score)
+    popularity = value(shop.fit(shop.recipe(PopularitySettings())).score)
     assert value(shop.fit(shop.recipe(SMALL, loss=loss)).score) > popularity + 0.1
 
 
 @pytest.mark.parametrize(("peft", "names"), [
-    (NoPeft(), "encoder.embeddings"), (Frozen(), None), (TopLayers(num_layers=1), "layer.3."),
-    (Lora(rank=2, num_layers=1), "lora_")], ids=lambda peft: getattr(peft, "kind", ""))
+    (NoPeftSettings(), "encoder.embeddings"), (FrozenSettings(), None), (TopLayersSettings(num_layers=1), "layer.3."),
+    (LoraSettings(rank=2, num_layers=1), "lora_")], ids=lambda peft: getattr(peft, "kind", ""))
 def test_only_what_peft_names_is_trained_and_saved(shop, peft, names):
     _, head = losses_of(shop, shop.recipe(replace(SMALL, encoded_items=16), peft=peft))
     saved = [name for name in head.state() if name.startswith("encoder.")]
@@ -54,16 +56,16 @@ def test_only_what_peft_names_is_trained_and_saved(shop, peft, names):
 
 def test_training_the_encoder_changes_the_vectors_of_the_texts(shop):
     _, frozen = losses_of(shop, shop.recipe(SMALL))
-    _, trained = losses_of(shop, shop.recipe(SMALL, peft=TopLayers(num_layers=1)))
+    _, trained = losses_of(shop, shop.recipe(SMALL, peft=TopLayersSettings(num_layers=1)))
     first, second = frozen.state()["texts.raw_table"], trained.state()["texts.raw_table"]
     assert first.shape == second.shape
     assert np.abs(first - second).max() > 1e-3
 
 
-@pytest.mark.parametrize("peft", [Frozen(), Lora(rank=2, num_layers=1)], ids=["frozen", "lora"])
+@pytest.mark.parametrize("peft", [FrozenSettings(), LoraSettings(rank=2, num_layers=1)], ids=["frozen", "lora"])
 def test_an_adversary_adds_the_loss_under_attack_and_changes_what_is_learned(shop, peft):
-    plain, head = losses_of(shop, shop.recipe(SMALL, peft=peft, adversarial=NoAdversary()))
-    attacked, other = losses_of(shop, shop.recipe(SMALL, peft=peft, adversarial=Fgm(epsilon=0.1)))
+    plain, head = losses_of(shop, shop.recipe(SMALL, peft=peft, adversarial=NoAdversarySettings()))
+    attacked, other = losses_of(shop, shop.recipe(SMALL, peft=peft, adversarial=FgmSettings(epsilon=0.1)))
     # The first step is from the same weights: the clean loss, and one that the attack made no smaller.
     assert attacked[0] > 1.9 * plain[0]
     assert (head.state()["towers.text.weight"] != other.state()["towers.text.weight"]).any()
@@ -79,7 +81,7 @@ def test_cold_items_are_reachable(shop):
 
 def test_an_items_place_in_the_catalogue_does_not_matter_when_it_is_added(shop):
     """A new item with the text of a known one scores as that one does without its id."""
-    head = deepcopy(shop.fit(shop.recipe(replace(SMALL, id_scale=0.0), loss=Mse())))
+    head = deepcopy(shop.fit(shop.recipe(replace(SMALL, id_scale=0.0), loss=MseSettings())))
     items = shop.data.items
     known = type(items)(np.array(["new"], object), items.titles[:1], items.texts[:1], items.attributes[:1],
                         items.attribute_names)
@@ -91,7 +93,7 @@ def test_an_items_place_in_the_catalogue_does_not_matter_when_it_is_added(shop):
 
 
 def test_early_stopping_chooses_an_epoch_and_a_refit_runs_exactly_as_long(shop):
-    recipe = shop.recipe(SMALL, optim=AdamW(epochs=12, batch_size=128, learning_rate=0.05, patience=1))
+    recipe = shop.recipe(SMALL, optim=AdamWSettings(epochs=12, batch_size=128, learning_rate=0.05, patience=1))
     logged = []
     head = shop.fit(recipe, log=lambda event, **values: logged.append(event))
     chosen = head.chosen().head.stop_after
@@ -104,8 +106,9 @@ def test_early_stopping_chooses_an_epoch_and_a_refit_runs_exactly_as_long(shop):
 
 
 def test_a_batch_of_a_user_who_knows_every_item_has_no_negatives_and_is_no_accident():
-    recipe = Recipe(head=SMALL, encoder=None, peft=Frozen(), adversarial=NoAdversary(), loss=Bce(),
-                    optim=AdamW(epochs=1, batch_size=2))
+    recipe = Recipe(head=SMALL, encoder=None, peft=FrozenSettings(), adversarial=NoAdversarySettings(),
+                    loss=BceSettings(),
+                    optim=AdamWSettings(epochs=1, batch_size=2))
     nothing = np.empty((3, 0), np.int64)
     step = TowerSteps(Towers(3, 4, 8, SMALL, recipe.loss), Plain(4), recipe, training(np.ones((3, 4))).interactions,
                       None, nothing, torch.device("cpu"))
@@ -124,7 +127,7 @@ class Plain:
 
 
 def test_the_batches_of_an_epoch_depend_on_epoch_and_seed_alone(shop):
-    head = shop.fit(shop.recipe(SMALL, optim=AdamW(epochs=1, batch_size=100)))
+    head = shop.fit(shop.recipe(SMALL, optim=AdamWSettings(epochs=1, batch_size=100)))
     nothing = np.empty((60, 0), np.int64)
     step = TowerSteps(head.towers, head.texts, head.recipe, shop.data.part("train"), None, nothing, torch.device("cpu"))
 
@@ -184,7 +187,7 @@ def test_ages_are_in_buckets_that_double():
 def test_a_training_step_leaves_the_target_out_of_the_attention(shop):
     """The history of a row is that of the user as if the target had never been, ages of the others apart."""
     settings = replace(SMALL, history="attention")
-    recipe = shop.recipe(settings, optim=AdamW(epochs=1, batch_size=100))
+    recipe = shop.recipe(settings, optim=AdamWSettings(epochs=1, batch_size=100))
     part = shop.data.part("train")
     towers = Towers(60, 44, 8, settings, recipe.loss)
     with torch.no_grad():
@@ -205,7 +208,7 @@ def test_a_training_step_leaves_the_target_out_of_the_attention(shop):
 
 def test_every_part_of_the_user_tower_learns_far_more_than_popularity(shop):
     value = shop.context().validation
-    popularity = value(shop.fit(shop.recipe(Popularity())).score)
+    popularity = value(shop.fit(shop.recipe(PopularitySettings())).score)
     for settings in (replace(SMALL, history="attention", recency=True), replace(SMALL, layers=[32])):
         assert value(shop.fit(shop.recipe(settings, optim=LONGER)).score) > popularity + 0.1
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from llmrec_cli.ingest.audit.audit import audit
 from llmrec_cli.ingest.engine import engine
 from llmrec_cli.ingest.output.row_accounting import Account
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.engine import DuckDb
-from llmrec_cli.settings.split import Given, SplitSettings
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.engine import DuckDbSettings
+from llmrec_cli.settings.split import GivenSettings, SplitSettings
 
 Row = tuple[str, str, float, int, str]
 """user_id, item_id, value, timestamp, split."""
@@ -58,8 +58,9 @@ def audited(folder: Path, split: SplitSettings | None = None, unit: str = "s",
     kept = sum(pq.read_metadata(folder / f"{name}.parquet").num_rows for name in
                ("interactions", "negatives", "filtered") if (folder / f"{name}.parquet").is_file())
     account = Account({"read": kept, "rejected": 0, "duplicates": 0, **counts})
-    with tempfile.TemporaryDirectory() as scratch, engine(DuckDb(), Path(scratch)) as connection:
-        return audit(connection, folder, Files(timestamp_unit="s"), split or Given(), unit, account), account
+    with tempfile.TemporaryDirectory() as scratch, engine(DuckDbSettings(), Path(scratch)) as connection:
+        return audit(connection, folder, FilesSettings(timestamp_unit="s"), split or GivenSettings(), unit,
+                     account), account
 
 
 def check(found: dict[str, Any], name: str) -> dict[str, Any]:

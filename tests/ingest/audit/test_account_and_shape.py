@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from llmrec_cli.settings.split import Given, LeaveLastOut, NoSplit, Random
+from llmrec_cli.settings.split import GivenSettings, LeaveLastOutSettings, NoSplitSettings, RandomSettings
 from tests.ingest.audit.folders import REJECTS, Row, audited, write_folder
 
 DAY = 86_400_000
@@ -139,7 +139,7 @@ def test_what_is_probably_wrong_is_a_warning(tmp_path: Path) -> None:
     rows = [(f"u{n}", "empty", 1.0, 7, "train") for n in range(150)]
     rows += [(f"other{n}", f"i{n}", 1.0, 7, "test") for n in range(120)]
     items = [{"item_id": f"i{n}", "text": "No description"} for n in range(120)]
-    _, account = audited(write_folder(tmp_path, rows, items), Random(), unit="s")
+    _, account = audited(write_folder(tmp_path, rows, items), RandomSettings(), unit="s")
     told = "\n".join(account.warnings)
     for words in ("all 270 interactions are at one time (1970-01-01T00:00:00.007Z)",
                   "item 'empty' has 100% of the training interactions",
@@ -161,7 +161,7 @@ def test_seconds_that_are_read_as_milliseconds_are_seen(tmp_path: Path, first: i
 
 def test_small_clean_data_gives_no_warning(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, ROWS)
-    for split in (Given(), Random(), LeaveLastOut(), NoSplit()):
+    for split in (GivenSettings(), RandomSettings(), LeaveLastOutSettings(), NoSplitSettings()):
         assert audited(folder, split, unit="ms")[1].warnings == []
 
 

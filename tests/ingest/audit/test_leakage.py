@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmrec_cli.ingest.audit.title_leakage import names
-from llmrec_cli.settings.split import Given, Random, Temporal
+from llmrec_cli.settings.split import GivenSettings, RandomSettings, TemporalSettings
 from tests.ingest.audit.folders import audited, check, write_folder
 
 CLEAN = [("u", "a", 1.0, 1000, "train"), ("u", "b", 1.0, 2000, "train"), ("v", "a", 1.0, 2000, "train"),
@@ -15,7 +15,7 @@ CHECKS = ("held_out_pairs_in_training", "validation_pairs_in_test", "training_af
 
 
 def test_a_clean_split_gives_no_warning(tmp_path: Path) -> None:
-    found, account = audited(write_folder(tmp_path, CLEAN), Temporal())
+    found, account = audited(write_folder(tmp_path, CLEAN), TemporalSettings())
     assert [c["verdict"] for c in found["leakage"]] == ["ok"] * 5
     assert [c["name"] for c in found["leakage"]] == list(CHECKS)
     assert account.warnings == found["warnings"] == []
@@ -53,7 +53,7 @@ def test_comparing_some_users_at_a_time_finds_the_same(tmp_path: Path, monkeypat
 
 def test_training_at_or_after_the_cutoff_is_found(tmp_path: Path) -> None:
     rows = [*CLEAN, ("v", "d", 1.0, 3000, "train"), ("u", "d", 1.0, 9000, "valid")]
-    found, account = audited(write_folder(tmp_path, rows), Temporal())
+    found, account = audited(write_folder(tmp_path, rows), TemporalSettings())
     leak = check(found, "training_after_cutoff")
     assert (leak["count"], leak["checked"], leak["verdict"]) == (2, 6, "warning")
     assert leak["examples"][1] == {"user_id": "v", "item_id": "d", "title": "d", "split": "train",
@@ -63,7 +63,7 @@ def test_training_at_or_after_the_cutoff_is_found(tmp_path: Path) -> None:
 
 def test_a_random_split_is_said_to_be_no_forecast_without_a_warning(tmp_path: Path) -> None:
     rows = [*CLEAN, ("u", "d", 1.0, 1500, "valid")]
-    found, account = audited(write_folder(tmp_path, rows), Random())
+    found, account = audited(write_folder(tmp_path, rows), RandomSettings())
     older = check(found, "held_out_older_than_training")
     assert (older["count"], older["checked"], older["verdict"]) == (1, 3, "ok")
     assert older["note"].startswith("split=random does not measure forecasting")
@@ -107,7 +107,7 @@ def test_words_of_scripts_without_spaces_need_no_border() -> None:
 def test_items_of_training_described_after_the_cutoff_are_found(tmp_path: Path, times: tuple[str, str]) -> None:
     items = [{"item_id": "a", "timestamp": times[0]}, {"item_id": "b", "title": "Late", "timestamp": times[1]},
              {"item_id": "c", "timestamp": "9"}]
-    found, account = audited(write_folder(tmp_path, CLEAN, items), Temporal())
+    found, account = audited(write_folder(tmp_path, CLEAN, items), TemporalSettings())
     leak = check(found, "items_described_after_cutoff")
     assert (leak["count"], leak["checked"], leak["verdict"]) == (1, 2, "warning")
     assert leak["examples"] == [{"item_id": "b", "title": "Late", "timestamp": times[1]}]
@@ -115,13 +115,13 @@ def test_items_of_training_described_after_the_cutoff_are_found(tmp_path: Path, 
 
 
 def test_unreadable_times_of_items_are_counted(tmp_path: Path) -> None:
-    found, _ = audited(write_folder(tmp_path, CLEAN, [{"item_id": "a", "timestamp": "spring"}]), Temporal())
+    found, _ = audited(write_folder(tmp_path, CLEAN, [{"item_id": "a", "timestamp": "spring"}]), TemporalSettings())
     assert check(found, "items_described_after_cutoff")["note"].startswith("1 of these timestamps are not readable")
 
 
 def test_held_out_pairs_that_are_dislikes_in_training_are_told(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, CLEAN, negatives=[("v", "c", 0.0, 1000, "train"), ("u", "c", 0.0, 9000, "test")])
-    found, account = audited(folder, Given())
+    found, account = audited(folder, GivenSettings())
     leak = check(found, "held_out_disliked_in_training")
     assert (leak["count"], leak["checked"], leak["verdict"]) == (1, 2, "ok")
     assert leak["examples"][0]["user_id"] == "v"

@@ -13,9 +13,9 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.clusters.user_clusters import cluster_users, read_training
 from llmrec_cli.ingest.groups.synthetic import members_of, refuse_clusters_beside
 from llmrec_cli.ingest.readers.sources import Source, Sources
-from llmrec_cli.settings.cluster_users import ClusterUsers
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.split import Random, SplitSettings
+from llmrec_cli.settings.cluster_users import ClusterUsersSettings
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.split import RandomSettings, SplitSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 SPLITS = ("train", "valid", "test")
@@ -32,11 +32,13 @@ def prepared_of(folder: Path, rows: list[str] | None = None, split: SplitSetting
                 **settings: Any) -> Prepared:
     text = "user_id,item_id,timestamp\n" + "\n".join(rows or rows_of()) + "\n"
     about = "user_id,job\n" + "".join(f"u{n:02},{('baker', 'smith')[n % 2]}\n" for n in range(40))
-    dataset = Files(name="x", interactions=str(write(folder, text)), users=str(write(folder, about, "users.csv")),
-                    user_attributes={"job": "category"}, user_text="a {job}",
-                    cluster_users=ClusterUsers(**({"on": True, "num_clusters": 2, "share": 0.4} | settings)))
+    dataset = FilesSettings(name="x", interactions=str(write(folder, text)),
+                            users=str(write(folder, about, "users.csv")),
+                            user_attributes={"job": "category"}, user_text="a {job}",
+                            cluster_users=ClusterUsersSettings(**({"on": True, "num_clusters": 2,
+                                                                   "share": 0.4} | settings)))
     assert not list(dataset.problems())
-    return prepare_with(folder, dataset, split or Random(valid=0.15, test=0.15))
+    return prepare_with(folder, dataset, split or RandomSettings(valid=0.15, test=0.15))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def test_only_training_is_clustered(prepared: Prepared) -> None:
 
 
 def test_clusters_are_made_of_the_tables_that_prepare_writes_and_of_nothing_else(prepared: Prepared) -> None:
-    clusters = members_of(cluster_users(ClusterUsers(on=True, num_clusters=2), prepared.folder))
+    clusters = members_of(cluster_users(ClusterUsersSettings(on=True, num_clusters=2), prepared.folder))
     written = {(int(row["group_id"].removeprefix("cluster")), row["user"]) for row in prepared.rows("groups")}
     assert set(zip(*(found.tolist() for found in clusters.nonzero()), strict=True)) == written
 
@@ -111,17 +113,18 @@ def test_users_without_training_and_empty_clusters_are_in_no_group() -> None:
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    (ClusterUsers(seed=3), "no effect"), (ClusterUsers(on=True, num_clusters=1), "at least 2"),
-    (ClusterUsers(on=True, share=0), "above 0"), (ClusterUsers(on=True, encoder="word2vec"), "choose one of")])
-def test_settings_without_effect_or_sense_are_refused(settings: ClusterUsers, said: str) -> None:
+    (ClusterUsersSettings(seed=3), "no effect"), (ClusterUsersSettings(on=True, num_clusters=1), "at least 2"),
+    (ClusterUsersSettings(on=True, share=0), "above 0"),
+    (ClusterUsersSettings(on=True, encoder="word2vec"), "choose one of")])
+def test_settings_without_effect_or_sense_are_refused(settings: ClusterUsersSettings, said: str) -> None:
     assert any(said in problem for problem in settings.problems())
 
 
 def test_clusters_stand_beside_no_other_groups(tmp_path: Path) -> None:
-    on = ClusterUsers(on=True)
-    beside = Files(interactions="x.csv", synthetic_groups="random", cluster_users=on)
+    on = ClusterUsersSettings(on=True)
+    beside = FilesSettings(interactions="x.csv", synthetic_groups="random", cluster_users=on)
     assert any("synthetic_groups=random" in problem for problem in beside.problems())
-    own = Files(interactions="x.csv", groups="g.csv", cluster_users=on)
+    own = FilesSettings(interactions="x.csv", groups="g.csv", cluster_users=on)
     assert any("groups of dataset.groups" in problem for problem in own.problems())
 
 
@@ -131,5 +134,5 @@ def test_clusters_stand_beside_no_other_groups(tmp_path: Path) -> None:
     (Sources([]), "", "append", "mode=append: dataset.cluster_users=true")])
 def test_what_cannot_be_together_with_clusters_is_refused(sources: Sources, group: str, mode: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        refuse_clusters_beside(sources, Files(cluster_users=ClusterUsers(on=True)), group, mode)
-    refuse_clusters_beside(sources, Files(), group, mode)
+        refuse_clusters_beside(sources, FilesSettings(cluster_users=ClusterUsersSettings(on=True)), group, mode)
+    refuse_clusters_beside(sources, FilesSettings(), group, mode)

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.split import NoSplit, Random, SplitSettings
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.split import NoSplitSettings, RandomSettings, SplitSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 FILES = {"interactions": "user_id,item_id\nu,a\nv,a\nv,b\nw,b\n",
@@ -23,7 +23,7 @@ def prepared_of(folder: Path, split: SplitSettings | None = None, names: dict[st
     """Prepare FILES with those of `files` in their place; `names` is what a file is called."""
     paths = {key: str(write(folder, text, (names or {}).get(key, f"{key}.csv"))) for key, text in
              (FILES | files).items()}
-    return prepare_with(folder, Files(name="x", **(paths | (settings or {}))), split or NoSplit())
+    return prepare_with(folder, FilesSettings(name="x", **(paths | (settings or {}))), split or NoSplitSettings())
 
 
 @pytest.mark.parametrize(("key", "content", "message"), [
@@ -85,7 +85,8 @@ def test_35_36_what_is_kept_of_duplicates_goes_by_time_and_never_by_the_order_of
     for seed in range(2):
         random.Random(seed).shuffle(rows)
         random.Random(seed).shuffle(members)
-        prepared = prepared_of(tmp_path / str(seed), Random(valid=0.2, test=0.2), groups="\n".join(["group_id,user_id",
+        prepared = prepared_of(tmp_path / str(seed), RandomSettings(valid=0.2, test=0.2),
+                               groups="\n".join(["group_id,user_id",
                                *members]) + "\n", group_interactions="\n".join(["group_id,item_id,value,timestamp",
                                                                                 *rows]) + "\n")
         found.append(prepared)

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.split import Given, NoSplit
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.split import GivenSettings, NoSplitSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 CLICKS = "user_id,item_id\nu,a\nv,a\nv,b\n"
@@ -24,9 +24,9 @@ def prepared_of(folder: Path, split: Any = None, mode: str = "new", out: Path | 
     files = {"interactions": str(write(folder, CLICKS)), "groups": str(write(folder, members, "members.csv")),
              "group_interactions": str(write(folder, TOGETHER, "together.csv")),
              "group_info": str(write(folder, info, name))}
-    dataset = Files(name="x", **(files | settings))
+    dataset = FilesSettings(name="x", **(files | settings))
     assert not list(dataset.problems())
-    return prepare_with(out or folder, dataset, split or NoSplit(), mode=mode)
+    return prepare_with(out or folder, dataset, split or NoSplitSettings(), mode=mode)
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +82,10 @@ def test_classes_of_numbers_are_those_of_standing_groups_or_of_all_where_none_is
     together = "group_id,item_id\n" + "".join(f"g{n},a\n" for n in range(10))
     paths = {"interactions": CLICKS, "groups": members, "group_info": info, "group_interactions": together}
     files = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in paths.items()}
-    prepared = prepare_with(tmp_path / "1", Files(**files, group_attributes={"age": "number"}))
+    prepared = prepare_with(tmp_path / "1", FilesSettings(**files, group_attributes={"age": "number"}))
     assert prepared.manifest["texts"]["group"]["edges"]["age"] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     del files["group_interactions"]
-    prepared = prepare_with(tmp_path / "2", Files(**files, group_attributes={"age": "number"}))
+    prepared = prepare_with(tmp_path / "2", FilesSettings(**files, group_attributes={"age": "number"}))
     assert prepared.manifest["texts"]["group"]["edges"]["age"][-1] == 10
 
 
@@ -131,16 +131,17 @@ def test_bad_files_of_groups_are_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.group_text=\{.*\}: there is no file of groups to make it of"):
         prepared_of(tmp_path, group_info=None, group_text="{group_id}")
     with pytest.raises(ConfigError, match=r"dataset\.group_text=\{.*\}: there is no file of groups to make it of"):
-        prepare_with(tmp_path, Files(interactions=str(write(tmp_path, CLICKS)), group_text="{name}"))
+        prepare_with(tmp_path, FilesSettings(interactions=str(write(tmp_path, CLICKS)), group_text="{name}"))
     with pytest.raises(ConfigError, match="groups that are made of users have no texts and attributes; leave it out"):
-        prepare_with(tmp_path, Files(interactions=str(write(tmp_path, CLICKS)), group_text="{name}",
-                                     synthetic_groups="random"))
+        prepare_with(tmp_path, FilesSettings(interactions=str(write(tmp_path, CLICKS)), group_text="{name}",
+                                             synthetic_groups="random"))
 
 
 def test_settings_without_effect_are_refused() -> None:
-    assert list(Files(interactions="x", group_info="y").problems()) == ["group_info: needs dataset.groups=<file of "
-                                                                        "members>"]
-    assert list(Files(interactions="x", groups="y", group_columns={"title": "n"}).problems()) == [
+    assert list(FilesSettings(interactions="x",
+                              group_info="y").problems()) == ["group_info: needs dataset.groups=<file of "
+                                                                                "members>"]
+    assert list(FilesSettings(interactions="x", groups="y", group_columns={"title": "n"}).problems()) == [
         "group_columns: has an effect only with dataset.group_info=<file>"]
 
 
@@ -151,7 +152,7 @@ def test_46_unknown_members_stay_as_users_without_history_and_groups_of_them_alo
              "group_train": "group_id,item_id\nstanding,a\n",
              "group_test": "group_id,item_id\nknown,b\nstanding,b\nlost,a\nstranger,a\nlost,never\n"}
     paths = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in files.items()}
-    prepared = prepare_with(tmp_path, Files(**paths), Given())
+    prepared = prepare_with(tmp_path, FilesSettings(**paths), GivenSettings())
     assert [prepared.counts[k] for k in ("group_members_without_history", "groups_held_out_without_history",
                                          "groups_without_members", "group_test")] == [3, 1, 1, 4]
     assert set(prepared.column("users", "user_id")) == {"u", "v", "x", "y", "z"}

@@ -20,9 +20,17 @@ from llmrec_cli.ingest.groups.tables import notes, number_groups, warnings, writ
 from llmrec_cli.ingest.interactions.splits import UserSplit
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import file_sources
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.engine import DuckDb
-from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, NoSplit, Random, SplitSettings, Temporal
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.engine import DuckDbSettings
+from llmrec_cli.settings.split import (
+    ColdItemsSplitSettings,
+    GivenSettings,
+    LeaveLastOutSettings,
+    NoSplitSettings,
+    RandomSettings,
+    SplitSettings,
+    TemporalSettings,
+)
 from tests.ingest.preparing import write
 
 MEMBERS = "group_id,user_id\nduo,u\nduo,v\nsolo,u\n"
@@ -51,7 +59,8 @@ class Read:
         self.folder.mkdir(exist_ok=True)
         groups = self.groups
         if groups.rows is not None:
-            groups = replace(groups, rows=divide_groups(groups.rows, split or NoSplit(), groups.unit, UserSplit({}))[0])
+            groups = replace(groups,
+                             rows=divide_groups(groups.rows, split or NoSplitSettings(), groups.unit, UserSplit({}))[0])
         tables = [self.table({kind: range(len(ids)), f"{kind}_id": list(ids)})
                   for kind, ids in (("user", users), ("item", items))]
         known = None if before is None else self.table(before)
@@ -72,7 +81,7 @@ class Read:
 def connection(tmp_path: Path) -> Iterator[BaseBackend]:
     """Return a running DuckDB."""
     (tmp_path / "engine").mkdir()
-    with engine(DuckDb(threads=1), tmp_path / "engine") as found:
+    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as found:
         yield found
 
 
@@ -84,7 +93,7 @@ def read(connection: BaseBackend, folder: Path, members: str = MEMBERS, rows: st
     if rows:
         write(folder, rows, "together.csv")
         settings["group_interactions"] = "together.csv"
-    files = Files(path=str(folder), interactions="clicks.csv", groups="members.csv", **settings)
+    files = FilesSettings(path=str(folder), interactions="clicks.csv", groups="members.csv", **settings)
     account = Account()
     groups = read_groups(connection, file_sources(files, "none", folder), files, folder, account)
     assert groups is not None
@@ -107,7 +116,7 @@ def test_members_named_twice_are_one_and_a_group_of_one_is_a_group(connection: B
 
 def test_without_a_file_of_members_there_are_no_groups(connection: BaseBackend, tmp_path: Path) -> None:
     write(tmp_path, "user_id,item_id\nu,a\n")
-    files = Files(path=str(tmp_path), interactions="clicks.csv")
+    files = FilesSettings(path=str(tmp_path), interactions="clicks.csv")
     assert read_groups(connection, file_sources(files, "none", tmp_path), files, tmp_path, Account()) is None
 
 
@@ -118,7 +127,7 @@ def test_bad_rows_are_rejects_with_the_column_they_are_bad_in(connection: BaseBa
     assert rejects[0] == [(5, "group_id", "is empty"), (6, "user_id", "is empty")]
     assert rejects[1] == [(3, "group_id", "is empty"), (4, "value", "'much' is not a number"),
                           (5, "timestamp", "'soon' is not a time in 'order'")]
-    assert found.divided(NoSplit()) == {("duo", "a"): "train"}
+    assert found.divided(NoSplitSettings()) == {("duo", "a"): "train"}
 
 
 def test_duplicates_of_a_group_are_merged_as_a_user_s_are(connection: BaseBackend, tmp_path: Path) -> None:
@@ -135,10 +144,10 @@ def test_duplicates_of_a_group_are_merged_as_a_user_s_are(connection: BaseBacken
 def test_values_that_are_too_low_for_a_user_are_too_low_for_a_group(connection: BaseBackend, tmp_path: Path) -> None:
     rows = "group_id,item_id,value\nduo,a,1\nduo,b,4\n"
     found = read(connection, tmp_path / "1", rows=rows, min_value=4)
-    assert list(found.divided(NoSplit())) == [("duo", "b")]
+    assert list(found.divided(NoSplitSettings())) == [("duo", "b")]
     assert found.account.counts["group_below_min_value"] == 1
     found = read(connection, tmp_path / "2", rows="group_id,item_id\nduo,a\n", min_value=4)
-    assert list(found.divided(NoSplit())) == [("duo", "a")]
+    assert list(found.divided(NoSplitSettings())) == [("duo", "a")]
 
 
 TEN = "group_id,item_id,timestamp\n" + "".join(f"duo,{item},{n}\n" for n, item in enumerate("abcdefghij"))
@@ -146,34 +155,36 @@ TEN = "group_id,item_id,timestamp\n" + "".join(f"duo,{item},{n}\n" for n, item i
 
 def test_groups_are_divided_by_the_rule_of_the_users_or_their_own(connection: BaseBackend, tmp_path: Path) -> None:
     found = read(connection, tmp_path, rows=TEN)
-    assert set(found.divided(NoSplit()).values()) == {"train"}
-    for split in (Random(valid=0.2, test=0.3), ColdItems(valid=0.2, test=0.3), LeaveLastOut(group="random")):
+    assert set(found.divided(NoSplitSettings()).values()) == {"train"}
+    for split in (RandomSettings(valid=0.2, test=0.3), ColdItemsSplitSettings(valid=0.2, test=0.3),
+                  LeaveLastOutSettings(group="random")):
         parts = list(found.divided(split).values())
-        shares = (0.1, 0.1) if isinstance(split, LeaveLastOut) else (0.2, 0.3)
+        shares = (0.1, 0.1) if isinstance(split, LeaveLastOutSettings) else (0.2, 0.3)
         assert [parts.count("valid"), parts.count("test")] == [10 * share for share in shares]
-    last = found.divided(NoSplit(group="leave_last_out"))
+    last = found.divided(NoSplitSettings(group="leave_last_out"))
     assert [pair for pair, part in last.items() if part == "test"] == [("duo", "j")]
     assert [pair for pair, part in last.items() if part == "valid"] == [("duo", "i")]
 
 
 def test_the_order_of_rows_decides_nothing(connection: BaseBackend, tmp_path: Path) -> None:
     header, *rows = TEN.splitlines()
-    found = [read(connection, tmp_path / name, rows="\n".join([header, *order]) + "\n").divided(Random(seed=seed))
+    found = [read(connection, tmp_path / name,
+                  rows="\n".join([header, *order]) + "\n").divided(RandomSettings(seed=seed))
              for name, order, seed in (("1", rows, 1), ("2", rows[::-1], 1), ("3", rows, 2))]
     assert found[0] == found[1] != found[2]
 
 
 def test_one_cutoff_in_time_is_for_users_and_groups(connection: BaseBackend, tmp_path: Path) -> None:
     found = read(connection, tmp_path, rows=TEN)
-    parts = found.divided(Temporal(), {"valid": 3, "test": 5}, users_unit="order")
+    parts = found.divided(TemporalSettings(), {"valid": 3, "test": 5}, users_unit="order")
     assert [parts["duo", item] for item in "bcdefg"] == ["train", "train", "valid", "valid", "test", "test"]
     with pytest.raises(DataError, match=r"its timestamps are written in 'order' and the users' in 's'"):
-        found.divided(Temporal(), {"valid": 3, "test": 5}, users_unit="s")
+        found.divided(TemporalSettings(), {"valid": 3, "test": 5}, users_unit="s")
 
 
 def test_a_cutoff_of_their_own_is_for_groups_when_users_have_none(connection: BaseBackend, tmp_path: Path) -> None:
     found = read(connection, tmp_path, rows=TEN)
-    parts = found.divided(Random(valid=0.2, test=0.1, group="temporal"), chosen_unit="order")
+    parts = found.divided(RandomSettings(valid=0.2, test=0.1, group="temporal"), chosen_unit="order")
     assert [pair[1] for pair, part in parts.items() if part == "test"] == ["j"]
     assert sorted(pair[1] for pair, part in parts.items() if part == "valid") == ["h", "i"]
 
@@ -181,24 +192,24 @@ def test_a_cutoff_of_their_own_is_for_groups_when_users_have_none(connection: Ba
 def test_a_rule_that_needs_times_refuses_rows_without(connection: BaseBackend, tmp_path: Path) -> None:
     found = read(connection, tmp_path, rows="group_id,item_id\nduo,a\n")
     with pytest.raises(DataError, match=r"no column 'timestamp', which split\.group=leave_last_out needs"):
-        found.divided(LeaveLastOut())
+        found.divided(LeaveLastOutSettings())
 
 
 def test_what_the_files_say_is_taken(connection: BaseBackend, tmp_path: Path) -> None:
     write(tmp_path, "group_id,item_id\nduo,a\n", "1.csv")
     write(tmp_path, "group_id,item_id\nduo,b\nsolo,a\n", "2.csv")
     found = read(connection, tmp_path, group_train="1.csv", group_test="2.csv")
-    assert found.divided(Random()) == {("duo", "a"): "train", ("duo", "b"): "test", ("solo", "a"): "test"}
+    assert found.divided(RandomSettings()) == {("duo", "a"): "train", ("duo", "b"): "test", ("solo", "a"): "test"}
     with pytest.raises(ConfigError, match=r"split\.group=random: .* divided already"):
-        found.divided(Random(group="random"))
+        found.divided(RandomSettings(group="random"))
 
 
 def test_a_split_that_the_files_do_not_make_is_refused(connection: BaseBackend, tmp_path: Path) -> None:
     found = read(connection, tmp_path, rows="group_id,item_id\nduo,a\n")
     with pytest.raises(ConfigError, match=r"split=given: says nothing of dataset\.group_interactions"):
-        found.divided(Given())
+        found.divided(GivenSettings())
     with pytest.raises(ConfigError, match=r"split\.group=given: dataset\.group_interactions is one whole"):
-        found.divided(Random(group="given"))
+        found.divided(RandomSettings(group="given"))
 
 
 def test_groups_that_training_names_come_first_and_others_are_counted(connection: BaseBackend, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import scipy.sparse as sp
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.groups.synthetic import common_items, draw_members
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.presets import Mafengwo
-from llmrec_cli.settings.split import Given, Random, SplitSettings, Temporal
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.presets import MafengwoSettings
+from llmrec_cli.settings.split import GivenSettings, RandomSettings, SplitSettings, TemporalSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 SPLITS = ("train", "valid", "test")
@@ -28,10 +28,10 @@ def rows_of(num_users: int = 30, num_items: int = 40, seed: int = 5) -> list[str
 def prepared_of(folder: Path, kind: str = "random", split: SplitSettings | None = None, rows: list[str] | None = None,
                 **settings: Any) -> Prepared:
     text = "user_id,item_id,timestamp\n" + "\n".join(rows or rows_of()) + "\n"
-    dataset = Files(name="x", interactions=str(write(folder, text)), synthetic_groups=kind,
-                    **({"num_groups": 20} | settings))
+    dataset = FilesSettings(name="x", interactions=str(write(folder, text)), synthetic_groups=kind,
+                            **({"num_groups": 20} | settings))
     assert not list(dataset.problems())
-    return prepare_with(folder, dataset, split or Random(valid=0.2, test=0.2))
+    return prepare_with(folder, dataset, split or RandomSettings(valid=0.2, test=0.2))
 
 
 def together_by_hand(prepared: Prepared, share: float) -> dict[tuple[str, str], tuple[str, int]]:
@@ -52,7 +52,7 @@ def together_by_hand(prepared: Prepared, share: float) -> dict[tuple[str, str], 
 
 
 @pytest.mark.parametrize(("kind", "split", "share"), [
-    ("random", Random(valid=0.2, test=0.2), 0.5), ("similar", Temporal(valid=0.2, test=0.2), 0.7)])
+    ("random", RandomSettings(valid=0.2, test=0.2), 0.5), ("similar", TemporalSettings(valid=0.2, test=0.2), 0.7)])
 def test_a_group_has_an_item_in_the_split_that_makes_its_members_enough(tmp_path: Path, kind: str,
                                                                         split: SplitSettings, share: float) -> None:
     prepared = prepared_of(tmp_path, kind, split, group_share=share, group_size=[2, 5])
@@ -65,7 +65,7 @@ def test_a_group_has_an_item_in_the_split_that_makes_its_members_enough(tmp_path
 def test_what_groups_train_on_does_not_depend_on_what_is_held_out(tmp_path: Path) -> None:
     """The test's rows about other items: the same groups, and the same of them in training."""
     rows = rows_of()
-    split = Temporal(test_from="2020-09-23", valid=0)
+    split = TemporalSettings(test_from="2020-09-23", valid=0)
     late = [r for r in rows if int(r.split(",")[2]) >= 1_600_819_200]
     changed = [r for r in rows if r not in late] + [r.replace(",i", ",other") for r in late]
     ones = [prepared_of(tmp_path / str(n), "similar", split, rows=found) for n, found in enumerate((rows, changed))]
@@ -78,14 +78,15 @@ def test_what_groups_train_on_does_not_depend_on_what_is_held_out(tmp_path: Path
 
 def test_sizes_are_within_the_range_and_members_differ_and_have_something_to_learn_from() -> None:
     histories = np.repeat([[1.0, 1.0], [0.0, 0.0]], 10, axis=0)
-    settings = Files(synthetic_groups="random", num_groups=200, group_size=[3, 5])
+    settings = FilesSettings(synthetic_groups="random", num_groups=200, group_size=[3, 5])
     found = draw_members(sp.csr_array(histories), settings)
     assert {int(n) for n in found.sum(1)} == {3, 4, 5}
     assert found.shape == (200, 20)
     assert found.data.max() == 1
     assert found.toarray().sum(0).nonzero()[0].tolist() == list(range(10))
-    other = draw_members(sp.csr_array(histories), Files(synthetic_groups="random", num_groups=200, group_size=[3, 5],
-                                                        group_seed=1))
+    other = draw_members(sp.csr_array(histories),
+                         FilesSettings(synthetic_groups="random", num_groups=200, group_size=[3, 5],
+                                                                group_seed=1))
     assert (found != other).nnz > 0
 
 
@@ -93,7 +94,7 @@ def test_similar_groups_are_a_user_and_the_nearest_by_cosine_of_training_histori
     """Users 0 to 2 share most, 3 and 4 share all, 5 has nothing and is in no group."""
     histories = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1],
                           [0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0]], np.float32)
-    settings = Files(synthetic_groups="similar", num_groups=25, group_size=[2, 2])
+    settings = FilesSettings(synthetic_groups="similar", num_groups=25, group_size=[2, 2])
     found = draw_members(sp.csr_array(histories), settings).toarray()
     pairs = {tuple(np.flatnonzero(row)) for row in found}
     # cos(0,1) = 2/sqrt(6) = .82, cos(0,2) = 2/3, cos(1,2) = 1/sqrt(6) = .41, cos(3,4) = 1, others 0.
@@ -123,18 +124,19 @@ def test_36_the_order_of_rows_decides_nothing_and_everything_says_that_groups_ar
 
 
 def test_what_cannot_be_together_with_them_is_refused(tmp_path: Path) -> None:
-    prepared_of(tmp_path, split=Random())
+    prepared_of(tmp_path, split=RandomSettings())
     more = write(tmp_path, "user_id,item_id,timestamp\nu,a,1600000000\n", "more.csv")
-    files = Files(name="x", interactions=str(more), synthetic_groups="random", num_groups=20)
+    files = FilesSettings(name="x", interactions=str(more), synthetic_groups="random", num_groups=20)
     with pytest.raises(ConfigError, match=r"mode=append: dataset\.synthetic_groups=random"):
-        prepare_with(tmp_path, files, Random(), mode="append")
+        prepare_with(tmp_path, files, RandomSettings(), mode="append")
     with pytest.raises(ConfigError, match=r"split\.group=random: has no effect on synthetic groups"):
-        prepare_with(tmp_path, files, Random(group="random"))
+        prepare_with(tmp_path, files, RandomSettings(group="random"))
     for name, content in {"groupMember.txt": "0 2,4\n", "groupRatingTrain.txt": "0 1\n", "groupRatingTest.txt": "0 2\n",
                           "userRatingTrain.txt": "2 1\n", "userRatingTest.txt": "2 3\n"}.items():
         write(tmp_path / "folder", content, name)
     with pytest.raises(ConfigError, match=r"synthetic_groups=random: the data set has groups of its own"):
-        prepare_with(tmp_path, Mafengwo(path=str(tmp_path / "folder"), synthetic_groups="random"), Given())
+        prepare_with(tmp_path, MafengwoSettings(path=str(tmp_path / "folder"), synthetic_groups="random"),
+                     GivenSettings())
 
 
 def test_too_few_users_are_told_of(tmp_path: Path) -> None:
@@ -143,9 +145,9 @@ def test_too_few_users_are_told_of(tmp_path: Path) -> None:
 
 
 def test_settings_without_effect_or_out_of_range_are_refused() -> None:
-    assert list(Files(interactions="x", num_groups=5).problems()) == [
+    assert list(FilesSettings(interactions="x", num_groups=5).problems()) == [
         "num_groups: has an effect only with dataset.synthetic_groups=random|similar"]
-    found = list(Files(interactions="x", groups="g", synthetic_groups="randon", num_groups=0, group_size=[1, 3],
-                       group_share=1.5).problems())
+    found = list(FilesSettings(interactions="x", groups="g", synthetic_groups="randon", num_groups=0, group_size=[1, 3],
+                               group_share=1.5).problems())
     assert [problem.split(":")[0] for problem in found] == [
         "num_groups=0", "group_share=1.5", "synthetic_groups=randon", "group_size=[1, 3]", "synthetic_groups=randon"]

@@ -9,9 +9,15 @@ import pytest
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.groups.splits import group_rule
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.presets import Camra2011
-from llmrec_cli.settings.split import ColdItems, Given, LeaveLastOut, Random, SplitSettings
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.presets import Camra2011Settings
+from llmrec_cli.settings.split import (
+    ColdItemsSplitSettings,
+    GivenSettings,
+    LeaveLastOutSettings,
+    RandomSettings,
+    SplitSettings,
+)
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 MEMBERS = "group_id,user_id\nduo,u0\nduo,u1\nsolo,u2\ntrio,u3\ntrio,u4\ntrio,u5\n"
@@ -30,7 +36,7 @@ def prepared_of(folder: Path, train: list[tuple[str, str]], test: list[tuple[str
                 **more: str) -> Prepared:
     files: dict[str, Any] = {"train": csv_of(train), "test": csv_of(test), **more}
     paths = {key: str(write(folder, text, f"{key}.csv")) for key, text in files.items()}
-    return prepare_with(folder, Files(name="x", **paths), split)
+    return prepare_with(folder, FilesSettings(name="x", **paths), split)
 
 
 def carved_by_hand(pairs: list[tuple[str, str]], share: float, seed: int) -> set[tuple[str, str]]:
@@ -47,12 +53,12 @@ def in_split(prepared: Prepared, split: str) -> set[tuple[str, str]]:
 def test_validation_is_what_of_training_has_the_lowest_hashes_and_something_stays(tmp_path: Path) -> None:
     share, seed = 0.6, 3
     train, test = [*pairs_of(30, 40, 6), ("once", "i1")], [("u0", "i39"), ("u1", "x")]
-    prepared = prepared_of(tmp_path, train, test, Given(valid=share, seed=seed))
+    prepared = prepared_of(tmp_path, train, test, GivenSettings(valid=share, seed=seed))
     assert prepared.in_split("valid") == carved_by_hand(train, share, seed) != set()
     assert prepared.in_split("train") == set(train) - prepared.in_split("valid")
     assert {user for user, _ in prepared.in_split("train")} == {user for user, _ in train}
     assert prepared.in_split("test") == set(test)
-    again = prepared_of(tmp_path / "2", train[::-1], test[::-1], Given(valid=share, seed=seed))
+    again = prepared_of(tmp_path / "2", train[::-1], test[::-1], GivenSettings(valid=share, seed=seed))
     assert again.manifest["fingerprint"] == prepared.manifest["fingerprint"]
 
 
@@ -62,7 +68,8 @@ def test_groups_are_carved_alike_with_a_share_of_their_own_and_groups_of_one_pai
     members = "group_id,user_id\n" + "".join(f"{g},u{n % 6}\n" for n, g in enumerate(dict(together)))
     files = {"groups": members, "group_train": csv_of(together, "group_id"),
              "group_test": csv_of([("g0", "zz")], "group_id")}
-    prepared = prepared_of(tmp_path, train, [("u1", "i11")], Given(valid=0.1, group_valid=0.5, leaks="keep"), **files)
+    prepared = prepared_of(tmp_path, train, [("u1", "i11")], GivenSettings(valid=0.1, group_valid=0.5, leaks="keep"),
+                           **files)
     assert in_split(prepared, "valid") == carved_by_hand(together, 0.5, 42)
     assert {group for group, _ in in_split(prepared, "train")} == set(dict(together))
     assert 30 < prepared.counts["group_valid"] < 70
@@ -70,18 +77,20 @@ def test_groups_are_carved_alike_with_a_share_of_their_own_and_groups_of_one_pai
 
 
 def test_the_share_of_groups_is_the_users_unless_they_have_one_of_their_own_or_users_are_divided_here() -> None:
-    assert group_rule(Given(valid=0.3), True) == Given(valid=0.3)
-    assert group_rule(Given(valid=0.3, group_valid=0.0), True).valid == 0  # type: ignore[attr-defined]
-    assert group_rule(Random(valid=0.3), True) == Given()
-    assert group_rule(Random(group_valid=0.4, seed=5, leaks="drop"), True) == Given(valid=0.4, seed=5, leaks="drop")
-    assert group_rule(Random(test=0.1, group_valid=0.4), False) == Random(valid=0.4, test=0.1, group_valid=0.4)
+    assert group_rule(GivenSettings(valid=0.3), True) == GivenSettings(valid=0.3)
+    assert group_rule(GivenSettings(valid=0.3, group_valid=0.0), True).valid == 0  # type: ignore[attr-defined]
+    assert group_rule(RandomSettings(valid=0.3), True) == GivenSettings()
+    assert group_rule(RandomSettings(group_valid=0.4, seed=5, leaks="drop"), True) == GivenSettings(valid=0.4, seed=5,
+                                                                                                    leaks="drop")
+    assert group_rule(RandomSettings(test=0.1, group_valid=0.4), False) == RandomSettings(valid=0.4, test=0.1,
+                                                                                          group_valid=0.4)
     with pytest.raises(ConfigError, match=r"split\.group_valid=0\.2: has no effect on groups that are divided by "):
-        group_rule(Random(group="leave_last_out", group_valid=0.2), False)
+        group_rule(RandomSettings(group="leave_last_out", group_valid=0.2), False)
 
 
 def test_groups_divided_at_random_beside_given_users_keep_the_usual_shares() -> None:
-    assert group_rule(Given(group="random"), False) == Random(valid=0.1, test=0.1)
-    assert group_rule(Given(group="random", valid=0.4), False) == Random(valid=0.4, test=0.1)
+    assert group_rule(GivenSettings(group="random"), False) == RandomSettings(valid=0.1, test=0.1)
+    assert group_rule(GivenSettings(group="random", valid=0.4), False) == RandomSettings(valid=0.4, test=0.1)
 
 
 def test_items_that_are_cold_for_users_are_cold_for_groups(tmp_path: Path) -> None:
@@ -89,7 +98,7 @@ def test_items_that_are_cold_for_users_are_cold_for_groups(tmp_path: Path) -> No
     files = {"interactions": csv_of(pairs_of(6, 30, 8)), "groups": "group_id,user_id\ng0,u0\ng1,u1\n",
              "group_interactions": csv_of([("g0", f"i{n}") for n in range(10, 60)], "group_id")}
     paths = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in files.items()}
-    prepared = prepare_with(tmp_path, Files(**paths), ColdItems(valid=0.2, test=0.3))
+    prepared = prepare_with(tmp_path, FilesSettings(**paths), ColdItemsSplitSettings(valid=0.2, test=0.3))
     of_users = {row["item_id"]: row["split"] for row in prepared.rows("interactions")}
     found = {row["item_id"]: row["split"] for row in prepared.rows("group_interactions")}
     assert found == {item: of_users.get(item, "train") for item in found}
@@ -98,37 +107,42 @@ def test_items_that_are_cold_for_users_are_cold_for_groups(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("split", "extra", "message"), [
-    (Given(valid=0.1), {"valid": "user_id,item_id\nu,b\n"}, r"split\.valid=0\.1: takes validation from training, but "),
-    (Given(valid=0.1), {"group_valid": "group_id,item_id\nduo,b\n"}, r"split\.valid=0\.1: takes the groups' valid"),
-    (Given(group_valid=0.2), {"group_valid": "group_id,item_id\nduo,b\n"}, r"split\.group_valid=0\.2: takes the grou"),
-    (Given(group_valid=0.2), {"groups": ""}, r"split\.group_valid=0\.2: has no effect without interactions of groups"),
-    (Random(leaks="drop"), {"groups": ""}, r"split\.leaks=drop: has an effect only where files are divided already"),
-    (LeaveLastOut(group="given", group_valid=0.1), {"group_valid": "group_id,item_id\nduo,b\n"},
+    (GivenSettings(valid=0.1), {"valid": "user_id,item_id\nu,b\n"},
+     r"split\.valid=0\.1: takes validation from training, but "),
+    (GivenSettings(valid=0.1), {"group_valid": "group_id,item_id\nduo,b\n"},
+     r"split\.valid=0\.1: takes the groups' valid"),
+    (GivenSettings(group_valid=0.2), {"group_valid": "group_id,item_id\nduo,b\n"},
+     r"split\.group_valid=0\.2: takes the grou"),
+    (GivenSettings(group_valid=0.2), {"groups": ""},
+     r"split\.group_valid=0\.2: has no effect without interactions of groups"),
+    (RandomSettings(leaks="drop"), {"groups": ""},
+     r"split\.leaks=drop: has an effect only where files are divided already"),
+    (LeaveLastOutSettings(group="given", group_valid=0.1), {"group_valid": "group_id,item_id\nduo,b\n"},
      r"split\.group_valid=0\.1: takes the groups'")])
 def test_settings_that_files_make_senseless_are_refused(tmp_path: Path, split: SplitSettings, extra: dict[str, str],
                                                         message: str) -> None:
     files = {"train": "user_id,item_id,timestamp\nu,a,1\nu,b,2\n", "test": "user_id,item_id,timestamp\nu,c,3\n",
              "groups": MEMBERS, "group_train": "group_id,item_id\nduo,a\n", **extra}
-    if not isinstance(split, Given):
+    if not isinstance(split, GivenSettings):
         files["interactions"] = files.pop("train")
         del files["test"]
     if files["groups"] == "":
         del files["groups"], files["group_train"]
     paths = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in files.items()}
     with pytest.raises(ConfigError, match=message):
-        prepare_with(tmp_path, Files(**paths), split)  # type: ignore[arg-type]
+        prepare_with(tmp_path, FilesSettings(**paths), split)  # type: ignore[arg-type]
 
 
 def test_shares_and_a_seed_without_effect_are_refused() -> None:
-    assert list(Given(valid=0.95).problems()) == ["valid=0.95: must be at most 0.9"]
-    assert list(Given(seed=7).problems()) == [
+    assert list(GivenSettings(valid=0.95).problems()) == ["valid=0.95: must be at most 0.9"]
+    assert list(GivenSettings(seed=7).problems()) == [
         "seed=7: has an effect only with split.valid or split.group_valid above 0"]
-    assert list(Given(leaks="lose").problems()) == ["leaks=lose: choose one of auto, keep, drop"]
-    assert list(Given(valid=0.1, seed=7).problems()) == []
+    assert list(GivenSettings(leaks="lose").problems()) == ["leaks=lose: choose one of auto, keep, drop"]
+    assert list(GivenSettings(valid=0.1, seed=7).problems()) == []
 
 
 def test_validation_that_chance_left_empty_is_warned_of(tmp_path: Path) -> None:
-    prepared = prepared_of(tmp_path, [("u", "a"), ("v", "b")], [("u", "b")], Given(valid=0.5))
+    prepared = prepared_of(tmp_path, [("u", "a"), ("v", "b")], [("u", "b")], GivenSettings(valid=0.5))
     assert any("split 'valid' has no rows" in warning for warning in prepared.manifest["warnings"])
 
 
@@ -156,7 +170,7 @@ def household(num: int, copied: float) -> tuple[str, list[tuple[str, str]], list
 @pytest.mark.parametrize("leaks", ["auto", "drop"])
 def test_what_a_member_was_trained_on_is_no_validation_of_the_group(tmp_path: Path, leaks: str) -> None:
     members, users, groups = household(30, copied=0.7)
-    split = Given(valid=0.2, group_valid=0.4, leaks=leaks)
+    split = GivenSettings(valid=0.2, group_valid=0.4, leaks=leaks)
     files = {"groups": members, "group_train": csv_of(groups, "group_id"),
              "group_test": csv_of([("g0", "t")], "group_id")}
     prepared = prepared_of(tmp_path, users, [("u1", "t")], split, **files)
@@ -174,7 +188,7 @@ def test_what_a_member_was_trained_on_is_no_validation_of_the_group(tmp_path: Pa
 def test_copies_are_validation_where_they_are_asked_for(tmp_path: Path) -> None:
     members, users, groups = household(10, copied=0.7)
     files = {"groups": members, "group_train": csv_of(groups, "group_id")}
-    prepared = prepared_of(tmp_path, users, [("u1", "t")], Given(group_valid=0.4, leaks="keep"), **files)
+    prepared = prepared_of(tmp_path, users, [("u1", "t")], GivenSettings(group_valid=0.4, leaks="keep"), **files)
     assert in_split(prepared, "valid") == carved_by_hand(groups, 0.4, 42)
     assert prepared.counts["group_copies_kept_in_train"] == 0
 
@@ -182,7 +196,7 @@ def test_copies_are_validation_where_they_are_asked_for(tmp_path: Path) -> None:
 def test_groups_whose_every_row_is_a_copy_have_no_validation_and_a_warning(tmp_path: Path) -> None:
     members, users, groups = household(10, copied=1.0)
     files = {"groups": members, "group_train": csv_of(groups, "group_id")}
-    prepared = prepared_of(tmp_path, users, [("u1", "t")], Given(group_valid=0.4), **files)
+    prepared = prepared_of(tmp_path, users, [("u1", "t")], GivenSettings(group_valid=0.4), **files)
     assert in_split(prepared, "valid") == set()
     assert any("so groups have no validation" in warning for warning in prepared.manifest["warnings"])
 
@@ -198,12 +212,12 @@ def test_files_added_later_are_carved_with_those_before(tmp_path: Path, leaks: s
         write(tmp_path, csv_of(part, "group_id"), f"group_train{n}.csv")
         write(tmp_path, f"group_id,user_id\nonce,u{n}\n" + "".join(f"u{m},u{m + n}\n" for m in range(20)),
               f"groups{n}.csv")
-    split, keys = Given(valid=0.4, group_valid=0.5, leaks=leaks), ("train", "test", "groups", "group_train")
+    split, keys = GivenSettings(valid=0.4, group_valid=0.5, leaks=leaks), ("train", "test", "groups", "group_train")
     for n, mode in enumerate(("new", "append")):
         files = {key: str(tmp_path / f"{key}{n}.csv") for key in keys}
-        appended = prepare_with(tmp_path / "step", Files(name="x", **files), split, mode=mode)
+        appended = prepare_with(tmp_path / "step", FilesSettings(name="x", **files), split, mode=mode)
     files = {key: str(tmp_path / f"{key}?.csv") for key in keys}
-    whole = prepare_with(tmp_path / "whole", Files(name="x", **files), split)
+    whole = prepare_with(tmp_path / "whole", FilesSettings(name="x", **files), split)
     for part in ("train", "valid", "test"):
         assert appended.in_split(part) == whole.in_split(part) != set()
     for part in ("train", "valid"):
@@ -223,14 +237,14 @@ CAMRA = {"groupMember.txt": "1 11,12\n2 13\n3 14\n",
 
 
 @pytest.fixture
-def camra(tmp_path: Path) -> Camra2011:
+def camra(tmp_path: Path) -> Camra2011Settings:
     for name, content in CAMRA.items():
         write(tmp_path / "camra", content, name)
-    return Camra2011(path=str(tmp_path / "camra"))
+    return Camra2011Settings(path=str(tmp_path / "camra"))
 
 
-def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: Path, camra: Camra2011) -> None:
-    prepared = prepare_with(tmp_path, camra, Given())
+def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: Path, camra: Camra2011Settings) -> None:
+    prepared = prepare_with(tmp_path, camra, GivenSettings())
     assert (prepared.counts["held_out_also_in_train"], prepared.counts["group_held_out_also_in_train"]) == (1, 2)
     assert (prepared.counts["test"], prepared.counts["group_test"], prepared.counts["group_leaks"]) == (3, 4, 0)
     # 502, 503 and 504 of groups 1 and 3 are in the training of 12, 11 and 14; 502 of 12 and 11 in that of group 1.
@@ -239,8 +253,8 @@ def test_pairs_that_leak_from_train_to_test_are_counted_and_warned_of(tmp_path: 
     assert len([w for w in prepared.manifest["warnings"] if "split.leaks=drop" in w]) == 2
 
 
-def test_pairs_that_leak_can_be_left_out_of_what_is_held_out(tmp_path: Path, camra: Camra2011) -> None:
-    prepared = prepare_with(tmp_path, camra, Given(leaks="drop"))
+def test_pairs_that_leak_can_be_left_out_of_what_is_held_out(tmp_path: Path, camra: Camra2011Settings) -> None:
+    prepared = prepare_with(tmp_path, camra, GivenSettings(leaks="drop"))
     assert prepared.in_split("test") == {("11", "502"), ("13", "503")}
     assert len(prepared.in_split("train")) == 5
     assert in_split(prepared, "test") == {("1", "503"), ("2", "503")}
@@ -254,7 +268,7 @@ def test_pairs_that_leak_can_be_left_out_of_what_is_held_out(tmp_path: Path, cam
 
 def test_leaks_are_left_out_before_validation_is_carved_so_that_no_pair_is_in_two_splits(tmp_path: Path) -> None:
     train = pairs_of(12, 20, 8)
-    prepared = prepared_of(tmp_path, train, [*train[::3], ("u0", "zz")], Given(valid=0.5, leaks="drop"))
+    prepared = prepared_of(tmp_path, train, [*train[::3], ("u0", "zz")], GivenSettings(valid=0.5, leaks="drop"))
     assert prepared.in_split("test") == {("u0", "zz")}
     assert prepared.counts["leaks"] == len(train[::3])
     assert prepared.in_split("valid") == carved_by_hand(train, 0.5, 42)
@@ -262,7 +276,7 @@ def test_leaks_are_left_out_before_validation_is_carved_so_that_no_pair_is_in_tw
 
 def test_of_three_splits_the_earliest_keeps_a_pair(tmp_path: Path) -> None:
     valid = csv_of([("u", "a"), ("u", "b")])
-    prepared = prepared_of(tmp_path, [("u", "a")], [("u", "a"), ("u", "b"), ("u", "c")], Given(leaks="drop"),
+    prepared = prepared_of(tmp_path, [("u", "a")], [("u", "a"), ("u", "b"), ("u", "c")], GivenSettings(leaks="drop"),
                            valid=valid)
     assert [prepared.in_split(part) for part in ("train", "valid", "test")] == [
         {("u", "a")}, {("u", "b")}, {("u", "c")}]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.settings.split import LeaveLastOut
+from llmrec_cli.settings.split import LeaveLastOutSettings
 from tests.ingest.preparing import HEADER, prepare_text
 
 TWICE = HEADER + "u,a,5,300\nu,a,1,100\nu,a,2,300\nu,b,3,200\n"
@@ -67,14 +67,14 @@ def test_what_is_no_number_is_rejected(tmp_path: Path) -> None:
 
 def test_values_of_0_and_below_are_no_positives_unless_asked_for_and_are_listed(tmp_path: Path) -> None:
     rows = HEADER + "u,a,2,1\nu,b,0,2\nu,c,-2,3\nv,a,2,1\nv,a,-2,9\nv,b,1,2\n"
-    prepared = prepare_text(tmp_path, rows, LeaveLastOut())
+    prepared = prepare_text(tmp_path, rows, LeaveLastOutSettings())
     assert {(r["user_id"], r["item_id"]) for r in prepared.rows("interactions")} == {("u", "a"), ("v", "b")}
     assert [(r["user_id"], r["item_id"], r["value"], r["reason"]) for r in prepared.rows("filtered")] == [
         ("u", "b", 0.0, "not_positive"), ("u", "c", -2.0, "not_positive"), ("v", "a", -2.0, "not_positive")]
     assert prepared.counts["not_positive"] == 3
     assert any(note.startswith("3 interactions have a value of 0 or below") for note in prepared.manifest["notes"])
     for least, num in ((0.0, 3), (-5.0, 5)):
-        asked = prepare_text(tmp_path / str(num), rows, LeaveLastOut(), min_value=least)
+        asked = prepare_text(tmp_path / str(num), rows, LeaveLastOutSettings(), min_value=least)
         assert len(asked.rows("interactions")) == num
 
 

@@ -5,8 +5,16 @@ from pathlib import Path
 import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.split import ColdItems, ColdUsers, Given, LeaveLastOut, NoSplit, Random, Temporal
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.split import (
+    ColdItemsSplitSettings,
+    ColdUsersSplitSettings,
+    GivenSettings,
+    LeaveLastOutSettings,
+    NoSplitSettings,
+    RandomSettings,
+    TemporalSettings,
+)
 from tests.ingest.preparing import HEADER, Prepared, prepare_text, prepare_with, write
 
 
@@ -19,26 +27,28 @@ def sizes_of(prepared: Prepared, user: str) -> tuple[int, ...]:
 
 
 def test_random_holds_out_a_share_of_each_user_and_always_leaves_one_to_train_on(tmp_path: Path) -> None:
-    prepared = prepare_text(tmp_path, interactions({"a": 1, "b": 2, "c": 3, "d": 10, "e": 29, "f": 100}), Random())
+    prepared = prepare_text(tmp_path, interactions({"a": 1, "b": 2, "c": 3, "d": 10, "e": 29, "f": 100}),
+                            RandomSettings())
     assert [sizes_of(prepared, u) for u in "abcdef"] == [(1, 0, 0), (1, 0, 1), (1, 1, 1), (8, 1, 1), (25, 2, 2),
                                                         (80, 10, 10)]
     assert prepared.counts["users_with_one_interaction"] == 1
 
 
 def test_random_shares_are_not_lost_to_binary_fractions(tmp_path: Path) -> None:
-    prepared = prepare_text(tmp_path, interactions({"a": 100}), Random(valid=0.0, test=0.29))
+    prepared = prepare_text(tmp_path, interactions({"a": 100}), RandomSettings(valid=0.0, test=0.29))
     assert sizes_of(prepared, "a") == (71, 0, 29)
 
 
 def test_the_seed_decides_what_random_holds_out(tmp_path: Path) -> None:
     text = interactions({"a": 30, "b": 30})
-    first, same, other = (prepare_text(tmp_path / str(n), text, Random(seed=seed)) for n, seed in enumerate((1, 1, 2)))
+    first, same, other = (prepare_text(tmp_path / str(n), text, RandomSettings(seed=seed)) for n,
+                          seed in enumerate((1, 1, 2)))
     assert first.in_split("test") == same.in_split("test") != other.in_split("test")
 
 
 def test_leave_last_out_takes_the_newest_two_and_one_of_equal_times(tmp_path: Path) -> None:
     rows = "u,a,1,10\nu,b,1,30\nu,c,1,20\nv,x,1,5\nv,y,1,5\nw,z,1,5\n"
-    prepared = prepare_text(tmp_path, HEADER + rows, LeaveLastOut())
+    prepared = prepare_text(tmp_path, HEADER + rows, LeaveLastOutSettings())
     assert ("u", "b") in prepared.in_split("test")
     assert len(prepared.in_split("test") & {("v", "x"), ("v", "y")}) == 1
     assert prepared.in_split("valid") == {("u", "c")}
@@ -48,7 +58,7 @@ def test_leave_last_out_takes_the_newest_two_and_one_of_equal_times(tmp_path: Pa
 def test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold(tmp_path: Path) -> None:
     start = 1_600_000_000
     rows = "".join(f"u{n % 3},i{n},1,{start + n}\n" for n in range(10))
-    prepared = prepare_text(tmp_path, HEADER + rows, Temporal(valid=0.2, test=0.2))
+    prepared = prepare_text(tmp_path, HEADER + rows, TemporalSettings(valid=0.2, test=0.2))
     assert prepared.in_split("valid") == {("u0", "i6"), ("u1", "i7")}
     assert prepared.in_split("test") == {("u2", "i8"), ("u0", "i9")}
     assert prepared.manifest["split"]["cutoff"] == {"valid": (start + 6) * 1000, "test": (start + 8) * 1000}
@@ -60,7 +70,7 @@ def test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold(tmp_p
 def test_what_happens_at_one_moment_is_on_one_side_of_the_cutoff(tmp_path: Path) -> None:
     rows = ["u,a,1,1600000001", "u,b,1,1600000002", "v,a,1,1600000002", "v,c,1,1600000003"]
     for n, given in enumerate((rows, rows[::-1])):
-        prepared = prepare_text(tmp_path / str(n), HEADER + "\n".join(given), Temporal(valid=0.25, test=0.25))
+        prepared = prepare_text(tmp_path / str(n), HEADER + "\n".join(given), TemporalSettings(valid=0.25, test=0.25))
         assert prepared.in_split("test") == {("v", "c")}
         assert prepared.in_split("valid") == {("u", "b"), ("v", "a")}
         assert prepared.in_split("train") == {("u", "a")}
@@ -70,11 +80,11 @@ MARCH = HEADER + "".join(f"u{n % 2},i{n},1,2024-03-{n + 1:02}\n" for n in range(
 
 
 @pytest.mark.parametrize(("split", "valid", "test"), [
-    (Temporal(test_from="2024-03-09", valid_from="2024-03-08T00:00"), {7}, {8, 9}),
-    (Temporal(test_from="2024-03-09T02:00:00+02:00", valid=0.0), set(), {8, 9}),
-    (Temporal(test_days=1, valid_days=2), {7, 8}, {9}),
-    (Temporal(test_days=0.5, valid=0.2), {7, 8}, {9})])
-def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, split: Temporal, valid: set[int],
+    (TemporalSettings(test_from="2024-03-09", valid_from="2024-03-08T00:00"), {7}, {8, 9}),
+    (TemporalSettings(test_from="2024-03-09T02:00:00+02:00", valid=0.0), set(), {8, 9}),
+    (TemporalSettings(test_days=1, valid_days=2), {7, 8}, {9}),
+    (TemporalSettings(test_days=0.5, valid=0.2), {7, 8}, {9})])
+def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, split: TemporalSettings, valid: set[int],
                                                                test: set[int]) -> None:
     prepared = prepare_text(tmp_path, MARCH, split)
     assert prepared.in_split("valid") == {(f"u{n % 2}", f"i{n}") for n in valid}
@@ -82,17 +92,20 @@ def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, s
 
 
 @pytest.mark.parametrize(("split", "message"), [
-    (Temporal(test_from="spring"), r"split\.test_from=spring: is no time \(.*\); write it as 2024-05-31"),
-    (Temporal(test_from="2024-05-01"), r"split\.test_from=2024-05-01: is after all data; choose an earlier time"),
-    (Temporal(test_from="2024-03-02", valid_from="2024-03-05"), r"split\.valid_from=2024-03-05: is after the test")])
-def test_a_cutoff_that_cannot_be_is_refused(tmp_path: Path, split: Temporal, message: str) -> None:
+    (TemporalSettings(test_from="spring"), r"split\.test_from=spring: is no time \(.*\); write it as 2024-05-31"),
+    (TemporalSettings(test_from="2024-05-01"),
+     r"split\.test_from=2024-05-01: is after all data; choose an earlier time"),
+    (TemporalSettings(test_from="2024-03-02", valid_from="2024-03-05"),
+     r"split\.valid_from=2024-03-05: is after the test")])
+def test_a_cutoff_that_cannot_be_is_refused(tmp_path: Path, split: TemporalSettings, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_text(tmp_path, MARCH, split)
 
 
 def test_cold_items_and_cold_users_are_held_out_entirely(tmp_path: Path) -> None:
     text = interactions(dict.fromkeys("abcdefghij", 10))
-    for split, side in ((ColdItems(valid=0.1, test=0.2), 1), (ColdUsers(valid=0.1, test=0.2), 0)):
+    for settings, side in ((ColdItemsSplitSettings, 1), (ColdUsersSplitSettings, 0)):
+        split = settings(valid=0.1, test=0.2)
         prepared = prepare_text(tmp_path / split.kind, text, split)
         parts = [{pair[side] for pair in prepared.in_split(name)} for name in ("train", "valid", "test")]
         assert [len(part) for part in parts] == [7, 1, 2]
@@ -102,7 +115,7 @@ def test_cold_items_and_cold_users_are_held_out_entirely(tmp_path: Path) -> None
 
 def test_dislikes_are_kept_apart_and_divided_by_the_same_rule(tmp_path: Path) -> None:
     rows = "u,a,5,10\nu,b,1,20\nu,c,4,30\nu,d,3,35\nu,e,5,40\nu,b2,1,45\nv,a,5,1\nv,b,5,2\nv,c,1,3\nv,b2,5,4\n"
-    prepared = prepare_text(tmp_path, HEADER + rows, LeaveLastOut(), feedback="explicit", min_value=4.0,
+    prepared = prepare_text(tmp_path, HEADER + rows, LeaveLastOutSettings(), feedback="explicit", min_value=4.0,
                             max_negative_value=2.0)
     negatives = {(r["user_id"], r["item_id"], r["split"]) for r in prepared.rows("negatives")}
     # u's validation is c at 30, its test e at 40; v's are b at 2 and b2 at 4.
@@ -113,13 +126,13 @@ def test_dislikes_are_kept_apart_and_divided_by_the_same_rule(tmp_path: Path) ->
 
 def test_temporal_refuses_an_order_that_may_be_each_users_own(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"split=temporal: .* set dataset\.timestamp_unit=order when"):
-        prepare_text(tmp_path, HEADER + "u,a,1,0\nu,b,1,1\n", Temporal())
-    assert prepare_text(tmp_path, HEADER + "u,a,1,0\nu,b,1,1\n", Temporal(test=0.5, valid=0.0),
+        prepare_text(tmp_path, HEADER + "u,a,1,0\nu,b,1,1\n", TemporalSettings())
+    assert prepare_text(tmp_path, HEADER + "u,a,1,0\nu,b,1,1\n", TemporalSettings(test=0.5, valid=0.0),
                         timestamp_unit="order").in_split("test") == {("u", "b")}
 
 
-@pytest.mark.parametrize("split", [Temporal(), LeaveLastOut()])
-def test_a_split_by_time_needs_timestamps(tmp_path: Path, split: Temporal) -> None:
+@pytest.mark.parametrize("split", [TemporalSettings(), LeaveLastOutSettings()])
+def test_a_split_by_time_needs_timestamps(tmp_path: Path, split: TemporalSettings) -> None:
     with pytest.raises(DataError, match=r"no column 'timestamp', which split=.* needs; use split=random or map it"):
         prepare_text(tmp_path, "user_id,item_id\nu,i\n", split)
 
@@ -127,7 +140,7 @@ def test_a_split_by_time_needs_timestamps(tmp_path: Path, split: Temporal) -> No
 def test_given_files_are_the_split_and_leaks_are_counted(tmp_path: Path) -> None:
     write(tmp_path, "user_id,item_id\nu,a\nu,b\nu,b\n", "train.csv")
     write(tmp_path, "user_id,item_id\nu,b\nu,c\nv,a\n", "test.csv")
-    prepared = prepare_with(tmp_path, Files(train="train.csv", test="test.csv"), Given())
+    prepared = prepare_with(tmp_path, FilesSettings(train="train.csv", test="test.csv"), GivenSettings())
     assert prepared.in_split("train") == {("u", "a"), ("u", "b")}
     assert prepared.in_split("test") == {("u", "b"), ("u", "c"), ("v", "a")}
     assert (prepared.counts["duplicates"], prepared.counts["held_out_also_in_train"]) == (1, 1)
@@ -135,25 +148,25 @@ def test_given_files_are_the_split_and_leaks_are_counted(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("files", "split", "message"), [
-    ({"train": "t.csv"}, Given(), "split=given: takes dataset.train with"),
-    ({"interactions": "t.csv"}, Given(), "split=given: takes dataset.train with"),
-    ({"interactions": "t.csv", "test": "t.csv"}, Random(), "dataset.test: has an effect only with split=given"),
-    ({"train": "t.csv"}, Random(), "dataset.train: has an effect only with split=given")])
-def test_files_that_do_not_go_with_the_split_are_refused(tmp_path: Path, files: dict[str, str], split: Given,
+    ({"train": "t.csv"}, GivenSettings(), "split=given: takes dataset.train with"),
+    ({"interactions": "t.csv"}, GivenSettings(), "split=given: takes dataset.train with"),
+    ({"interactions": "t.csv", "test": "t.csv"}, RandomSettings(), "dataset.test: has an effect only with split=given"),
+    ({"train": "t.csv"}, RandomSettings(), "dataset.train: has an effect only with split=given")])
+def test_files_that_do_not_go_with_the_split_are_refused(tmp_path: Path, files: dict[str, str], split: GivenSettings,
                                                          message: str) -> None:
     write(tmp_path, "user_id,item_id\nu,a\n", "t.csv")
     with pytest.raises(ConfigError, match=message):
-        prepare_with(tmp_path, Files(**files), split)  # type: ignore[arg-type]
+        prepare_with(tmp_path, FilesSettings(**files), split)  # type: ignore[arg-type]
 
 
 def test_none_trains_on_everything(tmp_path: Path) -> None:
-    assert sizes_of(prepare_text(tmp_path, interactions({"a": 10}), NoSplit()), "a") == (10, 0, 0)
+    assert sizes_of(prepare_text(tmp_path, interactions({"a": 10}), NoSplitSettings()), "a") == (10, 0, 0)
 
 
 def test_what_is_held_out_never_moves_a_number_that_is_trained_on(tmp_path: Path) -> None:
     past = "".join(f"u{n % 3},i{n},1,{1_600_000_000 + n}\n" for n in range(8))
     futures = ("u1,i2,1,1600000100\nu2,i3,1,1600000101\n", "a,a,1,1600000100\nu2,i00,1,1600000101\n")
-    both = [prepare_text(tmp_path / str(n), HEADER + past + future, Temporal(valid=0.0, test=0.2))
+    both = [prepare_text(tmp_path / str(n), HEADER + past + future, TemporalSettings(valid=0.0, test=0.2))
             for n, future in enumerate(futures)]
     trained = [[row for row in p.rows("interactions") if row["split"] == "train"] for p in both]
     assert trained[0] == trained[1]

@@ -15,8 +15,8 @@ from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import stage_entities
 from llmrec_cli.ingest.texts.catalogue import Described, describe
-from llmrec_cli.settings.dataset import Files, Knowledge
-from llmrec_cli.settings.engine import DuckDb
+from llmrec_cli.settings.dataset import FilesSettings, KnowledgeSettings
+from llmrec_cli.settings.engine import DuckDbSettings
 from tests.ingest.preparing import source
 
 NUMBER = 300
@@ -27,7 +27,7 @@ GENRES = [[f"g{(n * n) % 7}", f"g{(n * n * n) % 11}"] for n in range(NUMBER)]
 def connection(tmp_path: Path) -> Iterator[BaseBackend]:
     """Return a running DuckDB."""
     (tmp_path / "engine").mkdir()
-    with engine(DuckDb(threads=1), tmp_path / "engine") as found:
+    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as found:
         yield found
 
 
@@ -63,7 +63,7 @@ def associated(connection: BaseBackend, folder: Path, order: list[int], **attrib
     """Return the association of items and entities under the links."""
     graph, items = linked(connection, folder, order, opaque(len(order)))
     assert graph.links is not None
-    return association(graph, items, sampled(graph.links), Files(attributes=attributes))
+    return association(graph, items, sampled(graph.links), FilesSettings(attributes=attributes))
 
 
 def test_right_links_of_mere_ids_stand_out_and_wrong_ones_do_not(connection: BaseBackend, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_test_gives_the_same_whatever_the_order_of_rows(connection: BaseBack
         triples = "\n".join([header, *rows[::turn]]) + "\n"
         graph, items = linked(connection, tmp_path / name, list(range(NUMBER)), triples)
         assert graph.links is not None
-        found.append(association(graph, items, sampled(graph.links), Files(attributes={"genres": "list"})))
+        found.append(association(graph, items, sampled(graph.links), FilesSettings(attributes={"genres": "list"})))
     assert found[0] == found[1]
 
 
@@ -98,8 +98,8 @@ def compared(connection: BaseBackend, folder: Path, order: list[int], triples: s
     triples = triples or "head,relation,tail\n" + "".join(f"m{n},is,film\n" for n in range(len(order)))
     graph, described = linked(connection, folder, order, triples, entities, items)
     assert graph.links is not None
-    knowledge = Knowledge(triples="kg.csv", relations=relations)
-    settings = Files(attributes={"genres": "list"}, knowledge=knowledge)
+    knowledge = KnowledgeSettings(triples="kg.csv", relations=relations)
+    settings = FilesSettings(attributes={"genres": "list"}, knowledge=knowledge)
     return differences(graph, described, sampled(graph.links),
                        list(counterparts(graph, described, knowledge).values()), settings)
 

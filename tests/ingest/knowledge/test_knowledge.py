@@ -17,8 +17,8 @@ from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.ingest.readers.staging import stage_entities
 from llmrec_cli.ingest.texts.catalogue import describe
-from llmrec_cli.settings.dataset import Files, Knowledge
-from llmrec_cli.settings.engine import DuckDb
+from llmrec_cli.settings.dataset import FilesSettings, KnowledgeSettings
+from llmrec_cli.settings.engine import DuckDbSettings
 from tests.ingest.knowledge.test_contradictions import GENRES, NUMBER, opaque, shuffled
 from tests.ingest.preparing import source
 
@@ -31,7 +31,7 @@ LINKS = "item_id,entity_id\na,m1\nb,m2\nb,m2\nnone,x\nc,gone\n"
 def connection(tmp_path: Path) -> Iterator[BaseBackend]:
     """Return a running DuckDB."""
     (tmp_path / "engine").mkdir()
-    with engine(DuckDb(threads=1), tmp_path / "engine") as found:
+    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as found:
         yield found
 
 
@@ -52,8 +52,8 @@ class Written:
         self.graph: Graph = graph
         self.folder = folder / "out"
         self.folder.mkdir()
-        settings = Files(attributes={"genres": "list"} if "genres" in items else {},
-                         knowledge=Knowledge(triples="triples.csv", **knowledge))
+        settings = FilesSettings(attributes={"genres": "list"} if "genres" in items else {},
+                                 knowledge=KnowledgeSettings(triples="triples.csv", **knowledge))
         self.hashes = write_knowledge(self.folder, graph, described, catalogue, settings, self.account)
 
     def rows(self, name: str) -> list[tuple[Any, ...]]:

@@ -14,8 +14,8 @@ from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import stage_entities
 from llmrec_cli.ingest.texts.catalogue import Described, describe
-from llmrec_cli.settings.dataset import Knowledge
-from llmrec_cli.settings.engine import DuckDb
+from llmrec_cli.settings.dataset import KnowledgeSettings
+from llmrec_cli.settings.engine import DuckDbSettings
 from tests.ingest.preparing import source
 
 ITEMS = ("item_id,title,year\n1,The Godfather,1972\n2,Solaris,1972\n3,Solaris,2002\n4,\"Amélie, le film\",2001\n"
@@ -29,7 +29,7 @@ ENTITIES = ("entity_id,title,year\ng,\"GODFATHER, The\",1972\ns1,Solaris!,1972\n
 def connection(tmp_path: Path) -> Iterator[BaseBackend]:
     """Return a running DuckDB."""
     (tmp_path / "engine").mkdir()
-    with engine(DuckDb(threads=1), tmp_path / "engine") as found:
+    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as found:
         yield found
 
 
@@ -49,7 +49,7 @@ class Linking:
         """Return the pairs (item_id, entity_id) that are equal in the columns and unambiguous."""
         assert self.items.rows is not None
         found = link_by_columns(self.graph, self.items, self.items.rows.select("item_id"),
-                                Knowledge(triples="kg.csv", link_on=list(columns), relations=relations))
+                                KnowledgeSettings(triples="kg.csv", link_on=list(columns), relations=relations))
         return {(row["item_id"], row["entity_id"]) for row in collect(unambiguous(found, shared=False)[0]).to_pylist()}
 
 
@@ -85,7 +85,7 @@ def test_columns_that_nobody_has_are_refused(connection: BaseBackend, tmp_path: 
     with pytest.raises(ConfigError, match=r"relations: nothing says 'directed' of the entities \(did you mean "
                                           r"'directed_by'\?\); the entities have entity_id, title, year, the relations "
                                           r"are directed_by; name the one .*relations=\{year: <name>\}"):
-        counterparts(linking.graph, linking.items, Knowledge(relations={"year": "directed"}))
+        counterparts(linking.graph, linking.items, KnowledgeSettings(relations={"year": "directed"}))
 
 
 def test_an_item_or_entity_with_several_partners_is_not_linked(connection: BaseBackend) -> None:

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
-from llmrec_cli.settings.dataset import Files, Knowledge
+from llmrec_cli.settings.dataset import FilesSettings, KnowledgeSettings
 from llmrec_cli.settings.split import (
-    ColdItems,
-    LeaveLastOut,
-    NoSplit,
-    Random,
+    ColdItemsSplitSettings,
+    LeaveLastOutSettings,
+    NoSplitSettings,
+    RandomSettings,
     SplitSettings,
-    Temporal,
+    TemporalSettings,
 )
 from tests.ingest.preparing import HEADER, Prepared, prepare_with, write
 
@@ -43,9 +43,9 @@ def both_ways(folder: Path, parts: list[dict[str, str]], split: SplitSettings,
         files = {key: [str(write(folder, text, f"{key}{n}.csv"))] for key, text in part.items()}
         for key, paths in files.items():
             named.setdefault(key, []).extend(paths)
-        appended = prepare_with(folder / "step", Files(name="x", **files, **options), split,
+        appended = prepare_with(folder / "step", FilesSettings(name="x", **files, **options), split,
                                 mode="append" if n else "new", force=bool(n))
-    whole = prepare_with(folder / "whole", Files(name="x", **named, **options), split)
+    whole = prepare_with(folder / "whole", FilesSettings(name="x", **named, **options), split)
     assert appended is not None
     return whole, appended
 
@@ -57,8 +57,8 @@ def rows_of(n: int, seed: int) -> str:
     return HEADER + "\n".join(lines) + "\n"
 
 
-SPLITS = [NoSplit(), Random(), LeaveLastOut(), Temporal(valid=0.2, test=0.2),
-          Temporal(test_from="2020-09-20", valid=0.1), ColdItems(valid=0.2, test=0.2)]
+SPLITS = [NoSplitSettings(), RandomSettings(), LeaveLastOutSettings(), TemporalSettings(valid=0.2, test=0.2),
+          TemporalSettings(test_from="2020-09-20", valid=0.1), ColdItemsSplitSettings(valid=0.2, test=0.2)]
 OPTIONS: list[dict[str, Any]] = [
     {}, {"min_value": 3.0, "duplicates": "keep_first"}, {"duplicates": "sum", "min_user_interactions": 3},
     {"feedback": "explicit", "min_value": 4.0, "max_negative_value": 2.0, "duplicates": "max",
@@ -97,7 +97,7 @@ def test_any_two_files_one_after_the_other_are_the_same_as_both_at_once(
         tmp_path_factory: pytest.TempPathFactory, first: int, second: int, sizes: tuple[int, int]) -> None:
     sure = "".join(f"v{n},j{m},5,1500000000\n" for n in range(2) for m in range(2))  # in any core of two
     parts = [{"interactions": rows_of(size, seed) + sure} for size, seed in zip(sizes, (first, second), strict=True)]
-    whole, appended = both_ways(tmp_path_factory.mktemp("any"), parts, LeaveLastOut(), min_value=3.0,
+    whole, appended = both_ways(tmp_path_factory.mktemp("any"), parts, LeaveLastOutSettings(), min_value=3.0,
                                 min_user_interactions=2)
     assert_same(appended, whole)
 
@@ -113,7 +113,7 @@ def in_file_order(prepared: Prepared) -> dict[str, list[str]]:
 def test_equal_times_are_in_the_same_order_and_the_content_has_the_same_hash_as_at_once(tmp_path: Path) -> None:
     days = [HEADER + "".join(f"u{user},i{(user + 3 * n) % 7},1,{1_600_000_000 + n % 2}\n" for user in range(6)
                              for n in part) for part in ((0, 1, 2, 3, 4, 5, 6), (2, 3), (0,))]
-    whole, appended = both_ways(tmp_path, [{"interactions": day} for day in days], LeaveLastOut())
+    whole, appended = both_ways(tmp_path, [{"interactions": day} for day in days], LeaveLastOutSettings())
     assert in_file_order(appended) == in_file_order(whole)
     # No id is new, so the numbers are the same too.
     assert appended.manifest["fingerprint"] == whole.manifest["fingerprint"]
@@ -125,7 +125,7 @@ def test_equal_times_are_in_the_same_order_and_the_content_has_the_same_hash_as_
 def test_items_that_change_are_the_same_one_after_the_other_as_at_once(tmp_path: Path) -> None:
     parts = [{"interactions": f"user_id,item_id\nu,a\nu,b\nv,c{n}\n", "items": f"item_id,title,price\n{rows}"}
              for n, rows in enumerate(("a,A,1\nb,,2\nb,B,\nc9,left out,1\n", "a,,3\nb,Z,\n", "b,B2,0\nc9,C,\n"))]
-    whole, appended = both_ways(tmp_path, parts, NoSplit())
+    whole, appended = both_ways(tmp_path, parts, NoSplitSettings())
     assert content(appended) == content(whole)
     items = {row["item_id"]: (row["title"], row["price"]) for row in whole.rows("items")}
     assert (items["a"], items["b"], items["c9"]) == (("A", "3"), ("B2", "0"), ("C", "1"))
@@ -136,7 +136,7 @@ def test_group_rows_that_were_left_out_count_again_when_more_is_known(tmp_path: 
              "group_interactions": "group_id,item_id,value\ng,a,-3\ng,b,1\nh,a,1\ng,new,1\n"}
     second = {"interactions": "user_id,item_id\nw,new\n", "groups": "group_id,user_id\nh,w\n",
               "group_interactions": "group_id,item_id,value\ng,a,4\ng,b,-1\n"}
-    whole, appended = both_ways(tmp_path, [first, second], NoSplit(), duplicates="sum")
+    whole, appended = both_ways(tmp_path, [first, second], NoSplitSettings(), duplicates="sum")
     assert content(appended) == content(whole)
     assert {(row["group_id"], row["item_id"]): row["value"] for row in whole.rows("group_interactions")} == {
         ("g", "a"): 1.0, ("h", "a"): 1.0, ("g", "new"): 1.0}
@@ -145,23 +145,23 @@ def test_group_rows_that_were_left_out_count_again_when_more_is_known(tmp_path: 
 def test_what_groups_did_stays_on_a_day_without_it(tmp_path: Path) -> None:
     first = {"interactions": "user_id,item_id\nu,a\nv,b\n", "groups": "group_id,user_id\ng,u\ng,v\n",
              "group_interactions": "group_id,item_id\ng,a\n"}
-    whole, appended = both_ways(tmp_path, [first, {"interactions": "user_id,item_id\nu,b\n"}], NoSplit())
+    whole, appended = both_ways(tmp_path, [first, {"interactions": "user_id,item_id\nu,b\n"}], NoSplitSettings())
     assert content(appended) == content(whole)
     assert len(appended.rows("group_interactions")) == 1
 
 
 def test_data_of_an_earlier_format_is_not_added_to(tmp_path: Path) -> None:
     file = str(write(tmp_path, rows_of(5, 1), "a.csv"))
-    prepared = prepare_with(tmp_path / "x", Files(name="x", interactions=file), NoSplit())
+    prepared = prepare_with(tmp_path / "x", FilesSettings(name="x", interactions=file), NoSplitSettings())
     (prepared.folder / "manifest.json").write_text(json.dumps(prepared.manifest | {"format": 1}))
     with pytest.raises(ArtifactError, match=r"mode=append: .* was prepared by an earlier version, with another order"):
-        prepare_with(tmp_path / "x", Files(name="x", interactions=str(write(tmp_path, rows_of(5, 2), "b.csv"))),
-                     NoSplit(), mode="append")
+        prepare_with(tmp_path / "x", FilesSettings(name="x", interactions=str(write(tmp_path, rows_of(5, 2), "b.csv"))),
+                     NoSplitSettings(), mode="append")
 
 
 def test_old_ids_keep_their_numbers_and_new_ones_come_after_them(tmp_path: Path) -> None:
     parts = [{"interactions": "user_id,item_id\nm,q\nk,p\n"}, {"interactions": "user_id,item_id\na,b\nm,z\n"}]
-    _, appended = both_ways(tmp_path, parts, NoSplit())
+    _, appended = both_ways(tmp_path, parts, NoSplitSettings())
     assert appended.column("users", "user_id") == ["k", "m", "a"]
     assert appended.column("items", "item_id") == ["p", "q", "b", "z"]
     assert appended.column("items", "item") == [0, 1, 2, 3]
@@ -179,18 +179,21 @@ def test_groups_and_knowledge_are_added_too(tmp_path: Path) -> None:
     done = []
     for n, part in enumerate((first, second)):
         files = {key: str(write(tmp_path, text, f"{key}{n}.csv")) for key, text in part.items()}
-        done.append(prepare_with(tmp_path / "step", Files(name="x", **files, knowledge=Knowledge(triples=triples[n]),
-                                                          links=links[n]), NoSplit(), mode="append" if n else "new"))
+        done.append(prepare_with(tmp_path / "step",
+                                 FilesSettings(name="x", **files, knowledge=KnowledgeSettings(triples=triples[n]),
+                                                                  links=links[n]), NoSplitSettings(),
+                                 mode="append" if n else "new"))
     files = {key: [str(tmp_path / f"{key}{n}.csv") for n in (0, 1)] for key in first}
-    whole = prepare_with(tmp_path / "whole", Files(name="x", **files, knowledge=Knowledge(triples=triples),  # type: ignore
-                                                   links=links), NoSplit())
+    whole = prepare_with(tmp_path / "whole",
+                         FilesSettings(name="x", **files, knowledge=KnowledgeSettings(triples=triples),  # type: ignore
+                                                           links=links), NoSplitSettings())
     assert content(done[1]) == content(whole)
     assert [row["group_id"] for row in done[1].rows("groups")] == ["g", "g", "g", "h"]
 
 
 def test_what_was_rejected_before_stays_on_the_list(tmp_path: Path) -> None:
     parts = [{"interactions": HEADER + "u,a,x,1\nu,b,1,2\n"}, {"interactions": HEADER + "v,a,y,1\nv,b,1,2\n"}]
-    whole, appended = both_ways(tmp_path, parts, NoSplit(), max_reject_share=0.5, timestamp_unit="s")
+    whole, appended = both_ways(tmp_path, parts, NoSplitSettings(), max_reject_share=0.5, timestamp_unit="s")
     assert appended.rows("rejects") == whole.rows("rejects")
     assert len(whole.rows("rejects")) == 2
 
@@ -200,7 +203,7 @@ def test_the_chain_says_what_came_before(tmp_path: Path) -> None:
     fingerprints = []
     for n, part in enumerate(parts):
         file = write(tmp_path, part["interactions"], f"{n}.csv")
-        prepared = prepare_with(tmp_path / "x", Files(name="x", interactions=str(file)), NoSplit(),
+        prepared = prepare_with(tmp_path / "x", FilesSettings(name="x", interactions=str(file)), NoSplitSettings(),
                                 mode="append" if n else "new")
         chain = prepared.manifest.get("chain", [])
         assert [link["fingerprint"] for link in chain] == fingerprints
@@ -212,7 +215,8 @@ def test_the_chain_says_what_came_before(tmp_path: Path) -> None:
 def test_what_cannot_be_added_to_is_refused(tmp_path: Path) -> None:
     def prepare(name: str, text: str, mode: str, split: SplitSettings | None = None, **options: Any) -> Prepared:
         file = write(tmp_path, text, f"{name}.csv")
-        return prepare_with(tmp_path / "x", Files(name="x", interactions=str(file), **options), split or NoSplit(),
+        return prepare_with(tmp_path / "x", FilesSettings(name="x", interactions=str(file), **options),
+                            split or NoSplitSettings(),
                             mode=mode)
 
     with pytest.raises(ConfigError, match=r"mode=append: there is no prepared data in .* leave mode out"):
@@ -221,11 +225,11 @@ def test_what_cannot_be_added_to_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mode=append: dataset\.min_value=3\.0, but .* was made with None"):
         prepare("b", rows_of(5, 2), "append", min_value=3.0)
     with pytest.raises(ConfigError, match=r"mode=append: split\.kind=random, but .* was made with none"):
-        prepare("b", rows_of(5, 2), "append", Random())
+        prepare("b", rows_of(5, 2), "append", RandomSettings())
     with pytest.raises(DataError, match=r"mode=append: the timestamps are written in 'order', and those in .* in 's'"):
         prepare("b", HEADER + "u,i,1,5\n", "append")
-    same = Files(name="x", interactions=str(tmp_path / "a.csv"))
-    again = prepare_with(tmp_path / "x", same, NoSplit(), mode="append")
+    same = FilesSettings(name="x", interactions=str(tmp_path / "a.csv"))
+    again = prepare_with(tmp_path / "x", same, NoSplitSettings(), mode="append")
     assert again.manifest == before
     assert Prepared(tmp_path / "x" / "out").manifest == before
 
@@ -241,7 +245,8 @@ def test_rows_with_times_after_rows_without_are_refused_and_no_unit_is_advised(t
                                                                                said: str) -> None:
     def append(text: str, mode: str = "append", **options: Any) -> Prepared:
         file = write(tmp_path, text, f"{mode}.csv")
-        return prepare_with(tmp_path / "x", Files(name="x", interactions=str(file), **options), NoSplit(), mode=mode)
+        return prepare_with(tmp_path / "x", FilesSettings(name="x", interactions=str(file), **options),
+                            NoSplitSettings(), mode=mode)
 
     append(before, "new")
     with pytest.raises(DataError, match=rf"^mode=append: {said}") as refused:
@@ -258,7 +263,8 @@ def test_event_weights_are_not_applied_twice(tmp_path: Path) -> None:
     header = "user_id,item_id,event\n"
     parts = [{"interactions": header + "u,a,buy\nu,b,view\nu,b,skip\n"},
              {"interactions": header + "u,a,view\nu,b,buy\n"}]
-    whole, appended = both_ways(tmp_path, parts, NoSplit(), event_weights={"view": 1.0, "buy": 5.0, "skip": 0.0},
+    whole, appended = both_ways(tmp_path, parts, NoSplitSettings(),
+                                event_weights={"view": 1.0, "buy": 5.0, "skip": 0.0},
                                 duplicates="sum")
     assert content(appended) == content(whole)
     assert {(r["item_id"], r["value"]) for r in whole.rows("interactions")} == {("a", 6.0), ("b", 6.0)}
@@ -272,7 +278,7 @@ def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
 
     parts = [{"interactions": "user_id,item_id\nu,a\n", "items": items(("a", "Q &amp;amp; A"))},
              {"interactions": "user_id,item_id\nu,b\n", "items": items(("b", "<b>B</b>"))}]
-    whole, appended = both_ways(tmp_path, parts, NoSplit(), item_text="{title}")
+    whole, appended = both_ways(tmp_path, parts, NoSplitSettings(), item_text="{title}")
     assert content(appended) == content(whole)
     assert appended.column("items", "text") == ["Q &amp; A", "B"]
 
@@ -280,4 +286,4 @@ def test_a_title_with_markup_is_read_as_it_came(tmp_path: Path) -> None:
 def test_a_pair_that_was_prepared_already_is_an_error_where_duplicates_are(tmp_path: Path) -> None:
     parts = [{"interactions": "user_id,item_id\nu,a\n"}, {"interactions": "user_id,item_id\nu,b\nu,a\n"}]
     with pytest.raises(DataError, match=r"mode=append: 1 pairs of a user and an item in .* are prepared already"):
-        both_ways(tmp_path, parts, NoSplit(), duplicates="error")
+        both_ways(tmp_path, parts, NoSplitSettings(), duplicates="error")

@@ -21,9 +21,9 @@ from llmrec_cli.ingest.output.manifest import signature, unchanged
 from llmrec_cli.ingest.presets.files import cache_folder
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.run_dir import PREPARED, RunDir
-from llmrec_cli.settings.dataset import Files
-from llmrec_cli.settings.engine import DuckDb, Spark
-from llmrec_cli.settings.split import LeaveLastOut, NoSplit, Random
+from llmrec_cli.settings.dataset import FilesSettings
+from llmrec_cli.settings.engine import DuckDbSettings, SparkSettings
+from llmrec_cli.settings.split import LeaveLastOutSettings, NoSplitSettings, RandomSettings
 from llmrec_cli.settings.stages import PrepareConfig
 from llmrec_cli.stages import prepare
 from tests.conftest import Done
@@ -41,8 +41,8 @@ def config(**settings: object) -> PrepareConfig:
     """Return settings for clicks.csv; those of the data set by their names, others as they are."""
     own = {key: settings.pop(key) for key in ("split", "engine", "mode", "force", "output", "run_dir", "debug")
            if key in settings}
-    dataset = Files(**{"name": "shop", "interactions": "clicks.csv"} | settings)  # type: ignore[arg-type]
-    return PrepareConfig(**{"dataset": dataset, "split": NoSplit(), "engine": DuckDb()} | own)  # type: ignore[arg-type]
+    dataset = FilesSettings(**{"name": "shop", "interactions": "clicks.csv"} | settings)  # type: ignore[arg-type]
+    return PrepareConfig(**{"dataset": dataset, "split": NoSplitSettings(), "engine": DuckDbSettings()} | own)  # type: ignore[arg-type]
 
 
 def signed(**settings: object) -> str:
@@ -163,15 +163,15 @@ def test_a_run_beside_another_on_the_same_output_is_refused_whatever_its_mode_an
 @pytest.mark.usefixtures("clicks")
 def test_where_and_how_fast_it_is_made_does_not_count() -> None:
     same = signed()
-    for settings in ({"engine": DuckDb(memory="8GB", threads=3)}, {"engine": Spark()}, {"force": True},
+    for settings in ({"engine": DuckDbSettings(memory="8GB", threads=3)}, {"engine": SparkSettings()}, {"force": True},
                      {"output": "elsewhere"}, {"run_dir": "here"}, {"debug": True}):
         assert signed(**settings) == same
 
 
 @pytest.mark.usefixtures("clicks")
 def test_every_setting_of_the_data_and_the_split_counts_also_the_order_of_a_mapping() -> None:
-    settings = [{}, {"name": "x"}, {"min_value": 4}, {"split": Random()}, {"split": Random(seed=1)},
-                {"split": LeaveLastOut()}, {"mode": "append"}, {"audit": "strict"},
+    settings = [{}, {"name": "x"}, {"min_value": 4}, {"split": RandomSettings()}, {"split": RandomSettings(seed=1)},
+                {"split": LeaveLastOutSettings()}, {"mode": "append"}, {"audit": "strict"},
                 {"attributes": {"a": "list", "b": "text"}}, {"attributes": {"b": "text", "a": "list"}}]
     assert len({signed(**some) for some in settings}) == len(settings)
 

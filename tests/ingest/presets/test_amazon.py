@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.settings.presets import AmazonReviews
-from llmrec_cli.settings.split import Given
+from llmrec_cli.settings.presets import AmazonReviewsSettings
+from llmrec_cli.settings.split import GivenSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 OLD = [{"overall": 5.0, "vote": "2", "verified": True, "reviewTime": "05 31, 2016", "reviewerID": "A1", "asin": "0001",
@@ -51,7 +51,7 @@ def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def test_the_format_of_2018_is_found_in_a_folder(tmp_path: Path) -> None:
     folder = write(tmp_path / "amazon", gzip.compress(jsonl(OLD).encode()), "Office_5.json.gz").parent
     write(folder, gzip.compress(jsonl(OLD_META).replace("\n", "\r\n").encode()), "meta_Office.json.gz")
-    prepared = prepare_with(tmp_path, AmazonReviews(path=str(folder)))
+    prepared = prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder)))
     assert told(prepared) == {("A1", "0001", 5, 1464652800000), ("A2", "B00X", 2, 1464739200000)}
     items = by_id(prepared.rows("items"))
     assert (items["0001"]["title"], items["0001"]["brand"]) == ("Fine pen", "Café & Co")
@@ -64,7 +64,7 @@ def test_the_format_of_2018_is_found_in_a_folder(tmp_path: Path) -> None:
 def test_the_format_of_2023_takes_the_parent_product_and_milliseconds(tmp_path: Path) -> None:
     reviews = write(tmp_path, jsonl(NEW), "Beauty.jsonl")
     metadata = write(tmp_path, jsonl(NEW_META), "meta_Beauty.jsonl")
-    prepared = prepare_with(tmp_path, AmazonReviews(reviews=str(reviews), metadata=str(metadata)))
+    prepared = prepare_with(tmp_path, AmazonReviewsSettings(reviews=str(reviews), metadata=str(metadata)))
     assert told(prepared) == {("AG3", "B01", 4, 1588687728923), ("AG3", "B02", 1, 1588687729000)}
     items = by_id(prepared.rows("items"))
     assert items["B01"]["text"] == "Howard Wax. Howard. Home, Wax. Protects Smells nice"
@@ -77,7 +77,7 @@ def test_what_was_made_of_reviews_is_nowhere(tmp_path: Path, reviews: list[dict[
                                              metadata: list[dict[str, Any]]) -> None:
     folder = write(tmp_path / "amazon", jsonl(reviews), "X.jsonl").parent
     write(folder, jsonl(metadata), "meta_X.jsonl")
-    prepared = prepare_with(tmp_path, AmazonReviews(path=str(folder)))
+    prepared = prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder)))
     written = json.dumps([prepared.rows(name) for name in ("items", "users", "interactions")])
     for word in ("Loved", "Five stars", "So good", "would buy", "4.8", "also_buy", "1,2 in Office", "average_rating"):
         assert word not in written
@@ -87,7 +87,8 @@ def test_bad_lines_and_missing_ids_are_listed(tmp_path: Path) -> None:
     missing = {key: value for key, value in NEW[0].items() if key != "parent_asin"}
     reviews = write(tmp_path, jsonl(NEW) + "{broken\n" + jsonl([missing]), "X.jsonl")
     metadata = write(tmp_path, jsonl(NEW_META) + jsonl([{"title": "x"}]), "meta_X.jsonl")
-    prepared = prepare_with(tmp_path, AmazonReviews(reviews=str(reviews), metadata=str(metadata), max_reject_share=0.5))
+    prepared = prepare_with(tmp_path,
+                            AmazonReviewsSettings(reviews=str(reviews), metadata=str(metadata), max_reject_share=0.5))
     assert {(Path(row["file"]).name, row["line"], row["column"]) for row in prepared.rows("rejects")} == {
         ("X.jsonl", 3, ""), ("X.jsonl", 4, "item_id"), ("meta_X.jsonl", 3, "item_id")}
 
@@ -96,7 +97,7 @@ def test_the_python_dictionaries_of_2014_are_refused_by_name(tmp_path: Path) -> 
     folder = write(tmp_path / "amazon", jsonl(OLD), "X.json").parent
     write(folder, "{'asin': '0001', 'title': 'Fine pen', 'categories': [['Office']]}\n", "meta_X.json")
     with pytest.raises(DataError, match=r"meta_X\.json: is in the format of 2014, a Python dictionary"):
-        prepare_with(tmp_path, AmazonReviews(path=str(folder)))
+        prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder)))
 
 
 def test_files_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
@@ -109,22 +110,23 @@ def test_files_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
             ({"reviews": paths["old"], "metadata": paths["old"]}, r"old\.jsonl: the first product"),
             ({"reviews": paths["other"], "metadata": paths["meta_old"]}, r"keys a, but not reviewerID.*; user_id")):
         with pytest.raises(DataError, match=message):
-            prepare_with(tmp_path, AmazonReviews(**settings))
+            prepare_with(tmp_path, AmazonReviewsSettings(**settings))
 
 
 def test_what_is_missing_or_not_unique_says_what_to_do(tmp_path: Path) -> None:
-    assert next(iter(AmazonReviews().problems())).startswith("reviews: missing; set dataset.reviews=<file>")
-    assert next(iter(AmazonReviews(path="x", version="2014").problems())).startswith("version=2014: choose one of")
+    assert next(iter(AmazonReviewsSettings().problems())).startswith("reviews: missing; set dataset.reviews=<file>")
+    assert next(iter(AmazonReviewsSettings(path="x",
+                                           version="2014").problems())).startswith("version=2014: choose one of")
     folder = write(tmp_path / "amazon", jsonl(NEW), "X.jsonl").parent
     with pytest.raises(ConfigError, match=r"has no file of metadata, meta_<category>\.jsonl .*amazon-reviews-2023"):
-        prepare_with(tmp_path, AmazonReviews(path=str(folder)))
+        prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder)))
     write(folder, jsonl(NEW_META), "meta_X.jsonl")
     write(folder, jsonl(NEW[:1]), "X_5.jsonl")
     with pytest.raises(ConfigError, match=r"several files of reviews, .*dataset\.reviews=\[X\.jsonl,X_5\.jsonl\]"):
-        prepare_with(tmp_path, AmazonReviews(path=str(folder)))
-    named = prepare_with(tmp_path, AmazonReviews(path=str(folder), reviews="X_5.jsonl"))
+        prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder)))
+    named = prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder), reviews="X_5.jsonl"))
     assert named.in_split("train") == {("AG3", "B01")}
     with pytest.raises(DataError, match=r"dataset\.reviews=.*Y\.jsonl: no such file.*amazon-reviews-2023"):
-        prepare_with(tmp_path, AmazonReviews(path=str(folder), reviews="Y.jsonl"))
+        prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder), reviews="Y.jsonl"))
     with pytest.raises(ConfigError, match="split=given: reviews come undivided"):
-        prepare_with(tmp_path, AmazonReviews(path=str(folder), reviews="X.jsonl"), Given())
+        prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder), reviews="X.jsonl"), GivenSettings())

@@ -6,8 +6,8 @@ import pytest
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.presets.group_folder import group_folder
-from llmrec_cli.settings.presets import Camra2011, Mafengwo
-from llmrec_cli.settings.split import Given, Random
+from llmrec_cli.settings.presets import Camra2011Settings, MafengwoSettings
+from llmrec_cli.settings.split import GivenSettings, RandomSettings
 from tests.ingest.preparing import prepare_with, write
 from tests.ingest.presets.reading import rows_of
 
@@ -27,12 +27,12 @@ def folder_of(tmp_path: Path, files: dict[str, str]) -> str:
 
 
 def test_members_and_what_groups_and_users_did_are_rows(tmp_path: Path) -> None:
-    found = group_folder(Mafengwo(path=folder_of(tmp_path, MAFENGWO)), "given", tmp_path)
+    found = group_folder(MafengwoSettings(path=folder_of(tmp_path, MAFENGWO)), "given", tmp_path)
     assert rows_of(found.members, tmp_path, "group_id", "user_id")[0] == [
         ("", 1, ("0", "2")), ("", 1, ("0", "4")), ("", 2, ("1", "11"))]
     assert rows_of(found.group_interactions, tmp_path, "group_id", "item_id", "value")[0] == [
         ("train", 1, ("0", "1083", "1")), ("train", 2, ("1", "2", "1")), ("test", 1, ("1", "907", "1"))]
-    prepared = prepare_with(tmp_path, Mafengwo(path=folder_of(tmp_path, MAFENGWO)), Given())
+    prepared = prepare_with(tmp_path, MafengwoSettings(path=folder_of(tmp_path, MAFENGWO)), GivenSettings())
     assert prepared.in_split("train") == {("2", "1083"), ("4", "2"), ("11", "2")}
     assert prepared.in_split("test") == {("11", "907")}
     assert set(prepared.column("items", "text")) == {""}
@@ -43,10 +43,10 @@ def test_members_and_what_groups_and_users_did_are_rows(tmp_path: Path) -> None:
 
 
 def test_ratings_up_to_a_hundred_keep_their_value_also_nought(tmp_path: Path) -> None:
-    found = group_folder(Camra2011(path=folder_of(tmp_path, CAMRA)), "given", tmp_path)
+    found = group_folder(Camra2011Settings(path=folder_of(tmp_path, CAMRA)), "given", tmp_path)
     assert rows_of(found.group_interactions, tmp_path, "group_id", "item_id", "value")[0] == [
         ("train", 1, ("216", "2970", "80")), ("train", 2, ("217", "21", "0")), ("test", 1, ("217", "4381", "70"))]
-    prepared = prepare_with(tmp_path, Camra2011(path=folder_of(tmp_path, CAMRA)), Given())
+    prepared = prepare_with(tmp_path, Camra2011Settings(path=folder_of(tmp_path, CAMRA)), GivenSettings())
     assert {(row["user_id"], row["value"]) for row in prepared.rows("interactions")} == {
         ("346", 100), ("414", 0), ("433", 45)}
 
@@ -54,13 +54,13 @@ def test_ratings_up_to_a_hundred_keep_their_value_also_nought(tmp_path: Path) ->
 def test_a_fourth_column_is_the_time(tmp_path: Path) -> None:
     timed = {name: content if name == "groupMember.txt" else content.replace("\n", " 1262304000\n")
              for name, content in CAMRA.items()}
-    prepared = prepare_with(tmp_path, Camra2011(path=folder_of(tmp_path, timed)), Given())
+    prepared = prepare_with(tmp_path, Camra2011Settings(path=folder_of(tmp_path, timed)), GivenSettings())
     assert set(prepared.column("interactions", "timestamp")) == {1262304000000}
 
 
 def test_mafengwo_s_names_its_places_in_a_file_of_its_own(tmp_path: Path) -> None:
     files = MAFENGWO | {"itemSemantic.txt": "五台山, 2\n上海,苏州、南京, 907\r\n火星, 287\n"}
-    prepared = prepare_with(tmp_path, Mafengwo(path=folder_of(tmp_path, files)), Given())
+    prepared = prepare_with(tmp_path, MafengwoSettings(path=folder_of(tmp_path, files)), GivenSettings())
     assert {row["item_id"]: row["text"] for row in prepared.rows("items")} == {
         "2": "五台山", "907": "上海,苏州、南京", "287": "火星", "1083": ""}
 
@@ -68,7 +68,7 @@ def test_mafengwo_s_names_its_places_in_a_file_of_its_own(tmp_path: Path) -> Non
 def test_bad_lines_are_listed(tmp_path: Path) -> None:
     bad = MAFENGWO | {"groupMember.txt": "0 2,4\r\n\r\n1 11,,12\r\n2\r\n", "userRatingTrain.txt": "2 1083\n4 2 5\n",
                       "itemSemantic.txt": "五台山 2\n火星, 287\n"}
-    found = group_folder(Mafengwo(path=folder_of(tmp_path, bad)), "given", tmp_path)
+    found = group_folder(MafengwoSettings(path=folder_of(tmp_path, bad)), "given", tmp_path)
     rows, rejects = rows_of(found.members, tmp_path, "group_id", "user_id")
     assert [line for _, line, _ in rows] == [1, 1]
     assert rejects == ["groupMember.txt:3: a member without an id in '11,,12'",
@@ -81,9 +81,9 @@ def test_bad_lines_are_listed(tmp_path: Path) -> None:
 def test_another_split_and_a_missing_file_say_what_to_do(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, MAFENGWO)
     with pytest.raises(ConfigError, match=r"split=random: mafengwo is published divided .*; set split=given"):
-        prepare_with(tmp_path, Mafengwo(path=folder), Random())
+        prepare_with(tmp_path, MafengwoSettings(path=folder), RandomSettings())
     Path(folder, "groupRatingTest.txt").unlink()
     with pytest.raises(ConfigError, match=r"has no file groupRatingTest\.txt; it is data/Mafengwo .*ConsRec \(MIT\)"):
-        prepare_with(tmp_path, Mafengwo(path=folder), Given())
-    for preset in (Mafengwo(), Camra2011()):
+        prepare_with(tmp_path, MafengwoSettings(path=folder), GivenSettings())
+    for preset in (MafengwoSettings(), Camra2011Settings()):
         assert next(iter(preset.problems())).startswith("path: missing; set dataset.path=<folder with groupMember.txt")

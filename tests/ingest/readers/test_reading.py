@@ -11,7 +11,7 @@ import pytest
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.readers.sources import find
 from llmrec_cli.ingest.readers.staging import stage
-from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.dataset import FilesSettings
 from tests.ingest.preparing import HEADER, prepare_text, prepare_with, source, write
 
 IDS = ["007", "7", "NA", "null", "None", "nan", "9007199254740993", "9007199254740992", "1e3", " 7", "Ünïcode", "é",
@@ -49,11 +49,11 @@ def test_the_same_rows_in_any_format_give_the_same_data(tmp_path: Path) -> None:
 def test_parquet_ids_as_integers_are_text_and_as_floats_are_refused(tmp_path: Path) -> None:
     table = pa.table({"user_id": pa.array([2**53 + 1, 7], pa.int64()), "item_id": ["a", "b"]})
     pq.write_table(table, tmp_path / "x.parquet")
-    prepared = prepare_with(tmp_path, Files(interactions="x.parquet"))
+    prepared = prepare_with(tmp_path, FilesSettings(interactions="x.parquet"))
     assert prepared.column("users", "user_id") == ["7", "9007199254740993"]
     pq.write_table(table.set_column(0, "user_id", pa.array([1.0, None])), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="the id column 'user_id' holds floating point numbers"):
-        prepare_with(tmp_path, Files(interactions="x.parquet"))
+        prepare_with(tmp_path, FilesSettings(interactions="x.parquet"))
 
 
 def test_truncated_parquet_is_refused(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_files_that_disagree_on_an_optional_column_are_refused(tmp_path: Path) -
     write(tmp_path, "user_id,item_id,value\nu,i,1\n", "a.csv")
     write(tmp_path, "user_id,item_id\nu,j\n", "b.csv")
     with pytest.raises(DataError, match=r"b\.csv: no column 'value', which other files of this data set have"):
-        prepare_with(tmp_path, Files(interactions=["a.csv", "b.csv"]))
+        prepare_with(tmp_path, FilesSettings(interactions=["a.csv", "b.csv"]))
 
 
 def test_a_text_of_one_megabyte_is_kept_short_and_costs_little(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.interactions.temporal import typed_time
 from llmrec_cli.ingest.readers.value_advice import advice, fitting_patterns
-from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.time_format import expression_of, format_problems
 from tests.ingest.preparing import made, prepare_text, prepare_with
 
@@ -159,13 +159,13 @@ def test_a_unit_that_is_wrong_is_named_beside_the_right_one(tmp_path: Path, unit
     ("%d/%m", "has no year"), ("%Q", "'%Q' is not read"), ("%Y-%m-%d %I:%M", "%I (hours to 12) and %p"),
     ("%Y-%m-%d %Y", "is there twice"), ("%Y-%m-%d %", "'%' is not read")])
 def test_a_pattern_that_reads_no_whole_date_is_refused(pattern: str, said: str) -> None:
-    [problem] = Files(interactions="x.csv", timestamp_format=pattern).problems()
+    [problem] = FilesSettings(interactions="x.csv", timestamp_format=pattern).problems()
     assert problem.startswith(f"timestamp_format={pattern}: ")
     assert said in problem
 
 
 def test_a_pattern_beside_a_unit_is_refused() -> None:
-    [problem] = Files(interactions="x.csv", timestamp_format="%F", timestamp_unit="s").problems()
+    [problem] = FilesSettings(interactions="x.csv", timestamp_format="%F", timestamp_unit="s").problems()
     assert "leave out one of the two" in problem
 
 
@@ -188,7 +188,7 @@ def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None
         folder = made(tmp_path / str(number))
         pq.write_table(pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": column}), folder / "x.parquet")
         said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
-        prepared = prepare_with(folder, Files(name="x", interactions=str(folder / "x.parquet"), **said))
+        prepared = prepare_with(folder, FilesSettings(name="x", interactions=str(folder / "x.parquet"), **said))
         assert prepared.column("interactions", "timestamp") == [1577836800000]
 
 

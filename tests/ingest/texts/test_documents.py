@@ -4,7 +4,7 @@ import pytest
 
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import DataError
-from llmrec_cli.settings.dataset import Files, Knowledge
+from llmrec_cli.settings.dataset import FilesSettings, KnowledgeSettings
 from tests.ingest.preparing import Prepared, prepare_with, write
 
 CLICKS = "user_id,item_id\nu,a\nu,b\nv,a\nv,c\n"
@@ -16,9 +16,9 @@ def prepared(folder, documents: dict[str, str], knowledge: bool = False, **setti
     """Prepare three items with these files of documents, {name: text}."""
     settings |= {"documents": [str(write(folder, text, name)) for name, text in documents.items()]}
     if knowledge:
-        settings |= {"knowledge": Knowledge(triples=str(write(folder, TRIPLES, "kg.csv"))),
+        settings |= {"knowledge": KnowledgeSettings(triples=str(write(folder, TRIPLES, "kg.csv"))),
                      "links": str(write(folder, LINKS, "links.csv"))}
-    files = Files(interactions=str(write(folder, CLICKS, "clicks.csv")), max_reject_share=0.5, **settings)
+    files = FilesSettings(interactions=str(write(folder, CLICKS, "clicks.csv")), max_reject_share=0.5, **settings)
     assert not list(files.problems())
     return prepare_with(folder, files)
 
@@ -59,7 +59,7 @@ def test_columns_may_have_other_names(tmp_path):
 
 
 def test_data_without_documents_has_none(tmp_path):
-    prepare_with(tmp_path, Files(interactions=str(write(tmp_path, CLICKS, "clicks.csv"))))
+    prepare_with(tmp_path, FilesSettings(interactions=str(write(tmp_path, CLICKS, "clicks.csv"))))
     assert read_prepared(tmp_path / "out").documents is None
 
 

@@ -9,7 +9,7 @@ import pytest
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.texts import catalogue as entities
-from llmrec_cli.settings.dataset import Files
+from llmrec_cli.settings.dataset import FilesSettings
 from tests.ingest.describing import described
 from tests.ingest.preparing import prepare_text, prepare_with, write
 
@@ -34,8 +34,9 @@ def test_lists_in_jsonl_are_lists(tmp_path: Path) -> None:
     row = '{"item_id": 7, "title": "A", "tags": ["x|y", "z"], "more": {"k": 1}}\n'
     write(tmp_path, row + '{"item_id": "8"}\n', "i.jsonl")
     write(tmp_path, "user_id,item_id\nu,7\nu,8\n")
-    prepared = prepare_with(tmp_path, Files(interactions="clicks.csv", items="i.jsonl", item_text="{title}: {tags}",
-                                            attributes={"tags": "list"}))
+    prepared = prepare_with(tmp_path,
+                            FilesSettings(interactions="clicks.csv", items="i.jsonl", item_text="{title}: {tags}",
+                                                    attributes={"tags": "list"}))
     item = prepared.rows("items")[0]
     assert (item["item_id"], item["text"], item["attributes"]) == ("7", "A: x|y, z", ["tags=x|y", "tags=z"])
 
@@ -56,8 +57,8 @@ def test_of_several_files_the_later_one_wins_for_an_item_and_a_user(tmp_path: Pa
         who = "a" if kind == "item" else "u"
         write(tmp_path, f"{kind}_id,title,price\n{who},Zebra,1\n", f"{kind}1.csv")
         write(tmp_path, f"{kind}_id,title,price\n{who},Aardvark,\n", f"{kind}2.csv")
-    prepared = prepare_with(tmp_path, Files(interactions="clicks.csv", items=["item1.csv", "item2.csv"],
-                                            users=["user1.csv", "user2.csv"]))
+    prepared = prepare_with(tmp_path, FilesSettings(interactions="clicks.csv", items=["item1.csv", "item2.csv"],
+                                                    users=["user1.csv", "user2.csv"]))
     for kind in ("item", "user"):
         row = prepared.rows(f"{kind}s")[0]
         assert (row["title"], row["price"]) == ("Aardvark", "1")
@@ -66,7 +67,7 @@ def test_of_several_files_the_later_one_wins_for_an_item_and_a_user(tmp_path: Pa
 def test_names_of_our_own_columns_may_be_mapped_and_still_used_in_the_text(tmp_path: Path) -> None:
     write(tmp_path, "uid,sku\nu,a\n")
     write(tmp_path, "sku,name,text\na,Alien,words\n", "items.csv")
-    prepared = prepare_with(tmp_path, Files(
+    prepared = prepare_with(tmp_path, FilesSettings(
         interactions="clicks.csv", items="items.csv", item_text="{name}, {sku}, {title}, {text}",
         columns={"user_id": "uid", "item_id": "sku", "title": "name"}))
     row = prepared.rows("items")[0]
@@ -76,8 +77,8 @@ def test_names_of_our_own_columns_may_be_mapped_and_still_used_in_the_text(tmp_p
 def test_a_file_of_items_may_have_names_of_its_own(tmp_path: Path) -> None:
     write(tmp_path, "uid,sku\nu,a\n")
     write(tmp_path, "id,name\na,Alien\n", "items.csv")
-    files = Files(interactions="clicks.csv", items="items.csv", columns={"user_id": "uid", "item_id": "sku"},
-                  item_columns={"item_id": "id", "title": "name"})
+    files = FilesSettings(interactions="clicks.csv", items="items.csv", columns={"user_id": "uid", "item_id": "sku"},
+                          item_columns={"item_id": "id", "title": "name"})
     assert prepare_with(tmp_path, files).rows("items")[0]["title"] == "Alien"
     files.item_columns = {"item_id": "id", "title": "nam"}
     with pytest.raises(DataError, match=r"no column 'nam'; .*item_columns\.title=<name> \(did you mean 'name'\?\)"):
@@ -87,8 +88,9 @@ def test_a_file_of_items_may_have_names_of_its_own(tmp_path: Path) -> None:
 def test_users_have_texts_and_attributes_too(tmp_path: Path) -> None:
     write(tmp_path, CLICKS)
     write(tmp_path, "user_id,age,job\nu,30,nurse\nnew,,\n", "users.csv")
-    prepared = prepare_with(tmp_path, Files(interactions="clicks.csv", users="users.csv", user_text="a {job} of {age}",
-                                            user_attributes={"job": "category"}))
+    prepared = prepare_with(tmp_path,
+                            FilesSettings(interactions="clicks.csv", users="users.csv", user_text="a {job} of {age}",
+                                                    user_attributes={"job": "category"}))
     rows = prepared.rows("users")
     assert [row["user_id"] for row in rows] == ["u", "v", "new"]
     assert [row["text"] for row in rows] == ["a nurse of 30", "", ""]

@@ -9,14 +9,14 @@ import pytest
 from llmrec_cli.ingest.engine import engine, read_staged
 from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.texts.column_checks import list_warnings
-from llmrec_cli.settings.engine import DuckDb
+from llmrec_cli.settings.engine import DuckDbSettings
 
 LISTS = ["{0}0{1}{0}1{1}{0}2", "{0}1{1}{0}2{1}{0}3", "{0}2{1}{0}3{1}{0}0"]
 
 
 def warned(folder: Path, ids: list[str], name: str = "x.csv") -> list[str]:
     pq.write_table(pa.table({"item_id": ids}), folder / "ids.parquet")
-    with engine(DuckDb(threads=1), folder) as connection:
+    with engine(DuckDbSettings(threads=1), folder) as connection:
         table = read_staged(connection, folder / "ids.parquet")
         return list(list_warnings("items", table, "item_id", [Source(Path(name))]))
 
