@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.tiny import write_tiny
+
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "numpy", "scipy", "duckdb", "ibis", "peft", "matplotlib",
          "tensorboard", "sentence_transformers", "rich")
 REPORT = """
@@ -49,3 +51,12 @@ def test_nothing_of_the_current_folder_is_imported_however_llmrec_is_started(tmp
                           capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "kind: ease" in done.stdout
+
+
+def test_preparing_a_shop_imports_no_torch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "raw")
+    found = imported("from llmrec_cli.cli import run; run(['prepare', 'dataset=files', 'dataset.name=tiny', "
+                     "'dataset.interactions=raw/interactions.csv', 'dataset.items=raw/items.csv'])")
+    assert "duckdb" in found
+    assert found & {"torch", "transformers", "peft"} == set()
