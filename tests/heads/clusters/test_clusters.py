@@ -223,7 +223,8 @@ def test_few_users_get_the_usual_numbers_instead_of_chosen_ones():
 @pytest.mark.parametrize(("settings", "users", "error", "said"), [
     (replace(TWO, num_clusters=9), 5, ConfigError, "only 5 users"),
     # Of 12 users a third is hidden while first_clicks is chosen.
-    (replace(TWO, num_clusters=9, first_clicks=None), 12, ConfigError, "4 of them are hidden"), (TWO, 1, DataError, "too few to cluster"),
+    (replace(TWO, num_clusters=9, first_clicks=None), 12, ConfigError, "4 of them are hidden"),
+    (TWO, 1, DataError, "too few to cluster"),
     (replace(TWO, text=1.0), 80, DataError, "neither the users in training nor their items have a text")])
 def test_what_cannot_be_clustered_is_refused(settings, users, error, said):
     data = village(texts=False)
