@@ -24,7 +24,7 @@ SUMMARIES = {
 # Options of every command, and whether each takes a value.
 OPTIONS = {"--cfg": True, "-c": True, "--multirun": False, "-m": False, "--config-dir": True, "-cd": True}
 
-USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item text and a pretrained language model
+_USAGE = f"""llmrec {__version__}: recommendations from interaction logs, item text and a pretrained language model
 
 usage: llmrec <command> [key=value ...]
 
@@ -90,7 +90,7 @@ def told(error: LlmrecError, arguments: Sequence[str]) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name and return its exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        print(_USAGE, end="")
         return 0
     if arguments[0] in ("-V", "--version"):
         print(f"llmrec {__version__}")

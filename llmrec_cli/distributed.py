@@ -19,9 +19,9 @@ from llmrec_cli.errors import ConfigError, LlmrecError
 if TYPE_CHECKING:
     import torch
 
-SHARED = ("pretrain", "finetune", "evaluate", "recommend")
+_SHARED = ("pretrain", "finetune", "evaluate", "recommend")
 """Commands whose work is shared; the others run in one process."""
-STORE_SECONDS = 5
+_STORE_SECONDS = 5
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -50,8 +50,8 @@ def join(command: str) -> None:
     """Meet the other processes, if there are any; raise ConfigError for a command that is not shared."""
     if count() == 1:
         return
-    if command not in SHARED:
-        raise ConfigError(f"{command}: runs in one process; start it without torchrun ({' and '.join(SHARED)} share "
+    if command not in _SHARED:
+        raise ConfigError(f"{command}: runs in one process; start it without torchrun ({' and '.join(_SHARED)} share "
                           f"their work)")
     import torch
     import torch.distributed as dist
@@ -146,7 +146,7 @@ def is_first_to_tell() -> bool:
 
     try:
         store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
-                              timeout=timedelta(seconds=STORE_SECONDS))
+                              timeout=timedelta(seconds=_STORE_SECONDS))
         return int(store.add("llmrec/told", 1)) == 1
     except dist.DistError:
         # The others are gone and took what we shared with them: better told twice than not at all.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-SHOWN_IDS = 3
+_SHOWN_IDS = 3
 """Ids that a sentence shows of many."""
 
 
@@ -83,8 +83,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def counted(number: int, ids: "Sequence[object] | np.ndarray") -> str:
     """Return how many there are and the first of them: `4 ('a', 'b', 'c', ...)`."""
-    shown = ", ".join(f"'{key}'" for key in ids[:SHOWN_IDS])
-    return f"{number:,} ({shown}{', ...' if number > min(len(ids), SHOWN_IDS) else ''})"
+    shown = ", ".join(f"'{key}'" for key in ids[:_SHOWN_IDS])
+    return f"{number:,} ({shown}{', ...' if number > min(len(ids), _SHOWN_IDS) else ''})"
 
 
 def in_bytes(number: int) -> str:

@@ -12,13 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-LONGEST_COMMAND, LONGEST_LINE = 160, 1000
+_LONGEST_COMMAND, _LONGEST_LINE = 160, 1000
 
 
 def note_holder(descriptor: int) -> None:
     """Write into an open lock file that this process holds it."""
     command = " ".join(shlex.join(["llmrec", *sys.argv[1:]]).split())
-    command = command if len(command) <= LONGEST_COMMAND else f"{command[:LONGEST_COMMAND]}..."
+    command = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}..."
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     line = f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}\n"
     clear_holder(descriptor)
@@ -32,7 +32,7 @@ def clear_holder(descriptor: int) -> None:
 
 def holder(descriptor: int) -> str:
     """Return `, or end process 12 on host since ...: command` from an open lock file; empty if it says nothing."""
-    line = os.pread(descriptor, LONGEST_LINE, 0).partition(b"\n")[0].decode("utf-8", "replace").strip()
+    line = os.pread(descriptor, _LONGEST_LINE, 0).partition(b"\n")[0].decode("utf-8", "replace").strip()
     return f", or end {line}" if line else ""
 
 

@@ -20,16 +20,16 @@ from llmrec_cli.settings.base import defaults, nearest
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 
-EXPERIMENT, TABLE = "experiment", "table"
+EXPERIMENT, _TABLE = "experiment", "table"
 _SCHEMA = re.compile(r"/schema/(\w+)/(\w+)@_here_")
 _HYDRA = re.compile(r"[+~]*hydra([./@=:\[]|\Z)")
 _CALLS = re.compile(r"(?:\A|[.\s{,])(_target_|_partial_|_recursive_|_convert_|_args_)\s*(?:[:=]|\Z)")
 # Where a run writes. A file that people share may say so inside the folder that a command is started in.
-WRITES = ("run_dir", "output", "output.path", "cache", "tracker.database")
+_WRITES = ("run_dir", "output", "output.path", "cache", "tracker.database")
 # What of Spark a shared file may set: how much it uses. Most others name code, hosts or programs.
-SPARK = re.compile(r"engine\.conf\.spark\.((driver|executor)\.(memory|cores|memoryOverhead)|executor\.instances"
-                   r"|cores\.max|default\.parallelism|sql\.shuffle\.partitions|sql\.adaptive\.enabled)")
-SPARK_MASTER = re.compile(r"local(\[[0-9*]+\])?")
+_SPARK = re.compile(r"engine\.conf\.spark\.((driver|executor)\.(memory|cores|memoryOverhead)|executor\.instances"
+                    r"|cores\.max|default\.parallelism|sql\.shuffle\.partitions|sql\.adaptive\.enabled)")
+_SPARK_MASTER = re.compile(r"local(\[[0-9*]+\])?")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def experiment(name: str, command: str, config_dir: str | None = None) -> list[O
     file = _file(EXPERIMENT, name, config_dir)
     content = _read(file, config_dir)
     for key, value in content.items():
-        if key == TABLE:  # What benchmarks/table.py compares; no command takes anything from it.
+        if key == _TABLE:  # What benchmarks/table.py compares; no command takes anything from it.
             continue
         if key not in COMMANDS or not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             raise ConfigError(f"{file}: {key[:60]}: expected a command ({', '.join(COMMANDS)}) with a list of "
@@ -141,16 +141,16 @@ def outward(path: tuple[str, ...], value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, part in value.items():
             yield from outward((*path, str(name)), part)
-    elif key in WRITES:
+    elif key in _WRITES:
         place = str(value).removeprefix("sqlite:///")
         if place.startswith(("/", "~")) or ".." in Path(place).parts or "\0" in place:
             yield (f"{key}={value}: a shared file cannot choose a place outside the folder that llmrec is started in; "
                    f"give it on the command line")
     elif key == "resume" and value:
         yield f"{key}={value}: a shared file cannot go on with a run of yours; give it on the command line"
-    elif key == "engine.master" and not SPARK_MASTER.fullmatch(str(value)):
+    elif key == "engine.master" and not _SPARK_MASTER.fullmatch(str(value)):
         yield f"{key}={value}: a shared file cannot send data to another machine; give it on the command line"
-    elif path[:2] == ("engine", "conf") and not SPARK.fullmatch(key):
+    elif path[:2] == ("engine", "conf") and not _SPARK.fullmatch(key):
         yield (f"{key}: a shared file cannot set this, since it could name code that Spark would run; give it on the "
                f"command line")
 

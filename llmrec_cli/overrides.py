@@ -33,9 +33,9 @@ from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings.typed_lists import entries_of
 
-MAX_RUNS = 1000
-PLUGINS = "plugins"
-BEFORE_AN_ENTRY = ("", *"[{(,:")
+_MAX_RUNS = 1000
+_PLUGINS = "plugins"
+_BEFORE_AN_ENTRY = ("", *"[{(,:")
 RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
 
 
@@ -85,8 +85,8 @@ def to_changes(command: str, typed: Sequence[str], config_dir: str | None = None
     number = 1
     for found in alternatives:
         number *= len(found)
-    if number > MAX_RUNS:
-        raise ConfigError(f"--multirun: more than {MAX_RUNS:,} runs, the most that are possible; give fewer values")
+    if number > _MAX_RUNS:
+        raise ConfigError(f"--multirun: more than {_MAX_RUNS:,} runs, the most that are possible; give fewer values")
     return [list(run) for run in itertools.product(*alternatives)], problems
 
 
@@ -145,11 +145,11 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
         raise ConfigError(f"{text}: expected a setting, key=value{nearest(text, names)}")
     path = tuple(key.split("."))
     root = path[0]
-    if root == PLUGINS:
+    if root == _PLUGINS:
         raise ConfigError(f"{text[:100]}: a package runs code, so only the command line can name it; type "
-                          f"{PLUGINS}=[<package>]")
+                          f"{_PLUGINS}=[<package>]")
     if root not in names:
-        known = [*names, EXPERIMENT, *[PLUGINS] * root.startswith("plug")]
+        known = [*names, EXPERIMENT, *[_PLUGINS] * root.startswith("plug")]
         raise ConfigError(f"{key}: `llmrec {command}` has no such setting{nearest(root, known)}")
     if delete:
         if equals:
@@ -215,7 +215,7 @@ def _divided(value: str) -> list[str]:
     for character in value:
         if quote:
             quote = "" if character == quote else quote
-        elif character in ("\"" if depth else "\"'") and parts[-1].rstrip()[-1:] in BEFORE_AN_ENTRY:
+        elif character in ("\"" if depth else "\"'") and parts[-1].rstrip()[-1:] in _BEFORE_AN_ENTRY:
             quote = character
         else:
             depth = max(0, depth + (character in "([{") - (character in ")]}"))
@@ -274,7 +274,7 @@ def _parsed(text: str, value: str, several: bool) -> list[Any]:
             raise ConfigError(f"{text}: several values; add --multirun to run once for each, or write a list, "
                               f"{text.partition('=')[0]}=[{value}]")
         # One more than are run, so that too many are refused before they are made.
-        found = list(itertools.islice(override.sweep_iterator(), MAX_RUNS + 1))
+        found = list(itertools.islice(override.sweep_iterator(), _MAX_RUNS + 1))
     except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
         said = " ".join(str(error).split())[:200]
         raise ConfigError(f"{text[:200]}: cannot be read as a value ({said}); put it in quotes") from error

@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 
 Result = TypeVar("Result")
-RETRY_SECONDS = 0.05
+_RETRY_SECONDS = 0.05
 """Pause before the second attempt; a publish exchanges names in far less."""
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
-IRREGULAR = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+_IRREGULAR = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 """Error numbers of links, of files in place of folders, and of sockets."""
-LEVELS = 8
+_LEVELS = 8
 """Levels of folders in a folder that are looked at; a model has two, and what is deeper is never read."""
 
 
@@ -127,7 +127,7 @@ class PinnedFolder:
             return None
         return now.st_dev, now.st_ino
 
-    def names(self, levels: int = LEVELS, below: str = "") -> Iterator[str]:
+    def names(self, levels: int = _LEVELS, below: str = "") -> Iterator[str]:
         """Yield the names of all that is in the folder and so many levels below it and is no folder, as it is now."""
         try:
             descriptor = os.open(below or ".", _FOLDER | os.O_NOFOLLOW, dir_fd=self._folder)
@@ -158,7 +158,7 @@ class PinnedFolder:
             return MissingError(f"{path}: missing; {self.remedy}")
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return ResourceError(f"{path}: cannot be opened ({error.strerror}); raise the limit with `ulimit -n`")
-        if error.errno in IRREGULAR and path != self.path:
+        if error.errno in _IRREGULAR and path != self.path:
             return ArtifactError(f"{path}: is a link or no regular file, which is never read; copy the file itself "
                                  f"into the folder, or {self.remedy}")
         return ArtifactError(f"{path}: not readable ({error.strerror}); {self.remedy}")
@@ -170,7 +170,7 @@ def retried(read: Callable[[], Result]) -> Result:
     try:
         return read()
     except (ArtifactError, ConfigError):
-        time.sleep(RETRY_SECONDS)
+        time.sleep(_RETRY_SECONDS)
         return read()
 
 

@@ -18,8 +18,8 @@ import yaml
 MAX_BYTES = 2**18
 MAX_DEPTH = 32
 MAX_VALUES = 10_000
-MAX_DIGITS = 40
-TAG = "tag:yaml.org,2002:"
+_MAX_DIGITS = 40
+_TAG = "tag:yaml.org,2002:"
 Check = Callable[[yaml.Node, str], Iterator["Problem"]]
 
 
@@ -142,11 +142,11 @@ def _within_bounds(text: str, name: str) -> None:
 def _tree_problems(root: yaml.Node) -> Iterator[Problem]:
     """Yield keys that are no text or come twice, and aliases that make too much of a small file."""
     for node in nodes(root):
-        if node.tag in (f"{TAG}int", f"{TAG}float") and len(node.value) > MAX_DIGITS:
-            yield Problem(line_of(node), f"{node.value[:MAX_DIGITS]}...: a number has at most {MAX_DIGITS} digits")
+        if node.tag in (f"{_TAG}int", f"{_TAG}float") and len(node.value) > _MAX_DIGITS:
+            yield Problem(line_of(node), f"{node.value[:_MAX_DIGITS]}...: a number has at most {_MAX_DIGITS} digits")
         found: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if key.tag not in (f"{TAG}str", f"{TAG}merge"):
+            if key.tag not in (f"{_TAG}str", f"{_TAG}merge"):
                 shown = text_of(key)
                 yield Problem(line_of(key), f"the key {'that is a list or mapping' if shown is None else shown[:60]} "
                                             f"is not text; put it in quotes")
@@ -198,7 +198,7 @@ def _dumper() -> Any:
     def quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
         # Outside of double quotes these ends of lines would come back as others.
         style = '"' if re.search("[\x85\u2028\u2029]", text) else None
-        return dumper.represent_scalar(f"{TAG}str", text, style)
+        return dumper.represent_scalar(f"{_TAG}str", text, style)
 
     Dumper.add_representer(str, quoted)
     return Dumper
@@ -212,10 +212,11 @@ def _loader() -> Any:
     """
     number = re.compile(r"""[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)|[-+]?[0-9][0-9_]*\.[0-9_]*
                         |[-+]?\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)""", re.VERBOSE)
-    others = {start: [(tag, rule) for tag, rule in rules if tag not in (f"{TAG}timestamp", f"{TAG}float", f"{TAG}int")]
+    others = {start: [(tag, rule) for tag,
+                      rule in rules if tag not in (f"{_TAG}timestamp", f"{_TAG}float", f"{_TAG}int")]
               for start, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
     of_all = re.compile(f"({number.pattern})$", re.VERBOSE)
     whole = re.compile("[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
     for start in "-+0123456789.":
-        others[start] = [(f"{TAG}float", of_all), (f"{TAG}int", whole), *others.get(start, [])]
+        others[start] = [(f"{_TAG}float", of_all), (f"{_TAG}int", whole), *others.get(start, [])]
     return type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {"yaml_implicit_resolvers": others})

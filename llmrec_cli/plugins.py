@@ -16,28 +16,28 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import OptionSettings
 from llmrec_cli.settings.groups import GROUPS
 
-SETTING = "plugins"
-ENTRY_POINTS = "llmrec.heads"
+_SETTING = "plugins"
+_ENTRY_POINTS = "llmrec.heads"
 PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 def take_plugins(typed: Sequence[str]) -> list[str]:
     """Load the packages that `plugins=[a,b]` names, and return what else was typed."""
-    named = [text.partition("=")[2] for text in typed if text.partition("=")[0] == SETTING]
+    named = [text.partition("=")[2] for text in typed if text.partition("=")[0] == _SETTING]
     for package in named[-1].strip("[]").split(",") if named else ():
         load(package.strip(" '\""))
-    return [text for text in typed if text.partition("=")[0] != SETTING]
+    return [text for text in typed if text.partition("=")[0] != _SETTING]
 
 
 def load(package: str) -> None:
     """Enter the options of a package into the tables, or raise ConfigError."""
     if not PACKAGE.fullmatch(package):
-        raise ConfigError(f"{SETTING}={package}: is not the name of a package; write {SETTING}=[my_package]")
+        raise ConfigError(f"{_SETTING}={package}: is not the name of a package; write {_SETTING}=[my_package]")
     found = _options_of(package)
     if not found:
-        raise ConfigError(f"{SETTING}={package}: brings no options; let the package import its settings classes (such "
+        raise ConfigError(f"{_SETTING}={package}: brings no options; let the package import its settings classes (such "
                           f"as a dataclass of HeadSettings with a kind and an implementation), or name them in entry "
-                          f"points of the group {ENTRY_POINTS}")
+                          f"points of the group {_ENTRY_POINTS}")
     for cls in found:
         _enter(cls, package)
 
@@ -46,7 +46,7 @@ def _options_of(package: str) -> list[Any]:
     """Return what the entry points of a package name, or without any the settings classes in its namespace."""
     top = package.partition(".")[0]
     try:
-        points = [point for point in metadata.entry_points(group=ENTRY_POINTS)
+        points = [point for point in metadata.entry_points(group=_ENTRY_POINTS)
                   if point.module.partition(".")[0] == top]
         if points:
             return [point.load() for point in points]
@@ -56,20 +56,20 @@ def _options_of(package: str) -> list[Any]:
         missing = isinstance(error, ModuleNotFoundError) and error.name in (package, top)
         why = ("there is no such package; install it, or put the folder that it is in on PYTHONPATH" if missing else
                f"cannot be imported ({type(error).__name__}: {' '.join(str(error).split())[:200]}); mend the package")
-        raise ConfigError(f"{SETTING}={package}: {why}") from error
+        raise ConfigError(f"{_SETTING}={package}: {why}") from error
 
 
 def _enter(cls: Any, package: str) -> str:
     """Put a settings class into the table of its group and return the group, or raise ConfigError."""
     group, name, kind = _group_of(cls), getattr(cls, "__name__", str(cls)), str(getattr(cls, "kind", ""))
     if group is None or not cls.implementation:
-        raise ConfigError(f"{SETTING}={package}: {name} is no settings class of an option; derive it from "
+        raise ConfigError(f"{_SETTING}={package}: {name} is no settings class of an option; derive it from "
                           f"HeadSettings, LossSettings or EncoderSettings, and give it an implementation")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", kind):
-        raise ConfigError(f"{SETTING}={package}: {name}.kind={kind}: must be made of small letters, digits and '_'")
+        raise ConfigError(f"{_SETTING}={package}: {name}.kind={kind}: must be made of small letters, digits and '_'")
     table = cast(dict[str, type[OptionSettings]], GROUPS[group])
     if table.get(kind, cls) is not cls:
-        raise ConfigError(f"{SETTING}={package}: there is a {group}={kind} already; give {name}.kind another name")
+        raise ConfigError(f"{_SETTING}={package}: there is a {group}={kind} already; give {name}.kind another name")
     cls.plugin = package
     table[kind] = cls
     return group
@@ -111,4 +111,4 @@ def remedy(packages: Sequence[str]) -> str:
     """Return what to do where options are missing that an artifact says these packages bring."""
     missing = sorted(set(packages) - {cls.plugin for table in GROUPS.values() for cls in table.values()})
     return (f"; it needs the package {', '.join(missing)}: if you trust what is installed by that name, add "
-            f"{SETTING}=[{','.join(missing)}] to the command" if missing else "")
+            f"{_SETTING}=[{','.join(missing)}] to the command" if missing else "")

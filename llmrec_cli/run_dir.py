@@ -23,8 +23,8 @@ from llmrec_cli.folders import clear_below
 
 RUNS = Path("runs")
 PREPARED = Path("data/prepared")
-MODEL, ENCODER, ADAPTER, CHECKPOINTS, LATEST = "model", "encoder", "adapter", "checkpoints", "latest"
-CONFIG, INPUTS, LOG, MANIFEST, LOCK = "config.yaml", "inputs.json", "log.jsonl", "manifest.json", ".lock"
+MODEL, _ENCODER, _ADAPTER, _CHECKPOINTS, LATEST = "model", "encoder", "adapter", "checkpoints", "latest"
+CONFIG, INPUTS, _LOG, _MANIFEST, LOCK = "config.yaml", "inputs.json", "log.jsonl", "manifest.json", ".lock"
 ENVIRONMENT = "environment.json"
 
 
@@ -80,7 +80,7 @@ class RunDir:
     @property
     def is_finished(self) -> bool:
         """Whether the run has done its work."""
-        return self.file(MANIFEST).exists()
+        return self.file(_MANIFEST).exists()
 
     @property
     def is_closed(self) -> bool:
@@ -89,7 +89,7 @@ class RunDir:
 
     def _logged(self) -> Iterator[dict[str, Any]]:
         try:
-            lines = self.file(LOG).read_bytes().splitlines()
+            lines = self.file(_LOG).read_bytes().splitlines()
         except FileNotFoundError:
             return
         for line in lines:
@@ -102,7 +102,7 @@ class RunDir:
         """Remove what a killed run left half-written, and what it cut off in its log. Only under the folder's lock."""
         with writing(self.path):
             clear_below(self.path)
-            log = self.file(LOG)
+            log = self.file(_LOG)
             content = log.read_bytes() if log.exists() else b""
             if content and not content.endswith(b"\n"):
                 os.truncate(log, content.rfind(b"\n") + 1)
@@ -120,17 +120,17 @@ class RunDir:
     @property
     def encoder(self) -> Path:
         """Folder of a pretrained encoder."""
-        return self.path / ENCODER
+        return self.path / _ENCODER
 
     @property
     def adapter(self) -> Path:
         """Folder of what fine-tuning changed of the encoder, alone."""
-        return self.path / ADAPTER
+        return self.path / _ADAPTER
 
     @property
     def checkpoints(self) -> Path:
         """Folder of the training checkpoints."""
-        return self.path / CHECKPOINTS
+        return self.path / _CHECKPOINTS
 
     @property
     def tensorboard(self) -> Path:
@@ -144,14 +144,14 @@ class RunDir:
     def log(self, event: str, **values: Any) -> None:
         """Append one line to log.jsonl, and tell whoever listens."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, ensure_ascii=False)
-        with writing(self.path), self.file(LOG).open("a", encoding="utf-8") as stream:
+        with writing(self.path), self.file(_LOG).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
         for listener in self.listeners:
             listener(event, **values)
 
     def finish(self, command: str, manifest: dict[str, Any]) -> None:
         """Write the manifest and point runs/<command>/latest here."""
-        write_json(self.file(MANIFEST), {"format": 1, "command": command, **manifest})
+        write_json(self.file(_MANIFEST), {"format": 1, "command": command, **manifest})
         point(RUNS / command / LATEST, self.path)
 
 

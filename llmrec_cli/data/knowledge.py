@@ -128,9 +128,9 @@ def _places(codes: np.ndarray, names: pa.StringArray, among: pa.StringArray) -> 
 HUB = 1000
 """Most neighbours of an entity that two hops lead through: what half the catalogue has in common (a language, a
 genre) joins everything with everything."""
-MOST_ENTRIES = 50_000_000
+_MOST_ENTRIES = 50_000_000
 """Most entries of all items' features of two hops together; each item keeps its share of the strongest."""
-MOST_AT_ONCE = 20_000_000
+_MOST_AT_ONCE = 20_000_000
 """Most paths of two hops that are summed at a time."""
 
 
@@ -192,7 +192,7 @@ def knowledge_of(triples: Triples) -> Knowledge:
     return Knowledge(kept, names, triples, ends)
 
 
-def two_hops(triples: Triples, most_entries: int = MOST_ENTRIES, most_at_once: int = MOST_AT_ONCE) -> sp.csr_array:
+def two_hops(triples: Triples, most_entries: int = _MOST_ENTRIES, most_at_once: int = _MOST_AT_ONCE) -> sp.csr_array:
     """Return what the neighbours of each item are joined to: relation, direction and entity, CSR float32 (N, G).
 
     The value of a feature is the sum over the neighbours that it is reached by of their IDF, log(N / items that have

@@ -16,15 +16,15 @@ from llmrec_cli.folders import restore
 from llmrec_cli.pinned import PinnedFolder, is_inside, retried
 from llmrec_cli.settings.dataset import DUPLICATES, VALUE_KINDS
 
-MOST_BYTES = 2**28
+_MOST_BYTES = 2**28
 """Tokenizers of large vocabularies have some tens of megabytes."""
 MOST_DEPTH = 64
 
 
 def parse_json(content: bytes, place: Path, remedy: str) -> Any:
     """Return the content of a JSON file; raises ArtifactError for what is not JSON, too large or nested too deep."""
-    if len(content) > MOST_BYTES:
-        raise ArtifactError(f"{place}: is larger than {MOST_BYTES >> 20} MiB; {remedy}")
+    if len(content) > _MOST_BYTES:
+        raise ArtifactError(f"{place}: is larger than {_MOST_BYTES >> 20} MiB; {remedy}")
     try:
         parsed = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -87,15 +87,15 @@ TEXT = Fact("text", is_text)
 MAPPING = Fact("a mapping", is_mapping)
 FILES = Fact("a mapping of names of files in the folder to their SHA-256", lambda v: _are(v, is_inside, _is_hash))
 HASHES = Fact("a mapping of names to SHA-256", lambda v: _are(v, is_text, _is_hash))
-COUNTS = Fact("a mapping of names to integers of at least 0", lambda v: _are(v, is_text, is_integer))
-NAMES = Fact("a mapping of text to text", lambda v: _are(v, is_text, is_text))
-TRUTH = Fact("true or false", lambda v: isinstance(v, bool))
-NUMBER = Fact("a number", is_number)
-EDGES = Fact("a mapping of text to lists of numbers", lambda v: _are(v, is_text, lambda part: isinstance(
+_COUNTS = Fact("a mapping of names to integers of at least 0", lambda v: _are(v, is_text, is_integer))
+_NAMES = Fact("a mapping of text to text", lambda v: _are(v, is_text, is_text))
+_TRUTH = Fact("true or false", lambda v: isinstance(v, bool))
+_NUMBER = Fact("a number", is_number)
+_EDGES = Fact("a mapping of text to lists of numbers", lambda v: _are(v, is_text, lambda part: isinstance(
     part, list) and all(map(is_number, part))))
-TEXTS = Fact("a list of text, each once", lambda v: isinstance(v, list) and all(map(is_text, v))
-             and len(set(v)) == len(v))
-MOMENT = Fact("milliseconds or null", lambda v: v is None or is_integer(v, -2**53))
+_TEXTS = Fact("a list of text, each once", lambda v: isinstance(v, list) and all(map(is_text, v))
+              and len(set(v)) == len(v))
+_MOMENT = Fact("milliseconds or null", lambda v: v is None or is_integer(v, -2**53))
 
 
 def record(**facts: Fact) -> Fact:
@@ -130,33 +130,33 @@ def problems(manifest: Any, facts: Mapping[str, Fact]) -> list[str]:
     return ([f"says nothing of {', '.join(missing)}"] if missing else []) + wrong
 
 
-RULES = record(template=TEXT, attributes=NAMES, columns=NAMES, list_separator=TEXT, max_length=integer(1),
-               strip_html=optional(TRUTH), edges=optional(EDGES))
+_RULES = record(template=TEXT, attributes=_NAMES, columns=_NAMES, list_separator=TEXT, max_length=integer(1),
+                strip_html=optional(_TRUTH), edges=optional(_EDGES))
 """Rules by which titles, texts and attributes of items, or users, are made of columns."""
-TEXT_RULES = optional(record(item=RULES, user=RULES), null=True)
+_TEXT_RULES = optional(record(item=_RULES, user=_RULES), null=True)
 PREPARED: dict[str, Fact] = {
     "format": integer(1), "name": TEXT, "fingerprint": TEXT,
-    "counts": Fact("a mapping of names to integers, with train, valid, test, users and items", lambda v: COUNTS.test(v)
+    "counts": Fact("a mapping of names to integers, with train, valid, test, users and items", lambda v: _COUNTS.test(v)
                    and {"train", "valid", "test", "users", "items"} <= v.keys()),
-    "split": record(kind=TEXT), "texts": TEXT_RULES, "timestamp_unit": optional(TEXT),
-    "values": optional(among("", *VALUE_KINDS)), "has_values": optional(TRUTH, null=True),
-    "duplicates": optional(among(*DUPLICATES), null=True), "data_cutoff": optional(MOMENT),
+    "split": record(kind=TEXT), "texts": _TEXT_RULES, "timestamp_unit": optional(TEXT),
+    "values": optional(among("", *VALUE_KINDS)), "has_values": optional(_TRUTH, null=True),
+    "duplicates": optional(among(*DUPLICATES), null=True), "data_cutoff": optional(_MOMENT),
     "groups": optional(record(synthetic=optional(TEXT, null=True)), null=True), "ties": optional(MAPPING),
     "inputs": optional(record(dataset=MAPPING, split=record(kind=TEXT))), "files": FILES}
 """Requirements on the manifest of prepared data, as far as it is read."""
-POSITIVES = record(min_value=optional(NUMBER, null=True), event_weights=optional(Fact(
+_POSITIVES = record(min_value=optional(_NUMBER, null=True), event_weights=optional(Fact(
     "a mapping of text to numbers", lambda v: _are(v, is_text, is_number)), null=True),
-    duplicates=optional(among("auto", *DUPLICATES), null=True), has_values=optional(TRUTH, null=True))
+    duplicates=optional(among("auto", *DUPLICATES), null=True), has_values=optional(_TRUTH, null=True))
 MODEL: dict[str, Fact] = {
-    "format": integer(1), "head": TEXT, "data_fingerprint": TEXT, "data_cutoff": MOMENT,
-    "data": record(path=TEXT, name=TEXT), "texts": TEXT_RULES._replace(needed=True),
-    "values": optional(among("", *VALUE_KINDS)), "positives": optional(POSITIVES), "fitted_on": TEXTS,
+    "format": integer(1), "head": TEXT, "data_fingerprint": TEXT, "data_cutoff": _MOMENT,
+    "data": record(path=TEXT, name=TEXT), "texts": _TEXT_RULES._replace(needed=True),
+    "values": optional(among("", *VALUE_KINDS)), "positives": optional(_POSITIVES), "fitted_on": _TEXTS,
     "encoders": HASHES, "synthetic_groups": optional(TEXT),
-    "plugins": optional(Fact("a list of names of packages", lambda v: TEXTS.test(v) and all(
+    "plugins": optional(Fact("a list of names of packages", lambda v: _TEXTS.test(v) and all(
         re.fullmatch(r"[A-Za-z_][\w.]*", name, re.ASCII) for name in v))),
     "metrics": optional(record(valid=optional(MAPPING))), "seed": optional(integer(0), null=True),
-    "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, TEXTS.test))),
-    "listed": optional(TRUTH), "sizes": optional(record(users=integer(0), items=integer(0),
+    "tensors": optional(Fact("a mapping of files to lists of names", lambda v: _are(v, is_text, _TEXTS.test))),
+    "listed": optional(_TRUTH), "sizes": optional(record(users=integer(0), items=integer(0),
                                                  memberships=optional(integer(0)))),
     "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
 """Requirements on the manifest of a model, as far as it is read."""

@@ -49,8 +49,8 @@ from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.run_dir import RunDir
 
 SPLITS = ("train", "valid", "test")
-UNLISTED, NEGATIVES = "unlisted_items.parquet", "negatives.parquet"
-ENTITY_FILES = {"user": "users.parquet", "item": "items.parquet", "group": "group_texts.parquet"}
+UNLISTED, _NEGATIVES = "unlisted_items.parquet", "negatives.parquet"
+_ENTITY_FILES = {"user": "users.parquet", "item": "items.parquet", "group": "group_texts.parquet"}
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class PreparedData:
 
     def negatives(self, *splits: str) -> Interactions | None:
         """Return what users said they do not like, of the named splits; None unless feedback is explicit."""
-        if NEGATIVES not in self.files:
+        if _NEGATIVES not in self.files:
             return None
-        dislikes, split = _read_interactions(self.files, NEGATIVES, len(self.users), len(self.items))
+        dislikes, split = _read_interactions(self.files, _NEGATIVES, len(self.users), len(self.items))
         return dislikes.rows(_among(split, splits))
 
     def groups(self, *splits: str) -> Groups | None:
@@ -168,7 +168,7 @@ def read_groups(files: PinnedFolder, manifest: dict[str, Any], users: Entities, 
     if "groups.parquet" not in files:
         return None
     ids, members = read_members(files, "groups.parquet", len(users))
-    texts, together = ENTITY_FILES["group"], "group_interactions.parquet"
+    texts, together = _ENTITY_FILES["group"], "group_interactions.parquet"
     entities = read_entities(files, texts, "group") if texts in files else without_texts(ids)
     if list(entities.ids) != ids:
         raise ArtifactError(f"{files.path / texts}: is not of the groups in groups.parquet; {files.remedy}")
@@ -192,15 +192,15 @@ def read_entities(files: PinnedFolder, name: str, kind: str) -> Entities:
 
 def own_columns(files: PinnedFolder, kind: str) -> list[str]:
     """Return the columns that the own file of users, items or groups (`kind`: user | item | group) brought along."""
-    if ENTITY_FILES[kind] not in files:
+    if _ENTITY_FILES[kind] not in files:
         return []
-    return [name for name in column_names(files, ENTITY_FILES[kind])
+    return [name for name in column_names(files, _ENTITY_FILES[kind])
             if name not in (kind, f"{kind}_id", "title", "text", "attributes")]
 
 
 def read_own_column(files: PinnedFolder, kind: str, name: str) -> np.ndarray:
     """Return one of `own_columns` as text, object array (num_entities,), "" where there is none."""
-    column = read_columns(files, ENTITY_FILES[kind], {name: Column("text", has_nulls=True)})[name]
+    column = read_columns(files, _ENTITY_FILES[kind], {name: Column("text", has_nulls=True)})[name]
     return np.array([value or "" for value in column.to_pylist()] + [None], object)[:-1]
 
 

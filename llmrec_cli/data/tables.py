@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 
-MOST_BYTES, MOST_TIMES = 1 << 30, 200
+_MOST_BYTES, _MOST_TIMES = 1 << 30, 200
 """A table may have this size in memory, or be so many times as large as its file, whichever is more."""
 LATEST = 2**53
 """Timestamps beyond it, either way, are not exact numbers everywhere; it is the year 287,396 in milliseconds."""
@@ -94,7 +94,7 @@ def require_order(columns: Mapping[str, np.ndarray], place: str, remedy: str) ->
 
 def _refuse_bomb(content: bytes, place: str, num_columns: int, remedy: str) -> None:
     rows = pq.read_metadata(pa.BufferReader(content)).num_rows
-    if rows * num_columns * 8 > max(MOST_BYTES, MOST_TIMES * len(content)):
+    if rows * num_columns * 8 > max(_MOST_BYTES, _MOST_TIMES * len(content)):
         raise ArtifactError(f"{place}: says that its {len(content):,} bytes hold {rows:,} rows, which no table does; "
                             f"{remedy}")
 

@@ -30,10 +30,10 @@ from safetensors import SafetensorError
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 
-SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
-         "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8}
+_SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
+          "U32": 4, "F32": 4, "F64": 8, "I64": 8, "U64": 8}
 """Bytes of a number, by its name in the format."""
-LONGEST_HEADER = 100_000_000
+_LONGEST_HEADER = 100_000_000
 """Bytes; the limit of `safetensors`."""
 
 
@@ -62,7 +62,7 @@ def read_safetensors(files: PinnedFolder, name: str) -> dict[str, Tensor]:
 def _read(file: io.FileIO, size: int, digest: Any) -> dict[str, Tensor]:
     start = _filled(file, np.empty(min(8, size), np.uint8), digest).tobytes()
     length = int.from_bytes(start, "little")
-    if len(start) < 8 or not 0 < length <= min(size - 8, LONGEST_HEADER):
+    if len(start) < 8 or not 0 < length <= min(size - 8, _LONGEST_HEADER):
         raise SafetensorError("its header is not as long as it says")
     header = _filled(file, np.empty(length, np.uint8), digest).tobytes()
     found = dict(_tensors(header, size - 8 - length))
@@ -95,7 +95,7 @@ def _tensors(header: bytes, size: int) -> list[tuple[str, Tensor]]:
             shape = tuple(one["shape"])
             if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)):
                 raise ValueError(f"tensor {key!r} has a place or shape that is no number")
-            if begin != place or end > size or end - begin != SIZES[one["dtype"]] * math.prod(shape):
+            if begin != place or end > size or end - begin != _SIZES[one["dtype"]] * math.prod(shape):
                 raise ValueError(f"tensor {key!r} is not where the one before it ends, or has another size than its "
                                  f"shape")
             found.append((key, Tensor(np.empty(end - begin, np.uint8), one["dtype"], shape)))
@@ -134,7 +134,7 @@ def read_torch(files: PinnedFolder, name: str) -> dict[str, torch.Tensor]:
 FLOAT, DOUBLE, INTEGER, BYTE, BOOL = "float32", "float64", "int64", "uint8", "bool"
 Shape = Sequence[int | None]
 """Sizes of the axes; None for an axis of any size."""
-AT_ONCE = 2**22
+_AT_ONCE = 2**22
 """Numbers looked at at a time, so that a check needs no memory of its own."""
 
 
@@ -251,8 +251,8 @@ class TensorReader:
 def _range_problem(array: np.ndarray, low: float | None, high: float | None) -> str:
     """Return which number is not finite or out of range, "" if none is."""
     flat: Any = array.reshape(-1)
-    for start in range(0, len(flat), AT_ONCE):
-        part = flat[start:start + AT_ONCE]
+    for start in range(0, len(flat), _AT_ONCE):
+        part = flat[start:start + _AT_ONCE]
         if array.dtype.kind == "b":
             # The file holds bytes; one that is neither 0 nor 1 would count as several.
             part = part.view(np.uint8)
@@ -273,7 +273,7 @@ def _row_problem(indptr: np.ndarray, indices: np.ndarray, num_columns: int, is_s
     """Return what is wrong with the order of the columns in the rows of a matrix, "" if nothing is."""
     row, num_rows = 0, len(indptr) - 1
     while row < num_rows:
-        stop = max(row + 1, int(np.searchsorted(indptr, indptr[row] + AT_ONCE, side="right")) - 1)
+        stop = max(row + 1, int(np.searchsorted(indptr, indptr[row] + _AT_ONCE, side="right")) - 1)
         lengths = np.diff(indptr[row:stop + 1])
         keys = np.repeat(np.arange(len(lengths)) * max(1, num_columns), lengths) + indices[indptr[row]:indptr[stop]]
         # Most matrices are sorted already; of the others only whether a column comes twice is looked at.

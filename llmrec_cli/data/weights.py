@@ -25,10 +25,10 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 DAY = 86_400_000
 """Milliseconds."""
-MOST_HALVINGS = 20
+_MOST_HALVINGS = 20
 """Number of half-lives after which a weight stops falling, at about a millionth. An old history then still shows its
 items, and no weight, square of a weight or product of two is lost in float32."""
-NAME = "interaction_weights"
+_NAME = "interaction_weights"
 """Name of the tensor in a saved head."""
 
 
@@ -92,18 +92,18 @@ class InteractionWeights:
         """Return what a head saves of it: nothing where all weights are 1."""
         if self.is_uniform:
             return {}
-        return {NAME: np.array([KINDS.index(self.kind), self.epsilon, self.mean, self.decay or 0.0, self.newest])}
+        return {_NAME: np.array([_KINDS.index(self.kind), self.epsilon, self.mean, self.decay or 0.0, self.newest])}
 
     @classmethod
     def read(cls, tensors: TensorReader) -> "InteractionWeights":
         """Return the weights that have this state."""
-        if NAME not in tensors:
+        if _NAME not in tensors:
             return cls()
-        kind, epsilon, mean, decay, newest = tensors.take(NAME, DOUBLE, (5,)).tolist()
-        if kind not in range(len(KINDS)) or epsilon <= 0 or mean <= 0 or decay < 0 or not newest.is_integer():
-            raise tensors.error(NAME, f"holds {[kind, epsilon, mean, decay, newest]}, which must be a kind of 0 to "
-                                      f"{len(KINDS) - 1}, two numbers above 0, one of at least 0, and an integer")
-        return cls(KINDS[int(kind)], epsilon, mean, decay or None, int(newest))
+        kind, epsilon, mean, decay, newest = tensors.take(_NAME, DOUBLE, (5,)).tolist()
+        if kind not in range(len(_KINDS)) or epsilon <= 0 or mean <= 0 or decay < 0 or not newest.is_integer():
+            raise tensors.error(_NAME, f"holds {[kind, epsilon, mean, decay, newest]}, which must be a kind of 0 to "
+                                      f"{len(_KINDS) - 1}, two numbers above 0, one of at least 0, and an integer")
+        return cls(_KINDS[int(kind)], epsilon, mean, decay or None, int(newest))
 
     def _weights(self, values: np.ndarray, times: np.ndarray | None) -> np.ndarray:
         return (self._raw(values, times) / self.mean).astype(np.float32)
@@ -120,11 +120,11 @@ class InteractionWeights:
             return weights
         # What is newer than training, or comes with the query, is as new as the newest.
         age = (self.newest - np.minimum(times, self.newest)) / DAY
-        return weights * np.exp2(-np.minimum(age / self.decay, MOST_HALVINGS))
+        return weights * np.exp2(-np.minimum(age / self.decay, _MOST_HALVINGS))
 
 
-KINDS = ("none", "value", "log")
-USUAL = {"event_weight": "value", "strength": "log"}
+_KINDS = ("none", "value", "log")
+_USUAL = {"event_weight": "value", "strength": "log"}
 """Default of `weight` (null) for each kind of values. Event weights are used as they are. The tenth play or purchase
 says less than the first. Ratings above a threshold all count the same (none)."""
 
@@ -178,7 +178,7 @@ def _kind(data: TrainingData, interactions: Interactions, settings: HeadSettings
     if settings.weight == "none" or not len(values) or values.min() == values.max():
         return "none"
     if settings.weight is None:
-        return USUAL.get(data.value_kind, "none") if values.min() > 0 else "none"
+        return _USUAL.get(data.value_kind, "none") if values.min() > 0 else "none"
     if values.min() <= 0:
         raise DataError(f"head.weight={settings.weight}: {int((values <= 0).sum()):,} of {len(values):,} training "
                         f"interactions have a value of 0 or below ({values.min():g} the lowest), which cannot be a "

@@ -8,7 +8,7 @@ from torch import nn
 from llmrec_cli.encoders.peft import Adapted, LoraPeft
 from llmrec_cli.settings.peft import AdaLoraSettings
 
-PRUNINGS = 50
+_PRUNINGS = 50
 """About how often ranks are taken away between the warm-up and the end."""
 
 
@@ -58,7 +58,7 @@ class RankBudget(nn.Module):
         self.total_steps = total_steps
         config.total_step = total_steps
         config.tinit, config.tfinal = int(settings.warmup_share * total_steps), int(settings.final_share * total_steps)
-        config.deltaT = max(1, (total_steps - config.tinit - config.tfinal) // PRUNINGS)
+        config.deltaT = max(1, (total_steps - config.tinit - config.tfinal) // _PRUNINGS)
 
     def after_step(self, step: int) -> None:
         """Update the importance and take ranks away; call after each optimiser step, gradients still there."""

@@ -14,8 +14,8 @@ from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 
-INSIDE = re.compile(r"encoders/[0-9a-f]{16}")
-NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*/*")
+_INSIDE = re.compile(r"encoders/[0-9a-f]{16}")
+_NEEDED = ("*.safetensors", "*.json", "*.txt", "*.model", "[0-9]*_*/*")
 
 
 def identities(settings: EncoderSettings) -> dict[str, str]:
@@ -39,7 +39,7 @@ def resolved(settings: EncoderSettings, folder: Path) -> EncoderSettings:
 
 def inside(folder: Path, path: str) -> str:
     """Return the place of an encoder in a model folder; raise ArtifactError for a path that leads elsewhere."""
-    if not INSIDE.fullmatch(path):
+    if not _INSIDE.fullmatch(path):
         raise strange(folder, f"path={path}")
     return str(folder / path)
 
@@ -67,7 +67,7 @@ def check_encoders(folder: Path, manifest: dict[str, Any], remedy: str) -> None:
 def copy_encoder(settings: TransformerSettings, folder: Path | None) -> tuple[str, str]:
     """Copy the encoder's folder, unless it is there, and return its place in the model folder and its identity."""
     files = locate(settings).files
-    needed = {name: value for name, value in files.hashes.items() if any(fnmatch(name, each) for each in NEEDED)}
+    needed = {name: value for name, value in files.hashes.items() if any(fnmatch(name, each) for each in _NEEDED)}
     # Of the copy, which may lack a file that only other software reads.
     found = identity_of(needed)
     place = f"encoders/{found[:16]}"

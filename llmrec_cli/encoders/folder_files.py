@@ -14,12 +14,12 @@ from llmrec_cli.data.manifest import FILES, integer, is_integer, parse_json, pro
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder, retried
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf", ".onnx")
-HASHES, FORMAT = "llmrec_hashes.json", 1
-AGAIN = "copy the whole model folder again"
-DECIDING = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*", "vocab.*", "merges.txt",
-            "*.model", "special_tokens_map.json", "modules.json", "[0-9]*_*/config.json", "[0-9]*_*/*.safetensors")
+WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".gguf", ".onnx")
+_HASHES, FORMAT = "llmrec_hashes.json", 1
+_AGAIN = "copy the whole model folder again"
+_DECIDING = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*", "vocab.*", "merges.txt",
+             "*.model", "special_tokens_map.json", "modules.json", "[0-9]*_*/config.json", "[0-9]*_*/*.safetensors")
 """The files that decide on a vector."""
 
 
@@ -30,7 +30,7 @@ def open_encoder_folder(folder: Path) -> PinnedFolder:
     """
     def opened() -> PinnedFolder:
         # Links to files are followed: the hub's cache is made of them.
-        files = PinnedFolder(folder, AGAIN, links=True)
+        files = PinnedFolder(folder, _AGAIN, links=True)
         _check(files)
         return files
 
@@ -56,53 +56,53 @@ def _check(files: PinnedFolder) -> None:
     for name, then in opened.items():
         now = files.status(name)
         if files.means(name) != (then.st_dev, then.st_ino) or now.st_mtime_ns != then.st_mtime_ns:
-            raise ArtifactError(f"{files.path / name}: changed while it was read; {AGAIN}")
+            raise ArtifactError(f"{files.path / name}: changed while it was read; {_AGAIN}")
 
 
 def _is_read(name: str) -> bool:
     """Whether a file may matter to an encoder: those in its folder and in those of its modules, but no other weights.
     """
     place = PurePosixPath(name)
-    return (not place.name.startswith(".") and place.suffix not in OTHER_WEIGHTS
+    return (not place.name.startswith(".") and place.suffix not in _OTHER_WEIGHTS
             and (len(place.parts) == 1 or (len(place.parts) == 2 and fnmatch(place.parts[0], "[0-9]*_*"))))
 
 
 def _check_weights(files: PinnedFolder, names: Collection[str]) -> None:
     """Raise ArtifactError unless the weights are one file, or exactly the shards that an index names."""
     folder, present = files.path, {name for name in names if fnmatch(name, "model*.safetensors")}
-    if INDEX not in names:
+    if _INDEX not in names:
         if present == {WHOLE}:
             return
         if present:
             raise ArtifactError(f"{folder}: {', '.join(sorted(present - {WHOLE}))} "
-                                f"{'beside ' + WHOLE if WHOLE in present else 'without ' + INDEX}, so it is not known "
-                                f"which weights are meant; {AGAIN}")
+                                f"{'beside ' + WHOLE if WHOLE in present else 'without ' + _INDEX}, so it is not known "
+                                f"which weights are meant; {_AGAIN}")
         if any(fnmatch(name, "adapter_*.safetensors") for name in names):
             raise ArtifactError(f"{folder}: holds an adapter and not the model it adapts; name that model's folder")
         raise ArtifactError(f"{folder}: no {WHOLE}, so there are no weights to load{_other_format(folder)}")
     shards = set(shards_of(files))
     if missing := sorted(shards - {*names}):
-        raise ArtifactError(f"{folder}: {', '.join(missing)} missing, which {INDEX} names; {AGAIN}")
+        raise ArtifactError(f"{folder}: {', '.join(missing)} missing, which {_INDEX} names; {_AGAIN}")
     if extra := sorted(present - shards):
-        raise ArtifactError(f"{folder}: {', '.join(extra)} is not named in {INDEX}, so files of two models are mixed; "
-                            f"{AGAIN}")
+        raise ArtifactError(f"{folder}: {', '.join(extra)} is not named in {_INDEX}, so files of two models are mixed; "
+                            f"{_AGAIN}")
 
 
 def shards_of(files: PinnedFolder) -> list[str]:
     """Return the names of the files that hold the weights."""
-    if INDEX not in files:
+    if _INDEX not in files:
         return [WHOLE]
-    content = read_json(files, INDEX)
+    content = read_json(files, _INDEX)
     named = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(named, dict) or not all(isinstance(name, str) and name == Path(name).name
                                               for name in named.values()):
-        raise ArtifactError(f"{files.path / INDEX}: does not say in which file of the folder each weight is; {AGAIN}")
+        raise ArtifactError(f"{files.path / _INDEX}: does not say in which file of the folder each weight is; {_AGAIN}")
     return sorted(set(named.values()))
 
 
 def _other_format(folder: Path) -> str:
     """Return what to add to an error about a folder whose weights are in a format that is not read."""
-    others = sorted(file.name for file in folder.iterdir() if file.suffix in OTHER_WEIGHTS)
+    others = sorted(file.name for file in folder.iterdir() if file.suffix in _OTHER_WEIGHTS)
     if not others:
         return ""
     return (f"; of {folder / others[0]}: only safetensors are read, since other formats can run code or hold rounded "
@@ -113,23 +113,23 @@ def _other_format(folder: Path) -> str:
 def write_hashes(folder: Path) -> None:
     """Write the SHA-256 of each file of an encoder that we saved, so that damage is seen when it is loaded."""
     files = {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
-    write_json(folder / HASHES, {"format": FORMAT, "files": files})
+    write_json(folder / _HASHES, {"format": FORMAT, "files": files})
 
 
 def _check_hashes(files: PinnedFolder) -> None:
     """Raise ArtifactError unless the files are those that `write_hashes` found, where it has been."""
-    if HASHES not in files:
+    if _HASHES not in files:
         return
-    content, file = read_json(files, HASHES), files.path / HASHES
+    content, file = read_json(files, _HASHES), files.path / _HASHES
     if isinstance(content, dict) and is_integer(content.get("format"), FORMAT + 1):
         raise ArtifactError(f"{file}: format {content['format']} is newer than {FORMAT}, the newest this llmrec reads; "
                             f"upgrade llmrec")
     if wrong := problems(content, {"format": integer(1), "files": FILES}):
-        raise ArtifactError(f"{file}: is not what llmrec writes there: {'; '.join(wrong)}; {AGAIN}")
+        raise ArtifactError(f"{file}: is not what llmrec writes there: {'; '.join(wrong)}; {_AGAIN}")
     for name, expected in content["files"].items():
         if name not in files or files.sha256(name) != expected:
             raise ArtifactError(f"{files.path / name}: missing, damaged or edited, since its SHA-256 is not the one in "
-                                f"{HASHES}; {AGAIN}")
+                                f"{_HASHES}; {_AGAIN}")
 
 
 def refuse_code(file: Path, content: Any) -> None:
@@ -154,7 +154,7 @@ def read_mapping(files: PinnedFolder, name: str) -> dict[str, Any]:
     """Return the settings in a JSON file by name."""
     content = read_json(files, name)
     if not isinstance(content, dict):
-        raise ArtifactError(f"{files.path / name}: holds no settings by name, so it is of something else; {AGAIN}")
+        raise ArtifactError(f"{files.path / name}: holds no settings by name, so it is of something else; {_AGAIN}")
     return content
 
 
@@ -171,7 +171,7 @@ def identity(files: PinnedFolder) -> str:
 
 def identity_of(hashes: Mapping[str, str]) -> str:
     """Return the `identity` of a folder, by the SHA-256 of its files; those that decide on no vector are left out."""
-    names = sorted((name for name in hashes if any(_matches(name, pattern) for pattern in DECIDING)),
+    names = sorted((name for name in hashes if any(_matches(name, pattern) for pattern in _DECIDING)),
                    key=lambda name: name.split("/"))
     lines = [f"{name} {hashes[name]}" for name in names]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -25,9 +25,9 @@ from llmrec_cli.encoders.batching import PackedTokens, buckets
 from llmrec_cli.encoders.layer_split import Between
 from llmrec_cli.encoders.text_encoder import TextEncoder
 
-NUMBERS, MANIFEST = "hidden.bin", "manifest.json"
-MOST_FOLDERS = 4
-STORED: dict[torch.dtype, type] = {torch.float32: np.float32, torch.bfloat16: np.int16}
+_NUMBERS, _MANIFEST = "hidden.bin", "manifest.json"
+_MOST_FOLDERS = 4
+_STORED: dict[torch.dtype, type] = {torch.float32: np.float32, torch.bfloat16: np.int16}
 """numpy has no bfloat16: its bits are kept as whole numbers."""
 
 
@@ -47,8 +47,8 @@ def cached_hidden(cache: Path, facts: str, arrays: Sequence[np.ndarray], dtype: 
         return found
     hidden = make()
     with whole_folder(folder) as temporary:
-        _bits(hidden).tofile(temporary / NUMBERS)
-        write_json(temporary / MANIFEST, {"shape": list(hidden.shape), "sha256": sha256(temporary / NUMBERS)})
+        _bits(hidden).tofile(temporary / _NUMBERS)
+        write_json(temporary / _MANIFEST, {"shape": list(hidden.shape), "sha256": sha256(temporary / _NUMBERS)})
     _tidy(folder)
     return hidden
 
@@ -62,12 +62,12 @@ def _mapped(folder: Path, dtype: torch.dtype) -> torch.Tensor | None:
     """Return the numbers in a folder, mapped and not read; None, and the folder is gone, where they are damaged."""
     mapped = None
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
         # One file for the hash and the map: its name may be another's by then, or nobody's.
-        with (folder / NUMBERS).open("rb") as numbers:
+        with (folder / _NUMBERS).open("rb") as numbers:
             if hashlib.file_digest(numbers, "sha256").hexdigest() == manifest["sha256"]:
                 # Copy on write, since torch takes no tensor that it may not write to; nothing ever is written.
-                mapped = np.memmap(numbers, STORED[dtype], "c", shape=tuple(manifest["shape"]))
+                mapped = np.memmap(numbers, _STORED[dtype], "c", shape=tuple(manifest["shape"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, FileNotFoundError) and not folder.is_dir():
             return None  # Another run has made room in the cache.
@@ -76,15 +76,15 @@ def _mapped(folder: Path, dtype: torch.dtype) -> torch.Tensor | None:
         shutil.rmtree(folder, ignore_errors=True)
         return None
     with suppress(FileNotFoundError):
-        (folder / MANIFEST).touch()
+        (folder / _MANIFEST).touch()
     return torch.from_numpy(mapped).view(dtype)
 
 
 def _tidy(newest: Path) -> None:
     """Remove the folders that were used longest ago where there are too many."""
-    others = [(file.stat().st_mtime_ns, file.parent) for file in newest.parent.glob(f"*/{MANIFEST}")
+    others = [(file.stat().st_mtime_ns, file.parent) for file in newest.parent.glob(f"*/{_MANIFEST}")
               if file.parent != newest]
-    for _, folder in sorted(others)[: max(0, len(others) - MOST_FOLDERS + 1)]:
+    for _, folder in sorted(others)[: max(0, len(others) - _MOST_FOLDERS + 1)]:
         shutil.rmtree(folder, ignore_errors=True)
 
 

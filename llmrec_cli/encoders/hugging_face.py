@@ -16,10 +16,10 @@ from llmrec_cli.encoders.folder_files import read_mapping, shards_of
 from llmrec_cli.errors import ArtifactError, ConfigError, LlmrecError, is_out_of_memory
 from llmrec_cli.pinned import PinnedFolder
 
-ENCODERS_OF_TWO = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
+_ENCODERS_OF_TWO = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 """The encoders of architectures that have a decoder too."""
-FEWEST_TOKENS = 0.9
-MOST_PARTS = 100_000
+_FEWEST_TOKENS = 0.9
+_MOST_PARTS = 100_000
 """Layers, heads and sizes of layers, at most."""
 
 
@@ -41,8 +41,8 @@ def load_model(files: PinnedFolder, bidirectional: bool = False) -> Any:
                               f"of a token already; leave it out")
         config.is_causal = False
     causal = getattr(config, "is_causal", True)
-    if config.model_type in ENCODERS_OF_TWO:
-        kind: Any = getattr(transformers, ENCODERS_OF_TWO[config.model_type])
+    if config.model_type in _ENCODERS_OF_TWO:
+        kind: Any = getattr(transformers, _ENCODERS_OF_TWO[config.model_type])
     else:
         kind = transformers.AutoModel
     # LoRA on all linear layers would wrap the pooler, which has no gradient since nothing here uses it.
@@ -93,7 +93,7 @@ def load_config(files: PinnedFolder) -> Any:
     with quiet(), readable(folder), copied(files, ["config.json"]) as copy:
         config = AutoConfig.from_pretrained(copy, local_files_only=True, trust_remote_code=False)
     config.name_or_path = str(folder)
-    if config.is_encoder_decoder and config.model_type not in ENCODERS_OF_TWO:
+    if config.is_encoder_decoder and config.model_type not in _ENCODERS_OF_TWO:
         raise ConfigError(f"{folder}: '{config.model_type}' has an encoder and a decoder, which is not supported; "
                           f"choose T5's, or a model with an encoder alone (BERT, RoBERTa, XLM-R, DistilBERT)")
     if not isinstance(getattr(config, "hidden_size", None), int) or not isinstance(
@@ -106,8 +106,8 @@ def load_config(files: PinnedFolder) -> Any:
 def _refuse_endless(files: PinnedFolder) -> None:
     """Raise ArtifactError for a number of layers, heads or the like that would be built one by one without an end."""
     for key, value in read_mapping(files, "config.json").items():
-        if isinstance(value, int) and abs(value) > MOST_PARTS and re.search("layer|head|block|expert", key):
-            raise ArtifactError(f"{files.path / 'config.json'}: {key}={value}: is beyond {MOST_PARTS}; copy the whole "
+        if isinstance(value, int) and abs(value) > _MOST_PARTS and re.search("layer|head|block|expert", key):
+            raise ArtifactError(f"{files.path / 'config.json'}: {key}={value}: is beyond {_MOST_PARTS}; copy the whole "
                                 f"model folder again")
 
 
@@ -210,7 +210,7 @@ def check_tokenizer(folder: Path, tokenizer: Any, config: Any, max_length: int) 
     with the same token. Ends and beginnings are not compared: good embedding models differ there on purpose.
     """
     ids = tokenizer.get_vocab().values()
-    if not ids or max(ids) >= config.vocab_size or len(ids) < FEWEST_TOKENS * config.vocab_size:
+    if not ids or max(ids) >= config.vocab_size or len(ids) < _FEWEST_TOKENS * config.vocab_size:
         raise ArtifactError(f"{folder}: the tokenizer knows {len(ids)} tokens, the last {max(ids, default=0)}, and the "
                             f"model {config.vocab_size}, so they do not belong together; copy the whole model folder "
                             f"again")

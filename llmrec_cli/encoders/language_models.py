@@ -19,7 +19,7 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.peft import NoPeftSettings
 
-DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+_DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 """Those whose logits are a linear map of the last hidden states, with nothing done to them afterwards."""
 
 
@@ -61,9 +61,9 @@ def load_causal_model(settings: TransformerSettings, texts: list[str], seed: int
     source = locate(settings)
     config = load_config(source.files)
     kind = config.model_type
-    if kind not in DECODERS:
+    if kind not in _DECODERS:
         raise ConfigError(f"objective=clm: '{kind}' in {source.folder} sees both sides of a token, so that the next is "
-                          f"nothing to predict; choose objective=mlm, a decoder ({', '.join(DECODERS)}), or "
+                          f"nothing to predict; choose objective=mlm, a decoder ({', '.join(_DECODERS)}), or "
                           f"encoder=scratch")
     if not getattr(config, "is_causal", True):
         raise ConfigError(f"objective=clm: the decoder in {source.folder} was saved with encoder.bidirectional=true "

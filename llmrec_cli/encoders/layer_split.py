@@ -13,7 +13,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from llmrec_cli.errors import ConfigError
 
-LAYERED = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")
+_LAYERED = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")
 """Architectures whose forward pass is `embeddings`, then `layer(hidden, mask)` for each layer, and nothing else."""
 
 
@@ -39,9 +39,9 @@ class Layers:
 
     def check_apart(self, peft: str) -> None:
         """Raise ConfigError when the layers cannot be run apart from the model."""
-        if self.model.config.model_type not in LAYERED:
+        if self.model.config.model_type not in _LAYERED:
             raise ConfigError(f"peft={peft}: trains the top layers of the encoder apart from the rest, which works for "
-                              f"{', '.join(LAYERED)} and not for '{self.model.config.model_type}'; choose peft=frozen "
+                              f"{', '.join(_LAYERED)} and not for '{self.model.config.model_type}'; choose peft=frozen "
                               f"or peft=none, or for adapters in all layers set peft.num_layers=null")
 
 

@@ -26,13 +26,13 @@ from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.encoder import TransformerSettings
 
-POOLINGS = ("mean", "cls", "last", "attention")
-SENTENCE_TRANSFORMERS_NAMES = {"mean": "mean", "cls": "cls", "lasttoken": "last", "attention": "attention"}
-LEGACY_NAMES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+_POOLINGS = ("mean", "cls", "last", "attention")
+_SENTENCE_TRANSFORMERS_NAMES = {"mean": "mean", "cls": "cls", "lasttoken": "last", "attention": "attention"}
+_LEGACY_NAMES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
 ACTIVATIONS = {"torch.nn.modules.linear.Identity": "identity", "torch.nn.modules.activation.Tanh": "tanh",
                "torch.nn.modules.activation.ReLU": "relu", "torch.nn.modules.activation.GELU": "gelu"}
-PROMPTS = "config_sentence_transformers.json"
-PROMPT_NAMES = {"item": ("item", "document", "passage"), "query": ("query",)}
+_PROMPTS = "config_sentence_transformers.json"
+_PROMPT_NAMES = {"item": ("item", "document", "passage"), "query": ("query",)}
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ def _pooling(files: PinnedFolder, name: str) -> str:
     if "pooling_mode" in content:
         given = content["pooling_mode"]
         modes = [str(mode) for mode in given] if isinstance(given, list) else [str(given)]
-        chosen = [SENTENCE_TRANSFORMERS_NAMES.get(mode, mode) for mode in modes]
+        chosen = [_SENTENCE_TRANSFORMERS_NAMES.get(mode, mode) for mode in modes]
     else:
-        chosen = [LEGACY_NAMES.get(key, key) for key, value in content.items()
+        chosen = [_LEGACY_NAMES.get(key, key) for key, value in content.items()
                   if key.startswith("pooling_mode_") and value]
-    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+    if len(chosen) != 1 or chosen[0] not in _POOLINGS:
         raise ArtifactError(f"{file}: pooling {' + '.join(map(str, chosen)) or 'none'} is not supported; choose a "
-                            f"model with one of {', '.join(POOLINGS)}")
+                            f"model with one of {', '.join(_POOLINGS)}")
     return str(chosen[0])
 
 
@@ -150,11 +150,11 @@ def _dense(files: PinnedFolder, place: str) -> Dense:
 
 
 def _prompts(files: PinnedFolder) -> dict[str, str]:
-    content = read_mapping(files, PROMPTS).get("prompts") or {} if PROMPTS in files else {}
+    content = read_mapping(files, _PROMPTS).get("prompts") or {} if _PROMPTS in files else {}
     if not isinstance(content, dict):
-        raise ArtifactError(f"{files.path / PROMPTS}: prompts holds no texts by name; copy the model again")
+        raise ArtifactError(f"{files.path / _PROMPTS}: prompts holds no texts by name; copy the model again")
     found: dict[str, str] = {}
-    for kind, names in PROMPT_NAMES.items():
+    for kind, names in _PROMPT_NAMES.items():
         given = [content[name] for name in names if content.get(name)]
         if given:
             found[kind] = str(given[0])

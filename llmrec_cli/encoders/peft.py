@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from llmrec_cli.encoders.adalora import RankBudget
     from llmrec_cli.encoders.embedding_adapter import EmbeddingMap
 
-LINEAR = (nn.Linear, Conv1D)  # GPT-2 writes its linear layers as the latter.
-NO_PREFIX = ("t5", "mt5", "umt5", "modernbert", "distilbert")
+_LINEAR = (nn.Linear, Conv1D)  # GPT-2 writes its linear layers as the latter.
+_NO_PREFIX = ("t5", "mt5", "umt5", "modernbert", "distilbert")
 """Architectures that take no keys and values from outside, measured with peft 0.21 and transformers 5.23."""
 
 S = TypeVar("S", bound=PeftSettings)
@@ -199,7 +199,7 @@ class PrefixPeft(VirtualTokensPeft[PrefixSettings]):
         """Add the keys and values."""
         from peft import PrefixTuningConfig
 
-        if model.config.model_type in NO_PREFIX:
+        if model.config.model_type in _NO_PREFIX:
             raise ConfigError(f"peft=prefix: '{model.config.model_type}' takes no keys and values from outside; choose "
                               f"peft=prompt or peft=lora")
         wrapped = self.wrapped(model, PrefixTuningConfig)
@@ -254,10 +254,10 @@ def layer_cut(model: Any, settings: LayerPeftSettings) -> Cut:
 def linear_layers(model: Any, cut: Cut) -> list[str]:
     """Return the names of the linear layers above the cut."""
     if not isinstance(cut, Between):
-        return [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
+        return [name for name, module in model.named_modules() if isinstance(module, _LINEAR)]
     found: Layers = cut.layers
     return [f"{found.name}.{n}.{name}" for n in range(cut.first, len(found.layers))
-            for name, module in found.layers[n].named_modules() if isinstance(module, LINEAR)]
+            for name, module in found.layers[n].named_modules() if isinstance(module, _LINEAR)]
 
 
 def has_conv1d(model: Any, names: list[str]) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 from llmrec_cli.encoders.modules import Dense, Modules
 from llmrec_cli.errors import ArtifactError
 
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "identity": lambda x: x, "tanh": torch.tanh, "relu": torch.relu, "gelu": nn.functional.gelu}
 
 
@@ -33,7 +33,7 @@ def last(hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
     return hidden_RTD[rows_R, mask_RT.sum(1) - 1]
 
 
-PLAIN: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"mean": mean, "cls": cls, "last": last}
+_PLAIN: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"mean": mean, "cls": cls, "last": last}
 
 
 class Pooler(nn.Module):
@@ -61,10 +61,10 @@ class Pooler(nn.Module):
 
     def forward(self, hidden_RTD: torch.Tensor, mask_RT: torch.Tensor) -> torch.Tensor:
         """Return the vectors (R, K)."""
-        vectors = self._attend(hidden_RTD, mask_RT) if self.pooling == "attention" else PLAIN[self.pooling](
+        vectors = self._attend(hidden_RTD, mask_RT) if self.pooling == "attention" else _PLAIN[self.pooling](
             hidden_RTD, mask_RT)
         for dense, activation in zip(self.dense, self.activations, strict=True):
-            vectors = ACTIVATIONS[activation](dense(vectors))
+            vectors = _ACTIVATIONS[activation](dense(vectors))
         return vectors
 
     def modules_now(self, prompts: dict[str, str]) -> Modules:

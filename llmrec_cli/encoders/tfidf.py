@@ -102,7 +102,7 @@ def split_words(text: str) -> list[str]:
 
 BYTES_OF_A_CHARACTER = 12
 """Words of a text as numbers, as counts and as weights (benchmarks/memory.py)."""
-MOST_WORDS = 50_000
+_MOST_WORDS = 50_000
 """Words that a catalogue's texts have in common, at most; fewer where texts are short."""
 
 
@@ -170,7 +170,7 @@ class LsaEncoder(Encoder[LsaSettings]):
     def memory(cls, settings: LsaSettings, texts: Sequence[str]) -> int:
         """Return the bytes of the words of all texts and of their decomposition."""
         characters = sum(map(len, texts))
-        words = min(MOST_WORDS, characters // 16)
+        words = min(_MOST_WORDS, characters // 16)
         # The randomised SVD holds words x dimensions and texts x dimensions several times, in float64 once.
         return BYTES_OF_A_CHARACTER * characters + 16 * (settings.embedding_size + 10) * (words + len(texts))
 

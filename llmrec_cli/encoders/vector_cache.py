@@ -25,11 +25,11 @@ from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.encoders.base import Encoder
 from llmrec_cli.errors import ResourceError
 
-FORMAT = 1
+_FORMAT = 1
 SHARD_TEXTS = 65536  # Encoded and written at a time, so that a run that is killed has not encoded all for nothing.
 MOST_SHARDS = 16
 MOST_BYTES = 8 * 2**30
-LEFTOVER_SECONDS = 24 * 3600
+_LEFTOVER_SECONDS = 24 * 3600
 
 
 def encode_cached(encoder: Encoder, texts: Sequence[str], folder: Path | None,
@@ -70,7 +70,7 @@ class _Cache:
     def __init__(self, folder: Path, encoder: Encoder) -> None:
         self.folder = folder
         self.size = encoder.embedding_size
-        self.place = folder / f"{FORMAT}-{encoder.identity}"
+        self.place = folder / f"{_FORMAT}-{encoder.identity}"
 
     def read(self, wanted: set[bytes] | None) -> dict[bytes, np.ndarray]:
         """Return the vectors of those of the `wanted` texts that have one; all there are when None."""
@@ -122,7 +122,7 @@ class _Cache:
                 total -= size
         # What a run that was killed while it wrote left behind; one that is still writing is not that old.
         for changed, _, file in _facts(self.folder.glob("*/.*")):
-            if changed < (time.time() - LEFTOVER_SECONDS) * 1e9:
+            if changed < (time.time() - _LEFTOVER_SECONDS) * 1e9:
                 file.unlink(missing_ok=True)
 
 

@@ -17,7 +17,7 @@ from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.encoder import EncoderSettings
 
-ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 8192
 SMALLEST_VARIANCE = 1e-2
 """Of the mean variance, added to each: directions in which the items hardly differ must not count most."""
 
@@ -76,8 +76,8 @@ def fit_whitening(settings: EncoderSettings, raw_ND: np.ndarray, said_N: np.ndar
     if (settings.whitening == 0 and kept is None) or not len(said):
         return Whitening(mean_D, np.eye(num_dimensions, kept, dtype=np.float32) if kept is not None else None)
     covariance_DD = np.zeros((num_dimensions, num_dimensions))
-    for start in range(0, len(said), ROWS_AT_ONCE):
-        centred = (raw_ND[said[start:start + ROWS_AT_ONCE]] - mean_D).astype(np.float64)
+    for start in range(0, len(said), _ROWS_AT_ONCE):
+        centred = (raw_ND[said[start:start + _ROWS_AT_ONCE]] - mean_D).astype(np.float64)
         covariance_DD += centred.T @ centred / len(said)
     variances_D, directions_DD = np.linalg.eigh(covariance_DD)
     variances_D, directions_DD = np.maximum(variances_D[::-1], 0), directions_DD[:, ::-1]

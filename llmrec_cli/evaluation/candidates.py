@@ -19,7 +19,7 @@ from llmrec_cli.data.queries import Candidates
 from llmrec_cli.errors import DataError
 from llmrec_cli.scoring.heldout import Audience, HeldOut
 
-SAMPLE_CELLS = 2**22
+_SAMPLE_CELLS = 2**22
 """Most random numbers held at a time."""
 
 
@@ -210,7 +210,7 @@ def sampled_candidates(whom: Audience, number: int, seed: int) -> Protocol:
     generator = np.random.default_rng(seed)
     asked, known = np.unique(whom.held.user), whom.interactions.matrix
     num_items = known.shape[1]
-    rows, step = [], max(1, SAMPLE_CELLS // num_items)
+    rows, step = [], max(1, _SAMPLE_CELLS // num_items)
     for start in range(0, len(asked), step):
         users = asked[start:start + step]
         keys = generator.random((len(users), num_items), np.float32)

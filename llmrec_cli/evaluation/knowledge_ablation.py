@@ -105,9 +105,9 @@ def twins(triples: Triples) -> list[list[str]]:
     return list(together.values())
 
 
-KINDS = ("knowledge", "two_hops", "entities")
+_KINDS = ("knowledge", "two_hops", "entities")
 """The ways of reading the graph, as weights of features."""
-WITH, WITHOUT, SWAPPED, COUNTS = "all", "none", "swapped", "counts"
+_WITH, _WITHOUT, SWAPPED, COUNTS = "all", "none", "swapped", "counts"
 
 
 def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedData, protocol: Protocol, how: Measures,
@@ -143,7 +143,7 @@ def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedDat
             "unaffected": [name for name in groups if name not in using]}
 
 
-def uses_knowledge(recipe: Recipe, kinds: Sequence[str] = KINDS) -> bool:
+def uses_knowledge(recipe: Recipe, kinds: Sequence[str] = _KINDS) -> bool:
     """Return whether anything in a recipe reads the knowledge graph in one of these ways."""
     return any(_reads(part.head, kinds) for part in recipe.parts.values())
 
@@ -154,7 +154,7 @@ def _reads(head: Any, kinds: Sequence[str]) -> bool:
     return weights > 0 or ("entities" in kinds and bool(getattr(head, "entities", False)))
 
 
-def without_graph(recipe: Recipe, kinds: Sequence[str] = KINDS) -> Recipe:
+def without_graph(recipe: Recipe, kinds: Sequence[str] = _KINDS) -> Recipe:
     """Return the recipe with nothing that reads the graph in these ways."""
     def without(part: Recipe) -> Recipe:
         head: Any = part.head
@@ -176,7 +176,7 @@ def counting(recipe: Recipe) -> Recipe:
         if getattr(head, "features", None) is None:
             return without
         plain: Any = without.head
-        features = replace(plain.features, knowledge=max(getattr(head.features, kind) for kind in KINDS))
+        features = replace(plain.features, knowledge=max(getattr(head.features, kind) for kind in _KINDS))
         return replace(without, head=replace(plain, features=features))
 
     return recipe.mapped(by_neighbours)
@@ -186,7 +186,7 @@ def silent(recipe: Recipe, knowledge: Knowledge) -> list[str]:
     """Return the ways in which a recipe reads a graph that says nothing that way: heads rightly refuse to learn it."""
     says = {"knowledge": lambda: knowledge.features.nnz, "two_hops": lambda: knowledge.two_hops.nnz,
             "entities": lambda: 0 if knowledge.triples is None else len(knowledge.triples)}
-    return [kind for kind in KINDS if uses_knowledge(recipe, [kind]) and not says[kind]()]
+    return [kind for kind in _KINDS if uses_knowledge(recipe, [kind]) and not says[kind]()]
 
 
 def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_out: Sequence[Sequence[str]],
@@ -208,16 +208,16 @@ def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_o
         return measure(one.lists, one.task, how)
 
     rng = np.random.default_rng(cfg.seed)
-    whole = measured(WITH, recipe, known)
-    variants = {WITHOUT: measured(WITHOUT, without_graph(recipe), known),
+    whole = measured(_WITH, recipe, known)
+    variants = {_WITHOUT: measured(_WITHOUT, without_graph(recipe), known),
                 SWAPPED: measured(SWAPPED, recipe, swapped(triples, training.interactions.item_counts, rng)),
                 COUNTS: measured(COUNTS, counting(recipe), counts_alone(triples))}
     relations = {}
     for names in left_out:
         rest = knowledge_of(triples.without(*names))
         relations[names[0]] = measured(names[0], without_graph(recipe, silent(recipe, rest)), rest)
-    return {"metrics": {name: main_columns(one.summary()) for name, one in {WITH: whole, **variants}.items()},
-            "gain": main_columns(whole.comparison(variants[WITHOUT])),
+    return {"metrics": {name: main_columns(one.summary()) for name, one in {_WITH: whole, **variants}.items()},
+            "gain": main_columns(whole.comparison(variants[_WITHOUT])),
             "over_swapped": main_columns(whole.comparison(variants[SWAPPED])),
             "over_counts": main_columns(whole.comparison(variants[COUNTS])),
             "relations": {name: main_columns(whole.comparison(one)) for name, one in relations.items()}}

@@ -22,21 +22,21 @@ from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.validation import Validation
 from llmrec_cli.settings.head import ItemKnnSettings, PopularitySettings, Recipe
 
-ROOM = 20
+_ROOM = 20
 """Candidates per place of a list from which on a nearly perfect list is no matter of course."""
-HIGH, TIMES_BASELINE = 0.5, 2.5
+_HIGH, _TIMES_BASELINE = 0.5, 2.5
 """ndcg, and how many times the strongest baseline's, from which on both together are suspicious: on the sets in
 docs/experiments.md the best recommenders stay well below the first, and within 1.3 times item_knn, the stronger of the
 default baselines there."""
-NEARLY_PERFECT = 0.9
+_NEARLY_PERFECT = 0.9
 """ndcg from which on it is suspicious whatever the baselines reach."""
-COPIED = 0.25
+_COPIED = 0.25
 """Share of what groups hold out that a member was trained on, from which on validation prefers heads that repeat it."""
-COLD_FOUND = 0.8
+_COLD_FOUND = 0.8
 """Recall of items without any training interaction from which on the answer is more likely to be known than guessed."""
-TIMES_VALIDATION, ABOVE_VALIDATION = 1.5, 0.05
+_TIMES_VALIDATION, _ABOVE_VALIDATION = 1.5, 0.05
 """How many times the validation metric, and how far above it, the test metric is suspicious."""
-NAMED_MORE = 10
+_NAMED_MORE = 10
 """How many times more often than by chance held-out items name their users."""
 
 
@@ -49,16 +49,16 @@ def suspicious(model: Measured, baselines: Mapping[str, Measured], task: HeldOut
     """
     ndcg, found = f"ndcg@{k}", list[str]()
     ours = model.mean(ndcg)
-    if num_candidates >= ROOM * k:
+    if num_candidates >= _ROOM * k:
         found += too_high(ndcg, ours, [one.mean(ndcg) for one in baselines.values()], num_candidates)
         cold = _defined_mean(model.slices["item:cold"].get(f"recall@{k}"))
-        if cold >= COLD_FOUND:
+        if cold >= _COLD_FOUND:
             found.append(f"recall@{k} of items without any training interaction is {cold:.2f}: what is known of them "
                          f"beside interactions seems to say who will like them")
     for name, chosen in validation.items():
         if name in model.values:
             low = model.summary()[name]["ci95"][0]
-            if low > max(TIMES_VALIDATION * chosen, chosen + ABOVE_VALIDATION):
+            if low > max(_TIMES_VALIDATION * chosen, chosen + _ABOVE_VALIDATION):
                 found.append(f"{name} is {model.mean(name):.3f} (at least {low:.3f}), and was {chosen:.3f} on "
                              f"validation, on which the model was chosen: what is known of test items seems to tell")
     return found
@@ -67,9 +67,9 @@ def suspicious(model: Measured, baselines: Mapping[str, Measured], task: HeldOut
 def too_high(ndcg: str, ours: float, baselines: Sequence[float], num_candidates: int) -> list[str]:
     """Return a sentence where ndcg over the whole catalogue is nearly perfect or far above every baseline's."""
     best = max(baselines, default=None)
-    if ours >= NEARLY_PERFECT:
+    if ours >= _NEARLY_PERFECT:
         return [f"{ndcg} is {ours:.3f}, nearly perfect, with {num_candidates:,} items to choose from"]
-    if best is not None and ours >= HIGH and ours >= TIMES_BASELINE * best:
+    if best is not None and ours >= _HIGH and ours >= _TIMES_BASELINE * best:
         return [f"{ndcg} is {ours:.3f}, {ours / max(best, 1e-9):.1f} times that of the strongest baseline "
                 f"({best:.3f}), which learned from the same interactions"]
     return []
@@ -79,7 +79,7 @@ def copies_in_training(relevant_QN: sp.csr_array, members_QU: sp.csr_array, trai
     """Return a sentence where much of what groups hold out is in a member's training: it is known, not foretold."""
     known_QN = sp.csr_array(members_QU @ train_UN)
     num = int(sp.csr_array(known_QN.astype(bool).multiply(relevant_QN.astype(bool))).nnz)
-    if relevant_QN.nnz and num >= COPIED * relevant_QN.nnz:
+    if relevant_QN.nnz and num >= _COPIED * relevant_QN.nnz:
         return (f"{num:,} of {relevant_QN.nnz:,} pairs ({num / relevant_QN.nnz:.1%}) that groups hold out for "
                 f"validation are in the training of a member, so heads that repeat it look best; where validation is "
                 f"carved from given training, prepare without split.leaks=keep")
@@ -112,7 +112,7 @@ def named_users(items: Entities, task: HeldOut) -> str | None:
     # Expected where users and items meet by chance: each item's share of the held-out pairs times who it names.
     expected = float(np.bincount(relevant.indices, minlength=len(items)) @ (named_MQ @ np.diff(relevant.indptr))
                      / relevant.nnz)
-    if num_found >= 3 and num_found >= NAMED_MORE * expected:
+    if num_found >= 3 and num_found >= _NAMED_MORE * expected:
         return (f"the text or attributes of the item name the user in {num_found:,} of {relevant.nnz:,} held-out "
                 f"interactions, {expected:.1f} would by chance")
     return None
@@ -151,10 +151,10 @@ def suspicious_validation(head: Head, value: float, validation: Validation, data
     _, _, k = validation.monitor.partition("@")
     of_ndcg = replace(validation, monitor=f"ndcg@{k}")
     found, num_items = list(_copies(validation, data)), len(data.items)
-    if num_items >= ROOM * int(k):
+    if num_items >= _ROOM * int(k):
         ours = value if of_ndcg.monitor == validation.monitor else of_ndcg(head.score)
         baselines = [_fitted(PopularitySettings(), of_ndcg, data, context)]
-        if ours >= HIGH and ours >= TIMES_BASELINE * baselines[0]:
+        if ours >= _HIGH and ours >= _TIMES_BASELINE * baselines[0]:
             baselines.append(_fitted(ItemKnnSettings(), of_ndcg, data, context))
         context.log("baselines", metric=of_ndcg.monitor, value=ours, baselines=baselines)
         found += too_high(f"{of_ndcg.monitor} on validation", ours, baselines, num_items)

@@ -46,7 +46,7 @@ def member_satisfaction(items_QK: np.ndarray, members_QU: sp.csr_array, relevant
     return evaluate_all(MEMBERS, MemberHits(found, query_P, len(items_QK)), cutoffs, by_cutoff=True)
 
 
-SIGNIFICANT = 0.05
+_SIGNIFICANT = 0.05
 """Corrected p-value up to which two recommenders are said to differ."""
 
 
@@ -228,7 +228,7 @@ def ranking(measured: Mapping[str, Measured], metric: str) -> Ranking:
     corrected = holm(np.array(raw))
     differ = np.zeros((size, size), bool)
     for (a, b), p in zip(pairs, corrected, strict=True):
-        differ[a, b] = differ[b, a] = p <= SIGNIFICANT
+        differ[a, b] = differ[b, a] = p <= _SIGNIFICANT
     order = np.argsort(-sign * means, kind="stable")
     found = letters(sign * means, differ)
     return Ranking(metric, [names[n] for n in order], dict(zip(names, found, strict=True)),

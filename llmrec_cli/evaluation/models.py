@@ -55,9 +55,9 @@ def _groups_of(recommender: Recommender) -> Groups | None:
     return Groups(known.entities, known.members, together, np.zeros(len(group), np.int8), known.synthetic)
 
 
-NOT_THE_MODEL = {"seed", "run_dir", "resume", "device", "debug", "prepared", "experiment"}
+_NOT_THE_MODEL = {"seed", "run_dir", "resume", "device", "debug", "prepared", "experiment"}
 """Settings of a run that don't say what was trained; which data it was is told by the fingerprint."""
-MOST_DIFFERENCES = 3
+_MOST_DIFFERENCES = 3
 """Settings that a name tells apart by; beyond that a run's folder says more."""
 
 
@@ -152,7 +152,7 @@ def _names(entrants: Sequence[Entrant]) -> list[str]:
         keys = sorted({key for other in rivals for key in other.settings.keys() | entrant.settings.keys()
                        if any(r.settings.get(key) != entrant.settings.get(key) for r in rivals)})
         told = ", ".join(f"{key.removeprefix('head.')}={entrant.settings.get(key)}" for key in keys)
-        fitting = 0 < len(keys) <= MOST_DIFFERENCES
+        fitting = 0 < len(keys) <= _MOST_DIFFERENCES
         names.append(entrant.head if len(rivals) == 1 else f"{entrant.head} {told if fitting else _place(entrant)}")
     # What settings do not tell apart, folders do.
     return [f"{name} ({_place(entrant)}, {n + 1})" if names.count(name) > 1 else name
@@ -177,7 +177,7 @@ def _settings(files: PinnedFolder) -> dict[str, Any]:
         raise ArtifactError(f"{error}; copy the run again") from error
     except OSError as error:
         raise ArtifactError(f"{file}: not readable ({error.strerror}); copy the run again") from error
-    return {key: value for key, value in _flat(plain) if key.partition(".")[0] not in NOT_THE_MODEL}
+    return {key: value for key, value in _flat(plain) if key.partition(".")[0] not in _NOT_THE_MODEL}
 
 
 def _flat(mapping: Mapping[str, Any], inside: str = "") -> list[tuple[str, Any]]:

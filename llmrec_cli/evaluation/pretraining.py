@@ -14,9 +14,9 @@ from llmrec_cli.training.loop import Trained
 from llmrec_cli.training.objective import Measure, Task
 from llmrec_cli.training.probe import FEWEST_QUESTIONS, Answers, Probe, mrr_difference
 
-QUESTIONS = {"description": "which title belongs to this text, of which the title was left out?",
-             "history": "which title comes after these?"}
-NUM_SHOWN, NUM_SAMPLES = 8, 6
+_QUESTIONS = {"description": "which title belongs to this text, of which the title was left out?",
+              "history": "which title comes after these?"}
+_NUM_SHOWN, _NUM_SAMPLES = 8, 6
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _probe_metrics(outcome: Outcome, seed: int) -> dict[str, Any] | None:
         return None
     difference, interval = mrr_difference(outcome.asked_before, outcome.asked_after, seed)
     verdict = "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "no clear difference"
-    return {"kind": outcome.probe.kind, "question": QUESTIONS[outcome.probe.kind],
+    return {"kind": outcome.probe.kind, "question": _QUESTIONS[outcome.probe.kind],
             "num_questions": len(outcome.probe.questions), "num_titles": len(outcome.probe.titles),
             "before": outcome.asked_before.metrics(), "after": outcome.asked_after.metrics(),
             "mrr_difference": {"difference": difference, "ci95": list(interval)}, "verdict": verdict}
@@ -112,7 +112,7 @@ def write_report(run_dir: RunDir, outcome: Outcome, metrics: dict[str, Any], cfg
     content = Content(metrics, data.manifest["name"],
                       {name: [(label, printable(value)) for label, value in rows] for name, rows in facts.items()},
                       logged_losses(run_dir.file("log.jsonl")), _asked(outcome),
-                      [printable(texts[n * len(texts) // NUM_SAMPLES]) for n in range(NUM_SAMPLES)])
+                      [printable(texts[n * len(texts) // _NUM_SAMPLES]) for n in range(_NUM_SAMPLES)])
     write_bytes(run_dir.file("report.html"), render(content).encode("utf-8", "replace"))
 
 
@@ -128,4 +128,4 @@ def _asked(outcome: Outcome) -> list[Asked]:
 
     return [Asked(printable(probe.questions[n]), titles[answer[n]], nearest(before, n), nearest(after, n),
                   float(before.rank_Q[n]), float(after.rank_Q[n]))
-            for n in range(min(NUM_SHOWN, len(probe.questions)))]
+            for n in range(min(_NUM_SHOWN, len(probe.questions)))]

@@ -26,8 +26,8 @@ from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.settings.command import LATEST
 from llmrec_cli.settings.stages import EvaluateConfig
 
-TIES = {"hash": "score descending, then a salted BLAKE2b hash of the item id",
-        "expected": "expectation over all orders of equal scores; lists and what is beyond accuracy: a salted BLAKE2b "
+_TIES = {"hash": "score descending, then a salted BLAKE2b hash of the item id",
+         "expected": "expectation over all orders of equal scores; lists and what is beyond accuracy: a salted BLAKE2b "
                     "hash of the item id"}
 
 
@@ -80,7 +80,7 @@ def metrics_content(outcome: Outcome, cfg: EvaluateConfig, synthetic: str = "",
     protocol = {"split": cfg.split, "audience": cfg.audience, "candidates": outcome.candidates,
                 "candidate_counts": outcome.candidate_counts, "num_candidates": int(task.candidates_N.sum()),
                 "exclude_seen": cfg.exclude_seen,
-                "ties": TIES[cfg.ties], "graded": cfg.graded, "num_queries": task.num_owners,
+                "ties": _TIES[cfg.ties], "graded": cfg.graded, "num_queries": task.num_owners,
                 **({} if task.owner_Q is None else {"num_rows": len(task.queries)}),
                 "num_skipped": task.num_skipped, "num_cold": task.num_cold, "num_bootstrap": cfg.num_bootstrap,
                 "diversity": outcome.diversity, "propensity": cfg.propensity,

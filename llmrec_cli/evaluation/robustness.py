@@ -21,8 +21,8 @@ from llmrec_cli.heads.base import Context
 from llmrec_cli.settings.evaluation import RobustnessSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 
-AS_NEW = " (as if new)"
-READ_AGAIN, NEW_ONES, NONE = "all items", "items without training interactions, as if they came new", "none"
+_AS_NEW = " (as if new)"
+_READ_AGAIN, _NEW_ONES, _NONE = "all items", "items without training interactions, as if they came new", "none"
 
 
 def disturbances(settings: RobustnessSettings) -> dict[str, Disturb]:
@@ -72,16 +72,16 @@ def read_of(entrant: Entrant, data: PreparedData) -> str:
     """Return whose texts a model reads when it is asked."""
     head = entrant.recommender.head
     if not head.answers_text:
-        return NONE
+        return _NONE
     if head.rereads:
-        return READ_AGAIN
-    return NEW_ONES if len(_unchosen(entrant, data)) else NONE
+        return _READ_AGAIN
+    return _NEW_ONES if len(_unchosen(entrant, data)) else _NONE
 
 
 def _of_entrant(entrant: Entrant, data: PreparedData, protocol: Protocol, cfg: EvaluateConfig,
                 context: Context) -> dict[str, Ranked]:
     read = read_of(entrant, data)
-    if read == NONE:
+    if read == _NONE:
         return {}
     ways: dict[str, Disturb] = {"clean": lambda text, generator: text, **disturbances(cfg.robustness)}
     found = {}
@@ -89,7 +89,7 @@ def _of_entrant(entrant: Entrant, data: PreparedData, protocol: Protocol, cfg: E
         # What is asked is changed by it, so each time it is a copy from the model's folder.
         known = load_recommender(entrant.folder, context)
         texts = disturbed(data.items.texts, disturb, cfg.seed)
-        if read == READ_AGAIN:
+        if read == _READ_AGAIN:
             own = disturbed(known.items.texts, disturb, cfg.seed)
             known.head.reread(own)
             items = replace(data.items, texts=texts)
@@ -111,7 +111,7 @@ def _unchosen(entrant: Entrant, data: PreparedData) -> np.ndarray:
 def _as_new(items: Entities, texts: np.ndarray, rows: np.ndarray) -> Entities:
     """Return the items, some under names that no model knows and with these texts."""
     ids, own = items.ids.copy(), items.texts.copy()
-    ids[rows] = [f"{key}{AS_NEW}" for key in ids[rows]]
+    ids[rows] = [f"{key}{_AS_NEW}" for key in ids[rows]]
     own[rows] = texts[rows]
     return replace(items, ids=ids, texts=own)
 

@@ -25,7 +25,7 @@ from llmrec_cli.metrics.slices import (
 from llmrec_cli.scoring.heldout import Audience, audience_of
 from llmrec_cli.settings.base import nearest
 
-PARTS = 3
+_PARTS = 3
 
 
 def group_masks(data: PreparedData, group_Q: np.ndarray) -> dict[str, np.ndarray]:
@@ -41,9 +41,9 @@ def group_masks(data: PreparedData, group_Q: np.ndarray) -> dict[str, np.ndarray
     sizes_G, known_U = groups.sizes, np.diff(train.indptr) > 0
     known_G = groups.members @ known_U.astype(np.float32)
     lengths_G = np.diff(groups.interactions.matrix.indptr)
-    masks_G = {f"size={name}": mask for name, mask in quantiles(sizes_G.astype(np.float64), PARTS).items()}
+    masks_G = {f"size={name}": mask for name, mask in quantiles(sizes_G.astype(np.float64), _PARTS).items()}
     cohesion_G = np.round(cohesion(groups.members, train), 3)
-    masks_G |= {f"cohesion={name}": mask for name, mask in quantiles(cohesion_G, PARTS).items()}
+    masks_G |= {f"cohesion={name}": mask for name, mask in quantiles(cohesion_G, _PARTS).items()}
     masks_G |= {"members=none known": known_G == 0, "members=all known": (known_G == sizes_G) & (known_G > 0),
                 "members=some known": (known_G > 0) & (known_G < sizes_G),
                 "standing": lengths_G > 0, "occasional": lengths_G == 0}
@@ -67,9 +67,9 @@ def cohesion(members: sp.csr_array, histories: sp.csr_array) -> np.ndarray:
     return np.divide(squared_G - num_G, pairs_G, out=np.full(len(num_G), np.nan), where=pairs_G > 0)
 
 
-MOST_VALUES = 60
+_MOST_VALUES = 60
 """Values of an attribute from which on a slice for each would say little."""
-COUNTED = {"item": "popularity", "user": "history", "group": "history"}
+_COUNTED = {"item": "popularity", "user": "history", "group": "history"}
 """What can be sliced without being an attribute: training interactions of an item, of a user, and of a group."""
 
 Masks = dict[str, np.ndarray]
@@ -104,7 +104,7 @@ def build_slices(asked: Sequence[str], data: PreparedData, whom: Audience, query
         if side not in ("item", whom.kind):
             raise ConfigError(f"slices={entry}: {whom.kind}s are asked for, so there are slices of items and "
                               f"{whom.kind}s; write {whom.kind}:{name}, or set audience={side}s")
-        if name == COUNTED[side]:
+        if name == _COUNTED[side]:
             if number is None:
                 raise ConfigError(f"slices={entry}: is a number; say into how many parts, {entry}:5")
             counts = np.where(counts_N > 0, counts_N, np.nan) if side == "item" else lengths_Q.astype(np.float64)
@@ -126,7 +126,7 @@ def values_of(data: PreparedData, side: str, name: str, setting: str) -> Masks:
     columns = [*columns_of(entities.attribute_names), *own_columns(data.files, side)]
     if name not in columns:
         raise ConfigError(f"{setting}: the {side}s have no attribute '{name}'{nearest(name, columns)}; there are "
-                          f"{', '.join(dict.fromkeys([*columns, COUNTED[side]]))}")
+                          f"{', '.join(dict.fromkeys([*columns, _COUNTED[side]]))}")
     column = read_own_column(data.files, side, name)
     return {value: column == value for value in sorted({*column} - {""})}
 
@@ -146,9 +146,9 @@ def _of_attribute(entry: str, data: PreparedData, side: str, name: str, number: 
         named = values_of(data, side, name, f"slices={entry}") if column is None else {}
         return quantiles(_numbers(entry, column) if column is not None else _numbers_of(entry, named), number)
     named = values_of(data, side, name, f"slices={entry}")
-    if len(named) > MOST_VALUES:
-        raise ConfigError(f"slices={entry}: '{name}' has {len(named):,} values, and more than {MOST_VALUES} slices say "
-                          f"little; for a number name quantiles, {entry}:5")
+    if len(named) > _MOST_VALUES:
+        raise ConfigError(f"slices={entry}: '{name}' has {len(named):,} values, and more than {_MOST_VALUES} slices "
+                          f"say little; for a number name quantiles, {entry}:5")
     return named
 
 

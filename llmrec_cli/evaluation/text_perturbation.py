@@ -51,11 +51,11 @@ SYNONYMS = (
 
 
 Disturb = Callable[[str, np.random.Generator], str]
-WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
+_WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
 """A Chinese character, or what stands between spaces."""
-SHORTEST = 3
+_SHORTEST = 3
 """Letters of a word that gets a typo, at least."""
-ALIKE = {one: [other for other in group if other != one] for group in LOOK_OR_SOUND_ALIKE for one in group}
+_ALIKE = {one: [other for other in group if other != one] for group in LOOK_OR_SOUND_ALIKE for one in group}
 
 
 def disturbed(texts: Sequence[str] | np.ndarray, disturb: Disturb, seed: int) -> np.ndarray:
@@ -75,7 +75,7 @@ def typos(share: float) -> Disturb:
         for run in _runs(_units(text)):
             if _is_chinese(run[0]):
                 parts += [_mistaken(unit, generator) if generator.random() < share else unit for unit in run]
-            elif len(run) >= SHORTEST and run[0][0].isalpha() and generator.random() < share:
+            elif len(run) >= _SHORTEST and run[0][0].isalpha() and generator.random() < share:
                 parts += _mistyped(run, generator)
             else:
                 parts += run
@@ -112,7 +112,7 @@ def truncated(share: float) -> Disturb:
     """Return a function that cuts that share of a text's words off its end; a Chinese character is a word."""
 
     def disturb(text: str, generator: np.random.Generator) -> str:
-        ends = [found.end() for found in WORD.finditer(text)]
+        ends = [found.end() for found in _WORD.finditer(text)]
         kept = max(1, round(len(ends) * (1 - share)))
         return text[:ends[kept - 1]] if len(ends) > 1 else text
 
@@ -147,7 +147,7 @@ def _is_chinese(unit: str) -> bool:
 
 
 def _mistaken(unit: str, generator: np.random.Generator) -> str:
-    alike = ALIKE.get(unit)
+    alike = _ALIKE.get(unit)
     return alike[generator.integers(len(alike))] if alike else ""
 
 

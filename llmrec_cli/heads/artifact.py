@@ -44,10 +44,10 @@ from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import Recipe
 
-FORMAT = 2
+_FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
 FILES = {"config.yaml", "model.safetensors", "histories.safetensors", "users.parquet", "items.parquet"}
-LISTED = "listed"
+_LISTED = "listed"
 """Column of items.parquet: whether the catalogue has the item, where some it has not."""
 REMEDY = "copy the model again or train it again with `llmrec finetune`"
 
@@ -139,7 +139,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         if data.knowledge is not None:
             knowledge_paths(data.knowledge, data.files, data.items).write(temporary)
         names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
-        manifest = {"format": FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
+        manifest = {"format": _FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
                                                                           "name": data.manifest["name"]},
                     "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
@@ -180,8 +180,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
 def _manifest(files: PinnedFolder) -> dict[str, Any]:
     file = files.path / "manifest.json"
     manifest = parse_json(files.read("manifest.json"), file, REMEDY)
-    if isinstance(manifest, dict) and is_integer(manifest.get("format"), FORMAT + 1):
-        raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec "
+    if isinstance(manifest, dict) and is_integer(manifest.get("format"), _FORMAT + 1):
+        raise ArtifactError(f"{file}: format {manifest['format']} is newer than {_FORMAT}, the newest this llmrec "
                             f"reads; upgrade llmrec")
     if wrong := problems(manifest, MODEL):
         raise ArtifactError(f"{file}: is not the manifest of a model, or damaged: {'; '.join(wrong)}; {REMEDY}")
@@ -239,13 +239,13 @@ def _known_groups(files: PinnedFolder, histories: TensorReader, shape: tuple[int
 def _listed(files: PinnedFolder, num_items: int, manifest: dict[str, Any]) -> np.ndarray | None:
     """Return which items the catalogue had, bool (num_items,); None for all, as models of an older llmrec have it."""
     name = "items.parquet"
-    is_there = LISTED in column_names(files, name)
+    is_there = _LISTED in column_names(files, name)
     if is_there != manifest.get("listed", is_there):
-        raise ArtifactError(f"{files.path / name}: the column '{LISTED}' is {'there' if is_there else 'missing'}, and "
+        raise ArtifactError(f"{files.path / name}: the column '{_LISTED}' is {'there' if is_there else 'missing'}, and "
                             f"manifest.json says otherwise; {REMEDY}")
     if not is_there:
         return None
-    return read_columns(files, name, {LISTED: Column("truth")}, num_items)[LISTED].to_numpy().astype(bool)
+    return read_columns(files, name, {_LISTED: Column("truth")}, num_items)[_LISTED].to_numpy().astype(bool)
 
 
 def _refuse_others(files: PinnedFolder) -> None:
@@ -353,5 +353,5 @@ def _write_entities(file: Path, entities: Entities, kind: str, listed: np.ndarra
                "title": pa.array(list(entities.titles), pa.string()),
                "text": pa.array(list(entities.texts), pa.string()), "attributes": lists}
     if listed is not None:
-        columns[LISTED] = pa.array(listed)
+        columns[_LISTED] = pa.array(listed)
     pq.write_table(pa.table(columns), file)

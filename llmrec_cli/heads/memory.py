@@ -23,9 +23,9 @@ from llmrec_cli.training.allocator import return_freed_memory
 
 LIBRARIES = 8 * 2**20
 """Memory that BLAS and torch keep after their first computation."""
-TRAINING_LIBRARIES = 112 * 2**20
+_TRAINING_LIBRARIES = 112 * 2**20
 """The same for heads trained by gradients, which load the optimizer and TensorBoard when training begins."""
-BESIDE_AN_ENCODER = 48 * 2**20
+_BESIDE_AN_ENCODER = 48 * 2**20
 """The same where a text encoder, stated for itself, has loaded most of it."""
 CATALOGUE_FACTOR = 6
 """Bytes that ids, titles and texts take as Python's strings for each byte of a compressed table."""
@@ -53,7 +53,7 @@ def libraries_memory(uses: set[str]) -> int:
     """Return the bytes that libraries take in the fit of a head that uses these config groups."""
     if "optim" not in uses:
         return LIBRARIES
-    return BESIDE_AN_ENCODER if "encoder" in uses else TRAINING_LIBRARIES
+    return _BESIDE_AN_ENCODER if "encoder" in uses else _TRAINING_LIBRARIES
 
 
 def available_memory(device: torch.device) -> int:

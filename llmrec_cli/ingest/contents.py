@@ -25,7 +25,7 @@ from llmrec_cli.ingest.texts.documents import Documents, read_documents
 from llmrec_cli.ingest.texts.text_rendering import TextRules
 from llmrec_cli.settings.stages import PrepareConfig
 
-KINDS = ("item", "user", "group")
+_KINDS = ("item", "user", "group")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def prepared_from(cfg: PrepareConfig, sources: Sources, earlier: Earlier | None,
     needed_by = f"split={cfg.split.kind}" if cfg.split.needs_time else ""
     interactions = stage_interactions(sources.interactions, scratch, needed_by, bool(settings.event_weights), earlier)
     check_columns(settings, interactions.names)
-    entities = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in KINDS}
+    entities = {kind: stage_entities(getattr(sources, f"{kind}s"), kind, scratch) for kind in _KINDS}
     with engine(cfg.engine, scratch) as connection, reading(interactions):
         yield Preparation(cfg, sources, earlier, folder, scratch, account, connection, interactions, entities)
 

@@ -21,7 +21,7 @@ from llmrec_cli.ingest.signals import heeding_signals
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings, SparkSettings
 
-SCRATCH = "spark.llmrec.scratch"
+_SCRATCH = "spark.llmrec.scratch"
 
 
 def engine(settings: EngineSettings, folder: Path) -> AbstractContextManager[BaseBackend]:
@@ -65,7 +65,7 @@ def spark_engine(settings: SparkSettings, folder: Path) -> Iterator[BaseBackend]
     # Times are UTC, text is what it is, and a cast that fails says so by null (try_cast), never by an exception.
     ours = {"spark.sql.session.timeZone": "UTC", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false",
             "spark.sql.shuffle.partitions": "8", "spark.log.level": "ERROR",
-            "spark.sql.warehouse.dir": str(folder / "warehouse"), SCRATCH: str(folder)}
+            "spark.sql.warehouse.dir": str(folder / "warehouse"), _SCRATCH: str(folder)}
     if settings.master.startswith("local"):
         # Both: results above 1 MB are fetched from the host's name, which is another address than the one bound.
         ours |= {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
@@ -165,7 +165,7 @@ def scalar(value: ibis.expr.types.Scalar) -> Any:
 def _written(backend: BaseBackend, table: Table) -> Path:
     """Write the rows in order, through Spark, and return the folder."""
     session = _session(backend)
-    folder = Path(tempfile.mkdtemp(dir=session.conf.get(SCRATCH), prefix="table."))
+    folder = Path(tempfile.mkdtemp(dir=session.conf.get(_SCRATCH), prefix="table."))
     session.sql(backend.compile(table)).write.mode("overwrite").parquet(str(folder))
     if not any(folder.glob("*.parquet")):
         session.sql(backend.compile(table)).coalesce(1).write.mode("overwrite").parquet(str(folder))

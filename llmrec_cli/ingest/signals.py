@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-HEEDED = (signal.SIGTERM, signal.SIGINT)
+_HEEDED = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def heeding_signals(stop: Callable[[], None]) -> Iterator[None]:
         yield  # signals are the main thread's business
         return
     raised: list[BaseException] = []
-    before = {number: signal.getsignal(number) for number in HEEDED}
+    before = {number: signal.getsignal(number) for number in _HEEDED}
     heeded = {number: handler for number, handler in before.items() if callable(handler)}
     for number, handler in heeded.items():
         signal.signal(number, _keeping(handler, raised))

@@ -15,7 +15,7 @@ from llmrec_cli.metrics.slices import ITEM_SLICES, TAIL, item_slices
 
 Vectors = np.ndarray | sp.csr_array
 """Vectors of items, (N, A): dense, such as text vectors, or sparse, such as words or attributes."""
-DIVERSITY_BLOCK = 1024
+_DIVERSITY_BLOCK = 1024
 """Queries whose vectors are added up at a time."""
 
 
@@ -78,8 +78,8 @@ class VectorLists:
             inverse_N = inverse_N.astype(np.float32)
         unit_NA = sp.diags_array(inverse_N) @ vectors_NA
         pairs_QC, num_QC = np.zeros((len(items_QK), len(cutoffs))), np.zeros((len(items_QK), len(cutoffs)), np.int64)
-        for start in range(0, len(items_QK), DIVERSITY_BLOCK):
-            rows = slice(start, start + DIVERSITY_BLOCK)
+        for start in range(0, len(items_QK), _DIVERSITY_BLOCK):
+            rows = slice(start, start + _DIVERSITY_BLOCK)
             sums: Any = 0
             alone_B = np.zeros(len(items_QK[rows]))
             for c, (low, high) in enumerate(zip([0, *cutoffs], cutoffs, strict=False)):

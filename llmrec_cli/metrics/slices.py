@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-HEAD, MID, TAIL, COLD = ITEM_SLICES = ("head", "mid", "tail", "cold")
-USER_SLICES = ("few", "many", "cold")
+_HEAD, _MID, TAIL, COLD = ITEM_SLICES = ("head", "mid", "tail", "cold")
+_USER_SLICES = ("few", "many", "cold")
 
 
 def item_slices(counts_N: np.ndarray) -> np.ndarray:
@@ -22,8 +22,8 @@ def item_slices(counts_N: np.ndarray) -> np.ndarray:
     slices_N = np.full(len(counts_N), ITEM_SLICES.index(COLD), np.int8)
     order = np.argsort(-counts_N.astype(np.int64), kind="stable")[: np.count_nonzero(counts_N)]
     head, head_and_mid = -(-len(order) * 5 // 100), -(-len(order) * 20 // 100)
-    slices_N[order[:head]] = ITEM_SLICES.index(HEAD)
-    slices_N[order[head:head_and_mid]] = ITEM_SLICES.index(MID)
+    slices_N[order[:head]] = ITEM_SLICES.index(_HEAD)
+    slices_N[order[head:head_and_mid]] = ITEM_SLICES.index(_MID)
     slices_N[order[head_and_mid:]] = ITEM_SLICES.index(TAIL)
     return slices_N
 
@@ -39,7 +39,7 @@ def user_slices(history_lengths_Q: np.ndarray) -> dict[str, np.ndarray]:
     third = len(ordered) // 3
     members = {"few": ordered[:third], "many": ordered[len(ordered) - third:],
                "cold": np.flatnonzero(history_lengths_Q == 0)}
-    return {name: np.isin(np.arange(len(history_lengths_Q)), members[name]) for name in USER_SLICES}
+    return {name: np.isin(np.arange(len(history_lengths_Q)), members[name]) for name in _USER_SLICES}
 
 
 def quantiles(values: np.ndarray, number: int) -> dict[str, np.ndarray]:

@@ -35,7 +35,7 @@ def columns(view: str, k: int) -> list[str]:
     return [metric.column(k) for metric in shown(view)]
 
 
-PAGE = """# Metrics
+_PAGE = """# Metrics
 
 Written from the table of metrics by `make docs`; `llmrec evaluate --help` and report.html print the same sentences.
 
@@ -62,7 +62,7 @@ def markdown() -> str:
     """Return the page docs/metrics.md."""
     rows = [f"| `{metric.column('k')}` | {metric.definition} | {metric.better or '–'} | {', '.join(_marks(metric))} |"
             for metric in METRICS.values()]
-    return PAGE + "\n".join(rows) + "\n"
+    return _PAGE + "\n".join(rows) + "\n"
 
 
 def _marks(metric: Metric) -> list[str]:

@@ -138,14 +138,14 @@ def _percent(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "–"
 
 
-PAGE, DATA = "audit.html", "audit.json"
+_PAGE, _DATA = "audit.html", "audit.json"
 _SPLITS = ("train", "valid", "test")
 
 
 def write_audit(folder: Path, audit: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Write audit.json and audit.html into `folder`. `about` has name, fingerprint and split, as the manifest has."""
-    write_json(folder / DATA, audit)
-    write_bytes(folder / PAGE, render(audit, about).encode("utf-8", "replace"))
+    write_json(folder / _DATA, audit)
+    write_bytes(folder / _PAGE, render(audit, about).encode("utf-8", "replace"))
 
 
 def render(audit: Mapping[str, Any], about: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-LEFT_OUT = (
+_LEFT_OUT = (
     ("unknown_items", "{n:,} of {candidates:,} candidates are not items of the data and are left out"),
     ("repeated", "{n:,} candidates are repeated in their list; each counts once"),
     ("equal_to_target", "{n:,} candidates equal the held-out item of their row; they count once"),
@@ -29,7 +29,7 @@ def candidate_notes(protocol: dict[str, Any]) -> list[str]:
     """Return a sentence for each count above 0 in `protocol`, the protocol of metrics.json."""
     counts = protocol.get("candidate_counts", {})
     said = [sentence.format(n=counts[key], **{name: counts.get(name, 0) for name in ("candidates", "drawn")})
-            for key, sentence in LEFT_OUT if counts.get(key)]
+            for key, sentence in _LEFT_OUT if counts.get(key)]
     if counts.get("seen"):
         what = ("are left out (exclude_seen=true)" if counts["seen_left_out"] else
                 "are ranked as given (exclude_seen=true leaves them out)")

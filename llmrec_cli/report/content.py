@@ -13,7 +13,7 @@ from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 
-NUM_EXAMPLES, NUM_LIKED, LIST_LENGTH, NUM_DUELS = 12, 8, 10, 3
+_NUM_EXAMPLES, _NUM_LIKED, _LIST_LENGTH, _NUM_DUELS = 12, 8, 10, 3
 MOST_POINTS = 300
 
 
@@ -93,22 +93,22 @@ class Content:
 
 def main_cutoff(cutoffs: list[int]) -> int:
     """Return the list length to talk about: 10 where it was measured, else the one nearest to it."""
-    return min(cutoffs, key=lambda k: (abs(k - LIST_LENGTH), k))
+    return min(cutoffs, key=lambda k: (abs(k - _LIST_LENGTH), k))
 
 
 def examples(task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Entities, cutoff: int) -> list[Example]:
     """Return a dozen users, the first in the order of their hashed ids: chance, not their results, picks them."""
-    chosen = np.argsort(item_hash_ranks(task.queries.ids, "examples"))[:NUM_EXAMPLES]
-    return [_example(int(q), task, lists, hits_QK, items, min(cutoff, LIST_LENGTH)) for q in chosen]
+    chosen = np.argsort(item_hash_ranks(task.queries.ids, "examples"))[:_NUM_EXAMPLES]
+    return [_example(int(q), task, lists, hits_QK, items, min(cutoff, _LIST_LENGTH)) for q in chosen]
 
 
 def duels(task: HeldOut, ours: Shown, theirs: Shown, items: Entities, cutoff: int) -> list[Duel]:
-    """Return the users with whom two models differ most, NUM_DUELS in favour of each."""
+    """Return the users with whom two models differ most, _NUM_DUELS in favour of each."""
     difference_Q = ours.values_Q - theirs.values_Q
     order = np.argsort(-difference_Q, kind="stable")
-    chosen = [*order[:NUM_DUELS][difference_Q[order[:NUM_DUELS]] > 0],
-              *order[::-1][:NUM_DUELS][difference_Q[order[::-1][:NUM_DUELS]] < 0]]
-    length, found = min(cutoff, LIST_LENGTH), []
+    chosen = [*order[:_NUM_DUELS][difference_Q[order[:_NUM_DUELS]] > 0],
+              *order[::-1][:_NUM_DUELS][difference_Q[order[::-1][:_NUM_DUELS]] < 0]]
+    length, found = min(cutoff, _LIST_LENGTH), []
     for q in map(int, chosen):
         relevant = task.relevant_QN.indices[task.relevant_QN.indptr[q]:task.relevant_QN.indptr[q + 1]]
         hit = (*ours.hits_QK[q, :length], *theirs.hits_QK[q, :length])
@@ -116,7 +116,7 @@ def duels(task: HeldOut, ours: Shown, theirs: Shown, items: Entities, cutoff: in
         seen = {int(item) for item, found_it in zip(shown, hit, strict=True) if found_it}
         example = _example(q, task, ours.lists, ours.hits_QK, items, length)
         went_on = [Entry(_title(items, n), n in seen)
-                   for n in sorted(relevant.tolist(), key=lambda item: item not in seen)[:LIST_LENGTH]]
+                   for n in sorted(relevant.tolist(), key=lambda item: item not in seen)[:_LIST_LENGTH]]
         found.append(Duel(replace(example, went_on=went_on),
                           _recommended(q, theirs.lists, theirs.hits_QK, items, length),
                           (float(ours.values_Q[q]), float(theirs.values_Q[q]))))
@@ -136,9 +136,9 @@ def _example(q: int, task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: En
     shown_hits = hits_QK[q, :length]
     found = set(shown[shown_hits].tolist())
     ordered = sorted(went_on.tolist(), key=lambda item: item not in found)
-    return Example(printable(str(task.queries.ids[q])), [Entry(_title(items, n)) for n in liked[::-1][:NUM_LIKED]],
+    return Example(printable(str(task.queries.ids[q])), [Entry(_title(items, n)) for n in liked[::-1][:_NUM_LIKED]],
                    _recommended(q, lists, hits_QK, items, length),
-                   [Entry(_title(items, n), n in found) for n in ordered[:LIST_LENGTH]], len(liked), len(went_on))
+                   [Entry(_title(items, n), n in found) for n in ordered[:_LIST_LENGTH]], len(liked), len(went_on))
 
 
 def _title(items: Entities, item: int) -> str:

@@ -6,15 +6,15 @@ from typing import Any
 from llmrec_cli.report.candidates import measured_on
 from llmrec_cli.report.content import Content
 
-MANY_TIES, MANY_CONSTANT = 0.5, 0.01
+_MANY_TIES, _MANY_CONSTANT = 0.5, 0.01
 """From these shares of lists on, ties say more about the scores than the scores about the items, and scores that are
 all the same are more than an accident."""
-MANY_TIMES = 0.1
+_MANY_TIMES = 0.1
 """Share of interactions, or of users' held-out ones, above which ties in time are a warning."""
-SAMPLED = "Sampled candidates: a few items each were ranked"
-NAMES = {"item_knn": "item kNN", "user_knn": "user kNN", "ease": "EASE", "ials": "iALS", "mf": "MF"}
+_SAMPLED = "Sampled candidates: a few items each were ranked"
+_NAMES = {"item_knn": "item kNN", "user_knn": "user kNN", "ease": "EASE", "ials": "iALS", "mf": "MF"}
 """Names of heads that are written otherwise than their settings."""
-KNOWN_ITEMS = ("item:head", "item:mid", "item:tail")
+_KNOWN_ITEMS = ("item:head", "item:mid", "item:tail")
 """Slices of queries by the items to be found that are in training."""
 
 
@@ -86,18 +86,18 @@ def strongest_baseline(metrics: dict[str, Any], k: int) -> str | None:
 def warnings(metrics: dict[str, Any], k: int) -> list[str]:
     """Return what a reader of the content of metrics.json must be warned of."""
     found, tie_rate = [], metrics["tie_rate"]
-    if tie_rate >= MANY_TIES:
+    if tie_rate >= _MANY_TIES:
         found.append(f"{tie_rate:.0%} of the lists have ties in them: the scores hardly tell items apart, and a hash "
                      f"of the item id decides instead. A model that has learned nothing looks like this.")
-    if metrics["degenerate_rate"] >= MANY_CONSTANT:
+    if metrics["degenerate_rate"] >= _MANY_CONSTANT:
         found.append(f"For {metrics['degenerate_rate']:.0%} of the {audience(metrics)} every item has the same score: "
                      f"there the model says nothing, and its lists are those of chance.")
     ties = metrics["protocol"].get("time_ties", {"share": 0, "held_out_share": 0})
-    if max(ties["share"], ties["held_out_share"]) > MANY_TIMES:
+    if max(ties["share"], ties["held_out_share"]) > _MANY_TIMES:
         found.append(f"The clock of the data is coarse:{time_ties(metrics)} So their order is partly chance, and what "
                      f"is held out last may not be what happened last.")
     if metrics["protocol"]["candidates"].startswith("sampled"):
-        found.append(f"{SAMPLED} ({metrics['protocol']['candidates']}): not to be compared with metrics of the whole "
+        found.append(f"{_SAMPLED} ({metrics['protocol']['candidates']}): not to be compared with metrics of the whole "
                      f"catalogue, and models may come in another order there.")
     if synthetic := metrics["protocol"].get("synthetic_groups"):
         found.append(f"The groups are synthetic ({synthetic}): made of users, with interactions made of theirs. These "
@@ -107,7 +107,7 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
     found += [f"Suspicious, too good to be true: {who}{reason}. Look for what tells the model the answers before "
               f"believing any figure here." for who, reasons in traces.items() for reason in reasons]
     asked = {name for name, number in metrics["protocol"]["slice_queries"].items() if number}
-    if asked.isdisjoint(KNOWN_ITEMS) and _of(metrics["metrics"], f"hit@{k}") == 0:
+    if asked.isdisjoint(_KNOWN_ITEMS) and _of(metrics["metrics"], f"hit@{k}") == 0:
         found.append("Nothing of what was to be found is in training, and nothing of it was found: a head that knows "
                      "items by interactions alone ranks such items last. Heads that read attributes or texts can find "
                      "them: content, two_tower, ease with head.features.attributes=3.")
@@ -117,7 +117,7 @@ def warnings(metrics: dict[str, Any], k: int) -> list[str]:
 def readable(name: str) -> str:
     """Return the name of a recommender, a head's with what tells it apart, as it is written in a sentence."""
     head, space, rest = name.partition(" ")
-    return NAMES.get(head, head.replace("_", " ")) + space + rest
+    return _NAMES.get(head, head.replace("_", " ")) + space + rest
 
 
 def _capital(name: str) -> str:

@@ -6,9 +6,9 @@ from llmrec_cli.metrics.table import columns
 from llmrec_cli.report.content import Content
 from llmrec_cli.report.pages import Cell, Row, Table, described, slice_name
 
-NUM_STEPS = 9
+_NUM_STEPS = 9
 """Shades of the heat map, from the worst in a row to the best."""
-MOST_GROUPS = 25
+_MOST_GROUPS = 25
 
 
 def leaderboard(content: Content) -> Table:
@@ -46,7 +46,7 @@ def exposure_tables(content: Content) -> dict[str, Table]:
     """Return for each attribute a row per value, the most frequent first: its shares, and the lists' per catalogue."""
     tables = {}
     for column, values in content.metrics.get("exposure", {}).items():
-        order = sorted(values, key=lambda value: -values[value]["catalogue"])[:MOST_GROUPS]
+        order = sorted(values, key=lambda value: -values[value]["catalogue"])[:_MOST_GROUPS]
         rows = []
         for value in order:
             share = values[value]
@@ -69,5 +69,5 @@ def everyone_of(content: Content) -> dict[str, Any]:
 def _heat(mean: float | None, low: float, high: float) -> Cell:
     if mean is None:
         return Cell("–", "")
-    step = round((NUM_STEPS - 1) * (mean - low) / (high - low)) if high > low else 0
+    step = round((_NUM_STEPS - 1) * (mean - low) / (high - low)) if high > low else 0
     return Cell(f"{mean:.3f}", "", f"heat heat-{step}")

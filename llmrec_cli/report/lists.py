@@ -29,14 +29,15 @@ from llmrec_cli.data.catalogue import Entities
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import Answers
 
-SCHEMA = pa.schema([("query_id", pa.string()), ("user_id", pa.string()), ("rank", pa.int64()), ("item_id", pa.string()),
-                    ("score", pa.float32()), ("source", pa.string()), ("title", pa.string())])
-REASONS = pa.field("reasons", pa.list_(pa.struct([("kind", pa.string()), ("id", pa.string()), ("amount", pa.float32()),
+_SCHEMA = pa.schema([("query_id", pa.string()), ("user_id", pa.string()), ("rank", pa.int64()),
+                     ("item_id", pa.string()),
+                     ("score", pa.float32()), ("source", pa.string()), ("title", pa.string())])
+_REASONS = pa.field("reasons", pa.list_(pa.struct([("kind", pa.string()), ("id", pa.string()), ("amount", pa.float32()),
                                                    ("text", pa.string())])))
 """What each recommendation is there for, where that is asked; in CSV as JSON."""
-FORMULA = "^'*[=+\\-@\t\r\n＝＋－＠]"
+_FORMULA = "^'*[=+\\-@\t\r\n＝＋－＠]"
 """A value that is escaped in CSV, full-width signs too, which some spreadsheets take for the others."""
-IDS = ("query_id", "user_id", "item_id")
+_IDS = ("query_id", "user_id", "item_id")
 
 
 class Catalogue:
@@ -56,15 +57,15 @@ def list_table(answers: Answers, catalogue: Catalogue) -> pa.Table:
     columns = [names.take(pa.array(query)), users.take(pa.array(query)), pa.array(place + 1, pa.int64()),
                catalogue.ids.take(item), pa.array(answers.lists.scores_QK[query, place], pa.float32()),
                sources.take(pa.array(query)), catalogue.titles.take(item)]
-    table = pa.Table.from_arrays(columns, schema=SCHEMA)
+    table = pa.Table.from_arrays(columns, schema=_SCHEMA)
     if answers.reasons is None:
         return table
     told = [answers.reasons[q][k] for q, k in zip(query.tolist(), place.tolist(), strict=True)]
-    return table.append_column(REASONS, pa.array(told, REASONS.type))
+    return table.append_column(_REASONS, pa.array(told, _REASONS.type))
 
 
 class ListWriter(ABC):
-    """Writes tables of SCHEMA to a file, one after the other.
+    """Writes tables of _SCHEMA to a file, one after the other.
 
     `escaped` are the columns in which a format that spreadsheets run formulas of, CSV, escapes them.
     """
@@ -88,8 +89,8 @@ def list_writer(path: Path, with_reasons: bool = False, escape_formulas: bool = 
     """
     with whole_file(path) as temporary:
         with writing(path):
-            writer = _WRITERS[path.suffix](temporary, SCHEMA.append(REASONS) if with_reasons else SCHEMA)
-            writer.escaped = ("title", *IDS) if escape_formulas else ("title",)
+            writer = _WRITERS[path.suffix](temporary, _SCHEMA.append(_REASONS) if with_reasons else _SCHEMA)
+            writer.escaped = ("title", *_IDS) if escape_formulas else ("title",)
         try:
             yield writer
         finally:
@@ -115,7 +116,7 @@ class _Jsonl(ListWriter):
     def write(self, table: pa.Table) -> None:
         # By way of text: the shortest number that is the float32, 0.1 and not 0.10000000149011612.
         short = table["score"].cast(pa.string()).cast(pa.float64())
-        rows = table.set_column(SCHEMA.get_field_index("score"), "score", short).to_pylist()
+        rows = table.set_column(_SCHEMA.get_field_index("score"), "score", short).to_pylist()
         self.stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
     def close(self) -> None:
@@ -124,18 +125,18 @@ class _Jsonl(ListWriter):
 
 class _Csv(ListWriter):
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        told = schema.get_field_index(REASONS.name)
+        told = schema.get_field_index(_REASONS.name)
         self.writer = pyarrow.csv.CSVWriter(path, schema if told < 0 else schema.set(
-            told, pa.field(REASONS.name, pa.string())))
+            told, pa.field(_REASONS.name, pa.string())))
 
     def write(self, table: pa.Table) -> None:
         for name in self.escaped:
             quoted = pc.binary_join_element_wise("'", table[name], "")
-            safe = pc.if_else(pc.match_substring_regex(table[name], FORMULA), quoted, table[name])
-            table = table.set_column(SCHEMA.get_field_index(name), name, safe)
-        if (told := table.schema.get_field_index(REASONS.name)) >= 0:
-            texts = [json.dumps(reasons, ensure_ascii=False) for reasons in table[REASONS.name].to_pylist()]
-            table = table.set_column(told, REASONS.name, pa.array(texts, pa.string()))
+            safe = pc.if_else(pc.match_substring_regex(table[name], _FORMULA), quoted, table[name])
+            table = table.set_column(_SCHEMA.get_field_index(name), name, safe)
+        if (told := table.schema.get_field_index(_REASONS.name)) >= 0:
+            texts = [json.dumps(reasons, ensure_ascii=False) for reasons in table[_REASONS.name].to_pylist()]
+            table = table.set_column(told, _REASONS.name, pa.array(texts, pa.string()))
         self.writer.write_table(table)
 
     def close(self) -> None:
@@ -145,21 +146,21 @@ class _Csv(ListWriter):
 _WRITERS: dict[str, Callable[[Path, pa.Schema], ListWriter]] = {".parquet": _Parquet, ".jsonl": _Jsonl, ".csv": _Csv}
 
 
-LATEST = 3
+_LATEST = 3
 """Titles of the newest history that are shown."""
-MOST_MEMBERS = 8
+_MOST_MEMBERS = 8
 """Members of a group that are named."""
-WIDTH = 10_000
+_WIDTH = 10_000
 """Where there is no terminal to be as wide as, so that nothing is cut."""
-MADE_FROM = {"model": "from the history the model knows", "history": "from the history given",
-             "group": "from the members and what the group did together", "text": "from the words given",
-             "popularity": "what most users have: nothing is known to go by"}
+_MADE_FROM = {"model": "from the history the model knows", "history": "from the history given",
+              "group": "from the members and what the group did together", "text": "from the words given",
+              "popularity": "what most users have: nothing is known to go by"}
 
 
 def show_lists(answers: Answers, items: Entities) -> None:
     """Print a table per query to stdout, without control codes if that is not a terminal."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(force_terminal=terminal, width=None if terminal else WIDTH, emoji=False, highlight=False)
+    console = Console(force_terminal=terminal, width=None if terminal else _WIDTH, emoji=False, highlight=False)
     # Captured, for rich would turn a reader who has left into an exit of its own.
     with console.capture() as captured:
         for query in range(len(answers.sources)):
@@ -192,8 +193,8 @@ def _because(reasons: list[dict[str, Any]]) -> str:
     """Return the reasons of a place, a line each: what members add, those who add most first, then the others."""
     added = sorted((one for one in reasons if one["kind"] in ("member", "history")), key=lambda one: -one["amount"])
     others = [one for one in reasons if one["kind"] not in ("member", "history")]
-    more = f", {len(added) - MOST_MEMBERS} more" if len(added) > MOST_MEMBERS else ""
-    parts = [", ".join(_plain(one["text"]) for one in added[:MOST_MEMBERS]) + more] if added else []
+    more = f", {len(added) - _MOST_MEMBERS} more" if len(added) > _MOST_MEMBERS else ""
+    parts = [", ".join(_plain(one["text"]) for one in added[:_MOST_MEMBERS]) + more] if added else []
     return "\n".join([*parts, *(_plain(one["text"]) for one in others)]) or "–"
 
 
@@ -208,13 +209,13 @@ def _heading(answers: Answers, query: int, items: Entities) -> str:
     asks += [f"“{_plain(text)}”"] if text else []
     if together is not None and together.is_group[query]:
         who = [_plain(together.members.ids[member]) for member in together.rows[[query]].indices]
-        more = f" and {len(who) - MOST_MEMBERS} more" if len(who) > MOST_MEMBERS else ""
-        asks += [f"group of {', '.join(who[:MOST_MEMBERS])}{more}" if who else "a group of nobody that is known"]
-    made_from = MADE_FROM[source] + (", and from the words" if answers.with_text[query] else "")
+        more = f" and {len(who) - _MOST_MEMBERS} more" if len(who) > _MOST_MEMBERS else ""
+        asks += [f"group of {', '.join(who[:_MOST_MEMBERS])}{more}" if who else "a group of nobody that is known"]
+    made_from = _MADE_FROM[source] + (", and from the words" if answers.with_text[query] else "")
     lines = [f"[bold]{' · '.join(asks) or 'a new user'}[/bold]", f"  [dim]{source}:[/dim] {made_from}"]
     if len(history):
-        newest = " · ".join(_plain(items.titles[item]) for item in history[::-1][:LATEST])
-        more = f" and {len(history) - LATEST:,} more" if len(history) > LATEST else ""
+        newest = " · ".join(_plain(items.titles[item]) for item in history[::-1][:_LATEST])
+        more = f" and {len(history) - _LATEST:,} more" if len(history) > _LATEST else ""
         lines.append(f"  [dim]after:[/dim] {newest}{more}")
     return "\n".join(lines)
 

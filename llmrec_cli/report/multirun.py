@@ -14,8 +14,8 @@ from llmrec_cli.plain_yaml import read_yaml
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.run_dir import CONFIG, RunDir
 
-NUM_METRICS = 4
-MOST_COLUMNS = 1000
+_NUM_METRICS = 4
+_MOST_COLUMNS = 1000
 """Width of a table that is written to a file or a pipe."""
 
 
@@ -36,7 +36,7 @@ def print_comparison(command: str, runs: Sequence[Path]) -> None:
         table.add_row(*(Text(printable(str(cell))) for cell in (*(config[key] for key in differing), *result.values())))
     console = Console(stderr=command == "recommend")
     if not console.is_terminal:
-        console.width = MOST_COLUMNS  # Nobody's window: a name that is cut cannot be told from another.
+        console.width = _MOST_COLUMNS  # Nobody's window: a name that is cut cannot be told from another.
     console.print(table)
 
 
@@ -45,7 +45,7 @@ def _results(command: str, run: Path, config: dict[str, Any]) -> dict[str, str]:
     if command == "evaluate":
         metrics = read_json(RunDir(run).file("metrics.json"))["metrics"]
         first = [name for name in metrics if name.startswith("ndcg@")][:1]
-        shown = [*first, *(name for name in metrics if name not in first)][:NUM_METRICS]
+        shown = [*first, *(name for name in metrics if name not in first)][:_NUM_METRICS]
         means = {name: metrics[name]["mean"] for name in shown}
         return {"run": str(run)} | {name: "none" if mean is None else f"{mean:.4f}" for name, mean in means.items()}
     if command != "finetune":

@@ -18,37 +18,37 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from llmrec_cli.metrics.table import METRICS, columns, shown
 from llmrec_cli.report.content import Curve
 
-INK, SOFT, RULE = "#010101", "#020202", "#030303"
-SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
+_INK, _SOFT, _RULE = "#010101", "#020202", "#030303"
+_SERIES = ("#040404", "#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
 """Colours that the page replaces: text, lesser text, lines, the model, and each of the others."""
-BASELINE = SERIES[4]
+_BASELINE = _SERIES[4]
 """Grey."""
-NEAR = 0.02
+_NEAR = 0.02
 """Share of a picture within which two dots have one label."""
-VARIABLES = {INK: "--ink", SOFT: "--soft", RULE: "--rule",
-             **{colour: f"--series-{n}" for n, colour in enumerate(SERIES)}}
+_VARIABLES = {_INK: "--ink", _SOFT: "--soft", _RULE: "--rule",
+              **{colour: f"--series-{n}" for n, colour in enumerate(_SERIES)}}
 MOST_POINTS = 1500
 """Points that one line or cloud has at most: a picture of a large catalogue must stay small."""
-STYLE: Any = {
-         "svg.fonttype": "none", "svg.hashsalt": "llmrec", "font.size": 10, "text.color": INK, "axes.edgecolor": RULE,
-         "axes.labelcolor": SOFT, "xtick.color": RULE, "ytick.color": RULE, "xtick.labelcolor": SOFT,
-         "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
+_STYLE: Any = {
+         "svg.fonttype": "none", "svg.hashsalt": "llmrec", "font.size": 10, "text.color": _INK, "axes.edgecolor": _RULE,
+         "axes.labelcolor": _SOFT, "xtick.color": _RULE, "ytick.color": _RULE, "xtick.labelcolor": _SOFT,
+         "ytick.labelcolor": _INK, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
          "axes.titleweight": "bold", "axes.titlelocation": "left", "legend.frameon": False, "figure.dpi": 72,
-         "savefig.transparent": True, "grid.color": RULE, "grid.linewidth": 0.6, "axes.axisbelow": True}
+         "savefig.transparent": True, "grid.color": _RULE, "grid.linewidth": 0.6, "axes.axisbelow": True}
 
 
 def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> str:
     """Return a panel per metric: the mean of each recommender with its 95% interval."""
     names = columns("panels", cutoff)
     named = {model: metrics["metrics"], **metrics["baselines"]}
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 1.6 + 1.1 * len(named)), layout=ConstrainedLayoutEngine(h_pad=0.14, w_pad=0.12))
         for axes, name in zip(_panels(figure, len(names)), names, strict=True):
             for row, (_who, values) in enumerate(named.items()):
                 mean, (low, high) = values[name]["mean"], values[name]["ci95"]
                 axes.plot([low, high], [row, row], color=_colour(row), linewidth=3, alpha=0.45, solid_capstyle="round")
                 axes.plot(mean, row, "o", color=_colour(row), markersize=7)
-                axes.annotate(f"{mean:.3f}", (mean, row), (0, 8), textcoords="offset points", ha="center", color=INK)
+                axes.annotate(f"{mean:.3f}", (mean, row), (0, 8), textcoords="offset points", ha="center", color=_INK)
             axes.set_title(name)
             axes.set_yticks(range(len(named)), list(named))
             axes.set_ylim(len(named) - 0.5, -0.7)
@@ -64,7 +64,7 @@ def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: st
     """Return the main metrics over the list length, intervals as bands."""
     names = [metric.name for metric in shown("lengths")]
     named = {model: metrics["metrics"], **metrics["baselines"]}
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
             for row, (who, values) in enumerate(named.items()):
@@ -85,15 +85,15 @@ def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
     order = np.argsort(-counts_N, kind="stable")
     model = next(iter(exposure))
     rank = np.arange(1, len(order) + 1)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 3.8), layout="constrained")
         items, shares = figure.subplots(1, 2)
         drawn = _some(np.flatnonzero(exposure[model][order]))
-        items.plot(rank[drawn], exposure[model][order][drawn], "o", color=SERIES[0], markersize=3, alpha=0.45,
+        items.plot(rank[drawn], exposure[model][order][drawn], "o", color=_SERIES[0], markersize=3, alpha=0.45,
                    linewidth=0, label=f"lists of {model} it is on")
         num_trained = max(1, int(np.count_nonzero(counts_N)))
         drawn = np.unique(np.geomspace(1, num_trained, MOST_POINTS).astype(int)) - 1
-        items.plot(rank[drawn], counts_N[order][drawn], color=INK, linewidth=1.8, label="training interactions")
+        items.plot(rank[drawn], counts_N[order][drawn], color=_INK, linewidth=1.8, label="training interactions")
         items.set_yscale("log")
         items.set_xscale("log")
         items.set_title("Each item, most popular first")
@@ -104,7 +104,7 @@ def popularity(counts_N: np.ndarray, exposure: dict[str, np.ndarray]) -> str:
         for n, (label, values) in enumerate({"training interactions": counts_N, **exposure}.items()):
             share = np.cumsum(values[order]) / max(1, values.sum())
             shares.plot(np.r_[0, rank[drawn] / len(rank)], np.r_[0, share[drawn]], label=label, linewidth=1.8,
-                        color=_colour(n - 1) if n else INK, linestyle="-" if n <= len(SERIES) else "--")
+                        color=_colour(n - 1) if n else _INK, linestyle="-" if n <= len(_SERIES) else "--")
         shares.set_title("Share that goes to the most popular")
         shares.set_xlabel("share of the catalogue, most popular first")
         for axis in (shares.xaxis, shares.yaxis):
@@ -119,7 +119,7 @@ def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -
     """Return accuracy against coverage and against the share of the tail, a numbered dot per recommender."""
     ours, board = f"ndcg@{cutoff}", metrics["leaderboard"]["rows"]
     others = [(metric.column(cutoff), metric.axis) for metric in METRICS.values() if metric.axis]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 4.2), layout="constrained")
         panels = figure.subplots(1, len(others), sharey=True, squeeze=False).flat
         for axes, (name, label) in zip(panels, others, strict=True):
@@ -128,12 +128,12 @@ def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -
             # Baselines first: where a model and a baseline are the same, the model is seen.
             for _place, is_baseline, values in sorted(drawn, key=lambda one: not one[1]):
                 x, (low, high) = values[name]["mean"], values[ours]["ci95"]
-                colour = BASELINE if is_baseline else SERIES[0]
+                colour = _BASELINE if is_baseline else _SERIES[0]
                 axes.plot([x, x], [low, high], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
                 axes.plot(x, values[ours]["mean"], "o", color=colour, markersize=6)
             points = {place: (values[name]["mean"], values[ours]["mean"]) for place, _, values in drawn}
             for places, point in _labels(points):
-                axes.annotate(places, point, (7, 3), textcoords="offset points", color=INK, fontweight="bold")
+                axes.annotate(places, point, (7, 3), textcoords="offset points", color=_INK, fontweight="bold")
             axes.set_xlabel(label)
             axes.xaxis.set_major_locator(_ticks(5))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
@@ -147,7 +147,7 @@ def trade_offs(metrics: dict[str, Any], everyone: dict[str, Any], cutoff: int) -
 def training(curves: Sequence[Curve]) -> str:
     """Return losses and validation metrics over training, a panel for each name."""
     names = list(dict.fromkeys(curve.name for curve in curves))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 3.2), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
             for n, curve in enumerate(c for c in curves if c.name == name):
@@ -175,8 +175,8 @@ def _labels(points: dict[int, tuple[float, float]]) -> list[tuple[str, tuple[flo
     width, height = (max(np.ptp(axis), 1e-9) for axis in zip(*points.values(), strict=True)) if points else (1, 1)
     groups: list[list[int]] = []
     for place, (x, y) in points.items():
-        near = next((group for group in groups if abs(points[group[0]][0] - x) <= NEAR * width
-                     and abs(points[group[0]][1] - y) <= NEAR * height), None)
+        near = next((group for group in groups if abs(points[group[0]][0] - x) <= _NEAR * width
+                     and abs(points[group[0]][1] - y) <= _NEAR * height), None)
         groups.append([place]) if near is None else near.append(place)
     return [(", ".join(map(str, group)), points[group[0]]) for group in groups]
 
@@ -191,7 +191,7 @@ def _some(places: np.ndarray) -> np.ndarray:
 
 
 def _colour(row: int) -> str:
-    return SERIES[row % len(SERIES)]
+    return _SERIES[row % len(_SERIES)]
 
 
 def _open(axes: Axes) -> None:
@@ -209,7 +209,7 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", svg, count=5)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for colour, variable in VARIABLES.items():
+    for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     return svg.replace("<svg", f'<svg role="img" aria-label="{_attribute(description)}"', 1)
 

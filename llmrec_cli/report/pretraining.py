@@ -12,7 +12,7 @@ from llmrec_cli.report import plots
 from llmrec_cli.report.content import Curve
 from llmrec_cli.report.pages import Cell, Row, Table, page
 
-MOST_POINTS = 300
+_MOST_POINTS = 300
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _curves(content: Content) -> list[Curve]:
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return at most MOST_POINTS points, each the mean of its neighbours."""
-    size = -(-len(points) // MOST_POINTS)
+    """Return at most _MOST_POINTS points, each the mean of its neighbours."""
+    size = -(-len(points) // _MOST_POINTS)
     parts = [points[n:n + size] for n in range(0, len(points), size)]
     return [(sum(p[0] for p in part) / len(part), sum(p[1] for p in part) / len(part)) for part in parts]

@@ -45,10 +45,10 @@ def _baselines(found: dict[str, Any]) -> list[str]:
     return list(next(iter(first["comparisons"].values())))
 
 
-VARIANTS = {"none": ("Without the graph", "gain", "the same head, nothing of the graph"),
-            "swapped": ("Another item's knowledge", "over_swapped",
-                        "each linked item has that of another one, as popular"),
-            "counts": ("How much is known", "over_counts", "only in how many triples an item is")}
+_VARIANTS = {"none": ("Without the graph", "gain", "the same head, nothing of the graph"),
+             "swapped": ("Another item's knowledge", "over_swapped",
+                         "each linked item has that of another one, as popular"),
+             "counts": ("How much is known", "over_counts", "only in how many triples an item is")}
 
 
 def knowledge_table(found: dict[str, Any], k: int) -> Table:
@@ -59,7 +59,7 @@ def knowledge_table(found: dict[str, Any], k: int) -> Table:
         rows.append(Row(model, [described(one["metrics"]["all"], name), Cell("", ""), Cell("", "")],
                         "all knowledge, fitted on training, measured on validation", ours=True))
         rows += [Row(label, [described(one["metrics"][kind], name), difference_cell(one[key].get(name), 1),
-                             Cell("", "")], note) for kind, (label, key, note) in VARIANTS.items()]
+                             Cell("", "")], note) for kind, (label, key, note) in _VARIANTS.items()]
         for relation, lost in one["relations"].items():
             others = of[relation]["twins"]
             size = Cell(f"{of[relation]['items']:,}",
@@ -84,7 +84,7 @@ def knowledge_lines(found: dict[str, Any], k: int) -> str:
     for model, one in found["models"].items():
         rows.append([model, f"{one['metrics']['all'][name]['mean']:.4f}", "", ""])
         rows += [[f"  {label.lower()}", f"{one['metrics'][kind][name]['mean']:.4f}", *_lost(one[key][name])]
-                 for kind, (label, key, _) in VARIANTS.items()]
+                 for kind, (label, key, _) in _VARIANTS.items()]
         rows += [["  without " + printable(" and ".join([relation, *of[relation]["twins"]])), "", *_lost(lost[name])]
                  for relation, lost in one["relations"].items()]
     table = columns(["knowledge, on validation", name, "lost", "95% interval"], rows)
@@ -97,7 +97,7 @@ def _lost(difference: dict[str, Any]) -> list[str]:
     return [f"{difference['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"]
 
 
-KINDS = {"typos": "Typos", "synonyms": "Synonyms", "truncated": "Cut short"}
+_KINDS = {"typos": "Typos", "synonyms": "Synonyms", "truncated": "Cut short"}
 
 
 def robustness_table(found: dict[str, Any], k: int) -> Table:
@@ -109,7 +109,7 @@ def robustness_table(found: dict[str, Any], k: int) -> Table:
         rows += [Row(label, [*(described(one[kind]["metrics"], name) for name in names),
                              difference_cell(one[kind]["difference"].get(names[0]), 1)],
                      text_change(found["texts"][kind]))
-                 for kind, label in KINDS.items()]
+                 for kind, label in _KINDS.items()]
     return Table([*names, "difference"], rows)
 
 
@@ -118,7 +118,7 @@ def robustness_lines(found: dict[str, Any], k: int) -> str:
     name, rows = f"ndcg@{k}", []
     for model, one in found["models"].items():
         rows.append([model, f"{one['clean'][name]['mean']:.4f}", "", ""])
-        for kind in KINDS:
+        for kind in _KINDS:
             lost = one[kind]["difference"][name]
             rows.append([f"  {kind}", f"{one[kind]['metrics'][name]['mean']:.4f}", f"{lost['difference']:+.4f}",
                          f"{lost['ci95'][0]:+.4f} to {lost['ci95'][1]:+.4f}"])

@@ -7,15 +7,15 @@ from typing import Any
 from llmrec_cli.metrics.table import columns as metric_columns
 from llmrec_cli.report.candidates import measured_on
 
-JOINERS = "\u200c\u200d"
+_JOINERS = "\u200c\u200d"
 """Invisible characters that words of some scripts, and emoji, are written with."""
-INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories that can move the cursor, turn the text around or break a line."""
 
 
 def printable(text: str) -> str:
     """Return `text` with what could act on a terminal written out: ESC as \\x1b, a line break as \\n."""
-    return "".join(c if c in JOINERS or unicodedata.category(c) not in INVISIBLE
+    return "".join(c if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE
                    else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -34,7 +34,7 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def display_width(text: str) -> int:
     """Return how many cells of a terminal a text takes; East Asian wide characters take two, combining ones none."""
-    return sum(0 if unicodedata.combining(c) or c in JOINERS else
+    return sum(0 if unicodedata.combining(c) or c in _JOINERS else
                2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

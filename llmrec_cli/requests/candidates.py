@@ -34,8 +34,8 @@ from llmrec_cli.requests.queries import RawQueries
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.recommend import RecommendConfig
 
-KEY = "candidates"
-OWNERS = ("user_id", "group_id", "query_id")
+_KEY = "candidates"
+_OWNERS = ("user_id", "group_id", "query_id")
 """Columns that say whose candidates a row has."""
 # Ids written as numbers keep the digits they were written with.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -52,17 +52,17 @@ class _Row:
     where: str
 
 
-def read_candidates(named: str, owners: Sequence[str] = OWNERS) -> Candidates:
+def read_candidates(named: str, owners: Sequence[str] = _OWNERS) -> Candidates:
     """Return the candidates in the file, or the files of the pattern, that the setting `candidates` names.
 
     `owners` are the columns that may say whose candidates a row has. A column without effect is refused.
     """
-    paths = find(named, KEY)
+    paths = find(named, _KEY)
     if all(".txt" in path.suffixes[-2:] for path in paths):
         if any(_is_published(path) for path in paths):
             return _lists(owners[0], [row for path in paths for row in _published(Source(path))])
-        return _for_all(read_ids(named, KEY, "item_id"))
-    rows = read_rows(named, KEY, (*OWNERS, "item_id", "negatives"))
+        return _for_all(read_ids(named, _KEY, "item_id"))
+    rows = read_rows(named, _KEY, (*_OWNERS, "item_id", "negatives"))
     owner = _owner(rows, owners)
     if not owner:
         return _for_all([row.items[0] for row in _pairs(rows, "")])

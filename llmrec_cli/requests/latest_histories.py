@@ -34,7 +34,7 @@ from llmrec_cli.scoring.heldout import union
 from llmrec_cli.settings.command import FIT, LATEST
 from llmrec_cli.settings.recommend import RecommendConfig
 
-REMEDY = "prepare it again, or set history=fit"
+_REMEDY = "prepare it again, or set history=fit"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def find_data(cfg: RecommendConfig, known: Recommender) -> PreparedData | str:
         try:
             found = read_prepared(path)
         except ArtifactError as error:
-            raise ArtifactError(f"{error}; the latest interactions of known users are read from it: {REMEDY}") \
+            raise ArtifactError(f"{error}; the latest interactions of known users are read from it: {_REMEDY}") \
                 from error
         if not (known.users.find(found.users.ids) >= 0).any():
             found = f"the data in {path} is other data: it has none of the model's users"

@@ -20,9 +20,9 @@ from llmrec_cli.ingest.readers.value_advice import decimal_point_advice
 from llmrec_cli.requests.files import Rows, read_rows
 from llmrec_cli.scoring.topk import item_hash_ranks
 
-KEY = "interactions"
-COLUMNS = ("user_id", "item_id", "value", "timestamp", "event")
-OF_PREPARED = ("user", "item", "split")
+_KEY = "interactions"
+_COLUMNS = ("user_id", "item_id", "value", "timestamp", "event")
+_OF_PREPARED = ("user", "item", "split")
 _NUMBER = re.compile(NUMBER)
 
 
@@ -64,8 +64,9 @@ def read_new_interactions(named: str, positives: Mapping[str, Any], usual_value:
     `positives` has what `prepare` did there: min_value, event_weights, duplicates and has_values. Where the data has
     values and no weights of events, a file without values gets `usual_value` in each row.
     """
-    rows = read_rows(named, KEY, COLUMNS)
-    rows.refuse_unused(KEY, (*COLUMNS, *OF_PREPARED), "it has user_id, item_id, value, timestamp and event; leave the "
+    rows = read_rows(named, _KEY, _COLUMNS)
+    rows.refuse_unused(_KEY, (*_COLUMNS, *_OF_PREPARED),
+                       "it has user_id, item_id, value, timestamp and event; leave the "
                                                       "column out")
     ids = {name: np.array([*rows.filled(name), None], object)[:-1] for name in ("user_id", "item_id")}
     weights = positives.get("event_weights") or {}
@@ -87,7 +88,7 @@ def _values(rows: Rows, weights: Mapping[str, float], default: float) -> np.ndar
                       if "value" in rows.columns else [default] * len(rows), np.float32)
     if not weights:
         if "event" in rows.columns:
-            raise DataError(f"{rows.paths[0]}: the column 'event' has no effect in {KEY}=, since the model's data was "
+            raise DataError(f"{rows.paths[0]}: the column 'event' has no effect in {_KEY}=, since the model's data was "
                             f"prepared without dataset.event_weights; leave it out")
         return values
     for row, event in enumerate(rows.texts("event")):

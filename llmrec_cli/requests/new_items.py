@@ -17,7 +17,7 @@ from llmrec_cli.ingest.texts.text_rendering import HISTORY, TextRules, strip_htm
 from llmrec_cli.requests.files import Rows, read_rows
 from llmrec_cli.settings.base import nearest
 
-MOST_SHOWN = 60
+_MOST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _unread_numbers(rows: Rows, attributes: dict[str, str], named: str) -> Itera
         bad = [row for row, value in enumerate(rows.texts(column)) if value.strip() and number_of(value) is None]
         if bad:
             yield (f"{named}: {len(bad):,} values of '{column}' are no numbers, so that these have no such attribute; "
-                   f"the first is '{rows.texts(column)[bad[0]][:MOST_SHOWN]}' ({rows.where(bad[0])})")
+                   f"the first is '{rows.texts(column)[bad[0]][:_MOST_SHOWN]}' ({rows.where(bad[0])})")
 
 
 def _described(rows: Rows, ids: list[str], chosen: Sequence[int], kind: str, rules: TextRules) -> Entities:

@@ -18,8 +18,8 @@ from llmrec_cli.requests.files import read_rows
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.recommend import QuerySettings
 
-COLUMNS = ("query_id", "user_id", "history", "text", "group_id", "members")
-UNNAMED = "query"
+_COLUMNS = ("query_id", "user_id", "history", "text", "group_id", "members")
+_UNNAMED = "query"
 """What a query without an id of its own or its user's is called, with its row's number in a file."""
 
 # Ids written as numbers keep the digits they were written with.
@@ -112,11 +112,11 @@ class Strict:
 
 def read_queries(named: str, strict: Strict | None = None) -> RawQueries:
     """Return the queries in the file that the setting `queries` names; with `strict` no id may be unknown."""
-    rows = read_rows(named, "queries", COLUMNS)
-    unknown = [name for name in rows.columns if name not in COLUMNS]
+    rows = read_rows(named, "queries", _COLUMNS)
+    unknown = [name for name in rows.columns if name not in _COLUMNS]
     if unknown:
-        raise DataError(f"{rows.paths[0]}: unknown column '{unknown[0]}'{nearest(unknown[0], COLUMNS)}; queries have "
-                        f"{', '.join(COLUMNS)}; rename the column or leave it out")
+        raise DataError(f"{rows.paths[0]}: unknown column '{unknown[0]}'{nearest(unknown[0], _COLUMNS)}; queries have "
+                        f"{', '.join(_COLUMNS)}; rename the column or leave it out")
     users, groups, own = rows.texts("user_id"), rows.texts("group_id"), rows.texts("query_id")
     lists = {name: [read_history(text, rows.where(row), name) for row, text in enumerate(rows.texts(name))]
              for name in ("history", "members")}
@@ -129,7 +129,7 @@ def read_queries(named: str, strict: Strict | None = None) -> RawQueries:
         if user and (groups[row] or lists["members"][row]):
             raise DataError(f"{rows.where(row)}: user_id '{user[:60]}' beside group_id or members: a query is a "
                             f"user's or a group's; write two rows")
-    ids = [query or group or user or f"{UNNAMED}{n + 1}"
+    ids = [query or group or user or f"{_UNNAMED}{n + 1}"
            for n, (query, group, user) in enumerate(zip(own, groups, users, strict=True))]
     column = next((name for name in ("query_id", "group_id") if name in rows.columns), "user_id")
     rows.refuse_repeated(ids, column, "give each query a query_id of its own")
@@ -147,7 +147,7 @@ def inline_query(query: QuerySettings, strict: Strict | None = None) -> RawQueri
     if strict is not None:
         for column, values in (("history", history), ("members", members), ("group_id", [group])):
             strict.check(column, values, f"query.{column}", bool(members))
-    return raw_queries([user], [query.text or ""], [history], [query.query_id or group or user or UNNAMED], [group],
+    return raw_queries([user], [query.text or ""], [history], [query.query_id or group or user or _UNNAMED], [group],
                        [members])
 
 

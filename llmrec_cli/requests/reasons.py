@@ -110,10 +110,10 @@ def _parts(size: int, num_items: int) -> Iterator[slice]:
     yield from (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
-MEMBER, TOGETHER, COMPROMISED, KNOWLEDGE = "member", "history", "compromised", "knowledge"
-HALF = 0.5
+_MEMBER, _TOGETHER, _COMPROMISED, KNOWLEDGE = "member", "history", "compromised", "knowledge"
+_HALF = 0.5
 """Share of the catalogue that a member must put below an item alone so as not to be compromised by it."""
-MOST_PATHS, MOST_TITLES = 2, 3
+_MOST_PATHS, _MOST_TITLES = 2, 3
 
 Reason = dict[str, Any]
 """kind, id (of the member or entity), amount and text: see `reasons`."""
@@ -146,13 +146,13 @@ def _add_members(found: list[list[list[Reason]]], rows: np.ndarray, queries: Que
         for place, told in enumerate(found[rows[query]]):
             added, rank = float(behind.added_EK[e, place]), float(behind.rank_EK[e, place])
             if member < 0:
-                told.append({"kind": TOGETHER, "id": "", "amount": added,
+                told.append({"kind": _TOGETHER, "id": "", "amount": added,
                              "text": f"what the group did together: {added:+.2f}"})
                 continue
             name = str(ids[member])
-            told.append({"kind": MEMBER, "id": name, "amount": added, "text": f"{name}: {added:+.2f}"})
-            if rank < HALF:
-                told.append({"kind": COMPROMISED, "id": name, "amount": rank,
+            told.append({"kind": _MEMBER, "id": name, "amount": added, "text": f"{name}: {added:+.2f}"})
+            if rank < _HALF:
+                told.append({"kind": _COMPROMISED, "id": name, "amount": rank,
                              "text": f"{name} is compromised: alone would put it above {rank:.0%} of the items"})
 
 
@@ -164,11 +164,11 @@ def _add_paths(found: list[list[list[Reason]]], queries: Queries, items_QK: np.n
         everything = np.unique(np.concatenate([own, *histories])) if histories or len(own) else own
         num_members = 0 if queries.groups is None else len(queries.groups.rows[[query]].indices)
         for place, one in enumerate(told):
-            shared = paths.explain(int(items_QK[query, place]), everything, 2 * MOST_PATHS)
+            shared = paths.explain(int(items_QK[query, place]), everything, 2 * _MOST_PATHS)
             # A graph that has both directions of a relation says everything twice.
             distinct = {path.end.neighbour: path for path in reversed(shared)}
             ways = [path for path in shared if distinct[path.end.neighbour] is path]
-            one += [_path(path, histories, num_members, items) for path in ways[:MOST_PATHS]]
+            one += [_path(path, histories, num_members, items) for path in ways[:_MOST_PATHS]]
 
 
 def _members_histories(queries: Queries, query: int) -> list[np.ndarray]:
@@ -181,8 +181,8 @@ def _members_histories(queries: Queries, query: int) -> list[np.ndarray]:
 
 
 def _path(shared: Shared, histories: list[np.ndarray], num_members: int, items: Entities) -> Reason:
-    titles = [str(items.titles[item] or items.ids[item]) for item in shared.items[:MOST_TITLES]]
-    more = f" and {len(shared.items) - MOST_TITLES} more" if len(shared.items) > MOST_TITLES else ""
+    titles = [str(items.titles[item] or items.ids[item]) for item in shared.items[:_MOST_TITLES]]
+    more = f" and {len(shared.items) - _MOST_TITLES} more" if len(shared.items) > _MOST_TITLES else ""
     joined = f"{shared.end.relation} {shared.title}"
     sharing = sum(bool(np.isin(history, shared.items).any()) for history in histories)
     who = f"{sharing} of {num_members} members had " if sharing else "shared with "

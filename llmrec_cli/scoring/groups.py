@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from llmrec_cli.data.queries import Queries
 
-AMONG = 4
+_AMONG = 4
 """How many times more items are looked at than are picked one by one: those of the best average."""
 
 
@@ -89,7 +89,7 @@ def fair_greedy(voices: Voices) -> torch.Tensor:
 
     GFAR (Kaya, Bridge and Tintarev 2020, eq. 4): the next item has the largest sum over members of p(u, i) times the
     chance that u likes none of those picked, p from Borda points of the member's `depth` best. Differs: only the
-    AMONG * depth items of the best average are looked at; what is not picked follows by average.
+    _AMONG * depth items of the best average are looked at; what is not picked follows by average.
     """
     chances_VN = _relevance(voices)
     chances_VN = chances_VN / chances_VN.sum(dim=1, keepdim=True).clamp_min(1e-12)
@@ -163,7 +163,7 @@ def _picked(voices: Voices, worth_VN: torch.Tensor,
     num_groups, num_items = mean_CN.shape
     depth = min(voices.depth, num_items)
     # A stable order, so that among equals the same are looked at whoever else asks.
-    among_CT = mean_CN.sort(dim=1, descending=True, stable=True).indices[:, :AMONG * depth]
+    among_CT = mean_CN.sort(dim=1, descending=True, stable=True).indices[:, :_AMONG * depth]
     worth_CMT = _padded(voices, worth_VN, among_CT)
     due_CM = worth_CMT.new_ones(worth_CMT.shape[:2])
     left_CT = torch.zeros_like(among_CT, dtype=worth_VN.dtype)

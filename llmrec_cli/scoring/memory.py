@@ -4,16 +4,16 @@ import numpy as np
 
 from llmrec_cli.scoring.scorer import BLOCK_CELLS, VALIDATION_BLOCK
 
-COPIES = 2
+_COPIES = 2
 """Blocks of scores held at a time: as the head makes them, and on the way or as they are ranked."""
-BYTES_OF_A_RANK = 48
+_BYTES_OF_A_RANK = 48
 """A place on a list: its item, its score, whether it is a hit, and metrics by rank, in float64."""
 
 
 def scoring_memory(num_queries: int, num_items: int, block_size: int) -> int:
     """Return the bytes of scoring in blocks, whatever the head."""
     rows = max(1, min(block_size, BLOCK_CELLS // max(1, num_items), num_queries))
-    return COPIES * 4 * rows * num_items
+    return _COPIES * 4 * rows * num_items
 
 
 def validation_memory(num_queries: int, num_items: int, num_interactions: int) -> int:
@@ -23,7 +23,7 @@ def validation_memory(num_queries: int, num_items: int, num_interactions: int) -
 
 def lists_memory(num_queries: int, k: int) -> int:
     """Return the bytes of lists that are kept until all of them are measured."""
-    return BYTES_OF_A_RANK * num_queries * k
+    return _BYTES_OF_A_RANK * num_queries * k
 
 
 READ = 147

@@ -18,10 +18,10 @@ import torch
 
 from llmrec_cli.errors import DivergedError
 
-SALT = "llmrec"
+_SALT = "llmrec"
 
 
-def item_hash_ranks(ids: Iterable[str], salt: str = SALT) -> np.ndarray:
+def item_hash_ranks(ids: Iterable[str], salt: str = _SALT) -> np.ndarray:
     """Return the place of each id in the order of their salted hashes (BLAKE2b, 64 bits), int64 (N,)."""
     salted = hashlib.blake2b(salt.encode(), digest_size=8)
     digests = bytearray()

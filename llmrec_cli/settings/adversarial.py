@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import OptionSettings
 
-NORMS = ("l2", "linf")
+_NORMS = ("l2", "linf")
 TEXTS, ROWS = "texts", "rows"
 """The two things that an adversary can perturb."""
 
@@ -54,7 +54,7 @@ class FgmSettings(AdversarialSettings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("epsilon", "weight", above=0)
-        yield from self.check("norm", among=NORMS)
+        yield from self.check("norm", among=_NORMS)
 
 
 @dataclass
@@ -93,7 +93,7 @@ class FreeLbSettings(AdversarialSettings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("epsilon", above=0)
-        yield from self.check("norm", among=NORMS)
+        yield from self.check("norm", among=_NORMS)
         yield from self.check("steps", least=2)
         yield from _problems_of_steps(self, self.steps - 1)
 
@@ -135,7 +135,7 @@ class AprSettings(AdversarialSettings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("epsilon", "weight", above=0)
-        yield from self.check("norm", among=NORMS)
+        yield from self.check("norm", among=_NORMS)
 
 
 def _problems_of_steps(settings: PgdSettings | FreeLbSettings, num_ascents: int) -> Iterator[str]:

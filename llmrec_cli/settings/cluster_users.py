@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import Settings
 
-TEXT_ENCODERS = ("lsa", "tfidf", "minilm")
+_TEXT_ENCODERS = ("lsa", "tfidf", "minilm")
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ClusterUsersSettings(Settings):
     def problems(self) -> Iterator[str]:
         yield from self.check("num_clusters", least=2)
         yield from self.check("share", above=0, most=1)
-        yield from self.check("encoder", among=TEXT_ENCODERS)
+        yield from self.check("encoder", among=_TEXT_ENCODERS)
         yield from self.check("seed", least=0)
         if not self.on:
             yield from self.without_effect("num_clusters", "share", "encoder", "seed",

@@ -16,7 +16,7 @@ DUPLICATES = ("keep_last", "keep_first", "sum", "max", "error")
 VALUES = ("strength", "rating")
 VALUE_KINDS = ("event_weight", *VALUES)
 """Kinds of values as manifests name them."""
-ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
+_ATTRIBUTE_TYPES = ("category", "list", "number", "text", "image")
 
 
 @dataclass
@@ -180,8 +180,8 @@ class DatasetSettings(OptionSettings):
             yield "list_separator=: must be at least one character"
         for key in ("attributes", "user_attributes", "group_attributes"):
             for column, what in getattr(self, key).items():
-                if what not in ATTRIBUTE_TYPES:
-                    yield f"{key}.{column}={what}: choose one of {', '.join(ATTRIBUTE_TYPES)}"
+                if what not in _ATTRIBUTE_TYPES:
+                    yield f"{key}.{column}={what}: choose one of {', '.join(_ATTRIBUTE_TYPES)}"
 
     @property
     def time_unit(self) -> str:

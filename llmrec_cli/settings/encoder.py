@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import OptionSettings, Settings, option
 
-USUAL_SIZE = 384
+_USUAL_SIZE = 384
 """Length of the vectors of most small sentence encoders, MiniLM among them."""
 
 
@@ -36,7 +36,7 @@ class EncoderSettings(OptionSettings):
 
     def raw_size(self) -> int:
         """Return the length of a vector before `projection`; where no setting says it, the usual one."""
-        return USUAL_SIZE
+        return _USUAL_SIZE
 
     def problems(self) -> Iterator[str]:
         yield from self.check("whitening", least=0, most=1)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import OptionSettings
 
-MEMORY = "[1-9][0-9]{0,5}(MB|GB|TB)"
+_MEMORY = "[1-9][0-9]{0,5}(MB|GB|TB)"
 
 
 @dataclass
@@ -31,7 +31,7 @@ class DuckDbSettings(EngineSettings):
 
     def problems(self) -> Iterator[str]:
         yield from self.check("threads", least=0)
-        if not re.fullmatch(MEMORY, self.memory):
+        if not re.fullmatch(_MEMORY, self.memory):
             yield f"memory={self.memory}: write a whole number and its unit, 500MB or 8GB"
 
 

@@ -142,21 +142,21 @@ class GroupAggregateSettings(FusionSettings):
     @classmethod
     def examples(cls) -> dict[str, list[str]]:
         small = ["head.members.base.l2=20", "head.members.base.features.attributes=3"]
-        return {strategy: [*small, f"head.strategy={strategy}", *["head.depth=8"] * (strategy in OF_DEPTH)]
+        return {strategy: [*small, f"head.strategy={strategy}", *["head.depth=8"] * (strategy in _OF_DEPTH)]
                 for strategy in STRATEGIES}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         yield from self.check("strategy", among=STRATEGIES)
         yield from self.check("depth", least=1)
-        if self.depth != 50 and self.strategy not in OF_DEPTH:
+        if self.depth != 50 and self.strategy not in _OF_DEPTH:
             yield (f"depth={self.depth}: has no effect with strategy={self.strategy}; leave it out, or choose one of "
-                   f"{', '.join(OF_DEPTH)}")
+                   f"{', '.join(_OF_DEPTH)}")
 
 
 STRATEGIES = ("average", "weighted", "least_misery", "most_pleasure", "borda", "approval", "fair_greedy",
               "fair_proportional")
-OF_DEPTH = ("approval", "fair_greedy", "fair_proportional")
+_OF_DEPTH = ("approval", "fair_greedy", "fair_proportional")
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from llmrec_cli.settings.base import OptionSettings
 
-VIEWS = ("dropout", "history", "knowledge")
+_VIEWS = ("dropout", "history", "knowledge")
 
 
 @dataclass
@@ -101,7 +101,7 @@ class ContrastiveSettings(ObjectiveSettings):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        yield from self.check("views", among=VIEWS)
+        yield from self.check("views", among=_VIEWS)
         yield from self.check("temperature", above=0)
         yield from self.check("history_length", "max_histories", least=1)
         if self.views != "history":

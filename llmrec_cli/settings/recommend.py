@@ -7,7 +7,7 @@ from typing import ClassVar
 from llmrec_cli.settings.base import Settings
 from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings
 
-SUFFIXES = (".parquet", ".jsonl", ".csv")
+_SUFFIXES = (".parquet", ".jsonl", ".csv")
 
 
 @dataclass
@@ -25,7 +25,7 @@ class ListOutputSettings(Settings):
 
     def all_problems(self) -> Iterator[str]:
         """Yield problems under the keys that a person types, `output=` for `output.path=`."""
-        if self.path and not self.path.endswith(SUFFIXES):
+        if self.path and not self.path.endswith(_SUFFIXES):
             yield f"output={self.path}: the name must end in .parquet, .jsonl or .csv"
         elif self.escape_formulas and not self.path.endswith(".csv"):
             where = f"on {self.path}" if self.path else "without output="

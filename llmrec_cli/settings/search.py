@@ -40,11 +40,11 @@ class TuneSettings(Settings):
                                            why="without tuning; set tune.trials=<number>")
 
 
-PARTS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
-SCALARS = (bool, int, float, str)
-NO_EFFECT = "has no effect"
-NOT_SEARCHED = ("kind", "search")
-RANGE = [f.name for f in dataclasses.fields(RangeSettings)]
+_PARTS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
+_SCALARS = (bool, int, float, str)
+_NO_EFFECT = "has no effect"
+_NOT_SEARCHED = ("kind", "search")
+_RANGE = [f.name for f in dataclasses.fields(RangeSettings)]
 Scalar = tuple[str, tuple[str, ...], tuple[type, ...]]
 
 
@@ -97,7 +97,7 @@ def flat_search(search: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in _leaves(search):
         key, _, last = name.rpartition(".")
-        if value is None and last not in RANGE:
+        if value is None and last not in _RANGE:
             flat = {k: v for k, v in flat.items() if k != name and not k.startswith(f"{name}.")}
         elif not key or value == {}:
             flat.setdefault(name, value)
@@ -117,7 +117,7 @@ def _leaves(mapping: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str,
 def places(recipe: Recipe) -> dict[str, Place]:
     """Return every setting that a search space of the recipe's head may name, by its key."""
     found = {key: Place("head", path, kinds) for key, path, kinds in _scalars(type(recipe.head))}
-    for part in PARTS:
+    for part in _PARTS:
         settings = getattr(recipe, part)
         if settings is not None and part in recipe.head.uses():
             found |= {f"{part}.{key}": Place(part, path, kinds) for key, path, kinds in _scalars(type(settings))}
@@ -157,7 +157,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, list
 def proposal(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with those that have no effect beside the others (BM25's `k1` with weighting=none) as usual."""
     known = places(recipe)
-    idle = {problem.partition("=")[0] for problem in with_values(recipe, values)[1] if NO_EFFECT in problem}
+    idle = {problem.partition("=")[0] for problem in with_values(recipe, values)[1] if _NO_EFFECT in problem}
     return {key: known[key].usual(recipe) if key in idle else value for key, value in values.items()}
 
 
@@ -208,14 +208,14 @@ def _range_problems(recipe: Recipe, key: str, place: Place, tried: RangeSettings
             value = int(value)
         for problem in with_values(recipe, {key: value})[1]:
             # What has no effect beside the given settings may have one beside others that are tried.
-            if problem not in usual and NO_EFFECT not in problem:
+            if problem not in usual and _NO_EFFECT not in problem:
                 yield f"{shown}: {problem.partition(': ')[2]}"
 
 
 def _of_another_option(recipe: Recipe, key: str) -> bool:
     """Return whether a key names a setting that another option of a used group has than the one that is chosen."""
     part, _, rest = key.partition(".")
-    options = GROUPS[part].values() if part in PARTS and part in recipe.head.uses() else ()
+    options = GROUPS[part].values() if part in _PARTS and part in recipe.head.uses() else ()
     return any(rest == name for option in options for name, _, _ in _scalars(option))
 
 
@@ -223,14 +223,14 @@ def _scalars(cls: type[Settings], inside: tuple[str, ...] = ()) -> Iterator[Scal
     """Yield key, path and types of every number, text and switch in a settings dataclass."""
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        if field.name in NOT_SEARCHED or "group" in field.metadata:
+        if field.name in _NOT_SEARCHED or "group" in field.metadata:
             continue
         hint, path = hints[field.name], (*inside, field.name)
         if isinstance(hint, type) and issubclass(hint, Settings):
             yield from _scalars(hint, path)
             continue
         united = get_origin(hint) in (typing.Union, types.UnionType)
-        kinds = tuple(kind for kind in (get_args(hint) if united else (hint,)) if kind in SCALARS)
+        kinds = tuple(kind for kind in (get_args(hint) if united else (hint,)) if kind in _SCALARS)
         if kinds:
             yield ".".join(path), path, kinds
 

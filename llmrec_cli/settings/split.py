@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from llmrec_cli.settings.base import OptionSettings
 
-GROUP_RULES = ("random", "leave_last_out", "temporal", "given", "none")
+_GROUP_RULES = ("random", "leave_last_out", "temporal", "given", "none")
 
 
 @dataclass
@@ -57,7 +57,7 @@ class SplitSettings(OptionSettings):
 
     def problems(self) -> Iterator[str]:
         if self.group:
-            yield from self.check("group", among=GROUP_RULES)
+            yield from self.check("group", among=_GROUP_RULES)
         yield from self.check("group_valid", least=0, most=0.9)
         yield from self.check("leaks", among=("auto", "keep", "drop"))
 

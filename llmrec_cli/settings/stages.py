@@ -15,9 +15,9 @@ from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.recommend import RecommendConfig
 from llmrec_cli.settings.search import TuneSettings, search_problems, tuned_parts
 
-MOST_QUANTILES = 1000
-MOST_RESAMPLES = 1_000_000
-AUDIENCES = ("auto", "users", "groups")
+_MOST_QUANTILES = 1000
+_MOST_RESAMPLES = 1_000_000
+_AUDIENCES = ("auto", "users", "groups")
 
 
 def _number_after(mark: str, text: str) -> float:
@@ -109,7 +109,7 @@ class FinetuneConfig(CacheSettings, Recipe):
         yield from super().problems()
         yield from self.check("seed", least=0, most=LARGEST_SEED)
         yield from self.check("refit", among=("none", "train_valid", "all"))
-        yield from self.check("audience", among=AUDIENCES)
+        yield from self.check("audience", among=_AUDIENCES)
         name = self.monitor.partition("@")[0]
         if not re.fullmatch(f"({'|'.join(MONITORED)})@[1-9][0-9]*", self.monitor):
             yield (f"monitor={self.monitor}: write <metric>@<k> with one of {', '.join(MONITORED)}"
@@ -203,7 +203,7 @@ class EvaluateConfig(CacheSettings):
         yield from self.check("split", among=("test", "valid"))
         yield from self.check("ties", among=("hash", "expected"))
         yield from self.check("history", among=(LATEST, FIT))
-        yield from self.check("audience", among=AUDIENCES)
+        yield from self.check("audience", among=_AUDIENCES)
         yield from self.check("propensity", least=0)
         if self.model and self.models:
             yield f"model={self.model}: cannot be combined with models; put it first among them"
@@ -211,8 +211,8 @@ class EvaluateConfig(CacheSettings):
             if not re.fullmatch("(item|user|group):[^:].*", entry) or re.search(":[01]?$", entry):
                 yield (f"slices={entry}: write item:<attribute>, user:<attribute> or group:<attribute>, with :<n>, at "
                        f"least 2, for n quantiles of a number")
-            elif re.fullmatch(".*:[0-9]+", entry) and _number_after(":", entry) > MOST_QUANTILES:
-                yield f"slices={entry}: the number of quantiles must be from 2 to {MOST_QUANTILES}"
+            elif re.fullmatch(".*:[0-9]+", entry) and _number_after(":", entry) > _MOST_QUANTILES:
+                yield f"slices={entry}: the number of quantiles must be from 2 to {_MOST_QUANTILES}"
         if self.candidates.startswith("sampled:"):
             if not re.fullmatch("sampled:[1-9][0-9]*", self.candidates):
                 yield f"candidates={self.candidates}: write sampled:<n>, n at least 1"
@@ -229,7 +229,7 @@ class EvaluateConfig(CacheSettings):
             yield "audience=groups: cannot be combined with cold_users=true, which is about users"
         if self.cold_users.on and self.knowledge.on:
             yield "knowledge=true: cannot be combined with cold_users=true; measure them one after the other"
-        yield from self.check("num_bootstrap", least=100, most=MOST_RESAMPLES)
+        yield from self.check("num_bootstrap", least=100, most=_MOST_RESAMPLES)
         yield from self.check("block_size", least=1)
         yield from self.check("seed", least=0, most=LARGEST_SEED)
         if not self.k or min(self.k) < 1:

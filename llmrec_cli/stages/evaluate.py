@@ -70,7 +70,7 @@ from llmrec_cli.scoring.memory import history_memory, lists_memory, scoring_memo
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.stages import EvaluateConfig
 
-REPORT_BYTES = 90 * 2**20
+_REPORT_BYTES = 90 * 2**20
 """Memory for drawing the report's plots: matplotlib and its fonts."""
 Entrants = Mapping[str, Sequence[Entrant]]
 
@@ -151,7 +151,7 @@ def memory_of(cfg: EvaluateConfig) -> int:
     # Interactions once as the data has them, and as the histories of each model.
     histories = (1 + len(folders)) * history_memory(interactions)
     return (models + CATALOGUE_FACTOR * tables + histories + knn
-            + scoring_memory(asked, items, cfg.block_size) + together * lists_memory(asked, max(cfg.k)) + REPORT_BYTES)
+            + scoring_memory(asked, items, cfg.block_size) + together * lists_memory(asked, max(cfg.k)) + _REPORT_BYTES)
 
 
 def delisted_content(outcome: Outcome, data: PreparedData) -> dict[str, int]:

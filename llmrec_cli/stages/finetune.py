@@ -22,7 +22,7 @@ from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.resuming import same_inputs
 
-REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
+_REFITTED_ON = {"train_valid": ("train", "valid"), "all": ("train", "valid", "test")}
 
 
 def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
@@ -50,8 +50,8 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     checks = _checked(recipe, head, value, data, context)
 
     fitted_on: tuple[str, ...] = ("train",)
-    if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, REFITTED_ON[cfg.refit]):
-        fitted_on = REFITTED_ON[cfg.refit]
+    if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, _REFITTED_ON[cfg.refit]):
+        fitted_on = _REFITTED_ON[cfg.refit]
         recipe = head.chosen()
         # The head that was chosen goes before the one that is published comes: both at once take twice the memory.
         del head

@@ -39,10 +39,10 @@ from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.command import FIT
 from llmrec_cli.settings.recommend import ListOutputSettings, RecommendConfig
 
-SHOWN_LISTS = 5
-WRITTEN_BYTES = 400
+_SHOWN_LISTS = 5
+_WRITTEN_BYTES = 400
 """Bytes for a row of a list that is being written: its strings, once in Python and once in Arrow."""
-LIBRARIES = 72 * 2**20
+_LIBRARIES = 72 * 2**20
 """Memory that libraries take when a model is read and a list is first scored and written: of a model of no size.
 
 pandas, which Arrow imports, takes 34 MiB, and Arrow's pools of its threads 20 MiB for any table."""
@@ -110,7 +110,7 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     tally = Tally()
     if cfg.queries == "all" and not (queries.group_ids != "").any():
         tally.num_left_out = len(histories.users) - len(queries)
-    shown = queries if cfg.output.path else queries.rows(0, min(len(queries), SHOWN_LISTS))
+    shown = queries if cfg.output.path else queries.rows(0, min(len(queries), _SHOWN_LISTS))
     answered = answer_all(cfg, known, histories, allowed, shown, tally)
     if not is_first():
         # Its share is done by asking for all; the first gets it with the rest.
@@ -122,8 +122,8 @@ def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     else:
         for answers in answered:
             show_lists(answers, known.items)
-        if len(queries) > SHOWN_LISTS:
-            tell(f"shown: {SHOWN_LISTS} of {len(queries):,} queries; output=<file>.parquet (or .jsonl, .csv) has all")
+        if len(queries) > _SHOWN_LISTS:
+            tell(f"shown: {_SHOWN_LISTS} of {len(queries):,} queries; output=<file>.parquet (or .jsonl, .csv) has all")
     tell_tally(tally, recommender, cfg.k, allowed.num_without)
 
     newer_groups = {} if histories.groups is None else {"newer_group_histories": histories.num_newer_groups}
@@ -150,13 +150,13 @@ def memory_of(cfg: RecommendConfig, folder: Path) -> int:
     """
     data = Path((read_facts(folder).get("data") or {}).get("path") or "")
     users, items = (num_rows(folder / f"{kind}.parquet") for kind in ("users", "items"))
-    rows = users if cfg.queries == "all" else SHOWN_LISTS
+    rows = users if cfg.queries == "all" else _SHOWN_LISTS
     file = folder / "histories.safetensors"
     histories = file.stat().st_size if file.is_file() else 0
     block = max(1, min(cfg.block_size, rows))
     scoring = scoring_memory(rows, items, cfg.block_size) + (
-        WRITTEN_BYTES * block * min(cfg.k, items) if cfg.output.path else 0)
-    held = LIBRARIES + model_memory(folder) + histories // 2
+        _WRITTEN_BYTES * block * min(cfg.k, items) if cfg.output.path else 0)
+    held = _LIBRARIES + model_memory(folder) + histories // 2
     query = cfg.query
     names_somebody = cfg.queries or query.user_id or query.group_id or query.members
     if cfg.history == FIT or not (names_somebody or cfg.interactions):

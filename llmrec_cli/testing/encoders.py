@@ -14,22 +14,22 @@ from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.testing.shop import CPU
 from llmrec_cli.testing.suite import Check
 
-TEXTS = ("the robot and the moon", "a love letter from Paris", "a sheriff rides the desert", "clowns laugh and run",
-         "the moon and a robot", "a letter from the desert", "love and the moon", "a sheriff and a robot laugh",
-         "太空 机器人 爱情", "café at night, 1994")
-ODD = ("", "the", "👩‍🚀 مرحبا שלום", TEXTS[0], "the desert " * 300)
+_TEXTS = ("the robot and the moon", "a love letter from Paris", "a sheriff rides the desert", "clowns laugh and run",
+          "the moon and a robot", "a letter from the desert", "love and the moon", "a sheriff and a robot laugh",
+          "太空 机器人 爱情", "café at night, 1994")
+_ODD = ("", "the", "👩‍🚀 مرحبا שלום", _TEXTS[0], "the desert " * 300)
 
 
 @dataclass(frozen=True)
 class EncoderCase:
-    """An example of an encoder, fitted once on TEXTS."""
+    """An example of an encoder, fitted once on _TEXTS."""
 
     settings: EncoderSettings
 
     @cached_property
     def encoder(self) -> Encoder[Any]:
         """The fitted encoder."""
-        return self.fitted(TEXTS)
+        return self.fitted(_TEXTS)
 
     def opened(self) -> Encoder[Any]:
         """Return the encoder before `fit` or `load`."""
@@ -62,8 +62,8 @@ def vectors_are_finite_float32_of_the_stated_size(case: EncoderCase) -> None:
     """`encode` gives (num_texts, embedding_size), also of an empty and of a long text and of none."""
     if case.begins_at_random:
         return
-    vectors = case.encoder.encode([*TEXTS, *ODD])
-    assert vectors.shape == (len(TEXTS) + len(ODD), case.encoder.embedding_size), f"{vectors.shape}"
+    vectors = case.encoder.encode([*_TEXTS, *_ODD])
+    assert vectors.shape == (len(_TEXTS) + len(_ODD), case.encoder.embedding_size), f"{vectors.shape}"
     assert vectors.dtype == np.float32, f"{vectors.dtype}"
     assert np.isfinite(vectors).all(), "some are NaN or infinite"
     assert case.encoder.encode([]).shape == (0, case.encoder.embedding_size), "no texts"
@@ -73,19 +73,19 @@ def a_text_has_one_vector_whatever_comes_with_it(case: EncoderCase) -> None:
     """Equal texts have equal vectors, in any block and any order."""
     if case.begins_at_random:
         return
-    together = case.encoder.encode([*TEXTS, *ODD])
-    np.testing.assert_allclose(together[len(TEXTS) + 3], together[0], atol=1e-5)
-    for start in (0, 3, len(TEXTS)):
-        alone = case.encoder.encode([*TEXTS, *ODD][start:start + 2])
+    together = case.encoder.encode([*_TEXTS, *_ODD])
+    np.testing.assert_allclose(together[len(_TEXTS) + 3], together[0], atol=1e-5)
+    for start in (0, 3, len(_TEXTS)):
+        alone = case.encoder.encode([*_TEXTS, *_ODD][start:start + 2])
         np.testing.assert_allclose(alone, together[start:start + 2], atol=1e-4)
-    np.testing.assert_allclose(case.encoder.encode(TEXTS[::-1])[::-1], together[:len(TEXTS)], atol=1e-4)
+    np.testing.assert_allclose(case.encoder.encode(_TEXTS[::-1])[::-1], together[:len(_TEXTS)], atol=1e-4)
 
 
 def different_texts_have_different_vectors(case: EncoderCase) -> None:
     """Vectors tell texts apart."""
     if case.begins_at_random:
         return
-    vectors = case.encoder.encode(TEXTS[:4])
+    vectors = case.encoder.encode(_TEXTS[:4])
     equal = [(a, b) for a in range(4) for b in range(a) if np.array_equal(vectors[a], vectors[b])]
     assert not equal, f"{equal}"
 
@@ -99,7 +99,7 @@ def a_loaded_encoder_gives_the_same_vectors_and_identity(case: EncoderCase) -> N
     again = case.opened()
     again.load(encoder_class(case.settings).read(case.settings, tensors))
     tensors.refuse_others()
-    texts = [*TEXTS, *ODD]
+    texts = [*_TEXTS, *_ODD]
     assert np.array_equal(again.encode(texts), case.encoder.encode(texts)), "other vectors after loading"
     assert again.identity == case.encoder.identity, "another identity after loading"
     assert again.embedding_size == case.encoder.embedding_size, "another size after loading"
@@ -109,9 +109,9 @@ def the_identity_changes_with_the_vectors_and_only_then(case: EncoderCase) -> No
     """Vectors are cached by `identity`: one that stays while vectors change gives stale ones."""
     if case.begins_at_random:
         return
-    same, other = case.fitted(TEXTS), case.fitted(TEXTS[:6])
+    same, other = case.fitted(_TEXTS), case.fitted(_TEXTS[:6])
     assert same.identity == case.encoder.identity, "another identity after the same fit"
-    is_same = np.array_equal(other.encode(TEXTS), case.encoder.encode(TEXTS))
+    is_same = np.array_equal(other.encode(_TEXTS), case.encoder.encode(_TEXTS))
     assert is_same or other.identity != case.encoder.identity, "one identity for two sets of vectors"
     assert is_same or type(case.encoder).learns, "learns=False, and another fit gives other vectors"
 

@@ -23,7 +23,7 @@ from llmrec_cli.testing.shop import Shop, copies
 from llmrec_cli.testing.suite import Check
 
 LIST_LENGTH = 8
-BY_CHANCE = 8
+_BY_CHANCE = 8
 """Items of the own genre on four random lists of LIST_LENGTH."""
 
 
@@ -146,7 +146,7 @@ def a_new_user_is_recommended_what_goes_with_the_history(case: HeadCase) -> None
     shop = case.shop
     lists = recommend_lists(case.head.score, shop.new(shop.lovers()), LIST_LENGTH, item_hash_ranks(shop.data.items.ids))
     own = shop.num_of_own_genre(lists.items_QK)
-    assert own > 14, f"{own} of 32 items have the genre of the history; {BY_CHANCE} would by chance"
+    assert own > 14, f"{own} of 32 items have the genre of the history; {_BY_CHANCE} would by chance"
 
 
 def added_items_get_scores_and_leave_those_of_the_others_alone(case: HeadCase) -> None:

@@ -15,7 +15,7 @@ Case = TypeVar("Case")
 Check = Callable[[Case], None]
 """A promise: a function whose name and first line say what is promised, and that raises AssertionError if it is
 broken."""
-QUICK = ["optim.epochs=8", "optim.batch_size=128", "optim.learning_rate=0.02"]
+_QUICK = ["optim.epochs=8", "optim.batch_size=128", "optim.learning_rate=0.02"]
 """What makes a head on the tiny shop train in a second."""
 
 
@@ -36,7 +36,7 @@ def head_recipe(kind: str, typed: list[str], shop: Shop) -> Recipe:
     if "peft" in head.uses() and not any(text.startswith("peft=") for text in said):
         more += ["peft=frozen"]
     if "optim" in head.uses():
-        more += QUICK
+        more += _QUICK
     recipe: Recipe = compose("finetune", [f"head={kind}", *more, *said]).recipe
     return recipe
 

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-KEPT = 2**31 - 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEPT = 2**31 - 1
 """Free bytes at the top of the heap before glibc returns them in training: the largest int, so never."""
-MAPPED = 2**25
+_MAPPED = 2**25
 """Bytes from which on an array gets a memory mapping of its own: the most that glibc allows."""
-USUAL = 2**26
-"""Bytes that glibc keeps by its own rule after an array of `MAPPED` bytes was freed: twice that."""
+_USUAL = 2**26
+"""Bytes that glibc keeps by its own rule after an array of `_MAPPED` bytes was freed: twice that."""
 
 
 @contextmanager
@@ -28,12 +28,12 @@ def freed_memory_kept() -> Iterator[None]:
     if libc is None:
         yield
         return
-    libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
-    libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+    libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED)
+    libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
     try:
         yield
     finally:
-        libc.mallopt(M_TRIM_THRESHOLD, USUAL)
+        libc.mallopt(_M_TRIM_THRESHOLD, _USUAL)
         libc.malloc_trim(0)
 
 

@@ -25,13 +25,14 @@ from llmrec_cli.data.tensors import read_torch
 from llmrec_cli.errors import ArtifactError, ConfigError, ResourceError
 from llmrec_cli.pinned import PinnedFolder, retried
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-COUNT = Fact("an integer of at least 0", is_integer)
-SMALL = Fact("an integer from 0 to 1048576", lambda v: is_integer(v, 0, 2**20))
-PARTS = Fact("an integer from 1 to 1048576", lambda v: is_integer(v, 1, 2**20))
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_COUNT = Fact("an integer of at least 0", is_integer)
+_SMALL = Fact("an integer from 0 to 1048576", lambda v: is_integer(v, 0, 2**20))
+_PARTS = Fact("an integer from 1 to 1048576", lambda v: is_integer(v, 1, 2**20))
 NUMBERS = Fact("a list of numbers", lambda v: isinstance(v, list) and all(map(is_number, v)))
-FACTS = {"step": COUNT, "epoch": COUNT, "position": COUNT, "epoch_loss": Fact("a number", is_number),
-         "losses": NUMBERS, "values": NUMBERS, "best_epoch": COUNT, "parts": optional(PARTS), "shrunk": optional(SMALL)}
+_FACTS = {"step": _COUNT, "epoch": _COUNT, "position": _COUNT, "epoch_loss": Fact("a number", is_number),
+          "losses": NUMBERS, "values": NUMBERS, "best_epoch": _COUNT, "parts": optional(_PARTS),
+          "shrunk": optional(_SMALL)}
 
 
 def check_progress(place: Path, content: object, remedy: str) -> None:
@@ -40,7 +41,7 @@ def check_progress(place: Path, content: object, remedy: str) -> None:
                                "progress": Fact("a mapping", lambda v: isinstance(v, dict))})
     if not wrong and isinstance(content, dict):
         progress = content["progress"]
-        wrong = problems(progress, FACTS) + [f"{key} is unknown" for key in progress if key not in FACTS]
+        wrong = problems(progress, _FACTS) + [f"{key} is unknown" for key in progress if key not in _FACTS]
     if wrong:
         raise ArtifactError(f"{place}: is not the progress of training: {'; '.join(wrong)}; {remedy}")
 
@@ -55,8 +56,8 @@ def check_tensors(place: Path, tensors: Mapping[str, torch.Tensor], parameters: 
     wanted = {f"buffer/{name}": buffer for name, buffer in buffers.items()}
     for name, parameter in parameters.items():
         wanted |= {f"{part}/{name}": parameter for part in ("model", "best", "average")}
-        wanted |= {f"optimizer/{key}/{name}": parameter for key in MOMENTS} | {f"optimizer/step/{name}": single}
-        moments = sum(f"optimizer/{key}/{name}" in tensors for key in ("step", *MOMENTS))
+        wanted |= {f"optimizer/{key}/{name}": parameter for key in _MOMENTS} | {f"optimizer/step/{name}": single}
+        moments = sum(f"optimizer/{key}/{name}" in tensors for key in ("step", *_MOMENTS))
         if moments not in (0, 3):
             refuse(f"optimizer/*/{name}", f"has {moments} of the 3 tensors of its optimiser state")
     for part in ("best", "average"):
@@ -75,12 +76,12 @@ def check_tensors(place: Path, tensors: Mapping[str, torch.Tensor], parameters: 
             refuse(name, "has numbers that are not finite")
 
 
-FORMAT = 2
-ADDED = {1: {"optim.accumulate": 1, "optim.schedule": "linear", "optim.layer_decay": 1.0, "optim.ema": 0.0,
-             "optim.precision": "float32"}}
+_FORMAT = 2
+_ADDED = {1: {"optim.accumulate": 1, "optim.schedule": "linear", "optim.layer_decay": 1.0, "optim.ema": 0.0,
+              "optim.precision": "float32"}}
 """What plans of earlier formats did not say, and what held for them."""
-KEPT = 2
-STATE, PROGRESS, MANIFEST = "state.safetensors", "progress.json", "manifest.json"
+_KEPT = 2
+_STATE, _PROGRESS, _MANIFEST = "state.safetensors", "progress.json", "manifest.json"
 
 
 @dataclass
@@ -158,14 +159,14 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     tensors |= random_states(next(iter(parameters.values())).device)
     with whole_folder(folder / f"step-{progress.step:06d}") as temporary:
         try:
-            save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary / STATE)
+            save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary / _STATE)
         except SafetensorError as error:
             raise ResourceError(f"{folder}: a checkpoint cannot be written ({error}); free space or choose another "
                                 f"place") from error
-        _write(temporary / PROGRESS, {"progress": asdict(progress), "plan": plan})
-        _write(temporary / MANIFEST, {
-            "format": FORMAT, "files": {name: sha256(temporary / name) for name in (STATE, PROGRESS)}})
-    for old in checkpoints(folder)[:-KEPT]:
+        _write(temporary / _PROGRESS, {"progress": asdict(progress), "plan": plan})
+        _write(temporary / _MANIFEST, {
+            "format": _FORMAT, "files": {name: sha256(temporary / name) for name in (_STATE, _PROGRESS)}})
+    for old in checkpoints(folder)[:-_KEPT]:
         _remove(old)
 
 
@@ -186,9 +187,9 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     buffers = kept_buffers(model)
     _check_names(path, {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(("model/", "buffer/"))},
                  {**parameters, **buffers})
-    check_tensors(path / STATE, tensors, parameters, buffers, remedy)
+    check_tensors(path / _STATE, tensors, parameters, buffers, remedy)
     # First, since they are what can still be refused.
-    _take_random_states(tensors, next(iter(parameters.values())).device, path / STATE, remedy)
+    _take_random_states(tensors, next(iter(parameters.values())).device, path / _STATE, remedy)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"model/{name}"])
@@ -213,7 +214,7 @@ def remove_checkpoints(folder: Path) -> None:
 def clear_away(folder: Path) -> None:
     """Remove what a run that was killed left half written, half removed or not yet removed under `folder`."""
     whole = checkpoints(folder)
-    for old in whole[:-KEPT]:
+    for old in whole[:-_KEPT]:
         _remove(old)
     # A name of ours, or that of a checkpoint that was about to be there: .step-000012.abcdefgh.new.
     names = {re.match(r"\.?(step-\d+)", path.name) for path in folder.glob("*step-*")}
@@ -226,14 +227,14 @@ def clear_away(folder: Path) -> None:
 def checkpoints(folder: Path) -> list[Path]:
     """Return the complete checkpoints under `folder`, oldest first, by their number of steps."""
     found = [(int(match[1]), path) for path in folder.glob("step-*")
-             if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / MANIFEST).is_file()]
+             if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / _MANIFEST).is_file()]
     return [path for _, path in sorted(found)]
 
 
 def _remove(path: Path) -> None:
     """Remove a checkpoint; one that is half removed is none, since its manifest goes first."""
     with writing(path):
-        (path / MANIFEST).unlink(missing_ok=True)
+        (path / _MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(path)
 
 
@@ -268,27 +269,27 @@ def _content(files: PinnedFolder, plan: dict[str, Any]) -> tuple[dict[str, Any],
     """Return progress.json and the tensors of a checkpoint, checked, that was made under `plan`."""
     written, hashes = _manifest(files)
     files.pin(hashes)
-    if extra := sorted({*files.names()} - {STATE, PROGRESS, MANIFEST}):
+    if extra := sorted({*files.names()} - {_STATE, _PROGRESS, _MANIFEST}):
         raise ArtifactError(f"{files.path}: {', '.join(extra)} is no file of a checkpoint; {files.remedy}")
-    content = _read(files, PROGRESS)
+    content = _read(files, _PROGRESS)
     files.check_rest()
-    check_progress(files.path / PROGRESS, content, files.remedy)
-    _check_plan(files.path, ADDED.get(written, {}) | content["plan"], plan)
+    check_progress(files.path / _PROGRESS, content, files.remedy)
+    _check_plan(files.path, _ADDED.get(written, {}) | content["plan"], plan)
     try:
-        return content, read_torch(files, STATE)
+        return content, read_torch(files, _STATE)
     except SafetensorError as error:
-        raise ArtifactError(f"{files.path / STATE}: not readable ({error}); {files.remedy}") from error
+        raise ArtifactError(f"{files.path / _STATE}: not readable ({error}); {files.remedy}") from error
 
 
 def _manifest(files: PinnedFolder) -> tuple[int, dict[str, str]]:
     """Return the format of a checkpoint, and the SHA-256 of its files by name."""
-    content, manifest = _read(files, MANIFEST), files.path / MANIFEST
+    content, manifest = _read(files, _MANIFEST), files.path / _MANIFEST
     if not isinstance(content, dict) or not isinstance(content.get("files"), dict) or \
-            set(content["files"]) != {STATE, PROGRESS}:
+            set(content["files"]) != {_STATE, _PROGRESS}:
         raise ArtifactError(f"{manifest}: names no checkpoint's files, so it is damaged; {files.remedy}")
     written = content.get("format")
-    if not is_integer(written) or written not in {FORMAT, *ADDED}:
-        raise ArtifactError(f"{manifest}: format {written} is not one that this llmrec reads, {FORMAT} or an earlier "
+    if not is_integer(written) or written not in {_FORMAT, *_ADDED}:
+        raise ArtifactError(f"{manifest}: format {written} is not one that this llmrec reads, {_FORMAT} or an earlier "
                             f"one; upgrade llmrec, or {files.remedy}")
     return written, content["files"]
 

@@ -27,9 +27,9 @@ from llmrec_cli.training.losses.softmax import softmax_loss
 from llmrec_cli.training.next_item_pairs import Known, followers
 from llmrec_cli.training.objective import Measure, Task
 
-MEASURED_AT_ONCE = 64
+_MEASURED_AT_ONCE = 64
 """Examples that are told apart in a measure, whatever the batch is when training."""
-HISTORY_LENGTH, MAX_HISTORIES = 10, 1000
+_HISTORY_LENGTH, _MAX_HISTORIES = 10, 1000
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _views(chosen: settings.ContrastiveSettings, data: TrainingData, seed: int) 
     """Return the views to train and to measure with: of other items."""
     texts = [str(text) for text in data.items.texts]
     if chosen.views == "history":
-        parts = followers(data, chosen.history_length or HISTORY_LENGTH, chosen.max_histories or MAX_HISTORIES,
+        parts = followers(data, chosen.history_length or _HISTORY_LENGTH, chosen.max_histories or _MAX_HISTORIES,
                           chosen.holdout_share, seed)
         train, measured = (Views(part.histories, [texts[n] for n in part.item], part.user, part.item)
                            for part in parts)
@@ -121,11 +121,11 @@ class TwoViews:
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:
-        """Return how well views are found among MEASURED_AT_ONCE; `seed` draws who is among them, and the dropout."""
+        """Return how well views are found among _MEASURED_AT_ONCE; `seed` draws who is among them, and the dropout."""
         mode = self.encoder.training
         self.encoder.train(self.dropout)
         order = np.random.default_rng(seed).permutation(len(self))
-        blocks = np.array_split(order, -(-len(self) // MEASURED_AT_ONCE))
+        blocks = np.array_split(order, -(-len(self) // _MEASURED_AT_ONCE))
         loss, right, chance = 0.0, 0, 0.0
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)

@@ -20,7 +20,7 @@ from llmrec_cli.settings.entities import EntitySettings
 from llmrec_cli.training.link_prediction import MOST_SCORES, Ids, held_out, link_prediction
 from llmrec_cli.training.triple_scores import triple_scores
 
-EPSILON = 1e-10
+_EPSILON = 1e-10
 
 
 class EntityModel:
@@ -71,7 +71,7 @@ class EntityModel:
         """Move rows by Adagrad with one number a row (Lerer et al. 2019, section 4.1), not one a number."""
         gradient = gradient if len(gradient) == len(rows) else gradient[rows]
         squares[rows] += gradient.square().mean(dim=1)
-        table[rows] -= self.settings.learning_rate * gradient / (squares[rows].sqrt() + EPSILON)[:, None]
+        table[rows] -= self.settings.learning_rate * gradient / (squares[rows].sqrt() + _EPSILON)[:, None]
 
 
 def self_adversarial_loss(score_B: torch.Tensor, negative_BK: torch.Tensor, is_own_BK: torch.Tensor,

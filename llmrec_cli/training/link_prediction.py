@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-MOST_QUESTIONS = 1000
+_MOST_QUESTIONS = 1000
 """Triples that are asked."""
 MOST_SCORES = 2**31
 """Scores that are computed at most, so that a graph of millions of entities is asked less."""
-SCORES_AT_ONCE = 2**23
+_SCORES_AT_ONCE = 2**23
 
 Answers = Callable[[np.ndarray, np.ndarray, bool], torch.Tensor]
 """Sources (Q,), relations (Q,) and whether heads are asked for -> the scores (Q, E) of all entities."""
@@ -41,7 +41,7 @@ def held_out(triples: Ids, num_entities: int, share: float, generator: np.random
     """Return bool (T,): the triples of a share of the joined pairs, each end of which other triples name too."""
     low, high = np.minimum(triples.head, triples.tail), np.maximum(triples.head, triples.tail)
     pairs, pair_T = np.unique(low.astype(np.int64) * num_entities + high, return_inverse=True)
-    number = min(round(share * len(pairs)), MOST_QUESTIONS, MOST_SCORES // max(1, 2 * num_entities))
+    number = min(round(share * len(pairs)), _MOST_QUESTIONS, MOST_SCORES // max(1, 2 * num_entities))
     is_held_P = np.zeros(len(pairs), bool)
     is_held_P[generator.choice(len(pairs), number, replace=False)] = True
     kept_T = ~is_held_P[pair_T]
@@ -70,7 +70,7 @@ def link_prediction(asked: Ids, triples: Ids, num_entities: int, answers: Answer
     for backward in (False, True):
         source, answer = (asked.tail, asked.head) if backward else (asked.head, asked.tail)
         row_A, entity_A = _known(asked, triples, backward)
-        at_once = max(1, SCORES_AT_ONCE // num_entities)
+        at_once = max(1, _SCORES_AT_ONCE // num_entities)
         for first in range(0, len(source), at_once):
             rows = slice(first, first + at_once)
             inside = slice(*np.searchsorted(row_A, (first, first + at_once)))

@@ -19,7 +19,7 @@ from llmrec_cli.training.corpus import build_corpus
 from llmrec_cli.training.masking import Vocabulary, knows_words, mask_tokens, tokenize_words
 from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
-MASKED_AT_ONCE = 1024
+_MASKED_AT_ONCE = 1024
 """Texts of a measure that are masked together, whatever number of them is run at a time."""
 
 Batch = tuple[np.ndarray, int]
@@ -100,8 +100,8 @@ class MaskedTexts:
         mode = self.model.training
         self.model.eval()
         loss, right, count = 0.0, 0, 0
-        for start in range(0, len(self), MASKED_AT_ONCE):
-            stop = min(start + MASKED_AT_ONCE, len(self))
+        for start in range(0, len(self), _MASKED_AT_ONCE):
+            stop = min(start + _MASKED_AT_ONCE, len(self))
             together = self._masked(torch.arange(start, stop, device=self.device), seed + start)
             lengths = self.tokens.ragged.host_lengths[start:stop]
             for rows in buckets(lengths, self.batch_tokens):

@@ -11,7 +11,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.training.corpus import as_text, held_out
 
-MOST_MEASURED = 500
+_MOST_MEASURED = 500
 """Most pairs that are held out to measure with."""
 
 
@@ -37,7 +37,7 @@ class Following:
 
 def followers(data: TrainingData, length: int, most: int, holdout_share: float,
               seed: int) -> tuple[Following, Following]:
-    """Return at most `most` histories with the item that followed, and at most MOST_MEASURED held out.
+    """Return at most `most` histories with the item that followed, and at most _MOST_MEASURED held out.
 
     Held out is what leads to an item whose text is held out (`corpus.held_out`); such items are in no history that is
     trained on, and items without a text follow nothing. `seed` draws the pairs.
@@ -52,8 +52,8 @@ def followers(data: TrainingData, length: int, most: int, holdout_share: float,
 
 
 def held_out_followers(data: TrainingData, length: int, holdout_share: float, seed: int) -> Following:
-    """Return at most MOST_MEASURED histories that led to an item that is held out; there may be none."""
-    return _drawn(data, holdout_share, True, length, MOST_MEASURED, seed)
+    """Return at most _MOST_MEASURED histories that led to an item that is held out; there may be none."""
+    return _drawn(data, holdout_share, True, length, _MOST_MEASURED, seed)
 
 
 def _drawn(data: TrainingData, holdout_share: float, wanted: bool, length: int, most: int, seed: int) -> Following:

@@ -24,7 +24,7 @@ from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.training.next_item_pairs import Following, Known, followers
 from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
 
-TRIES = 20
+_TRIES = 20
 
 
 def next_sentence_prediction(chosen: settings.NextSentenceSettings, encoder: TransformerSettings, data: TrainingData,
@@ -69,7 +69,7 @@ def negatives(part: Following, texts: np.ndarray, known: Known, num_negatives: i
     """
     generator = np.random.default_rng([seed, len(part)])
     found_PK = np.full((len(part), num_negatives), -1)
-    for _ in range(TRIES):
+    for _ in range(_TRIES):
         drawn_PK = part.item[generator.integers(len(part), size=found_PK.shape)]
         bad_PK = known(part.user[:, None], drawn_PK) | (texts[drawn_PK] == texts[part.item][:, None])
         found_PK = np.where((found_PK < 0) & ~bad_PK, drawn_PK, found_PK)

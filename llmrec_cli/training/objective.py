@@ -15,7 +15,7 @@ from torch import nn
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.training.step import Split
 
-WINDOW = 16
+_WINDOW = 16
 """Batches whose texts are sorted by length together: little padding, yet another mix in every epoch."""
 
 
@@ -93,7 +93,7 @@ def weighted(parts: list[Any], counts: list[int]) -> list[tuple[Any, float]]:
 def batches_by_length(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield each row once, in batches of similar length and random order, rows (R,)."""
     order = generator.permutation(len(lengths))
-    windows = [order[n:n + WINDOW * batch_size] for n in range(0, len(order), WINDOW * batch_size)]
+    windows = [order[n:n + _WINDOW * batch_size] for n in range(0, len(order), _WINDOW * batch_size)]
     order = np.concatenate([w[np.argsort(lengths[w], kind="stable")] for w in windows])
     batches = [order[n:n + batch_size] for n in range(0, len(order), batch_size)]
     for place in generator.permutation(len(batches)):

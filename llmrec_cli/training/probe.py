@@ -20,13 +20,13 @@ from llmrec_cli.training.corpus import held_out
 from llmrec_cli.training.masking import SPACELESS
 from llmrec_cli.training.next_item_pairs import held_out_followers
 
-MOST_QUESTIONS, MOST_TITLES = 300, 2000
+_MOST_QUESTIONS, _MOST_TITLES = 300, 2000
 FEWEST_QUESTIONS = 5
-LEAST_DESCRIPTION = 8
+_LEAST_DESCRIPTION = 8
 """Words (Chinese characters count as words) that a description has at least; less cannot tell items apart."""
-NUM_RESAMPLES = 1000
-HISTORY_LENGTH = 10
-SHOWN = 3
+_NUM_RESAMPLES = 1000
+_HISTORY_LENGTH = 10
+_SHOWN = 3
 _SPACELESS = "".join(f"{chr(low)}-{chr(high)}" for low, high in SPACELESS)
 _WORD = re.compile(f"[{_SPACELESS}]|[^\\W{_SPACELESS}]+")
 
@@ -70,11 +70,11 @@ def build_probe(data: TrainingData, holdout_share: float, seed: int) -> Probe | 
     described = [(int(n), text) for n in np.flatnonzero(out_N) if (text := without_title(data.items, int(n)))]
     if len(described) >= FEWEST_QUESTIONS:
         generator = np.random.default_rng(seed)
-        chosen = np.sort(generator.permutation(len(described))[:MOST_QUESTIONS])
+        chosen = np.sort(generator.permutation(len(described))[:_MOST_QUESTIONS])
         items = np.array([described[n][0] for n in chosen])
         nothing = [np.zeros(0, np.int64)] * len(items)
         return _probe("description", data.items, [described[n][1] for n in chosen], items, nothing, seed)
-    measured = held_out_followers(data, HISTORY_LENGTH, holdout_share, seed)
+    measured = held_out_followers(data, _HISTORY_LENGTH, holdout_share, seed)
     titled = [n for n in range(len(measured)) if str(data.items.titles[measured.item[n]]).strip()]
     if len(titled) < FEWEST_QUESTIONS:
         return None
@@ -89,7 +89,7 @@ def without_title(items: Entities, item: int) -> str:
         return ""
     rest = re.sub(re.escape(title), " ", text, flags=re.IGNORECASE)
     rest = re.sub(r"\s+", " ", rest).strip(" .,;:-–|/()")
-    return rest if num_words(rest) >= LEAST_DESCRIPTION and rest != text.strip() else ""
+    return rest if num_words(rest) >= _LEAST_DESCRIPTION and rest != text.strip() else ""
 
 
 def num_words(text: str) -> int:
@@ -99,11 +99,11 @@ def num_words(text: str) -> int:
 
 def _probe(kind: str, items: Entities, questions: list[str], asked: np.ndarray, before: list[np.ndarray],
            seed: int) -> Probe:
-    """Return the probe whose titles are the right ones and, of the others, as many as MOST_TITLES allows."""
+    """Return the probe whose titles are the right ones and, of the others, as many as _MOST_TITLES allows."""
     all_titles = [str(title).strip() for title in items.titles]
     distinct = dict.fromkeys(all_titles[n] for n in asked)
     others = [title for title in dict.fromkeys(all_titles) if title and title not in distinct]
-    room = max(0, MOST_TITLES - len(distinct))
+    room = max(0, _MOST_TITLES - len(distinct))
     drawn = np.sort(np.random.default_rng(seed).permutation(len(others))[:room])
     titles = [*distinct, *(others[n] for n in drawn)]
     place = {title: n for n, title in enumerate(titles)}
@@ -122,7 +122,7 @@ def ask(probe: Probe, encoder: TextEncoder) -> Answers:
         row[ruled_out] = -np.inf
     right_Q1 = np.take_along_axis(cosine_QN, probe.answer[:, None], axis=1)
     rank_Q = 1 + (cosine_QN > right_Q1).sum(1) + ((cosine_QN == right_Q1).sum(1) - 1) / 2
-    return Answers(rank_Q, np.argsort(-cosine_QN, axis=1, kind="stable")[:, :SHOWN])
+    return Answers(rank_Q, np.argsort(-cosine_QN, axis=1, kind="stable")[:, :_SHOWN])
 
 
 def _centred(vectors: np.ndarray) -> np.ndarray:
@@ -132,6 +132,6 @@ def _centred(vectors: np.ndarray) -> np.ndarray:
 
 def mrr_difference(before: Answers, after: Answers, seed: int) -> tuple[float, tuple[float, float]]:
     """Return how much mrr rose, and the 95% interval of that over the questions (paired bootstrap)."""
-    one, other = (bootstrap(1 / answers.rank_Q[:, None], NUM_RESAMPLES, seed) for answers in (after, before))
+    one, other = (bootstrap(1 / answers.rank_Q[:, None], _NUM_RESAMPLES, seed) for answers in (after, before))
     difference_M, interval_2M = paired_difference(one, other)
     return float(difference_M[0]), (float(interval_2M[0, 0]), float(interval_2M[1, 0]))

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 from llmrec_cli import distributed as processes
 
-HEEDED = (signal.SIGTERM, signal.SIGINT)
-SAME_SECONDS = 2.0
+_HEEDED = (signal.SIGTERM, signal.SIGINT)
+_SAME_SECONDS = 2.0
 """torchrun passes on what a terminal has sent to all its processes already: two signals so close are one."""
 
 
@@ -34,7 +34,7 @@ class Interrupts:
     def heeded(self) -> Iterator[None]:
         """Let signals wait, until `asked` is looked at. Those that nobody handles stay as they are."""
         if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in HEEDED}
+            handlers = {number: signal.getsignal(number) for number in _HEEDED}
             self.before = {number: handler for number, handler in handlers.items() if callable(handler)}
         for number in self.before:
             signal.signal(number, self._came)
@@ -70,7 +70,7 @@ class Interrupts:
     def _came(self, number: int, frame: Any) -> None:
         now = time.monotonic()
         again, self.number = self.number > 0, number
-        if again and not (processes.count() > 1 and now - self.came_at < SAME_SECONDS):
+        if again and not (processes.count() > 1 and now - self.came_at < _SAME_SECONDS):
             self.before[number](number, frame)
         self.came_at = now
         if not again and not self.waits:

@@ -11,7 +11,7 @@ from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.tracker import MlflowSettings, NoTrackerSettings, TrackerSettings, WandbSettings
 
-CURVES = ("step", "validation")
+_CURVES = ("step", "validation")
 """Events with numbers that change while training."""
 
 
@@ -55,7 +55,7 @@ class Listener:
 
     def __call__(self, event: str, part: str = "", **values: Any) -> None:
         """Hear of an event."""
-        if event not in CURVES:
+        if event not in _CURVES:
             return
         if part != self.part:
             self.part, self.start = part, self.step

@@ -22,7 +22,7 @@ from llmrec_cli.settings.entities import (
     TransESettings,
 )
 
-SMALLEST = 1e-9
+_SMALLEST = 1e-9
 """Added under a root, whose slope at 0 is infinite."""
 
 S = TypeVar("S", bound=EntitySettings)
@@ -74,13 +74,13 @@ class DistanceScores(TripleScores[DistancesSettings]):
 
     def paired(self, led_BD: torch.Tensor, end_BD: torch.Tensor) -> torch.Tensor:
         """Return minus the distances (B,)."""
-        return -((led_BD - end_BD).square().sum(dim=1) + SMALLEST).sqrt()
+        return -((led_BD - end_BD).square().sum(dim=1) + _SMALLEST).sqrt()
 
     def compared(self, led_BD: torch.Tensor, end_KD: torch.Tensor) -> torch.Tensor:
         """Return minus the distances (B, K), by one product."""
         product_BK = led_BD @ end_KD.T
         squares_BK = led_BD.square().sum(dim=1, keepdim=True) + end_KD.square().sum(dim=1) - 2 * product_BK
-        return -(squares_BK.clamp_min(0) + SMALLEST).sqrt()
+        return -(squares_BK.clamp_min(0) + _SMALLEST).sqrt()
 
 
 class TransEScores(DistanceScores):

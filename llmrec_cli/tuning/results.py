@@ -14,7 +14,7 @@ from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.search import places
 from llmrec_cli.tuning.tune import Tuned, seconds_of
 
-ENOUGH = 10
+_ENOUGH = 10
 """Complete trials below which nothing is said of which settings matter."""
 
 
@@ -53,7 +53,7 @@ def importance(tuned: Tuned) -> dict[str, float]:
     """
     known = set(tuned.space)
     complete = [t for t in tuned.trials if t.state is TrialState.COMPLETE and set(t.params) == known]
-    if len(complete) < ENOUGH or len({t.value for t in complete}) == 1:
+    if len(complete) < _ENOUGH or len({t.value for t in complete}) == 1:
         return {}
     study = optuna.create_study(direction="maximize")
     study.add_trials(complete)

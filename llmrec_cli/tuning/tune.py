@@ -41,9 +41,9 @@ from llmrec_cli.settings.search import (
 )
 from llmrec_cli.tuning.storage import open_journal
 
-VALUES = "values"
+_VALUES = "values"
 """Attribute of a trial with the metric of each validation query, so that trials are compared in pairs."""
-WARMUP_EPOCHS = 2
+_WARMUP_EPOCHS = 2
 """Epochs in which no trial is given up: a learning rate that is still rising says little."""
 
 
@@ -176,7 +176,7 @@ class _Search:
         if given.user_attrs["place"] > 0 or best is given:
             return None
         try:
-            values, before = (_unpacked(trial.user_attrs[VALUES]) for trial in (best, given))
+            values, before = (_unpacked(trial.user_attrs[_VALUES]) for trial in (best, given))
         except KeyError as error:
             raise ArtifactError(f"{self.name}: the trials in tuning.journal are of an earlier version, without the "
                                 f"metric of each query; tune anew, without resume") from error
@@ -247,7 +247,7 @@ class _Search:
                 raise ConfigError(problems)
             head = fit(recipe, self.data, context, quiet=place > 0)
             values_Q = validation.values(head.score)
-            trial.set_user_attr(VALUES, _packed(values_Q))
+            trial.set_user_attr(_VALUES, _packed(values_Q))
             return TrialState.COMPLETE, float(values_Q.mean())
         except optuna.TrialPruned:
             return TrialState.PRUNED, epochs[-1]
@@ -295,7 +295,7 @@ def _unpacked(text: str) -> np.ndarray:
 
 
 def _study(storage: optuna.storages.BaseStorage, name: str, settings: TuneSettings) -> optuna.Study:
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=min(5, settings.num_startup), n_warmup_steps=WARMUP_EPOCHS)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=min(5, settings.num_startup), n_warmup_steps=_WARMUP_EPOCHS)
     return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True,
                                pruner=pruner)
 

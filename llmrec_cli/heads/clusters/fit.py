@@ -23,9 +23,9 @@ from llmrec_cli.scoring.heldout import divided
 from llmrec_cli.scoring.scorer import validation_values
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 
-STARTS = 4
+_STARTS = 4
 """Random starts of k-means, of which the best is taken."""
-PSEUDO_COUNT = 0.1
+_PSEUDO_COUNT = 0.1
 """Of each item among the average interactions, so that one that nobody began with is not impossible."""
 
 
@@ -49,7 +49,7 @@ def cluster(vectors_VD: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
     """Return the cluster of each row, int64 (V,), by k-means (Lloyd 1982, k-means++ starts)."""
     from sklearn.cluster import KMeans
 
-    found = KMeans(num_clusters, n_init=STARTS, max_iter=100, random_state=seed).fit(vectors_VD)
+    found = KMeans(num_clusters, n_init=_STARTS, max_iter=100, random_state=seed).fit(vectors_VD)
     return found.labels_.astype(np.int64)
 
 
@@ -104,7 +104,7 @@ def posterior(prior_RC: np.ndarray, likelihood_RC: np.ndarray, click_weight: flo
 
 
 def _log_shares(counts_CN: np.ndarray, smoothing: float) -> np.ndarray:
-    total_N = counts_CN.sum(axis=0) + PSEUDO_COUNT
+    total_N = counts_CN.sum(axis=0) + _PSEUDO_COUNT
     smoothed_CN = counts_CN + smoothing * total_N / total_N.sum()
     return np.log(smoothed_CN / smoothed_CN.sum(axis=1, keepdims=True)).astype(np.float32)
 
@@ -115,16 +115,16 @@ ASKED = (0, 1, 3, 5)
 NUM_FOLDS = 3
 MOST_USERS = 10_000
 """Most users that a choice looks at, drawn at random."""
-FEWEST = 20
+_FEWEST = 20
 """Fewest hidden users with something left to find that anything is chosen on."""
-FEWEST_MEMBERS = 4
+_FEWEST_MEMBERS = 4
 """Of a cluster on average, where the number of clusters is chosen: fewer would be single users."""
-MONITOR = "ndcg@10"
+_MONITOR = "ndcg@10"
 """What is looked at without validation."""
 TRIED: dict[str, tuple[int | float, ...]] = {
     "first_clicks": (0, 5), "num_clusters": (4, 8, 16, 32, 64), "click_weight": (0.3, 0.6, 1.0)}
 """What is tried for each setting that is to be chosen; of equals the first stays."""
-USUAL: dict[str, int | float] = {"first_clicks": 0, "num_clusters": 8, "click_weight": 0.6}
+_USUAL: dict[str, int | float] = {"first_clicks": 0, "num_clusters": 8, "click_weight": 0.6}
 """What stands where there is nobody to choose on."""
 
 Values = dict[tuple[int | float, ...], np.ndarray]
@@ -167,17 +167,17 @@ def chosen(settings: ClustersSettings, known: Known, ranks_N: np.ndarray, contex
     hidden users.
     """
     free = to_choose(settings)
-    monitor = MONITOR if context.validation is None else context.validation.monitor
+    monitor = _MONITOR if context.validation is None else context.validation.monitor
     tried: dict[str, tuple[int | float, ...]] = {
         key: TRIED[key] if key in free else (getattr(settings, key),) for key in TRIED}
     folds = _folds(known, context.seed)
     fewest_known = known.matrix_VN.shape[0] - max(len(fold) for fold in folds)
     sizes = [size for size in tried["num_clusters"]
-             if "num_clusters" not in free or FEWEST_MEMBERS * size <= fewest_known]
+             if "num_clusters" not in free or _FEWEST_MEMBERS * size <= fewest_known]
     measurable = sum(int((np.diff(known.matrix_VN.indptr)[fold] > max(ASKED)).sum()) for fold in folds)
-    if not sizes or measurable < FEWEST:
-        few = max(1, known.matrix_VN.shape[0] // FEWEST_MEMBERS)
-        usual = USUAL | {"num_clusters": min(int(USUAL["num_clusters"]), few)}
+    if not sizes or measurable < _FEWEST:
+        few = max(1, known.matrix_VN.shape[0] // _FEWEST_MEMBERS)
+        usual = _USUAL | {"num_clusters": min(int(_USUAL["num_clusters"]), few)}
         found = _with(settings, {key: usual[key] for key in free})
         context.log("clusters", chosen=False, num_users=measurable, **{key: getattr(found, key) for key in TRIED})
         return found
@@ -200,7 +200,7 @@ def _usual_way(free: list[str], tried: dict[str, tuple[int | float, ...]],
                sizes: list[int | float]) -> tuple[int | float, ...]:
     """Return the combination of the usual settings, or of the first one tried where the usual one is not."""
     choices = tried | {"num_clusters": tuple(sizes)}
-    return tuple(USUAL[key] if key in free and USUAL[key] in choices[key] else choices[key][0] for key in TRIED)
+    return tuple(_USUAL[key] if key in free and _USUAL[key] in choices[key] else choices[key][0] for key in TRIED)
 
 
 def _with(settings: ClustersSettings, numbers: dict[str, Any]) -> ClustersSettings:

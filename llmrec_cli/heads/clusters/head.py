@@ -80,10 +80,10 @@ class Clusters(Head):
         """
         settings, num_users = self.settings, len(data.users)
         num_clusters = int(max(TRIED["num_clusters"])) if settings.num_clusters is None else settings.num_clusters
-        beside = len(data.users.attribute_names) + (TEXT_SIZE if settings.text > 0 else 0)
+        beside = len(data.users.attribute_names) + (_TEXT_SIZE if settings.text > 0 else 0)
         askable = int((np.bincount(data.interactions.user) > max(ASKED)).sum()) if to_choose(settings) else 0
         texts = data.users.texts if any(map(str.strip, data.users.texts)) else data.items.texts
-        return (LIBRARY_BYTES + 40 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
+        return (_LIBRARY_BYTES + 40 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
                 + 40 * num_clusters * len(data.items)
                 + validation_memory(min(askable, MOST_USERS) // NUM_FOLDS, len(data.items), 0) // 2
                 + (encoder_memory(self.recipe, texts, 0, FrozenSettings()) if settings.text > 0 else 0))
@@ -203,7 +203,7 @@ class Clusters(Head):
         self.by_profile = Placement.read(tensors.inside("by_profile."), num_attributes + own, num_clusters)
 
 
-LIBRARY_BYTES = 72 * 2**20
+_LIBRARY_BYTES = 72 * 2**20
 """What scikit-learn takes once it is loaded."""
-TEXT_SIZE = 400
+_TEXT_SIZE = 400
 """Dimensions of a text vector that memory is stated for."""

@@ -19,7 +19,7 @@ from llmrec_cli.settings.encoder import ENCODERS
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 
-TEXT = 0.5
+_TEXT = 0.5
 """Weight of the users' texts beside their behaviour, where they have any."""
 
 
@@ -28,7 +28,7 @@ def cluster_users(settings: ClusterUsersSettings, folder: Path) -> np.ndarray:
     """
     data = read_training(folder)
     texts = any(data.users.texts)
-    recipe = Recipe(head=ClustersSettings(num_clusters=settings.num_clusters, text=TEXT if texts else 0.0),
+    recipe = Recipe(head=ClustersSettings(num_clusters=settings.num_clusters, text=_TEXT if texts else 0.0),
                     encoder=ENCODERS[settings.encoder]() if texts else None)
     head = Clusters(recipe)
     head.fit(data, Context(torch.device("cpu"), settings.seed))

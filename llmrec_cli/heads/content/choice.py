@@ -35,15 +35,15 @@ TRIED: dict[str, tuple[float, ...]] = {"denoise": (0.0, 0.5, 1.0), "gamma": (0.1
 """Values to try for each setting that is null."""
 START = {"denoise": 1.0, "gamma": START_GAMMA, "l2": START_L2, "blend": 0.0}
 """Values that the choice begins with, and keeps if there is no validation data."""
-ROUNDS = 2
+_ROUNDS = 2
 """Most rounds over the settings."""
 MOST_EXACT = 2500
 """Largest number of items in training for which every trial solves the whole ridge regression."""
 LANDMARKS = 1000
 """Number of landmark items that approximate the kernel above MOST_EXACT items."""
-JITTER = 1e-4
+_JITTER = 1e-4
 """Added to the diagonal of the landmarks' kernel matrix, which is 1."""
-SAMPLED = 250
+_SAMPLED = 250
 """Number of items in training from which the mean absolute weight is estimated. Blends differ by factors of about 2,
 and the estimate by a few percent."""
 SHOWN_FROM = 5.0
@@ -61,7 +61,7 @@ def learned(settings: ContentSettings, features: UnitFeatures, task: ColdTask, c
     started = time.monotonic()
     value_of = _Trial(features, task, chosen, context)
     value = value_of(chosen)
-    for number in range(ROUNDS):
+    for number in range(_ROUNDS):
         before = value
         for key in free:
             for tried in TRIED[key]:
@@ -69,7 +69,7 @@ def learned(settings: ContentSettings, features: UnitFeatures, task: ColdTask, c
                 if (found := value_of(other)) > value:
                     chosen, value = other, found
             if time.monotonic() - started > SHOWN_FROM:
-                print(f"head=content: {key}={getattr(chosen, key)} in round {number + 1} of at most {ROUNDS}, "
+                print(f"head=content: {key}={getattr(chosen, key)} in round {number + 1} of at most {_ROUNDS}, "
                       f"{len(value_of.values)} trials, {task.monitor} {value:.4f} on {int(task.cold_N.sum()):,} cold "
                       f"items, {time.monotonic() - started:.0f} s", file=sys.stderr)
         if value == before:
@@ -85,13 +85,13 @@ def choice_operations(settings: ContentSettings, task: ColdTask) -> float:
     num, cold, queries = len(task.trained_T), int(task.cold_N.sum()), len(task.queries)
     size = min(num, task.matrix_UN.shape[0])
     free = [len(TRIED[key]) if getattr(settings, key) is None else 1 for key in TRIED]
-    gammas, ridges = free[1], ROUNDS * sum(free[:3])
+    gammas, ridges = free[1], _ROUNDS * sum(free[:3])
     shared = size**3 + 2 * queries * size**2
     if num <= MOST_EXACT:
-        return shared + ridges * (num**3 / 3 + 2 * queries * num * (num + cold)) + 4 * ROUNDS * num**3
+        return shared + ridges * (num**3 / 3 + 2 * queries * num * (num + cold)) + 4 * _ROUNDS * num**3
     of_gamma = LANDMARKS * num * (3 * LANDMARKS + 2 * queries)  # Sparse histories cost nothing beside the denoised.
     of_trial = LANDMARKS**3 / 3 + 2 * queries * LANDMARKS * (LANDMARKS + cold)
-    return shared + gammas * of_gamma + ridges * of_trial + 2 * ROUNDS * SAMPLED * LANDMARKS * 2 * num
+    return shared + gammas * of_gamma + ridges * of_trial + 2 * _ROUNDS * _SAMPLED * LANDMARKS * 2 * num
 
 
 def choice_memory(settings: ContentSettings, data: TrainingData) -> int:
@@ -105,7 +105,7 @@ def choice_memory(settings: ContentSettings, data: TrainingData) -> int:
     if num_trained <= MOST_EXACT:
         ridge = 4 * (4 * num_trained**2 + 2 * num_trained * cold)
     else:
-        ridge = 4 * LANDMARKS * (3 * num_trained + 3 * cold + 3 * LANDMARKS) + 4 * 2 * SAMPLED * num_trained
+        ridge = 4 * LANDMARKS * (3 * num_trained + 3 * cold + 3 * LANDMARKS) + 4 * 2 * _SAMPLED * num_trained
     near = 12 * min(settings.k, num_trained) * (num_trained + cold) + 8 * BLOCK_ITEMS * num_trained
     return denoising + profiles + max(ridge, near)
 
@@ -181,7 +181,7 @@ class _Landmarks:
         self.gamma = gamma
         if gamma not in self.of_gamma:
             # Items that say the same have the same kernels: a little on the diagonal keeps them apart.
-            root_LL = ridge_factor(self.cosine_LL, gamma, JITTER)
+            root_LL = ridge_factor(self.cosine_LL, gamma, _JITTER)
             self._features(root_LL)
             cold_LC = torch.linalg.solve_triangular(root_LL, kernel(self.cosine_LC, gamma), upper=False)
             self.of_gamma[gamma] = self.features_LT @ self.features_LT.T, cold_LC
@@ -207,7 +207,7 @@ class _Landmarks:
     def _of_trained(self) -> torch.Tensor:
         """Return F at the present gamma: only the newest is kept, the largest of what there is."""
         if self.features_at != self.gamma:
-            self._features(ridge_factor(self.cosine_LL, self.gamma, JITTER))
+            self._features(ridge_factor(self.cosine_LL, self.gamma, _JITTER))
         return self.features_LT
 
 
@@ -228,7 +228,7 @@ class _Trial:
         near_TT = nearest(trained, trained, k, exponent, np.arange(num), device)
         near_QC = (self.history_QT @ sp.csr_array(near_CT.T)).toarray() / mean_size(float(near_TT.data.sum()), num)
         self.near_QC = torch.from_numpy(near_QC.astype(np.float32)).to(device)
-        self.sampled_S = np.sort(rng.permutation(num)[:SAMPLED]) if num > MOST_EXACT else np.arange(num)
+        self.sampled_S = np.sort(rng.permutation(num)[:_SAMPLED]) if num > MOST_EXACT else np.arange(num)
         self.num_landmarks = LANDMARKS if num > MOST_EXACT else None
         self.solved: _Ridge = (_Exact(trained, cold, device) if num <= MOST_EXACT else
                                _Landmarks(trained, cold, device, rng))

@@ -24,7 +24,7 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
 from llmrec_cli.settings.head import EaseSettings, Recipe
 
-L2_PER_INTERACTION = 5.0
+_L2_PER_INTERACTION = 5.0
 """Ridge penalty for each interaction that the average item has, where none is given."""
 
 
@@ -162,7 +162,7 @@ class Ease(Head):
         """
         count_N = self.interaction_weights.by_item(interactions, power=2)
         average = _average(count_N)
-        l2 = L2_PER_INTERACTION * average if self.settings.l2 is None else self.settings.l2
+        l2 = _L2_PER_INTERACTION * average if self.settings.l2 is None else self.settings.l2
         relative_N = np.where(count_N > 0, count_N, 1) / average
         return (l2 * relative_N**self.settings.l2_exponent).astype(np.float32)
 
@@ -184,7 +184,7 @@ def _singular(settings: EaseSettings, form: type[Primal] | type[Dual]) -> str:
     """Return what to do about a penalty too small for the precision of the form."""
     instead = ("; or choose head.form=dual, which solves in double precision" if form is Primal else "")
     return (f"head.l2={settings.l2}: too small for this data: the equations are numerically singular, since some items "
-            f"are fully determined by others; set head.l2=1 or more (null is {L2_PER_INTERACTION:g} for each "
+            f"are fully determined by others; set head.l2=1 or more (null is {_L2_PER_INTERACTION:g} for each "
             f"interaction of the average item){instead}")
 
 

@@ -26,7 +26,7 @@ from llmrec_cli.heads.shared.matrix_products import (
 
 BLOCK_ITEMS = 256
 """Items that are treated at a time where all of them would take too much memory."""
-TINY = float(np.finfo(np.float32).tiny)
+_TINY = float(np.finfo(np.float32).tiny)
 """Least number that may be divided by."""
 
 BLOCK_QUERIES = 256
@@ -96,7 +96,7 @@ class Primal:
     @classmethod
     def read(cls, tensors: TensorReader) -> "Primal":
         """Return the form that has this state."""
-        diagonal_N = tensors.take("inverse_diagonal", FLOAT, (None,), low=TINY)
+        diagonal_N = tensors.take("inverse_diagonal", FLOAT, (None,), low=_TINY)
         num_items = len(diagonal_N)
         return cls(ColumnBlocks.of(tensors.take("weights", FLOAT, (num_items**2,)), num_items, num_items), diagonal_N)
 
@@ -200,16 +200,16 @@ class Dual:
     @classmethod
     def read(cls, tensors: TensorReader, device: torch.device) -> "Dual":
         """Return the form that has this state."""
-        diagonal_N = tensors.take("inverse_diagonal", DOUBLE, (None,), low=TINY)
+        diagonal_N = tensors.take("inverse_diagonal", DOUBLE, (None,), low=_TINY)
         num_items, num_sparse = len(diagonal_N), max(0, tensors.shape("rows.indptr")[0] - 1)
         sparse_RN = tensors.csr("rows.", (num_sparse, num_items), DOUBLE)
         dense_DN = tensors.take("rows.dense", DOUBLE, (None, num_items))
         num_rows = num_sparse + len(dense_DN)
         return cls(Rows(sparse_RN, dense_DN), tensors.take("inverse", DOUBLE, (num_rows, num_rows)),
-                   tensors.take("l2", DOUBLE, (num_items,), low=TINY), diagonal_N, device)
+                   tensors.take("l2", DOUBLE, (num_items,), low=_TINY), diagonal_N, device)
 
 
-LEAST_DIGITS = 8
+_LEAST_DIGITS = 8
 """Least share of an item that the other items leave unexplained, in units of the rounding error."""
 
 
@@ -218,7 +218,7 @@ def _require_digits(unexplained_N: np.ndarray) -> None:
 
     The diagonal of P, which weights are divided by, is made of it.
     """
-    if not (unexplained_N > LEAST_DIGITS * np.finfo(unexplained_N.dtype).eps).all():
+    if not (unexplained_N > _LEAST_DIGITS * np.finfo(unexplained_N.dtype).eps).all():
         raise np.linalg.LinAlgError("numerically singular: the diagonal of the inverse is lost in rounding")
 
 

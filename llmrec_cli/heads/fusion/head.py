@@ -29,9 +29,9 @@ from llmrec_cli.settings.head import FusionSettings, Recipe
 
 MOST_QUERIES = 10_000
 """Most validation queries that weights are learned on, drawn at random."""
-LENGTHS = "fit_lengths"
+_LENGTHS = "fit_lengths"
 """Name, in the head's state, of the lengths of the users' (or groups') histories at the fit."""
-RANK = 60
+_RANK = 60
 """Reciprocal rank fusion's constant (Cormack et al. 2009)."""
 
 
@@ -197,7 +197,7 @@ class Fusion(Head):
             below_QN = (-scores_QN).contiguous()
             # Equal scores have the same rank, so the catalogue's order plays no part.
             rank_QN = 1 + torch.searchsorted(below_QN.sort(dim=1).values, below_QN)
-            return 1 / (RANK + rank_QN).float()
+            return 1 / (_RANK + rank_QN).float()
         return scaled(scores_QN)
 
     def _asked(self, member: Head, queries: Queries) -> torch.Tensor:
@@ -255,7 +255,7 @@ class Fusion(Head):
     def state(self) -> dict[str, np.ndarray]:
         """Return the members' states, each under its name, which items are cold, and lengths of the fit's histories."""
         states = {f"{name}/{key}": value for name, m in self.members.items() for key, value in m.state().items()}
-        lengths = {LENGTHS: self.fit_lengths} if self.long_share > 0 else {}
+        lengths = {_LENGTHS: self.fit_lengths} if self.long_share > 0 else {}
         return states | {"cold": self.cold_N.astype(np.uint8)} | lengths
 
     def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
@@ -265,9 +265,9 @@ class Fusion(Head):
         self.cold_N = tensors.take("cold", BYTE, (len(items),), high=1).astype(bool)
         # A model of an earlier version has none: its users count by the histories that they are asked with.
         self.fit_lengths = np.zeros(0, np.int64)
-        if self.long_share > 0 and LENGTHS in tensors:
+        if self.long_share > 0 and _LENGTHS in tensors:
             rows = len(users) if self.long_share_of == "users" else tensors.num_groups
-            self.fit_lengths = tensors.take(LENGTHS, INTEGER, (rows,), low=0)
+            self.fit_lengths = tensors.take(_LENGTHS, INTEGER, (rows,), low=0)
         for name, member in self.members.items():
             member.read(tensors.inside(f"{name}/"), users, items, context)
 

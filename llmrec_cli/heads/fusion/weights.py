@@ -47,18 +47,18 @@ def _lengths(interactions: Interactions) -> np.ndarray:
     return lengths[lengths > 0]
 
 
-STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
+_STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 """Weights tried for a member, as multiples of the largest weight."""
-ROUNDS = 3
+_ROUNDS = 3
 """Most rounds over the members."""
 NUM_FOLDS = 10
 ENOUGH = 400
 """Fewest queries with a long history, and with a short one, and for cold items held-out interactions with them, on
 which a part gets weights of its own."""
-LEAST = 0.05
-"""Smallest averaged weight that is kept, as a multiple of the largest. It is the smallest weight tried (STEPS): most
+_LEAST = 0.05
+"""Smallest averaged weight that is kept, as a multiple of the largest. It is the smallest weight tried (_STEPS): most
 folds gave a member below it no weight."""
-DIGITS = 3
+_DIGITS = 3
 """Digits that averaged weights are rounded to, so that a person can type them."""
 
 Numbers = dict[str, float]
@@ -241,7 +241,7 @@ def _by_coldness(scored: Scored, weights: Weights, rows: np.ndarray) -> Weights:
 def coordinate_ascent(numbers: Numbers, names: list[str], values_of: Callable[[Numbers], np.ndarray]) -> Numbers:
     """Return the weights after coordinate ascent over the named members."""
     value = float(values_of(numbers).mean())
-    for _ in range(ROUNDS):
+    for _ in range(_ROUNDS):
         before = value
         for name in names:
             numbers, value = ascend(numbers, name, value, lambda tried: float(values_of(tried).mean()))
@@ -255,7 +255,7 @@ def ascend(weights: Numbers, name: str, value: float,
     """Return the weights with the best weight for one member, and their value; unchanged where none is better."""
     top = max(weights.values())
     best = weights
-    for step in STEPS:
+    for step in _STEPS:
         tried = weights | {name: step * top}
         if max(tried.values()) > 0 and (found := value_of(tried)) > value:
             best, value = tried, found
@@ -275,8 +275,8 @@ def _mean(found: list[Weights]) -> Weights:
 
 
 def _mean_numbers(found: list[Numbers]) -> Numbers:
-    """Return the mean of each member's weight; small ones are 0 (`LEAST`)."""
+    """Return the mean of each member's weight; small ones are 0 (`_LEAST`)."""
     assert all(numbers.keys() == found[0].keys() for numbers in found), "a part has weights in some folds alone"
     mean = {name: float(np.mean([numbers[name] for numbers in found])) for name in found[0]}
-    least = LEAST * max(mean.values(), default=0.0)
-    return {name: round(weight, DIGITS) if weight >= least else 0.0 for name, weight in mean.items()}
+    least = _LEAST * max(mean.values(), default=0.0)
+    return {name: round(weight, _DIGITS) if weight >= least else 0.0 for name, weight in mean.items()}

@@ -26,14 +26,14 @@ from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
 
-LEAST_STEPS = 10
+_LEAST_STEPS = 10
 """Steps of an epoch at least: what a step asks for is hidden from it, and that should be a tenth at most."""
 
 
 def num_steps(num_of_groups: int, num_of_users: int, batch_size: int) -> int:
     """Return the steps of an epoch over these numbers of interactions: no more than there is something to ask in."""
     most = max(num_of_groups, num_of_users)
-    return min(most, max(LEAST_STEPS, math.ceil(most / batch_size)))
+    return min(most, max(_LEAST_STEPS, math.ceil(most / batch_size)))
 
 
 class Batch(NamedTuple):

@@ -33,7 +33,7 @@ from llmrec_cli.settings.peft import FrozenSettings
 
 MEMBERSHIPS = 2**14
 """Most members of groups that are answered at once, each counted in each of its groups."""
-SCORE_COPIES = 4.5
+_SCORE_COPIES = 4.5
 """Scores of a step held at a time, with their gradients and with what is masked (benchmarks/memory.py)."""
 CELLS = 2**24
 """Most scores made at once, 64 MB; formulas hold a few times as much on the way."""
@@ -104,7 +104,7 @@ class TrainedGroupHead(Head):
         drawn = self.recipe.loss.num_negatives
         candidates = min(len(data.items), len(data.items) if drawn is None else drawn + of_groups + of_users)
         members = min(of_groups, len(groups)) * max(1.0, float(groups.members.nnz / max(1, len(groups))))
-        step = int(4 * (SCORE_COPIES * (of_groups + of_users) * candidates
+        step = int(4 * (_SCORE_COPIES * (of_groups + of_users) * candidates
                         + members * (8 * size + self.cells_of_a_member() * candidates)))
         validation = validation_memory(len(groups), len(data.items), len(data.interactions))
         return self._memory_of_texts(data, groups.entities.texts) + 4 * 5 * size * rows + max(step, validation)

@@ -23,9 +23,9 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.ials import IalsSettings
 
-START_SCALE = 0.1
+_START_SCALE = 0.1
 """Norm of an item's factors before the first step, about."""
-TOLERANCE = 1e-3
+_TOLERANCE = 1e-3
 """Residual at which the factors of a query are taken for solved, beside that of none."""
 
 
@@ -115,7 +115,7 @@ class Ials(Head):
         item_penalty = self._penalty(counts_N, len(counts_U))
         users, items = (torch.from_numpy(c.astype(np.float32)).to(device) for c in (counts_U, counts_N))
         draw = torch.Generator().manual_seed(context.seed)
-        y_ND = (torch.randn((len(items), size), generator=draw) * START_SCALE / size**0.5).to(device)
+        y_ND = (torch.randn((len(items), size), generator=draw) * _START_SCALE / size**0.5).to(device)
         x_UD = torch.zeros((len(users), size), device=device)
         penalties_N1 = item_penalty(items)[:, None]
         for iteration in range(self.settings.iterations):
@@ -159,7 +159,7 @@ class Ials(Head):
                 self._ridge = Ridge(self.items_MD, self.counts_M, self.settings.unobserved_weight, self.penalty)
             observed = Observed(history_QM, self.items_MD.shape[1], self.items_MD.device,
                                 weighted=not self.interaction_weights.is_uniform)
-            solved_QD = self._ridge.solve(observed, TOLERANCE)
+            solved_QD = self._ridge.solve(observed, _TOLERANCE)
             users_QD = torch.empty_like(solved_QD)
             users_QD[torch.from_numpy(order_Q)] = solved_QD
             return users_QD @ self.items_MD.T

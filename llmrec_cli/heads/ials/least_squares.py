@@ -31,11 +31,11 @@ from llmrec_cli.errors import DivergedError
 
 BATCH_BYTES = 2**22
 """Working set of a batch of rows: a part of the last cache level."""
-CHUNK_ROWS = 2**14
-MOST_STEPS = 200
-ROUNDING = 1e-7
+_CHUNK_ROWS = 2**14
+_MOST_STEPS = 200
+_ROUNDING = 1e-7
 """Share of the first residual that counts as none: what is left then are the rounding errors of float32."""
-SMALLEST = 1e-37
+_SMALLEST = 1e-37
 """Squared residual that counts as none whatever it was at first: what is smaller divides to infinity."""
 
 # torch says it once a process; the two products that are used here are held against dense ones by the tests.
@@ -183,7 +183,7 @@ class Ridge:
         """
         x_RD = self.y_CD.new_empty((observed.num_rows, self.y_CD.shape[1]))
         for batch in observed.batches():
-            x_RD[batch.rows] = self._steps(batch, None, None, MOST_STEPS, tolerance)
+            x_RD[batch.rows] = self._steps(batch, None, None, _MOST_STEPS, tolerance)
         return x_RD
 
     def _steps(self, batch: Batch, start_BD: torch.Tensor | None, prior_BD: torch.Tensor | None, num_steps: int,
@@ -204,7 +204,7 @@ class Ridge:
         step_BD = inverse_BD * residual_BD
         size_B1 = (residual_BD * step_BD).sum(1, keepdim=True)
         # Relative, since rows of small weights have small residuals.
-        enough_B1 = (max(tolerance, ROUNDING)**2 * size_B1).clamp(min=SMALLEST)
+        enough_B1 = (max(tolerance, _ROUNDING)**2 * size_B1).clamp(min=_SMALLEST)
         for left in range(num_steps, 0, -1):
             image_BD = batch.sums(batch.weighted(batch.products(step_BD, self.y_CD)), self.y_CD)
             image_BD += step_BD + above_B1 * (step_BD @ self.gram_DD)
@@ -224,15 +224,15 @@ class Ridge:
 def _grams(y_CD: torch.Tensor, counts_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sum of y y' over columns that are ever observed, and its mean over observed pairs, float64 (D, D)."""
     all_DD = seen_DD = torch.zeros((y_CD.shape[1],) * 2, dtype=torch.float64)
-    for start in range(0, len(y_CD), CHUNK_ROWS):
-        chunk, counts = y_CD[start:start + CHUNK_ROWS], counts_C[start:start + CHUNK_ROWS, None]
+    for start in range(0, len(y_CD), _CHUNK_ROWS):
+        chunk, counts = y_CD[start:start + _CHUNK_ROWS], counts_C[start:start + _CHUNK_ROWS, None]
         all_DD = all_DD + ((chunk * (counts > 0)).T @ chunk).cpu().double()
         seen_DD = seen_DD + ((chunk * counts).T @ chunk).cpu().double()
     total = float(counts_C.sum())
     return all_DD, seen_DD / (total if total > 0 else 1.0)
 
 
-STEPS = 10
+_STEPS = 10
 
 
 class LinearPrior:
@@ -261,14 +261,14 @@ class LinearPrior:
         residual_FD = self._back(weights_N1 * (y_ND - self.means())) - self.map_FD
         step_FD = scale_F1 * residual_FD
         size_D = (residual_FD * step_FD).sum(0)
-        for _ in range(STEPS):
+        for _ in range(_STEPS):
             image_FD = self._back(weights_N1 * self._forward(step_FD)) + step_FD
-            length_D = torch.where(size_D > SMALLEST, size_D / (step_FD * image_FD).sum(0), 0)
+            length_D = torch.where(size_D > _SMALLEST, size_D / (step_FD * image_FD).sum(0), 0)
             self.map_FD += length_D * step_FD
             residual_FD -= length_D * image_FD
             towards_FD = scale_F1 * residual_FD
             before_D, size_D = size_D, (residual_FD * towards_FD).sum(0)
-            step_FD = towards_FD + torch.where(before_D > SMALLEST, size_D / before_D, 0) * step_FD
+            step_FD = towards_FD + torch.where(before_D > _SMALLEST, size_D / before_D, 0) * step_FD
 
     def _forward(self, map_FD: torch.Tensor) -> torch.Tensor:
         num_dense = self.dense_NE.shape[1]

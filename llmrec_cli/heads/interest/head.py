@@ -30,9 +30,9 @@ from llmrec_cli.training.context import Length, Surroundings
 from llmrec_cli.training.loop import train
 from llmrec_cli.training.losses.base import build_pointwise
 
-READ_AT_ONCE = 4096
+_READ_AT_ONCE = 4096
 """Pairs tokenised at a time."""
-TARGETS = ("choice", "value", "opinion")
+_TARGETS = ("choice", "value", "opinion")
 
 
 class Reading(nn.Module):
@@ -218,8 +218,8 @@ class Interest(Head):
         """Return the numbers, float32 (P,), of pairs of a user's text and an item."""
         encoder, out = self._fitted()
         found = np.zeros(len(users), np.float32)
-        for start in range(0, len(users), READ_AT_ONCE):
-            part = slice(start, start + READ_AT_ONCE)
+        for start in range(0, len(users), _READ_AT_ONCE):
+            part = slice(start, start + _READ_AT_ONCE)
             packed = self._tokens(users[part], list(self.texts[items[part]]))
             for rows in buckets(packed.ragged.host_lengths, encoder.settings.batch_tokens):
                 ids_RT, mask_RT = packed.batch(torch.from_numpy(rows).to(encoder.device))
@@ -275,7 +275,7 @@ class Interest(Head):
         """Return the map, what was trained of the encoder, and the candidates' state."""
         encoder, out = self._fitted()
         return {**{f"out.{name}": tensor.cpu().numpy() for name, tensor in out.state_dict().items()},
-                "mean": np.array([self.mean], np.float32), "target": np.array([TARGETS.index(self.target)]),
+                "mean": np.array([self.mean], np.float32), "target": np.array([_TARGETS.index(self.target)]),
                 **{f"encoder.{name}": value for name, value in encoder.trained_state().items()},
                 **{f"candidates/{name}": value for name, value in self.candidates.state().items()}}
 
@@ -284,7 +284,7 @@ class Interest(Head):
         self.candidates.read(tensors.inside("candidates/"), users, items, context)
         self.titles, self.texts = _titles(items), items.texts
         self.mean = float(tensors.take("mean", FLOAT, (1,))[0])
-        self.target = TARGETS[int(tensors.take("target", INTEGER, (1,), low=0, high=len(TARGETS) - 1)[0])]
+        self.target = _TARGETS[int(tensors.take("target", INTEGER, (1,), low=0, high=len(_TARGETS) - 1)[0])]
         self._build(context)
         encoder, out = self._fitted()
         encoder.load_trained_state(tensors.inside("encoder.").take_all())

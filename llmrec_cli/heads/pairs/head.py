@@ -29,10 +29,10 @@ from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.pairs import PairSettings
 from llmrec_cli.training.loop import Length, Surroundings, train
 
-USUAL_RATE = 0.01
+_USUAL_RATE = 0.01
 """Peak learning rate where none is given; at a tenth of it MovieLens-100K is not learned in 20 epochs."""
 
-FOLD_IN_RIDGE = 0.01
+_FOLD_IN_RIDGE = 0.01
 """Ridge of the map from histories to users, times the mean of its Gram matrix's diagonal."""
 
 
@@ -124,7 +124,7 @@ class PairHead(Head):
                                     context.folder if context.resumed else None, context.tensorboard,
                                     self.settings.kind, same)
         context.log("target", target=target)
-        trained = train(self.model, steps.batches, steps.loss, [(self.model, optim.rate(USUAL_RATE))], optim, length,
+        trained = train(self.model, steps.batches, steps.loss, [(self.model, optim.rate(_USUAL_RATE))], optim, length,
                         surroundings, self._validation(data, context), split=steps.split)
         self._solve_fold_in(self.interaction_weights.matrix(data.interactions))
         self.settings = replace(self.settings, stop_after=trained.best_epoch)
@@ -161,7 +161,7 @@ class PairHead(Head):
         centred_UL = sums_UL - self.usual_L
         gram_LL = centred_UL.T @ centred_UL
         # Above 0 also where all histories are alike.
-        gram_LL.diagonal().add_(FOLD_IN_RIDGE * gram_LL.diagonal().mean() + 1e-6)
+        gram_LL.diagonal().add_(_FOLD_IN_RIDGE * gram_LL.diagonal().mean() + 1e-6)
         self.fold_in_LK = torch.linalg.solve(gram_LL, centred_UL.T @ (rows_UK - self.average_K))
 
     def _history(self, history: sp.csr_array) -> torch.Tensor:

@@ -17,7 +17,7 @@ from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows
 from llmrec_cli.settings.heads.pairs import NeuralCfSettings
 
-LARGEST_BLOCK = 2**22
+_LARGEST_BLOCK = 2**22
 """Numbers in a hidden layer of a block that is scored at once."""
 
 
@@ -89,7 +89,7 @@ class NeuMf(PairModel):
         if not self.layers:
             return scores_SR
         user_S1H, item_1RH = users_SK[:, None, size:-1], items_RL[None, :, size:-1]
-        at_once = max(1, LARGEST_BLOCK // max(1, len(users_SK) * user_S1H.shape[2]))
+        at_once = max(1, _LARGEST_BLOCK // max(1, len(users_SK) * user_S1H.shape[2]))
         if torch.is_grad_enabled():
             parts = [self._perceptron(user_S1H + part) for part in item_1RH.split(at_once, dim=1)]
             return scores_SR + torch.cat(parts, dim=1)

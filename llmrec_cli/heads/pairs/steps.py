@@ -23,7 +23,7 @@ from llmrec_cli.training.adversary import adversarial_loss_of_all
 from llmrec_cli.training.losses.base import UserScores, build_loss, build_pointwise
 from llmrec_cli.training.step import Split
 
-COMPARED = 32
+_COMPARED = 32
 """Candidates that each interaction is compared with by a loss that draws, such as loss=bpr."""
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -134,7 +134,7 @@ class ChoiceSteps:
         """Return the candidates that each interaction is compared with; the same under attack. None for all."""
         if not self.criterion.draws:
             return None
-        return generator.integers(num_candidates, size=(num_rows, COMPARED))
+        return generator.integers(num_candidates, size=(num_rows, _COMPARED))
 
     def _candidates(self, generator: np.random.Generator) -> np.ndarray:
         if self.whole:

@@ -27,7 +27,7 @@ from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 
-QUERIES_AT_ONCE = 512
+_QUERIES_AT_ONCE = 512
 """Histories that go through the transformer together when scores are asked for."""
 
 
@@ -105,8 +105,8 @@ class Sequential(Head):
         """Return logits (Q, M) of the histories."""
         model = self._fitted()
         items_ME = self._items()
-        users = [self._users(queries.history[start:start + QUERIES_AT_ONCE], items_ME)
-                 for start in range(0, len(queries), QUERIES_AT_ONCE)]
+        users = [self._users(queries.history[start:start + _QUERIES_AT_ONCE], items_ME)
+                 for start in range(0, len(queries), _QUERIES_AT_ONCE)]
         return self._scores(torch.cat([items_ME.new_zeros(0, items_ME.shape[1]), *users]), model.compared(items_ME))
 
     def _users(self, history: sp.csr_array, items_ME: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ from llmrec_cli.training.losses.base import build_loss
 
 START = -1
 """What stands for the start of a history where its items have their integers."""
-BATCHES_SORTED_TOGETHER = 16
+_BATCHES_SORTED_TOGETHER = 16
 """Batches whose windows are sorted by length: many make batches without padding, few leave them to chance."""
 
 
@@ -104,7 +104,7 @@ class SequenceSteps:
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
         """Yield windows in parts with equal numbers of interactions, those of like length together."""
         order_W = generator.permutation(len(self.users_W))
-        chunk_W = np.arange(len(order_W)) * math.ceil(self.num_batches / BATCHES_SORTED_TOGETHER) // len(order_W)
+        chunk_W = np.arange(len(order_W)) * math.ceil(self.num_batches / _BATCHES_SORTED_TOGETHER) // len(order_W)
         # Every second chunk the other way around, so that no batch has the longest beside the shortest.
         signed_W = self.lengths_W[order_W] * np.where(chunk_W % 2, -1, 1)
         order_W = order_W[np.lexsort((signed_W, chunk_W))]

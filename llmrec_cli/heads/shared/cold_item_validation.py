@@ -25,7 +25,7 @@ MOST_QUERIES = 2000
 """Most users that a choice looks at, drawn at random."""
 HIDDEN = 0.2
 """Share of the items in training that are hidden where validation has too few cold ones."""
-MONITOR = "ndcg@10"
+_MONITOR = "ndcg@10"
 """What is looked at without validation."""
 
 
@@ -97,7 +97,7 @@ def cold_task(data: TrainingData, context: Context, weights: InteractionWeights 
     rows = _drawn(relevant, rng)
     ids, history = data.users.ids[rows], kept[rows]
     queries = Queries(ids, ids, rows, history, presence(history), np.full(len(rows), "", object))
-    monitor, ranks = (MONITOR, item_hash_ranks(data.items.ids)) if validation is None else (
+    monitor, ranks = (_MONITOR, item_hash_ranks(data.items.ids)) if validation is None else (
         validation.monitor, validation.ranks)
     return ColdTask(queries, relevant[rows], kept, np.flatnonzero(np.bincount(kept.indices, minlength=len(cold_N))),
                     hidden_N, ranks, monitor)

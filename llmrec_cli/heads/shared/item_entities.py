@@ -69,7 +69,7 @@ class EntityGate(nn.Module):
         return out
 
 
-FORMAT = 2
+_FORMAT = 2
 
 
 def item_entities(settings: EntitySettings | None, data: TrainingData, context: Context, asked_by: str) -> np.ndarray:
@@ -121,7 +121,7 @@ def entity_vectors(settings: EntitySettings, triples: Triples, context: Context)
 
 def _key(settings: EntitySettings, triples: Triples, seed: int) -> str:
     """Return a hash of all that decides on the vectors: names of entities do not, their places do."""
-    facts = (FORMAT, sorted(to_plain(settings).items()), seed, len(triples.entities), len(triples.relations))
+    facts = (_FORMAT, sorted(to_plain(settings).items()), seed, len(triples.entities), len(triples.relations))
     key = hashlib.sha256(str(facts).encode())
     for column in (triples.head, triples.relation, triples.tail):
         key.update(np.ascontiguousarray(column, np.int64).data)

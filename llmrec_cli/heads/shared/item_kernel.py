@@ -18,7 +18,7 @@ START_GAMMA, START_L2 = 0.5, 1.0
 """Kernel and ridge that a choice on validation starts from."""
 BLOCK_ITEMS = 512
 """Items treated at a time where a matrix for all of them at once is not needed."""
-SPARSE_ROWS = 64
+_SPARSE_ROWS = 64
 """Items whose products of sparse features are held at a time: many items may share a feature."""
 
 
@@ -55,8 +55,8 @@ class UnitFeatures:
         cosine_NM: np.ndarray = self.dense_ND @ others.dense_ND.T
         if self.sparse_NF.nnz:
             others_FM = sp.csr_array(others.sparse_NF.T)
-            for start in range(0, len(cosine_NM), SPARSE_ROWS):
-                rows = slice(start, start + SPARSE_ROWS)
+            for start in range(0, len(cosine_NM), _SPARSE_ROWS):
+                rows = slice(start, start + _SPARSE_ROWS)
                 cosine_NM[rows] += (self.sparse_NF[rows] @ others_FM).toarray()
         return torch.from_numpy(cosine_NM).to(device)
 

@@ -30,8 +30,8 @@ from llmrec_cli.settings.peft import PeftSettings
 from llmrec_cli.training.optim import layered
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
-BUFFERS = ("raw_table", "mean", "matrix", "said")
-CENTRING = ("centring.mean", "centring.matrix")
+_BUFFERS = ("raw_table", "mean", "matrix", "said")
+_CENTRING = ("centring.mean", "centring.matrix")
 
 
 class ItemTexts(nn.Module):
@@ -64,7 +64,7 @@ class ItemTexts(nn.Module):
         self.map: EmbeddingMap | None = None
         self.seed = seed
         self.learned: dict[str, np.ndarray] = {}
-        for name in BUFFERS:
+        for name in _BUFFERS:
             self.register_buffer(name, torch.zeros(0))
 
     @classmethod
@@ -94,10 +94,10 @@ class ItemTexts(nn.Module):
         weights: dict[str, np.ndarray] | None = None
         if self.peft.starting_adapter:
             started = load_adapter(self.peft, self.base_identity)
-            size = started.shape(CENTRING[0])[0]
-            matrix = (0,) if started.shape(CENTRING[1]) == (0,) else (size, None)
+            size = started.shape(_CENTRING[0])[0]
+            matrix = (0,) if started.shape(_CENTRING[1]) == (0,) else (size, None)
             self.mean, self.matrix = (torch.from_numpy(started.take(name, FLOAT, shape)).to(self.device)
-                                      for name, shape in zip(CENTRING, ((size,), matrix), strict=True))
+                                      for name, shape in zip(_CENTRING, ((size,), matrix), strict=True))
             weights = started.take_all()
         if self.bank is not None:
             if weights is not None:
@@ -141,7 +141,7 @@ class ItemTexts(nn.Module):
         shapes = {"raw_table": (num_items, size), "mean": (size,), "matrix": matrix, "said": (num_items,)}
         new.raw_table, new.mean, new.matrix, new.said = (
             torch.from_numpy(tensors.take(f"texts.{name}", BOOL if name == "said" else FLOAT, shapes[name])).to(device)
-            for name in BUFFERS)
+            for name in _BUFFERS)
         encoder = tensors.inside("encoder.")
         # Which weights are trained only the opened encoder knows, and it refuses others.
         new.learned = encoder.take_all() if peft.trains_layers else encoder_class(settings).read(settings, encoder)
@@ -275,7 +275,7 @@ class ItemTexts(nn.Module):
         """Return the table, the mean, the map and what was learned of the encoder."""
         learned = self.encoder.trained_state() if self.bank is not None else self.learned
         mapped = {} if self.map is None else self.map.arrays()
-        return {**{f"texts.{name}": getattr(self, name).cpu().numpy() for name in BUFFERS},
+        return {**{f"texts.{name}": getattr(self, name).cpu().numpy() for name in _BUFFERS},
                 **{f"texts.map.{name}": array for name, array in mapped.items()},
                 **{f"encoder.{name}": value for name, value in learned.items()}}
 
@@ -301,7 +301,8 @@ class ItemTexts(nn.Module):
         assert self.trained
         weights = self.map.arrays() if self.map is not None else self.encoder.trained_state()
         # Vectors move while they are trained: those of the next run are centred as these were.
-        centring = {name: buffer.cpu().numpy() for name, buffer in zip(CENTRING, (self.mean, self.matrix), strict=True)}
+        centring = {name: buffer.cpu().numpy() for name,
+                    buffer in zip(_CENTRING, (self.mean, self.matrix), strict=True)}
         save_adapter(folder, weights | centring, self.peft, self.base_identity)
 
     def save_encoder(self, folder: Path) -> None:

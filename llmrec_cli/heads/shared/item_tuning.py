@@ -26,7 +26,7 @@ from llmrec_cli.training.checkpoint import trained_parameters
 from llmrec_cli.training.loop import Length, Surroundings, train
 from llmrec_cli.training.losses.distillation import Similarity, SoftTargets, distillation_loss
 
-NEIGHBOURS, EXPONENT = 20, 3.0
+_NEIGHBOURS, _EXPONENT = 20, 3.0
 """Of the neighbours by text that validation looks at; what `content` takes too."""
 
 
@@ -121,7 +121,7 @@ def _values(texts: ItemTexts, task: ColdTask, by_kernel: bool) -> np.ndarray:
         factor_TT = ridge_factor(table_ND[trained] @ table_ND[trained].T, START_GAMMA, START_L2)
         return task.values(torch.cholesky_solve(history_QT.T, factor_TT).T @ kernel(cosine_TC, START_GAMMA))
     nobody = torch.full((len(cold),), -1, device=table_ND.device)
-    return task.values(history_QT @ neighbour_weights(cosine_TC, NEIGHBOURS, EXPONENT, nobody))
+    return task.values(history_QT @ neighbour_weights(cosine_TC, _NEIGHBOURS, _EXPONENT, nobody))
 
 
 class _Step:

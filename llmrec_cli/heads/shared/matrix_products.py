@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 from scipy.linalg import get_lapack_funcs
 
-WIDTH = 64
+_WIDTH = 64
 """Columns of a block. 64 columns of 4,000 rows are 1 MB, which stay in the cache while all histories are summed up:
 measured five times as fast as a sparse product with whole rows, and no slower than widths up to 512."""
 
@@ -42,8 +42,8 @@ class ColumnBlocks:
         made = cls(num_rows, device)
         made.whole = flat
         cells = torch.from_numpy(flat).to(made.device)
-        for start in range(0, num_columns, WIDTH):
-            stop = min(start + WIDTH, num_columns)
+        for start in range(0, num_columns, _WIDTH):
+            stop = min(start + _WIDTH, num_columns)
             made.blocks.append(cells[start * num_rows:stop * num_rows].view(num_rows, stop - start))
         return made
 
@@ -56,19 +56,19 @@ class ColumnBlocks:
         """Add columns after the others."""
         assert len(columns_RK) == self.num_rows
         self.whole = None
-        if self.blocks and self.blocks[-1].shape[1] < WIDTH:
+        if self.blocks and self.blocks[-1].shape[1] < _WIDTH:
             # Only the last block may be narrower: `of` tells blocks by their width.
             columns_RK = np.concatenate([self.blocks.pop().cpu().numpy(), columns_RK], axis=1)
-        for start in range(0, columns_RK.shape[1], WIDTH):
-            block = np.ascontiguousarray(columns_RK[:, start:start + WIDTH], np.float32)
+        for start in range(0, columns_RK.shape[1], _WIDTH):
+            block = np.ascontiguousarray(columns_RK[:, start:start + _WIDTH], np.float32)
             self.blocks.append(torch.from_numpy(block).to(self.device))
 
     def put(self, start: int, columns_RB: torch.Tensor, add: bool = False) -> None:
-        """Write columns from the column `start` on, a multiple of `WIDTH`; with `add` on top of what is there."""
-        assert start % WIDTH == 0
-        for place in range(0, columns_RB.shape[1], WIDTH):
-            block_RW = self.blocks[(start + place) // WIDTH]
-            some_RW = columns_RB[:, place:place + WIDTH]
+        """Write columns from the column `start` on, a multiple of `_WIDTH`; with `add` on top of what is there."""
+        assert start % _WIDTH == 0
+        for place in range(0, columns_RB.shape[1], _WIDTH):
+            block_RW = self.blocks[(start + place) // _WIDTH]
+            some_RW = columns_RB[:, place:place + _WIDTH]
             block_RW.add_(some_RW) if add else block_RW.copy_(some_RW)
 
     def multiply(self, factor: float) -> None:
@@ -112,14 +112,14 @@ def turned_in_place(rows_NN: np.ndarray) -> np.ndarray:
     """
     flat, num = rows_NN.reshape(-1), len(rows_NN)
     assert np.shares_memory(flat, rows_NN) or num == 0
-    for start in range(0, num, WIDTH):
-        stop = min(start + WIDTH, num)
+    for start in range(0, num, _WIDTH):
+        stop = min(start + _WIDTH, num)
         flat[start * num:stop * num] = rows_NN[start:stop].T.copy().ravel()
     return flat
 
 
 def reorder_in_place(matrix_NN: np.ndarray, place_N: np.ndarray) -> None:
-    """Put row and column `place_N[n]` of a square matrix at n, in the memory of one row and `WIDTH` of them."""
+    """Put row and column `place_N[n]` of a square matrix at n, in the memory of one row and `_WIDTH` of them."""
     moved = place_N == np.arange(len(place_N))
     for first in range(len(place_N)):
         if moved[first]:
@@ -130,8 +130,8 @@ def reorder_in_place(matrix_NN: np.ndarray, place_N: np.ndarray) -> None:
             matrix_NN[row] = matrix_NN[place_N[row]]
             moved[row], row = True, place_N[row]
         matrix_NN[row], moved[row] = saved_N, True
-    for start in range(0, len(place_N), WIDTH):
-        matrix_NN[start:start + WIDTH] = matrix_NN[start:start + WIDTH, place_N]
+    for start in range(0, len(place_N), _WIDTH):
+        matrix_NN[start:start + _WIDTH] = matrix_NN[start:start + _WIDTH, place_N]
 
 
 def _parts(matrix: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.shared.matrix_products import BLOCK_CELLS, RightFactor, block_rows, dense_features
 from llmrec_cli.settings.heads.neighbours import NeighbourSettings
 
-TINY = float(np.finfo(np.float32).tiny)
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class Weighting:
@@ -108,7 +108,7 @@ def nearest_neighbours(rows_RF: sp.csr_array, power: float, candidates: Candidat
     def normalise(products_BC: np.ndarray, rows: slice) -> None:
         # Without shrinkage, nothing is divided by 0: empty rows get 0 / tiny, which is far below what rows of small
         # weights have as their norms.
-        products_BC /= norm_R[rows, None] * candidates.norm_C + np.float32(settings.shrinkage + TINY)
+        products_BC /= norm_R[rows, None] * candidates.norm_C + np.float32(settings.shrinkage + _TINY)
 
     return strongest(rows_RF, candidates.factor, settings.k, self_R, normalise, settings.exponent)
 

@@ -56,7 +56,7 @@ def require_sizes(settings: HeadSettings, tensors: TensorReader, name: str) -> N
 NAMES = {"uint64": "U64", "int64": "I64", "float64": "F64", "float32": "F32", "uint32": "U32", "int32": "I32",
          "float16": "F16", "uint16": "U16", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
 """Names of number types in safetensors, in the order in which it writes them: each begins at a multiple of its size."""
-TYPES = {name: np.dtype(kind) for kind, name in NAMES.items()}
+_TYPES = {name: np.dtype(kind) for kind, name in NAMES.items()}
 
 
 def write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -81,7 +81,7 @@ def read_tensors(files: PinnedFolder, name: str) -> dict[str, np.ndarray]:
     """Return the arrays of a file, checked; raises SafetensorError for what is not in the format."""
     found = {}
     for key, tensor in read_safetensors(files, name).items():
-        if tensor.dtype not in TYPES:
-            raise SafetensorError(f"tensor {key!r} has the type {tensor.dtype}, which is none of {', '.join(TYPES)}")
-        found[key] = tensor.content.view(TYPES[tensor.dtype]).reshape(tensor.shape)
+        if tensor.dtype not in _TYPES:
+            raise SafetensorError(f"tensor {key!r} has the type {tensor.dtype}, which is none of {', '.join(_TYPES)}")
+        found[key] = tensor.content.view(_TYPES[tensor.dtype]).reshape(tensor.shape)
     return found

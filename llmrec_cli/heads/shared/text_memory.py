@@ -13,17 +13,17 @@ from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.head import Recipe
 from llmrec_cli.settings.peft import PeftSettings
 
-BYTES_OF_A_TOKEN = 3
+_BYTES_OF_A_TOKEN = 3
 """Of a text: English words, names and numbers have 2.6 to 3.4 of them, Chinese characters 3."""
-SPECIAL_TOKENS = 2
+_SPECIAL_TOKENS = 2
 """Tokens at the beginning and at the end of a text."""
 VECTOR_COPIES = 6
 """Vectors of all texts held at a time: as the encoder said them, for this fit and for the next one, and while they are
 centred and normalised."""
-LOWER_NUMBERS = 12
+_LOWER_NUMBERS = 12
 """Numbers that a layer without gradients takes for a token, in hidden sizes: what goes through it, and what is four
 times as wide in it."""
-ATTACKED = 1.4
+_ATTACKED = 1.4
 """What a step takes with an adversary of texts, as a share of what it takes without."""
 
 
@@ -54,7 +54,7 @@ def pairs_memory(recipe: Recipe, num_pairs: int) -> int:
     """
     encoder: Any = recipe.encoder
     tokens = num_pairs * encoder.max_length
-    frozen = LOWER_NUMBERS * 4 * _class(encoder).shape(encoder).hidden_size * tokens
+    frozen = _LOWER_NUMBERS * 4 * _class(encoder).shape(encoder).hidden_size * tokens
     lengths = encoder.max_length, encoder.max_length
     step = step_memory(recipe, recipe.peft, num_pairs, *lengths) if recipe.peft.trains_layers else 0
     return encoder_class(encoder).memory(encoder, []) + trained_memory(encoder, recipe.peft) + max(frozen, step)
@@ -64,7 +64,8 @@ def num_tokens(encoder: Any, text: str) -> float:
     """Return about how many tokens of a text a transformer reads, at most its `max_length`."""
     most = encoder.max_length
     # What comes behind the first bytes is cut anyway.
-    return min(most, len(text[:BYTES_OF_A_TOKEN * most].encode("utf-8", "replace")) / BYTES_OF_A_TOKEN + SPECIAL_TOKENS)
+    return min(most,
+               len(text[:_BYTES_OF_A_TOKEN * most].encode("utf-8", "replace")) / _BYTES_OF_A_TOKEN + _SPECIAL_TOKENS)
 
 
 def trained_memory(encoder: EncoderSettings, peft: PeftSettings) -> int:
@@ -92,7 +93,7 @@ def step_memory(recipe: Recipe, peft: PeftSettings, num_texts: int, length: floa
     attacked = recipe.adversarial is not None and recipe.adversarial.perturbs == TEXTS
     numbers = peft_class(peft).kept_of_a_token * (0.6 if recipe.optim.precision == "bfloat16" else 1)
     # The input of the trained layers, as it is gathered and as it is cut into buckets.
-    return int(4 * hidden * (numbers * depth * kept * (ATTACKED if attacked else 1) + 2 * padded))
+    return int(4 * hidden * (numbers * depth * kept * (_ATTACKED if attacked else 1) + 2 * padded))
 
 
 def _hidden_bytes(recipe: Recipe, peft: PeftSettings) -> int:

@@ -51,7 +51,7 @@ class CutHistories:
                 f"read")
 
 
-BEFORE, OTHERS = "before", "others"
+BEFORE, _OTHERS = "before", "others"
 
 
 def resolved_history(setting: str, data: TrainingData, context: Context) -> str:
@@ -66,7 +66,7 @@ def resolved_history(setting: str, data: TrainingData, context: Context) -> str:
         raise DataError("head.training_history=before: the interactions have no times, or those of each user are all "
                         "at one time, so none is earlier than another; prepare with "
                         "dataset.columns.timestamp=<column>, or choose head.training_history=others")
-    chosen = (BEFORE if ordered and data.is_split_by_time else OTHERS) if setting == "auto" else setting
+    chosen = (BEFORE if ordered and data.is_split_by_time else _OTHERS) if setting == "auto" else setting
     why = ("set" if setting != "auto" else "no times" if not ordered else f"split={data.split or 'unknown'}"
            + ("" if data.split in SPLITS_BY_TIME else ", which does not go by time"))
     context.log("training_history", chosen=chosen, why=why)

@@ -29,7 +29,7 @@ from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.settings.head import Recipe, TwoTowerSettings
 from llmrec_cli.settings.peft import FrozenSettings
 
-ENTRY_BYTES = 64
+_ENTRY_BYTES = 64
 """Bytes that an entry of a step's histories takes: its item and age as int64, its weight, what leads to it and their
 gradients."""
 
@@ -95,7 +95,7 @@ class TwoTower(Head):
             texts += encoder_memory(self.recipe, data.users.texts, 0, FrozenSettings())
         scores = 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch
         validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
-        return texts + ids + max(scores + ENTRY_BYTES * entries, validation)
+        return texts + ids + max(scores + _ENTRY_BYTES * entries, validation)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train towers and encoder together by the one loop."""

@@ -16,9 +16,9 @@ from llmrec_cli.heads.shared.item_entities import EntityGate
 from llmrec_cli.settings.head import TwoTowerSettings
 from llmrec_cli.settings.loss import ScoreLossSettings
 
-NUM_AGES = 12
+_NUM_AGES = 12
 """Buckets of an item's age, in places from the newest: 0, 1-2, 3-6, 7-14 and so on, the last from 2,047 on."""
-STEEPEST = 4.0
+_STEEPEST = 4.0
 """What an item's logit in the attention is kept below, either way: none weighs 3,000 times another."""
 
 
@@ -112,19 +112,19 @@ class Pooling(nn.Module):
     def __init__(self, size: int, recency: bool) -> None:
         super().__init__()
         self.query_E = nn.Parameter(torch.zeros(size))
-        self.ages = nn.Parameter(torch.zeros(NUM_AGES)) if recency else None
+        self.ages = nn.Parameter(torch.zeros(_NUM_AGES)) if recency else None
 
     def forward(self, items_NE: torch.Tensor, indices_L: torch.Tensor, age_L: torch.Tensor) -> torch.Tensor:
         """Return the weight (L,) of each entry of histories, above 0."""
         logits_L = (items_NE @ self.query_E / math.sqrt(len(self.query_E))).index_select(0, indices_L)
         if self.ages is not None:
             logits_L = logits_L + self.ages.index_select(0, age_bucket(age_L))
-        return (STEEPEST * torch.tanh(logits_L / STEEPEST)).exp()
+        return (_STEEPEST * torch.tanh(logits_L / _STEEPEST)).exp()
 
 
 def age_bucket(age_L: torch.Tensor) -> torch.Tensor:
     """Return the bucket (int64) of each age: 0, 1-2, 3-6, 7-14 and so on."""
-    return (age_L + 1).float().log2().floor().long().clamp_max(NUM_AGES - 1)
+    return (age_L + 1).float().log2().floor().long().clamp_max(_NUM_AGES - 1)
 
 
 def ages(indptr: torch.Tensor) -> torch.Tensor:

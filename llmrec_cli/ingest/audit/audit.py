@@ -55,7 +55,7 @@ from llmrec_cli.ingest.output.writing import TABLES
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 
-MOST_GROUPS = 50
+_MOST_GROUPS = 50
 """Reasons, and files, of rejects that are told one by one."""
 
 
@@ -85,7 +85,7 @@ def _filtered(folder: Folder, counts: dict[str, int]) -> dict[str, int]:
 def account_of_rejects(folder: Folder) -> dict[str, Any]:
     """Return the rejects of all files: total, by_reason (column, reason, rows) and by_file (file, rows), most first.
 
-    Reasons have what they quote taken out, so that rows with the same fault are one line. Beyond MOST_GROUPS lines the
+    Reasons have what they quote taken out, so that rows with the same fault are one line. Beyond _MOST_GROUPS lines the
     rest is one of them, called `other`.
     """
     table = folder.table("rejects")
@@ -94,8 +94,8 @@ def account_of_rejects(folder: Folder) -> dict[str, Any]:
     named = table.select("file", "column", reason=reason)
     by_reason = named.group_by("column", "reason").agg(rows=named.count())
     by_file = named.group_by("file").agg(rows=named.count())
-    reasons = collect(by_reason.order_by(by_reason.rows.desc(), "column", "reason").limit(MOST_GROUPS)).to_pylist()
-    files = collect(by_file.order_by(by_file.rows.desc(), "file").limit(MOST_GROUPS)).to_pylist()
+    reasons = collect(by_reason.order_by(by_reason.rows.desc(), "column", "reason").limit(_MOST_GROUPS)).to_pylist()
+    files = collect(by_file.order_by(by_file.rows.desc(), "file").limit(_MOST_GROUPS)).to_pylist()
     total = folder.size("rejects")
     return {"total": total, "by_reason": _with_rest(reasons, total, {"column": "", "reason": "other"}),
             "by_file": _with_rest(files, total, {"file": "other"})}
@@ -106,7 +106,7 @@ def _with_rest(rows: list[dict[str, Any]], total: int, name: dict[str, str]) -> 
     return [*rows, {**name, "rows": rest}] if rest else rows
 
 
-FORMAT = 1
+_FORMAT = 1
 
 
 def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: SplitSettings, unit: str,
@@ -125,7 +125,7 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
     suspect = placeholders.warnings(folder, per_user, per_item)
     sizes = {name: part.size for name, part in parts.items()}
     found: dict[str, Any] = {
-        "format": FORMAT, "rows": account_of_rows(folder, account.counts, sizes),
+        "format": _FORMAT, "rows": account_of_rows(folder, account.counts, sizes),
         "rejects": account_of_rejects(folder), "splits": describe_splits(parts, users, items, unit),
         "popularity": popularity(folder, per_item, items),
         "histograms": {"per_user": users.tallies["all"].doubling(), "per_item": items.tallies["all"].doubling()},

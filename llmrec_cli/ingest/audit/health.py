@@ -10,8 +10,8 @@ from typing import Any
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.settings.split import SplitSettings
 
-MANY_REPEATED, SAME_FOR_MOST = 0.2, 0.5
-COLD_NEARLY_ALL, ENOUGH = 0.95, 100
+_MANY_REPEATED, _SAME_FOR_MOST = 0.2, 0.5
+_COLD_NEARLY_ALL, _ENOUGH = 0.95, 100
 """Share of what is held out, and rows from which on a share says anything."""
 _SECONDS_AS_MS = ("1970-01-12", "1970-01-27")
 """Where the times from 2001 to 2038 are when their seconds are taken for milliseconds."""
@@ -49,7 +49,7 @@ def _one_of_all(audit: dict[str, Any]) -> list[str]:
         found.append(f"all interactions are in January 1970 ({kept['first']} to {kept['last']}), probably because "
                      f"seconds were read as milliseconds; see dataset.timestamp_unit")
     most = audit["popularity"]["most_popular"][:1]
-    if most and most[0]["share"] > 0.5 and kept["interactions"] >= ENOUGH:
+    if most and most[0]["share"] > 0.5 and kept["interactions"] >= _ENOUGH:
         found.append(f"item '{most[0]['item_id']}' has {most[0]['share']:.0%} of the training interactions; is its id "
                      f"a placeholder?")
     return found
@@ -65,12 +65,12 @@ def _cold(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, int]
     found = []
     for kind in ("users", "items"):
         cold = sum(part[f"cold_{kind}_interactions"] for part in held)
-        if size < ENOUGH or cold <= COLD_NEARLY_ALL * size or f"{split.cold}s" == kind:
+        if size < _ENOUGH or cold <= _COLD_NEARLY_ALL * size or f"{split.cold}s" == kind:
             continue
         remedy = f"or use split=cold_{kind} if it is meant"
         if split.is_given:
             number = audit["splits"]["all"][f"cold_{kind}"]
-            if counts.get(f"{kind}_not_in_file", number) <= (1 - COLD_NEARLY_ALL) * number:
+            if counts.get(f"{kind}_not_in_file", number) <= (1 - _COLD_NEARLY_ALL) * number:
                 continue
             remedy = (f"or, if the split has cold {kind} on purpose, leave it as it is and describe these {kind} in "
                       f"dataset.{kind}: new {kind} are recommended by their descriptions")
@@ -82,7 +82,7 @@ def _cold(audit: dict[str, Any], split: SplitSettings, counts: Mapping[str, int]
 def _same_texts(audit: dict[str, Any]) -> list[str]:
     texts = audit["texts"]["item"]
     written = texts["num"] - texts["empty"]
-    if not texts["duplicated"] or written < ENOUGH or texts["duplicated"]["most"] <= SAME_FOR_MOST * written:
+    if not texts["duplicated"] or written < _ENOUGH or texts["duplicated"]["most"] <= _SAME_FOR_MOST * written:
         return []
     return [f"{texts['duplicated']['most']:,} of {written:,} items have the same text "
             f"('{texts['duplicated']['examples'][0]['text']}'); choose columns for dataset.item_text in which the "
@@ -94,7 +94,7 @@ def notes(audit: dict[str, Any]) -> list[str]:
     found = []
     for kind in ("item", "user"):
         texts = audit["texts"][kind]
-        if texts["duplicated"] and texts["duplicated"]["share"] > MANY_REPEATED:
+        if texts["duplicated"] and texts["duplicated"]["share"] > _MANY_REPEATED:
             found.append(f"{texts['duplicated']['num']:,} {kind}s ({texts['duplicated']['share']:.0%} of the {kind}s "
                          f"with a text) have the same text as another {kind}")
     older = next((c for c in audit["leakage"] if c["name"] == "held_out_older_than_training"), None)

@@ -24,10 +24,10 @@ from llmrec_cli.ingest.texts.column_checks import list_warnings
 from llmrec_cli.ingest.texts.documents import Documents
 from llmrec_cli.settings.typed_lists import list_setting
 
-NAMES = ("nan", "null", "none", "nil", "na", "n/a", "undefined", "unknown", "unk", "anonymous", "anon", "guest",
-         "visitor", "not set", "notset", "missing", "-1")
+_NAMES = ("nan", "null", "none", "nil", "na", "n/a", "undefined", "unknown", "unk", "anonymous", "anon", "guest",
+          "visitor", "not set", "notset", "missing", "-1")
 """Ids that exports write for nobody, without what surrounds them and in lower case."""
-LARGE, TIMES, ENOUGH = 0.05, 3, 100
+_LARGE, _TIMES, _ENOUGH = 0.05, 3, 100
 """Share of the interactions above which a user is outsized, if also this many times the mean, from this many rows."""
 _ZERO_TIMES = 10
 _AROUND = r"[\s\"'()<>\[\]{}._?-]+"
@@ -55,7 +55,7 @@ def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, Any
     # What is around a word, blanks and quotes say, is no part of it; of "-1" the sign is.
     bare = named.id.lower().re_replace(r"^" + _AROUND, "").re_replace(_AROUND + "$", "")
     plain = named.id.lower().strip()
-    suspect = named.filter(bare.isin(list(NAMES)) | plain.isin(list(NAMES)) | (bare == ""))
+    suspect = named.filter(bare.isin(list(_NAMES)) | plain.isin(list(_NAMES)) | (bare == ""))
     rows = collect(suspect.order_by(ibis.desc("size"), "id").select("id", "size")).to_pylist()
     return rows + _zero(named, kind)
 
@@ -80,9 +80,9 @@ def _outsized(folder: Folder, per_user: Table) -> list[str]:
     sized = per_user.select("user", size=per_user.train + per_user.valid + per_user.test)
     [all_] = collect(sized.agg(num=sized.count(), total=sized["size"].sum())).to_pylist()
     total = int(all_["total"] or 0)  # DuckDB's sums are decimals.
-    if total < ENOUGH:
+    if total < _ENOUGH:
         return []
-    least = max(LARGE * total, TIMES * total / all_["num"])
+    least = max(_LARGE * total, _TIMES * total / all_["num"])
     rows = collect(sized.filter(sized["size"] > least).order_by(ibis.desc("size"), "user")).to_pylist()
     names = folder.entities("user", [row["user"] for row in rows[:_SHOWN]])
     shown = [(names[row["user"]]["user_id"], row["size"]) for row in rows[:_SHOWN]]
@@ -90,12 +90,12 @@ def _outsized(folder: Folder, per_user: Table) -> list[str]:
             f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in shown]
 
 
-FEW = 0.1
+_FEW = 0.1
 """Share of ids in common below which two files are probably of different data sets."""
-LEAST = 0.01
+_LEAST = 0.01
 """Share of ids that would meet from which on it is a warning."""
 _NFC = "write ids in NFC"
-MOST = 200_000
+_MOST = 200_000
 """Ids outside ASCII that are compared after Unicode's normalisation."""
 _EDGES = r"^[\s\x{00A0}\x{FEFF}]+|[\s\x{00A0}\x{FEFF}]+$"
 
@@ -156,7 +156,7 @@ def id_warnings(pairs: Iterable[IdPair]) -> Iterator[str]:
         ids = materialised(pair.ids.select("id").distinct())
         missing = materialised(ids.anti_join(pair.known.select("id"), "id"))
         num, num_missing = size(ids), size(missing)
-        least = max(1, LEAST * num)
+        least = max(1, _LEAST * num)
         if num_missing < least:
             continue
         known = materialised(pair.known.select("id").distinct())
@@ -165,7 +165,7 @@ def id_warnings(pairs: Iterable[IdPair]) -> Iterator[str]:
                         key=lambda cause: -cause.count)
         if causes:
             yield _of_cause(pair, num, num_missing, causes[0])
-        elif pair.few and num - num_missing < FEW * num:
+        elif pair.few and num - num_missing < _FEW * num:
             yield _of_few(pair, num, num - num_missing, missing, known)
 
 
@@ -181,7 +181,7 @@ def doubled_ids(what: str, ids: Table, codes: str) -> Iterator[str]:
     found = [(*_collisions(ids, form), words, remedy) for words, remedy, form in
              (*_FORMS[:3], ("without '.0', case and blanks", "export ids as text, the same in all files", _alike))]
     collisions, example, words, remedy = max(found, key=lambda one: one[0])
-    if collisions >= max(1, LEAST * num):
+    if collisions >= max(1, _LEAST * num):
         first, second = map(shown_id, example)
         yield (f"{collisions:,} of the {num:,} {what} of the interactions would equal others {words} "
                f"('{first}' and '{second}'), so they may be the same {what}; {remedy}")
@@ -219,7 +219,7 @@ def _causes(missing: Table, known: Table) -> Iterator[Cause]:
 
 
 def _beyond_ascii(ids: Table) -> list[str]:
-    chosen = ids.filter(ids.id.re_search(r"[^\x00-\x7F]")).order_by("id").limit(MOST)
+    chosen = ids.filter(ids.id.re_search(r"[^\x00-\x7F]")).order_by("id").limit(_MOST)
     found: list[str] = collect(chosen.select("id"))["id"].to_pylist()
     return found
 

@@ -176,8 +176,8 @@ _SENTENCES = {
                                      "user's text; make dataset.user_text of what was known before"}
 
 
-OWN_PAIRS = "group_held_out_pairs_in_training"
-_COUNTS = {OWN_PAIRS: "group_held_out_also_in_train",
+_OWN_PAIRS = "group_held_out_pairs_in_training"
+_COUNTS = {_OWN_PAIRS: "group_held_out_also_in_train",
            "group_held_out_known_to_members": "group_held_out_known_to_members",
            "held_out_in_training_of_groups": "held_out_in_training_of_groups"}
 """Check -> what it is called among the counts."""
@@ -198,7 +198,8 @@ def group_leakage(folder: Folder) -> list[dict[str, Any]]:
     told = trained.select("group", "item").inner_join(members, "group").select("user", "item").distinct()
     leaked = user_held.semi_join(told, ["user", "item"])
     names = list(_COUNTS)
-    return [_found(folder, OWN_PAIRS, "Pairs of a group and an item in its validation or test that are in its training "
+    return [_found(folder, _OWN_PAIRS,
+                   "Pairs of a group and an item in its validation or test that are in its training "
                    "too. A model that leaves out what a group has seen cannot find them; one that does not has been "
                    "told the answer.", seen, num_held, "group", bad=True),
             _found(folder, names[1], "Pairs of a group and an item in its validation or test that a member has in "

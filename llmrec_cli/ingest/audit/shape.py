@@ -15,9 +15,9 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.ingest.audit.folder import Folder, share
 from llmrec_cli.ingest.engine import batches, collect, materialised
 
-TOP = (1, 5, 10, 20, 50)
+_TOP = (1, 5, 10, 20, 50)
 """Percent of the items whose share of the interactions is told."""
-MOST_POINTS = 50
+_MOST_POINTS = 50
 
 
 class Tally:
@@ -96,9 +96,9 @@ class Tally:
 
     def long_tail(self) -> dict[str, Any]:
         """Return the Gini coefficient, shares of the top, and a curve of about 50 points (share of items, of total)."""
-        few = np.geomspace(0.001, 0.1, MOST_POINTS // 2)
-        places = np.unique(np.round(np.r_[0, few, np.linspace(0.1, 1, MOST_POINTS // 2)], 4))
-        return {"gini": self.gini(), "top": {str(percent): self.share_of_top(percent / 100) for percent in TOP},
+        few = np.geomspace(0.001, 0.1, _MOST_POINTS // 2)
+        places = np.unique(np.round(np.r_[0, few, np.linspace(0.1, 1, _MOST_POINTS // 2)], 4))
+        return {"gini": self.gini(), "top": {str(percent): self.share_of_top(percent / 100) for percent in _TOP},
                 "curve": [[float(p), self.share_of_top(float(p))] for p in places]}
 
 
@@ -109,7 +109,7 @@ def _doubling(most: int) -> Iterator[tuple[int, int]]:
         low, high = high + 1, high * 2
 
 
-NUM_BINS, MOST_VALUES = 60, 20
+_NUM_BINS, _MOST_VALUES = 60, 20
 _BATCH = 1 << 16
 _SAMPLE = 200_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -216,7 +216,7 @@ def over_time(rows: Table, parts: dict[str, Part], unit: str) -> dict[str, Any] 
     if not unit:
         return None
     first, last = min(p.first for p in parts.values()), max(p.last for p in parts.values())
-    width = -(-(last - first + 1) // NUM_BINS)
+    width = -(-(last - first + 1) // _NUM_BINS)
     num = (last - first) // width + 1
     # An order may be too large for exact division, hence the limit.
     span = ((rows.timestamp - first) / width).floor().cast("int64").clip(upper=num - 1)
@@ -228,16 +228,16 @@ def over_values(rows: Table, num_rows: int) -> dict[str, Any]:
     """Return the interactions of each split by value: each one, or 20 equal spans where there are more than 20."""
     by_value = _by_value(rows, num_rows)
     distinct = sorted({row["value"] for row in by_value})
-    if 0 < len(distinct) <= MOST_VALUES:
+    if 0 < len(distinct) <= _MOST_VALUES:
         found = {split: [0] * len(distinct) for split in SPLITS}
         for row in by_value:
             found[row["split"]][distinct.index(row["value"])] = row["size"]
         return {"values": distinct, "edges": None, **found}
     limits = collect(rows.agg(low=rows.value.min(), high=rows.value.max())).to_pylist()[0]
-    low, step = limits["low"], (limits["high"] - limits["low"]) / MOST_VALUES
-    place = ((rows.value - low) / step).floor().cast("int64").clip(upper=MOST_VALUES - 1)
-    return {"values": None, "edges": [low + n * step for n in range(MOST_VALUES + 1)],
-            **_by_split(rows.select("split", place=place), MOST_VALUES)}
+    low, step = limits["low"], (limits["high"] - limits["low"]) / _MOST_VALUES
+    place = ((rows.value - low) / step).floor().cast("int64").clip(upper=_MOST_VALUES - 1)
+    return {"values": None, "edges": [low + n * step for n in range(_MOST_VALUES + 1)],
+            **_by_split(rows.select("split", place=place), _MOST_VALUES)}
 
 
 def _by_value(rows: Table, num_rows: int) -> list[dict[str, Any]]:
@@ -246,10 +246,10 @@ def _by_value(rows: Table, num_rows: int) -> list[dict[str, Any]]:
     Whether there are is seen from some users, always the same: to count every dwell time there is would take long.
     """
     some = rows.filter(rows.user % max(1, math.ceil(num_rows / _SAMPLE)) == 0)
-    if len(collect(some.select("value").distinct().limit(MOST_VALUES + 1))) > MOST_VALUES:
+    if len(collect(some.select("value").distinct().limit(_MOST_VALUES + 1))) > _MOST_VALUES:
         return []
     counted_ = rows.group_by("split", "value").agg(size=rows.count())
-    return collect(counted_.limit(len(SPLITS) * MOST_VALUES + 1)).to_pylist()
+    return collect(counted_.limit(len(SPLITS) * _MOST_VALUES + 1)).to_pylist()
 
 
 def _by_split(placed: Table, num: int) -> dict[str, list[int]]:

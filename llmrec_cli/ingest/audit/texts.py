@@ -16,9 +16,9 @@ from llmrec_cli.ingest.output.writing import TABLES
 
 NAMES = ("none", "Latin", "Han", "Hiragana/Katakana", "Hangul", "Cyrillic", "Arabic", "Hebrew", "Devanagari", "Thai",
          "Greek", "other")
-NONE, LATIN, HAN, KANA = range(4)
-OTHER = len(NAMES) - 1
-MIXED_FROM = 0.1
+_NONE, _LATIN, _HAN, _KANA = range(4)
+_OTHER = len(NAMES) - 1
+_MIXED_FROM = 0.1
 """Share of a text's letters in another script than most, from which on its scripts are called mixed."""
 _UNKNOWN = 255
 _BLOCKS = {
@@ -39,7 +39,7 @@ class Scripts:
     Attributes
     ----------
     counts : texts by place in NAMES (num_scripts,); `none` has no letter
-    mixed : texts in which another script has MIXED_FROM of the letters; Han with kana is not mixed but Japanese
+    mixed : texts in which another script has _MIXED_FROM of the letters; Han with kana is not mixed but Japanese
     """
 
     def __init__(self) -> None:
@@ -53,8 +53,8 @@ class Scripts:
         ascii_ = pc.string_is_ascii(texts)
         plain = texts.filter(ascii_)
         latin = int(pc.sum(pc.match_substring_regex(plain, "[A-Za-z]")).as_py() or 0)
-        self.counts[LATIN] += latin
-        self.counts[NONE] += len(plain) - latin
+        self.counts[_LATIN] += latin
+        self.counts[_NONE] += len(plain) - latin
         rest = texts.filter(pc.invert(ascii_)).to_pylist()
         if rest:
             self._add(rest)
@@ -67,27 +67,27 @@ class Scripts:
         shape = (len(texts), len(NAMES))
         found = np.bincount(text_of * len(NAMES) + self._script_of[letters], minlength=shape[0] * shape[1])
         in_script = found.reshape(shape)
-        in_script[:, NONE] = 0
+        in_script[:, _NONE] = 0
         most = in_script.argmax(1)  # 0, which is `none`, where there is no letter at all
         self.counts += np.bincount(most, minlength=len(NAMES))
-        japanese = (in_script[:, HAN] > 0) & (in_script[:, KANA] > 0)
-        in_script[japanese, KANA] += in_script[japanese, HAN]
-        in_script[japanese, HAN] = 0
+        japanese = (in_script[:, _HAN] > 0) & (in_script[:, _KANA] > 0)
+        in_script[japanese, _KANA] += in_script[japanese, _HAN]
+        in_script[japanese, _HAN] = 0
         others = in_script.sum(1) - in_script.max(1)
-        self.mixed += int((others >= np.maximum(1, MIXED_FROM * in_script.sum(1))).sum())
+        self.mixed += int((others >= np.maximum(1, _MIXED_FROM * in_script.sum(1))).sum())
 
 
 def _script(character: str) -> int:
     if not unicodedata.category(character).startswith("L"):
-        return NONE
+        return _NONE
     code = ord(character)
     for name, blocks in _BLOCKS.items():
         if any(low <= code <= high for low, high in blocks):
             return NAMES.index(name)
-    return OTHER
+    return _OTHER
 
 
-MOST_TEXTS, MOST_CHARACTERS = 100_000, 200
+MOST_TEXTS, _MOST_CHARACTERS = 100_000, 200
 """Texts whose script is looked at, and how much of each."""
 _BATCH = 1 << 14
 
@@ -132,10 +132,10 @@ def _scripts(table: Table, kind: str, num: int) -> dict[str, Any]:
     every = math.ceil(num / MOST_TEXTS)
     chosen = table.filter(table.text != "", table[kind] % every == 0)
     scripts = Scripts()
-    for batch in batches(chosen.select(text=chosen.text.left(MOST_CHARACTERS)), _BATCH):
+    for batch in batches(chosen.select(text=chosen.text.left(_MOST_CHARACTERS)), _BATCH):
         scripts.add(batch.column(0))
     looked_at = int(scripts.counts.sum())
-    return {"looked_at": looked_at, "every": every, "characters": MOST_CHARACTERS,
+    return {"looked_at": looked_at, "every": every, "characters": _MOST_CHARACTERS,
             "dominant": {NAMES[n]: int(scripts.counts[n]) for n in np.argsort(-scripts.counts, kind="stable")
                          if scripts.counts[n]},
             "mixed": scripts.mixed, "mixed_share": share(scripts.mixed, looked_at)}

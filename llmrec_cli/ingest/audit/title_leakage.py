@@ -12,9 +12,9 @@ from llmrec_cli.ingest.audit.folder import SHOWN, Folder, share
 from llmrec_cli.ingest.audit.leakage import check
 from llmrec_cli.ingest.engine import batches, size
 
-NAME = "held_out_titles_in_user_texts"
-MOST_PAIRS, SHORTEST = 200_000, 4
-WARN_FROM = 0.001
+_NAME = "held_out_titles_in_user_texts"
+MOST_PAIRS, _SHORTEST = 200_000, 4
+_WARN_FROM = 0.001
 """Share of the titles looked for from which on finding them is a warning: below, a profile shares a word by chance."""
 _BATCH = 2048
 
@@ -25,16 +25,16 @@ Hit = tuple[int, int, str]
 def held_out_titles(folder: Folder) -> dict[str, Any]:
     """Return the check for titles of held-out items in their user's text.
 
-    A title counts when it has SHORTEST characters, stands there as words of its own in any case, and is not merely part
-    of a title of the user's training history, which may be in the text rightly.
+    A title counts when it has _SHORTEST characters, stands there as words of its own in any case, and is not merely
+    part of a title of the user's training history, which may be in the text rightly.
     """
-    meaning = (f"Held-out items whose title (of {SHORTEST} or more characters) is in their user's text, in any case, "
+    meaning = (f"Held-out items whose title (of {_SHORTEST} or more characters) is in their user's text, in any case, "
                f"and not as part of a title of the training history.")
     users, items, rows = (folder.table(name) for name in ("users", "items", "interactions"))
     told = users.filter(users.text != "").select("user", "text")
     if not size(told):
-        return check(NAME, meaning, note="no user has a text")
-    titled = items.filter(items.title.length() >= SHORTEST).select("item", "title")
+        return check(_NAME, meaning, note="no user has a text")
+    titled = items.filter(items.title.length() >= _SHORTEST).select("item", "title")
     held = rows.filter(rows.split != "train").select("user", "item").distinct().semi_join(told, "user")
     total = size(held.semi_join(titled, "item"))
     every = math.ceil(total / MOST_PAIRS)
@@ -48,10 +48,10 @@ def held_out_titles(folder: Folder) -> dict[str, Any]:
         if names(_folded(text), title.casefold()):
             hits.append((user, item, title))
     hits = _not_from_history(sorted(hits), rows, told, titled)
-    bad = share(len(hits), checked) > WARN_FROM
+    bad = share(len(hits), checked) > _WARN_FROM
     examples = folder.pairs([{"user": user, "item": item} for user, item, _ in hits[:SHOWN]])
     note = f"of one user in {every} only, to look at no more than about {MOST_PAIRS:,}" if every > 1 else ""
-    return check(NAME, meaning, len(hits), checked, examples=examples, bad=bad, note=note)
+    return check(_NAME, meaning, len(hits), checked, examples=examples, bad=bad, note=note)
 
 
 @functools.lru_cache(maxsize=256)

@@ -35,12 +35,12 @@ from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import Staged, stage
 from llmrec_cli.settings.dataset import DatasetSettings
 
-COLUMNS = ("split", "group_id", "item_id", "value", "timestamp")
+_COLUMNS = ("split", "group_id", "item_id", "value", "timestamp")
 
 
 def columns_of(rows: Table) -> list[str]:
-    """Return COLUMNS, and ORDER where the rows have it."""
-    return [*COLUMNS, *([ORDER] if ORDER in rows.columns else [])]
+    """Return _COLUMNS, and ORDER where the rows have it."""
+    return [*_COLUMNS, *([ORDER] if ORDER in rows.columns else [])]
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from llmrec_cli.ingest.texts.text_rendering import TextRules
 from llmrec_cli.settings.dataset import DatasetSettings
 
 MEMBERS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("user", pa.int64()), ("user_id", pa.string())])
-INTERACTIONS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("item", pa.int64()),
-                          ("item_id", pa.string()), ("value", pa.float64()), ("timestamp", pa.int64()),
-                          ("split", pa.string())])
+_INTERACTIONS = pa.schema([("group", pa.int64()), ("group_id", pa.string()), ("item", pa.int64()),
+                           ("item_id", pa.string()), ("value", pa.float64()), ("timestamp", pa.int64()),
+                           ("split", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def write_groups(folder: Path, groups: Numbered) -> list[str]:
     content = [write_table(folder / "groups.parquet", MEMBERS, typed(MEMBERS, by_group))]
     if groups.rows is not None:
         more = [(ORDER, pa.int64())] if ORDER in groups.rows.columns else []
-        target = pa.schema([*INTERACTIONS, *more])
+        target = pa.schema([*_INTERACTIONS, *more])
         numbered = (groups.rows.inner_join(groups.catalogue, "group_id")
                     .order_by("group", *keys_of(groups.rows), "item", "split", "value").select(*target.names))
         content.append(write_table(folder / "group_interactions.parquet", target, typed(target, numbered)))

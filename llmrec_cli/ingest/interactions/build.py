@@ -35,12 +35,12 @@ from llmrec_cli.ingest.readers.sources import Source
 from llmrec_cli.ingest.readers.staging import Staged, stage
 from llmrec_cli.settings.dataset import DatasetSettings
 
-OPTIONAL = ("value", "timestamp", "event")
-ORDERED = (*OPTIONAL, ORDER)
+_OPTIONAL = ("value", "timestamp", "event")
+_ORDERED = (*_OPTIONAL, ORDER)
 """The same with dataset.columns.order: only where it is set, since a column `order` of a file may be anything."""
-NOT_POSITIVE, BELOW = "not_positive", "below_min_value"
+_NOT_POSITIVE, _BELOW = "not_positive", "below_min_value"
 """Reasons in filtered.parquet of rows with too low a value."""
-FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions", "group_filtered")}
+_FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions", "group_filtered")}
 """Where prepared data has all rows that were sound, those of users and those of groups."""
 
 
@@ -70,7 +70,7 @@ def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weig
     """
     if not sources and earlier is not None:
         return nothing_staged(folder, earlier, "interactions", "user_id")
-    optional = ORDERED if any(ORDER in source.columns for source in sources) else OPTIONAL
+    optional = _ORDERED if any(ORDER in source.columns for source in sources) else _OPTIONAL
     staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), optional, direct=True)
     take_order_for_time(staged)
     if needed_by and "timestamp" not in staged.names:
@@ -103,7 +103,7 @@ def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings,
              earlier: Earlier | None = None) -> Raw:
     """Return the staged rows with the unit of their timestamps. `key` is the id column beside item_id."""
     weights = settings.event_weights if key == "user_id" else {}
-    names = [name for name in staged.names if name in (key, "item_id", *ORDERED)]
+    names = [name for name in staged.names if name in (key, "item_id", *_ORDERED)]
     given = any(source.split for source in staged.sources) if staged.sources or earlier is None else earlier.given(key)
     raw = Raw(read_parts(connection, staged), [str(source.path) for source in staged.sources], names, (key, "item_id"),
               weights=weights, given=given)
@@ -119,7 +119,7 @@ def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings,
     if earlier is None:
         return raw
     earlier.check_unit(raw.unit)
-    before = [earlier.rows(connection, name, key) for name in FILES[key]]
+    before = [earlier.rows(connection, name, key) for name in _FILES[key]]
     return replace(raw, earlier=[_like(rows, names, given) for rows in before if rows is not None])
 
 
@@ -227,9 +227,9 @@ def judge(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None, 
         weak = rows.filter(rows.value <= 0)
         if size(weak) == 0:
             return rows, None, None
-        return rows.filter(rows.value > 0), None, weak.mutate(reason=ibis.literal(NOT_POSITIVE))
+        return rows.filter(rows.value > 0), None, weak.mutate(reason=ibis.literal(_NOT_POSITIVE))
     low = rows.filter(rows.value < least)
-    enough, reason = rows.filter(rows.value >= least), ibis.literal(BELOW)
+    enough, reason = rows.filter(rows.value >= least), ibis.literal(_BELOW)
     if settings.feedback == "implicit":
         return enough, None, low.mutate(reason=reason)
     if most is None:
@@ -252,7 +252,7 @@ def notes_of(chosen: Selected, policy: str, settings: DatasetSettings, counts: M
              for key, names in chosen.absent.items() if names]
     if counts["not_positive"]:
         found.append(f"{counts['not_positive']:,} interactions have a value of 0 or below, so they are not positives "
-                     f"(filtered.parquet lists them as {NOT_POSITIVE}); dataset.min_value=0 keeps those of 0, a lower "
+                     f"(filtered.parquet lists them as {_NOT_POSITIVE}); dataset.min_value=0 keeps those of 0, a lower "
                      f"one negative ones too")
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
         why = {"max": "the one with the largest value is kept, the earliest if several have it",

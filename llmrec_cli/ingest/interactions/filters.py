@@ -16,9 +16,9 @@ from llmrec_cli.ingest.readers.checks import Raw, identifier
 from llmrec_cli.ingest.readers.staging import Staged
 from llmrec_cli.settings.dataset import DatasetSettings
 
-REASONS = {"dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
-           "after_newest": "time after dataset.newest", "before_oldest": "time before dataset.oldest",
-           "event_without_weight": "event whose weight is 0; dataset.event_weights"}
+_REASONS = {"dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
+            "after_newest": "time after dataset.newest", "before_oldest": "time before dataset.oldest",
+            "event_without_weight": "event whose weight is 0; dataset.event_weights"}
 """Reasons in filtered.parquet and their meaning. A row gets the first reason that applies."""
 
 
@@ -53,7 +53,7 @@ def select(coded: Coded, settings: DatasetSettings, unit: str, names: Sequence[s
                 found.append((f"dropped_{kind}", coded.rows[kind].isin([row[kind] for row in known])))
     if not found:
         return Selected(coded.rows, absent=absent)
-    found.sort(key=lambda pair: list(REASONS).index(pair[0]))
+    found.sort(key=lambda pair: list(_REASONS).index(pair[0]))
     marked = materialised(coded.rows.mutate(reason=ibis.cases(*((holds, reason) for reason, holds in found))))
     counts = {row["reason"]: row["size"] for row in collect(
         marked.filter(marked.reason.notnull()).group_by("reason").agg(size=lambda t: t.count())).to_pylist()}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-SEPARATOR = "; "
+_SEPARATOR = "; "
 _ROWS = 1 << 17
 _MOST_BYTES = 1 << 22
 
@@ -33,7 +33,7 @@ class Histories:
     @cached_property
     def _sizes(self) -> np.ndarray:
         """Bytes of the titles before each interaction, (num_kept + 1,)."""
-        lengths = pc.fill_null(pc.binary_length(self.titles), 0).to_numpy() + len(SEPARATOR)
+        lengths = pc.fill_null(pc.binary_length(self.titles), 0).to_numpy() + len(_SEPARATOR)
         return np.concatenate([[0], np.cumsum(lengths[self.items])])
 
     def between(self, start: int, stop: int) -> Iterator[str]:
@@ -46,7 +46,7 @@ class Histories:
             last = max(last, first + 1)
             titles = self.titles.take(pa.array(self.items[ends[first]:ends[last]])).cast(pa.string())
             lists = pa.ListArray.from_arrays(pa.array(ends[first:last + 1] - ends[first], pa.int32()), titles)
-            yield from pc.binary_join(lists, SEPARATOR).to_pylist()
+            yield from pc.binary_join(lists, _SEPARATOR).to_pylist()
             first = last
 
 

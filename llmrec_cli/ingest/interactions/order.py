@@ -42,7 +42,7 @@ def start_of(hashed: StringValue) -> StringValue:
 
 ORDER, TIE = "order", "tie"
 """Columns: dataset.columns.order (int64) where it is set, and the hash (12 hexadecimal digits, "" for no tie)."""
-MANY = 0.1
+_MANY = 0.1
 """Share of ties in time above which they are a warning."""
 _SALT = 1_913_579
 """Differs from every split.seed that is likely, so that ties do not follow what split=random holds out."""
@@ -132,7 +132,7 @@ class Ties:
     @property
     def many(self) -> bool:
         """True if the share of ties calls for a warning."""
-        return max(self.share, self.held_out_share) > MANY
+        return max(self.share, self.held_out_share) > _MANY
 
 
 def ties_of(counts: Mapping[str, int], ordered: bool) -> list[Ties]:

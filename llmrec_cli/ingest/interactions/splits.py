@@ -24,7 +24,7 @@ from llmrec_cli.settings.split import (
     SplitSettings,
 )
 
-TRAIN, VALID, TEST = range(len(SPLITS))
+TRAIN, VALID, _TEST = range(len(SPLITS))
 SHARE_ROUNDING = 1e-9  # so that 0.29 x 100 = 28.999... counts as 29
 S = TypeVar("S", bound=SplitSettings)
 
@@ -117,7 +117,7 @@ class RandomSplit(SplitRule[RandomSettings]):
         named = negatives.inner_join(coded.users, "user").inner_join(coded.items, "item")
         at = start_of(of_pair(settings.seed, named))
         ends = [end_of(share) for share in (settings.test, settings.test + settings.valid)]
-        split = ibis.cases((at < ends[0], ibis.literal(TEST, "int8")), (at < ends[1], ibis.literal(VALID, "int8")),
+        split = ibis.cases((at < ends[0], ibis.literal(_TEST, "int8")), (at < ends[1], ibis.literal(VALID, "int8")),
                            else_=ibis.literal(TRAIN, "int8"))
         return named.mutate(split=split).select(*negatives.columns)
 
@@ -140,9 +140,9 @@ class LeaveLastOutSplit(SplitRule[LeaveLastOutSettings]):
         held = divided.rows.filter(divided.rows.split != TRAIN)
         times = held.group_by("user").agg(
             valid_at=ibis.cases((held.split == VALID, held.timestamp)).min(),
-            test_at=ibis.cases((held.split == TEST, held.timestamp)).min())
+            test_at=ibis.cases((held.split == _TEST, held.timestamp)).min())
         joined = negatives.left_join(times, "user")
-        split = ibis.cases((joined.timestamp >= joined.test_at, ibis.literal(TEST, "int8")),
+        split = ibis.cases((joined.timestamp >= joined.test_at, ibis.literal(_TEST, "int8")),
                            (joined.timestamp >= joined.valid_at, ibis.literal(VALID, "int8")),
                            else_=ibis.literal(TRAIN, "int8"))
         return joined.mutate(split=split).select(*negatives.columns)

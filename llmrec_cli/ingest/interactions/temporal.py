@@ -19,11 +19,11 @@ from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.checks import Raw, time_of
 from llmrec_cli.settings.split import TemporalSettings
 
-MOST, MOST_OF_FEW = 0.01, 5
+_MOST, _MOST_OF_FEW = 0.01, 5
 """Largest share of the rows that can be far from the rest at one end, and their number where that share is fewer."""
-FEWEST = 10
+_FEWEST = 10
 """Fewest rows to judge by, and fewest for each that may be far."""
-FAR = 0.5
+_FAR = 0.5
 """Smallest gap before times that are far, as a share of the time that the other rows span."""
 _DAY = 86_400_000
 _WEEK, _MONTH = 7 * _DAY, 30 * _DAY
@@ -72,9 +72,9 @@ def far_rows(rows: Table, raw: Raw) -> list[FarRows]:
     missing = size(rows.filter(is_missing))
     timed = rows.filter(~is_missing) if missing else rows
     number = size(rows) - missing
-    if number < FEWEST:
+    if number < _FEWEST:
         return []
-    some = max(int(MOST * number), min(MOST_OF_FEW, number // FEWEST))
+    some = max(int(_MOST * number), min(_MOST_OF_FEW, number // _FEWEST))
     newest, oldest = (collect(timed.order_by(by).limit(some + 1).select("timestamp")).column(0).to_numpy()
                       for by in (ibis.desc("timestamp"), ibis.asc("timestamp")))
     # A span is taken without what may be far at its other end: decades would hide any gap.
@@ -92,7 +92,7 @@ def far_rows(rows: Table, raw: Raw) -> list[FarRows]:
 def _num_far(times: np.ndarray, other_end: int) -> int:
     """Return how many of `times`, from one end inwards, are far from those after them; `other_end` ends all."""
     gaps, spans = np.abs(np.diff(times)), np.abs(times[1:] - other_end)
-    far = np.flatnonzero(gaps >= np.maximum(np.maximum(_WEEK, FAR * spans), np.minimum(spans, _MONTH)))
+    far = np.flatnonzero(gaps >= np.maximum(np.maximum(_WEEK, _FAR * spans), np.minimum(spans, _MONTH)))
     return int(far[-1]) + 1 if len(far) else 0
 
 

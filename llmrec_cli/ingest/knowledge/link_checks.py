@@ -20,16 +20,16 @@ from llmrec_cli.ingest.texts.catalogue import Described
 from llmrec_cli.ingest.texts.templates import values_of
 from llmrec_cli.settings.dataset import DatasetSettings
 
-MOST_ITEMS = 2000
+_MOST_ITEMS = 2000
 """Linked items that are looked at, whatever number there is."""
-MOST_VALUES = 500
+_MOST_VALUES = 500
 """Values and neighbours of one entity that are looked at."""
 FEWEST = 100
 """Fewest links to judge by."""
-SHUFFLES = 200
+_SHUFFLES = 200
 LEAST_Z = 3.0
 """Right links of a hundred films give a z of 10 and more, of 1,500 films 70; wrong ones stay between -2 and 2."""
-MOST_DIFFERENT = 0.2
+_MOST_DIFFERENT = 0.2
 """Share of pairs that may differ: spellings and years differ a little between sources."""
 _LEAST_IN_COMMON = 0.1
 _EXAMPLES = 3
@@ -54,7 +54,7 @@ class Difference:
     @property
     def contradicts(self) -> bool:
         """Whether the pairs differ more than right links would."""
-        return self.num_different > MOST_DIFFERENT * self.num_pairs
+        return self.num_different > _MOST_DIFFERENT * self.num_pairs
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Association:
 
 
 def sampled(links: Table) -> Table:
-    """Return at most MOST_ITEMS of the links (item_id, entity_id), by a hash of the item's id."""
+    """Return at most _MOST_ITEMS of the links (item_id, entity_id), by a hash of the item's id."""
     chosen = links.select("item_id", "entity_id").order_by(links.item_id.hexdigest("md5"), links.item_id)
-    return materialised(chosen.limit(MOST_ITEMS))
+    return materialised(chosen.limit(_MOST_ITEMS))
 
 
 def differences(graph: Graph, items: Described, links: Table, compared: Sequence[Counterpart],
@@ -124,9 +124,9 @@ def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:
 
 
 def _bounded(rows: Table, by: str) -> Table:
-    """Return at most MOST_VALUES rows of an entity."""
+    """Return at most _MOST_VALUES rows of an entity."""
     place = ibis.row_number().over(group_by="entity_id", order_by=[rows[by].hexdigest("md5"), rows[by]])
-    return rows.mutate(place=place).filter(lambda t: t.place < MOST_VALUES).drop("place")
+    return rows.mutate(place=place).filter(lambda t: t.place < _MOST_VALUES).drop("place")
 
 
 def association(graph: Graph, items: Described, links: Table, settings: DatasetSettings) -> Association | None:
@@ -190,7 +190,7 @@ def _associated(attributes: sp.csr_array, neighbours: sp.csr_array) -> Associati
     def shared(order: np.ndarray) -> float:
         return float((sp.csr_array(transposed @ neighbours[order]).data ** 2).sum())
 
-    shuffled = np.array([shared(generator.permutation(len(rows))) for _ in range(SHUFFLES)])
+    shuffled = np.array([shared(generator.permutation(len(rows))) for _ in range(_SHUFFLES)])
     if shuffled.std() <= 1e-9 * shuffled.mean():
         return None
     found = shared(np.arange(len(rows)))

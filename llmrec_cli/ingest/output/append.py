@@ -35,7 +35,7 @@ from llmrec_cli.settings.stages import PrepareConfig
 
 # What says where rows come from and how they are written may change from one delivery to the next; what is made of
 # them may not.
-READING = (
+_READING = (
     "interactions", "train", "valid", "test", "items", "users", "groups", "group_info", "group_interactions",
     "group_train", "group_valid", "group_test", "knowledge", "links", "path", "columns", "item_columns", "user_columns",
     "group_columns", "header", "item_header", "user_header", "encoding", "delimiter", "quote", "escape",
@@ -183,20 +183,20 @@ def _refuse_other_settings(cfg: PrepareConfig, earlier: Earlier) -> None:
         # A setting that did not exist then was what it is by default now.
         before, now = defaults(type(settings)) | earlier.manifest["inputs"][part], to_plain(settings)
         for key in sorted({*before, *now}):
-            if before.get(key) != now.get(key) and not (part == "dataset" and key in READING):
+            if before.get(key) != now.get(key) and not (part == "dataset" and key in _READING):
                 problems.append(f"mode=append: {part}.{key}={now.get(key)}, but {earlier.folder} was made with "
                                 f"{before.get(key)}; set it to that, or prepare all of it with mode=new")
     if problems:
         raise ConfigError(problems)
 
 
-COUNTED = ("interactions", "group_interactions")
+_COUNTED = ("interactions", "group_interactions")
 """Files whose rows count each time they are read; those that describe things only say the same again."""
 
 
 def content_hashes(sources: Sources) -> dict[str, list[str]]:
     """Return the SHA-256 of each file whose rows count, by role, for the manifest."""
-    return {role: [sha256(source.path) for source in getattr(sources, role)] for role in COUNTED
+    return {role: [sha256(source.path) for source in getattr(sources, role)] for role in _COUNTED
             if getattr(sources, role)}
 
 
@@ -224,7 +224,7 @@ def new_files(sources: Sources, earlier: Earlier, force: bool) -> tuple[Sources,
         for source in files:
             if not has_rows(source):
                 told.append(f"{source.path} has no rows: nothing new")
-            elif role in COUNTED and not force and sha256(source.path) in before.get(role, []):
+            elif role in _COUNTED and not force and sha256(source.path) in before.get(role, []):
                 told.append(f"{source.path} is in {earlier.folder} already (a file of the same content): nothing new; "
                             f"force=true appends it again")
             else:

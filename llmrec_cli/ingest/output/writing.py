@@ -24,7 +24,7 @@ ROWS = 1 << 17
 """Rows per row group, whatever batches come in."""
 TABLES = {"item": "items", "user": "users", "group": "group_texts"}
 """The file of what is told of each kind; groups.parquet has who is in them."""
-LONG = 1 << 24
+_LONG = 1 << 24
 """Characters per row group of users or items, about."""
 
 
@@ -37,7 +37,7 @@ def write_entities(folder: Path, catalogue: Table, described: Described, kind: s
     target = schema(described, kind)
     found = entity_batches(catalogue, described, rules, target, account.counts, histories)
     # A row is there twice, as its own columns and as its text; what is read in one go must not fill the memory.
-    rows = min(ROWS, max(1, LONG // (2 * described.width + 1)))
+    rows = min(ROWS, max(1, _LONG // (2 * described.width + 1)))
     return write_table(folder / f"{TABLES[kind]}.parquet", target, found, rows)
 
 

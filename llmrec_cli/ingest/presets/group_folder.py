@@ -19,8 +19,8 @@ from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import GroupFolderSettings
 
-FILES = ("groupMember.txt", "groupRatingTrain.txt", "groupRatingTest.txt", "userRatingTrain.txt", "userRatingTest.txt")
-NAMES = "itemSemantic.txt"
+_FILES = ("groupMember.txt", "groupRatingTrain.txt", "groupRatingTest.txt", "userRatingTrain.txt", "userRatingTest.txt")
+_NAMES = "itemSemantic.txt"
 _LEAST, _MOST = 2, 4
 
 
@@ -29,8 +29,9 @@ def group_folder(settings: GroupFolderSettings, split_kind: str, folder: Path) -
     if split_kind != "given":
         raise ConfigError(f"split={split_kind}: {settings.kind} is published divided into train and test, which its "
                           f"results are compared by; set split=given")
-    members, group_train, group_test, user_train, user_test = files_in(settings.path, FILES, f"it is {settings.source}")
-    names = Path(settings.path, NAMES)
+    members, group_train, group_test, user_train, user_test = files_in(settings.path, _FILES,
+                                                                       f"it is {settings.source}")
+    names = Path(settings.path, _NAMES)
     by_group, by_user = partial(_ratings, "group_id"), partial(_ratings, "user_id")
     sources = Sources([Source(user_train, "train", read=by_user), Source(user_test, "test", read=by_user)],
                       [Source(names, read=_item_names)] if names.is_file() else [], [],

@@ -18,10 +18,11 @@ from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import MindSettings
 
-FILES = ("behaviors.tsv", "news.tsv")
-OTHERWISE = ("name the unpacked folder MINDsmall_train or MINDlarge_train, from https://msnews.github.io (Microsoft "
-             "Research License Terms: for research, not for commercial use)")
-NEWS_COLUMNS = ("item_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
+_FILES = ("behaviors.tsv", "news.tsv")
+_OTHERWISE = ("name the unpacked folder MINDsmall_train or MINDlarge_train, from https://msnews.github.io (Microsoft "
+              "Research License Terms: for research, not for commercial use)")
+_NEWS_COLUMNS = ("item_id", "category", "subcategory", "title", "abstract", "url", "title_entities",
+                 "abstract_entities")
 COLUMNS = ["user_id", "item_id", "value", "timestamp"]
 _NUM_FIELDS = 5
 _TIME = "%m/%d/%Y %I:%M:%S %p"
@@ -37,13 +38,13 @@ def mind(settings: MindSettings, split_kind: str, folder: Path) -> Sources:
     if split_kind == "given" and not dev:
         raise ConfigError(f"split=given: needs MIND's *_dev beside its *_train, and {settings.path} has none; set "
                           f"dataset.dev_path=<folder MINDsmall_dev> or choose another split")
-    parts = {"train": files_in(train, FILES, OTHERWISE)}
+    parts = {"train": files_in(train, _FILES, _OTHERWISE)}
     if dev:
-        parts[settings.dev_split] = files_in(dev, FILES, OTHERWISE.replace("_train", "_dev"))
+        parts[settings.dev_split] = files_in(dev, _FILES, _OTHERWISE.replace("_train", "_dev"))
     given = split_kind == "given"
     behaviours = [Source(behaviour, split if given else "", read=_impressions)
                   for split, (behaviour, _) in parts.items()]
-    news = [Source(news, names=NEWS_COLUMNS, delimiter="\t", quote="") for _, news in parts.values()]
+    news = [Source(news, names=_NEWS_COLUMNS, delimiter="\t", quote="") for _, news in parts.values()]
     if settings.click_history:
         # What was clicked before a test impression is known by then: it is trained on, whichever file it is in.
         first = _first_impressions(behaviours)
@@ -56,9 +57,9 @@ def mind(settings: MindSettings, split_kind: str, folder: Path) -> Sources:
 def _folders(settings: MindSettings) -> tuple[str, str]:
     """Return the folders of *_train and *_dev, "" when there is no *_dev."""
     parent = Path(settings.path)
-    if (parent / FILES[0]).is_file() or not parent.is_dir():
+    if (parent / _FILES[0]).is_file() or not parent.is_dir():
         return settings.path, settings.dev_path
-    found = {kind: sorted(str(path) for path in parent.glob(f"*{kind}") if (path / FILES[0]).is_file())
+    found = {kind: sorted(str(path) for path in parent.glob(f"*{kind}") if (path / _FILES[0]).is_file())
              for kind in ("train", "dev")}
     for kind, paths in found.items():
         if len(paths) > 1:

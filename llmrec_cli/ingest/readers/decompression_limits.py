@@ -20,7 +20,7 @@ from llmrec_cli.ingest.readers.sources import Source
 
 MOST_BYTES = 1 << 30
 """Content of this size is read however small it was packed."""
-MOST_TIMES = 200
+_MOST_TIMES = 200
 """Beyond that, content may be so many times as large as the file; text and numbers rarely reach 50."""
 BROKEN = (pa.ArrowException, duckdb.Error, OSError, UnicodeDecodeError)
 """What is raised for a damaged Parquet file."""
@@ -31,9 +31,9 @@ _VALUE = 8  # Bytes of a number, or of what has to be kept of a text.
 def refuse_bomb(source: Source, unpacked: int) -> None:
     """Raise DataError when `unpacked` bytes are too much for the size of the file."""
     packed = source.path.stat().st_size
-    if unpacked > MOST_BYTES and unpacked > MOST_TIMES * packed:
+    if unpacked > MOST_BYTES and unpacked > _MOST_TIMES * packed:
         raise DataError(f"{source.path}: its {in_bytes(packed)} unpack to {in_bytes(unpacked)} or more, over "
-                        f"{MOST_TIMES} times as much; that is no data but a bomb. If you know better, "
+                        f"{_MOST_TIMES} times as much; that is no data but a bomb. If you know better, "
                         f"unpack it yourself, split it into smaller files and name those")
 
 
@@ -137,7 +137,7 @@ def _leaves(column: pa.Array) -> Iterator[pa.DictionaryArray]:
         yield from _leaves(column.values)
 
 
-FRAME, SKIPPED = 0xFD2FB528, 0x184D2A50
+_FRAME, _SKIPPED = 0xFD2FB528, 0x184D2A50
 _CHECKSUM, _SINGLE = 0x04, 0x20
 _DICTIONARY_BYTES, _LENGTH_BYTES = (0, 1, 2, 4), (0, 2, 4, 8)
 _RUN = 1
@@ -155,10 +155,10 @@ def _checksums(file: BinaryIO) -> Iterator[bool]:
     """Yield for each frame whether it has a checksum, and False for what is no frame."""
     while start := file.read(4):
         magic = int.from_bytes(start, "little")
-        if magic & ~0xF == SKIPPED:
+        if magic & ~0xF == _SKIPPED:
             file.seek(int.from_bytes(file.read(4), "little"), 1)
             continue
-        if magic != FRAME or not (descriptor := file.read(1)):
+        if magic != _FRAME or not (descriptor := file.read(1)):
             yield False
             return
         flags = descriptor[0]

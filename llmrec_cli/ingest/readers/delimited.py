@@ -20,9 +20,9 @@ csv.field_size_limit(LONGEST)
 _BAD_QUOTE = "a quote that is misplaced or never closed"
 HEADER_AGAIN = "is the header again"
 """Reason for leaving out a header that is repeated in a file, as joined files have it; no fault of the data."""
-ESCAPED = " (it has a \\ before a quote)"
+_ESCAPED = " (it has a \\ before a quote)"
 _DIVIDERS = (",", "\t", ";", "|")
-MOST_LINES = 100_000
+_MOST_LINES = 100_000
 """Lines one row may span; more means that a quote was never closed."""
 LARGE, SMALL = 1 << 22, 1 << 16
 """Bytes that are parsed at once, and those around something odd that are read exactly."""
@@ -99,7 +99,7 @@ class DelimitedFile:
         """Return a row as it is, or why it is bad."""
         if isinstance(fields, list):
             return line, self._header(fields, self.names, line) or fields
-        if self.source.columns_key and not self.dialect.escape and fields.endswith(ESCAPED):
+        if self.source.columns_key and not self.dialect.escape and fields.endswith(_ESCAPED):
             fields += "; if \\\" is a quote inside quotes, set dataset.escape='\\'"
         return line, fields
 
@@ -142,7 +142,7 @@ def open_delimited(source: Source) -> DelimitedFile:
         return DelimitedFile(list(source.names), found, dialect, source)
     line, header = next(_records(found, dialect, None))
     if isinstance(header, str):
-        raise DataError(f"{source.path}: line {line}: the header has {header.removesuffix(ESCAPED)}; "
+        raise DataError(f"{source.path}: line {line}: the header has {header.removesuffix(_ESCAPED)}; "
                         f"{_header_remedy(source, dialect, first)}")
     while len(header) > 1 and not header[-1]:
         header.pop()
@@ -191,7 +191,7 @@ class _Rest:
             raise StopIteration
         self.next_line += 1
         self.taken.append(self._back.pop())
-        if len(self.taken) > MOST_LINES:
+        if len(self.taken) > _MOST_LINES:
             raise _Unclosed
         return self.taken[-1]
 
@@ -265,7 +265,7 @@ def _records(found: _Rest, dialect: Dialect, width: int | None,
                 yield first, fields
                 continue
             fields = f"{len(fields)} fields where the header has {width}"
-        hint = ESCAPED if not dialect.escape and dialect.quote and f"\\{dialect.quote}" in found.taken[0] else ""
+        hint = _ESCAPED if not dialect.escape and dialect.quote and f"\\{dialect.quote}" in found.taken[0] else ""
         if len(found.taken) > 1:
             found.back(found.taken[1:])
             rows = reader()

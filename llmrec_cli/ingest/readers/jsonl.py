@@ -27,7 +27,7 @@ _WANTED = f"{_PLAIN}|{_NUMBER}|true|false|null"
 _OTHER = f"{_ESCAPED}|{_NUMBER}|true|false|null"
 _LIST = rf"\[{_SPACE}(?:(?:{_OTHER}){_SPACE}(?:,{_SPACE}(?:{_OTHER}){_SPACE})*)?\]"
 _KEY = re.compile(r'[^"\\\x00-\x1f]*')
-MOST_LAYOUT_KEYS = 64
+_MOST_LAYOUT_KEYS = 64
 
 
 def pattern(keys: list[str], wanted: list[str]) -> str | None:
@@ -36,7 +36,7 @@ def pattern(keys: list[str], wanted: list[str]) -> str | None:
     It matches only what json.loads takes, and of that no escapes, lists or objects as a value that is wanted. None when
     the keys are too many or odd themselves.
     """
-    if not 0 < len(keys) <= MOST_LAYOUT_KEYS or not all(_KEY.fullmatch(key) for key in keys):
+    if not 0 < len(keys) <= _MOST_LAYOUT_KEYS or not all(_KEY.fullmatch(key) for key in keys):
         return None
     fields = [f'"{re.escape(key)}"{_SPACE}:{_SPACE}' + (f"(?P<c{wanted.index(key)}>{_WANTED})" if key in wanted
                                                         else f"(?:{_OTHER}|{_LIST})") for key in keys]
@@ -79,8 +79,8 @@ def _value(written: pa.StringArray) -> pa.StringArray:
 
 Fields = dict[str, str | None]
 Found = dict[str, Any] | str
-MOST_KEYS = 1000
-MOST_LAYOUTS, MOST_TRIES = 16, 4
+_MOST_KEYS = 1000
+_MOST_LAYOUTS, _MOST_TRIES = 16, 4
 """Layouts that are remembered, and new ones that are looked for in a block."""
 _FIRST = 200
 _ARRAY = re.compile(r"\s*\[\s*(\{|$)")
@@ -88,7 +88,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 _PYTHON = re.compile(r"\s*\{\s*(u?'|\})")
-PYTHON_DICT = "not JSON but a Python dictionary"
+_PYTHON_DICT = "not JSON but a Python dictionary"
 _LONGEST_LITERAL = 1 << 20
 """Characters of the longest line that Python's own reader is tried on: it takes a hundred times the memory."""
 
@@ -173,9 +173,9 @@ def jsonl_keys(source: Source) -> list[str]:
         if isinstance(found, Block) or isinstance(found[1], str):
             continue  # A block has the keys of an object before it.
         keys.update(dict.fromkeys(found[1]))
-        if len(keys) > MOST_KEYS:
-            raise DataError(f"{source.path}: has more than {MOST_KEYS} different keys; are ids used as keys? Write one "
-                            f"object a line with the same keys in each")
+        if len(keys) > _MOST_KEYS:
+            raise DataError(f"{source.path}: has more than {_MOST_KEYS} different keys; are ids used as keys? Write "
+                            f"one object a line with the same keys in each")
     if not keys:
         raise DataError(_no_rows(source))
     return list(keys)
@@ -194,7 +194,7 @@ def is_python_dict(line: str) -> bool:
 def _no_rows(source: Source) -> str:
     """Return why a file has no objects, and how to make it one that has."""
     first = next(((number, found) for number, found in jsonl_objects(source) if isinstance(found, str)), (0, ""))
-    if first[1] != PYTHON_DICT:
+    if first[1] != _PYTHON_DICT:
         because = f"; line {first[0]} is {first[1]}" if first[1] else ""
         return f"{source.path}: has no rows; each line must be a JSON object{because}"
     unpack = {"gzip": "gzip -dc", "zstd": "zstd -dc"}.get(source.compression or "", "cat")
@@ -215,7 +215,7 @@ def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Fo
         for expression in layouts.values():
             found, left = _matched(lines, left, expression, len(wanted), start)
             yield from found
-        for _ in range(MOST_TRIES):
+        for _ in range(_MOST_TRIES):
             if len(left) == 0:
                 break
             number, left = int(left[0]), left[1:]
@@ -225,7 +225,7 @@ def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Fo
             yield start + number, one
             keys = tuple(one) if isinstance(one, dict) else ()
             expression_or_none = pattern(list(keys), wanted)
-            if expression_or_none is not None and keys not in layouts and len(layouts) < MOST_LAYOUTS:
+            if expression_or_none is not None and keys not in layouts and len(layouts) < _MOST_LAYOUTS:
                 layouts[keys] = expression_or_none
                 found, left = _matched(lines, left, expression_or_none, len(wanted), start)
                 yield from found
@@ -259,7 +259,7 @@ def _decoded(source: Source, number: int, line: str) -> Found | None:
         found = _DECODER.decode(line.strip(" \t\r\n"))
     except (ValueError, RecursionError) as error:
         if _PYTHON.match(line) and is_python_dict(line):
-            return PYTHON_DICT
+            return _PYTHON_DICT
         if not line.endswith("\n") and isinstance(error, json.JSONDecodeError):
             raise DataError(f"{source.path}: line {number}: the file ends in the middle of a JSON object; it looks "
                             f"truncated, export or copy it again") from error

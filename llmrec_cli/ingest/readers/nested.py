@@ -10,8 +10,8 @@ from llmrec_cli.ingest.readers.array_texts import UnclearArray, parsed
 from llmrec_cli.ingest.readers.sources import EACH, Record, Source, arrays_of, is_path, steps_of, written
 from llmrec_cli.settings.dataset import EXPLODABLE
 
-SCALARS = ("user_id", "item_id", "group_id", "entity_id", "head", "relation", "tail", "value", "timestamp", "event",
-           "order")
+_SCALARS = ("user_id", "item_id", "group_id", "entity_id", "head", "relation", "tail", "value", "timestamp", "event",
+            "order")
 """Our columns that have one value a row: an array or object there is never what a person means."""
 _BESIDE_ITEMS = ("value", "timestamp", "event", "order")
 """Our columns whose arrays have an entry for each item of the row."""
@@ -253,4 +253,4 @@ def _remedy(source: Source, ours: str, theirs: str, is_array: bool, first: "dict
 
 def flat_columns(places: Mapping[str, int]) -> dict[int, str]:
     """Return place -> our name of the columns that have one value a row."""
-    return {place: ours for ours, place in places.items() if ours in SCALARS}
+    return {place: ours for ours, place in places.items() if ours in _SCALARS}

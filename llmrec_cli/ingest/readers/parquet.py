@@ -12,8 +12,8 @@ from llmrec_cli.ingest.readers.decompression_limits import BROKEN, bytes_per_row
 from llmrec_cli.ingest.readers.nested import Nested, Records, as_text, refuse_value
 from llmrec_cli.ingest.readers.sources import EACH, Source, steps_of
 
-BATCH = 1 << 17
-BATCH_BYTES = 1 << 26
+_BATCH = 1 << 17
+_BATCH_BYTES = 1 << 26
 _OURS = ("line", "file_row_number", "filename")
 """Names that the engines give to columns of their own; a file that has one of them is copied."""
 
@@ -123,7 +123,7 @@ def _is_flat(kind: pa.DataType) -> bool:
 
 def _read(source: Source, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     try:
-        rows = max(1, min(BATCH, BATCH_BYTES // max(bytes_per_row(source, columns), 1)))
+        rows = max(1, min(_BATCH, _BATCH_BYTES // max(bytes_per_row(source, columns), 1)))
         for batch in file.iter_batches(rows, columns=columns):
             for column in batch.columns:
                 column.validate(full=True)  # Text that is not UTF-8, for one.

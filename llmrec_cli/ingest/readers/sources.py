@@ -44,7 +44,7 @@ def written(steps: Sequence[str]) -> str:
     return text
 
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
 
@@ -86,7 +86,7 @@ class Source:
     @property
     def compression(self) -> str | None:
         """gzip | zstd | None, by the name."""
-        return COMPRESSIONS.get(self.path.suffix.lower())
+        return _COMPRESSIONS.get(self.path.suffix.lower())
 
     @property
     def format(self) -> str:

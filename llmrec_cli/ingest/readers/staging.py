@@ -20,7 +20,7 @@ from llmrec_cli.ingest.readers.raw_files import RawFile, open_raw
 from llmrec_cli.ingest.readers.rejects import Reject, Rejects
 from llmrec_cli.ingest.readers.sources import Source
 
-MOST_ROWS, MOST_CHARACTERS = 1 << 17, 1 << 23
+_MOST_ROWS, _MOST_CHARACTERS = 1 << 17, 1 << 23
 """What is gathered before it is written, as one row group."""
 
 
@@ -181,7 +181,7 @@ class _Writer:
         arrays = [pa.nulls(size, pa.string()) if column is None else column for column in columns]
         file = pa.repeat(pa.scalar(number, pa.int32()), size)
         self._waiting.append(pa.RecordBatch.from_arrays([file, lines, *arrays], schema=self.schema))
-        if sum(map(len, self._waiting)) >= MOST_ROWS or sum(b.nbytes for b in self._waiting) >= MOST_CHARACTERS:
+        if sum(map(len, self._waiting)) >= _MOST_ROWS or sum(b.nbytes for b in self._waiting) >= _MOST_CHARACTERS:
             self._flush()
 
     def _flush(self) -> None:
@@ -228,7 +228,7 @@ class _Gathered:
         self.lines.append(line)
         self.rows.append(fields)
         self.size += sum(map(len, filter(None, fields)))
-        if len(self.rows) == MOST_ROWS or self.size > MOST_CHARACTERS:
+        if len(self.rows) == _MOST_ROWS or self.size > _MOST_CHARACTERS:
             self.flush()
 
     def flush(self) -> None:

@@ -64,9 +64,9 @@ _ISO = (r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{
         rf"( ?(z|{ZONE}))?)?$")
 _AFTER_CLOCK = rf"([.,][0-9]{{1,12}})?( ?(z|{ZONE}))?$"
 _END = 4_102_444_800_000  # 2100-01-01 in ms; what lies beyond is a wrong unit, not a wrong clock
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-EXCEL_1970, _DAY = 25_569, 86_400_000  # The day of 1970-01-01, counted from 1899-12-30; milliseconds of a day
-UNITS = (*PER_SECOND, "iso", "excel", "order")
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_EXCEL_1970, _DAY = 25_569, 86_400_000  # The day of 1970-01-01, counted from 1899-12-30; milliseconds of a day
+UNITS = (*_PER_SECOND, "iso", "excel", "order")
 _KINDS = ((1e8, "order"), (1e11, "s"), (1e14, "ms"), (1e17, "us"), (9.4e17, "bad"), (1e19, "ns"))
 """Ends of the ranges of numbers, and what numbers below an end (and above the one before) are taken for: 1e11 is 1973
 in milliseconds and 5138 in seconds. From 1e17 to 9.4e17 are nanoseconds of before 2000, and ticks of .NET today."""
@@ -246,18 +246,18 @@ def _read_text(text: StringColumn, unit: str) -> IntegerColumn:
 def _scaled(number: NumericColumn, unit: str) -> NumericColumn:
     """Return milliseconds of numbers in a unit; what is finer is cut off, as it is in ISO 8601."""
     if unit == "excel":
-        return (number - EXCEL_1970) * _DAY
+        return (number - _EXCEL_1970) * _DAY
     if unit == "s":
         return number * 1000
-    divisor = PER_SECOND[unit] // 1000
+    divisor = _PER_SECOND[unit] // 1000
     return number if unit == "ms" else (number / divisor).clip(-1, _END + 1).floor()
 
 
 def milliseconds_of(number: float, unit: str) -> int:
     """Return a number in a unit of UNITS, but ISO 8601, as `read` gives it."""
     if unit == "excel":
-        return round((number - EXCEL_1970) * _DAY)
-    return round(number) if unit == "order" else math.floor(number * 1000 / PER_SECOND[unit])
+        return round((number - _EXCEL_1970) * _DAY)
+    return round(number) if unit == "order" else math.floor(number * 1000 / _PER_SECOND[unit])
 
 
 def _whole(ms: NumericColumn) -> IntegerColumn:

@@ -12,7 +12,7 @@ from ibis.expr.types import BooleanValue, StringColumn, Table
 from llmrec_cli.ingest.engine import collect
 from llmrec_cli.ingest.readers import timestamps
 
-CLASSES = 10
+_CLASSES = 10
 _NUMBER = re.compile(timestamps.NUMBER)
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -57,6 +57,6 @@ def _edges(values: np.ndarray, sizes: np.ndarray) -> list[float]:
     up_to = np.cumsum(sizes)
     # The n-th edge is the value at the place ceil(total * n / 10): one of the values, never between two, so that no
     # rounding can differ.
-    places = -(-int(up_to[-1]) * np.arange(1, CLASSES) // CLASSES)
+    places = -(-int(up_to[-1]) * np.arange(1, _CLASSES) // _CLASSES)
     edges = np.unique(values[np.searchsorted(up_to, places)])
     return [float(edge) for edge in edges[edges < values[-1]]]

@@ -38,10 +38,10 @@ def object_notes(described: Described, rules: TextRules) -> Iterator[str]:
                f"{key}='{{{path}{inside}}}'")
 
 
-SEPARATORS = (",", "|", ";", " ")
+_SEPARATORS = (",", "|", ";", " ")
 MOST = 0.5
 """Share of the ids that have a separator above which they may be lists."""
-SHARED = 0.1
+_SHARED = 0.1
 """Share of the parts that stand in several places of lists; those of 'Tolkien, John' and 'shirt|red' have one."""
 _SAMPLE = 2000
 _BRACKETS = ("[]", "()", "{}")
@@ -51,8 +51,8 @@ def list_warnings(what: str, ids: Table, column: str, sources: Sequence[Source])
     """Yield a sentence when most ids of `ids`, in `column`, are probably lists; `what` is users | items."""
     ids = ids.select(id=column)
     [found] = collect(ids.agg(num=ids.count(), **{f"s{n}": ids.id.contains(separator).sum()
-                                                  for n, separator in enumerate(SEPARATORS)})).to_pylist()
-    for n, separator in enumerate(SEPARATORS):
+                                                  for n, separator in enumerate(_SEPARATORS)})).to_pylist()
+    for n, separator in enumerate(_SEPARATORS):
         number = int(found[f"s{n}"] or 0)
         if number < 2 or number <= MOST * found["num"]:
             continue
@@ -75,7 +75,7 @@ def _are_lists(texts: Sequence[str], separator: str) -> bool:
         for place, part in enumerate(row):
             places[part].add(place)
     shared = sum(len(found) > 1 for found in places.values())
-    return shared >= SHARED * len(places) or (separator != " " and len({len(row) for row in parts}) > 1)
+    return shared >= _SHARED * len(places) or (separator != " " and len({len(row) for row in parts}) > 1)
 
 
 def _list_advice(texts: Sequence[str], column: str, separator: str, sources: Sequence[Source]) -> str:

@@ -19,7 +19,7 @@ from llmrec_cli.ingest.readers.staging import Staged, stage
 from llmrec_cli.ingest.texts.text_rendering import strip_html
 from llmrec_cli.settings.dataset import DatasetSettings
 
-DOCUMENTS = pa.schema([("item", pa.int64()), ("item_id", pa.string()), ("text", pa.string())])
+_DOCUMENTS = pa.schema([("item", pa.int64()), ("item_id", pa.string()), ("text", pa.string())])
 _IDS = ("item_id", "entity_id")
 _BATCH = 1 << 10
 
@@ -91,7 +91,7 @@ def write_documents(folder: Path, documents: Documents, connection: BaseBackend,
     account.counts |= {"documents": size(about), "documents_unknown": size(rows) - known,
                        "items_documented": size(about.select("item").distinct())}
     ordered = about.order_by("item", about.text.hexdigest("md5"), "text")
-    content = write_table(folder / "documents.parquet", DOCUMENTS, _cleaned(ordered, settings), _BATCH)
+    content = write_table(folder / "documents.parquet", _DOCUMENTS, _cleaned(ordered, settings), _BATCH)
     account.notes += notes(account.counts, size(catalogue))
     if not account.counts["documents"]:
         account.warnings.append("no document is about an item, so that dataset.documents says nothing; are its ids "
@@ -104,7 +104,7 @@ def _cleaned(table: Table, settings: DatasetSettings) -> Iterator[pa.RecordBatch
         texts = [(strip_html(text) if settings.strip_html else text)[:settings.max_text_length]
                  for text in batch.column(2).to_pylist()]
         yield pa.RecordBatch.from_arrays([batch.column(0).cast(pa.int64()), batch.column(1).cast(pa.string()),
-                                          pa.array(texts, pa.string())], schema=DOCUMENTS)
+                                          pa.array(texts, pa.string())], schema=_DOCUMENTS)
 
 
 def notes(counts: dict[str, int], num_items: int) -> list[str]:

@@ -11,7 +11,7 @@ from llmrec_cli.settings.adversarial import ADVERSARIES, TEXTS
 from llmrec_cli.settings.base import OptionSettings, Settings
 from llmrec_cli.settings.loss import CHOICES, LOSSES
 
-WEIGHTS = ("value", "log", "none")
+_WEIGHTS = ("value", "log", "none")
 TRAINING_HISTORIES = ("auto", "before", "others")
 """The setting `training_history` of heads that learn a target from a history."""
 
@@ -72,7 +72,7 @@ class HeadSettings(OptionSettings):
     counts half with decay=30. Weights stop falling after 20 half-lives. null: age does not matter."""
 
     def problems(self) -> Iterator[str]:
-        yield from self.check("weight", among=WEIGHTS)
+        yield from self.check("weight", among=_WEIGHTS)
         yield from self.check("decay", above=0)
         for key in ("weight", "decay") if not self.weighs else ():
             if getattr(self, key) is not None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from llmrec_cli.settings.heads.base import TRAINING_HISTORIES, HeadSettings
 from llmrec_cli.settings.loss import VALUES
 
-CANDIDATES = ("popularity", "item_knn", "user_knn", "ease")
+_CANDIDATES = ("popularity", "item_knn", "user_knn", "ease")
 
 
 @dataclass
@@ -41,7 +41,7 @@ class InterestSettings(HeadSettings):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        yield from self.check("candidates", among=CANDIDATES)
+        yield from self.check("candidates", among=_CANDIDATES)
         yield from self.check("rerank", "history_items", least=1)
         yield from self.check("training_history", among=TRAINING_HISTORIES)
 

@@ -8,8 +8,8 @@ from llmrec_cli.settings.adversarial import ROWS
 from llmrec_cli.settings.heads.base import HeadSettings
 from llmrec_cli.settings.loss import LOSSES, ScoreLossSettings
 
-OF_PAIRS = ("value", "opinion")
-TARGETS = ("auto", "choice", *OF_PAIRS)
+_OF_PAIRS = ("value", "opinion")
+TARGETS = ("auto", "choice", *_OF_PAIRS)
 
 
 @dataclass
@@ -46,7 +46,7 @@ class PairSettings(HeadSettings):
         return False
 
     def problems_with(self, loss: Any) -> Iterator[str]:
-        if self.target in OF_PAIRS and self.target != loss.pair_target:
+        if self.target in _OF_PAIRS and self.target != loss.pair_target:
             able = " or ".join(f"loss={name}" for name, known in LOSSES.items() if known.pair_target == self.target)
             yield f"head.target={self.target}: needs {able}, not loss={loss.kind}"
         without = f"has no effect on head={self.kind}"
