@@ -23,6 +23,8 @@ centred and normalised."""
 _LOWER_NUMBERS = 12
 """Numbers that a layer without gradients takes for a token, in hidden sizes: what goes through it, and what is four
 times as wide in it."""
+HELD_WHILE_RUN_AGAIN = 11
+"""Numbers that each trained layer holds of a token whose bucket is run again in the backward pass, in hidden sizes."""
 _ATTACKED = 1.4
 """What a step takes with an adversary of texts, as a share of what it takes without."""
 
@@ -89,11 +91,13 @@ def step_memory(recipe: Recipe, peft: PeftSettings, num_texts: int, length: floa
     padded = num_texts * longest
     tokens = padded if padded <= encoder.batch_tokens else max(encoder.batch_tokens, num_texts * length)
     buckets = math.ceil(tokens / encoder.batch_tokens)
-    kept = min(tokens, encoder.batch_tokens) if buckets * depth > KEPT_BUCKETS else tokens
+    runs_again = buckets * depth > KEPT_BUCKETS
+    kept, held = (min(tokens, encoder.batch_tokens), tokens) if runs_again else (tokens, 0)
     attacked = recipe.adversarial is not None and recipe.adversarial.perturbs == TEXTS
     numbers = peft_class(peft).kept_of_a_token * (0.6 if recipe.optim.precision == "bfloat16" else 1)
     # The input of the trained layers, as it is gathered and as it is cut into buckets.
-    return int(4 * hidden * (numbers * depth * kept * (_ATTACKED if attacked else 1) + 2 * padded))
+    of_layers = depth * (numbers * kept + HELD_WHILE_RUN_AGAIN * held) * (_ATTACKED if attacked else 1)
+    return int(4 * hidden * (of_layers + 2 * padded))
 
 
 def _hidden_bytes(recipe: Recipe, peft: PeftSettings) -> int:

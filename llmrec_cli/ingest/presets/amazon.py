@@ -107,7 +107,8 @@ def _first_keys(source: Source) -> set[str]:
     first = next((line for line in lines(source) if line.strip()), "")
     if _PYTHON_DICT.match(first):
         raise DataError(f"{source.path}: is in the format of 2014, a Python dictionary a line and no JSON; take "
-                        f"the files of 2018 or 2023, or rewrite each line with json.dumps(ast.literal_eval(line)); {_WHERE}")
+                        f"the files of 2018 or 2023, or rewrite each line with "
+                        f"json.dumps(ast.literal_eval(line)); {_WHERE}")
     for _, fields in islice(jsonl_records(source), _TRIED):
         if isinstance(fields, dict):
             return set(fields)
