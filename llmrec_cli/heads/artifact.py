@@ -40,9 +40,9 @@ from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.plugins import packages_of, remedy
 from llmrec_cli.run_dir import RunDir, latest
-from llmrec_cli.settings.base import Builder, to_plain
+from llmrec_cli.settings.base import Builder, implementation_of, to_plain
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import HEADS, Recipe
 
 _FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
@@ -175,6 +175,13 @@ def model_folder(chosen: str, setting: str = "model") -> Path:
 def read_facts(folder: Path) -> dict[str, Any]:
     """Return the manifest of a model, of a format that this version reads."""
     return retried(lambda: _manifest(PinnedFolder(folder, REMEDY)))
+
+
+def import_head(folder: Path) -> None:
+    """Import the code of a model's head and its libraries, so that they are no part of what is measured after it."""
+    kind = read_facts(folder).get("head")
+    if kind in HEADS:
+        implementation_of(HEADS[kind])
 
 
 def _manifest(files: PinnedFolder) -> dict[str, Any]:

@@ -95,8 +95,8 @@ class OptionSettings(Settings):
         return {"": []}
 
 
-def implementation_of(settings: OptionSettings) -> Any:
-    """Import what the settings of an option name as their implementation."""
+def implementation_of(settings: OptionSettings | type[OptionSettings]) -> Any:
+    """Import what the settings of an option, or their class, name as their implementation."""
     module, _, name = settings.implementation.rpartition(".")
     try:
         return getattr(import_module(module), name)

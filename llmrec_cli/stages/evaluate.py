@@ -50,7 +50,7 @@ from llmrec_cli.evaluation.results import (
 )
 from llmrec_cli.evaluation.robustness import robustness, robustness_content
 from llmrec_cli.evaluation.slices import Masks, Slices, build_slices, values_of
-from llmrec_cli.heads.artifact import model_folder, read_facts
+from llmrec_cli.heads.artifact import import_head, model_folder, read_facts
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.memory import CATALOGUE_FACTOR, Watch, model_memory, num_rows
 from llmrec_cli.heads.shared.matrix_products import BLOCK_CELLS as NEIGHBOUR_CELLS
@@ -80,6 +80,8 @@ def run(cfg: EvaluateConfig, run_dir: RunDir) -> None:
     refuse_rows_of_test(cfg)
     context = Context(choose_device(cfg.device), cfg.seed, log=run_dir.log, cache=cfg.cache_folder)
     baselines = {name: baseline(name) for name in cfg.baselines}
+    for name in cfg.models or [cfg.model]:
+        import_head(model_folder(name))
     watch = Watch("evaluate", memory_of(cfg), context.device, run_dir.log)
     groups = grouped(load_entrants(cfg.models or [cfg.model], context))
     first = next(iter(groups.values()))[0]

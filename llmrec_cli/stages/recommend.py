@@ -19,7 +19,7 @@ from llmrec_cli.device import choose_device
 from llmrec_cli.distributed import dealt, is_first, leave_to_first
 from llmrec_cli.errors import ConfigError, counted
 from llmrec_cli.evaluation.models import popularity_of
-from llmrec_cli.heads.artifact import Recommender, load_recommender, model_folder, read_facts
+from llmrec_cli.heads.artifact import Recommender, import_head, load_recommender, model_folder, read_facts
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.memory import Watch, entities_memory, model_memory, num_rows
 from llmrec_cli.heads.shared.training_history import CutHistories
@@ -94,6 +94,7 @@ class Tally:
 def run(cfg: RecommendConfig, run_dir: RunDir) -> None:
     """Load the model, gather the queries, add what is new, score, write or print."""
     folder, device = model_folder(cfg.model), choose_device(cfg.device)
+    import_head(folder)
     watch = Watch("recommend", memory_of(cfg, folder), device, run_dir.log)
     recommender = load_recommender(folder, Context(device, seed=1, log=run_dir.log,
                                                    cache=cfg.cache_folder))

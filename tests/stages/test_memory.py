@@ -48,6 +48,22 @@ def test_what_a_command_takes_is_stated_first_and_noted_in_the_log(fitted, comma
     assert "taken" in found
 
 
+@pytest.mark.parametrize(("command", "stage"), [("evaluate", evaluate), ("recommend", recommend)])
+def test_the_code_of_the_head_is_loaded_before_what_is_taken_is_measured(fitted, monkeypatch, command, stage):
+    order = []
+    plain = stage.import_head
+    monkeypatch.setattr(stage, "import_head", lambda folder: (order.append("head"), plain(folder)))
+
+    class Seen(Watch):
+        def __init__(self, *arguments):
+            order.append("watch")
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(stage, "Watch", Seen)
+    assert fitted(command, "model=fit", "run_dir=run", *(["queries=all"] if command == "recommend" else [])).code == 0
+    assert order == ["head", "watch"]
+
+
 def test_what_was_taken_is_the_growth_of_the_peak_over_what_was_held_at_the_start(monkeypatch):
     peaks, held, events = iter([700, 950]), 600, {}
     monkeypatch.setattr(memory, "peak", lambda: next(peaks))
