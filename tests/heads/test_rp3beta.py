@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llmrec_cli.heads.shared import sparse_products
+from llmrec_cli.heads.shared import matrix_products
 from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
 from tests.heads.by_hand import fit, queries, training
 
@@ -122,8 +122,8 @@ def test_an_item_that_no_walk_leaves_and_an_empty_history_score_nothing():
 def test_blocks_and_dense_features_change_no_score(monkeypatch, cells, share):
     graph, _ = random_graph(3, 40, 30, False)
     before = scores(Rp3BetaSettings(k=5), graph, graph)
-    monkeypatch.setattr(sparse_products, "BLOCK_CELLS", cells)
-    monkeypatch.setattr(sparse_products, "DENSE_SHARE", share)
+    monkeypatch.setattr(matrix_products, "BLOCK_CELLS", cells)
+    monkeypatch.setattr(matrix_products, "DENSE_SHARE", share)
     np.testing.assert_allclose(scores(Rp3BetaSettings(k=5), graph, graph), before, rtol=1e-5)
 
 

@@ -36,11 +36,11 @@ def test_every_setting_has_a_docstring_under_it(cls):
 
 @pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
 def test_defaults_are_in_range_but_for_what_must_be_given(cls):
-    must_be_given = {"FilesSettings": "interactions: missing", "HuggingFace": "path: missing",
+    must_be_given = {"FilesSettings": "interactions: missing", "HuggingFaceSettings": "path: missing",
                      "FusionSettings": "members: empty",
-                     "GroupAggregate": "members: empty",
-                     "AmazonReviews": "reviews: missing", "Mind": "path: missing", "Mafengwo": "path: missing",
-                     "Camra2011": "path: missing"}
+                     "GroupAggregateSettings": "members: empty",
+                     "AmazonReviewsSettings": "reviews: missing", "MindSettings": "path: missing",
+                     "MafengwoSettings": "path: missing", "Camra2011Settings": "path: missing"}
     found = list(cls().problems())
     assert [problem.startswith(must_be_given.get(cls.__name__, "nothing")) for problem in found] == [True] * (
         cls.__name__ in must_be_given)

@@ -14,10 +14,10 @@ from llmrec_cli.settings.encoder import TfIdfSettings
 from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
 from llmrec_cli.settings.loss import CHOICES, VALUES, BprSettings, DistillationSettings, MseSettings, SoftmaxSettings
 from llmrec_cli.training.adversary import GradientAttack
-from llmrec_cli.training.losses.bpr import BprSettings as BprLoss
+from llmrec_cli.training.losses.bpr import Bpr as BprLoss
 from llmrec_cli.training.losses.distillation import SoftTargets
-from llmrec_cli.training.losses.mse import MseSettings as MseLoss
-from llmrec_cli.training.losses.softmax import SoftmaxSettings as SoftmaxLoss
+from llmrec_cli.training.losses.mse import Mse as MseLoss
+from llmrec_cli.training.losses.softmax import Softmax as SoftmaxLoss
 
 
 class Sound(ItemKnn):

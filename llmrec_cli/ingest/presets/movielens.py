@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from llmrec_cli.ingest.presets import files as fetch
+from llmrec_cli.ingest.presets import fetch
 from llmrec_cli.ingest.presets.files import cut, files_in, refuse_given, with_knowledge
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import MovieLens100kSettings

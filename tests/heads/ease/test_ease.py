@@ -209,10 +209,10 @@ from llmrec_cli.heads.memory import taken_by
 from tests.heads.by_hand import CONTEXT, fit, training
 
 form, num_users, num_items = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-fit(Ease(form=form), training(np.eye(8)))
+fit(EaseSettings(form=form), training(np.eye(8)))
 data = training(np.random.default_rng(2).random((num_users, num_items), np.float32) < 0.01)
 data.interactions.matrix
-head = build(Recipe(head=Ease(form=form)))
+head = build(Recipe(head=EaseSettings(form=form)))
 print(head.memory(data), taken_by(lambda: head.fit(data, CONTEXT)))
 """
 

@@ -11,7 +11,7 @@ from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import Context, build
-from llmrec_cli.heads.pairs.factorization_machine import FactorizationMachineSettings as Machine
+from llmrec_cli.heads.pairs.factorization_machine import FactorizationMachine as Machine
 from llmrec_cli.heads.pairs.neural_cf import NeuMf
 from llmrec_cli.heads.pairs.steps import ChoiceSteps
 from llmrec_cli.heads.shared.pair_targets import known_among, weights_of_choices
