@@ -1,4 +1,4 @@
-"""What encoders cost on one thread: texts a second, the time to learn, bytes of a vector; bfloat16 against float32.
+"""Costs of encoders on one thread: texts a second, training time, bytes of a vector; bfloat16 against float32.
 
     OMP_NUM_THREADS=1 python benchmarks/encoders.py [prepared data | items.jsonl] [texts]
 

@@ -1,4 +1,4 @@
-"""What a head costs as users, items and interactions grow tenfold; and 20 million rows through the command line.
+"""Costs of a head as users, items and interactions grow tenfold; and 20 million rows by the command line.
 
     python benchmarks/scaling.py [grow] [rows] [head=<name> ...]        (default: grow)
 

@@ -1,4 +1,4 @@
-"""How long `llmrec` takes before it does anything: help, composing, reporting a typo. Medians of several runs.
+"""Time that `llmrec` takes before it does anything: help, composing, reporting a typo. Medians of several runs.
 
     python benchmarks/startup.py [runs]
 

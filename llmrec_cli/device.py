@@ -1,4 +1,4 @@
-"""Which device to compute on; never another than the one asked for."""
+"""The device to compute on; never another than the requested one."""
 
 import os
 

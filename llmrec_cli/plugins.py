@@ -61,18 +61,27 @@ def _options_of(package: str) -> list[Any]:
 
 def _enter(cls: Any, package: str) -> str:
     """Put a settings class into the table of its group and return the group, or raise ConfigError."""
-    group, name, kind = _group_of(cls), getattr(cls, "__name__", str(cls)), str(getattr(cls, "kind", ""))
+    group, name, kind = _group_of(cls), getattr(cls, "__name__", str(cls)), _kind(cls)
     if group is None or not cls.implementation:
         raise ConfigError(f"{_SETTING}={package}: {name} is no settings class of an option; derive it from "
                           f"HeadSettings, LossSettings or EncoderSettings, and give it an implementation")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", kind):
         raise ConfigError(f"{_SETTING}={package}: {name}.kind={kind}: must be made of small letters, digits and '_'")
-    table = cast(dict[str, type[OptionSettings]], GROUPS[group])
+    table = _table(group)
     if table.get(kind, cls) is not cls:
         raise ConfigError(f"{_SETTING}={package}: there is a {group}={kind} already; give {name}.kind another name")
     cls.plugin = package
     table[kind] = cls
     return group
+
+
+def _kind(cls: Any) -> str:
+    return str(getattr(cls, "kind", ""))
+
+
+def _table(group: str) -> dict[str, type[OptionSettings]]:
+    """Return the table of a config group, to be written to."""
+    return cast(dict[str, type[OptionSettings]], GROUPS[group])
 
 
 def _group_of(cls: Any) -> str | None:
@@ -95,7 +104,7 @@ def entered(cls: type[OptionSettings]) -> Iterator[None]:
     try:
         yield
     finally:
-        del cast(dict[str, type[OptionSettings]], GROUPS[group])[str(cls.kind)]  # type: ignore[attr-defined]
+        del _table(group)[_kind(cls)]
 
 
 def packages_of(settings: Any) -> list[str]:

@@ -79,12 +79,12 @@ class RunDir:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has done its work."""
+        """True if the run has done its work."""
         return self.file(_MANIFEST).exists()
 
     @property
     def is_closed(self) -> bool:
-        """Whether the run has done its work and put all in order after it."""
+        """True if the run has done its work and put all in order after it."""
         return self.is_finished and any(line.get("event") == "finished" for line in self._logged())
 
     def _logged(self) -> Iterator[dict[str, Any]]:

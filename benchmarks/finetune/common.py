@@ -1,4 +1,4 @@
-"""What the scripts of this benchmark share: memory, and steps counted until the time is up."""
+"""Shared parts of this benchmark's scripts: memory, and steps counted until the time is up."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Whether bfloat16 pays here: a layer of MiniLM's size, there and back, in both precisions by turns."""
+"""bfloat16 against float32: a layer of MiniLM's size, there and back, in both precisions by turns."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What benchmarks/heads/run.py measures of llmrec, in CPU seconds of one thread; prints one JSON object.
+"""llmrec's part of benchmarks/heads/run.py, in CPU seconds of one thread; prints one JSON object.
 
     python ours.py <prepared> <repeats>
 """

@@ -67,7 +67,7 @@ class Triples:
 
 @dataclass(frozen=True)
 class Edges:
-    """What entities are joined to. An end is a relation, the direction it is followed in, and the neighbour; X of them.
+    """Neighbours of entities. An end is a relation, the direction it is followed in, and the neighbour; X of them.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ _MOST_AT_ONCE = 20_000_000
 
 
 class End(NamedTuple):
-    """What a triple says of an item: the relation, whether the item is the tail, and the id of the other entity."""
+    """One end of a triple, seen from an item: the relation, whether the item is the tail, and the other entity's id."""
 
     relation: str
     inverse: bool
@@ -144,7 +144,7 @@ class End(NamedTuple):
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What the graph says of each item.
+    """Knowledge graph features of each item.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ class Knowledge:
 
     @cached_property
     def two_hops(self) -> sp.csr_array:
-        """What the neighbours of an item are joined to, CSR float32 (N, G); nothing where there are no triples."""
+        """Ends of the neighbours of each item, CSR float32 (N, G); empty without triples."""
         if self.triples is None:
             nothing: Any = sp.csr_array((self.features.shape[0], 0), dtype=np.float32)
             return nothing

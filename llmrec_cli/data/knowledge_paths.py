@@ -1,4 +1,4 @@
-"""What an item has in common with a history in the knowledge graph, for people to read.
+"""Paths in the knowledge graph between an item and a history, for people to read.
 
     knowledge.parquet      item (int64), relation, inverse (bool), entity_id, title: what the graph says of each item
 

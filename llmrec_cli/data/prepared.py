@@ -70,7 +70,7 @@ class PreparedData:
 
     @cached_property
     def knowledge(self) -> Knowledge | None:
-        """What the knowledge graph says of the items, None where there is none."""
+        """Knowledge graph features of the items, None without a graph."""
         return read_knowledge(self.files, len(self.items))
 
     @cached_property

@@ -107,7 +107,7 @@ class Queries:
 
     @property
     def informed(self) -> np.ndarray:
-        """Whether there are interactions to go by, the query's own or a member's, bool (num_queries,)."""
+        """True for queries with interactions, their own or a member's, bool (num_queries,)."""
         own: np.ndarray = np.diff(self.history.indptr) > 0
         if self.groups is None:
             return own
@@ -116,7 +116,7 @@ class Queries:
 
     @property
     def described(self) -> np.ndarray:
-        """Whether anything is known of the user beside interactions and what is asked, bool (num_queries,)."""
+        """True for queries whose user has attributes or a text of their own, bool (num_queries,)."""
         found = np.zeros(len(self), bool)
         if self.attributes is not None:
             found |= np.diff(self.attributes.indptr) > 0

@@ -1,4 +1,4 @@
-"""What a head is fitted on: nothing held out is in it."""
+"""Training data of a head: nothing held out is in it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What every encoder is: texts in, vectors out.
+"""The interface of encoders: texts in, vectors out.
 
 Shapes: D = the encoder's embedding_size.
 """

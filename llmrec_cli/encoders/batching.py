@@ -11,7 +11,7 @@ import torch
 
 
 class Ragged:
-    """Where each of many sequences lies in packed storage.
+    """Positions of many sequences in packed storage.
 
     Attributes
     ----------
@@ -105,8 +105,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int, prompt: str 
 def tokenize_pairs(tokenizer: Any, first: Sequence[str], second: Sequence[str], max_length: int) -> list[np.ndarray]:
     """Return int64 token ids of pairs of texts as the tokenizer joins them, at most `max_length` each.
 
-    The longer of the two is cut first. Which of the texts a token is of is told by the separator between them alone:
-    segment ids (token types) are not carried, so that BERT sees both as its first segment.
+    The longer of the two is cut first. Only the separator marks where the second
+    begins: segment ids (token types) are not carried, so BERT sees both texts as its first segment.
     """
     cut = [[_cut(text, max_length) for text in texts] for texts in (first, second)]
     return _ids(tokenizer, cut, True, truncation="longest_first", max_length=max_length)

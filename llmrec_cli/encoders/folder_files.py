@@ -1,4 +1,4 @@
-"""What is in a model's folder, and whether it may be trusted.
+"""Files of an encoder's folder, checked before they are used.
 
 Nothing is executed and nothing is unpickled: safetensors and JSON only, and no code from the folder.
 """
@@ -60,7 +60,7 @@ def _check(files: PinnedFolder) -> None:
 
 
 def _is_read(name: str) -> bool:
-    """Whether a file may matter to an encoder: those in its folder and in those of its modules, but no other weights.
+    """Return whether an encoder may read a file: in its folder or its modules' folders, but no other weights.
     """
     place = PurePosixPath(name)
     return (not place.name.startswith(".") and place.suffix not in _OTHER_WEIGHTS
@@ -159,7 +159,7 @@ def read_mapping(files: PinnedFolder, name: str) -> dict[str, Any]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a name matches a pattern, folder by folder."""
+    """Return whether a name matches a pattern, folder by folder."""
     parts, patterns = name.split("/"), pattern.split("/")
     return len(parts) == len(patterns) and all(map(fnmatch, parts, patterns))
 

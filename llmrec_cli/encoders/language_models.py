@@ -23,8 +23,8 @@ _DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 """Those whose logits are a linear map of the last hidden states, with nothing done to them afterwards."""
 
 
-class CausalLanguageModel(nn.Module):
-    """A transformers `...ForCausalLM`, whose head runs on the scored tokens alone.
+class LanguageModel(nn.Module):
+    """A transformers model with a head for tokens.
 
     Attributes
     ----------
@@ -38,6 +38,10 @@ class CausalLanguageModel(nn.Module):
         self.model = model
         self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeftSettings(), source)
         self.head_is_new = head_is_new
+
+
+class CausalLanguageModel(LanguageModel):
+    """A transformers `...ForCausalLM`, whose head runs on the scored tokens alone."""
 
     def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, before_RT: torch.Tensor) -> torch.Tensor:
         """Return the logits (M, V) of the tokens behind those that `before_RT` marks, row by row."""
@@ -89,28 +93,20 @@ def _roberta(model: Any, hidden_MD: torch.Tensor) -> torch.Tensor:
     return model.lm_head(hidden_MD)
 
 
-HEADS: dict[str, Head] = {"bert": _bert, "roberta": _roberta, "xlm-roberta": _roberta, "camembert": _roberta,
-                          "distilbert": _distilbert}
+_TOKEN_HEADS: dict[str, Head] = {"bert": _bert, "roberta": _roberta, "xlm-roberta": _roberta, "camembert": _roberta,
+                                 "distilbert": _distilbert}
 
 
-class MaskedLanguageModel(nn.Module):
+class MaskedLanguageModel(LanguageModel):
     """A transformers `...ForMaskedLM`, whose head runs on the masked tokens alone.
 
     Over all tokens the logits of a MiniLM batch of 64 texts would take half a gigabyte; 15% of them are used.
-
-    Attributes
-    ----------
-    encoder : the same weights as a text encoder, to tokenise with and to save
-    head_is_new : whether the head began with random weights
     """
 
     def __init__(self, model: Any, tokenizer: Any, settings: TransformerSettings, source: Source | None,
                  head_is_new: bool) -> None:
-        super().__init__()
-        self.model = model
-        self.encoder = TextEncoder(model.base_model, tokenizer, settings, NoPeftSettings(), source)
-        self.head_is_new = head_is_new
-        self.head = HEADS[model.config.model_type]
+        super().__init__(model, tokenizer, settings, source, head_is_new)
+        self.head = _TOKEN_HEADS[model.config.model_type]
 
     def forward(self, ids_RT: torch.Tensor, mask_RT: torch.Tensor, chosen_RT: torch.Tensor) -> torch.Tensor:
         """Return the logits (M, V) at the tokens that `chosen_RT` marks, row by row."""
@@ -131,9 +127,9 @@ def load_masked_model(settings: TransformerSettings, texts: list[str], seed: int
     source = locate(settings)
     tokenizer = load_tokenizer(source.files)
     kind = load_config(source.files).model_type
-    if kind not in HEADS or tokenizer.mask_token_id is None:
+    if kind not in _TOKEN_HEADS or tokenizer.mask_token_id is None:
         raise ConfigError(f"objective=mlm: '{kind}' in {source.folder} has no masked tokens to predict; choose one of "
-                          f"{', '.join(HEADS)}, or encoder=scratch")
+                          f"{', '.join(_TOKEN_HEADS)}, or encoder=scratch")
     model, head_is_new = load_language_model(source.files, seed, "AutoModelForMaskedLM")
     check_tokenizer(source.folder, tokenizer, model.config, settings.max_length)
     return MaskedLanguageModel(model, tokenizer, settings, source, head_is_new).to(device)

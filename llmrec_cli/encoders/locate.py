@@ -36,7 +36,7 @@ class Source:
 
     @property
     def folder(self) -> Path:
-        """Where the files were, for people."""
+        """The place of the files, for messages."""
         return self.files.path
 
 

@@ -53,7 +53,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Modules:
-    """What makes a vector of the last hidden states, and what is put before a text.
+    """Pooling and maps that make a vector of the last hidden states, and the prompt put before a text.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ def _tensors(files: PinnedFolder, name: str, needed: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Training:
-    """What was done to an encoder since it was loaded.
+    """Training of an encoder since it was loaded.
 
     Attributes
     ----------

@@ -249,7 +249,7 @@ def load_encoder(settings: EncoderSettings, peft: PeftSettings | None, device: t
 
 def load_trainable(settings: TransformerSettings, texts: Sequence[str], seed: int,
                    device: torch.device) -> TextEncoder[Any]:
-    """Return an encoder of which everything is trained; one that begins at random has a tokenizer for `texts`."""
+    """Return an encoder with all parameters trained; a randomly initialised one gets a tokenizer for `texts`."""
     option = transformer_class(settings)
     new = option.new_language_model(settings, texts, seed, causal=False)
     if new is None:

@@ -74,7 +74,7 @@ class TextEncoder(nn.Module, Encoder[T]):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.model.parameters()).device
 
     @property

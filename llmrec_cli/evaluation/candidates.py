@@ -45,7 +45,7 @@ class CandidateLists:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What may be on a list, in the integers of the prepared data, the same for all recommenders.
+    """Candidates in the integers of the prepared data, the same for all recommenders.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Protocol:
 
     @property
     def sampled(self) -> bool:
-        """Whether only a few candidates per user are ranked."""
+        """True if only a few candidates per user are ranked."""
         return self.lists is not None
 
     def apply(self, task: HeldOut, user_Q: np.ndarray, item_of_M: np.ndarray, what: str) -> HeldOut:

@@ -64,12 +64,12 @@ def held_out_cold(data: PreparedData, split: str, users: Entities, items: Entiti
     history, relevant = divided(hidden, told)[0], presence(relevant)
     relevant.sort_indices()
     everybody = users.extended(data.users)
-    ids, whom = data.users.ids[chosen], len(users) + chosen
-    profiles = everybody.texts[whom]
+    ids, rows = data.users.ids[chosen], len(users) + chosen
+    profiles = everybody.texts[rows]
     # As users= does it: a user's own text stands in for a text where there is no history.
     texts = np.where(np.diff(history.indptr) == 0, profiles, "").astype(object)
     queries = Queries(ids, ids, np.full(len(chosen), -1, np.int64), history, presence(hidden), texts,
-                      attributes=everybody.attributes[whom], profiles=profiles,
+                      attributes=everybody.attributes[rows], profiles=profiles,
                       times=first(when, told)[0])
     counts_N, candidates_N = np.zeros(len(items), np.int64), np.zeros(len(items), bool)
     counts_N[item_of_M], candidates_N[item_of_M] = data.part("train").item_counts, True

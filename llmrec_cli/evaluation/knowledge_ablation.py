@@ -66,8 +66,8 @@ def coverage(triples: Triples, knowledge: Knowledge, count_N: np.ndarray) -> dic
     """Return how much of the catalogue, and of its interactions `count_N`, the graph tells of, and each relation.
 
     Relations come by the number of items that have them. `shared` is the features of a relation that at least two items
-    have: of the others no head learns anything. Relations that join the same entities, such as one and its inverse, say
-    the same: they are told of once, by the first of their names, the others being `twins`.
+    have: no head learns anything from the others. Relations that join the same entities, such as one and its inverse,
+    are reported once, under the first of their names; the other names are `twins`.
     """
     linked = np.diff(triples.links.indptr) > 0
     num_N = num_triples(triples)

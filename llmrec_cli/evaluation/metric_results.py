@@ -52,7 +52,7 @@ _SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Measured:
-    """What one recommender got.
+    """Metrics of one recommender.
 
     Attributes
     ----------

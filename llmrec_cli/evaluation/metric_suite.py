@@ -78,7 +78,7 @@ Family = Sequence[Metric]
 
 @dataclass(frozen=True)
 class Measures:
-    """How to measure; the same for all that are compared.
+    """Settings of the measurement, the same for all recommenders compared.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Measures:
 
 @dataclass(frozen=True)
 class Predicted:
-    """How far scores that predict more than an order are off.
+    """Errors of scores that predict values or likes.
 
     Attributes
     ----------

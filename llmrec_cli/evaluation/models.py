@@ -37,7 +37,7 @@ def fitted_data(recommender: Recommender) -> TrainingData:
 def popularity_of(recommender: Recommender, num_items: int) -> np.ndarray:
     """Return the popularity baseline's scores of a catalogue of `num_items`, float32 (num_items,); new items have 0.
 
-    Queries of which nothing is known get these, so that they are served what head=popularity recommends.
+    Queries without a history, profile or text get these scores, as from head=popularity.
     """
     data = fitted_data(recommender)
     counts_N = fit_weights(data, PopularitySettings()).by_item(data.interactions)
@@ -80,7 +80,7 @@ class Entrant:
         return self.recommender.manifest.get("seed")
 
     def same_but_seed(self, other: "Entrant") -> bool:
-        """Whether the two differ by seed and by nothing else."""
+        """Return whether two models differ by seed alone."""
         mine, theirs = self.recommender.manifest, other.recommender.manifest
         facts = ("head", "data_fingerprint", "fitted_on", "encoders")
         return (self.seed != other.seed and self.settings == other.settings

@@ -33,7 +33,7 @@ from llmrec_cli.settings.stages import EvaluateConfig
 
 @dataclass(frozen=True)
 class Ranked:
-    """What a head said.
+    """Ranked lists of one recommender.
 
     Attributes
     ----------

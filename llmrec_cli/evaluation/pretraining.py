@@ -1,4 +1,4 @@
-"""What pretraining changed: as metrics.json, on the terminal, and as what the report shows."""
+"""Effects of a pretraining in metrics.json, on the terminal and in the report."""
 
 import sys
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ _NUM_SHOWN, _NUM_SAMPLES = 8, 6
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was trained, and what was measured before and after; no probe where there is too little to ask about."""
+    """A training with its measures before and after; no probe where there are too few questions."""
 
     task: Task
     trained: Trained

@@ -201,7 +201,7 @@ def report_content(outcome: Outcome, metrics: dict[str, Any], groups: Mapping[st
 
 
 def _duels(outcome: Outcome, data: PreparedData, cutoff: int) -> tuple[tuple[str, str], list[Duel]]:
-    """Return the first model against the best of the others, and the users with whom they differ most."""
+    """Return the names of the first model and the best other one, and the users whose lists differ most."""
     first = next(iter(outcome.models))
     other = next((name for name in outcome.ranking.names if name in outcome.models and name != first), None)
     if other is None:

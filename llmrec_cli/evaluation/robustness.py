@@ -1,4 +1,4 @@
-"""What becomes of a model's lists when the texts of items are mistyped, reworded or shortened as it is asked."""
+"""Robustness of lists to item texts that are mistyped, reworded or shortened when a list is requested."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

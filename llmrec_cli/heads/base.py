@@ -1,4 +1,4 @@
-"""What every head is: fitted once, then asked for scores.
+"""The interface of heads: fitted once, then asked for scores.
 
 Shapes: Q queries, N items of the catalogue, D dimensions.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """What a head is given beside the data.
+    """Inputs of a fit beside the data.
 
     Attributes
     ----------
@@ -88,22 +88,22 @@ class Head(ABC):
 
     @property
     def answers_text(self) -> bool:
-        """Whether `score_text` can be asked of this head once it is fitted."""
+        """True if the fitted head has `score_text`."""
         return False
 
     @property
     def reads_profiles(self) -> bool:
-        """Whether `score_users` makes something of a user's attributes or own text, also where there is no history."""
+        """True if `score_users` reads a user's attributes or own text, also without a history."""
         return False
 
     @property
     def is_personal(self) -> bool:
-        """Whether queries get different scores; False for a head that recommends the same to everybody."""
+        """True if scores differ between queries; False for a head that recommends the same to everybody."""
         return True
 
     @property
     def uses_identity(self) -> bool:
-        """Whether a known user's scores are made of more than the history: of what was learned of this user too."""
+        """True if a known user's scores use parameters learned for this user beside the history."""
         return False
 
     @property
@@ -118,7 +118,7 @@ class Head(ABC):
 
     @property
     def rereads(self) -> bool:
-        """Whether `reread` changes what is said of all items, and not only of those that `add_items` brings."""
+        """True if `reread` changes the texts of all items, and not only of those that `add_items` brings."""
         return False
 
     def reread(self, texts: np.ndarray) -> None:
@@ -127,7 +127,7 @@ class Head(ABC):
 
     @property
     def predicts(self) -> str | None:
-        """What a score estimates beside an order: the `value` of an interaction, the `logit` of a like, or nothing."""
+        """Meaning of a score beside an order: the `value` of an interaction, the `logit` of a like, or None."""
         return None
 
     @property

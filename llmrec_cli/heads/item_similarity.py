@@ -37,7 +37,7 @@ class ItemSimilarity(Head):
 
     @property
     def answers_text(self) -> bool:
-        """Whether item texts are among the features."""
+        """True if item texts are among the features."""
         return self.settings.features.text > 0
 
     @property

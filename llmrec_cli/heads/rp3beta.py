@@ -10,13 +10,13 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.item_knn import ItemKnn
+from llmrec_cli.heads.shared.item_item import ItemItemHead
 from llmrec_cli.heads.shared.matrix_products import RightFactor, compact
 from llmrec_cli.heads.shared.neighbours import fit_memory, strongest
 from llmrec_cli.settings.heads.rp3beta import Rp3BetaSettings
 
 
-class Rp3Beta(ItemKnn):
+class Rp3Beta(ItemItemHead):
     """Score of an item: probability of reaching it in three steps, user to item to user to item, damped by popularity.
 
     score(u, j) = sum over i and v of (p(u, i) p(i, v) p(v, j))^alpha / d(j)^beta (RP3beta, Christoffel et al. 2015,
@@ -26,7 +26,7 @@ class Rp3Beta(ItemKnn):
     changes no ranking and keeps the scores of large graphs from vanishing.
     """
 
-    settings: Rp3BetaSettings  # type: ignore[assignment]
+    settings: Rp3BetaSettings
 
     def memory(self, data: TrainingData) -> int:
         """Return the bytes of the steps from users and from items, a block of walks and the items kept."""
@@ -49,7 +49,7 @@ class Rp3Beta(ItemKnn):
         walks_NN = strongest(to_items_NU, to_users_UN, self.settings.k, np.arange(len(damping_N)), damp)
         if walks_NN.nnz:
             walks_NN.data /= walks_NN.data.mean(dtype=np.float64)
-        self._keep(sp.csr_array(walks_NN.T))
+        self.keep(sp.csr_array(walks_NN.T))
 
     def history(self, queries: Queries) -> sp.csr_array:
         """Return the probabilities of a user's first step (Q, N)."""

@@ -1,4 +1,4 @@
-"""What the files of a data set say: staged, read and checked, before anything is divided and numbered."""
+"""Contents of a data set's files: staged, read and checked, before they are divided and numbered."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the files say.
+    """Contents of all files.
 
     Attributes
     ----------

@@ -16,6 +16,7 @@ them relevant (j from 0):
 and blocks are independent of each other.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,7 +63,7 @@ class TieBlocks:
     gain_QK: np.ndarray | None = None
 
 
-class Hits:
+class Hits(ABC):
     """Sums over the hits of each list within each cutoff, float64 (Q, C).
 
     `num_relevant_Q`, each at least 1, also counts relevant items that are on no list. `ideal_QI` are the gains of
@@ -82,29 +83,29 @@ class Hits:
         """The cutoffs, (C,)."""
         return np.asarray(self.cutoffs)
 
+    @abstractmethod
     def count(self) -> np.ndarray:
         """Return the number of hits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sum(self, worth: Worth) -> np.ndarray:
         """Return the sum of the worth of the ranks of the hits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def any(self) -> np.ndarray:
         """Return the probability of at least one hit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def first_reciprocal_rank(self) -> np.ndarray:
         """Return 1 / rank of the first hit, 0 without one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def precision_at_hits(self) -> np.ndarray:
         """Return the sum over the hits of the precision at their rank."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dcg(self) -> np.ndarray:
         """Return the sum of the discounted gains of the hits."""
-        raise NotImplementedError
 
     def ideal_dcg(self) -> np.ndarray:
         """Return the discounted gain of the best list: the highest gains at its top."""

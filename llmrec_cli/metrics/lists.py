@@ -52,7 +52,7 @@ class RecommendedLists:
 
     @property
     def tail_N(self) -> np.ndarray:
-        """Whether each item is in the slice item:tail, float64 (N,)."""
+        """1 for items in the slice item:tail, else 0, float64 (N,)."""
         return (item_slices(self.counts_N) == ITEM_SLICES.index(TAIL)).astype(np.float64)
 
     @cached_property

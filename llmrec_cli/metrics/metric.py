@@ -83,7 +83,7 @@ class Metric:
 
     @property
     def tested(self) -> bool:
-        """Whether differences between recommenders are tested: there are values of queries, and a direction."""
+        """True if differences between recommenders are tested: there are values of queries, and a direction."""
         return bool(self.better) and not self.whole
 
     def column(self, k: int | str) -> str:

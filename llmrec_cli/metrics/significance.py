@@ -1,4 +1,4 @@
-"""How sure a mean is, and which of several recommenders differ.
+"""Confidence intervals of means, and tests of differences between recommenders.
 
 Intervals: the bootstrap over queries (Efron 1979), percentiles. Tests: the paired t-test (Student 1908), which agrees
 with the bootstrap and the randomisation test on ranking metrics (Smucker et al. 2007; Urbano et al. 2019) and, unlike

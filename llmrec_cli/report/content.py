@@ -1,4 +1,4 @@
-"""What a report shows, as plain data."""
+"""Content of a report as plain data."""
 
 import json
 from dataclasses import dataclass, field, replace

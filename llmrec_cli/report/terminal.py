@@ -1,4 +1,4 @@
-"""What is printed: plain text without control codes, on a terminal and in a pipe alike."""
+"""Terminal output: plain text without control codes, on a terminal and in a pipe alike."""
 
 import unicodedata
 from collections.abc import Sequence

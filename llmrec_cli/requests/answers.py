@@ -30,15 +30,15 @@ SOURCES = ("model", "history", "group", "text", "popularity")
 
 
 class Scores(Protocol):
-    """What is asked of a head."""
+    """Part of a head's interface that answers use."""
 
     @property
     def answers_text(self) -> bool:
-        """Whether it scores words."""
+        """True if it scores words."""
 
     @property
     def reads_profiles(self) -> bool:
-        """Whether it scores users by their texts and attributes."""
+        """True if it scores users by their texts and attributes."""
 
     def score(self, queries: Queries) -> torch.Tensor:
         """Return scores (Q, N) by history."""

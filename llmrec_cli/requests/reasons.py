@@ -25,7 +25,7 @@ Score = Callable[[Queries], torch.Tensor]
 
 @dataclass(frozen=True)
 class Supports:
-    """What is behind a group's list, one row per voice.
+    """Contributions to a group's list, one row per member and one for the group's own history.
 
     Attributes
     ----------

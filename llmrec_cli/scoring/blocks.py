@@ -18,7 +18,7 @@ CHUNK_CELLS = 2**19
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may be on the lists of a block.
+    """Items allowed on the lists of a block.
 
     Attributes
     ----------

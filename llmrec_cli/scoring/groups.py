@@ -26,7 +26,7 @@ _AMONG = 4
 
 @dataclass(frozen=True)
 class Voices:
-    """What members say.
+    """Scores of members, one row per membership.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Whether prepare makes groups of users who are alike."""
+"""Groups of similar users, made by `prepare` for data without groups."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

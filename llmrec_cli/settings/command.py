@@ -15,7 +15,7 @@ LATEST, FIT = "latest", "fit"
 
 @dataclass
 class StageSettings(Settings):
-    """What every command has."""
+    """Settings of every command."""
 
     run_dir: str = ""
     """Where the run is written; empty for runs/<command>/<time>."""
@@ -30,7 +30,7 @@ class StageSettings(Settings):
 
 @dataclass
 class DeviceSettings(StageSettings):
-    """What every command that computes has."""
+    """Settings of every command that computes."""
 
     device: str = "auto"
     """auto | cpu | cuda | cuda:N; auto takes a GPU where there is one."""
@@ -42,7 +42,7 @@ class DeviceSettings(StageSettings):
 
 @dataclass
 class CacheSettings(DeviceSettings):
-    """What every command that encodes texts for a recommender has."""
+    """Settings of every command that encodes texts for a recommender."""
 
     cache: str = "data/cache"
     """Folder where vectors of texts are kept across runs, so that only new texts are encoded; empty for none."""

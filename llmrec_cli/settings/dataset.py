@@ -1,4 +1,4 @@
-"""Where the interactions, items and users come from, and which of them are kept."""
+"""Data sets: the files of interactions, items and users, and the rows that are kept."""
 
 import codecs
 from collections.abc import Iterator
@@ -190,7 +190,7 @@ class DatasetSettings(OptionSettings):
 
     @property
     def made_groups(self) -> str:
-        """How groups are made of users, for the manifest; "" where they are not."""
+        """Rule by which groups are made of users, for the manifest; "" if they are not."""
         return "clusters" if self.cluster_users.on else self.synthetic_groups
 
     def _problems_of_synthetic_groups(self) -> Iterator[str]:

@@ -45,7 +45,7 @@ class EncoderSettings(OptionSettings):
 
 @dataclass
 class TransformerSettings(EncoderSettings):
-    """What every encoder with a transformer has: those that can be trained."""
+    """Settings of encoders with a transformer, which can be trained."""
 
     has_layers: ClassVar[bool] = True
     max_length: int = 64

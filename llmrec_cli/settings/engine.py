@@ -1,4 +1,4 @@
-"""What runs the relational work of `prepare`."""
+"""Engines of the relational work of `prepare`."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How vectors of the entities of a knowledge graph are learned from its triples."""
+"""Models of entity vectors, learned from the triples of a knowledge graph."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from llmrec_cli.settings.base import OptionSettings
 
 @dataclass
 class EntitySettings(OptionSettings):
-    """What all models have. They are trained alike, with self-adversarial negatives (Sun et al. 2019, eq. 5 and 6)."""
+    """Settings of all models. They train alike, with self-adversarial negatives (Sun et al. 2019, eq. 5 and 6)."""
 
     kind: str = ""
     """The option's name; choose with entities=<name>."""
@@ -42,7 +42,7 @@ class EntitySettings(OptionSettings):
 
 @dataclass
 class DistancesSettings(EntitySettings):
-    """What the models have whose score is a distance."""
+    """Settings of the models whose score is a distance."""
 
     margin: float = 2.0
     """Distance that a triple of the graph is to be below and another above, above 0."""

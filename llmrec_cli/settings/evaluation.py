@@ -37,7 +37,7 @@ class ColdUsersSettings(Settings):
 
 @dataclass
 class KnowledgeReportSettings(Settings):
-    """What each relation of the knowledge graph contributes, on validation."""
+    """Contribution of each relation of the knowledge graph, on validation."""
 
     shorthand: ClassVar[str] = "on"
     """knowledge=true means knowledge.on=true."""

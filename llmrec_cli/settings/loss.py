@@ -52,7 +52,7 @@ class LossSettings(OptionSettings):
 
 @dataclass
 class ScoreLossSettings(LossSettings):
-    """What the losses have that compare scores of users with items."""
+    """Settings of losses of scores of users with items."""
 
     similarity: str = "auto"
     """auto | cosine | dot: how a user vector meets an item vector; auto takes cosine for two_tower, dot elsewhere."""
@@ -64,7 +64,7 @@ class ScoreLossSettings(LossSettings):
 
     @property
     def cosine_scale(self) -> float:
-        """What a cosine is multiplied with."""
+        """Factor of a cosine."""
         return 1.0
 
     @property
@@ -142,7 +142,7 @@ class SoftmaxSettings(ScoreLossSettings):
 
 @dataclass
 class SampledSettings(ScoreLossSettings):
-    """What the losses have that compare with drawn negatives."""
+    """Settings of losses that compare with drawn negatives."""
 
     num_negatives: int = 16
     """Items drawn evenly as negatives of a whole step, beside those its other users like, at least 1."""
@@ -154,7 +154,7 @@ class SampledSettings(ScoreLossSettings):
 
 @dataclass
 class LogitSettings(SampledSettings):
-    """What the losses have that take logits."""
+    """Settings of losses that take logits."""
 
     scale: float = 10.0
     """Multiplies a cosine to make a logit, above 0; dot products are taken as they are."""
@@ -200,7 +200,7 @@ class BprSettings(LogitSettings):
 
 @dataclass
 class DistillationSettings(LossSettings):
-    """Which items are chosen together, as soft targets for the similarities of their texts (Hinton et al. 2015).
+    """Co-chosen items as soft targets for the similarities of their texts (Hinton et al. 2015).
 
     For heads that read text vectors (ease, ials, content, item_similarity) with features.tuned=true.
     """

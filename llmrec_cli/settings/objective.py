@@ -1,4 +1,4 @@
-"""What `pretrain` trains the encoder on."""
+"""Objectives of `pretrain`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class ObjectiveSettings(OptionSettings):
 
 @dataclass
 class LanguageSettings(ObjectiveSettings):
-    """What the objectives that predict tokens have."""
+    """Settings of objectives that predict tokens."""
 
     histories: bool = True
     """Also train on the users' training histories written as text."""

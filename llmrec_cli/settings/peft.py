@@ -1,4 +1,4 @@
-"""Which of the encoder's parameters are trained, and what is added to be trained in their place."""
+"""Trained parameters of the encoder: its own, or added ones in their place."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -52,7 +52,7 @@ class FrozenSettings(PeftSettings):
 
 @dataclass
 class TrainedPeftSettings(PeftSettings):
-    """What every choice has that trains something."""
+    """Settings of every choice that trains something."""
 
     adapter: str = ""
     """Weights to start from: the `adapter` folder of an earlier run with the same encoder and the same `peft`; empty to
@@ -84,7 +84,7 @@ class NoPeftSettings(TrainedPeftSettings):
 
 @dataclass
 class LayerPeftSettings(TrainedPeftSettings):
-    """What trains the top layers only: the hidden states below them are computed once and kept."""
+    """Settings that train the top layers only: the hidden states below them are computed once and kept."""
 
     num_layers: int | None = 2
     """Top layers that are trained or get an adapter, at least 1; null for all layers (slower: nothing can be kept)."""
@@ -194,7 +194,7 @@ class BottleneckSettings(LayerPeftSettings):
 
 @dataclass
 class VirtualTokensSettings(TrainedPeftSettings):
-    """What puts trained vectors before the text; every layer runs in every step, since all of them see these."""
+    """Settings that put trained vectors before the text; every layer runs in every step, since all see them."""
 
     num_virtual_tokens: int = 8
     """Vectors put before each text, at least 1."""

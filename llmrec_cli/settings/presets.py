@@ -105,7 +105,7 @@ class MindSettings(DatasetSettings):
 
 @dataclass
 class GroupFolderSettings(DatasetSettings):
-    """What data sets in the format of AGREE (Cao et al. 2018), ConsRec and others for groups have."""
+    """Group data sets in the format of AGREE (Cao et al. 2018), ConsRec and others."""
 
     implementation: ClassVar[str] = "llmrec_cli.ingest.presets.group_folder.group_folder"
     source: ClassVar[str] = ""

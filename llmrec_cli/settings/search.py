@@ -65,12 +65,12 @@ class Place:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its numbers are whole numbers."""
+        """True if its numbers are whole numbers."""
         return int in self.kinds and float not in self.kinds
 
     @property
     def is_number(self) -> bool:
-        """Whether it can be given as a number."""
+        """True if it can be given as a number."""
         return int in self.kinds or float in self.kinds
 
     def value(self, recipe: Recipe) -> Any:

@@ -1,4 +1,4 @@
-"""How interactions are divided into train, valid and test."""
+"""Splits of interactions into train, valid and test."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class SplitSettings(OptionSettings):
 
 @dataclass
 class FractionSplitSettings(SplitSettings):
-    """What splits by fractions share."""
+    """Settings of splits by fractions."""
 
     valid: float = 0.1
     """Share for validation, 0 to 0.9."""
@@ -86,7 +86,7 @@ class FractionSplitSettings(SplitSettings):
 
 @dataclass
 class HashSplitSettings(FractionSplitSettings):
-    """What splits by a salted hash share."""
+    """Settings of splits by a salted hash."""
 
     seed: int = 42
     """Salt of the hash."""

@@ -1,4 +1,4 @@
-"""What a training run must find again when it is gone on with."""
+"""Inputs of a training run that must be unchanged when it is resumed."""
 
 from collections.abc import Mapping
 

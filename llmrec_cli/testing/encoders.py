@@ -43,7 +43,7 @@ class EncoderCase:
 
     @property
     def begins_at_random(self) -> bool:
-        """Whether only pretraining can use it."""
+        """True if only pretraining can use it."""
         return self.settings.begins_at_random
 
 

@@ -30,7 +30,7 @@ class LossCase:
 
     @property
     def ranks(self) -> bool:
-        """Whether it learns which items were chosen."""
+        """True if it learns which items were chosen."""
         return CHOICES in self.settings.works_with
 
 
@@ -65,7 +65,7 @@ def a_higher_score_of_the_chosen_costs_less_and_of_another_item_more(case: LossC
 
 
 def excluded_candidates_cost_nothing_whatever_their_score(case: LossCase) -> None:
-    """What a user knows is no negative."""
+    """Items that a user knows are no negatives."""
     if not case.ranks or getattr(case.settings, "label_smoothing", 0) > 0:
         return
     logits, target, excluded = _rows()

@@ -86,7 +86,7 @@ _STATE, _PROGRESS, _MANIFEST = "state.safetensors", "progress.json", "manifest.j
 
 @dataclass
 class Progress:
-    """How far training has come.
+    """Progress of a training.
 
     Attributes
     ----------

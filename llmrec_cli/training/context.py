@@ -1,4 +1,4 @@
-"""What training is told and what it tells: how long, where, and what came of it."""
+"""Inputs and result of `train`: schedule, surroundings, outcome."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import torch
 
 @dataclass(frozen=True)
 class Length:
-    """How long training lasts.
+    """Length of a training.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where training takes place and whom it tells.
+    """Device, seed, folders and log of a training.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it.
+    """Outcome of a training.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What an encoder is pretrained on: texts of items, users' training histories, and what a knowledge graph says."""
+"""Corpus of a pretraining: texts of items, users' training histories, and sentences of a knowledge graph."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How well vectors of entities tell triples that they were not trained on: filtered ranks (Bordes et al. 2013).
+"""Link prediction by entity vectors on triples held out from training: filtered ranks (Bordes et al. 2013).
 
 Each held-out triple is asked twice, for its tail and for its head. All entities are ranked, without those that other
 triples of the graph already name as answers. Equal scores count half, so that a model of equal vectors is no oracle.

@@ -66,7 +66,7 @@ def _is_spaceless(character: str) -> bool:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What masking needs to know of a tokenizer: its mask, its special tokens and its other tokens."""
+    """Vocabulary of a tokenizer for masking: its mask, its special tokens and its other tokens."""
 
     mask: int
     special: torch.Tensor

@@ -82,7 +82,7 @@ def _drawn(data: TrainingData, holdout_share: float, wanted: bool, length: int, 
 
 
 class Known:
-    """Which items each user is known to have chosen."""
+    """Items that each user is known to have chosen."""
 
     def __init__(self, data: TrainingData) -> None:
         self.num_items = len(data.items)

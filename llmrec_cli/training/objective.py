@@ -1,4 +1,4 @@
-"""What every pretraining objective is: examples to train or to measure with, a loss, and a measure.
+"""The interface of pretraining objectives: examples to train or to measure with, a loss, and a measure.
 
 An objective holds a model and examples, one instance those that are trained on, another those held out; both share
 the model. Labels are never part of a text.
@@ -21,7 +21,7 @@ _WINDOW = 16
 
 @dataclass(frozen=True)
 class Measure:
-    """How well an objective's questions on held-out examples are answered.
+    """Measure of an objective on held-out examples.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Objective(Protocol):
 
     @property
     def split(self) -> Split | None:
-        """What parts a batch, None where each example is compared with the others of its batch."""
+        """Splitter of a batch, None if each example is compared with the others of its batch."""
 
     def measure(self, seed: int) -> Measure:
         """Return how good the model is now; the same seed asks the same questions."""

@@ -53,7 +53,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Answers:
-    """What an encoder answers: the rank of the right title, float64 (Q,), and the nearest titles, int64 (Q, K)."""
+    """Answers of an encoder: the rank of the right title, float64 (Q,), and the nearest titles, int64 (Q, K)."""
 
     rank_Q: np.ndarray
     nearest_QK: np.ndarray

@@ -16,7 +16,7 @@ Shrink = Callable[[], bool]
 
 
 class Gradients:
-    """What is needed to compute the gradients of a step.
+    """Computes the gradients of a step.
 
     Parameters
     ----------

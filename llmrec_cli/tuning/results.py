@@ -1,4 +1,4 @@
-"""What came of tuning, for people: trials.csv, a table of the settings, and facts for the manifest."""
+"""Results of tuning for people: trials.csv, a table of the settings, and facts for the manifest."""
 
 import csv
 import io

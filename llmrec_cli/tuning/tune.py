@@ -49,7 +49,7 @@ _WARMUP_EPOCHS = 2
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of tuning a head.
+    """Outcome of tuning a head.
 
     Attributes
     ----------

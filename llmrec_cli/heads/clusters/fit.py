@@ -24,7 +24,7 @@ from llmrec_cli.scoring.scorer import validation_values
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 
 _STARTS = 4
-"""Random starts of k-means, of which the best is taken."""
+"""Random starts of k-means; the best one is kept."""
 _PSEUDO_COUNT = 0.1
 """Of each item among the average interactions, so that one that nobody began with is not impossible."""
 
@@ -55,7 +55,7 @@ def cluster(vectors_VD: np.ndarray, num_clusters: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What the members of each cluster do.
+    """Interactions of the members of each cluster.
 
     Attributes
     ----------

@@ -63,7 +63,7 @@ class Clusters(Head):
 
     @property
     def answers_text(self) -> bool:
-        """Whether texts are read."""
+        """True if texts are read."""
         return self.by_text is not None
 
     @property
@@ -112,7 +112,7 @@ class Clusters(Head):
         context.log("clustered", sizes=np.bincount(cluster_V, minlength=num_clusters).tolist(), first_clicks=first)
 
     def _check_number(self, num_users: int) -> None:
-        """Raise ConfigError for more clusters than users, of whom a fold is hidden while other settings are chosen."""
+        """Raise ConfigError for more clusters than users; choosing other settings hides a fold of the users."""
         hidden = -(-min(num_users, MOST_USERS) // NUM_FOLDS) if to_choose(self.settings) else 0
         if (self.settings.num_clusters or 0) > num_users - hidden:
             among = f", and {hidden} of them are hidden while settings are chosen" if hidden else ""

@@ -1,4 +1,4 @@
-"""What users are beside what they do: attributes and a text, and which cluster that points to.
+"""Profiles of users, attributes and a text, and the cluster that a profile points to.
 
 Shapes: R users asked for, U users, N items, A attributes, D size of what the encoder says, T size of a text vector,
 F = A + T, C clusters.

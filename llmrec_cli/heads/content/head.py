@@ -61,7 +61,7 @@ class Content(Head):
 
     @property
     def answers_text(self) -> bool:
-        """Whether item texts are among the features."""
+        """True if item texts are among the features."""
         return self.settings.features.text > 0 or self.settings.features.words > 0
 
     @property

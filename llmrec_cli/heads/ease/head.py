@@ -53,7 +53,7 @@ class Ease(Head):
 
     @property
     def answers_text(self) -> bool:
-        """Whether there are text vectors to compare a text with."""
+        """True if there are text vectors to compare a text with."""
         return self.features is not None and self.features.text is not None
 
     @property

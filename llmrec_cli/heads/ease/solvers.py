@@ -35,7 +35,7 @@ BLOCK_QUERIES = 256
 
 @dataclass
 class Rows:
-    """What is known of items: users' interactions and features, weighted.
+    """Weighted rows of items: users' interactions and features.
 
     Attributes
     ----------

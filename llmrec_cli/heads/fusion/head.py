@@ -60,12 +60,12 @@ class Fusion(Head):
 
     @property
     def answers_text(self) -> bool:
-        """Whether one of the members can be asked in words."""
+        """True if a member answers texts."""
         return any(member.answers_text for member in self.members.values())
 
     @property
     def reads_profiles(self) -> bool:
-        """Whether one of the members does."""
+        """True if a member does."""
         return any(member.reads_profiles for member in self.members.values())
 
     @property
@@ -75,12 +75,12 @@ class Fusion(Head):
 
     @property
     def is_personal(self) -> bool:
-        """Whether one of the members is."""
+        """True if a member is."""
         return any(member.is_personal for member in self.members.values())
 
     @property
     def uses_identity(self) -> bool:
-        """Whether one of the members does."""
+        """True if a member does."""
         return any(member.uses_identity for member in self.members.values())
 
     @property
@@ -96,7 +96,7 @@ class Fusion(Head):
 
     @property
     def rereads(self) -> bool:
-        """Whether all members do that know texts."""
+        """True if all members do that read texts."""
         reading = [member for member in self.members.values() if member.answers_text]
         return bool(reading) and all(member.rereads for member in reading)
 

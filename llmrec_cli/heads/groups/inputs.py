@@ -1,4 +1,4 @@
-"""Whom groups are made of and what they did, as what sums of vectors are taken over.
+"""Index arrays for group models: members and interactions of each group, as segments to sum over.
 
 Shapes: Q queries of groups, P distinct members of them, L memberships (one for each member of each query), K groups of
 the training data, U users, N items, D size of any vector.
@@ -47,7 +47,7 @@ class Bags(NamedTuple):
 
 
 class ItemsKnown(NamedTuple):
-    """What is known of items (N,) beside id and text: sparse features as weighted rows, dense ones float32 (N, D)."""
+    """Features of items (N,) beside id and text: sparse ones as weighted rows, dense ones float32 (N, D)."""
 
     sparse: Bags
     dense: torch.Tensor
@@ -75,7 +75,7 @@ class Past:
 
 @dataclass(frozen=True)
 class GroupInputs:
-    """What a block of group queries is answered from.
+    """Inputs of the scores of a block of group queries.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class GroupInputs:
 
     @property
     def starts(self) -> torch.Tensor:
-        """Where the memberships of each query start, int64 (Q + 1,)."""
+        """Start of the memberships of each query, int64 (Q + 1,)."""
         return torch.cat([self.row.new_zeros(1), torch.bincount(self.row, minlength=len(self)).cumsum(0)])
 
     def by_query(self, vectors_LD: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What the heads that are trained on groups share: vectors of items, members and groups' own history.
+"""Model shared by the heads trained on groups: vectors of items, members and groups' own history.
 
 Shapes: Q queries of groups, P distinct members, L memberships, K groups of the training data, N items in training, M
 items now, R candidates, T size of a text vector, F sparse features, D dense ones, E embedding size.
@@ -18,7 +18,7 @@ from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 
 
 class Sizes(NamedTuple):
-    """How many there are of what has a row, and how long the vectors are that are read."""
+    """Numbers of rows, and sizes of the input vectors."""
 
     num_users: int
     num_groups: int
@@ -29,7 +29,7 @@ class Sizes(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Which ids a step shows, float32 of 0 and 1: of members (P,), of queries' groups (Q,)."""
+    """Ids kept in a step (1) or dropped (0), float32: of members (P,), of queries' groups (Q,)."""
 
     users: torch.Tensor
     groups: torch.Tensor

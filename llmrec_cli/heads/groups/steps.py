@@ -72,7 +72,7 @@ class Task(NamedTuple):
 
 
 class GroupSteps:
-    """What groups chose and what users chose, side by side.
+    """Steps on choices of groups and of users, side by side.
 
     A step hides what it asks for: the interactions of its batch are in nobody's history while it lasts, whether the
     group's own or, by way of shared members, another's.

@@ -1,4 +1,4 @@
-"""What the heads share that are trained on what groups did together.
+"""Base of the heads trained on interactions of groups.
 
 Shapes: Q queries, K groups of the training data, N items in training, M items now, T size of a text vector.
 """

@@ -44,7 +44,7 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta 
 
 @dataclass(frozen=True)
 class Penalty:
-    """How the ridge penalty of a row grows with the pairs observed in it (Rendle et al. 2022, eq. 5).
+    """Ridge penalty of a row, growing with the pairs observed in it (Rendle et al. 2022, eq. 5).
 
     `scale * (n + offset)^exponent`, where n is the sum of their weights and `offset` the weight of all pairs that are
     not observed. `usual` is n in the row of a random interaction.
@@ -142,7 +142,7 @@ class Observed:
 
 
 class Ridge:
-    """What all rows share: the fixed factors in the basis in which the expected normal equations are diagonal."""
+    """Fixed factors, shared by all rows, in the basis in which the expected normal equations are diagonal."""
 
     def __init__(self, y_CD: torch.Tensor, counts_C: torch.Tensor, unobserved: float, penalty: Penalty) -> None:
         """Prepare for fixed factors.

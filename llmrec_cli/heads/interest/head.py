@@ -94,7 +94,7 @@ class Interest(Head):
 
     @property
     def uses_identity(self) -> bool:
-        """Whether the candidates' head does."""
+        """True if the candidates' head does."""
         return self.candidates.uses_identity
 
     @property

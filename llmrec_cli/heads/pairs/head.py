@@ -1,4 +1,4 @@
-"""What the heads share that train a model of pairs: mf, factorization_machine, neural_cf.
+"""Base of the heads that train a model of pairs: mf, factorization_machine, neural_cf.
 
 Shapes: Q queries, U users, N items in training, M items now, K numbers of a user's row, L of an item's.
 """

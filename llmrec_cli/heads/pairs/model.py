@@ -1,4 +1,4 @@
-"""What a model of pairs is to the heads that train one: rows of numbers of users and items, and what two rows score.
+"""The interface of models of pairs: rows of numbers of users and items, and the score of two rows.
 
 Shapes: U users and N items in training, S users and R items of a block, B pairs, K numbers of a user's row, L of an
 item's.
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 
 class Rows(NamedTuple):
-    """What is known of some users or items.
+    """Inputs of some users or items.
 
     Attributes
     ----------

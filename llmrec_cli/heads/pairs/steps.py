@@ -78,7 +78,7 @@ class ChoiceSteps:
 
     @property
     def split(self) -> Split | None:
-        """What parts a batch; None under attack, as what is worst for an item's row depends on the whole batch."""
+        """Splitter of a batch; None under attack, as the worst change of an item's row depends on the whole batch."""
         return self._parts if self.adversarial is None or not self.adversarial.perturbs else None
 
     def _parts(self, batch: Batch, parts: int) -> list[tuple[Part, float]]:

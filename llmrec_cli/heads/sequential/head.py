@@ -1,4 +1,4 @@
-"""What comes next: a causal transformer over the items of a history, text and ids.
+"""Next-item prediction: a causal transformer over the items of a history, text and ids.
 
 Shapes: Q queries, M items now, T size of a text vector, E embedding size.
 """

@@ -24,7 +24,7 @@ _SPARSE_ROWS = 64
 
 @dataclass(frozen=True)
 class UnitFeatures:
-    """What is known of items, each of length 1 over both parts; all zeros where nothing is known.
+    """Features of items, each of length 1 over both parts; all zeros for an item without any.
 
     Attributes
     ----------

@@ -291,7 +291,7 @@ class ItemTexts(nn.Module):
 
     @property
     def base_identity(self) -> str:
-        """What the trained weights are trained on top of."""
+        """Identity of the encoder below the trained weights."""
         if self.encoder is None:
             self.encoder = self._opened()
         return str(self.encoder.identity if self.bank is None else self.encoder.base_identity)

@@ -124,7 +124,7 @@ def reorder_in_place(matrix_NN: np.ndarray, place_N: np.ndarray) -> None:
     for first in range(len(place_N)):
         if moved[first]:
             continue
-        # A cycle of rows, each of which goes where the one before it has left.
+        # A cycle of rows: each moves to the place that the row before it left.
         saved_N, row = matrix_NN[first].copy(), first
         while place_N[row] != first:
             matrix_NN[row] = matrix_NN[place_N[row]]
@@ -265,7 +265,7 @@ def _width(num_rows: int, itemsize: int) -> int:
 
 
 def inverse_in_place(gram_CC: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the inverse of a positive definite matrix of which the lower triangle is given; its memory is used.
+    """Return the inverse of a positive definite matrix, given as its lower triangle, in the matrix's own memory.
 
     Raises numpy's LinAlgError where the matrix is not positive definite in its precision.
     """

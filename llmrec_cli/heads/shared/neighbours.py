@@ -1,4 +1,4 @@
-"""What user-kNN and item-kNN share: weighting, similarity, the nearest of each row.
+"""Shared parts of user-kNN and item-kNN: weighting, similarity, the nearest of each row.
 
 Shapes: R rows whose neighbours are sought, C candidates, F features, B rows of a block.
 """

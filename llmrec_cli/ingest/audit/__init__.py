@@ -1,1 +1,1 @@
-"""What prepared data looks like, and what in it is likely to be wrong."""
+"""The audit of prepared data: its shape, and its likely faults."""

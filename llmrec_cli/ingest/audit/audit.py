@@ -56,7 +56,7 @@ from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 
 _MOST_GROUPS = 50
-"""Reasons, and files, of rejects that are told one by one."""
+"""Reasons and files of rejects that are listed one by one."""
 
 
 def account_of_rows(folder: Folder, counts: dict[str, int], sizes: dict[str, int]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ _LONGEST = 80
 
 
 class Folder:
-    """What `prepare` wrote, read when it is asked for."""
+    """Tables that `prepare` wrote, read when they are requested."""
 
     def __init__(self, connection: BaseBackend, path: Path) -> None:
         self.connection, self.path = connection, path

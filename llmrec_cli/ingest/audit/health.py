@@ -1,4 +1,4 @@
-"""What a person should know of prepared data, and what is probably wrong with it: a sentence each.
+"""Notes and warnings about prepared data, a sentence each.
 
 A warning has to be worth stopping a nightly run for (dataset.audit=strict), so that all that can be as it should be is
 a note.

@@ -234,9 +234,8 @@ def count(groups: dict[str, Any] | None, checks: list[dict[str, Any]], account: 
         account.notes.append(f"{groups['members_without_history']:,} of {groups['members']:,} members of groups have "
                              f"no training interaction of their own")
     if groups["held_out_without_history"]:
-        account.notes.append(f"{groups['held_out_without_history']:,} groups are asked for in validation or test of "
-                             f"whom training knows nothing, neither of the group nor of a member; texts and popularity "
-                             f"answer them")
+        account.notes.append(f"{groups['held_out_without_history']:,} groups in validation or test have no training "
+                             f"interactions, neither their own nor a member's; they get lists by text or popularity")
     account.counts |= {ours: found[name]["count"] for name, ours in _COUNTS.items() if name in found}
     for name, what in (("group_held_out_known_to_members", "of what groups hold out is in the training of a member"),
                        ("held_out_in_training_of_groups", "of what users hold out is in the training of their groups, "

@@ -40,12 +40,12 @@ class Tally:
 
     @property
     def numbers(self) -> np.ndarray:
-        """How many have each of `counts` (num_distinct,)."""
+        """Frequencies of `counts` (num_distinct,)."""
         return np.array([self._found[c] for c in sorted(self._found)], np.int64)
 
     @property
     def size(self) -> int:
-        """How many were counted."""
+        """Number of entries counted."""
         return sum(self._found.values())
 
     @property

@@ -1,4 +1,4 @@
-"""Whether the text of a user names what is held out for that user."""
+"""Leakage of held-out titles into the texts of their users."""
 
 import functools
 import math

@@ -45,7 +45,7 @@ def columns_of(rows: Table) -> list[str]:
 
 @dataclass(frozen=True)
 class Groups:
-    """What the files say of groups.
+    """Groups as read from files.
 
     Attributes
     ----------

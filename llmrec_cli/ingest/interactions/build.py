@@ -46,7 +46,7 @@ _FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("gr
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of the interactions, and what became of the others.
+    """Interactions that are kept, and those filtered out.
 
     Attributes
     ----------

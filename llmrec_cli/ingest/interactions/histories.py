@@ -1,4 +1,4 @@
-"""What users had interacted with, as text: the titles of their training interactions."""
+"""Histories of users as text: the titles of their training interactions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether links between items and entities can be right.
+"""Checks that links between items and entities can be right.
 
 A link file of another data set has ids that look right, and nothing fails: a model learns from the knowledge about
 other things. Two signs give it away: what linked entities have differs from what the items have, and, where entities
@@ -37,7 +37,7 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a column of items and its counterpart differ.
+    """Difference between a column of items and its counterpart in the graph.
 
     Attributes
     ----------
@@ -53,13 +53,13 @@ class Difference:
 
     @property
     def contradicts(self) -> bool:
-        """Whether the pairs differ more than right links would."""
+        """True if the pairs differ more than right links would."""
         return self.num_different > _MOST_DIFFERENT * self.num_pairs
 
 
 @dataclass(frozen=True)
 class Association:
-    """Whether items that share an attribute share neighbours in the graph, against the same links shuffled.
+    """Shared neighbours of items that share an attribute, against the same links shuffled.
 
     `z` is how many standard deviations the right order is above shuffled ones, `ratio` how many times their mean.
     """
@@ -116,7 +116,7 @@ def _values(table: Table, key: str, separator: str) -> dict[str, dict[str, str]]
 
 
 def _agree(ours: dict[str, str], theirs: dict[str, str]) -> bool:
-    """Whether two values are the same, or all words of one are in the other: 1972 and 1972-03-24."""
+    """Return whether two values are equal, or all words of one are in the other: 1972 and 1972-03-24."""
     if not ours.keys().isdisjoint(theirs):
         return True
     words = [[set(value.split()) for value in side] for side in (ours, theirs)]

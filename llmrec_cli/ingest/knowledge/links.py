@@ -1,4 +1,4 @@
-"""Which entity of a knowledge graph an item is: by a file of links, or by the columns that both have."""
+"""Links from items to entities of a knowledge graph: by a file, or by the columns that both have."""
 
 import re
 import unicodedata
@@ -29,7 +29,7 @@ _ARTICLE = re.compile(r"^([^()]*), (the|a|an|la|le|les|l['’]|il|lo|gli|el|los|
 
 @dataclass
 class Graph:
-    """What the files say of knowledge.
+    """The knowledge graph as read from files.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Counterpart:
-    """What says of an entity the same as a column says of an item.
+    """A relation of entities that means the same as a column of items.
 
     Attributes
     ----------

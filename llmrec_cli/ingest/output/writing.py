@@ -43,7 +43,7 @@ def write_entities(folder: Path, catalogue: Table, described: Described, kind: s
 
 @dataclass(frozen=True)
 class Finish:
-    """How the table that is written is made of the one that came: `schema` is that of the former."""
+    """Conversion of a table before it is written; `schema` is that of the written table."""
 
     schema: pa.Schema
     apply: Callable[[pa.Table], pa.Table]

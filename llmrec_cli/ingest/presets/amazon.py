@@ -33,7 +33,7 @@ _PYTHON_DICT = re.compile(r"^\{u?'")
 
 @dataclass(frozen=True)
 class Version:
-    """What the keys are called: `review` in the order of _INTERACTION_COLUMNS, `product` of _PRODUCT_COLUMNS."""
+    """Names of the keys: `review` in the order of _INTERACTION_COLUMNS, `product` of _PRODUCT_COLUMNS."""
 
     review: tuple[str, str, str, str]
     product: tuple[str, str, str, str, str, str, str]

@@ -34,7 +34,7 @@ class Dialect:
 
     @property
     def is_plain(self) -> bool:
-        """Whether pyarrow can be told of it."""
+        """True if pyarrow can read it."""
         both = self.delimiter + self.quote
         return both.isascii() and not set(both) & {"\r", "\n", "\0"} and self.delimiter != self.quote
 
@@ -100,7 +100,7 @@ def _rows(block: bytes, dialect: Dialect) -> tuple[np.ndarray, np.ndarray] | Non
 
 
 def _at_edges(found: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool:
-    """Whether every quote opens a field, closes one, or is one of two within a field, in turn."""
+    """Return whether every quote opens a field, closes one, or is one of two within a field, in turn."""
     edges = [ord(dialect.delimiter), _NEWLINE, ord(dialect.quote)]
     opening, closing = quotes[0::2], quotes[1::2]
     before = found[opening[opening > 0] - 1]
@@ -146,7 +146,7 @@ def _fields(block: bytes, rows: tuple[np.ndarray, np.ndarray], dialect: Dialect,
 
 
 def _first_has_extra(row: bytes, dialect: Dialect, width: int) -> bool:
-    """Whether the row has one field more than usual, an empty one: many tools end every line with a delimiter."""
+    """Return whether the row has one more field, an empty one: many tools end every line with a delimiter."""
     fields = next(csv.reader(io.StringIO(row.decode(), newline="\n"), delimiter=dialect.delimiter,
                              quotechar=dialect.quote or None,
                              quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE))

@@ -72,7 +72,7 @@ def damaged(source: Source, error: Exception) -> DataError:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """What the file says about one column of one row group; `path` has dots, `names` commas, between nested names."""
+    """Metadata of one column of one row group; `path` has dots, `names` commas, between nested names."""
 
     group: int
     num_rows: int
@@ -96,7 +96,7 @@ class _Chunk:
         return self.kind == "BYTE_ARRAY" and "DICTIONARY" in self.encodings
 
     def is_in(self, columns: list[str]) -> bool:
-        """Whether it is one of these columns, or a part of one."""
+        """Return whether it is one of these columns, or a part of one."""
         return any(self.names == name or self.names.startswith(f"{name}, ") for name in columns)
 
 

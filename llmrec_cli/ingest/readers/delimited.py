@@ -168,7 +168,7 @@ def _sniff(header: str) -> str:
 
 
 class _Rest:
-    """What is left of a file, to be taken by blocks or by lines, which can be given back; the number of the next."""
+    """The unread rest of a file, by blocks or by lines, which can be put back; and the next line's number."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks

@@ -103,7 +103,7 @@ def _floating(source: Source, name: str) -> DataError:
 
 
 def is_readable_by_engines(file: pq.ParquetFile, columns: Iterable[str]) -> bool:
-    """Whether DuckDB and Spark read these columns as pyarrow does, by the same names."""
+    """True if DuckDB and Spark read these columns as pyarrow does, by the same names."""
     names = [name.lower() for name in file.schema_arrow.names]
     return (len(set(names)) == len(names) and not any(name in names for name in _OURS)
             and all(_is_flat(file.schema_arrow.field(name).type) for name in columns))

@@ -1,4 +1,4 @@
-"""Which files hold the interactions, items, users, groups and knowledge, and how each is to be read."""
+"""Files of interactions, items, users, groups and knowledge, and the format of each."""
 
 import glob
 import re

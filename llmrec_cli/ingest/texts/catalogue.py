@@ -31,7 +31,7 @@ _SORTED = 1 << 26
 
 @dataclass(frozen=True)
 class Described:
-    """What a file says of items, users or groups: one row per id.
+    """Items, users or groups as described by files: one row per id.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ _BATCH = 1 << 10
 
 @dataclass
 class Documents:
-    """What the files say.
+    """Documents as read from files.
 
     Attributes
     ----------

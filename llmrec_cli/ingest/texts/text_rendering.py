@@ -87,7 +87,7 @@ _OF_A_MODEL = ("category", "list", "number")
 
 @dataclass(frozen=True)
 class TextRules:
-    """How titles, texts and attributes are made from columns.
+    """Rules that make titles, texts and attributes from columns.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class TextRules:
 
     @property
     def needs_history(self) -> bool:
-        """Whether the text names the titles of the training history."""
+        """True if the text names the titles of the training history."""
         return self.kind == "user" and self.template is not None and HISTORY in self.template.fields
 
     def used(self, names: Iterable[str]) -> list[str]:

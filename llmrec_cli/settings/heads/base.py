@@ -1,4 +1,4 @@
-"""What the settings of all heads share.
+"""Settings shared by all heads.
 
 `uses()` names the config groups that have an effect on a head, so that a setting without one can be refused.
 """
@@ -18,7 +18,7 @@ TRAINING_HISTORIES = ("auto", "before", "others")
 
 @dataclass
 class RangeSettings(Settings):
-    """What tuning may choose for a setting: numbers from `low` to `high`, or one of `choices`."""
+    """Range of a setting in tuning: numbers from `low` to `high`, or one of `choices`."""
 
     low: float | None = None
     """Smallest number tried; a whole one for a setting that is a whole number."""

@@ -53,7 +53,7 @@ class FeatureWeightsSettings(Settings):
 
     @property
     def used(self) -> bool:
-        """Whether any kind of feature has a weight."""
+        """True if any kind of feature has a weight."""
         return any(getattr(self, kind) > 0 for kind in KINDS)
 
     def uses(self) -> set[str]:

@@ -11,7 +11,7 @@ from llmrec_cli.settings.loss import SIMILARITIES
 
 @dataclass
 class ItemSimilaritySettings(HeadSettings):
-    """What is most like the items of a history, by what is said of them; nothing is learned but, where tuned, texts."""
+    """Items most like those of a history, by texts and attributes; nothing is learned but, where tuned, texts."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.item_similarity.ItemSimilarity"
     learns_from: ClassVar[str] = SIMILARITIES

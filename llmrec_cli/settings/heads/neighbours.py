@@ -9,7 +9,7 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 @dataclass
 class NeighbourSettings(HeadSettings):
-    """What user-kNN and item-kNN share."""
+    """Settings of user-kNN and item-kNN."""
 
     k: int = 100
     """Neighbours kept, at least 1."""

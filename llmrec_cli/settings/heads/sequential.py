@@ -9,7 +9,7 @@ from llmrec_cli.settings.heads.base import HeadSettings
 
 @dataclass
 class SequentialSettings(HeadSettings):
-    """What comes next in a history, by a causal transformer (SASRec): item = text vector and id embedding."""
+    """Next item of a history, by a causal transformer (SASRec): item = text vector and id embedding."""
 
     implementation: ClassVar[str] = "llmrec_cli.heads.sequential.head.Sequential"
     kind: str = "sequential"

@@ -159,6 +159,6 @@ def test_46_unknown_members_stay_as_users_without_history_and_groups_of_them_alo
     assert "never" in prepared.column("items", "item_id")
     notes = " ".join(prepared.manifest["notes"])
     assert "3 of 4 members of groups have no training interaction of their own" in notes
-    assert "1 groups are asked for in validation or test of whom training knows nothing" in notes
+    assert "1 groups in validation or test have no training interactions" in notes
     assert any("1 groups have interactions (1 rows, left out) but no members" in w
                for w in prepared.manifest["warnings"])
