@@ -38,14 +38,14 @@ def main() -> None:
     items, users, interactions = (int(n) for n in (words[1:4] or (17_000, 5_500, 200_000)))
     data = read_prepared(prepared_shop(folder, users, items, interactions, "split=cold_items", "split.test=0.2",
                                        "split.valid=0"))
-    recipe = compose("finetune", ["head=content", "encoder=lsa", *settings]).recipe
+    config = compose("finetune", ["head=content", "encoder=lsa", *settings]).config
     training = data.training("train")
     context = Context(CPU, seed=1, log=lambda event, **values: print(event, values))
     trained_N = training.interactions.item_counts > 0
-    vectors_of_lsa(recipe.encoder, list(data.items.texts), trained_N)
-    head = build(recipe)
+    vectors_of_lsa(config.encoder, list(data.items.texts), trained_N)
+    head = build(config)
     print(f"{trained_N.sum():,} of {len(trained_N):,} items in training, {len(data.users):,} users, "
-          f"{len(training.interactions):,} interactions; states {in_bytes(head.memory(training))}")
+          f"{len(training.interactions):,} interactions; states {in_bytes(head.estimate_memory(training))}")
     before, started = usage(), time.monotonic()
     head.fit(training, context)
     print(f"{usage() - before:.1f} CPU seconds, {time.monotonic() - started:.1f} seconds, peak of the process "

@@ -25,7 +25,7 @@ from llmrec_cli.metrics.ranking import RANKING
 from llmrec_cli.scoring.heldout import HeldOut, held_out
 from llmrec_cli.scoring.scorer import Lists, blocks, hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.head import HEADS, ModelConfig
 
 CUTOFFS = [5, 10, 20, 50, 100]
 BLOCK = 1024
@@ -37,7 +37,7 @@ def main() -> None:
     repeats = int(sys.argv[2]) if sys.argv[2:] else 5
     data = read_prepared(folder)
     context = Context(torch.device("cpu"), seed=1)
-    heads = {name: build(Recipe(head=HEADS[name]())) for name in ("ease", "popularity")}
+    heads = {name: build(ModelConfig(head=HEADS[name]())) for name in ("ease", "popularity")}
     for head in heads.values():
         head.fit(data.training("train", "valid"), context)
     history = data.part("train", "valid").matrix

@@ -24,7 +24,7 @@ from llmrec_cli.heads.fusion.fast_validation import Scored, drawn, gather
 from llmrec_cli.heads.fusion.head import MOST_QUERIES, Fusion
 from llmrec_cli.heads.fusion.weights import Weights, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation, validation_of
-from llmrec_cli.settings.head import FusionSettings, Recipe
+from llmrec_cli.settings.head import FusionSettings, ModelConfig
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     validation = validation_of(data, cfg.monitor)
     assert validation is not None, "the prepared data has no validation split"
     started = time.process_time()
-    fusion = fitted(cfg.recipe, data, Context(torch.device("cpu"), cfg.seed, validation))
+    fusion = fitted(cfg.config, data, Context(torch.device("cpu"), cfg.seed, validation))
     print(f"members fitted in {time.process_time() - started:.1f} CPU s")
     started = time.process_time()
     with torch.inference_mode():
@@ -50,11 +50,11 @@ def main() -> None:
     print_table(scored, gains)
 
 
-def fitted(recipe: Recipe, data: PreparedData, context: Context) -> Fusion:
-    """Return the fusion of a recipe with fitted members and no weights learned."""
-    assert isinstance(recipe.head, FusionSettings)
-    equal = dict.fromkeys(recipe.head.members, 1.0)
-    head = Fusion(replace(recipe, head=replace(recipe.head, weights=equal)))
+def fitted(config: ModelConfig, data: PreparedData, context: Context) -> Fusion:
+    """Return the fusion of a model config with fitted members and no weights learned."""
+    assert isinstance(config.head, FusionSettings)
+    equal = dict.fromkeys(config.head.members, 1.0)
+    head = Fusion(replace(config, head=replace(config.head, weights=equal)))
     head.fit(data.training("train"), context)
     return head
 

@@ -27,7 +27,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.adversarial import NoAdversarySettings
-from llmrec_cli.settings.head import HEADS, GroupAggregateSettings, Recipe
+from llmrec_cli.settings.head import HEADS, GroupAggregateSettings, ModelConfig
 from llmrec_cli.settings.heads.ials import IalsSettings
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -47,7 +47,7 @@ def main() -> None:
     print(f"{asked.groups:,} groups of {asked.members} over {asked.items:,} items, {count()} processes of "
           f"{torch.get_num_threads()} threads")
     for name in asked.heads:
-        head = build(recipe(name))
+        head = build(config(name))
         # Each process fits by itself: what is measured is how lists are shared out.
         started = os.environ.pop("TORCHELASTIC_RUN_ID", None)
         head.fit(data, Context(torch.device("cpu"), seed=1))
@@ -62,13 +62,14 @@ def main() -> None:
               f"{len(lists.items_QK):,} lists", flush=True)
 
 
-def recipe(name: str) -> Recipe:
+def config(name: str) -> ModelConfig:
     """Return a head that trains for one epoch."""
     optim, loss = AdamWSettings(epochs=1, batch_size=1024), SoftmaxSettings(num_negatives=256)
     if name == "group_aggregate":
-        return Recipe(head=GroupAggregateSettings(members={"base": Recipe(head=IalsSettings(embedding_size=64))}))
+        base = ModelConfig(head=IalsSettings(embedding_size=64))
+        return ModelConfig(head=GroupAggregateSettings(members={"base": base}))
     head = HEADS[name](text=False, user_weight=0.0)
-    return Recipe(head=head, peft=FrozenSettings(), adversarial=NoAdversarySettings(), loss=loss, optim=optim)
+    return ModelConfig(head=head, peft=FrozenSettings(), adversarial=NoAdversarySettings(), loss=loss, optim=optim)
 
 
 def made(num_groups: int, num_members: int, num_items: int) -> TrainingData:

@@ -146,7 +146,7 @@ def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[in
     audience = cfg.head.usual_audience() if cfg.audience == "auto" else cfg.audience
     context = Context(torch.device("cpu"), cfg.seed, validation_of(data, cfg.monitor, audience), cache=cfg.cache_folder,
                       log=lambda event, **values: events.__setitem__(event, values))
-    head = fit(cfg.recipe, training, context, quiet=True)
+    head = fit(cfg.config, training, context, quiet=True)
     if name in ONLY_FITTED:
         return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], 0
     known = training.interactions.matrix

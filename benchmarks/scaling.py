@@ -37,7 +37,7 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
     from llmrec_cli.heads.base import Context, build
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.settings.head import HEADS as TABLE
-    from llmrec_cli.settings.head import ContentSettings, Recipe
+    from llmrec_cli.settings.head import ContentSettings, ModelConfig
     from llmrec_cli.settings.heads.features import FeatureWeightsSettings
     from llmrec_cli.settings.loss import SoftmaxSettings
     from llmrec_cli.settings.optim import AdamWSettings
@@ -56,7 +56,7 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
         settings = ContentSettings(features=FeatureWeightsSettings(text=0, attributes=1), gamma=1.0, l2=1.0,
                                    denoise=0.5,
                                    blend=0.5)
-    built = build(Recipe(head=settings, loss=SoftmaxSettings(), optim=AdamWSettings(epochs=1)))
+    built = build(ModelConfig(head=settings, loss=SoftmaxSettings(), optim=AdamWSettings(epochs=1)))
     context = Context(torch.device("cpu"), seed=1)
     warm_up = torch.randn(256, 256)
     torch.linalg.cholesky(warm_up @ warm_up.T + 256 * torch.eye(256))
@@ -69,8 +69,8 @@ def one(head: str, num_users: int, num_items: int, num_interactions: int) -> Non
     started = time.process_time()
     recommend_lists(built.score, asked, 100, np.arange(num_items))
     scored = time.process_time() - started
-    print(json.dumps({"fit": fitted, "score": scored, "stated": built.memory(data), "took": peak.highest - before,
-                      "rows": len(rows)}))
+    print(json.dumps({"fit": fitted, "score": scored, "stated": built.estimate_memory(data),
+                      "took": peak.highest - before, "rows": len(rows)}))
 
 
 def nameless(size: int, num_attributes: int = 0) -> object:
@@ -78,7 +78,7 @@ def nameless(size: int, num_attributes: int = 0) -> object:
     import numpy as np
     import scipy.sparse as sp
 
-    from llmrec_cli.data.catalogue import Entities
+    from llmrec_cli.data.catalogue import Catalogue
 
     ids = np.arange(size).astype(str).astype(object)
     each = 3 if num_attributes else 0
@@ -86,7 +86,7 @@ def nameless(size: int, num_attributes: int = 0) -> object:
               + np.arange(each) * (num_attributes // 3)).ravel()
     attributes = sp.csr_array((np.ones(len(column), np.float32), column, np.arange(size + 1) * each),
                               shape=(size, num_attributes))
-    return Entities(ids, ids, np.full(size, "", object), attributes, [f"a={n}" for n in range(num_attributes)])
+    return Catalogue(ids, ids, np.full(size, "", object), attributes, [f"a={n}" for n in range(num_attributes)])
 
 
 def resident() -> int:

@@ -197,8 +197,8 @@ def to_settings(command: str, plain: dict[str, Any], chosen: Mapping[str, str]) 
         head["members"] = {name: member for name, member in members.items() if member is not None}
     elif isinstance(head, dict) and "loss" not in chosen:
         plain["loss"] = _fitting_loss(builder, str(head.get("kind")), plain.get("loss"), untouched_only=True)
-    for recipe in (plain, *_recipes(head)):
-        _complete_parts(recipe.get("encoder"))
+    for config in (plain, *_model_configs(head)):
+        _complete_parts(config.get("encoder"))
     for each in _heads(head):
         if isinstance(each.get("search"), dict):
             each["search"] = flat_search(each["search"])
@@ -211,8 +211,8 @@ def to_settings(command: str, plain: dict[str, Any], chosen: Mapping[str, str]) 
     return settings
 
 
-def _recipes(head: Any) -> Iterator[dict[str, Any]]:
-    """Yield the recipes of a composed fusion's members."""
+def _model_configs(head: Any) -> Iterator[dict[str, Any]]:
+    """Yield the model configs of a composed fusion's members."""
     members = head.get("members") if isinstance(head, dict) else None
     yield from members.values() if isinstance(members, dict) else ()
 
@@ -276,26 +276,26 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
         builder.found.append(f"{where}.head={member['head']}: a fusion cannot be a member of a fusion")
         return None
     own = {key: value for key, value in member.items() if key not in (*RECIPE_GROUPS, "head")}
-    recipe: dict[str, Any] = {"head": merged(_option(builder, "head", member["head"], where), own)}
+    config: dict[str, Any] = {"head": merged(_option(builder, "head", member["head"], where), own)}
     for group in RECIPE_GROUPS:
         given = member.get(group)
         if isinstance(given, str):
-            recipe[group] = _option(builder, group, given, where)
+            config[group] = _option(builder, group, given, where)
         elif not isinstance(given, Mapping):
-            recipe[group] = top.get(group) if given is None else given
+            config[group] = top.get(group) if given is None else given
         elif "kind" in given:
-            recipe[group] = merged(_option(builder, group, str(given["kind"]), where), given)
+            config[group] = merged(_option(builder, group, str(given["kind"]), where), given)
         else:
-            recipe[group] = merged(top.get(group) or {}, given)
+            config[group] = merged(top.get(group) or {}, given)
     if member.get("loss") is None:
-        recipe["loss"] = _fitting_loss(builder, member["head"], recipe["loss"])
+        config["loss"] = _fitting_loss(builder, member["head"], config["loss"])
     inherited = (top.get("adversarial") or {}).get("kind", "none")
     if member.get("adversarial") is None and member["head"] in GROUPS["head"]:
         head: Any = GROUPS["head"][member["head"]]
         # As a group that a head does not use: an adversary of texts is for those members that read texts.
         if inherited not in head.adversaries():
-            recipe["adversarial"] = _option(builder, "adversarial", "none", where)
-    return recipe
+            config["adversarial"] = _option(builder, "adversarial", "none", where)
+    return config
 
 
 def _fitting_loss(builder: Builder, head: str, loss: Any, untouched_only: bool = False) -> Any:

@@ -29,14 +29,14 @@ from llmrec_cli.plain_yaml import MAX_DEPTH, YamlError, parse_yaml
 from llmrec_cli.references import escaped, not_plain, resolver_in
 from llmrec_cli.settings.base import Settings, nearest
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings.typed_lists import entries_of
 
 _MAX_RUNS = 1000
 _PLUGINS = "plugins"
 _BEFORE_AN_ENTRY = ("", *"[{(,:")
-RECIPE_GROUPS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
+RECIPE_GROUPS = [f.name for f in dataclasses.fields(ModelConfig) if f.name != "head"]
 
 
 @dataclass(frozen=True)
@@ -337,12 +337,12 @@ def _hints_inside(hint: Any, rest: Sequence[str]) -> Iterator[Any]:
         value = get_args(hint)[1]
         if value is str:
             yield str  # Whatever is left is the key, a name with dots.
-        elif value is Recipe and len(rest) >= 2:
+        elif value is ModelConfig and len(rest) >= 2:
             # A member of a fusion: its own keys are a head's, or one of the other groups.
             if rest[1] in (*RECIPE_GROUPS, "head"):
-                yield from _hints_at(Recipe, rest[1:]) if len(rest) > 2 else iter([str])
+                yield from _hints_at(ModelConfig, rest[1:]) if len(rest) > 2 else iter([str])
             else:
-                yield from _hints_at(Recipe, ["head", *rest[1:]])
+                yield from _hints_at(ModelConfig, ["head", *rest[1:]])
         else:
             yield from _hints_inside(value, rest[1:])
     elif isinstance(hint, type) and issubclass(hint, Settings):

@@ -339,9 +339,9 @@ def test_a_mistake_at_the_top_is_told_once_and_not_for_every_member():
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "a b", "é"])
 def test_a_members_name_cannot_become_a_path(name):
-    recipe = {"head": {"kind": "popularity"}}
+    config = {"head": {"kind": "popularity"}}
     builder = Builder(GROUPS)
-    builder.settings(GROUPS["head"]["fusion"], {"kind": "fusion", "members": {name: recipe}})
+    builder.settings(GROUPS["head"]["fusion"], {"kind": "fusion", "members": {name: config}})
     assert any("a member's name is made of letters" in problem for problem in builder.found)
 
 

@@ -17,7 +17,7 @@ from llmrec_cli.overrides import groups_of
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import FusionSettings, Recipe
+from llmrec_cli.settings.head import FusionSettings, ModelConfig
 from llmrec_cli.settings.stages import COMMANDS
 
 # Encoders that `pretrain`, the first command that has encoders, cannot train.
@@ -102,16 +102,16 @@ def test_every_option_composes_to_its_dataclass_with_the_dataclass_defaults(grou
 
 @pytest.mark.parametrize("name", GROUPS["head"])
 def test_every_head_builds(name):
-    head = build(compose("finetune", [f"head={name}"]).recipe)
+    head = build(compose("finetune", [f"head={name}"]).config)
     assert isinstance(head, Head)
-    assert head.recipe.head.kind == name
+    assert head.config.head.kind == name
 
 
 def test_every_member_of_the_default_fusion_is_a_recipe_that_builds():
     settings = compose("finetune", []).head
     assert isinstance(settings, FusionSettings)
     for member in settings.members.values():
-        assert isinstance(member, Recipe)
+        assert isinstance(member, ModelConfig)
         assert isinstance(build(member), Head)
         assert member.head.uses() <= {group for group in ("encoder", "peft", "adversarial", "loss", "optim")
                                       if getattr(member, group) is not None}

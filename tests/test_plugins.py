@@ -57,9 +57,9 @@ from llmrec_cli.training.losses.bpr import Bpr
 
 
 class Nearest(ItemKnn):
-    def __init__(self, recipe):
-        super().__init__(recipe)
-        self.settings = ItemKnnSettings(k=recipe.head.neighbours)
+    def __init__(self, config):
+        super().__init__(config)
+        self.settings = ItemKnnSettings(k=config.head.neighbours)
 
 
 class Hinge(Bpr):

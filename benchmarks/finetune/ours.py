@@ -12,7 +12,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.settings.adversarial import NoAdversarySettings
 from llmrec_cli.settings.encoder import MiniLMSettings
-from llmrec_cli.settings.head import Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import PEFTS
@@ -22,9 +22,9 @@ seconds, chosen = float(sys.argv[2]), json.loads(sys.argv[3])
 size = chosen["batch_size"] or len(data.interactions)
 extra = {"sampled_tokens": chosen["sampled_tokens"]} if "sampled_tokens" in chosen else {}
 peft = PEFTS[chosen["peft"]](**extra)
-recipe = Recipe(head=TwoTowerSettings(encoded_items=None, id_dropout=0.0), encoder=MiniLMSettings(), peft=peft,
-                adversarial=NoAdversarySettings(), loss=SoftmaxSettings(),
-                optim=AdamWSettings(batch_size=size, epochs=1000, precision=chosen.get("precision", "float32")))
+config = ModelConfig(head=TwoTowerSettings(encoded_items=None, id_dropout=0.0), encoder=MiniLMSettings(), peft=peft,
+                     adversarial=NoAdversarySettings(), loss=SoftmaxSettings(),
+                     optim=AdamWSettings(batch_size=size, epochs=1000, precision=chosen.get("precision", "float32")))
 per_step = len(data.interactions) / -(-len(data.interactions) // size)
 times: list[float] = []
 
@@ -39,4 +39,4 @@ def log(event: str, **values: object) -> None:
 
 
 # The folder keeps what frozen layers and encoders made of the texts, as `cache=` does from one run to the next.
-build(recipe).fit(data, Context(torch.device("cpu"), 1, log=log, cache=Path(sys.argv[4])))
+build(config).fit(data, Context(torch.device("cpu"), 1, log=log, cache=Path(sys.argv[4])))

@@ -24,7 +24,7 @@ from llmrec_cli.scoring.heldout import held_out
 from llmrec_cli.scoring.scorer import hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import validation_of
-from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.head import HEADS, ModelConfig
 
 CUTOFFS = [5, 10, 20, 50, 100]
 L2 = 1200.0
@@ -79,7 +79,7 @@ def warm_up(data: PreparedData) -> None:
 
 def made(name: str, **settings: Any) -> Head:
     """Return a head that is not fitted."""
-    return build(Recipe(head=HEADS[name](**settings)))
+    return build(ModelConfig(head=HEADS[name](**settings)))
 
 
 def fitted(data: PreparedData, name: str, **settings: Any) -> tuple[Head, float]:

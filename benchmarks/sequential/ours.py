@@ -18,7 +18,7 @@ from llmrec_cli.metrics.hits import monitored_values
 from llmrec_cli.scoring.heldout import held_out
 from llmrec_cli.scoring.scorer import hits, recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -31,7 +31,7 @@ def main() -> None:
     settings = SequentialSettings(embedding_size=size, max_length=length, text_scale=0.0, id_dropout=0.0)
     # The batch size and the learning rate were chosen on validation.
     optim = AdamWSettings(epochs=epochs, batch_size=1024, learning_rate=0.002)
-    head = build(Recipe(head=settings, loss=SoftmaxSettings(), optim=optim))
+    head = build(ModelConfig(head=settings, loss=SoftmaxSettings(), optim=optim))
     started = time.process_time()
     head.fit(data.training("train", "valid"), Context(torch.device("cpu"), seed=1))
     fitted = time.process_time() - started

@@ -11,7 +11,7 @@ from llmrec_cli.pinned import PinnedFolder
 
 
 @dataclass(frozen=True)
-class Entities:
+class Catalogue:
     """Users or items; row n is the entity with the integer n.
 
     Attributes
@@ -41,7 +41,7 @@ class Entities:
         """Return the integer of each of `ids` (num_ids,), -1 for those not among us."""
         return np.fromiter((self.index.get(key, -1) for key in ids), np.int64, len(ids))
 
-    def extended(self, new: "Entities") -> "Entities":
+    def extended(self, new: "Catalogue") -> "Catalogue":
         """Return these entities followed by `new`, whose attributes are matched by name; unknown ones are left out."""
         column = {name: n for n, name in enumerate(self.attribute_names)}
         new_coo = new.attributes.tocoo()
@@ -49,9 +49,9 @@ class Entities:
         known = columns >= 0
         aligned = sp.csr_array((new_coo.data[known], (new_coo.row[known], columns[known])),
                                shape=(len(new), len(self.attribute_names)))
-        return Entities(np.concatenate([self.ids, new.ids]), np.concatenate([self.titles, new.titles]),
-                        np.concatenate([self.texts, new.texts]),
-                        sp.csr_array(sp.vstack([self.attributes, aligned], format="csr")), self.attribute_names)
+        return Catalogue(np.concatenate([self.ids, new.ids]), np.concatenate([self.titles, new.titles]),
+                         np.concatenate([self.texts, new.texts]),
+                         sp.csr_array(sp.vstack([self.attributes, aligned], format="csr")), self.attribute_names)
 
 
 @dataclass(frozen=True)

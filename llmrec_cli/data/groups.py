@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions, last_of_each
 from llmrec_cli.data.tables import LARGEST, Column, read_columns
 from llmrec_cli.errors import ArtifactError
@@ -33,7 +33,7 @@ class Groups:
     synthetic : how the groups were made, "" for groups that somebody observed
     """
 
-    entities: Entities
+    entities: Catalogue
     members: sp.csr_array
     interactions: Interactions
     split: np.ndarray
@@ -71,7 +71,7 @@ class KnownGroups:
     times : CSR int64 with the entries of `history`, as in `Queries`; None where nothing has a time
     """
 
-    entities: Entities
+    entities: Catalogue
     members: sp.csr_array
     history: sp.csr_array
     seen: sp.csr_array
@@ -107,12 +107,12 @@ def read_members(files: PinnedFolder, name: str, num_users: int,
     return list(ids), sp.csr_array((np.ones(len(user), np.float32), user, indptr), shape=(num_groups, num_users))
 
 
-def without_texts(ids: Sequence[str]) -> Entities:
+def without_texts(ids: Sequence[str]) -> Catalogue:
     """Return groups of which nothing but the id is known."""
     names = np.array([*ids, None], object)[:-1]
     nothing = sp.csr_array((np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(len(names) + 1, np.int64)),
                            shape=(len(names), 0))
-    return Entities(names, names, np.full(len(names), "", object), nothing, [])
+    return Catalogue(names, names, np.full(len(names), "", object), nothing, [])
 
 
 def write_members(file: Path, groups: Groups) -> None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.knowledge import End, Knowledge, idf
 from llmrec_cli.data.tables import Column, read_columns
 from llmrec_cli.pinned import PinnedFolder
@@ -90,7 +90,7 @@ class KnowledgePaths:
         pq.write_table(table, folder / FILE)
 
 
-def knowledge_paths(knowledge: Knowledge, files: PinnedFolder, items: Entities) -> KnowledgePaths:
+def knowledge_paths(knowledge: Knowledge, files: PinnedFolder, items: Catalogue) -> KnowledgePaths:
     """Return the paths of prepared data; neighbours are named as entities.parquet or the items have it."""
     wanted = pa.array([end.neighbour for end in knowledge.ends], pa.string())
     titles: dict[str, str] = {}

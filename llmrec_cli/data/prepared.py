@@ -22,7 +22,7 @@ A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
   `groups_left_out.parquet`: of those that have no members
 - `rejects.parquet`: file, line, column, reason
 
-Entities that training interactions name come first, in the order of their ids, then those that only validation
+Catalogue that training interactions name come first, in the order of their ids, then those that only validation
 names, then those that only the test names, then the rest: so nothing held out can move a number that is trained on.
 """
 
@@ -37,7 +37,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Documents, Entities, read_documents
+from llmrec_cli.data.catalogue import Catalogue, Documents, read_documents
 from llmrec_cli.data.groups import Groups, read_members, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge, read_knowledge
@@ -62,8 +62,8 @@ class PreparedData:
 
     path: Path
     manifest: dict[str, Any]
-    users: Entities
-    items: Entities
+    users: Catalogue
+    items: Catalogue
     interactions: Interactions
     split: np.ndarray
     files: PinnedFolder
@@ -163,7 +163,7 @@ def _without_link(path: Path) -> Path:
         return path
 
 
-def read_groups(files: PinnedFolder, manifest: dict[str, Any], users: Entities, items: Entities) -> Groups | None:
+def read_groups(files: PinnedFolder, manifest: dict[str, Any], users: Catalogue, items: Catalogue) -> Groups | None:
     """Return the groups of prepared data with all their interactions, None where it has none."""
     if "groups.parquet" not in files:
         return None
@@ -182,12 +182,12 @@ def read_groups(files: PinnedFolder, manifest: dict[str, Any], users: Entities, 
     return Groups(entities, members, interactions, split, str(told.get("synthetic") or ""))
 
 
-def read_entities(files: PinnedFolder, name: str, kind: str) -> Entities:
+def read_entities(files: PinnedFolder, name: str, kind: str) -> Catalogue:
     """Return the users, items or groups (`kind`: user | item | group) in a Parquet file."""
     table = read_columns(files, name, {f"{kind}_id": Column("text", unique=True), "title": Column("text"),
                                        "text": Column("text"), "attributes": Column("texts")})
-    return Entities(_strings(table[f"{kind}_id"]), _strings(table["title"]), _strings(table["text"]),
-                    *attribute_matrix(table["attributes"]))
+    return Catalogue(_strings(table[f"{kind}_id"]), _strings(table["title"]), _strings(table["text"]),
+                     *attribute_matrix(table["attributes"]))
 
 
 def own_columns(files: PinnedFolder, kind: str) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Queries:
 
 
 def known_users(user: np.ndarray, ids: np.ndarray, history: sp.csr_array, seen: sp.csr_array,
-                users: Entities | None = None, times: sp.csr_array | None = None) -> Queries:
+                users: Catalogue | None = None, times: sp.csr_array | None = None) -> Queries:
     """Return one query per known user.
 
     `user` (num_queries,) are integers into `ids` (num_users,) and the rows of `history`, `times` and `seen`
@@ -146,7 +146,7 @@ def known_users(user: np.ndarray, ids: np.ndarray, history: sp.csr_array, seen: 
                    profiles=None if users is None else users.texts[user], times=None if times is None else times[user])
 
 
-def known_groups(group: np.ndarray, entities: Entities, members: sp.csr_array, together: sp.csr_array,
+def known_groups(group: np.ndarray, entities: Catalogue, members: sp.csr_array, together: sp.csr_array,
                  seen: sp.csr_array, users: Queries, times: sp.csr_array | None = None) -> Queries:
     """Return one query per known group.
 

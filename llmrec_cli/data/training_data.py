@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from llmrec_cli.data.catalogue import Documents, Entities
+from llmrec_cli.data.catalogue import Catalogue, Documents
 from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge
@@ -28,8 +28,8 @@ class TrainingData:
     has_moments : whether timestamps are moments, and not a mere order
     """
 
-    users: Entities
-    items: Entities
+    users: Catalogue
+    items: Catalogue
     interactions: Interactions
     negatives: Interactions | None = None
     knowledge: Knowledge | None = None

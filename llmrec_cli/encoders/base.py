@@ -43,7 +43,7 @@ class Encoder(ABC, Generic[S]):
         return cls(settings)
 
     @classmethod
-    def memory(cls, settings: S, texts: Sequence[str]) -> int:
+    def estimate_memory(cls, settings: S, texts: Sequence[str]) -> int:
         """Return the bytes that opening, learning and encoding take at their peak, beside the vectors."""
         return 0
 

@@ -42,10 +42,10 @@ class ConcatEncoder(Encoder[ConcatSettings]):
         return cls(settings, device, cache)
 
     @classmethod
-    def memory(cls, settings: ConcatSettings, texts: Sequence[str]) -> int:
+    def estimate_memory(cls, settings: ConcatSettings, texts: Sequence[str]) -> int:
         """Return the bytes of all parts and of their vectors side by side."""
         parts = [part.encoder for _, part in _used(settings)]
-        return (sum(encoder_class(part).memory(part, texts) for part in parts)
+        return (sum(encoder_class(part).estimate_memory(part, texts) for part in parts)
                 + 8 * len(texts) * settings.vector_size())
 
     @classmethod

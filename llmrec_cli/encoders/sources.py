@@ -96,7 +96,7 @@ class TransformerEncoder(TextEncoder[T]):
         return None
 
     @classmethod
-    def memory(cls, settings: T, texts: Sequence[str]) -> int:
+    def estimate_memory(cls, settings: T, texts: Sequence[str]) -> int:
         """Return the bytes that opening and encoding take at their peak."""
         return ENCODING_BYTES + cls.shape(settings).weights
 

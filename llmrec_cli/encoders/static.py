@@ -45,7 +45,7 @@ class StaticEncoder(Encoder[StaticSettings]):
         self.weights_V: np.ndarray = np.ones(len(self.embeddings_VD), np.float32)
 
     @classmethod
-    def memory(cls, settings: StaticSettings, texts: Sequence[str]) -> int:
+    def estimate_memory(cls, settings: StaticSettings, texts: Sequence[str]) -> int:
         """Return the bytes of an opened static encoder."""
         return _STATIC_BYTES
 

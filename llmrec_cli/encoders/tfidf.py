@@ -114,7 +114,7 @@ class TfIdfEncoder(Encoder[TfIdfSettings]):
         self.words = Words()
 
     @classmethod
-    def memory(cls, settings: TfIdfSettings, texts: Sequence[str]) -> int:
+    def estimate_memory(cls, settings: TfIdfSettings, texts: Sequence[str]) -> int:
         """Return the bytes of the words of all texts."""
         return BYTES_OF_A_CHARACTER * sum(map(len, texts))
 
@@ -167,7 +167,7 @@ class LsaEncoder(Encoder[LsaSettings]):
         self.components_VD: np.ndarray = np.zeros((0, 0), np.float32)
 
     @classmethod
-    def memory(cls, settings: LsaSettings, texts: Sequence[str]) -> int:
+    def estimate_memory(cls, settings: LsaSettings, texts: Sequence[str]) -> int:
         """Return the bytes of the words of all texts and of their decomposition."""
         characters = sum(map(len, texts))
         words = min(_MOST_WORDS, characters // 16)

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import PreparedData
@@ -34,7 +34,7 @@ from llmrec_cli.scoring.heldout import (
 )
 
 
-def held_out_cold(data: PreparedData, split: str, users: Entities, items: Entities, told: int, after: int) -> HeldOut:
+def held_out_cold(data: PreparedData, split: str, users: Catalogue, items: Catalogue, told: int, after: int) -> HeldOut:
     """Return the users of `split` without earlier interactions, and what they did after the first `after` times.
 
     They are asked for with the first `told` of these, their attributes and texts. The first `after` are off the list.
@@ -86,7 +86,7 @@ def served(head: Scores, popularity_N: np.ndarray) -> Callable[[Queries], torch.
     return scores
 
 
-def held_out_groups(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
+def held_out_groups(data: PreparedData, split: str, users: Catalogue, items: Catalogue, history: sp.csr_array,
                     known: KnownGroups | None, exclude_seen: bool, times: sp.csr_array | None = None,
                     latest: bool = True) -> HeldOut:
     """Return the groups and held-out items of `split` for a recommender that knows `users`, `items` and `known`.
@@ -159,7 +159,7 @@ def _times(data: PreparedData, before: Interactions, asked: np.ndarray, group_of
     return histories_of(asked, group_of_G, own, data_GN)
 
 
-def _everybody(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
+def _everybody(data: PreparedData, split: str, users: Catalogue, items: Catalogue, history: sp.csr_array,
                times: sp.csr_array | None, latest: bool) -> Queries:
     """Return the users of the data as queries, with their latest histories or those of the recommender's fit."""
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)

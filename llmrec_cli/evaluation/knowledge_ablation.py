@@ -23,7 +23,7 @@ from llmrec_cli.evaluation.predictions import rank
 from llmrec_cli.heads.artifact import Recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.fitting import fit
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.stages import EvaluateConfig
 
 
@@ -119,7 +119,7 @@ def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedDat
     `over_swapped` and `over_counts`: against the controls of `data.knowledge_controls`. `relations`: all knowledge
     against all but one relation, and those that say the same. Of a model of several seeds the first is looked at.
     """
-    using = {name: group[0] for name, group in groups.items() if uses_knowledge(group[0].recommender.head.recipe)}
+    using = {name: group[0] for name, group in groups.items() if uses_knowledge(group[0].recommender.head.config)}
     triples = None if data.knowledge is None else data.knowledge.triples
     if data.knowledge is None or triples is None:
         raise DataError("knowledge=true: the prepared data has no knowledge graph; prepare with "
@@ -143,9 +143,9 @@ def knowledge_content(groups: Mapping[str, Sequence[Entrant]], data: PreparedDat
             "unaffected": [name for name in groups if name not in using]}
 
 
-def uses_knowledge(recipe: Recipe, kinds: Sequence[str] = _KINDS) -> bool:
-    """Return whether anything in a recipe reads the knowledge graph in one of these ways."""
-    return any(_reads(part.head, kinds) for part in recipe.parts.values())
+def uses_knowledge(config: ModelConfig, kinds: Sequence[str] = _KINDS) -> bool:
+    """Return whether anything in a model config reads the knowledge graph in one of these ways."""
+    return any(_reads(part.head, kinds) for part in config.parts.values())
 
 
 def _reads(head: Any, kinds: Sequence[str]) -> bool:
@@ -154,9 +154,9 @@ def _reads(head: Any, kinds: Sequence[str]) -> bool:
     return weights > 0 or ("entities" in kinds and bool(getattr(head, "entities", False)))
 
 
-def without_graph(recipe: Recipe, kinds: Sequence[str] = _KINDS) -> Recipe:
-    """Return the recipe with nothing that reads the graph in these ways."""
-    def without(part: Recipe) -> Recipe:
+def without_graph(config: ModelConfig, kinds: Sequence[str] = _KINDS) -> ModelConfig:
+    """Return the model config with nothing that reads the graph in these ways."""
+    def without(part: ModelConfig) -> ModelConfig:
         head: Any = part.head
         changed: dict[str, Any] = {}
         if "entities" in kinds and getattr(head, "entities", False):
@@ -165,12 +165,12 @@ def without_graph(recipe: Recipe, kinds: Sequence[str] = _KINDS) -> Recipe:
             changed["features"] = replace(head.features, **dict.fromkeys(kinds, 0.0))
         return replace(part, head=replace(head, **changed)) if changed else part
 
-    return recipe.mapped(without)
+    return config.mapped(without)
 
 
-def counting(recipe: Recipe) -> Recipe:
-    """Return the recipe with neighbours in place of all that reads the graph: what the control of counts has."""
-    def by_neighbours(part: Recipe) -> Recipe:
+def counting(config: ModelConfig) -> ModelConfig:
+    """Return the model config with neighbours in place of all that reads the graph: what the control of counts has."""
+    def by_neighbours(part: ModelConfig) -> ModelConfig:
         head: Any = part.head
         without = without_graph(part)
         if getattr(head, "features", None) is None:
@@ -179,28 +179,28 @@ def counting(recipe: Recipe) -> Recipe:
         features = replace(plain.features, knowledge=max(getattr(head.features, kind) for kind in _KINDS))
         return replace(without, head=replace(plain, features=features))
 
-    return recipe.mapped(by_neighbours)
+    return config.mapped(by_neighbours)
 
 
-def silent(recipe: Recipe, knowledge: Knowledge) -> list[str]:
-    """Return the ways in which a recipe reads a graph that says nothing that way: heads rightly refuse to learn it."""
+def silent(config: ModelConfig, knowledge: Knowledge) -> list[str]:
+    """Return the ways in which a model config reads a graph without anything of that kind; heads refuse it."""
     says = {"knowledge": lambda: knowledge.features.nnz, "two_hops": lambda: knowledge.two_hops.nnz,
             "entities": lambda: 0 if knowledge.triples is None else len(knowledge.triples)}
-    return [kind for kind in _KINDS if uses_knowledge(recipe, [kind]) and not says[kind]()]
+    return [kind for kind in _KINDS if uses_knowledge(config, [kind]) and not says[kind]()]
 
 
 def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_out: Sequence[Sequence[str]],
               data: PreparedData, protocol: Protocol, how: Measures, cfg: EvaluateConfig,
               context: Context) -> dict[str, Any]:
-    recipe = entrant.recommender.head.recipe
+    config = entrant.recommender.head.config
     seed = cfg.seed if entrant.seed is None else int(entrant.seed)
     known = training.knowledge
 
-    def measured(name: str, recipe: Recipe, knowledge: Knowledge | None) -> Any:
+    def measured(name: str, config: ModelConfig, knowledge: Knowledge | None) -> Any:
         context.log("knowledge", variant=name)
         # Nothing may be chosen any more, or a variant could make up for what it lacks.
         inside = replace(context.inside(f"knowledge_{name}"), seed=seed, validation=None)
-        head = fit(recipe, replace(training, knowledge=knowledge), inside, quiet=True)
+        head = fit(config, replace(training, knowledge=knowledge), inside, quiet=True)
         known = training.interactions
         recommender = Recommender(head, data.users, data.items, known.values, known.matrix,
                                   entrant.recommender.manifest, entrant.recommender.files, times=data.times_of(known))
@@ -208,14 +208,14 @@ def _of_model(entrant: Entrant, training: TrainingData, triples: Triples, left_o
         return measure(one.lists, one.task, how)
 
     rng = np.random.default_rng(cfg.seed)
-    whole = measured(_WITH, recipe, known)
-    variants = {_WITHOUT: measured(_WITHOUT, without_graph(recipe), known),
-                SWAPPED: measured(SWAPPED, recipe, swapped(triples, training.interactions.item_counts, rng)),
-                COUNTS: measured(COUNTS, counting(recipe), counts_alone(triples))}
+    whole = measured(_WITH, config, known)
+    variants = {_WITHOUT: measured(_WITHOUT, without_graph(config), known),
+                SWAPPED: measured(SWAPPED, config, swapped(triples, training.interactions.item_counts, rng)),
+                COUNTS: measured(COUNTS, counting(config), counts_alone(triples))}
     relations = {}
     for names in left_out:
         rest = knowledge_of(triples.without(*names))
-        relations[names[0]] = measured(names[0], without_graph(recipe, silent(recipe, rest)), rest)
+        relations[names[0]] = measured(names[0], without_graph(config, silent(config, rest)), rest)
     return {"metrics": {name: main_columns(one.summary()) for name, one in {_WITH: whole, **variants}.items()},
             "gain": main_columns(whole.comparison(variants[_WITHOUT])),
             "over_swapped": main_columns(whole.comparison(variants[SWAPPED])),

@@ -14,13 +14,13 @@ from itertools import pairwise
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.metric_results import Measured
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import ItemKnnSettings, PopularitySettings, Recipe
+from llmrec_cli.settings.head import ItemKnnSettings, ModelConfig, PopularitySettings
 
 _ROOM = 20
 """Candidates per place of a list from which on a nearly perfect list is no matter of course."""
@@ -86,7 +86,7 @@ def copies_in_training(relevant_QN: sp.csr_array, members_QU: sp.csr_array, trai
     return None
 
 
-def named_users(items: Entities, task: HeldOut) -> str | None:
+def named_users(items: Catalogue, task: HeldOut) -> str | None:
     """Return a sentence where texts or attributes of held-out items name the users who went on to like them.
 
     Measured against as many pairs of the same users and items put together anew, since an id such as 7 also is a word.
@@ -118,7 +118,7 @@ def named_users(items: Entities, task: HeldOut) -> str | None:
     return None
 
 
-def _attributes(items: Entities) -> list[str]:
+def _attributes(items: Catalogue) -> list[str]:
     """Return the attributes of each item as one text."""
     names, indptr = np.array([*items.attribute_names, None], object)[:-1], items.attributes.indptr
     return [" ".join(names[items.attributes.indices[start:stop]])
@@ -129,13 +129,13 @@ def _defined_mean(values: np.ndarray | None) -> float:
     return -1.0 if values is None or np.isnan(values).all() else float(np.nanmean(values))
 
 
-def without_validation(recipe: Recipe) -> list[str]:
+def without_validation(config: ModelConfig) -> list[str]:
     """Return sentences about the choices that data without a validation split does not allow."""
     found = ["the prepared data holds nothing out for validation, so nothing was chosen on it and settings keep their "
              "given values"]
-    if "optim" in recipe.head.uses():
+    if "optim" in config.head.uses():
         found.append("all of optim.epochs are run, without early stopping")
-    if recipe.head.combines:
+    if config.head.combines:
         found.append("the fusion's weights are as given, equal for a single member")
     found.append("prepare with split.valid=<share> (for groups split.group_valid=<share>) to have a validation split")
     return found
@@ -172,6 +172,6 @@ def _copies(validation: Validation, data: PreparedData) -> Iterator[str]:
 
 def _fitted(settings: PopularitySettings | ItemKnnSettings, validation: Validation, data: PreparedData,
             context: Context) -> float:
-    baseline = build(Recipe(head=settings))
+    baseline = build(ModelConfig(head=settings))
     baseline.fit(data.training("train"), replace(context, validation=None, folder=None, tensorboard=None))
     return validation(baseline.score)

@@ -20,7 +20,7 @@ from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.plain_yaml import YamlError, parse_yaml, read_yaml
 from llmrec_cli.run_dir import CONFIG, RunDir
 from llmrec_cli.settings.base import nearest
-from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.head import HEADS, ModelConfig
 from llmrec_cli.settings.heads.base import PopularitySettings
 
 
@@ -114,7 +114,7 @@ def baseline(name: str) -> Head:
     if name not in simple:
         raise ConfigError(f"baselines={name}: choose among {', '.join(simple)}{nearest(name, simple)}; another model "
                           f"is compared with models=[<this>,<other>]")
-    return build(Recipe(head=HEADS[name]()))
+    return build(ModelConfig(head=HEADS[name]()))
 
 
 def refuse_trained_on(entrant: Entrant, data: PreparedData, split: str) -> None:
@@ -165,7 +165,7 @@ def _place(entrant: Entrant) -> str:
 
 
 def _settings(files: PinnedFolder) -> dict[str, Any]:
-    """Return what the run was asked for, or where there is no run the recipe with what validation chose."""
+    """Return what the run was asked for, or where there is no run the model config with what validation chose."""
     run = RunDir(files.place.parent).file(CONFIG)
     named = files.place.name == "model" and run.is_file()
     file = run if named else files.path / "config.yaml"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Queries
@@ -99,12 +99,12 @@ def rank(known: Recommender, data: PreparedData, protocol: Protocol, cfg: Evalua
         else newer_histories(task.queries, known.history)
     ranked = Ranked(moved, lists, vectors_MD=None if vectors is None else vectors[item_of_M],
                     newer_Q=newer_Q)
-    if head.predicts is None or cfg.audience == "groups" or cfg.cold_users.on:
+    if head.score_meaning is None or cfg.audience == "groups" or cfg.cold_users.on:
         return ranked
     return _predicted(ranked, head, task.queries, data, item_of_M, cfg)
 
 
-def task_of(known: Recommender, items: Entities, data: PreparedData, cfg: EvaluateConfig,
+def task_of(known: Recommender, items: Catalogue, data: PreparedData, cfg: EvaluateConfig,
             told: int | None = None) -> HeldOut:
     """Return whom a recommender is asked for, and what is to be found; `items` is its catalogue with what is new."""
     assert cfg.exclude_seen is not None
@@ -157,8 +157,8 @@ def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData,
     """Return it with how far the scores of the queries' held-out pairs are off."""
     # Pairs are the user's, whatever lists there are: of several the last one has them.
     user_Q, likes = data.users.find(ranked.task.owners), data.part(cfg.split)
-    dislikes = data.negatives(cfg.split) if head.predicts == "logit" else None
-    if head.predicts == "logit" and (dislikes is None or not len(dislikes)):
+    dislikes = data.negatives(cfg.split) if head.score_meaning == "logit" else None
+    if head.score_meaning == "logit" and (dislikes is None or not len(dislikes)):
         return ranked
     sign = [np.ones(len(likes)), np.zeros(0 if dislikes is None else len(dislikes))]
     truth = likes.value if dislikes is None else np.concatenate(sign)
@@ -173,7 +173,7 @@ def _predicted(ranked: Ranked, head: Head, queries: Queries, data: PreparedData,
     pairs = sp.csr_array((np.ones(len(order), np.float32), item_of_M[item[order]], indptr),
                          shape=(len(queries), queries.history.shape[1]))
     scores_P = head.score_pairs(queries, pairs, cfg.block_size)
-    family = VALUES if head.predicts == "value" else LIKES
+    family = VALUES if head.score_meaning == "value" else LIKES
     predictions = Predictions(scores_P, truth_P if family is VALUES else truth_P > 0)
     num_Q = np.diff(indptr)
     means = {name: np.divide(np.bincount(row, values, minlength=len(queries)), num_Q,
@@ -225,8 +225,8 @@ def _places(matrix: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-def new_items(known: Entities, items: Entities) -> Entities:
+def new_items(known: Catalogue, items: Catalogue) -> Catalogue:
     """Return the items of the data that the model has never heard of."""
     rows = np.flatnonzero(known.find(items.ids) < 0)
-    return Entities(items.ids[rows], items.titles[rows], items.texts[rows], items.attributes[rows],
-                    items.attribute_names)
+    return Catalogue(items.ids[rows], items.titles[rows], items.texts[rows], items.attributes[rows],
+                     items.attribute_names)

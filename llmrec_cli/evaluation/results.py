@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.evaluation.metric_results import Measured, Ranking
 from llmrec_cli.evaluation.models import Entrant
@@ -139,7 +139,7 @@ def _leaderboard(outcome: Outcome) -> dict[str, Any]:
     return {"metric": ranking.metric, "rows": rows, "pairs": pairs}
 
 
-def per_user(models: Mapping[str, Measured], task: HeldOut, items: Entities) -> bytes:
+def per_user(models: Mapping[str, Measured], task: HeldOut, items: Catalogue) -> bytes:
     """Return a row per model and query: how much there was to find and every metric.
 
     Where each row of a file of candidates is a query, the columns `query_id`, `owner_id` and `item_id` say which: a
@@ -161,7 +161,7 @@ def per_user(models: Mapping[str, Measured], task: HeldOut, items: Entities) -> 
     return _parquet(pa.concat_tables(tables, promote_options="default"))
 
 
-def recommendations(models: Mapping[str, Measured], task: HeldOut, items: Entities) -> bytes:
+def recommendations(models: Mapping[str, Measured], task: HeldOut, items: Catalogue) -> bytes:
     """Return a row per model, query and rank, with `owner_id` where each row of a file of candidates is a query."""
     tables = []
     owners = {} if task.owner_Q is None else {"owner_id": pa.array(list(task.owner_Q), pa.string())}

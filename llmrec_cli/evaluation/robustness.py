@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.errors import DataError
 from llmrec_cli.evaluation.candidates import Protocol
@@ -71,7 +71,7 @@ def robustness(groups: Mapping[str, Sequence[Entrant]], data: PreparedData, prot
 def read_of(entrant: Entrant, data: PreparedData) -> str:
     """Return whose texts a model reads when it is asked."""
     head = entrant.recommender.head
-    if not head.answers_text:
+    if not head.supports_text_queries:
         return _NONE
     if head.rereads:
         return _READ_AGAIN
@@ -108,7 +108,7 @@ def _unchosen(entrant: Entrant, data: PreparedData) -> np.ndarray:
     return np.flatnonzero((place_M < 0) | (counts[place_M] == 0))
 
 
-def _as_new(items: Entities, texts: np.ndarray, rows: np.ndarray) -> Entities:
+def _as_new(items: Catalogue, texts: np.ndarray, rows: np.ndarray) -> Catalogue:
     """Return the items, some under names that no model knows and with these texts."""
     ids, own = items.ids.copy(), items.texts.copy()
     ids[rows] = [f"{key}{_AS_NEW}" for key in ids[rows]]

@@ -1,6 +1,6 @@
 """A recommender on disk: all that scoring needs, so the folder can be copied to another machine.
 
-    config.yaml         the recipe, with what validation chose filled in
+    config.yaml         the model config, with what validation chose filled in
     manifest.json       format, head, data fingerprint and cutoff, encoders, metrics, SHA-256 of every file
     model.safetensors   what the head learned
     histories.safetensors, users.parquet, items.parquet
@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from safetensors import SafetensorError
 
 from llmrec_cli.atomic_files import whole_folder, write_bytes, write_json
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups, read_members, write_members
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge_paths import knowledge_paths
@@ -42,7 +42,7 @@ from llmrec_cli.plugins import packages_of, remedy
 from llmrec_cli.run_dir import RunDir, latest
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.head import HEADS, ModelConfig
 
 _FORMAT = 2
 """2: histories have values, and times where the head needs them; 1 had neither."""
@@ -68,8 +68,8 @@ class Recommender:
     """
 
     head: Head
-    users: Entities
-    items: Entities
+    users: Catalogue
+    items: Catalogue
     history: sp.csr_array
     seen: sp.csr_array
     manifest: dict[str, Any]
@@ -92,15 +92,15 @@ class Recommender:
         return float(np.median(self.history.data)) if self.history.nnz else 1.0
 
 
-def encoders_of(recipe: Recipe) -> dict[str, str]:
-    """Return the identity of each encoder that a recipe uses, by its place in a model folder."""
+def encoders_of(config: ModelConfig) -> dict[str, str]:
+    """Return the identity of each encoder that a model config uses, by its place in a model folder."""
     found: dict[str, str] = {}
 
     def one(encoder: Any) -> Any:
         found.update(identities(encoder))
         return encoder
 
-    _mapped(recipe, one)
+    _mapped(config, one)
     return found
 
 
@@ -113,15 +113,15 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
     """
     seen = tuple(dict.fromkeys([*fitted_on, "train", "valid"]))
     with whole_folder(folder) as temporary:
-        recipe, encoders = _portable(head.chosen(), temporary)
+        config, encoders = _portable(head.tuned_config(), temporary)
         if started_on is not None and (others := sorted(encoders.items() - started_on.items())):
             raise ArtifactError(f"{folder}: not saved, since the encoder {others[0][0]} was replaced while the model "
                                 f"was trained; put back the one that it began with and go on with resume=, or train "
                                 f"anew")
-        write_bytes(temporary / "config.yaml", dump_yaml(to_plain(recipe)).encode())
+        write_bytes(temporary / "config.yaml", dump_yaml(to_plain(config)).encode())
         state = head.state()
         write_tensors(temporary / "model.safetensors", state)
-        timed = data.has_moments and head.recipe.head.uses_times()
+        timed = data.has_moments and head.config.head.uses_times()
         histories = _history_arrays("history", data.part(*fitted_on), timed) | _csr_arrays("seen", data.part(*seen))
         groups, sizes = data.groups(*fitted_on), {"users": len(data.users), "items": len(data.items)}
         if groups is not None:
@@ -139,7 +139,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
         if data.knowledge is not None:
             knowledge_paths(data.knowledge, data.files, data.items).write(temporary)
         names = sorted(str(f.relative_to(temporary)) for f in temporary.rglob("*") if f.is_file())
-        manifest = {"format": _FORMAT, "head": head.recipe.head.kind, "data_fingerprint": data.manifest["fingerprint"],
+        manifest = {"format": _FORMAT, "head": head.config.head.kind, "data_fingerprint": data.manifest["fingerprint"],
                     "data_cutoff": data.manifest["data_cutoff"], "data": {"path": str(data.path),
                                                                           "name": data.manifest["name"]},
                     "texts": data.manifest.get("texts"), "values": data.manifest.get("values", ""),
@@ -147,7 +147,7 @@ def save_recommender(folder: Path, head: Head, data: PreparedData, fitted_on: tu
                     "fitted_on": list(fitted_on), "encoders": encoders, "listed": data.listed is not None,
                     "sizes": sizes,
                     "tensors": {"model.safetensors": sorted(state), "histories.safetensors": sorted(histories)},
-                    **({"plugins": packages} if (packages := packages_of(recipe)) else {}),
+                    **({"plugins": packages} if (packages := packages_of(config)) else {}),
                     **facts,
                     "files": {name: sha256(temporary / name) for name in names}}
         write_json(temporary / "manifest.json", manifest)
@@ -219,11 +219,11 @@ def _load(files: PinnedFolder, context: Context) -> Recommender:
     _check_values(histories, history, manifest.get("positives"))
     times = _times(histories, "history", history)
     histories.refuse_others()
-    recipe = _read_recipe(files, manifest.get("plugins", ()))
-    if recipe.head.kind != manifest["head"]:
-        raise ArtifactError(f"{file}: head is {manifest['head']} and in config.yaml {recipe.head.kind}, so files of "
+    config = _read_config(files, manifest.get("plugins", ()))
+    if config.head.kind != manifest["head"]:
+        raise ArtifactError(f"{file}: head is {manifest['head']} and in config.yaml {config.head.kind}, so files of "
                             f"two models are mixed; {REMEDY}")
-    head = build(recipe)
+    head = build(config)
     head.load(state, users, items, context)
     # Last, since what else is wrong with an exchanged encoder says more.
     check_encoders(files.path, manifest, REMEDY)
@@ -264,23 +264,23 @@ def _refuse_others(files: PinnedFolder) -> None:
                             f"remove it, or {REMEDY}")
 
 
-def _read_recipe(files: PinnedFolder, packages: Sequence[str]) -> Recipe:
-    """Return the recipe of a model, whose options may be of `packages`."""
+def _read_config(files: PinnedFolder, packages: Sequence[str]) -> ModelConfig:
+    """Return the model config of a model, whose options may be of `packages`."""
     file = files.path / "config.yaml"
     try:
         plain = parse_yaml(files.read("config.yaml"), str(file))
     except YamlError as error:
         raise ArtifactError(f"{error}; {REMEDY}") from error
     builder = Builder(GROUPS)
-    recipe = builder.settings(Recipe, plain)
-    if builder.found or recipe is None:
+    config = builder.settings(ModelConfig, plain)
+    if builder.found or config is None:
         raise ArtifactError(f"{file}: {'; '.join(builder.found)}{remedy(packages) or f'; {REMEDY}'}")
     # By the name without links: an encoder is opened when it is first needed, and a link may mean another model then.
-    return _mapped(recipe, lambda encoder: resolved(encoder, files.place))
+    return _mapped(config, lambda encoder: resolved(encoder, files.place))
 
 
-def _portable(recipe: Recipe, folder: Path) -> tuple[Recipe, dict[str, str]]:
-    """Return the recipe with encoders as the model folder has them, and what each must hash to."""
+def _portable(config: ModelConfig, folder: Path) -> tuple[ModelConfig, dict[str, str]]:
+    """Return the model config with encoders as the model folder has them, and what each must hash to."""
     identities: dict[str, str] = {}
 
     def one(encoder: Any) -> Any:
@@ -288,18 +288,18 @@ def _portable(recipe: Recipe, folder: Path) -> tuple[Recipe, dict[str, str]]:
         identities.update(found)
         return moved
 
-    return _mapped(recipe, one), identities
+    return _mapped(config, one), identities
 
 
-def _mapped(recipe: Recipe, change: Any) -> Recipe:
-    """Return the recipe with `change` applied to each encoder that has an effect; the others are left out."""
-    def one(part: Recipe) -> Recipe:
+def _mapped(config: ModelConfig, change: Any) -> ModelConfig:
+    """Return the model config with `change` applied to each encoder that has an effect; the others are left out."""
+    def one(part: ModelConfig) -> ModelConfig:
         used = "encoder" in part.head.uses() and part.encoder is not None
         return replace(part, encoder=change(part.encoder) if used else None,
                        peft=None if part.peft is None else part.peft.as_fitted())
 
-    mapped = recipe.mapped(one)
-    return replace(mapped, encoder=None) if recipe.head.combines else mapped
+    mapped = config.mapped(one)
+    return replace(mapped, encoder=None) if config.head.combines else mapped
 
 
 def _tensors(files: PinnedFolder, name: str, manifest: dict[str, Any], num_groups: int | None = None) -> TensorReader:
@@ -351,7 +351,7 @@ def _times(tensors: TensorReader, name: str, of: sp.csr_array) -> sp.csr_array |
     return sp.csr_array((times, of.indices, of.indptr), shape=of.shape)
 
 
-def _write_entities(file: Path, entities: Entities, kind: str, listed: np.ndarray | None = None) -> None:
+def _write_entities(file: Path, entities: Catalogue, kind: str, listed: np.ndarray | None = None) -> None:
     names = np.array(entities.attribute_names, object)
     attributes = entities.attributes
     lists = pa.ListArray.from_arrays(pa.array(attributes.indptr, pa.int32()),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -21,7 +21,7 @@ from llmrec_cli.data.weights import InteractionWeights, unused_values
 from llmrec_cli.scoring.groups import average, by_members
 from llmrec_cli.scoring.scorer import pair_scores
 from llmrec_cli.settings.base import implementation_of
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -72,27 +72,27 @@ class Head(ABC):
     ----------
     weighs_groups : whether `fit` weighs what groups did together too
     learns_groups : whether groups are learned apart from users, so that a group of one is not its member
-    settings : those of the head itself, `recipe.head`
+    settings : those of the head itself, `config.head`
     members : heads whose scores this one puts together, by name; empty for most
     """
 
     weighs_groups = False
     learns_groups = False
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
         # Each head says in its class which settings these are; the table of heads sees to it.
-        self.settings = recipe.head
+        self.settings = config.head
         self.members: dict[str, Head] = {}
         self.interaction_weights = InteractionWeights()
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """True if the fitted head has `score_text`."""
         return False
 
     @property
-    def reads_profiles(self) -> bool:
+    def uses_user_profiles(self) -> bool:
         """True if `score_users` reads a user's attributes or own text, also without a history."""
         return False
 
@@ -126,7 +126,7 @@ class Head(ABC):
         raise NotImplementedError(f"{type(self).__name__} reads no text of a known item on being asked")
 
     @property
-    def predicts(self) -> str | None:
+    def score_meaning(self) -> str | None:
         """Meaning of a score beside an order: the `value` of an interaction, the `logit` of a like, or None."""
         return None
 
@@ -141,12 +141,12 @@ class Head(ABC):
         return None if self.item_texts is None else self.item_texts.table.detach().cpu().numpy()
 
     @abstractmethod
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes that `fit` will take at its peak, beyond what the process holds before it."""
 
     @abstractmethod
     def fit(self, data: TrainingData, context: Context) -> None:
-        """Learn from the interactions of `data`; what validation chooses is kept in `chosen()`."""
+        """Learn from the interactions of `data`; what validation chooses is kept in `tuned_config()`."""
 
     def score(self, queries: Queries) -> "torch.Tensor":
         """Return float32 scores (Q, N) of all items; higher is better. Finite for every query, of users and groups."""
@@ -169,8 +169,8 @@ class Head(ABC):
 
     def unused_values(self, data: TrainingData) -> list[str]:
         """Return a sentence where values of interactions differ and this head, fitted on them, made nothing of it."""
-        reasons = [unused_values(data, self.recipe.head, groups) for groups in (False, True)[:1 + self.weighs_groups]]
-        return [f"head={self.recipe.head.kind}: {reason}" for reason in reasons if reason is not None]
+        reasons = [unused_values(data, self.config.head, groups) for groups in (False, True)[:1 + self.weighs_groups]]
+        return [f"head={self.config.head.kind}: {reason}" for reason in reasons if reason is not None]
 
     def unused_settings(self, data: TrainingData) -> dict[str, str]:
         """Return the settings that would have no effect when fitted on `data`, each with the reason."""
@@ -189,22 +189,22 @@ class Head(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no text encoder")
 
     def score_pairs(self, queries: Queries, pairs_QN: sp.csr_array, block_size: int = 1024) -> np.ndarray:
-        """Return what `predicts` says of every entry of `pairs_QN`, in its order, float32 (num_pairs,)."""
+        """Return what `score_meaning` says of every entry of `pairs_QN`, in its order, float32 (num_pairs,)."""
         return pair_scores(self.score, queries, pairs_QN, block_size=block_size)
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with what validation chose filled in; fitting it needs no validation."""
-        return self.recipe
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with what validation chose filled in; fitting it needs no validation."""
+        return self.config
 
     @abstractmethod
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items never seen in training to the catalogue, known by their text and attributes alone."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that was learned, by name; with the recipe and the entities it is enough to score."""
+        """Return all that was learned, by name; with the model config and the entities it is enough to score."""
 
-    def load(self, state: "dict[str, np.ndarray] | TensorReader", users: Entities, items: Entities,
+    def load(self, state: "dict[str, np.ndarray] | TensorReader", users: Catalogue, items: Catalogue,
              context: Context) -> None:
         """Take what `state` returned, for the same users and items; raises ArtifactError for anything else."""
         tensors = state if isinstance(state, TensorReader) else TensorReader(state)
@@ -212,11 +212,11 @@ class Head(ABC):
         tensors.refuse_others()
 
     @abstractmethod
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take each tensor of `state`, saying what it must be: this is the schema of what the head saves."""
 
 
-def build(recipe: Recipe) -> Head:
-    """Return the head that a recipe describes, not yet fitted."""
-    built: Head = implementation_of(recipe.head)(recipe)
+def build(config: ModelConfig) -> Head:
+    """Return the head that a model config describes, not yet fitted."""
+    built: Head = implementation_of(config.head)(config)
     return built

@@ -23,7 +23,7 @@ class ItemKnn(ItemItemHead):
 
     settings: ItemKnnSettings
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by item, a block of similarities and the neighbours."""
         return fit_memory(data, self.settings.k, self.settings.neighbours_of == "target")
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -18,7 +18,7 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_kernel import UnitFeatures
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.settings.head import ItemSimilaritySettings, Recipe
+from llmrec_cli.settings.head import ItemSimilaritySettings, ModelConfig
 
 
 class ItemSimilarity(Head):
@@ -30,13 +30,13 @@ class ItemSimilarity(Head):
 
     settings: ItemSimilaritySettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.features: ItemFeatures | None = None
         self.unit = UnitFeatures.of(np.zeros((0, 0), np.float32), sp.csr_array((0, 0), dtype=np.float32))
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """True if item texts are among the features."""
         return self.settings.features.text > 0
 
@@ -56,14 +56,14 @@ class ItemSimilarity(Head):
         """The items' texts where text has a weight."""
         return None if self.features is None else self.features.text
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the items' features, trained where that is asked for, and of these at length 1."""
-        size = 0 if self.recipe.encoder is None else self.recipe.encoder.vector_size()
-        return features_memory(self.settings.features, self.recipe, data) + 2 * 4 * size * len(data.items)
+        size = 0 if self.config.encoder is None else self.config.encoder.vector_size()
+        return features_memory(self.settings.features, self.config, data) + 2 * 4 * size * len(data.items)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Make the items' features, trained first where that is asked for."""
-        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        self.features = ItemFeatures(self.settings.features, self.config, context.device)
         self.features.fit(data, context)
         self.interaction_weights = fit_weights(data, self.settings)
         self._unify()
@@ -87,12 +87,12 @@ class ItemSimilarity(Head):
         assert self.item_texts is not None
         return self.item_texts.similarities(list(texts)).detach().cpu()
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the epochs that validation chose for the texts, where they are trained."""
-        features = self.settings.features if self.features is None else self.features.chosen()
-        return replace(self.recipe, head=replace(self.settings, features=features))
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the epochs that validation chose for the texts, where they are trained."""
+        features = self.settings.features if self.features is None else self.features.tuned_settings()
+        return replace(self.config, head=replace(self.settings, features=features))
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items known by their texts and attributes."""
         assert self.features is not None
         self.features.add(items)
@@ -103,10 +103,10 @@ class ItemSimilarity(Head):
         assert self.features is not None
         return self.features.state() | self.interaction_weights.state()
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
         self.interaction_weights = InteractionWeights.read(tensors)
-        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        self.features = ItemFeatures(self.settings.features, self.config, context.device)
         self.features.read(tensors, items)
         self._unify()
 

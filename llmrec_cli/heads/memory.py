@@ -1,8 +1,8 @@
 """Memory: stated before work begins, refused where it is not there, and compared with what was taken.
 
-What is stated, of a fit (`Head.memory`), of evaluate and of recommend, is the growth of the process's resident memory
-from where it stands when the work begins to its peak: for a fit with the data loaded, for the other two commands with
-the libraries loaded and nothing read. `taken_by` and `Watch` measure the same.
+The estimate (`Head.estimate_memory`, and its like for evaluate and recommend) is the growth of the process's resident
+memory from the start of the work to its peak. A fit starts with the data loaded, the other two commands with the
+libraries loaded and nothing read. `taken_by` and `Watch` measure the same growth.
 """
 
 import re
@@ -33,15 +33,15 @@ CATALOGUE_FACTOR = 6
 
 def require_memory(head: Head, data: TrainingData, device: torch.device) -> int:
     """Return the bytes that fitting will take; raise ResourceError where there are not as many."""
-    needed = head.memory(data) + libraries_memory(head.recipe.head.uses())
+    needed = head.estimate_memory(data) + libraries_memory(head.config.head.uses())
     available = available_memory(device)
     if needed > available:
         of_members = ""
         if head.members:
-            taken = {name: member.memory(data) for name, member in head.members.items()}
+            taken = {name: member.estimate_memory(data) for name, member in head.members.items()}
             name = max(taken, key=lambda name: taken[name])
             of_members = f"leave out the largest member (head.members.{name}=null, {in_bytes(taken[name])}), "
-        raise ResourceError(f"head={head.recipe.head.kind}: fitting takes about {in_bytes(needed)} of memory for "
+        raise ResourceError(f"head={head.config.head.kind}: fitting takes about {in_bytes(needed)} of memory for "
                             f"{len(data.users):,} users, {len(data.items):,} items and {len(data.interactions):,} "
                             f"interactions, and {in_bytes(available)} are free; {of_members}prepare with a larger "
                             f"dataset.min_item_interactions or dataset.min_user_interactions, choose another head "

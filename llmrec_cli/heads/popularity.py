@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import fit_weights
 from llmrec_cli.heads.base import Context, Head
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 
 
 class Popularity(Head):
@@ -17,8 +17,8 @@ class Popularity(Head):
 
     weighs_groups = True
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.counts_N = np.zeros(0, np.float32)
         self.together_N = np.zeros(0, np.float32)
 
@@ -27,13 +27,13 @@ class Popularity(Head):
         """Never: everybody gets the same list."""
         return False
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the counts."""
         return 24 * len(data.items)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Add up the weights of each item's interactions."""
-        settings, groups = self.recipe.head, data.groups
+        settings, groups = self.config.head, data.groups
         self.counts_N = fit_weights(data, settings).by_item(data.interactions).astype(np.float32)
         self.together_N = self.counts_N
         if groups is not None and len(groups.interactions) > 0:
@@ -48,7 +48,7 @@ class Popularity(Head):
         """Return what groups chose together, counted, once per query (Q, N); what users chose where none did."""
         return torch.from_numpy(self.together_N).expand(len(queries), -1)
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items that nobody has interacted with yet."""
         nothing = np.zeros(len(items), np.float32)
         self.counts_N = np.concatenate([self.counts_N, nothing])
@@ -58,7 +58,7 @@ class Popularity(Head):
         """Return the counts."""
         return {"counts": self.counts_N, "together": self.together_N}
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take the counts."""
         self.counts_N = self.together_N = tensors.take("counts", FLOAT, (len(items),), low=0)
         # Models from before groups were read have none.

@@ -28,7 +28,7 @@ class Rp3Beta(ItemItemHead):
 
     settings: Rp3BetaSettings
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the steps from users and from items, a block of walks and the items kept."""
         return fit_memory(data, self.settings.k, is_turned=True) + 4 * len(data.interactions)
 

@@ -4,7 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -12,7 +12,7 @@ from llmrec_cli.data.weights import InteractionWeights, fit_weights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.shared.matrix_products import RightFactor, compact
 from llmrec_cli.heads.shared.neighbours import Candidates, Weighting, nearest_neighbours, powers
-from llmrec_cli.settings.head import Recipe, UserKnnSettings
+from llmrec_cli.settings.head import ModelConfig, UserKnnSettings
 
 
 class UserKnn(Head):
@@ -25,8 +25,8 @@ class UserKnn(Head):
 
     settings: UserKnnSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.matrix_UN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
         self.known: _Known | None = None
 
@@ -35,7 +35,7 @@ class UserKnn(Head):
         """Always: a known user is no neighbour of their own."""
         return True
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by user."""
         return 8 * len(data.interactions)
 
@@ -56,7 +56,7 @@ class UserKnn(Head):
     def _keep(self, matrix_UN: sp.csr_array) -> None:
         self.matrix_UN, self.known = matrix_UN, None
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items that nobody has interacted with yet."""
         old, shape = self.matrix_UN, (self.matrix_UN.shape[0], self.matrix_UN.shape[1] + len(items))
         self._keep(sp.csr_array((old.data, old.indices, old.indptr), shape=shape))
@@ -67,7 +67,7 @@ class UserKnn(Head):
         return {"indptr": matrix.indptr.astype(np.int64), "indices": matrix.indices.astype(np.int64),
                 **({} if weights.is_uniform else {"values": matrix.data}), **weights.state()}
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take the interactions."""
         self.interaction_weights = InteractionWeights.read(tensors)
         self._keep(tensors.csr("", (len(users), len(items)), low=0,

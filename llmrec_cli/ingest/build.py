@@ -1,4 +1,4 @@
-"""`prepare` between finding the files and publishing the folder: a recipe from raw rows to tables, in two halves.
+"""`prepare` between finding the files and publishing the folder: the recipe from raw rows to tables, in two halves.
 
 The first half writes users, items and interactions. These are prepared data that groups can be made of, which is not
 done here; the second half writes the groups it is given, all that is known beside, the audit and the manifest.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
@@ -96,13 +96,13 @@ def main_cutoff(cutoffs: list[int]) -> int:
     return min(cutoffs, key=lambda k: (abs(k - _LIST_LENGTH), k))
 
 
-def examples(task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Entities, cutoff: int) -> list[Example]:
+def examples(task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Catalogue, cutoff: int) -> list[Example]:
     """Return a dozen users, the first in the order of their hashed ids: chance, not their results, picks them."""
     chosen = np.argsort(item_hash_ranks(task.queries.ids, "examples"))[:_NUM_EXAMPLES]
     return [_example(int(q), task, lists, hits_QK, items, min(cutoff, _LIST_LENGTH)) for q in chosen]
 
 
-def duels(task: HeldOut, ours: Shown, theirs: Shown, items: Entities, cutoff: int) -> list[Duel]:
+def duels(task: HeldOut, ours: Shown, theirs: Shown, items: Catalogue, cutoff: int) -> list[Duel]:
     """Return the users with whom two models differ most, _NUM_DUELS in favour of each."""
     difference_Q = ours.values_Q - theirs.values_Q
     order = np.argsort(-difference_Q, kind="stable")
@@ -123,12 +123,12 @@ def duels(task: HeldOut, ours: Shown, theirs: Shown, items: Entities, cutoff: in
     return found
 
 
-def _recommended(q: int, lists: Lists, hits_QK: np.ndarray, items: Entities, length: int) -> list[Entry]:
+def _recommended(q: int, lists: Lists, hits_QK: np.ndarray, items: Catalogue, length: int) -> list[Entry]:
     return [Entry(_title(items, n), bool(hit))
             for n, hit in zip(lists.items_QK[q, :length], hits_QK[q, :length], strict=True) if n >= 0]
 
 
-def _example(q: int, task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Entities, length: int) -> Example:
+def _example(q: int, task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: Catalogue, length: int) -> Example:
     history, relevant = task.queries.history, task.relevant_QN
     liked = history.indices[history.indptr[q]:history.indptr[q + 1]]
     went_on = relevant.indices[relevant.indptr[q]:relevant.indptr[q + 1]]
@@ -141,7 +141,7 @@ def _example(q: int, task: HeldOut, lists: Lists, hits_QK: np.ndarray, items: En
                    [Entry(_title(items, n), n in found) for n in ordered[:_LIST_LENGTH]], len(liked), len(went_on))
 
 
-def _title(items: Entities, item: int) -> str:
+def _title(items: Catalogue, item: int) -> str:
     return printable(str(items.titles[item] or items.ids[item]))
 
 

@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmrec_cli.atomic_files import whole_file, writing
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import Answers
 
@@ -40,23 +40,23 @@ _FORMULA = "^'*[=+\\-@\t\r\n＝＋－＠]"
 _IDS = ("query_id", "user_id", "item_id")
 
 
-class Catalogue:
-    """Ids and titles of the items, ready to be looked up many at a time."""
+class ItemColumns:
+    """Ids and titles of the items as Arrow arrays, to take many at a time."""
 
-    def __init__(self, items: Entities) -> None:
+    def __init__(self, items: Catalogue) -> None:
         self.ids = pa.array(list(items.ids), pa.string())
         self.titles = pa.array(list(items.titles), pa.string())
 
 
-def list_table(answers: Answers, catalogue: Catalogue) -> pa.Table:
+def list_table(answers: Answers, items: ItemColumns) -> pa.Table:
     """Return the lists of a block of queries, one row per recommended item."""
     query, place = np.nonzero(answers.lists.items_QK >= 0)
     item = pa.array(answers.lists.items_QK[query, place])
     names, users = (pa.array(list(column), pa.string()) for column in (answers.queries.ids, answers.queries.user_ids))
     sources = pa.array(list(answers.sources), pa.string())
     columns = [names.take(pa.array(query)), users.take(pa.array(query)), pa.array(place + 1, pa.int64()),
-               catalogue.ids.take(item), pa.array(answers.lists.scores_QK[query, place], pa.float32()),
-               sources.take(pa.array(query)), catalogue.titles.take(item)]
+               items.ids.take(item), pa.array(answers.lists.scores_QK[query, place], pa.float32()),
+               sources.take(pa.array(query)), items.titles.take(item)]
     table = pa.Table.from_arrays(columns, schema=_SCHEMA)
     if answers.reasons is None:
         return table
@@ -157,7 +157,7 @@ _MADE_FROM = {"model": "from the history the model knows", "history": "from the 
               "popularity": "what most users have: nothing is known to go by"}
 
 
-def show_lists(answers: Answers, items: Entities) -> None:
+def show_lists(answers: Answers, items: Catalogue) -> None:
     """Print a table per query to stdout, without control codes if that is not a terminal."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
     console = Console(force_terminal=terminal, width=None if terminal else _WIDTH, emoji=False, highlight=False)
@@ -170,7 +170,7 @@ def show_lists(answers: Answers, items: Entities) -> None:
     print(captured.get(), end="")
 
 
-def _table(answers: Answers, query: int, items: Entities) -> Table | str:
+def _table(answers: Answers, query: int, items: Catalogue) -> Table | str:
     places = np.flatnonzero(answers.lists.items_QK[query] >= 0)
     if not len(places):
         return "  no item is left to recommend"
@@ -198,7 +198,7 @@ def _because(reasons: list[dict[str, Any]]) -> str:
     return "\n".join([*parts, *(_plain(one["text"]) for one in others)]) or "–"
 
 
-def _heading(answers: Answers, query: int, items: Entities) -> str:
+def _heading(answers: Answers, query: int, items: Catalogue) -> str:
     """Return who is asking, in what words, with what history, and what the list was made from."""
     queries, source = answers.queries, str(answers.sources[query])
     name, user, text = queries.ids[query], queries.user_ids[query], queries.texts[query]

@@ -33,11 +33,11 @@ class Scores(Protocol):
     """Part of a head's interface that answers use."""
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """True if it scores words."""
 
     @property
-    def reads_profiles(self) -> bool:
+    def uses_user_profiles(self) -> bool:
         """True if it scores users by their texts and attributes."""
 
     def score(self, queries: Queries) -> torch.Tensor:
@@ -79,10 +79,10 @@ def answer(head: Scores, queries: Queries, popularity_N: np.ndarray, ranks_N: np
 def score(head: Scores, queries: Queries, popularity_N: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Return the scores (Q, N) of a block of queries, the source of each, and which have history and text added."""
     informed = queries.informed
-    asked = informed | queries.described if head.reads_profiles else informed
+    asked = informed | queries.described if head.uses_user_profiles else informed
     history_rows, history = _told(head.score, queries, asked, len(popularity_N))
-    said = (queries.texts != "") & head.answers_text
-    if head.reads_profiles and queries.profiles is not None:
+    said = (queries.texts != "") & head.supports_text_queries
+    if head.uses_user_profiles and queries.profiles is not None:
         said &= queries.texts != queries.profiles  # It has been read with the rest of what is known of the user.
     text_rows, text = _told(lambda chosen: head.score_text(chosen.texts), queries, said, len(popularity_N))
     sources = np.full(len(queries), "popularity", object)

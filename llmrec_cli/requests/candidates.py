@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Candidates
 from llmrec_cli.errors import DataError, counted
 from llmrec_cli.ingest.readers.lines import lines
@@ -196,7 +196,7 @@ class AllowedItems:
         return None if self.own is None or self.row_Q is None else self.own[self.row_Q[start:stop]]
 
 
-def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Entities, listed_N: np.ndarray) -> AllowedItems:
+def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Catalogue, listed_N: np.ndarray) -> AllowedItems:
     """Return what the settings `candidates` and `delisted` allow.
 
     `items` are the model's and those that were added, `listed_N` (bool) says which the catalogue still has.
@@ -215,7 +215,7 @@ def allowed_items(cfg: RecommendConfig, queries: RawQueries, items: Entities, li
     return found
 
 
-def _add_candidates(found: AllowedItems, cfg: RecommendConfig, queries: RawQueries, items: Entities) -> None:
+def _add_candidates(found: AllowedItems, cfg: RecommendConfig, queries: RawQueries, items: Catalogue) -> None:
     # What a published file names as held out is one of the candidates: nobody says here what was held out.
     given = read_candidates(cfg.candidates)
     lengths = np.diff(given.offsets)

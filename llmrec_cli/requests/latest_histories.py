@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups, without_texts
 from llmrec_cli.data.histories import (
     appended,
@@ -54,7 +54,7 @@ class Histories:
     notes : sentences about the sources that were used and the rows that were ignored
     """
 
-    users: Entities
+    users: Catalogue
     num_known: int
     history: sp.csr_array
     seen: sp.csr_array
@@ -66,7 +66,7 @@ class Histories:
     num_newer_groups: int = 0
 
 
-def histories_of_fit(known: Recommender, users: Entities, num_items: int) -> Histories:
+def histories_of_fit(known: Recommender, users: Catalogue, num_items: int) -> Histories:
     """Return what the model was fitted on; `users` are the model's and those that were added."""
     groups = known.groups
     if groups is not None:
@@ -79,7 +79,7 @@ def histories_of_fit(known: Recommender, users: Entities, num_items: int) -> His
     return Histories(users, len(known.users), history, seen, groups, FIT, 0, [], times)
 
 
-def latest_histories(cfg: RecommendConfig, known: Recommender, users: Entities, items: Entities,
+def latest_histories(cfg: RecommendConfig, known: Recommender, users: Catalogue, items: Catalogue,
                      names_somebody: bool) -> Histories:
     """Return the histories that the setting `history` asks for.
 
@@ -145,7 +145,7 @@ def find_data(cfg: RecommendConfig, known: Recommender) -> PreparedData | str:
     return found
 
 
-def _with_data(found: Histories, data: PreparedData, known: Recommender, items: Entities) -> Histories:
+def _with_data(found: Histories, data: PreparedData, known: Recommender, items: Catalogue) -> Histories:
     """Return the histories with what the prepared data has now."""
     same = data.manifest["fingerprint"] == known.manifest["data_fingerprint"]
     splits = ("train", "valid") if same and "test" not in known.manifest["fitted_on"] else ("train", "valid", "test")
@@ -174,7 +174,7 @@ def _with_data(found: Histories, data: PreparedData, known: Recommender, items: 
     return _grown(replace(found, users=users, groups=groups, label=LATEST), newer, times)
 
 
-def _with_file(found: Histories, cfg: RecommendConfig, known: Recommender, items: Entities) -> Histories:
+def _with_file(found: Histories, cfg: RecommendConfig, known: Recommender, items: Catalogue) -> Histories:
     """Return the histories with the interactions of a file as the newest; users of whom nothing is known are new."""
     given = read_new_interactions(cfg.interactions, known.manifest.get("positives") or {}, known.usual_value)
     name = f"interactions={cfg.interactions}"
@@ -268,7 +268,7 @@ def _matrix(interactions: Interactions, column: np.ndarray, place_U: np.ndarray,
     return history_matrix(user[kept], item[kept], column[kept], shape)
 
 
-def _chosen(entities: Entities, rows: np.ndarray) -> Entities:
-    return Entities(entities.ids[rows], entities.titles[rows], entities.texts[rows], entities.attributes[rows],
-                    entities.attribute_names)
+def _chosen(entities: Catalogue, rows: np.ndarray) -> Catalogue:
+    return Catalogue(entities.ids[rows], entities.titles[rows], entities.texts[rows], entities.attributes[rows],
+                     entities.attribute_names)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import attribute_matrix
 from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.ingest.readers.sources import is_path
@@ -22,17 +22,17 @@ _MOST_SHOWN = 60
 
 @dataclass(frozen=True)
 class Newcomers:
-    """Entities that are new, and sentences about what a person should look at.
+    """Catalogue that are new, and sentences about what a person should look at.
 
     `known` are the places, int64, of those in the file that the model knows already.
     """
 
-    entities: Entities
+    entities: Catalogue
     notes: list[str]
     known: np.ndarray
 
 
-def new_items(named: str, texts: dict[str, Any] | None, known: Entities, refuse_known: bool = False) -> Newcomers:
+def new_items(named: str, texts: dict[str, Any] | None, known: Catalogue, refuse_known: bool = False) -> Newcomers:
     """Return the items in the file that `items=` names and that the model does not know.
 
     `texts` is what the model's manifest says of texts. The model keeps its own texts of items that it knows; with
@@ -57,7 +57,7 @@ def new_items(named: str, texts: dict[str, Any] | None, known: Entities, refuse_
     return Newcomers(found, notes, place[there])
 
 
-def new_users(named: str, texts: dict[str, Any] | None, known: Entities) -> Newcomers:
+def new_users(named: str, texts: dict[str, Any] | None, known: Catalogue) -> Newcomers:
     """Return the users in the file that `users=` names, those left out that the model knows.
 
     Their texts are made by the model's template, without {history}, since they have none; where it names no column,
@@ -118,11 +118,11 @@ def _unread_numbers(rows: Rows, attributes: dict[str, str], named: str) -> Itera
                    f"the first is '{rows.texts(column)[bad[0]][:_MOST_SHOWN]}' ({rows.where(bad[0])})")
 
 
-def _described(rows: Rows, ids: list[str], chosen: Sequence[int], kind: str, rules: TextRules) -> Entities:
+def _described(rows: Rows, ids: list[str], chosen: Sequence[int], kind: str, rules: TextRules) -> Catalogue:
     columns = {name: [values[row] for row in chosen] for name, values in rows.columns.items() if name != f"{kind}_id"}
     told = tell(ids, columns, rules)
     lists = pa.chunked_array([pa.array(told.attributes, pa.list_(pa.string()))])
-    return Entities(_strings(ids), _strings(told.titles), _strings(told.texts), *attribute_matrix(lists))
+    return Catalogue(_strings(ids), _strings(told.titles), _strings(told.texts), *attribute_matrix(lists))
 
 
 def _strings(values: list[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.requests.files import read_rows
@@ -92,8 +92,8 @@ class Strict:
     A user_id is not checked: an unknown user gets a list as well.
     """
 
-    items: Entities
-    users: Entities
+    items: Catalogue
+    users: Catalogue
     groups: KnownGroups | None
 
     def check(self, column: str, ids: list[str], where: str, has_members: bool = False) -> None:

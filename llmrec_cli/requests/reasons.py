@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.knowledge_paths import KnowledgePaths, Shared
 from llmrec_cli.data.queries import Membership, Queries
 from llmrec_cli.heads.base import Head
@@ -119,7 +119,7 @@ Reason = dict[str, Any]
 """kind, id (of the member or entity), amount and text: see `reasons`."""
 
 
-def reasons(head: Head, answers: Answers, items: Entities, paths: KnowledgePaths | None) -> list[list[list[Reason]]]:
+def reasons(head: Head, answers: Answers, items: Catalogue, paths: KnowledgePaths | None) -> list[list[list[Reason]]]:
     """Return the reasons of every place of every list.
 
     member: what the member adds to the group's score of the item, in deviations of the group's scores; below 0 where
@@ -156,7 +156,7 @@ def _add_members(found: list[list[list[Reason]]], rows: np.ndarray, queries: Que
                              "text": f"{name} is compromised: alone would put it above {rank:.0%} of the items"})
 
 
-def _add_paths(found: list[list[list[Reason]]], queries: Queries, items_QK: np.ndarray, items: Entities,
+def _add_paths(found: list[list[list[Reason]]], queries: Queries, items_QK: np.ndarray, items: Catalogue,
                paths: KnowledgePaths) -> None:
     for query, told in enumerate(found):
         own = queries.history[[query]].indices.astype(np.int64)
@@ -180,7 +180,7 @@ def _members_histories(queries: Queries, query: int) -> list[np.ndarray]:
             for m in queries.groups.rows[[query]].indices]
 
 
-def _path(shared: Shared, histories: list[np.ndarray], num_members: int, items: Entities) -> Reason:
+def _path(shared: Shared, histories: list[np.ndarray], num_members: int, items: Catalogue) -> Reason:
     titles = [str(items.titles[item] or items.ids[item]) for item in shared.items[:_MOST_TITLES]]
     more = f" and {len(shared.items) - _MOST_TITLES} more" if len(shared.items) > _MOST_TITLES else ""
     joined = f"{shared.end.relation} {shared.title}"

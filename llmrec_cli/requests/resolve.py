@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.data.interactions import presence
 from llmrec_cli.data.queries import UNTIMED, Membership, Queries, known_users
@@ -32,7 +32,7 @@ class UnknownIds(NamedTuple):
     members: np.ndarray
 
 
-def resolve(raw: RawQueries, users: Entities, items: Entities, history: sp.csr_array, seen: sp.csr_array,
+def resolve(raw: RawQueries, users: Catalogue, items: Catalogue, history: sp.csr_array, seen: sp.csr_array,
             groups: KnownGroups | None = None, times: sp.csr_array | None = None, given_value: float = 1.0,
             num_known: int | None = None) -> tuple[Queries, UnknownIds]:
     """Return the queries with everything that the model knows of them, and the ids that it does not know.
@@ -71,7 +71,7 @@ def resolve(raw: RawQueries, users: Entities, items: Entities, history: sp.csr_a
     return replace(queries, gave_history=gave_history), UnknownIds(raw.history[item_H < 0], strangers)
 
 
-def with_members(queries: Queries, raw: RawQueries, group_Q: np.ndarray, users: Entities, history: sp.csr_array,
+def with_members(queries: Queries, raw: RawQueries, group_Q: np.ndarray, users: Catalogue, history: sp.csr_array,
                  seen: sp.csr_array, groups: KnownGroups | None, num_known: int,
                  times: sp.csr_array | None = None) -> tuple[Queries, np.ndarray]:
     """Return the queries with who asks together, and the ids of members and groups that the model does not know.
@@ -103,12 +103,12 @@ def with_members(queries: Queries, raw: RawQueries, group_Q: np.ndarray, users: 
     return replace(queries, groups=Membership(group_Q, alone, rows, is_group)), strangers
 
 
-def attributes_of(entities: Entities, place: np.ndarray) -> sp.csr_array:
+def attributes_of(entities: Catalogue, place: np.ndarray) -> sp.csr_array:
     """Return the attributes of some entities, CSR (num, num_attributes); none of those whose place is -1."""
     return presence(_matrices(_entries(entities.attributes, place), (len(place), entities.attributes.shape[1]))[0])
 
 
-def texts_of(entities: Entities, place: np.ndarray) -> np.ndarray:
+def texts_of(entities: Catalogue, place: np.ndarray) -> np.ndarray:
     """Return the texts of some entities, object (num,); "" for those whose place is -1."""
     found: np.ndarray = np.full(len(place), "", object)
     found[place >= 0] = entities.texts[place[place >= 0]]

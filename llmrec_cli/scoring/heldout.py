@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.histories import appended, chosen_rows, widened, without
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import SPLITS, PreparedData
@@ -31,7 +31,7 @@ class Audience:
     """
 
     kind: str
-    entities: Entities
+    entities: Catalogue
     interactions: Interactions
     held: Interactions
 
@@ -116,7 +116,7 @@ class HeldOut:
         return len(self.queries) if self.owner_Q is None else len(set(self.owner_Q))
 
 
-def held_out(data: PreparedData, split: str, users: Entities, items: Entities, history: sp.csr_array,
+def held_out(data: PreparedData, split: str, users: Catalogue, items: Catalogue, history: sp.csr_array,
              exclude_seen: bool, times: sp.csr_array | None = None, latest: bool = True) -> HeldOut:
     """Return the users and held-out items of `split` for a recommender that knows `users` and `items`.
 

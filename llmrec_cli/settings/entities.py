@@ -23,7 +23,7 @@ class EntitySettings(OptionSettings):
     learning_rate: float = 0.1
     """Step size of Adagrad, above 0."""
     num_negatives: int = 64
-    """Entities that stand in for each end of a step's triples, at least 1: half of them drawn from the same end of the
+    """Catalogue that stand in for each end of a step's triples, at least 1: half of them drawn from the same end of the
     step's triples, half from all entities."""
     adversarial_temperature: float = 1.0
     """How much more the likelier negatives weigh, at least 0; 0 weighs all alike."""

@@ -24,14 +24,14 @@ from llmrec_cli.settings.heads.two_tower import TwoTowerSettings
 class FusionSettings(HeadSettings):
     """A weighted sum of the scores of other heads, weights learned on validation.
 
-    Each member is a recipe of its own: a head with the settings it gives, the rest from the top level.
+    Each member is a model config of its own: a head with the settings it gives, the rest from the top level.
     """
 
     implementation: ClassVar[str] = "llmrec_cli.heads.fusion.head.Fusion"
     combines: ClassVar[bool] = True
     weighs: ClassVar[bool] = False
     kind: str = "fusion"
-    members: dict[str, "Recipe"] = field(default_factory=dict)
+    members: dict[str, "ModelConfig"] = field(default_factory=dict)
     normalise: str = "zscore"
     """zscore | rank | raw: how a member's scores of one query are scaled before they are added; rank is
     1 / (60 + rank)."""
@@ -110,7 +110,7 @@ class FusionSettings(HeadSettings):
     def has_effect(self, group: str) -> bool:
         return super().has_effect(group) and (group != "adversarial" or self._has_adversary())
 
-    def member_recipes(self) -> dict[str, Any]:
+    def member_configs(self) -> dict[str, Any]:
         return self.members
 
     def with_members(self, members: dict[str, Any]) -> HeadSettings:
@@ -160,7 +160,7 @@ _OF_DEPTH = ("approval", "fair_greedy", "fair_proportional")
 
 
 @dataclass
-class Recipe(Settings):
+class ModelConfig(Settings):
     """A head with all that it is trained with; enough to build it again."""
 
     head: HeadSettings = option("head")
@@ -172,17 +172,17 @@ class Recipe(Settings):
     entities: Any = option("entities", optional=True)
 
     @property
-    def members(self) -> dict[str, "Recipe"]:
-        """The recipes of the heads whose scores the head puts together, by name."""
-        return self.head.member_recipes()
+    def members(self) -> dict[str, "ModelConfig"]:
+        """The model configs of the heads whose scores the head puts together, by name."""
+        return self.head.member_configs()
 
     @property
-    def parts(self) -> dict[str, "Recipe"]:
-        """The recipes that are fitted by themselves: the members by name, or this one under its head's kind."""
+    def parts(self) -> dict[str, "ModelConfig"]:
+        """The model configs that are fitted by themselves: the members by name, or this one under its head's kind."""
         return self.members or {self.head.kind: self}
 
-    def mapped(self, change: Callable[["Recipe"], "Recipe"]) -> "Recipe":
-        """Return the recipe with `change` made of each of its members, or of itself where there are none."""
+    def mapped(self, change: Callable[["ModelConfig"], "ModelConfig"]) -> "ModelConfig":
+        """Return the model config with `change` made of each of its members, or of itself where there are none."""
         if not self.head.combines:
             return change(self)
         members = {name: member.mapped(change) for name, member in self.members.items()}

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from llmrec_cli.settings.base import Builder, Settings, defaults, nearest, to_plain
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.base import RangeSettings
 
 
@@ -40,7 +40,7 @@ class TuneSettings(Settings):
                                            why="without tuning; set tune.trials=<number>")
 
 
-_PARTS = [f.name for f in dataclasses.fields(Recipe) if f.name != "head"]
+_PARTS = [f.name for f in dataclasses.fields(ModelConfig) if f.name != "head"]
 _SCALARS = (bool, int, float, str)
 _NO_EFFECT = "has no effect"
 _NOT_SEARCHED = ("kind", "search")
@@ -50,7 +50,7 @@ Scalar = tuple[str, tuple[str, ...], tuple[type, ...]]
 
 @dataclass(frozen=True)
 class Place:
-    """A setting in a recipe.
+    """A setting in a model config.
 
     Attributes
     ----------
@@ -73,16 +73,16 @@ class Place:
         """True if it can be given as a number."""
         return int in self.kinds or float in self.kinds
 
-    def value(self, recipe: Recipe) -> Any:
-        """Return the value that it has in a recipe."""
-        value: Any = getattr(recipe, self.part)
+    def value(self, config: ModelConfig) -> Any:
+        """Return the value that it has in a model config."""
+        value: Any = getattr(config, self.part)
         for name in self.path:
             value = getattr(value, name)
         return value
 
-    def usual(self, recipe: Recipe) -> Any:
+    def usual(self, config: ModelConfig) -> Any:
         """Return the value that it has where nobody gives one."""
-        value: Any = defaults(type(getattr(recipe, self.part)))
+        value: Any = defaults(type(getattr(config, self.part)))
         for name in self.path:
             value = value[name]
         return value
@@ -114,32 +114,32 @@ def _leaves(mapping: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str,
             yield f"{inside}{key}", value
 
 
-def places(recipe: Recipe) -> dict[str, Place]:
-    """Return every setting that a search space of the recipe's head may name, by its key."""
-    found = {key: Place("head", path, kinds) for key, path, kinds in _scalars(type(recipe.head))}
+def places(config: ModelConfig) -> dict[str, Place]:
+    """Return every setting that a search space of the model config's head may name, by its key."""
+    found = {key: Place("head", path, kinds) for key, path, kinds in _scalars(type(config.head))}
     for part in _PARTS:
-        settings = getattr(recipe, part)
-        if settings is not None and part in recipe.head.uses():
+        settings = getattr(config, part)
+        if settings is not None and part in config.head.uses():
             found |= {f"{part}.{key}": Place(part, path, kinds) for key, path, kinds in _scalars(type(settings))}
     return found
 
 
-def searched(recipe: Recipe) -> dict[str, RangeSettings]:
+def searched(config: ModelConfig) -> dict[str, RangeSettings]:
     """Return the part of the head's search space that applies to the options that are chosen.
 
     A range of `loss.temperature` does not where loss=bce has no such setting but another loss has.
     """
-    known = places(recipe)
-    return {key: found for key, found in recipe.head.search.items() if key in known}
+    known = places(config)
+    return {key: found for key, found in config.head.search.items() if key in known}
 
 
-def with_values(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, list[str]]:
-    """Return the recipe with other values of the settings that the keys name, and what is wrong with them.
+def with_values(config: ModelConfig, values: Mapping[str, Any]) -> tuple[ModelConfig, list[str]]:
+    """Return the model config with other values of the settings that the keys name, and what is wrong with them.
 
     The head of the result has no search space: it is a choice, not something to choose from.
     """
-    known = places(recipe)
-    changed = dict(recipe.__dict__) | {"head": replace(recipe.head, search={})}
+    known = places(config)
+    changed = dict(config.__dict__) | {"head": replace(config.head, search={})}
     problems = []
     for part in dict.fromkeys(["head", *(known[key].part for key in values)]):
         plain = to_plain(changed[part])
@@ -150,47 +150,47 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, list
         built = builder.settings(type(changed[part]), plain, "" if part == "head" else part)
         problems += builder.found
         changed[part] = changed[part] if built is None else built
-    whole = Recipe(**changed)
+    whole = ModelConfig(**changed)
     return whole, [*problems, *whole.problems()]
 
 
-def proposal(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
+def proposal(config: ModelConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with those that have no effect beside the others (BM25's `k1` with weighting=none) as usual."""
-    known = places(recipe)
-    idle = {problem.partition("=")[0] for problem in with_values(recipe, values)[1] if _NO_EFFECT in problem}
-    return {key: known[key].usual(recipe) if key in idle else value for key, value in values.items()}
+    known = places(config)
+    idle = {problem.partition("=")[0] for problem in with_values(config, values)[1] if _NO_EFFECT in problem}
+    return {key: known[key].usual(config) if key in idle else value for key, value in values.items()}
 
 
-def without_search(recipe: Recipe) -> Recipe:
-    """Return the recipe as it is fitted and saved: without ranges, which are of no use any more."""
-    plain = recipe.mapped(lambda part: replace(part, head=replace(part.head, search={})))
+def without_search(config: ModelConfig) -> ModelConfig:
+    """Return the model config as it is fitted and saved: without ranges, which are of no use any more."""
+    plain = config.mapped(lambda part: replace(part, head=replace(part.head, search={})))
     return replace(plain, head=replace(plain.head, search={}))
 
 
-def tuned_parts(recipe: Recipe) -> dict[str, Recipe]:
+def tuned_parts(config: ModelConfig) -> dict[str, ModelConfig]:
     """Return what is tuned, each by itself: the members of a fusion by name, or the head under its kind."""
-    return {name: part for name, part in recipe.parts.items() if searched(part)}
+    return {name: part for name, part in config.parts.items() if searched(part)}
 
 
-def search_problems(recipe: Recipe, where: str = "head") -> Iterator[str]:
+def search_problems(config: ModelConfig, where: str = "head") -> Iterator[str]:
     """Yield a sentence for each range of a search space, members' too, that cannot be tried."""
-    head = recipe.head
+    head = config.head
     if head.combines:
         for key in head.search:
             yield (f"{where}.search.{key}: a fusion is tuned through its members; give the range to one of them, "
                    f"{where}.members.<name>.search.<setting>")
-        for name, member in recipe.members.items():
+        for name, member in config.members.items():
             yield from search_problems(member, f"{where}.members.{name}")
         return
-    known = places(recipe)
+    known = places(config)
     for key, tried in head.search.items():
         if key in known:
-            yield from (f"{where}.search.{key}{problem}" for problem in _range_problems(recipe, key, known[key], tried))
-        elif not _of_another_option(recipe, key):
+            yield from (f"{where}.search.{key}{problem}" for problem in _range_problems(config, key, known[key], tried))
+        elif not _of_another_option(config, key):
             yield f"{where}.search.{key}: head={head.kind} has no such setting{nearest(key, known)}"
 
 
-def _range_problems(recipe: Recipe, key: str, place: Place, tried: RangeSettings) -> Iterator[str]:
+def _range_problems(config: ModelConfig, key: str, place: Place, tried: RangeSettings) -> Iterator[str]:
     """Yield what is wrong with the values of a range, each as it follows the key."""
     if tried.choices is not None:
         values = {f".choices={value}": value for value in tried.choices}
@@ -199,23 +199,23 @@ def _range_problems(recipe: Recipe, key: str, place: Place, tried: RangeSettings
         return
     else:
         values = {f".{end}={value:g}": value for end in ("low", "high") if (value := getattr(tried, end)) is not None}
-    usual = set(with_values(recipe, {key: place.value(recipe)})[1])
+    usual = set(with_values(config, {key: place.value(config)})[1])
     for shown, value in values.items():
         if place.is_whole and isinstance(value, float):
             if not value.is_integer():
                 yield f"{shown}: expected a whole number"
                 continue
             value = int(value)
-        for problem in with_values(recipe, {key: value})[1]:
+        for problem in with_values(config, {key: value})[1]:
             # What has no effect beside the given settings may have one beside others that are tried.
             if problem not in usual and _NO_EFFECT not in problem:
                 yield f"{shown}: {problem.partition(': ')[2]}"
 
 
-def _of_another_option(recipe: Recipe, key: str) -> bool:
+def _of_another_option(config: ModelConfig, key: str) -> bool:
     """Return whether a key names a setting that another option of a used group has than the one that is chosen."""
     part, _, rest = key.partition(".")
-    options = GROUPS[part].values() if part in _PARTS and part in recipe.head.uses() else ()
+    options = GROUPS[part].values() if part in _PARTS and part in config.head.uses() else ()
     return any(rest == name for option in options for name, _, _ in _scalars(option))
 
 

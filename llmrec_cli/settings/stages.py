@@ -11,7 +11,7 @@ from llmrec_cli.settings.base import LARGEST, LARGEST_SEED, nearest, option
 from llmrec_cli.settings.command import FIT, LATEST, LONGEST_LIST, CacheSettings, DeviceSettings, StageSettings
 from llmrec_cli.settings.encoder import EncoderSettings, TransformerSettings
 from llmrec_cli.settings.evaluation import ColdUsersSettings, KnowledgeReportSettings, RobustnessSettings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.recommend import RecommendConfig
 from llmrec_cli.settings.search import TuneSettings, search_problems, tuned_parts
 
@@ -76,17 +76,17 @@ class PretrainConfig(DeviceSettings):
             if getattr(self.encoder, key) != usual:
                 yield (f"encoder.{key}={getattr(self.encoder, key)}: has no effect on pretraining, since it is learned "
                        f"from the vectors of items; leave it to `llmrec finetune`")
-        predicts = getattr(self.objective, "kind", "") in ("mlm", "clm")
-        if predicts and self.encoder.pooling == "attention":
+        score_meaning = getattr(self.objective, "kind", "") in ("mlm", "clm")
+        if score_meaning and self.encoder.pooling == "attention":
             yield (f"encoder.pooling=attention: has no effect with objective={self.objective.kind}, which learns from "
                    f"tokens and makes no vectors; leave it out")
-        if predicts and self.encoder.bidirectional:
+        if score_meaning and self.encoder.bidirectional:
             yield (f"encoder.bidirectional=true: cannot be combined with objective={self.objective.kind}; leave it "
                    f"out, or choose objective=contrastive")
 
 
 @dataclass
-class FinetuneConfig(CacheSettings, Recipe):
+class FinetuneConfig(CacheSettings, ModelConfig):
     """Training of a recommender."""
 
     prepared: str = ""
@@ -116,17 +116,17 @@ class FinetuneConfig(CacheSettings, Recipe):
                    f"{nearest(name, set(MONITORED) - {name})}")
         elif _number_after("@", self.monitor) > LONGEST_LIST:
             yield f"monitor={self.monitor}: k must be from 1 to {LONGEST_LIST}"
-        yield from self.recipe.problems()
+        yield from self.config.problems()
         # Without tuning nobody asks what the ranges are, and settings given by hand may lie outside them.
         if self.tune.trials > 0:
-            yield from search_problems(self.recipe)
+            yield from search_problems(self.config)
         yield from self._tuning_problems()
 
     def _tuning_problems(self) -> Iterator[str]:
         """Yield what of tuning would have no effect on the head."""
         if self.tune.trials <= 0:
             return
-        tuned = tuned_parts(self.recipe)
+        tuned = tuned_parts(self.config)
         if not tuned:
             yield (f"tune.trials={self.tune.trials}: head={self.head.kind} has nothing to tune, since its search space "
                    f"is empty; give a range, head.search.<setting>={{low: ..., high: ...}}, or leave out tune.trials")
@@ -135,10 +135,10 @@ class FinetuneConfig(CacheSettings, Recipe):
                    f"out")
 
     @property
-    def recipe(self) -> Recipe:
+    def config(self) -> ModelConfig:
         """The head with all it is trained with, without the rest of the command's settings."""
-        return Recipe(head=self.head, encoder=self.encoder, peft=self.peft, adversarial=self.adversarial,
-                      loss=self.loss, optim=self.optim, entities=self.entities)
+        return ModelConfig(head=self.head, encoder=self.encoder, peft=self.peft, adversarial=self.adversarial,
+                           loss=self.loss, optim=self.optim, entities=self.entities)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmrec_cli.atomic_files import write_bytes, write_json
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import PreparedData, read_prepared, warn_outdated
 from llmrec_cli.device import choose_device
 from llmrec_cli.distributed import leave_to_first
@@ -230,7 +230,7 @@ def rank_all(groups: Entrants, baselines: Mapping[str, Head], data: PreparedData
             flat[f"{n}\n{name}"] = rank(known, data, protocol, cfg, f"candidates={cfg.candidates}")
             cut = CutHistories(known.head.history_limit)
             cut.add_queries(flat[f"{n}\n{name}"].task.queries)
-            if n == 0 and (sentence := cut.sentence(known.head.recipe.head.kind)):
+            if n == 0 and (sentence := cut.sentence(known.head.config.head.kind)):
                 print(printable(f"{name}: {sentence}"), file=sys.stderr)
     first = next(iter(groups.values()))[0].recommender
     for name, head in baselines.items():
@@ -283,7 +283,7 @@ def members_of(one: Ranked, data: PreparedData, group_Q: np.ndarray, cfg: Evalua
     return {name: values for name, values in found.items() if not np.isnan(values).all()}
 
 
-def item_vectors(ranked: Mapping[str, Sequence[Ranked]], items: Entities) -> tuple[Vectors | None, str | None]:
+def item_vectors(ranked: Mapping[str, Sequence[Ranked]], items: Catalogue) -> tuple[Vectors | None, str | None]:
     """Return what items are like, to tell how varied lists are, and what that was taken from; the same for all."""
     for name, entries in ranked.items():
         if entries[0].vectors_MD is not None:

@@ -17,7 +17,7 @@ from llmrec_cli.heads.fitting import fit
 from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.scoring.heldout import no_groups
 from llmrec_cli.scoring.validation import validation_of
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.search import without_search
 from llmrec_cli.settings.stages import FinetuneConfig
 from llmrec_cli.stages.resuming import same_inputs
@@ -30,7 +30,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     _check_processes(cfg)
     device = choose_device(cfg.device)
     data = read_prepared(cfg.prepared or PREPARED / "latest")
-    encoders = encoders_of(cfg.recipe)
+    encoders = encoders_of(cfg.config)
     same_inputs(run_dir, data, encoders, resumed=bool(cfg.resume))
     warn_outdated(data.manifest, run_dir)
     if data.manifest["counts"]["train"] == 0:
@@ -43,19 +43,19 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
                       run_dir.log, cache=cfg.cache_folder)
     started = time.monotonic()
 
-    recipe, tuning = _tuned(cfg, data, context, run_dir)
-    head = fit(recipe, data.training("train"), context, quiet=bool(tuning))
+    config, tuning = _tuned(cfg, data, context, run_dir)
+    head = fit(config, data.training("train"), context, quiet=bool(tuning))
     value = None if validation is None else validation(head.score)
     run_dir.log("chosen", monitor=cfg.monitor, value=value, seconds=round(time.monotonic() - started, 1))
-    checks = _checked(recipe, head, value, data, context)
+    checks = _checked(config, head, value, data, context)
 
     fitted_on: tuple[str, ...] = ("train",)
     if cfg.refit != "none" and data.manifest["counts"]["train"] < _count(data, _REFITTED_ON[cfg.refit]):
         fitted_on = _REFITTED_ON[cfg.refit]
-        recipe = head.chosen()
+        config = head.tuned_config()
         # The head that was chosen goes before the one that is published comes: both at once take twice the memory.
         del head
-        head = fit(recipe, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
+        head = fit(config, data.training(*fitted_on), replace(context.inside("refit"), validation=None),
                    quiet=True)
 
     processes.leave_to_first()
@@ -70,10 +70,11 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
         print(f"{cfg.monitor} on validation: {value:.4f}")
 
 
-def _checked(recipe: Recipe, head: Head, value: float | None, data: PreparedData, context: Context) -> dict[str, Any]:
+def _checked(config: ModelConfig, head: Head, value: float | None, data: PreparedData,
+             context: Context) -> dict[str, Any]:
     """Say on stderr what is wrong with the validation, and return it for the manifest."""
     if context.validation is None or value is None:
-        said = without_validation(recipe)
+        said = without_validation(config)
         print("warning: " + "; ".join(said), file=sys.stderr)
         return {"not_chosen": said}
     found = suspicious_validation(head, value, context.validation, data, context)
@@ -105,18 +106,18 @@ def _check_processes(cfg: FinetuneConfig) -> None:
 
 
 def _tuned(cfg: FinetuneConfig, data: PreparedData, context: Context,
-           run_dir: RunDir) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe to fit, and what the manifest says of how it was found."""
+           run_dir: RunDir) -> tuple[ModelConfig, dict[str, Any]]:
+    """Return the model config to fit, and what the manifest says of how it was found."""
     if cfg.tune.trials == 0:
-        return without_search(cfg.recipe), {}
+        return without_search(cfg.config), {}
     # Only here: most runs tune nothing, and Optuna takes a second to load.
     from llmrec_cli.tuning.results import facts_of, summary, write_trials
     from llmrec_cli.tuning.tune import tune, with_tuned
 
-    tuned = tune(cfg.recipe, cfg.tune, data.training("train"), context, run_dir.file("tuning.journal"))
+    tuned = tune(cfg.config, cfg.tune, data.training("train"), context, run_dir.file("tuning.journal"))
     write_trials(run_dir.file("trials.csv"), tuned)
-    print(summary(cfg.recipe, tuned, cfg.monitor))
-    return with_tuned(cfg.recipe, tuned), {"tuning": facts_of(tuned)}
+    print(summary(cfg.config, tuned, cfg.monitor))
+    return with_tuned(cfg.config, tuned), {"tuning": facts_of(tuned)}
 
 
 def _count(data: PreparedData, splits: tuple[str, ...]) -> int:

@@ -16,7 +16,7 @@ from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.stages.resuming import same_inputs
 from llmrec_cli.training.checkpoint import remove_checkpoints, size_of
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 from llmrec_cli.training.objective import Task
 from llmrec_cli.training.optim import layered
 from llmrec_cli.training.probe import ask, build_probe
@@ -51,7 +51,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
         [*layered(task.encoder, layers, encoder_rate, cfg.optim.layer_decay), (task.model, cfg.optim.rate())],
         cfg.optim,
         Length(epochs, task.train.num_batches(cfg.optim.batch_size), epochs),
-        Surroundings(device, cfg.seed, run_dir.log, run_dir.checkpoints, run_dir.checkpoints if cfg.resume else None,
+        TrainContext(device, cfg.seed, run_dir.log, run_dir.checkpoints, run_dir.checkpoints if cfg.resume else None,
                      run_dir.tensorboard, "pretrain", same),
         validate=lambda: -task.held_out.measure(cfg.seed).loss, split=task.train.split)
     processes.leave_to_first()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmrec_cli.atomic_files import write_json, writing
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.knowledge_paths import FILE as KNOWLEDGE
 from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
@@ -23,7 +23,7 @@ from llmrec_cli.heads.artifact import Recommender, import_head, load_recommender
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.memory import Watch, entities_memory, model_memory, num_rows
 from llmrec_cli.heads.shared.training_history import CutHistories
-from llmrec_cli.report.lists import Catalogue, list_table, list_writer, show_lists
+from llmrec_cli.report.lists import ItemColumns, list_table, list_writer, show_lists
 from llmrec_cli.report.terminal import printable
 from llmrec_cli.requests.answers import SOURCES, Answers, answer
 from llmrec_cli.requests.candidates import AllowedItems, allowed_items
@@ -56,8 +56,8 @@ class Known:
     """
 
     recommender: Recommender
-    items: Entities
-    users: Entities
+    items: Catalogue
+    users: Catalogue
     listed_N: np.ndarray
 
 
@@ -253,7 +253,7 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
         tally.cut.limit = recommender.head.history_limit
         tally.cut.add_queries(answers.queries)
         tally.silent.update(dict.fromkeys(silent_members(answers.queries)))
-        tally.num_mute += 0 if recommender.head.answers_text else int((answers.queries.texts != "").sum())
+        tally.num_mute += 0 if recommender.head.supports_text_queries else int((answers.queries.texts != "").sum())
         yield answers
 
 
@@ -266,15 +266,15 @@ def silent_members(queries: Queries) -> np.ndarray:
     return silent
 
 
-def write_lists(output: ListOutputSettings, items: Entities, answered: Iterable[Answers],
+def write_lists(output: ListOutputSettings, items: Catalogue, answered: Iterable[Answers],
                 with_reasons: bool = False) -> None:
     """Write the lists to `output`, block by block."""
-    catalogue, path = Catalogue(items), Path(output.path)
+    columns, path = ItemColumns(items), Path(output.path)
     if path.is_dir():
         raise ConfigError(f"output={path}: is a folder; name a file in it")
     with list_writer(path, with_reasons, output.escape_formulas) as writer:
         for answers in answered:
-            rows = list_table(answers, catalogue)
+            rows = list_table(answers, columns)
             with writing(path):
                 writer.write(rows)
 

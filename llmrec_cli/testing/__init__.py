@@ -24,7 +24,7 @@ from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase
 from llmrec_cli.testing.losses import LOSS_CHECKS, LossCase
 from llmrec_cli.testing.shop import Shop, make_shop
-from llmrec_cli.testing.suite import examples_of, head_recipe, option_settings, require_all
+from llmrec_cli.testing.suite import examples_of, head_config, option_settings, require_all
 
 __all__ = ["ADVERSARY_CHECKS", "ENCODER_CHECKS", "GROUP_CHECKS", "HEAD_CHECKS", "LOSS_CHECKS", "AdversaryCase",
            "EncoderCase", "HeadCase", "LossCase", "Shop", "check_adversary", "check_encoder", "check_head",
@@ -40,7 +40,7 @@ def check_head(settings: type[HeadSettings], folder: Path, encoder: str | Path |
     with entered(settings):
         (folder / "groups").mkdir(parents=True)
         club = make_shop(folder / "groups", encoder, groups=True)
-        cases = {name: HeadCase(club, head_recipe(settings.kind, typed, club))
+        cases = {name: HeadCase(club, head_config(settings.kind, typed, club))
                  for name, (_, typed) in examples_of("head", [settings.kind]).items()}
         require_all(cases, [*HEAD_CHECKS, *GROUP_CHECKS])
 

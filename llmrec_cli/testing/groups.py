@@ -57,7 +57,7 @@ def users_and_groups_in_one_block_get_the_scores_that_they_get_apart(case: HeadC
 
 def people_of_one_taste_are_recommended_what_goes_with_it(case: HeadCase) -> None:
     """Lists for four users who love one genre have twice as much of it as by chance."""
-    if not (case.head.is_personal and case.recipe.head.learns_in_a_second):
+    if not (case.head.is_personal and case.config.head.learns_in_a_second):
         return
     shop = case.shop
     queries = shop.asking(*({"members": [f"u{genre + 4 * n}" for n in range(4)]} for genre in range(4)))

@@ -18,7 +18,7 @@ from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.testing.shop import Shop, copies
 from llmrec_cli.testing.suite import Check
 
@@ -32,16 +32,16 @@ class HeadCase:
     """An example of a head, fitted once."""
 
     shop: Shop
-    recipe: Recipe
+    config: ModelConfig
 
     @cached_property
     def head(self) -> Head:
         """The fitted head. Nothing may change it; `copy` is for what adds items."""
-        return self.fit(self.recipe)
+        return self.fit(self.config)
 
-    def fit(self, recipe: Recipe, **context: object) -> Head:
+    def fit(self, config: ModelConfig, **context: object) -> Head:
         """Return a head fitted on training, chosen by users or groups as it is made for."""
-        return self.shop.fit(recipe, **({"audience": recipe.head.usual_audience()} | context))
+        return self.shop.fit(config, **({"audience": config.head.usual_audience()} | context))
 
     def copy(self) -> Head:
         """Return a copy of the fitted head."""
@@ -101,7 +101,7 @@ def scoring_twice_gives_the_same_bits(case: HeadCase) -> None:
 
 def fitting_twice_with_a_seed_gives_the_same_bits(case: HeadCase) -> None:
     """Whatever is random comes from `context.seed`."""
-    first, again = case.head.state(), case.fit(case.recipe).state()
+    first, again = case.head.state(), case.fit(case.config).state()
     assert first.keys() == again.keys(), f"{sorted(first.keys() ^ again.keys())}"
     for name, value in first.items():
         np.testing.assert_array_equal(again[name], value, err_msg=name)
@@ -118,8 +118,8 @@ def a_saved_head_scores_the_same_bits_from_its_folder_alone(case: HeadCase) -> N
         with contextlib.chdir(elsewhere):
             loaded = load_recommender(elsewhere / "copy", shop.context(validation=None)).head
             assert torch.equal(loaded.score(shop.known()), head.score(shop.known())), "the loaded head scores otherwise"
-            assert loaded.chosen().head.kind == head.chosen().head.kind, "the loaded head has another kind"
-            if head.answers_text:
+            assert loaded.tuned_config().head.kind == head.tuned_config().head.kind, "the loaded head has another kind"
+            if head.supports_text_queries:
                 texts = np.array(["robots on the moon", ""], object)
                 torch.testing.assert_close(loaded.score_text(texts), head.score_text(texts))
             ours = case.copy()
@@ -141,7 +141,7 @@ def a_new_user_gets_the_scores_of_a_known_user_with_the_same_history(case: HeadC
 
 def a_new_user_is_recommended_what_goes_with_the_history(case: HeadCase) -> None:
     """Users love one genre; lists for histories of one genre have twice as much of it as by chance."""
-    if not (case.head.is_personal and case.recipe.head.learns_in_a_second):
+    if not (case.head.is_personal and case.config.head.learns_in_a_second):
         return
     shop = case.shop
     lists = recommend_lists(case.head.score, shop.new(shop.lovers()), LIST_LENGTH, item_hash_ranks(shop.data.items.ids))
@@ -179,7 +179,7 @@ def an_added_item_is_scored_by_what_is_known_of_it_or_is_never_ahead(case: HeadC
 
 def texts_are_answered_with_scores_of_their_own(case: HeadCase) -> None:
     """`score_text` of a head that answers text gives finite scores, equal for equal texts only."""
-    if not case.head.answers_text:
+    if not case.head.supports_text_queries:
         return
     texts = np.array([*case.shop.data.items.texts[:10], "", case.shop.data.items.texts[0]], object)
     scores = case.head.score_text(texts)
@@ -200,16 +200,16 @@ def making_lists_does_not_change_what_is_scored_next(case: HeadCase) -> None:
 
 
 def what_validation_chose_can_be_fitted_without_validation(case: HeadCase) -> None:
-    """`chosen` is the recipe of a refit, which chooses nothing more."""
-    chosen = case.head.chosen()
+    """`tuned_config()` is the model config of a refit, which chooses nothing more."""
+    chosen = case.head.tuned_config()
     refitted = case.fit(chosen, validation=None)
     assert torch.isfinite(refitted.score(case.shop.known())).all(), "some scores are NaN or infinite"
-    assert refitted.chosen() == chosen, "the refit chose something else"
+    assert refitted.tuned_config() == chosen, "the refit chose something else"
 
 
 def stated_memory_is_at_least_half_of_what_is_learned(case: HeadCase) -> None:
-    """`memory` covers the tensors that the fit leaves: a lower bound that no load of the machine disturbs."""
-    stated = case.head.memory(case.shop.data.training("train"))
+    """`estimate_memory` covers the tensors that the fit leaves: a lower bound that no load of the machine disturbs."""
+    stated = case.head.estimate_memory(case.shop.data.training("train"))
     learned = sum(array.nbytes for array in case.head.state().values())
     assert stated > 0, "no memory is stated"
     assert stated >= learned / 2, f"{stated:,} bytes are stated, and the fitted tensors alone have {learned:,}"

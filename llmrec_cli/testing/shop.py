@@ -1,4 +1,4 @@
-"""The tiny shop prepared, and recipes, contexts, fits and queries for it."""
+"""The tiny shop prepared, and model configs, contexts, fits and queries for it."""
 
 import contextlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.config import compose
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups
 from llmrec_cli.data.histories import widened
 from llmrec_cli.data.prepared import PreparedData, read_prepared
@@ -24,7 +24,7 @@ from llmrec_cli.run_dir import NoRunDir
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.adversarial import NoAdversarySettings
 from llmrec_cli.settings.encoder import EncoderSettings, HuggingFaceSettings, TfIdfSettings
-from llmrec_cli.settings.head import HeadSettings, Recipe
+from llmrec_cli.settings.head import HeadSettings, ModelConfig
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import FrozenSettings
@@ -38,7 +38,7 @@ GROUPS = ["dataset.synthetic_groups=similar", "dataset.num_groups=30", "dataset.
 
 @dataclass(frozen=True)
 class Shop:
-    """The tiny shop's data, and recipes and contexts for it.
+    """The tiny shop's data, and model configs and contexts for it.
 
     Attributes
     ----------
@@ -49,21 +49,21 @@ class Shop:
     data: PreparedData
     encoder: EncoderSettings
 
-    def recipe(self, head: HeadSettings, **changed: object) -> Recipe:
-        """Return a recipe that trains for a second, with what is `changed`."""
+    def config(self, head: HeadSettings, **changed: object) -> ModelConfig:
+        """Return a model config that trains for a second, with what is `changed`."""
         usual = {"encoder": self.encoder, "peft": FrozenSettings(), "adversarial": NoAdversarySettings(),
                  "loss": SoftmaxSettings(),
                  "optim": AdamWSettings(epochs=8, batch_size=128, learning_rate=0.02)}
-        return Recipe(head=head, **(usual | changed))
+        return ModelConfig(head=head, **(usual | changed))
 
     def context(self, audience: str = "users", **changed: object) -> Context:
         """Return a context with validation."""
         usual = {"device": CPU, "seed": 1, "validation": validation_of(self.data, "ndcg@10", audience)}
         return Context(**(usual | changed))  # type: ignore[arg-type]
 
-    def fit(self, recipe: Recipe, **context: object) -> Head:
+    def fit(self, config: ModelConfig, **context: object) -> Head:
         """Return a head fitted on the training interactions."""
-        head = build(recipe)
+        head = build(config)
         head.fit(self.data.training("train"), self.context(**context))  # type: ignore[arg-type]
         return head
 
@@ -141,11 +141,11 @@ def shop_of(prepared: Path, encoder: str | Path | None = None) -> Shop:
     return Shop(read_prepared(prepared), small)
 
 
-def copies(items: Entities, chosen: tuple[int, ...] = (0, 1, 2), known: bool = True) -> Entities:
+def copies(items: Catalogue, chosen: tuple[int, ...] = (0, 1, 2), known: bool = True) -> Catalogue:
     """Return new items, copies of known ones under ids of their own; if not `known`, without text and attributes."""
     which = np.array(chosen)
     ids = np.array([f"new {n} {place}" for place, n in enumerate(which)], object)
-    new = Entities(ids, items.titles[which], items.texts[which], items.attributes[which], items.attribute_names)
+    new = Catalogue(ids, items.titles[which], items.texts[which], items.attributes[which], items.attribute_names)
     if known:
         return new
     nothing = np.full(len(which), "", object)

@@ -8,7 +8,7 @@ from llmrec_cli.option_files import merged
 from llmrec_cli.plain_yaml import parse_yaml
 from llmrec_cli.settings.base import Builder, OptionSettings, defaults
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.testing.shop import Shop
 
 Case = TypeVar("Case")
@@ -26,8 +26,8 @@ def examples_of(group: str, names: Iterable[str] | None = None) -> dict[str, tup
             for kind in (table if names is None else names) for example, typed in table[kind].examples().items()}
 
 
-def head_recipe(kind: str, typed: list[str], shop: Shop) -> Recipe:
-    """Return the recipe of an example of a head, composed as `llmrec finetune` does, with a small encoder, quick."""
+def head_config(kind: str, typed: list[str], shop: Shop) -> ModelConfig:
+    """Return the model config of a head's example, composed as `llmrec finetune` does, with a small encoder, quick."""
     said = [text.format(encoder=getattr(shop.encoder, "path", "")) if "{encoder}" in text else text for text in typed]
     head = compose("finetune", [f"head={kind}", *said]).head
     more = []
@@ -37,8 +37,8 @@ def head_recipe(kind: str, typed: list[str], shop: Shop) -> Recipe:
         more += ["peft=frozen"]
     if "optim" in head.uses():
         more += _QUICK
-    recipe: Recipe = compose("finetune", [f"head={kind}", *more, *said]).recipe
-    return recipe
+    config: ModelConfig = compose("finetune", [f"head={kind}", *more, *said]).config
+    return config
 
 
 def _changed(settings: OptionSettings) -> Iterable[tuple[str, Any]]:

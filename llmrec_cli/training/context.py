@@ -1,4 +1,4 @@
-"""Inputs and result of `train`: schedule, surroundings, outcome."""
+"""Inputs and result of `train`: schedule, context, outcome."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class TrainContext:
     """Device, seed, folders and log of a training.
 
     Attributes

@@ -29,7 +29,7 @@ from llmrec_cli.training.checkpoint import (
     size_of,
     trained_parameters,
 )
-from llmrec_cli.training.context import Length, Surroundings, Trained
+from llmrec_cli.training.context import Length, TrainContext, Trained
 from llmrec_cli.training.ema import Ema
 from llmrec_cli.training.optim import Rates, build_optimizer, learning_rate_share, set_learning_rate
 from llmrec_cli.training.progress import Curves, Display, display
@@ -41,7 +41,7 @@ Batch = TypeVar("Batch")
 
 def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterable[Batch]],
           loss: Loss, rates: Rates, settings: OptimSettings, length: Length,
-          surroundings: Surroundings, validate: Callable[[], float] | None = None,
+          context: TrainContext, validate: Callable[[], float] | None = None,
           after_step: Callable[[int], None] | None = None, split: Split | None = None,
           shrink: Shrink | None = None) -> Trained:
     """Train `model` in place and leave it in eval mode, with validation at the weights of its best epoch.
@@ -59,13 +59,13 @@ def train(model: nn.Module, batches: Callable[[int, np.random.Generator], Iterab
     infinite loss or gradient reaches a weight, ResourceError where there is no memory or no room for checkpoints.
     """
     if not processes.is_first():
-        surroundings = replace(surroundings, checkpoints=None, tensorboard=None, log=lambda event, **values: None)
+        context = replace(context, checkpoints=None, tensorboard=None, log=lambda event, **values: None)
     optimizer = build_optimizer(rates, settings)
     gradients = Gradients([p for group in optimizer.param_groups for p in group["params"]], loss, split, shrink,
-                          surroundings.device, surroundings.seed, settings.precision, surroundings.title,
-                          surroundings.log)
-    loop = _Loop(model, optimizer, gradients, settings, length, surroundings, after_step)
-    with _own_randomness(surroundings), loop.curves, loop.interrupts.heeded(), freed_memory_kept():
+                          context.device, context.seed, settings.precision, context.title,
+                          context.log)
+    loop = _Loop(model, optimizer, gradients, settings, length, context, after_step)
+    with _own_randomness(context), loop.curves, loop.interrupts.heeded(), freed_memory_kept():
         loop.begin(validates=validate is not None)
         loop.run(batches, validate)
     progress = loop.progress
@@ -77,14 +77,14 @@ class _Loop:
     """The state of one call of `train`."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, gradients: Gradients,
-                 settings: OptimSettings, length: Length, surroundings: Surroundings,
+                 settings: OptimSettings, length: Length, context: TrainContext,
                  after_step: Callable[[int], None] | None) -> None:
         self.model = model
         self.optimizer = optimizer
         self.gradients = gradients
         self.settings = settings
         self.length = length
-        self.surroundings = surroundings
+        self.context = context
         self.after_step = after_step
         self.parameters = trained_parameters(model)
         assert {id(p) for p in gradients.parameters} == {id(p) for p in self.parameters.values()}, \
@@ -94,25 +94,25 @@ class _Loop:
         self.interrupts = Interrupts()
         self.progress = Progress()
         self.saved_step = -1
-        self.curves = Curves(surroundings.tensorboard)
+        self.curves = Curves(context.tensorboard)
         # The interval of checkpoints changes nothing about the result.
         self.plan = {f"optim.{key}": value for key, value in to_plain(settings).items() if key != "checkpoint_every"}
-        self.plan |= {"seed": surroundings.seed, **to_plain(length), **surroundings.same}
+        self.plan |= {"seed": context.seed, **to_plain(length), **context.same}
         if processes.count() > 1:
             self.plan["torchrun --nproc_per_node"] = processes.count()
 
     def begin(self, validates: bool) -> None:
         """Go on from the newest checkpoint, or start anew where others are in the way."""
-        folder = self.surroundings.checkpoints
+        folder = self.context.checkpoints
         if folder is not None:
             clear_away(folder)
             num_copies = int(validates) + int(self.settings.ema > 0)
             require_room(folder, 2 * size_of(self.model, num_copies), "twice a checkpoint")
-        if self.surroundings.resume_from is not None:
-            self.progress = load_checkpoint(self.surroundings.resume_from, self.model, self.optimizer, self.weights,
+        if self.context.resume_from is not None:
+            self.progress = load_checkpoint(self.context.resume_from, self.model, self.optimizer, self.weights,
                                             self.plan)
             self.gradients.restore(self.progress)
-            self.surroundings.log("resume", step=self.progress.step, epoch=self.progress.epoch)
+            self.context.log("resume", step=self.progress.step, epoch=self.progress.epoch)
         elif folder is not None:
             remove_checkpoints(folder)
 
@@ -120,7 +120,7 @@ class _Loop:
             validate: Callable[[], float] | None) -> None:
         """Run the epochs that are left."""
         progress, total = self.progress, self.length.num_epochs * self.length.steps(self.settings.accumulate)
-        with display(self.surroundings.title, self.length.num_epochs, total, progress.step) as shown:
+        with display(self.context.title, self.length.num_epochs, total, progress.step) as shown:
             while progress.epoch < self.length.num_epochs and not self._exhausted():
                 self._epoch(batches, shown)
                 value = None if validate is None else self._validate(validate)
@@ -136,7 +136,7 @@ class _Loop:
         """Take the steps that are left of an epoch."""
         progress = self.progress
         self.model.train()
-        generator = np.random.default_rng([self.surroundings.seed, progress.epoch])
+        generator = np.random.default_rng([self.context.seed, progress.epoch])
         for group in _groups(islice(batches(progress.epoch, generator), progress.position, None),
                              self.settings.accumulate):
             shown.step(progress.epoch, self._step(group))
@@ -156,7 +156,7 @@ class _Loop:
         loss_value, gradient_norm = torch.stack([value, norm.float()]).tolist()
         for what, number in (("loss", loss_value), ("gradient's norm", gradient_norm)):
             if not math.isfinite(number):
-                raise DivergedError(f"{self.surroundings.title}: the {what} is {number} at step {progress.step + 1}; "
+                raise DivergedError(f"{self.context.title}: the {what} is {number} at step {progress.step + 1}; "
                                     f"lower optim.learning_rate={self._peak()} (and "
                                     f"optim.encoder_learning_rate) or raise optim.warmup_share. Nothing was published")
         self.optimizer.step()
@@ -172,7 +172,7 @@ class _Loop:
 
     def _validate(self, validate: Callable[[], float]) -> float:
         """Return the validation value after an epoch, and keep the weights if it is the best so far."""
-        states = random_states(self.surroundings.device)
+        states = random_states(self.context.device)
         try:
             with self.ema.in_place():
                 with self.interrupts.at_once():
@@ -180,7 +180,7 @@ class _Loop:
                 self._judge(value)
         except Stopped:
             # As if validation had never begun: a resumed run does it again.
-            set_random_states(states, self.surroundings.device)
+            set_random_states(states, self.context.device)
             self._stop()
         self._tell("validation", {"epoch": self.progress.epoch + 1}, value=value)
         return value
@@ -189,7 +189,7 @@ class _Loop:
         """Keep the weights if they are the best so far."""
         progress = self.progress
         if not math.isfinite(value):
-            raise DivergedError(f"{self.surroundings.title}: the validation value is {value} after epoch "
+            raise DivergedError(f"{self.context.title}: the validation value is {value} after epoch "
                                 f"{progress.epoch + 1}; lower optim.learning_rate={self._peak()}. "
                                 f"Nothing was published")
         if not progress.values or value > progress.values[progress.best_epoch - 1]:
@@ -208,7 +208,7 @@ class _Loop:
 
     def _save(self) -> None:
         """Write a checkpoint, if there is where to and none of this step yet."""
-        folder = self.surroundings.checkpoints
+        folder = self.context.checkpoints
         if folder is not None and self.saved_step != self.progress.step:
             save_checkpoint(folder, self.model, self.optimizer, self.weights, self.progress, self.plan)
             self.saved_step = self.progress.step
@@ -216,11 +216,11 @@ class _Loop:
     def _stop(self) -> NoReturn:
         """End the run as a signal asked to."""
         self._save()
-        self.surroundings.log("interrupted", step=self.progress.step, signal=self.interrupts.number)
+        self.context.log("interrupted", step=self.progress.step, signal=self.interrupts.number)
         self.interrupts.go()
 
     def _tell(self, event: str, when: dict[str, int], **values: float) -> None:
-        self.surroundings.log(event, **when, **values)
+        self.context.log(event, **when, **values)
         self.curves.add(event, values, self.progress.step)
 
 
@@ -231,9 +231,9 @@ def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 @contextmanager
-def _own_randomness(surroundings: Surroundings) -> Iterator[None]:
+def _own_randomness(context: TrainContext) -> Iterator[None]:
     """Seed torch's streams for this training alone."""
-    devices = [surroundings.device] if surroundings.device.type == "cuda" else []
+    devices = [context.device] if context.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(surroundings.seed)
+        torch.manual_seed(context.seed)
         yield

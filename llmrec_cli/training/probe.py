@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.encoders.text_encoder import TextEncoder
 from llmrec_cli.metrics.significance import bootstrap, paired_difference
@@ -82,7 +82,7 @@ def build_probe(data: TrainingData, holdout_share: float, seed: int) -> Probe | 
                   [measured.before[n] for n in titled], seed)
 
 
-def without_title(items: Entities, item: int) -> str:
+def without_title(items: Catalogue, item: int) -> str:
     """Return an item's text without its title, "" where too little is left to know it by."""
     title, text = str(items.titles[item]).strip(), str(items.texts[item])
     if not title:
@@ -97,7 +97,7 @@ def num_words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
-def _probe(kind: str, items: Entities, questions: list[str], asked: np.ndarray, before: list[np.ndarray],
+def _probe(kind: str, items: Catalogue, questions: list[str], asked: np.ndarray, before: list[np.ndarray],
            seed: int) -> Probe:
     """Return the probe whose titles are the right ones and, of the others, as many as _MOST_TITLES allows."""
     all_titles = [str(title).strip() for title in items.titles]

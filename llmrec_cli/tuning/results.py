@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from llmrec_cli.atomic_files import write_bytes
 from llmrec_cli.report.terminal import columns
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.search import places
 from llmrec_cli.tuning.tune import Tuned, seconds_of
 
@@ -41,9 +41,9 @@ def facts_of(tuned: list[Tuned]) -> dict[str, Any]:
                         "settings": each.settings, "importance": importance(each)} for each in tuned}
 
 
-def summary(recipe: Recipe, tuned: list[Tuned], monitor: str) -> str:
+def summary(config: ModelConfig, tuned: list[Tuned], monitor: str) -> str:
     """Return what a person wants to know: what was gained, by which settings, and which of them matter."""
-    return "\n".join(line for each in tuned for line in _lines(recipe, each, monitor))
+    return "\n".join(line for each in tuned for line in _lines(config, each, monitor))
 
 
 def importance(tuned: Tuned) -> dict[str, float]:
@@ -61,7 +61,7 @@ def importance(tuned: Tuned) -> dict[str, float]:
     return {key: round(value, 4) for key, value in found.items()}
 
 
-def _lines(recipe: Recipe, tuned: Tuned, monitor: str) -> list[str]:
+def _lines(config: ModelConfig, tuned: Tuned, monitor: str) -> list[str]:
     given, total = _value(tuned.trials[0]), len(tuned.trials)
     pruned, failed = _count(tuned, TrialState.PRUNED), _count(tuned, TrialState.FAIL)
     beside = [f"{number} {what}" for number, what in ((pruned, "given up early"), (failed, "failed")) if number]
@@ -71,7 +71,7 @@ def _lines(recipe: Recipe, tuned: Tuned, monitor: str) -> list[str]:
     rows = [[key, _shown(known[key].value(tuned.given)), _shown(found[key]), _range(tuned, key),
              f"{matters[key]:.2f}" if key in matters else "-"]
             for key in sorted(tuned.space, key=lambda key: -matters.get(key, 0.0))]
-    typed = " ".join(f"{_prefix(recipe, tuned, key)}{key}={_shown(value)}" for key, value in tuned.settings.items())
+    typed = " ".join(f"{_prefix(config, tuned, key)}{key}={_shown(value)}" for key, value in tuned.settings.items())
     return [f"{tuned.name}: {monitor} on validation {tuned.tried_value:.4f} after {total} trials"
             + (f" ({', '.join(beside)})" if beside else "")
             + (f", {given:.4f} as given" if isinstance(given, float) else ""),
@@ -87,11 +87,11 @@ def _verdict(tuned: Tuned) -> list[str]:
     return [f"{tuned.name}: gain of the best settings over the given ones {tuned.gain}: {kept}"]
 
 
-def _prefix(recipe: Recipe, tuned: Tuned, key: str) -> str:
+def _prefix(config: ModelConfig, tuned: Tuned, key: str) -> str:
     """Return what comes before a setting's key on the command line."""
-    if recipe.head.combines:
+    if config.head.combines:
         return f"head.members.{tuned.name}."
-    return "head." if places(recipe)[key].part == "head" else ""
+    return "head." if places(config)[key].part == "head" else ""
 
 
 def _range(tuned: Tuned, key: str) -> str:

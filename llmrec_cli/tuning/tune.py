@@ -28,7 +28,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.fitting import fit
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.base import RangeSettings
 from llmrec_cli.settings.search import (
     TuneSettings,
@@ -54,8 +54,8 @@ class Tuned:
     Attributes
     ----------
     name : the head, or the member of a fusion
-    given : the recipe as it was given
-    best : the recipe with the settings of the best trial, or as given where that gains too little
+    given : the model config as it was given
+    best : the model config with the settings of the best trial, or as given where that gains too little
     settings : those settings
     value : their metric on validation
     tried_value : the metric of the best trial
@@ -65,8 +65,8 @@ class Tuned:
     """
 
     name: str
-    given: Recipe
-    best: Recipe
+    given: ModelConfig
+    best: ModelConfig
     settings: dict[str, Any]
     value: float
     tried_value: float
@@ -88,14 +88,15 @@ class _Watched(Validation):
         return value
 
 
-def tune(recipe: Recipe, settings: TuneSettings, data: TrainingData, context: Context, journal: Path) -> list[Tuned]:
+def tune(config: ModelConfig, settings: TuneSettings, data: TrainingData, context: Context,
+         journal: Path) -> list[Tuned]:
     """Return the best settings of a head, or of each member of a fusion by itself."""
     if context.validation is None:
         raise DataError(f"tune.trials={settings.trials}: the prepared data holds nothing out for validation, on which "
                         f"settings are compared; prepare with split.valid=0.1, or leave out tune.trials")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_journal(journal)
-    studies = {name: _study(storage, name, settings) for name in tuned_parts(recipe)}
+    studies = {name: _study(storage, name, settings) for name in tuned_parts(config)}
     for study in studies.values():
         for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             study.tell(trial.number, state=TrialState.FAIL)
@@ -106,15 +107,15 @@ def tune(recipe: Recipe, settings: TuneSettings, data: TrainingData, context: Co
         return sum(seconds_of(t) for study in studies.values() for t in ended(study)) >= settings.timeout_s
 
     return [_Search(name, part, settings, data, context, studies[name], is_late).run()
-            for name, part in tuned_parts(recipe).items()]
+            for name, part in tuned_parts(config).items()]
 
 
-def with_tuned(recipe: Recipe, tuned: list[Tuned]) -> Recipe:
-    """Return the recipe with the best settings in place, ready to be fitted."""
-    if not recipe.head.combines:
+def with_tuned(config: ModelConfig, tuned: list[Tuned]) -> ModelConfig:
+    """Return the model config with the best settings in place, ready to be fitted."""
+    if not config.head.combines:
         return tuned[0].best
-    members = recipe.members | {each.name: each.best for each in tuned}
-    return without_search(replace(recipe, head=recipe.head.with_members(members)))
+    members = config.members | {each.name: each.best for each in tuned}
+    return without_search(replace(config, head=config.head.with_members(members)))
 
 
 def ended(study: optuna.Study) -> list[FrozenTrial]:
@@ -137,9 +138,9 @@ def in_words(settings: dict[str, Any]) -> str:
 class _Search:
     """The search for the best settings of one head."""
 
-    def __init__(self, name: str, recipe: Recipe, settings: TuneSettings, data: TrainingData, context: Context,
+    def __init__(self, name: str, config: ModelConfig, settings: TuneSettings, data: TrainingData, context: Context,
                  study: optuna.Study, is_late: Callable[[], bool]) -> None:
-        self.name, self.recipe, self.settings, self.data, self.study = name, recipe, settings, data, study
+        self.name, self.config, self.settings, self.data, self.study = name, config, settings, data, study
         self.is_late = is_late
         # Trials are never gone on with in the middle, so they need no checkpoints; what encoders said is shared.
         self.context = replace(context, folder=None, resumed=False, tensorboard=None)
@@ -167,7 +168,7 @@ class _Search:
         self.context.log("tuned", part=self.name, trials=len(done), best=best.user_attrs["place"],
                          chosen=chosen.user_attrs["place"], value=chosen.value, settings=settings,
                          **({} if gain is None else gain.facts()))
-        return Tuned(self.name, self.recipe, with_values(self.recipe, settings)[0], settings, chosen.value, best.value,
+        return Tuned(self.name, self.config, with_values(self.config, settings)[0], settings, chosen.value, best.value,
                      gain, self.space, done)
 
     def _gain(self, best: FrozenTrial, complete: list[FrozenTrial]) -> Acceptance | None:
@@ -184,11 +185,11 @@ class _Search:
 
     def _space(self) -> dict[str, RangeSettings]:
         """Return what can be chosen here, and say what cannot."""
-        known = searched(self.recipe)
-        reasons = {key: "the option that is chosen has no such setting" for key in self.recipe.head.search
+        known = searched(self.config)
+        reasons = {key: "the option that is chosen has no such setting" for key in self.config.head.search
                    if key not in known}
         reasons |= {key: why for key in known if (why := _missing(key, self.data)) is not None}
-        unused = build(self.recipe).unused_settings(self.data)
+        unused = build(self.config).unused_settings(self.data)
         reasons |= {key: why for key, why in unused.items() if key in known}
         for key, why in reasons.items():
             print(f"{self.name}: {key} is not tuned: {why}", file=sys.stderr)
@@ -204,7 +205,7 @@ class _Search:
         seed = np.random.SeedSequence([self.context.seed, zlib.crc32(self.name.encode()), place]).generate_state(1)
         sampler: optuna.samplers.BaseSampler = optuna.samplers.TPESampler(
             seed=int(seed[0]), n_startup_trials=self.settings.num_startup)
-        values = {key: found.value(self.recipe) for key, found in places(self.recipe).items() if key in self.space}
+        values = {key: found.value(self.config) for key, found in places(self.config).items() if key in self.space}
         space = self.space
         if place == 0:
             # What was given, noted where it is in the range, so that the estimator learns from it.
@@ -215,7 +216,7 @@ class _Search:
         self.study.sampler = sampler
         trial = self.study.ask()
         drawn = {key: self._draw(trial, key, tried) for key, tried in space.items()}
-        values = proposal(self.recipe, drawn) if place else values
+        values = proposal(self.config, drawn) if place else values
         trial.set_user_attr("place", place)
         trial.set_user_attr("settings", values)
         started = time.monotonic()
@@ -228,7 +229,7 @@ class _Search:
             return trial.suggest_categorical(key, tried.choices)
         assert tried.low is not None
         assert tried.high is not None
-        if places(self.recipe)[key].is_whole:
+        if places(self.config)[key].is_whole:
             return trial.suggest_int(key, int(tried.low), int(tried.high), log=tried.log)
         drawn = trial.suggest_float(key, tried.low, tried.high, log=tried.log)
         # Four digits, as a person would type it.
@@ -236,7 +237,7 @@ class _Search:
 
     def _outcome(self, trial: optuna.Trial, place: int, values: dict[str, Any]) -> tuple[TrialState, float | None]:
         """Fit and measure what a trial proposes."""
-        recipe, problems = with_values(self.recipe, values)
+        config, problems = with_values(self.config, values)
         validation = self.context.validation
         assert validation is not None
         epochs: list[float] = []
@@ -245,7 +246,7 @@ class _Search:
         try:
             if problems:
                 raise ConfigError(problems)
-            head = fit(recipe, self.data, context, quiet=place > 0)
+            head = fit(config, self.data, context, quiet=place > 0)
             values_Q = validation.values(head.score)
             trial.set_user_attr(_VALUES, _packed(values_Q))
             return TrialState.COMPLETE, float(values_Q.mean())
@@ -263,7 +264,7 @@ class _Search:
 
         What it finds after each epoch is appended to `epochs`.
         """
-        if not self.settings.pruning or "optim" not in self.recipe.head.uses():
+        if not self.settings.pruning or "optim" not in self.config.head.uses():
             return validation
 
         def report(value: float) -> None:

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.knowledge import End
 from llmrec_cli.data.knowledge_paths import KnowledgePaths, knowledge_paths, read_paths
 from llmrec_cli.pinned import PinnedFolder
@@ -23,7 +23,7 @@ def paths(tmp_path):
     pq.write_table(pa.table({"entity_id": ["scott", "mann"], "title": ["里德利·斯科特", "Mann"]}),
                    tmp_path / "entities.parquet")
     ids = np.array([f"i{n}" for n in range(4)], object)
-    items = Entities(ids, ids, ids, sp.csr_array((4, 0)), [])
+    items = Catalogue(ids, ids, ids, sp.csr_array((4, 0)), [])
     return knowledge_paths(knowledge, PinnedFolder(tmp_path, "again"), items)
 
 
@@ -66,7 +66,7 @@ def test_what_is_written_is_what_is_read(paths, tmp_path):
 def test_a_neighbour_that_is_an_item_has_the_items_title(tmp_path):
     knowledge = graph(tmp_path, [("alien", "sequel", "heat"), ("blade", "sequel", "heat")], LINKS)
     titles = np.array(["Alien", "Blade", "-", "Heat (1995)"], object)
-    items = Entities(titles, titles, titles, sp.csr_array((4, 0)), [])
+    items = Catalogue(titles, titles, titles, sp.csr_array((4, 0)), [])
     (path,) = knowledge_paths(knowledge, PinnedFolder(tmp_path, "again"), items).explain(ALIEN, np.array([BLADE]))
     assert path.title == "Heat (1995)"
 

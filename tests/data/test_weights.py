@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import Groups
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import UNTIMED, known_users
@@ -15,7 +15,7 @@ from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import DAY, InteractionWeights, fit_weights, unused_values
 from llmrec_cli.errors import DataError
 from llmrec_cli.heads.base import build
-from llmrec_cli.settings.head import EaseSettings, FusionSettings, ItemKnnSettings, PopularitySettings, Recipe
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, ItemKnnSettings, ModelConfig, PopularitySettings
 from llmrec_cli.settings.heads.groups import GroupAttentionSettings
 
 
@@ -25,8 +25,8 @@ def training(values, days=None, **facts) -> TrainingData:
     names = np.array([f"i{n}" for n in range(size)], object)
     blank = np.full(size, "", object)
     nothing = sp.csr_array((size, 0), dtype=np.float32)
-    items = Entities(names, names, blank, nothing, [])
-    users = Entities(names[:1], names[:1], blank[:1], nothing[:1], [])
+    items = Catalogue(names, names, blank, nothing, [])
+    users = Catalogue(names[:1], names[:1], blank[:1], nothing[:1], [])
     time = np.arange(size) if days is None else np.array(days) * DAY
     interactions = Interactions(np.zeros(size, np.int64), np.arange(size), np.array(values, np.float32), time, 1, size)
     usual = {"has_moments": days is not None, "value_kind": "event_weight"}
@@ -109,7 +109,7 @@ def test_ratings_that_reached_a_threshold_weigh_the_same_unless_asked_for():
     (training([-2, 5]), ItemKnnSettings(), "1 of them are 0 or below"),
     (training([1, 2], value_kind=""), ItemKnnSettings(), "the data does not say what they are"),
     (training([1, 100]), ItemKnnSettings(), None), (training([3, 3]), ItemKnnSettings(weight="none"), None),
-    (training([1, 100]), FusionSettings(members={"a": Recipe(head=ItemKnnSettings())}), None)])
+    (training([1, 100]), FusionSettings(members={"a": ModelConfig(head=ItemKnnSettings())}), None)])
 def test_values_that_differ_and_are_not_used_are_named_with_the_reason(data, settings, says):
     found = unused_values(data, settings)
     assert (found is None) if says is None else says in found
@@ -122,10 +122,10 @@ def test_values_of_groups_that_differ_and_are_not_used_are_named_by_the_heads_th
     groups = Groups(both.users, sp.csr_array(np.ones((1, 1), np.float32)), both.interactions,
                     np.zeros(2, np.int8))
     data = replace(alone, groups=groups)
-    (found,) = build(Recipe(head=head)).unused_values(data)
+    (found,) = build(ModelConfig(head=head)).unused_values(data)
     assert f"head={head.kind}: values of groups' interactions differ (4 to 5) and are not used" in found
-    assert build(Recipe(head=head)).unused_values(alone) == []
-    assert build(Recipe(head=ItemKnnSettings())).unused_values(data) == []
+    assert build(ModelConfig(head=head)).unused_values(alone) == []
+    assert build(ModelConfig(head=ItemKnnSettings())).unused_values(data) == []
 
 
 def test_values_of_zero_and_below_are_refused_as_weights():
@@ -139,7 +139,7 @@ def test_decay_without_times_is_refused():
 
 
 def test_a_head_of_members_refuses_weights_of_its_own():
-    found = list(FusionSettings(members={"a": Recipe(head=ItemKnnSettings())}, weight="log").problems())
+    found = list(FusionSettings(members={"a": ModelConfig(head=ItemKnnSettings())}, weight="log").problems())
     assert found == ["weight=log: has no effect on head=fusion, whose members weigh each for themselves; set "
                      "members.<name>.weight"]
     assert any("decay=0" in problem for problem in EaseSettings(decay=0.0).problems())

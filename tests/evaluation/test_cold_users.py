@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import DataError
 from llmrec_cli.evaluation import models as entrants
@@ -19,7 +19,7 @@ from llmrec_cli.report.sections import cold_users_lines, cold_users_table
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.evaluation import ColdUsersSettings
-from llmrec_cli.settings.head import EaseSettings, Recipe
+from llmrec_cli.settings.head import EaseSettings, ModelConfig
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 from llmrec_cli.settings.split import ColdUsersSplitSettings
 from llmrec_cli.settings.stages import EvaluateConfig
@@ -47,7 +47,7 @@ def models(shop, tmp_path_factory):
              "ease": EaseSettings(l2=20)}
     found = {}
     for name, head in heads.items():
-        fitted = build(Recipe(head=head))
+        fitted = build(ModelConfig(head=head))
         fitted.fit(shop.training("train"), Context(torch.device("cpu"), 1))
         found[name] = str(tmp_path_factory.mktemp(name) / "model")
         save_recommender(tmp_path_factory.getbasetemp() / found[name], fitted, shop, ("train",),
@@ -134,8 +134,8 @@ def test_new_items_of_the_data_are_added_once(run, shop, models, monkeypatch):
     def forgetful(folder, context):
         known = loaded(folder, context)
         few = slice(0, len(known.items) - 4)
-        items = Entities(known.items.ids[few], known.items.titles[few], known.items.texts[few],
-                         known.items.attributes[few], known.items.attribute_names)
+        items = Catalogue(known.items.ids[few], known.items.titles[few], known.items.texts[few],
+                          known.items.attributes[few], known.items.attribute_names)
         known.head.num_items = len(items)
         known.head.behaviour = replace(known.head.behaviour, share_CN=known.head.behaviour.share_CN[:, few],
                                        click_CN=known.head.behaviour.click_CN[:, few])

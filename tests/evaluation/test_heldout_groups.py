@@ -18,7 +18,7 @@ from llmrec_cli.evaluation.slices import cohesion, group_masks
 from llmrec_cli.heads.base import build
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.scoring.validation import validation_of
-from llmrec_cli.settings.head import ItemKnnSettings, Recipe
+from llmrec_cli.settings.head import ItemKnnSettings, ModelConfig
 from tests.scoring.test_group_scores import csr
 
 USERS, ITEMS, GROUPS = ["u", "v", "w", "x"], ["a", "b", "c", "d", "e"], ["g", "h", "k"]
@@ -179,6 +179,6 @@ def test_a_model_that_reads_times_is_asked_with_those_of_groups_although_it_has_
         assert set(expected) <= set(found.times.data)
     if not moments and not knows_groups:
         assert set(found.times.data) == {UNTIMED}
-    head = build(Recipe(head=ItemKnnSettings(decay=7.0)))
+    head = build(ModelConfig(head=ItemKnnSettings(decay=7.0)))
     head.interaction_weights = InteractionWeights(decay=7.0, newest=10)
     assert (head.history(found).data > 0).all()

@@ -21,7 +21,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.report.sections import knowledge_lines, knowledge_table
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.evaluation import KnowledgeReportSettings
-from llmrec_cli.settings.head import EaseSettings, FusionSettings, ItemKnnSettings, Recipe
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, ItemKnnSettings, ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.stages import EvaluateConfig
 from llmrec_cli.stages import evaluate
@@ -55,7 +55,7 @@ def known(tiny_prepared, tmp_path_factory):
 
 
 def saved(folder, data, head, fitted_on=("train", "valid")):
-    fitted = build(Recipe(head=head))
+    fitted = build(ModelConfig(head=head))
     fitted.fit(data.training(*fitted_on), Context(torch.device("cpu"), 1))
     save_recommender(folder, fitted, data, fitted_on, {"seed": 1})
     return str(folder)
@@ -131,10 +131,10 @@ def test_a_relation_is_left_out_with_its_inverse(run, known, tmp_path):
 def test_what_a_graph_still_says_without_a_relation_is_still_read():
     far = Knowledge(sp.csr_array((2, 0), dtype=np.float32), [])
     far.__dict__["two_hops"] = sp.csr_array(np.eye(2, dtype=np.float32))
-    recipe = Recipe(head=EaseSettings(features=FeatureWeightsSettings(knowledge=1.0, two_hops=2.0)))
-    assert silent(recipe, far) == ["knowledge"]
-    assert without_graph(recipe, silent(recipe, far)).head.features.two_hops == 2
-    assert counting(recipe).head.features == FeatureWeightsSettings(knowledge=2.0)
+    config = ModelConfig(head=EaseSettings(features=FeatureWeightsSettings(knowledge=1.0, two_hops=2.0)))
+    assert silent(config, far) == ["knowledge"]
+    assert without_graph(config, silent(config, far)).head.features.two_hops == 2
+    assert counting(config).head.features == FeatureWeightsSettings(knowledge=2.0)
 
 
 def test_only_the_relations_of_most_items_are_left_out(run, known, tmp_path):
@@ -152,8 +152,8 @@ def test_models_and_data_without_knowledge_are_refused(run, known, tiny_prepared
 
 
 def test_a_recipe_is_searched_for_knowledge_down_to_the_members_of_a_fusion():
-    members = {"ease": Recipe(head=EASE), "near": Recipe(head=ItemKnnSettings(k=10))}
-    fusion = Recipe(head=FusionSettings(members=members))
+    members = {"ease": ModelConfig(head=EASE), "near": ModelConfig(head=ItemKnnSettings(k=10))}
+    fusion = ModelConfig(head=FusionSettings(members=members))
     assert uses_knowledge(fusion)
     without = without_graph(fusion)
     assert not uses_knowledge(without)

@@ -17,7 +17,7 @@ from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.adversarial import NoAdversarySettings
 from llmrec_cli.settings.encoder import HuggingFaceSettings
 from llmrec_cli.settings.evaluation import RobustnessSettings
-from llmrec_cli.settings.head import ContentSettings, FusionSettings, ItemKnnSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import ContentSettings, FusionSettings, ItemKnnSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -31,8 +31,8 @@ def prepared(tiny_prepared):
     return read_prepared(tiny_prepared)
 
 
-def saved(folder, prepared, head, **recipe):
-    fitted = build(Recipe(head=head, **recipe))
+def saved(folder, prepared, head, **config):
+    fitted = build(ModelConfig(head=head, **config))
     fitted.fit(prepared.training("train", "valid"), Context(torch.device("cpu"), 1))
     save_recommender(folder, fitted, prepared, ("train", "valid"), {"refit": "train_valid", "seed": 1})
     return str(folder)
@@ -114,10 +114,10 @@ def test_the_texts_of_items_that_everybody_knows_are_not_read_by_a_head_with_fix
 
 
 def test_a_fusion_of_towers_reads_every_text(prepared, tiny_encoder, tmp_path):
-    recipe = tower(tiny_encoder)
-    members = {"tower": Recipe(head=TwoTowerSettings(embedding_size=16), **recipe),
-               "knn": Recipe(head=ItemKnnSettings(k=10))}
-    head = build(Recipe(head=FusionSettings(members=members, weights={"tower": 1.0, "knn": 1.0}), **recipe))
+    config = tower(tiny_encoder)
+    members = {"tower": ModelConfig(head=TwoTowerSettings(embedding_size=16), **config),
+               "knn": ModelConfig(head=ItemKnnSettings(k=10))}
+    head = build(ModelConfig(head=FusionSettings(members=members, weights={"tower": 1.0, "knn": 1.0}), **config))
     head.fit(prepared.training("train"), Context(torch.device("cpu"), 1))
     assert head.rereads
     before = head.members["tower"].texts.table.clone()

@@ -8,7 +8,7 @@ import pytest
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import build
-from llmrec_cli.settings.head import PopularitySettings, Recipe
+from llmrec_cli.settings.head import ModelConfig, PopularitySettings
 from tests.faults.common import CONTEXT
 
 TOWER = ["finetune", "device=cpu", "encoder=hf", "encoder.max_length=16", "head=two_tower", "head.embedding_size=8",
@@ -38,7 +38,7 @@ def changed(tmp_path, tiny_prepared):
     """Save a model of these settings that was changed after its fit, and return the data."""
     def save(settings, change):
         data = read_prepared(tiny_prepared)
-        head = build(Recipe(head=settings))
+        head = build(ModelConfig(head=settings))
         head.fit(data.training("train", "valid"), CONTEXT)
         change(head)
         save_recommender(tmp_path / "changed", head, data, ("train", "valid"), {"refit": "train_valid", "seed": 1})

@@ -34,7 +34,7 @@ def answer(model: Recommender) -> bytes:
     """Return the bits of all that lists are made of: scores of users, groups and a text, histories, ids."""
     users = known_users(np.arange(len(model.users)), model.users.ids, model.history, model.seen, times=model.times)
     parts = [model.head.score(users)]
-    if model.head.answers_text:
+    if model.head.supports_text_queries:
         parts.append(model.head.score_text(np.array(["a robot on the moon", ""], object)))
     if model.groups is not None:
         groups = model.groups

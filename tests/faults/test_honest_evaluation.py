@@ -80,7 +80,7 @@ def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():
 @pytest.mark.parametrize("head", ["ease", "user_knn", "two_tower"])
 def test_74_changing_what_comes_after_the_cutoff_leaves_the_weights_bitwise_as_they_were(
         llmrec, tmp_path, prepare_tiny, tiny_encoder, head):
-    recipe = {"ease": ["head.features.attributes=3"], "user_knn": [], "two_tower": [
+    config = {"ease": ["head.features.attributes=3"], "user_knn": [], "two_tower": [
         "head.embedding_size=8", "peft=frozen", "optim.epochs=2", "encoder=hf", f"encoder.path={tiny_encoder}",
         "encoder.max_length=16"]}[head]
     write_tiny(tmp_path / "raw")
@@ -90,7 +90,7 @@ def test_74_changing_what_comes_after_the_cutoff_leaves_the_weights_bitwise_as_t
     found, tests = [], []
     for n in range(2):
         assert llmrec("prepare", *settings).code == 0
-        assert llmrec("finetune", f"head={head}", *recipe, "refit=none", f"run_dir=run{n}").code == 0
+        assert llmrec("finetune", f"head={head}", *config, "refit=none", f"run_dir=run{n}").code == 0
         model = tmp_path / f"run{n}/model"
         found.append([(model / name).read_bytes() for name in ("model.safetensors", "config.yaml")])
         kept = pq.read_table("data/prepared/tiny/interactions.parquet").to_pylist()

@@ -47,11 +47,11 @@ def files(folder):
 @pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted")])
 def test_9_10_16_17_a_signal_ends_a_run_with_a_checkpoint_and_a_moved_copy_of_it_goes_on_to_the_same_bytes(
         llmrec, tiny_prepared, monkeypatch, number, code, said):
-    recipe = ["finetune", f"prepared={tiny_prepared}", *FACTORS]
-    assert llmrec(*recipe, "run_dir=whole").code == 0
+    config = ["finetune", f"prepared={tiny_prepared}", *FACTORS]
+    assert llmrec(*config, "run_dir=whole").code == 0
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: signal.raise_signal(number))
-        done = llmrec(*recipe, "run_dir=cut")
+        done = llmrec(*config, "run_dir=cut")
     assert done.code == code
     assert done.err.endswith(f"{said}\n")
     assert "Traceback" not in done.err
@@ -151,17 +151,17 @@ def test_54_memory_that_runs_out_parts_the_steps_of_a_run_and_is_logged(llmrec, 
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
         return measure(self, batch)
 
-    recipe = ["finetune", f"prepared={tiny_prepared}", *FACTORS, "refit=none"]
-    assert llmrec(*recipe, "run_dir=whole").code == 0
+    config = ["finetune", f"prepared={tiny_prepared}", *FACTORS, "refit=none"]
+    assert llmrec(*config, "run_dir=whole").code == 0
     monkeypatch.setattr(ChoiceSteps, "loss", short)
-    assert llmrec(*recipe, "run_dir=short").code == 0
+    assert llmrec(*config, "run_dir=short").code == 0
     events = {name: [json.loads(line) for line in Path(name, "log.jsonl").read_text().splitlines()]
               for name in ("whole", "short")}
     assert [e["parts"] for e in events["short"] if e["event"] == "out_of_memory"][:2] == [2, 4]
     losses = {name: [e["loss"] for e in events[name] if e["event"] == "step"] for name in events}
     assert losses["short"] == pytest.approx(losses["whole"], rel=1e-5)
     limit[0] = 0
-    done = llmrec(*recipe, "run_dir=none")
+    done = llmrec(*config, "run_dir=none")
     assert done.code == 5
     assert "mf: out of memory at step 1, and the step cannot be made smaller" in done.err
 

@@ -4,22 +4,22 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, Head, build
-from llmrec_cli.settings.head import HeadSettings, Recipe
+from llmrec_cli.settings.head import HeadSettings, ModelConfig
 
 CONTEXT = Context(torch.device("cpu"), seed=1)
 
 
-def entities(size: int, attributes: np.ndarray | None = None, kind: str = "e") -> Entities:
+def entities(size: int, attributes: np.ndarray | None = None, kind: str = "e") -> Catalogue:
     """Return entities with ids e0, e1, ... and these attributes (size, num_attributes) of 0/1."""
     ids = np.array([f"{kind}{n}" for n in range(size)], object)
     matrix = np.zeros((size, 0), np.float32) if attributes is None else attributes.astype(np.float32)
     names = [f"a={n}" for n in range(matrix.shape[1])]
-    return Entities(ids, ids, np.full(size, "", object), sp.csr_array(matrix), names)
+    return Catalogue(ids, ids, np.full(size, "", object), sp.csr_array(matrix), names)
 
 
 def training(matrix: np.ndarray, attributes: np.ndarray | None = None) -> TrainingData:
@@ -46,6 +46,6 @@ def queries(history: np.ndarray, user: list[int] | None = None) -> Queries:
 
 def fit(settings: HeadSettings, data: TrainingData) -> Head:
     """Return the head fitted on the data."""
-    head = build(Recipe(head=settings))
+    head = build(ModelConfig(head=settings))
     head.fit(data, CONTEXT)
     return head

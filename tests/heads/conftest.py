@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from llmrec_cli.heads.base import Head
-from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.head import HEADS, ModelConfig
 from llmrec_cli.testing.heads import HeadCase
 from llmrec_cli.testing.shop import CPU, Shop, shop_of
-from llmrec_cli.testing.suite import examples_of, head_recipe
+from llmrec_cli.testing.suite import examples_of, head_config
 
-__all__ = ["CPU", "NAMES", "Shop", "recipes"]
+__all__ = ["CPU", "NAMES", "Shop", "configs"]
 OF_USERS = [name for name, cls in HEADS.items() if cls.audience == "users"]
 EXAMPLES = examples_of("head")
 NAMES = tuple(examples_of("head", OF_USERS))
@@ -23,28 +23,28 @@ def shop(tiny_prepared: Path, tiny_encoder: Path) -> Shop:
     return shop_of(tiny_prepared, tiny_encoder)
 
 
-class Recipes(dict[str, Recipe]):
+class Configs(dict[str, ModelConfig]):
     """Recipes of all examples by name, each composed when it is first looked up."""
 
     def __init__(self, shop: Shop) -> None:
         super().__init__()
         self.shop = shop
 
-    def __missing__(self, name: str) -> Recipe:
+    def __missing__(self, name: str) -> ModelConfig:
         cls, typed = EXAMPLES[name]
-        self[name] = head_recipe(cls.kind, typed, self.shop)
+        self[name] = head_config(cls.kind, typed, self.shop)
         return self[name]
 
 
-def recipes(shop: Shop) -> Recipes:
+def configs(shop: Shop) -> Configs:
     """Return every kind of head in every way that its code branches."""
-    return Recipes(shop)
+    return Configs(shop)
 
 
 @pytest.fixture(scope="session")
 def case(shop: Shop) -> Callable[[str], HeadCase]:
     """Return an example of a head by its name, fitted once; whoever changes it must take a copy."""
-    known, found = recipes(shop), {}
+    known, found = configs(shop), {}
 
     def one(name: str) -> HeadCase:
         if name not in found:

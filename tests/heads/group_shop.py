@@ -6,14 +6,14 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import Groups, without_texts
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Membership, Queries, known_groups, known_users
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.settings.adversarial import NoAdversarySettings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import FrozenSettings
@@ -22,13 +22,13 @@ NUM_USERS, NUM_GROUPS, NUM_ITEMS, TASTES = 48, 40, 32, 4
 WORDS = ("robot galaxy", "love letters", "desert sheriff", "clown circus")
 
 
-def entities(ids, texts=None) -> Entities:
+def entities(ids, texts=None) -> Catalogue:
     """Return entities of which nothing but ids, and perhaps texts, are known."""
     plain = without_texts([str(name) for name in ids])
     if texts is None:
         return plain
     said = np.array([*texts, None], object)[:-1]
-    return Entities(plain.ids, said, said, plain.attributes, [])
+    return Catalogue(plain.ids, said, said, plain.attributes, [])
 
 
 def interactions(pairs, num_users: int, num_items: int = NUM_ITEMS) -> Interactions:
@@ -52,16 +52,16 @@ class GroupShop:
     data: TrainingData
     held_out: np.ndarray
 
-    def recipe(self, head, **changed) -> Recipe:
-        """Return a recipe without an encoder that trains for a second, with what is `changed`."""
+    def config(self, head, **changed) -> ModelConfig:
+        """Return a model config without an encoder that trains for a second, with what is `changed`."""
         usual = {"encoder": None, "peft": FrozenSettings(), "adversarial": NoAdversarySettings(),
                  "loss": SoftmaxSettings(),
                  "optim": AdamWSettings(epochs=6, batch_size=128, learning_rate=0.03, patience=6)}
-        return Recipe(head=head, **(usual | changed))
+        return ModelConfig(head=head, **(usual | changed))
 
-    def fit(self, recipe: Recipe, validates: bool = True, **context) -> Head:
+    def fit(self, config: ModelConfig, validates: bool = True, **context) -> Head:
         """Return a head fitted on the training interactions, stopped by the held-out ones."""
-        head = build(recipe)
+        head = build(config)
         validation = (lambda score: hit_rate(score(self.known()).numpy(), self)) if validates else None
         head.fit(self.data, Context(torch.device("cpu"), 3, validation, **context))
         return head

@@ -26,10 +26,10 @@ RATINGS = np.array([[5, 1, 0, 4], [0, 2, 5, 5], [1, 5, 4, 0], [4, 0, 1, 5]])
 
 def pair_head(settings, adversarial, loss, data=None, context=CONTEXT):
     from llmrec_cli.heads.base import build
-    from llmrec_cli.settings.head import Recipe
+    from llmrec_cli.settings.head import ModelConfig
 
-    head = build(Recipe(head=settings, loss=loss, adversarial=adversarial,
-                        optim=AdamWSettings(epochs=3, batch_size=7, learning_rate=0.02, checkpoint_every=1)))
+    head = build(ModelConfig(head=settings, loss=loss, adversarial=adversarial,
+                             optim=AdamWSettings(epochs=3, batch_size=7, learning_rate=0.02, checkpoint_every=1)))
     head.fit(data or small(), context)
     return head
 
@@ -80,9 +80,9 @@ def test_apr_raises_the_loss_of_few_candidates_and_of_all_of_them():
 @pytest.mark.parametrize("peft", [FrozenSettings(), LoraSettings(rank=2, num_layers=1)], ids=lambda peft: peft.kind)
 @pytest.mark.parametrize("adversarial", [PgdSettings(), FreeLbSettings(), VirtualSettings()], ids=lambda a: a.kind)
 def test_two_towers_learn_against_every_adversary(shop, peft, adversarial):
-    recipe = shop.recipe(TwoTowerSettings(embedding_size=16, dropout=0.1, encoded_items=16), peft=peft,
+    config = shop.config(TwoTowerSettings(embedding_size=16, dropout=0.1, encoded_items=16), peft=peft,
                          adversarial=adversarial)
-    head = shop.fit(recipe)
+    head = shop.fit(config)
     popularity = np.diff(shop.data.part("train").matrix.tocsc().indptr).astype(np.float32)
     validation = shop.context().validation
     usual = validation(lambda queries: torch.from_numpy(popularity).expand(len(queries), -1).clone())

@@ -15,7 +15,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.shared.features import ItemFeatures
 from llmrec_cli.settings.adversarial import NoAdversarySettings
 from llmrec_cli.settings.encoder import ConcatSettings, LsaSettings, PartSettings, StaticSettings, TfIdfSettings
-from llmrec_cli.settings.head import ContentSettings, IalsSettings, Recipe, SequentialSettings, TwoTowerSettings
+from llmrec_cli.settings.head import ContentSettings, IalsSettings, ModelConfig, SequentialSettings, TwoTowerSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -49,10 +49,10 @@ def encoders(folder):
                                             "b": PartSettings(encoder=LsaSettings(embedding_size=3), weight=0.7)})}
 
 
-def recipe_of(head, encoder, **changed):
+def config_of(head, encoder, **changed):
     usual = {"peft": FrozenSettings(), "adversarial": NoAdversarySettings(), "loss": SoftmaxSettings(),
              "optim": AdamWSettings(epochs=2, batch_size=8, learning_rate=0.05)}
-    return Recipe(head=head, encoder=encoder, **(usual | changed))
+    return ModelConfig(head=head, encoder=encoder, **(usual | changed))
 
 
 def require_equal(one, other):
@@ -76,7 +76,7 @@ def test_features_of_items_in_training_do_not_know_the_texts_of_others(tiny_enco
     found = []
     for text in ("kettle", OTHER):
         features = ItemFeatures(FeatureWeightsSettings(**weights),
-                                recipe_of(ContentSettings(), encoders(tiny_encoder)[name]),
+                                config_of(ContentSettings(), encoders(tiny_encoder)[name]),
                                 CONTEXT.device)
         features.fit(whole(text), CONTEXT)
         found.append(learned(features))
@@ -86,7 +86,7 @@ def test_features_of_items_in_training_do_not_know_the_texts_of_others(tiny_enco
 
 def test_words_are_those_of_two_texts_in_training_and_an_item_outside_has_them_too():
     """Of the texts in training "kettle" has one, of all texts two; "red" is in 3 of the 6 that are counted."""
-    features = ItemFeatures(FeatureWeightsSettings(words=1.0), Recipe(head=ContentSettings()), CONTEXT.device)
+    features = ItemFeatures(FeatureWeightsSettings(words=1.0), ModelConfig(head=ContentSettings()), CONTEXT.device)
     features.fit(whole(OTHER), CONTEXT)
     assert list(features.words.index) == ["blue", "cup", "green", "pot", "red", "tea"]
     assert features.words.idf_V[4] == pytest.approx(np.log(7 / 4) + 1)
@@ -100,7 +100,7 @@ def test_how_rare_a_neighbour_in_the_graph_is_is_counted_among_the_items_in_trai
     found = idf(sp.csr_array(graph), np.arange(7) < COLD).toarray()
     np.testing.assert_allclose(found[0], [np.log(2), np.log(6), 0], rtol=1e-6)
     np.testing.assert_allclose(found[COLD], [np.log(2), np.log(6), 0], rtol=1e-6)
-    features = ItemFeatures(FeatureWeightsSettings(knowledge=1.0), Recipe(head=ContentSettings()), CONTEXT.device)
+    features = ItemFeatures(FeatureWeightsSettings(knowledge=1.0), ModelConfig(head=ContentSettings()), CONTEXT.device)
     features.fit(replace(whole(), knowledge=Knowledge(sp.csr_array(graph), ["by>a", "by>b", "by>c"])), CONTEXT)
     unit = np.array([np.log(2), np.log(6), 0]) / np.hypot(np.log(2), np.log(6))
     np.testing.assert_allclose(features.sparse_NF.toarray()[0], unit, rtol=1e-6)
@@ -108,23 +108,23 @@ def test_how_rare_a_neighbour_in_the_graph_is_is_counted_among_the_items_in_trai
 
 FEATURES = FeatureWeightsSettings(text=1.0, words=1.0)
 HEADS = {
-    "two_tower": (recipe_of(TwoTowerSettings(embedding_size=4, profile=True), LsaSettings(embedding_size=3)),
+    "two_tower": (config_of(TwoTowerSettings(embedding_size=4, profile=True), LsaSettings(embedding_size=3)),
                   "towers."),
-    "two_tower_adapter": (recipe_of(TwoTowerSettings(embedding_size=4), TfIdfSettings(),
+    "two_tower_adapter": (config_of(TwoTowerSettings(embedding_size=4), TfIdfSettings(),
                                     peft=EmbeddingAdapterSettings(rank=2)),
                           ("towers.", "texts.map.")),
-    "sequential": (recipe_of(SequentialSettings(embedding_size=4, num_layers=1), TfIdfSettings()), "model."),
-    "ials": (recipe_of(IalsSettings(embedding_size=4, features=FEATURES), LsaSettings(embedding_size=3)), "map"),
-    "content": (recipe_of(ContentSettings(features=FEATURES, denoise=0.5, gamma=1.0, l2=1.0, blend=0.3),
+    "sequential": (config_of(SequentialSettings(embedding_size=4, num_layers=1), TfIdfSettings()), "model."),
+    "ials": (config_of(IalsSettings(embedding_size=4, features=FEATURES), LsaSettings(embedding_size=3)), "map"),
+    "content": (config_of(ContentSettings(features=FEATURES, denoise=0.5, gamma=1.0, l2=1.0, blend=0.3),
                           TfIdfSettings()), "dual")}
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_no_head_learns_from_the_texts_of_items_and_users_outside_training(name):
-    recipe, prefix = HEADS[name]
+    config, prefix = HEADS[name]
     found = []
     for text in ("kettle", OTHER):
-        head = build(recipe)
+        head = build(config)
         head.fit(whole(text), CONTEXT)
         found.append({key: value for key, value in head.state().items() if key.startswith(prefix)})
     assert found[0]

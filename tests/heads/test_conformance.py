@@ -8,7 +8,7 @@ from llmrec_cli.settings.head import HEADS
 from llmrec_cli.testing.heads import HEAD_CHECKS
 from llmrec_cli.testing.shop import copies
 from llmrec_cli.testing.suite import promise
-from tests.heads.conftest import EXAMPLES, NAMES, recipes
+from tests.heads.conftest import EXAMPLES, NAMES, configs
 
 # What heads say of themselves, once more: one that says more than it does would be asked less.
 KNOW_USERS = {"user_knn", "mf", "neural_cf", "factorization_machine", "two_tower", "fusion"}
@@ -32,15 +32,15 @@ def test_every_head_of_the_table_has_an_example():
 def test_heads_say_of_themselves_what_is_true(fitted, name):
     head = fitted(name)
     assert head.is_personal == (name != "popularity")
-    assert head.uses_identity <= (head.recipe.head.kind in KNOW_USERS)
-    assert head.answers_text == (name in ANSWER_TEXT)
+    assert head.uses_identity <= (head.config.head.kind in KNOW_USERS)
+    assert head.supports_text_queries == (name in ANSWER_TEXT)
     assert (head.item_texts is not None) == (name in BY_TEXT)
-    assert head.recipe.head.learns_in_a_second == (name != "interest")
+    assert head.config.head.learns_in_a_second == (name != "interest")
 
 
 @pytest.mark.parametrize("name", ["two_tower_frozen", "two_tower_lora"])
 def test_another_seed_gives_other_weights(fitted, shop, name):
-    other = shop.fit(recipes(shop)[name], seed=2).state()
+    other = shop.fit(configs(shop)[name], seed=2).state()
     assert (other["towers.item_ids.weight"] != fitted(name).state()["towers.item_ids.weight"]).any()
 
 
@@ -62,7 +62,7 @@ def test_a_text_is_answered_with_the_item_that_has_it(fitted, shop):
 
 
 def test_a_recipe_of_an_example_is_composed_as_on_the_command_line(shop):
-    recipe = recipes(shop)["mf_bpr"]
-    assert (recipe.head.candidates, recipe.loss.kind, recipe.optim.epochs) == (10, "bpr", 30)
-    assert recipes(shop)["two_tower_lora"].encoder == shop.encoder
-    assert np.isclose(recipes(shop)["fusion_raw"].head.weights["neighbours"], 0.5)
+    config = configs(shop)["mf_bpr"]
+    assert (config.head.candidates, config.loss.kind, config.optim.epochs) == (10, "bpr", 30)
+    assert configs(shop)["two_tower_lora"].encoder == shop.encoder
+    assert np.isclose(configs(shop)["fusion_raw"].head.weights["neighbours"], 0.5)

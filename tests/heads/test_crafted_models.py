@@ -42,24 +42,24 @@ SEVERAL = 12
 """Of each head in the quick test."""
 
 
-def more_recipes(shop):
+def more_configs(shop):
     """Return heads in ways that the conformance test has no need of, and that save other tensors."""
     concat = ConcatSettings(parts={"a": PartSettings(encoder=LsaSettings(embedding_size=6)),
                                    "b": PartSettings(encoder=TfIdfSettings(
         embedding_size=20), weight=0.5)})
     text = FeatureWeightsSettings(text=1.0)
     return {
-        "ease_dual": shop.recipe(EaseSettings(l2=20, form="dual", features=FeatureWeightsSettings(attributes=2.0))),
-        "ease_words": shop.recipe(EaseSettings(l2=20, features=FeatureWeightsSettings(words=1.0, attributes=1.0))),
-        "clusters_own": shop.recipe(ClustersSettings(text=0.5, num_clusters=3, first_clicks=1, click_weight=0.5),
+        "ease_dual": shop.config(EaseSettings(l2=20, form="dual", features=FeatureWeightsSettings(attributes=2.0))),
+        "ease_words": shop.config(EaseSettings(l2=20, features=FeatureWeightsSettings(words=1.0, attributes=1.0))),
+        "clusters_own": shop.config(ClustersSettings(text=0.5, num_clusters=3, first_clicks=1, click_weight=0.5),
                                     encoder=LsaSettings(embedding_size=6)),
-        "content_lsa": shop.recipe(ContentSettings(features=text, denoise=0.5, gamma=1.0, l2=1.0, blend=0.5),
+        "content_lsa": shop.config(ContentSettings(features=text, denoise=0.5, gamma=1.0, l2=1.0, blend=0.5),
                                    encoder=LsaSettings(embedding_size=6)),
-        "similarity_concat": shop.recipe(ItemSimilaritySettings(features=text), encoder=concat),
-        "item_static": shop.recipe(ItemSimilaritySettings(features=text),
+        "similarity_concat": shop.config(ItemSimilaritySettings(features=text), encoder=concat),
+        "item_static": shop.config(ItemSimilaritySettings(features=text),
                                    encoder=StaticSettings(path=shop.encoder.path)),
-        "user_weights": shop.recipe(UserKnnSettings(k=20, weight="value")),
-        "group_aggregate": shop.recipe(GroupAggregateSettings(members={"near": shop.recipe(UserKnnSettings(k=5))})),
+        "user_weights": shop.config(UserKnnSettings(k=20, weight="value")),
+        "group_aggregate": shop.config(GroupAggregateSettings(members={"near": shop.config(UserKnnSettings(k=5))})),
     }
 
 
@@ -70,7 +70,7 @@ def fit_more(shop):
 
     def one(name):
         if name not in found:
-            found[name] = build(more_recipes(shop)[name])
+            found[name] = build(more_configs(shop)[name])
             found[name].fit(shop.data.training("train"), shop.context())
         return found[name]
 

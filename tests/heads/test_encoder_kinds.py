@@ -37,9 +37,9 @@ def settings(kind, path):
 def saved(request, shop, tmp_path):
     """A head with each kind of encoder, its folder moved to where nothing else is, and the encoder's folder gone."""
     origin = shutil.copytree(shop.encoder.path, tmp_path / "origin")
-    recipe = shop.recipe(EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0)),
+    config = shop.config(EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0)),
                          encoder=settings(request.param, str(origin)))
-    head = shop.fit(recipe)
+    head = shop.fit(config)
     save_recommender(tmp_path / "here", head, shop.data, ("train",), {})
     shutil.move(tmp_path / "here", tmp_path / "there")
     shutil.rmtree(origin)
@@ -73,10 +73,10 @@ def test_a_file_that_the_manifest_does_not_name_is_refused_and_the_desktops_is_n
 def test_a_second_fit_with_the_cache_encodes_nothing_and_gives_the_same_bits(shop, tmp_path):
     head = EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0))
     for kind in ("whitened", "concat"):
-        recipe = shop.recipe(head, encoder=settings(kind, shop.encoder.path))
-        first = shop.fit(recipe, cache=tmp_path / kind)
+        config = shop.config(head, encoder=settings(kind, shop.encoder.path))
+        first = shop.fit(config, cache=tmp_path / kind)
         shards = sorted(path.name for path in (tmp_path / kind).rglob("*.safetensors"))
-        again = shop.fit(recipe, cache=tmp_path / kind)
+        again = shop.fit(config, cache=tmp_path / kind)
         assert shards
         assert sorted(path.name for path in (tmp_path / kind).rglob("*.safetensors")) == shards
         assert torch.equal(first.score(shop.known()), again.score(shop.known()))

@@ -13,9 +13,9 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fitting import fit
-from llmrec_cli.settings.head import EaseSettings, FusionSettings, MfSettings, Recipe
-from tests.heads.conftest import Shop, recipes
-from tests.heads.groups.test_group_conformance import TRAINED, club, group_recipes  # noqa: F401
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, MfSettings, ModelConfig
+from tests.heads.conftest import Shop, configs
+from tests.heads.groups.test_group_conformance import TRAINED, club, group_configs  # noqa: F401
 
 # One of each kind, and those whose code weighs in another way.
 HEADS = ("popularity", "item_knn", "item_knn_bm25", "user_knn", "user_knn_tfidf", "rp3beta", "ease", "ease_features",
@@ -43,14 +43,14 @@ def bought(shop: Shop) -> Shop:
     return with_values(shop, np.random.default_rng(3).choice([1, 1, 10], len(shop.data.interactions)))
 
 
-def quick(recipe: Recipe, **settings) -> Recipe:
-    """Return a recipe that trains for two epochs, its head with these settings."""
-    optim = replace(recipe.optim, epochs=min(2, recipe.optim.epochs))
-    return replace(recipe, head=replace(recipe.head, **settings), optim=optim)
+def quick(config: ModelConfig, **settings) -> ModelConfig:
+    """Return a model config that trains for two epochs, its head with these settings."""
+    optim = replace(config.optim, epochs=min(2, config.optim.epochs))
+    return replace(config, head=replace(config.head, **settings), optim=optim)
 
 
 def trained(shop: Shop, name: str, **settings) -> Head:
-    return shop.fit(quick(recipes(shop)[name], **settings), validation=None)
+    return shop.fit(quick(configs(shop)[name], **settings), validation=None)
 
 
 def known(shop: Shop, users=None) -> Queries:
@@ -132,9 +132,9 @@ def test_the_newer_of_two_interactions_says_more_with_decay(shop, name):
 
 def test_members_of_a_fusion_weigh_each_for_themselves(shop):
     valued = bought(shop)
-    member = {"a": valued.recipe(EaseSettings(l2=20, weight="value"))}
-    scores = [valued.fit(valued.recipe(FusionSettings(members=members, weights={"a": 1.0})), validation=None)
-              .score(known(valued)) for members in (member, {"a": valued.recipe(EaseSettings(l2=20, weight="none"))})]
+    member = {"a": valued.config(EaseSettings(l2=20, weight="value"))}
+    scores = [valued.fit(valued.config(FusionSettings(members=members, weights={"a": 1.0})), validation=None)
+              .score(known(valued)) for members in (member, {"a": valued.config(EaseSettings(l2=20, weight="none"))})]
     assert not torch.allclose(*scores)
 
 
@@ -142,23 +142,23 @@ def test_members_of_a_fusion_weigh_each_for_themselves(shop):
 def test_values_of_groups_change_the_heads_of_groups_and_ones_do_not(club, name):  # noqa: F811
     def state(value: float, weight: str) -> dict[str, np.ndarray]:
         values = np.where(np.arange(len(club.data.interactions)) % 3, 1, value)
-        return with_values(club, values).fit(quick(group_recipes(club)[name], weight=weight), validation=None).state()
+        return with_values(club, values).fit(quick(group_configs(club)[name], weight=weight), validation=None).state()
 
     assert_same_bits(state(1, "value"), state(1, "none"))
     plain, weighted = state(9, "none"), state(9, "value")
     assert any((plain[key] != weighted[key]).any() for key in plain)
 
 
-@pytest.mark.parametrize(("recipe", "says"), [
+@pytest.mark.parametrize(("config", "says"), [
     (EaseSettings(l2=20, weight="none"),
      "note: head=ease: values of interactions differ (1 to 10) and are not used, as "
                                  "head.weight=none"),
     (EaseSettings(l2=20), "")])
-def test_fitting_says_once_that_values_differ_and_are_not_used(shop, recipe, says, capsys):
+def test_fitting_says_once_that_values_differ_and_are_not_used(shop, config, says, capsys):
     valued, log = bought(shop), []
     context = valued.context(validation=None, log=lambda event, **values: log.append(event))
     for quiet in (False, True):
-        fit(valued.recipe(recipe), valued.data.training("train"), context, quiet=quiet)
+        fit(valued.config(config), valued.data.training("train"), context, quiet=quiet)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
     assert [line[:len(says)] for line in said] == ([says] if says else [])
     assert log.count("values_unused") == 2 * bool(says)
@@ -166,7 +166,7 @@ def test_fitting_says_once_that_values_differ_and_are_not_used(shop, recipe, say
 
 def test_ratings_that_reached_a_threshold_are_not_used_and_fitting_names_what_uses_them(shop, capsys):
     rated = with_values(shop, shop.data.interactions.value, "rating")
-    fit(rated.recipe(EaseSettings(l2=20)), rated.data.training("train"), rated.context(validation=None))
+    fit(rated.config(EaseSettings(l2=20)), rated.data.training("train"), rated.context(validation=None))
     assert "values of interactions differ (4 to 5) and are not used: they are ratings" in capsys.readouterr().err
 
 
@@ -174,7 +174,7 @@ def test_weights_of_what_is_itself_predicted_are_refused(shop):
     from llmrec_cli.settings.loss import MseSettings
 
     with pytest.raises(DataError, match=r"head.weight=value: has no effect where the value of each interaction"):
-        shop.fit(shop.recipe(MfSettings(target="value", weight="value"), loss=MseSettings()))
+        shop.fit(shop.config(MfSettings(target="value", weight="value"), loss=MseSettings()))
 
 
 def test_a_model_of_before_values_were_saved_is_read_with_values_of_one(shop, tmp_path):

@@ -23,10 +23,10 @@ def fit(shop, monkeypatch, most_tokens):
 
     monkeypatch.setattr(TextEncoder, "_upper", short)
     events = []
-    recipe = shop.recipe(TwoTowerSettings(embedding_size=8, dropout=0.0),
+    config = shop.config(TwoTowerSettings(embedding_size=8, dropout=0.0),
                          peft=LoraSettings(rank=2, num_layers=1, dropout=0.0),
                          loss=SoftmaxSettings(), optim=AdamWSettings(epochs=2, batch_size=128, learning_rate=0.02))
-    head = build(recipe)
+    head = build(config)
     # Dropout draws for each bucket of texts anew.
     monkeypatch.setattr(TextEncoder, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
     head.fit(shop.data.training("train"), shop.context(

@@ -16,7 +16,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.heads.artifact import Recommender, load_recommender, save_recommender
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.requests.latest_histories import Histories, latest_histories
-from llmrec_cli.settings.head import ItemKnnSettings, Recipe
+from llmrec_cli.settings.head import ItemKnnSettings, ModelConfig
 from llmrec_cli.settings.recommend import RecommendConfig
 from tests.conftest import own_sigterm
 
@@ -48,7 +48,7 @@ def model(header: str, rows: list[tuple], *settings: str) -> Recommender:
     """Prepare the rows, fit a model that reads times and values, and read it."""
     prepare("old", header, rows, *settings)
     data, context = read_prepared("data/prepared/old"), Context(torch.device("cpu"), 1)
-    head = build(Recipe(head=ItemKnnSettings(k=5, decay=100.0 if "timestamp" in header else None)))
+    head = build(ModelConfig(head=ItemKnnSettings(k=5, decay=100.0 if "timestamp" in header else None)))
     head.fit(data.training("train"), context)
     save_recommender(Path("fitted"), head, data, ("train",), {})
     return load_recommender(Path("fitted"), context)

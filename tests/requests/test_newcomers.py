@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.errors import DataError
 from llmrec_cli.requests.new_items import new_items, new_users
 from tests.ingest.describing import described
@@ -18,7 +18,7 @@ ITEMS = ("sku,title,price,kind,cover,timestamp\n"
          + "".join(f"i{n},T{n} &amp; co,{n},<b>k{n % 2}</b>,/c/{n}.jpg,17000000{n}\n" for n in range(10)))
 SETTINGS: dict[str, Any] = {"attributes": {"price": "number", "kind": "category", "cover": "image"},
                             "item_columns": {"item_id": "sku"}}
-NOBODY = Entities(*(np.array([], object),) * 3, sp.csr_array((0, 0), dtype=np.float32), [])
+NOBODY = Catalogue(*(np.array([], object),) * 3, sp.csr_array((0, 0), dtype=np.float32), [])
 
 
 @pytest.mark.parametrize("template", ["", "{title} by {kind} for {price}, {sku}"])

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import UNTIMED
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError
 from llmrec_cli.requests.files import read_ids
@@ -34,10 +34,10 @@ def histories(queries: RawQueries) -> list[list[str]]:
     return [list(queries.history[a:b]) for a, b in zip(queries.offsets, queries.offsets[1:], strict=False)]
 
 
-def entities(*ids: str, texts: tuple[str, ...] = ()) -> Entities:
+def entities(*ids: str, texts: tuple[str, ...] = ()) -> Catalogue:
     column = np.array([*ids, None], object)[:-1]
     said = np.array([*(texts or [""] * len(ids)), None], object)[:-1]
-    return Entities(column, column, said, sp.csr_array((len(ids), 0), dtype=np.float32), [])
+    return Catalogue(column, column, said, sp.csr_array((len(ids), 0), dtype=np.float32), [])
 
 
 ROWS = [{"query_id": "a", "user_id": "007", "history": ["50", "a|b"], "text": "café, \"slow\""},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups, without_texts
 from llmrec_cli.requests.queries import raw_queries
 from llmrec_cli.requests.resolve import resolve
@@ -20,7 +20,7 @@ def csr(rows, size):
 
 HISTORY = csr([[0], [1, 2], []], 3)
 PLAIN = without_texts(["g", "h"])
-GROUPS = KnownGroups(Entities(PLAIN.ids, PLAIN.titles, np.array(["", "friends"], object), PLAIN.attributes, []),
+GROUPS = KnownGroups(Catalogue(PLAIN.ids, PLAIN.titles, np.array(["", "friends"], object), PLAIN.attributes, []),
                      csr([[0, 1], [2]], 3), csr([[2], []], 3), csr([[2, 0], []], 3))
 
 

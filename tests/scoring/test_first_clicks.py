@@ -76,7 +76,7 @@ def test_users_with_a_validation_history_are_not_cold_on_test():
 
 def test_a_head_that_cannot_answer_is_served_as_popularity():
     class Deaf:
-        answers_text = reads_profiles = False
+        supports_text_queries = uses_user_profiles = False
 
         def score(self, queries):
             return torch.arange(5.0).expand(len(queries), -1)

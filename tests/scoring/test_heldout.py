@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.prepared import SPLITS, PreparedData
 from llmrec_cli.data.queries import UNTIMED
@@ -20,7 +20,7 @@ ITEMS = ["a", "b", "c", "d", "e"]
 
 def entities(ids):
     names = np.array(ids, object)
-    return Entities(names, names, names, sp.csr_array((len(ids), 0), dtype=np.float32), [])
+    return Catalogue(names, names, names, sp.csr_array((len(ids), 0), dtype=np.float32), [])
 
 
 def prepared(rows, users=("u", "v", "w"), items=ITEMS):

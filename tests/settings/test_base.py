@@ -13,7 +13,7 @@ from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.engine import SparkSettings
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import EaseSettings, FusionSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import EaseSettings, FusionSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import LOSSES, SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -90,24 +90,25 @@ def test_a_number_beyond_its_range_is_refused_with_the_range(command, typed, exp
 
 @pytest.mark.parametrize("kind", [[], {}, None, 3, ["ease"]])
 def test_the_name_of_an_option_is_text(kind):
-    assert "head.kind=" in build(Recipe, {"head": {"kind": kind}})[1][0]
+    assert "head.kind=" in build(ModelConfig, {"head": {"kind": kind}})[1][0]
 
 
 def test_options_are_built_by_their_kind_and_come_back_as_they_went():
     plain = {"head": {"kind": "fusion", "members": {"a": {"head": {"kind": "ease", "l2": 3, "features": {"text": 1}}}}},
              "loss": {"kind": "softmax", "temperature": 1}, "optim": None}
-    recipe, found = build(Recipe, plain)
+    config, found = build(ModelConfig, plain)
     assert found == []
     member = EaseSettings(l2=3.0, features=FeatureWeightsSettings(text=1.0))
-    assert recipe.head == FusionSettings(members={"a": Recipe(head=member)})
-    assert recipe.loss == SoftmaxSettings(temperature=1.0)
-    again, found = build(Recipe, to_plain(recipe))
-    assert (again, found) == (recipe, [])
+    assert config.head == FusionSettings(members={"a": ModelConfig(head=member)})
+    assert config.loss == SoftmaxSettings(temperature=1.0)
+    again, found = build(ModelConfig, to_plain(config))
+    assert (again, found) == (config, [])
 
 
 def test_every_problem_is_collected_under_its_path():
-    _, found = build(Recipe, {"head": {"kind": "two_tower", "dropout": 2, "droput": 1, "embedding_size": "x"},
-                              "optim": {"kind": "adamw", "epochs": 0}, "loss": {"kind": "softmx"}, "peft": 3, "x": 1})
+    _, found = build(ModelConfig, {"head": {"kind": "two_tower", "dropout": 2, "droput": 1, "embedding_size": "x"},
+                                   "optim": {"kind": "adamw", "epochs": 0}, "loss": {"kind": "softmx"}, "peft": 3,
+                                   "x": 1})
     assert found == [
         "head.droput: unknown key (did you mean 'dropout'?)", "head.embedding_size=x: expected a whole number",
         "head.dropout=2.0: must be at most 0.99", "optim.epochs=0: must be at least 1",

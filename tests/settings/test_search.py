@@ -8,7 +8,7 @@ from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import Builder, to_plain
 from llmrec_cli.settings.groups import GROUPS
-from llmrec_cli.settings.head import HEADS, EaseSettings, FusionSettings, ItemKnnSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import HEADS, EaseSettings, FusionSettings, ItemKnnSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.base import RangeSettings
 from llmrec_cli.settings.loss import BceSettings, SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -24,7 +24,7 @@ from llmrec_cli.settings.search import (
 )
 
 TUNED = [name for name in HEADS if name not in ("popularity", "fusion")]
-SPACES = {name: compose("finetune", [f"head={name}"]).recipe for name in TUNED}
+SPACES = {name: compose("finetune", [f"head={name}"]).config for name in TUNED}
 TOWER = {"encoder": None, "peft": None, "adversarial": None, "loss": SoftmaxSettings(), "optim": AdamWSettings()}
 
 
@@ -36,10 +36,10 @@ def problems(*typed):
 
 @pytest.mark.parametrize("head", ["content", "two_tower", "sequential"])
 def test_whitening_of_the_encoder_can_be_tuned(head):
-    recipe = compose("finetune", ["tune.trials=2", f"head={head}",
-                                  "head.search.encoder.whitening={choices: [0, 0.25, 0.5, 0.75]}"]).recipe
-    assert "encoder.whitening" in searched(recipe)
-    changed, wrong = with_values(recipe, {"encoder.whitening": 0.5})
+    config = compose("finetune", ["tune.trials=2", f"head={head}",
+                                  "head.search.encoder.whitening={choices: [0, 0.25, 0.5, 0.75]}"]).config
+    assert "encoder.whitening" in searched(config)
+    changed, wrong = with_values(config, {"encoder.whitening": 0.5})
     assert (changed.encoder.whitening, wrong) == (0.5, [])
 
 
@@ -51,17 +51,17 @@ def search_of(*typed):
 
 @pytest.mark.parametrize("name", TUNED)
 def test_every_setting_that_a_head_lets_tuning_change_is_there_and_its_ends_are_allowed(name):
-    recipe = SPACES[name]
-    assert list(search_problems(recipe)) == []
+    config = SPACES[name]
+    assert list(search_problems(config)) == []
     # Unless an option was chosen that has no such setting, which nobody did here.
-    assert searched(recipe).keys() == recipe.head.search.keys()
+    assert searched(config).keys() == config.head.search.keys()
 
 
 @pytest.mark.parametrize("name", TUNED)
 def test_what_is_given_is_within_the_range_or_one_of_the_choices_so_that_the_first_trial_teaches(name):
-    recipe = SPACES[name]
-    for key, tried in recipe.head.search.items():
-        value = places(recipe)[key].value(recipe)
+    config = SPACES[name]
+    for key, tried in config.head.search.items():
+        value = places(config)[key].value(config)
         if value is None:  # What the head makes of the data, or what usually suits, where nothing is given.
             continue
         if tried.choices is not None:
@@ -74,17 +74,17 @@ def test_what_is_given_is_within_the_range_or_one_of_the_choices_so_that_the_fir
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_whatever_is_drawn_from_a_space_makes_settings_without_problems(name, data):
-    recipe = SPACES[name]
+    config = SPACES[name]
     values = {}
-    for key, tried in recipe.head.search.items():
+    for key, tried in config.head.search.items():
         if tried.choices is not None:
             values[key] = data.draw(st.sampled_from(tried.choices), key)
-        elif places(recipe)[key].is_whole:
+        elif places(config)[key].is_whole:
             values[key] = data.draw(st.integers(int(tried.low), int(tried.high)), key)
         else:
             values[key] = data.draw(st.floats(tried.low, tried.high), key)
-    values = proposal(recipe, values)
-    changed, found = with_values(recipe, values)
+    values = proposal(config, values)
+    changed, found = with_values(config, values)
     assert found == []
     assert {key: places(changed)[key].value(changed) for key in values} == values
 
@@ -167,10 +167,10 @@ def test_a_setting_of_tuning_that_is_wrong_or_of_no_use_is_refused(typed, expect
 # --- the functions
 
 def test_what_has_no_effect_beside_other_values_is_as_usual_and_the_rest_is_as_proposed():
-    recipe = Recipe(head=ItemKnnSettings(weighting="bm25", k1=3.0))
-    assert proposal(recipe, {"weighting": "bm25", "k1": 2.0, "k": 7}) == {"weighting": "bm25", "k1": 2.0, "k": 7}
-    assert proposal(recipe, {"weighting": "none", "k1": 2.0, "k": 7}) == {"weighting": "none", "k1": 1.2, "k": 7}
-    plain = Recipe(head=ItemKnnSettings(search={"k1": RangeSettings(1, 2)}))
+    config = ModelConfig(head=ItemKnnSettings(weighting="bm25", k1=3.0))
+    assert proposal(config, {"weighting": "bm25", "k1": 2.0, "k": 7}) == {"weighting": "bm25", "k1": 2.0, "k": 7}
+    assert proposal(config, {"weighting": "none", "k1": 2.0, "k": 7}) == {"weighting": "none", "k1": 1.2, "k": 7}
+    plain = ModelConfig(head=ItemKnnSettings(search={"k1": RangeSettings(1, 2)}))
     assert list(search_problems(plain)) == []
 
 
@@ -185,34 +185,33 @@ def test_dots_in_keys_and_mappings_are_the_same_and_the_later_wins():
 
 def test_a_range_of_a_setting_that_only_another_loss_has_waits_for_that_loss():
     head = TwoTowerSettings(search={"loss.temperature": RangeSettings(0.1, 0.2), "dropout": RangeSettings(0, 0.5)})
-    softmax, bce = Recipe(head=head, **TOWER), Recipe(head=head, **TOWER | {"loss": BceSettings()})
+    softmax, bce = ModelConfig(head=head, **TOWER), ModelConfig(head=head, **TOWER | {"loss": BceSettings()})
     assert searched(softmax).keys() == {"loss.temperature", "dropout"}
     assert searched(bce).keys() == {"dropout"}
     assert list(search_problems(bce)) == []
 
 
 def test_values_are_put_in_their_places_and_what_is_wrong_with_them_is_told():
-    recipe = Recipe(head=TwoTowerSettings(search={"dropout": RangeSettings(0, 0.5)}), **TOWER)
-    changed, found = with_values(recipe, {"dropout": 0.25, "optim.learning_rate": 0.5, "loss.temperature": 2})
+    config = ModelConfig(head=TwoTowerSettings(search={"dropout": RangeSettings(0, 0.5)}), **TOWER)
+    changed, found = with_values(config, {"dropout": 0.25, "optim.learning_rate": 0.5, "loss.temperature": 2})
     assert found == []
     assert (changed.head.dropout, changed.optim.learning_rate, changed.loss.temperature) == (0.25, 0.5, 2.0)
     assert changed.head.search == {}
-    assert (recipe.head.dropout, recipe.optim.learning_rate) == (0.5, None)
-    assert with_values(recipe, {"dropout": 2.0, "optim.epochs": 0})[1] == [
+    assert (config.head.dropout, config.optim.learning_rate) == (0.5, None)
+    assert with_values(config, {"dropout": 2.0, "optim.epochs": 0})[1] == [
         "dropout=2.0: must be at most 0.99", "optim.epochs=0: must be at least 1"]
 
 
 def test_nothing_of_a_space_is_left_in_what_is_saved_and_what_is_saved_is_read_again():
-    recipe = Recipe(head=FusionSettings(members={"near": Recipe(head=ItemKnnSettings(search={"k": RangeSettings(1,
-                                                                                                                9)})),
-                                                 "ease": Recipe(head=EaseSettings())}))
-    assert tuned_parts(recipe).keys() == {"near"}
-    bare = without_search(recipe)
+    near = ModelConfig(head=ItemKnnSettings(search={"k": RangeSettings(1, 9)}))
+    config = ModelConfig(head=FusionSettings(members={"near": near, "ease": ModelConfig(head=EaseSettings())}))
+    assert tuned_parts(config).keys() == {"near"}
+    bare = without_search(config)
     assert bare.head.members["near"].head.search == {}
-    for each in (recipe, bare):
+    for each in (config, bare):
         builder = Builder(GROUPS)
-        assert builder.settings(Recipe, to_plain(each)) == each
+        assert builder.settings(ModelConfig, to_plain(each)) == each
         assert builder.found == []
     old = to_plain(bare)
     del old["head"]["search"], old["head"]["members"]["near"]["head"]["search"]
-    assert Builder(GROUPS).settings(Recipe, old) == bare
+    assert Builder(GROUPS).settings(ModelConfig, old) == bare

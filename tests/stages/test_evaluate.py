@@ -22,7 +22,7 @@ from llmrec_cli.heads.popularity import Popularity
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.scoring.heldout import HeldOut
 from llmrec_cli.scoring.scorer import Lists
-from llmrec_cli.settings.head import HEADS, Recipe
+from llmrec_cli.settings.head import HEADS, ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import BceSettings, MseSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -71,7 +71,7 @@ def write_prepared(folder, interactions, items=None, title=str):
 
 def write_model(folder, prepared, head="item_knn", fitted_on=("train", "valid"), refit="train_valid", change=None):
     data = read_prepared(prepared)
-    fitted = build(Recipe(head=HEADS[head]()))
+    fitted = build(ModelConfig(head=HEADS[head]()))
     fitted.fit(data.training(*fitted_on), Context(torch.device("cpu"), 1))
     if change is not None:
         change(fitted)
@@ -414,7 +414,8 @@ def test_scores_that_predict_are_measured_beside_baselines_that_do_not(tmp_path,
     with_values(made, target)
     data = read_prepared(made)
     loss = MseSettings() if target == "value" else BceSettings()
-    head = build(Recipe(head=HEADS["mf"](embedding_size=4, target=target), loss=loss, optim=AdamWSettings(epochs=2)))
+    head = build(ModelConfig(head=HEADS["mf"](embedding_size=4, target=target), loss=loss,
+                             optim=AdamWSettings(epochs=2)))
     head.fit(data.training("train", "valid"), Context(torch.device("cpu"), 1))
     save_recommender(tmp_path / "m", head, data, ("train", "valid"), {"refit": "train_valid", "seed": 1})
     metrics = run(tmp_path, model=str(tmp_path / "m"))
@@ -478,7 +479,7 @@ def test_a_planted_leak_is_suspicious_and_an_honest_model_is_not(tmp_path):
     for name, leak in (("honest", False), ("leak", True)):
         made = folder(name, leak)
         data = read_prepared(made)
-        head = build(Recipe(head=HEADS["ease"](l2=1.0, features=FeatureWeightsSettings(attributes=20.0))))
+        head = build(ModelConfig(head=HEADS["ease"](l2=1.0, features=FeatureWeightsSettings(attributes=20.0))))
         head.fit(data.training("train", "valid"), Context(torch.device("cpu"), 1))
         save_recommender(tmp_path / f"{name}-model", head, data, ("train", "valid"), {"refit": "train_valid"})
         found[name] = run(tmp_path, f"{name}-out", model=str(tmp_path / f"{name}-model"))["suspicious"]
@@ -530,7 +531,7 @@ def test_a_model_refitted_on_train_and_validation_gives_the_same_lists_with_eith
 
 def test_a_head_that_learned_of_each_user_says_that_newer_interactions_change_nothing(tmp_path, prepared):
     data = read_prepared(prepared)
-    fitted = build(Recipe(head=HEADS["mf"](embedding_size=4), loss=MseSettings(), optim=AdamWSettings(epochs=1)))
+    fitted = build(ModelConfig(head=HEADS["mf"](embedding_size=4), loss=MseSettings(), optim=AdamWSettings(epochs=1)))
     fitted.fit(data.training("train"), Context(torch.device("cpu"), 1))
     save_recommender(tmp_path / "m", fitted, data, ("train",), {"refit": "none", "seed": 1})
     model = str(tmp_path / "m")

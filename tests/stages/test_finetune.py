@@ -170,10 +170,10 @@ def model_bytes(run):
                                             ([*FUSION, "head.weights={ease: 1, tower: 1, neighbours: 1}"],
                                              [(6, [6, 0]), (14, [12, 2])])], ids=["two_tower", "fusion"])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(llmrec, settings, encoder, monkeypatch, head, cuts):
-    recipe = [*settings, *head, *encoder, "adversarial=fgm", *TRAINED]
-    assert llmrec(*recipe, "run_dir=whole").code == 0
+    config = [*settings, *head, *encoder, "adversarial=fgm", *TRAINED]
+    assert llmrec(*config, "run_dir=whole").code == 0
     for num_checkpoints, steps in cuts:
-        run_and_interrupt(monkeypatch, [*recipe, f"run_dir=cut{num_checkpoints}"], num_checkpoints)
+        run_and_interrupt(monkeypatch, [*config, f"run_dir=cut{num_checkpoints}"], num_checkpoints)
         assert not Path(f"cut{num_checkpoints}/model").exists()
         moved = Path(f"moved{num_checkpoints}")
         Path(f"cut{num_checkpoints}").rename(moved)
@@ -183,9 +183,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(llmrec, settings, encoder,
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes_even_when_killed_again(llmrec, settings, encoder, monkeypatch):
-    recipe = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none"]
-    assert llmrec(*recipe, "run_dir=whole").code == 0
-    for arguments in ([*recipe, "run_dir=cut"], ["finetune", "resume=cut"]):
+    config = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none"]
+    assert llmrec(*config, "run_dir=whole").code == 0
+    for arguments in ([*config, "run_dir=cut"], ["finetune", "resume=cut"]):
         child = os.fork()
         if child == 0:
             interrupt_after(monkeypatch, 3, lambda: os._exit(9))
@@ -220,9 +220,9 @@ def test_a_run_goes_on_and_is_saved_only_with_the_encoder_it_began_with(llmrec, 
     from llmrec_cli.stages import finetune
 
     mine = Path(shutil.copytree(tiny_encoder, "encoder"))
-    recipe = [*settings, "head=two_tower", *TINY_TOWER, "encoder=hf", f"encoder.path={mine}", "encoder.max_length=16",
+    config = [*settings, "head=two_tower", *TINY_TOWER, "encoder=hf", f"encoder.path={mine}", "encoder.max_length=16",
               *TRAINED, "refit=none"]
-    run_and_interrupt(monkeypatch, [*recipe, "run_dir=cut"], 1)
+    run_and_interrupt(monkeypatch, [*config, "run_dir=cut"], 1)
     config = (mine / "config.json").read_text()
 
     def swap():
@@ -244,8 +244,8 @@ def test_a_run_goes_on_and_is_saved_only_with_the_encoder_it_began_with(llmrec, 
 
 
 def test_a_resumed_run_refuses_settings_of_another(llmrec, settings, encoder, monkeypatch):
-    recipe = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none", "run_dir=run"]
-    run_and_interrupt(monkeypatch, recipe, 2)
+    config = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none", "run_dir=run"]
+    run_and_interrupt(monkeypatch, config, 2)
     done = llmrec("finetune", "resume=run", "optim.batch_size=7")
     assert done.code == 2
     assert "optim.batch_size=7: a resumed run takes its settings from the run" in done.err
@@ -258,9 +258,9 @@ def test_a_resumed_run_refuses_settings_of_another(llmrec, settings, encoder, mo
 
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_takes_over(llmrec, settings, encoder,
                                                                               monkeypatch):
-    recipe = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none"]
-    assert llmrec(*recipe, "run_dir=whole").code == 0
-    run_and_interrupt(monkeypatch, [*recipe, "run_dir=cut"], 6)
+    config = [*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none"]
+    assert llmrec(*config, "run_dir=whole").code == 0
+    run_and_interrupt(monkeypatch, [*config, "run_dir=cut"], 6)
     newest = Path("cut/checkpoints/step-000006")
     state = newest / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-1])

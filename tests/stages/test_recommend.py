@@ -198,8 +198,8 @@ def test_a_new_user_is_answered_by_the_text_that_the_users_file_has() -> None:
 class Stub:
     """A head that scores by fixed vectors: the history's items point at their neighbours, a text at its length."""
 
-    answers_text = True
-    reads_profiles = False
+    supports_text_queries = True
+    uses_user_profiles = False
 
     def __init__(self, history: float = 1.0, text: float = 1.0) -> None:
         self.history, self.text = history, text

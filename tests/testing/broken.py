@@ -104,7 +104,7 @@ class NewItemsFirst(ItemKnn):
 
 class OneAnswer(ItemKnn):
     @property
-    def answers_text(self):
+    def supports_text_queries(self):
         return True
 
     def score_text(self, texts):
@@ -112,17 +112,17 @@ class OneAnswer(ItemKnn):
 
 
 class ChoosesAgain(ItemKnn):
-    def chosen(self):
-        return replace(self.recipe, head=replace(self.settings, k=self.settings.k + 1))
+    def tuned_config(self):
+        return replace(self.config, head=replace(self.settings, k=self.settings.k + 1))
 
 
 class StatesNothing(ItemKnn):
-    def memory(self, data):
+    def estimate_memory(self, data):
         return 0
 
 
 class StatesAThird(ItemKnn):
-    def memory(self, data):
+    def estimate_memory(self, data):
         return sum(array.nbytes for array in self.state().values()) // 3
 
 

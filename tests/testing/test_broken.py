@@ -3,7 +3,7 @@
 import pytest
 
 from llmrec_cli.settings.encoder import ScratchSettings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.testing import adversaries, encoders, groups, heads, losses
 from llmrec_cli.testing.shop import make_shop
 from llmrec_cli.testing.suite import broken, promise, require_all
@@ -65,7 +65,7 @@ def club(tmp_path_factory):
 
 
 def case_of(club, implementation):
-    return heads.HeadCase(club, Recipe(head=parts.head(implementation)))
+    return heads.HeadCase(club, ModelConfig(head=parts.head(implementation)))
 
 
 def name_of(value):

@@ -37,12 +37,12 @@ from llmrec_cli.heads.item_knn import ItemKnn
 from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
 
 class Newest(ItemKnn):
-    def __init__(self, recipe):
-        super().__init__(recipe)
-        self.settings = ItemKnnSettings(k=recipe.head.k)
+    def __init__(self, config):
+        super().__init__(config)
+        self.settings = ItemKnnSettings(k=config.head.k)
 """
 BROKEN = HEAD + """
-    def memory(self, data):
+    def estimate_memory(self, data):
         return 0
 
     def score_users(self, queries):

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.knowledge import Knowledge
 from llmrec_cli.data.training_data import TrainingData
@@ -14,8 +14,8 @@ TEXTS = [f"Film {n}. A story about {n}" for n in range(200)]
 def entities(texts):
     ids = np.array([f"e{n}" for n in range(len(texts))], object)
     titles = np.array([text.split(".")[0] for text in texts] + [None], object)[:-1]
-    return Entities(ids, titles, np.array([*texts, None], object)[:-1],
-                    sp.csr_array((len(texts), 0), dtype=np.float32), [])
+    return Catalogue(ids, titles, np.array([*texts, None], object)[:-1],
+                     sp.csr_array((len(texts), 0), dtype=np.float32), [])
 
 
 def data(texts, histories, knowledge=None):

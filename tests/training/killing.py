@@ -24,7 +24,7 @@ from torch import nn
 
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.training.checkpoint import checkpoints
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 
 INPUTS = torch.randn(48, 3, generator=torch.Generator().manual_seed(0))
 TARGETS = INPUTS @ torch.tensor([1.0, -2.0, 0.5])
@@ -64,7 +64,7 @@ def run(folder: Path, resumed: bool, log: Callable[..., None] = lambda event, **
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         trained = train(model, lambda epoch, generator: torch.from_numpy(generator.permutation(48)).split(8), model,
                         [(model, 0.02)], settings, Length(4, 6, 4),
-                        Surroundings(torch.device("cpu"), 1, log, where, where if resumed else None), validate)
+                        TrainContext(torch.device("cpu"), 1, log, where, where if resumed else None), validate)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "final.safetensors")
     (folder / "trained.json").write_text(json.dumps(asdict(trained)))
 

@@ -29,7 +29,7 @@ from llmrec_cli.training.adversary import (
     fgm,
     projected,
 )
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 
 GENERATOR = np.random.default_rng(0)
 HIDDEN = torch.from_numpy(GENERATOR.normal(size=(3, 5, 4)).astype(np.float32))
@@ -269,9 +269,10 @@ def test_training_against_an_adversary_is_gone_on_with_to_the_bit(settings, tmp_
             return adversarial_loss(lambda h: nn.functional.cross_entropy(outputs(dropped(h)), TARGET[rows]), hidden,
                                     settings, lambda h: outputs(dropped(h)))
 
-        surroundings = Surroundings(torch.device("cpu"), 1, checkpoints=folder, resume_from=folder if resumed else None)
+        train_context = TrainContext(torch.device("cpu"), 1, checkpoints=folder,
+                                     resume_from=folder if resumed else None)
         train(model, lambda epoch, generator: (generator.permutation(3)[:2] for _ in range(4)), loss, [(model, 0.05)],
-              AdamWSettings(epochs=2, checkpoint_every=1), Length(2, 4, 2), surroundings)
+              AdamWSettings(epochs=2, checkpoint_every=1), Length(2, 4, 2), train_context)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     whole = trained(tmp_path / "whole")

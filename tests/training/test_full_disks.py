@@ -15,7 +15,7 @@ from llmrec_cli import atomic_files
 from llmrec_cli.errors import ArtifactError, ResourceError
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.training.checkpoint import checkpoints, size_of
-from llmrec_cli.training.loop import Surroundings
+from llmrec_cli.training.loop import TrainContext
 from tests.training.test_loop import CPU, Model, run, same, settings, weights
 
 
@@ -59,7 +59,7 @@ def test_5_a_file_that_cannot_grow_ends_training_with_the_last_checkpoint_intact
     stack = largest_file(num_bytes)
     try:
         with pytest.raises(ResourceError, match="free space or choose another place"):
-            run(Model(), Surroundings(CPU, 1, log, checkpoints=tmp_path))
+            run(Model(), TrainContext(CPU, 1, log, checkpoints=tmp_path))
     finally:
         stack.__exit__(None, None, None)
     assert sorted(before) == [f"step-000003/{name}" for name in ("manifest.json", "progress.json",
@@ -73,7 +73,7 @@ def test_5_a_file_that_cannot_grow_ends_training_with_the_last_checkpoint_intact
 def test_5_whatever_fails_in_a_save_a_good_checkpoint_is_left_and_the_run_goes_on(tmp_path, monkeypatch, code, name,
                                                                                   calls):
     whole = Model()
-    expected = run(whole, Surroundings(CPU, 1))
+    expected = run(whole, TrainContext(CPU, 1))
     for at in calls:
         folder = tmp_path / str(at)
 
@@ -83,19 +83,19 @@ def test_5_whatever_fails_in_a_save_a_good_checkpoint_is_left_and_the_run_goes_o
                 patch.setattr(os, name, failing(name, code, at))
 
         with pytest.raises(ResourceError, match=r"cannot be written"):
-            run(Model(), Surroundings(CPU, 1, log, checkpoints=folder))
+            run(Model(), TrainContext(CPU, 1, log, checkpoints=folder))
         monkeypatch.undo()
         found = [path.name for path in checkpoints(folder)]
         assert found[:2] == ["step-000003", "step-000006"]
         resumed = Model()
-        assert run(resumed, Surroundings(CPU, 1, resume_from=folder, checkpoints=folder)) == expected
+        assert run(resumed, TrainContext(CPU, 1, resume_from=folder, checkpoints=folder)) == expected
         assert same(weights(resumed), weights(whole))
         assert sorted(path.name for path in folder.iterdir()) == ["step-000015", "step-000018"]
 
 
 def test_5_curves_that_cannot_be_written_end_training(tmp_path):
     with largest_file(200), pytest.raises(ResourceError, match="cannot be written"):
-        run(Model(), Surroundings(CPU, 1, tensorboard=tmp_path / "curves"))
+        run(Model(), TrainContext(CPU, 1, tensorboard=tmp_path / "curves"))
 
 
 def test_6_without_room_for_two_checkpoints_training_does_not_begin(tmp_path, monkeypatch):
@@ -107,11 +107,11 @@ def test_6_without_room_for_two_checkpoints_training_does_not_begin(tmp_path, mo
     started = time.monotonic()
     with pytest.raises(ResourceError, match=rf"{needed - 1:,} bytes are free, and twice a checkpoint takes {needed:,} "
                                             rf"bytes; .*run_dir=<folder>"):
-        run(model, Surroundings(CPU, 1, checkpoints=tmp_path / "a/b"), loss=lambda _: pytest.fail("trained"),
+        run(model, TrainContext(CPU, 1, checkpoints=tmp_path / "a/b"), loss=lambda _: pytest.fail("trained"),
             validate=lambda: 1.0)
     assert time.monotonic() - started < 5
     monkeypatch.setattr(atomic_files.shutil, "disk_usage", lambda _: usage._replace(free=needed))
-    run(Model(), Surroundings(CPU, 1, checkpoints=tmp_path / "a/b"), validate=iter([0.1, 0.2, 0.3, 0.4]).__next__)
+    run(Model(), TrainContext(CPU, 1, checkpoints=tmp_path / "a/b"), validate=iter([0.1, 0.2, 0.3, 0.4]).__next__)
 
 
 def test_6_the_size_of_a_checkpoint_is_stated_within_a_tenth(tmp_path):
@@ -119,7 +119,7 @@ def test_6_the_size_of_a_checkpoint_is_stated_within_a_tenth(tmp_path):
     model.table = nn.Parameter(model.frozen.weight.new_zeros(100, 100))
     model.register_buffer("memory", model.frozen.weight.new_zeros(50, 100))
     loss = lambda rows: model(rows) + model.table.square().mean()  # noqa: E731
-    run(model, Surroundings(CPU, 1, checkpoints=tmp_path), loss, validate=iter([0.1, 0.2, 0.3, 0.4]).__next__,
+    run(model, TrainContext(CPU, 1, checkpoints=tmp_path), loss, validate=iter([0.1, 0.2, 0.3, 0.4]).__next__,
         optim=settings(ema=0.5))
     state = checkpoints(tmp_path)[-1] / "state.safetensors"
     assert size_of(model, 2) == pytest.approx(state.stat().st_size, rel=0.1)
@@ -146,7 +146,7 @@ def test_8_removing_a_checkpoint_begins_with_what_makes_it_one(tmp_path, monkeyp
             monkeypatch.setattr(shutil, "rmtree", stop)
 
     with pytest.raises(ResourceError):
-        run(Model(), Surroundings(CPU, 1, log, checkpoints=tmp_path))
+        run(Model(), TrainContext(CPU, 1, log, checkpoints=tmp_path))
     monkeypatch.undo()
     assert removed == ["step-000003"]
     assert [path.name for path in checkpoints(tmp_path)] == ["step-000006", "step-000009"]
@@ -155,11 +155,11 @@ def test_8_removing_a_checkpoint_begins_with_what_makes_it_one(tmp_path, monkeyp
 
 
 def test_20_a_missing_or_an_extra_file_of_a_checkpoint_is_refused(tmp_path):
-    run(Model(), Surroundings(CPU, 1, checkpoints=tmp_path))
+    run(Model(), TrainContext(CPU, 1, checkpoints=tmp_path))
     (tmp_path / "step-000018" / "state-2.safetensors").write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"state-2.safetensors is no file of a checkpoint; remove .*step-000018"):
-        run(Model(), Surroundings(CPU, 1, resume_from=tmp_path))
+        run(Model(), TrainContext(CPU, 1, resume_from=tmp_path))
     (tmp_path / "step-000018" / "state-2.safetensors").unlink()
     (tmp_path / "step-000018" / "progress.json").unlink()
     with pytest.raises(ArtifactError, match=r"progress.json: missing; remove .*step-000018"):
-        run(Model(), Surroundings(CPU, 1, resume_from=tmp_path))
+        run(Model(), TrainContext(CPU, 1, resume_from=tmp_path))

@@ -11,7 +11,7 @@ import torch
 
 from llmrec_cli.training import loop
 from llmrec_cli.training.checkpoint import checkpoints
-from llmrec_cli.training.loop import Surroundings
+from llmrec_cli.training.loop import TrainContext
 from llmrec_cli.training.signals import Interrupts
 from tests.training.test_loop import CPU, Model, quality, run, same, weights
 
@@ -52,15 +52,15 @@ def test_9_10_a_signal_ends_the_step_with_a_checkpoint_and_the_run_goes_on_to_th
                                                                                               error):
     events = []
     model, loss = signalled(number)
-    log = Surroundings(CPU, 1, lambda event, **values: events.append((event, values)), checkpoints=tmp_path)
+    log = TrainContext(CPU, 1, lambda event, **values: events.append((event, values)), checkpoints=tmp_path)
     with pytest.raises(error) as ended:
         run(model, log, loss, validate=lambda: quality(model))
     assert getattr(ended.value, "code", 143) == 143
     assert [path.name for path in checkpoints(tmp_path)] == ["step-000006", "step-000007"]
     assert events[-1] == ("interrupted", {"step": 7, "signal": int(number)})
     whole, resumed = Model(), Model()
-    expected = run(whole, Surroundings(CPU, 1), validate=lambda: quality(whole))
-    assert run(resumed, Surroundings(CPU, 1, resume_from=tmp_path), validate=lambda: quality(resumed)) == expected
+    expected = run(whole, TrainContext(CPU, 1), validate=lambda: quality(whole))
+    assert run(resumed, TrainContext(CPU, 1, resume_from=tmp_path), validate=lambda: quality(resumed)) == expected
     assert same(weights(whole), weights(resumed))
 
 
@@ -68,10 +68,10 @@ def test_9_10_a_signal_ends_the_step_with_a_checkpoint_and_the_run_goes_on_to_th
 def test_10_a_second_signal_stops_at_once_and_the_last_checkpoint_is_whole(tmp_path, number, error):
     model, loss = signalled(number, times=2)
     with pytest.raises(error):
-        run(model, Surroundings(CPU, 1, checkpoints=tmp_path), loss)
+        run(model, TrainContext(CPU, 1, checkpoints=tmp_path), loss)
     assert [path.name for path in checkpoints(tmp_path)] == ["step-000003", "step-000006"]
     resumed = Model()
-    assert run(resumed, Surroundings(CPU, 1, resume_from=tmp_path)).best_epoch == 4
+    assert run(resumed, TrainContext(CPU, 1, resume_from=tmp_path)).best_epoch == 4
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -89,14 +89,14 @@ def test_11_a_signal_during_a_save_lets_it_be_finished_and_a_second_one_discards
             monkeypatch.setattr(os, "fsync", interrupted)
 
     with pytest.raises(SystemExit):
-        run(Model(), Surroundings(CPU, 1, log, checkpoints=tmp_path))
+        run(Model(), TrainContext(CPU, 1, log, checkpoints=tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000003", "step-000006"][:3 - times]
-    assert run(Model(), Surroundings(CPU, 1, resume_from=tmp_path)).best_epoch == 4
+    assert run(Model(), TrainContext(CPU, 1, resume_from=tmp_path)).best_epoch == 4
 
 
 def test_9_a_signal_in_validation_does_not_wait_for_its_end_and_validation_is_done_again(tmp_path):
     whole, cut, resumed, ended = Model(), Model(), Model(), []
-    expected = run(whole, Surroundings(CPU, 1), validate=lambda: quality(whole) + float(torch.rand(())))
+    expected = run(whole, TrainContext(CPU, 1), validate=lambda: quality(whole) + float(torch.rand(())))
 
     def validate():
         value = quality(cut) + float(torch.rand(()))
@@ -105,10 +105,10 @@ def test_9_a_signal_in_validation_does_not_wait_for_its_end_and_validation_is_do
         return value
 
     with pytest.raises(SystemExit):
-        run(cut, Surroundings(CPU, 1, checkpoints=tmp_path), validate=validate)
+        run(cut, TrainContext(CPU, 1, checkpoints=tmp_path), validate=validate)
     assert ended == []
     assert checkpoints(tmp_path)[-1].name == "step-000005"
-    result = run(resumed, Surroundings(CPU, 1, resume_from=tmp_path),
+    result = run(resumed, TrainContext(CPU, 1, resume_from=tmp_path),
                  validate=lambda: quality(resumed) + float(torch.rand(())))
     assert result == expected
     assert same(weights(whole), weights(resumed))
@@ -120,20 +120,20 @@ def test_a_signal_that_comes_last_of_all_is_not_lost(tmp_path):
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(SystemExit):
-        run(Model(), Surroundings(CPU, 1, log, checkpoints=tmp_path))
-    assert run(Model(), Surroundings(CPU, 1, resume_from=tmp_path)).best_epoch == 4
+        run(Model(), TrainContext(CPU, 1, log, checkpoints=tmp_path))
+    assert run(Model(), TrainContext(CPU, 1, resume_from=tmp_path)).best_epoch == 4
 
 
 def test_9_without_a_place_for_checkpoints_a_signal_ends_the_run_all_the_same(monkeypatch):
     monkeypatch.setattr(loop, "save_checkpoint", lambda *_: pytest.fail("saved"))
     model, loss = signalled(signal.SIGTERM)
     with pytest.raises(SystemExit):
-        run(model, Surroundings(CPU, 1), loss)
+        run(model, TrainContext(CPU, 1), loss)
 
 
 def test_training_in_a_thread_leaves_signals_alone():
     found = []
-    thread = threading.Thread(target=lambda: found.append(run(Model(), Surroundings(CPU, 1)).best_epoch))
+    thread = threading.Thread(target=lambda: found.append(run(Model(), TrainContext(CPU, 1)).best_epoch))
     thread.start()
     thread.join()
     assert found == [4]
@@ -163,7 +163,7 @@ def test_9_a_real_process_writes_its_checkpoint_and_ends_with_143_within_seconds
             model = Model()
             slow = lambda rows: (time.sleep(0.05), model(rows))[1]  # noqa: E731
             log = lambda event, **values: event == "step" and taken.write_text(str(values["step"]))  # noqa: E731
-            run(model, Surroundings(CPU, 1, log, checkpoints=tmp_path), slow)
+            run(model, TrainContext(CPU, 1, log, checkpoints=tmp_path), slow)
         except SystemExit as error:
             code = error.code
         finally:

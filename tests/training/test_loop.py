@@ -9,7 +9,7 @@ from torch import nn
 from llmrec_cli.errors import ArtifactError, ConfigError, DivergedError
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.training.checkpoint import checkpoints
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 from llmrec_cli.training.optim import build_optimizer, learning_rate_share
 
 CPU = torch.device("cpu")
@@ -37,10 +37,10 @@ def settings(**changed):
     return AdamWSettings(learning_rate=0.01, epochs=4, batch_size=8, checkpoint_every=3, **changed)
 
 
-def run(model, surroundings, loss=None, validate=None, optim=None, epochs=4, schedule=4):
+def run(model, train_context, loss=None, validate=None, optim=None, epochs=4, schedule=4):
     optim = optim or settings()
     return train(model, batches, loss or model, [(model, optim.learning_rate)], optim, Length(epochs, 5, schedule),
-                 surroundings, validate)
+                 train_context, validate)
 
 
 def weights(model):
@@ -67,7 +67,7 @@ def test_biases_do_not_decay_and_a_shared_parameter_goes_with_its_first_module()
 
 def test_training_lowers_the_loss_and_logs_every_step():
     events = []
-    result = run(Model(), Surroundings(CPU, 1, lambda event, **values: events.append((event, values))))
+    result = run(Model(), TrainContext(CPU, 1, lambda event, **values: events.append((event, values))))
     assert result.losses[-1] < result.losses[0]
     assert result.best_epoch == 4
     assert result.best_value is None
@@ -76,13 +76,13 @@ def test_training_lowers_the_loss_and_logs_every_step():
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_stream_alone():
     one, other, third = Model(), Model(), Model()
-    run(one, Surroundings(CPU, 1))
+    run(one, TrainContext(CPU, 1))
     torch.manual_seed(99)
     before = torch.get_rng_state()
-    run(other, Surroundings(CPU, 1))
+    run(other, TrainContext(CPU, 1))
     assert torch.equal(before, torch.get_rng_state())
     assert same(weights(one), weights(other))
-    run(third, Surroundings(CPU, 2))
+    run(third, TrainContext(CPU, 2))
     assert not same(weights(one), weights(third))
 
 
@@ -94,7 +94,7 @@ def test_validation_stops_after_patience_epochs_and_the_best_weights_come_back()
         assert not model.training
         return next(values)
 
-    result = run(model, Surroundings(CPU, 1), validate=validate, optim=settings(patience=2), epochs=5, schedule=5)
+    result = run(model, TrainContext(CPU, 1), validate=validate, optim=settings(patience=2), epochs=5, schedule=5)
     assert (result.best_epoch, result.best_value, result.values) == (2, 0.5, [0.1, 0.5, 0.4, 0.3])
     assert same(weights(model), kept[1])
 
@@ -102,8 +102,8 @@ def test_validation_stops_after_patience_epochs_and_the_best_weights_come_back()
 def test_a_refit_of_the_best_epochs_repeats_the_first_fit_up_to_there():
     first, refit = Model(), Model()
     values = iter([0.1, 0.5, 0.4, 0.3])
-    best = run(first, Surroundings(CPU, 1), validate=lambda: next(values))
-    run(refit, Surroundings(CPU, 1), epochs=best.best_epoch)
+    best = run(first, TrainContext(CPU, 1), validate=lambda: next(values))
+    run(refit, TrainContext(CPU, 1), epochs=best.best_epoch)
     assert same(weights(first), weights(refit))
 
 
@@ -117,14 +117,14 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_a_weight(bad):
         return model(rows) * (bad if len(steps) == 7 else 1)
 
     with pytest.raises(DivergedError, match=r"step 7; lower optim.learning_rate=0.01"):
-        run(model, Surroundings(CPU, 1), loss)
+        run(model, TrainContext(CPU, 1), loss)
     assert same(weights(model), kept[-1])
 
 
 def test_a_gradient_that_is_not_finite_stops_too():
     model = Model()
     with pytest.raises(DivergedError, match="gradient's norm is"):
-        run(model, Surroundings(CPU, 1), lambda rows: model(rows) + (model.body[0].bias.sum() * 0).sqrt())
+        run(model, TrainContext(CPU, 1), lambda rows: model(rows) + (model.body[0].bias.sum() * 0).sqrt())
 
 
 def quality(model):
@@ -139,9 +139,9 @@ def killed_at(step, folder, resume_from=None):
         def log(event, **values):
             if event == "step" and values["step"] == step:
                 os._exit(9)
-        model, surroundings = Model(), Surroundings(CPU, 1, log, checkpoints=folder, resume_from=resume_from)
+        model, train_context = Model(), TrainContext(CPU, 1, log, checkpoints=folder, resume_from=resume_from)
         try:
-            run(model, surroundings, validate=lambda: quality(model))
+            run(model, train_context, validate=lambda: quality(model))
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
@@ -150,11 +150,11 @@ def killed_at(step, folder, resume_from=None):
 @pytest.mark.parametrize("steps", [(2,), (7,), (6, 11), (8, 13, 17), (20,)])
 def test_a_killed_run_goes_on_to_the_very_same_weights_also_in_the_middle_of_an_epoch(tmp_path, steps):
     whole, resumed = Model(), Model()
-    expected = run(whole, Surroundings(CPU, 1), validate=lambda: quality(whole))
+    expected = run(whole, TrainContext(CPU, 1), validate=lambda: quality(whole))
     folders = [tmp_path / str(n) for n in range(len(steps))]
     for n, step in enumerate(steps):
         killed_at(step, folders[n], folders[n - 1] if n else None)
-    result = run(resumed, Surroundings(CPU, 1, resume_from=folders[-1]), validate=lambda: quality(resumed))
+    result = run(resumed, TrainContext(CPU, 1, resume_from=folders[-1]), validate=lambda: quality(resumed))
     assert result == expected
     assert same(weights(whole), weights(resumed))
 
@@ -165,7 +165,7 @@ def interrupted(folder):
 
 
 def test_only_the_two_newest_checkpoints_stay_counted_by_step(tmp_path):
-    run(Model(), Surroundings(CPU, 1, checkpoints=tmp_path), optim=settings(), epochs=4)
+    run(Model(), TrainContext(CPU, 1, checkpoints=tmp_path), optim=settings(), epochs=4)
     os.utime(tmp_path / "step-000015", (2e9, 2e9))
     assert [p.name for p in checkpoints(tmp_path)] == ["step-000015", "step-000018"]
     assert sorted(p.name for p in (tmp_path / "step-000018").iterdir()) == [
@@ -178,13 +178,13 @@ def test_what_a_kill_left_is_cleared_away(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "step-000001" / "manifest.json").write_text("{}")  # Was to be removed next.
     (tmp_path / "step-000012" / "progress.json").write_text("{}")  # Was being removed.
-    run(Model(), Surroundings(CPU, 1, checkpoints=tmp_path, resume_from=tmp_path), epochs=4)
+    run(Model(), TrainContext(CPU, 1, checkpoints=tmp_path, resume_from=tmp_path), epochs=4)
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000015", "step-000018"]
 
 
 def test_frozen_parameters_are_not_in_a_checkpoint_and_nothing_of_it_is_a_pickle(tmp_path):
     from safetensors.numpy import load_file
-    run(Model(), Surroundings(CPU, 1, checkpoints=tmp_path))
+    run(Model(), TrainContext(CPU, 1, checkpoints=tmp_path))
     names = load_file(tmp_path / "step-000018" / "state.safetensors").keys()
     assert "model/body.0.weight" in names
     assert "random/cpu" in names
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, name):
     content[len(content) // 2] ^= 4
     file.write_bytes(bytes(content))
     with pytest.raises(ArtifactError, match="step-000006"):
-        run(Model(), Surroundings(CPU, 1, resume_from=tmp_path))
+        run(Model(), TrainContext(CPU, 1, resume_from=tmp_path))
 
 
 def test_a_checkpoint_without_a_manifest_is_none(tmp_path):
@@ -210,9 +210,9 @@ def test_a_checkpoint_without_a_manifest_is_none(tmp_path):
 def test_going_on_with_other_settings_is_refused_and_says_which(tmp_path):
     interrupted(tmp_path)
     with pytest.raises(ConfigError, match=r"optim.weight_decay=0.5: the interrupted run had 0.01"):
-        run(Model(), Surroundings(CPU, 1, resume_from=tmp_path), optim=settings(weight_decay=0.5))
+        run(Model(), TrainContext(CPU, 1, resume_from=tmp_path), optim=settings(weight_decay=0.5))
     with pytest.raises(ConfigError, match="seed=2"):
-        run(Model(), Surroundings(CPU, 2, resume_from=tmp_path))
+        run(Model(), TrainContext(CPU, 2, resume_from=tmp_path))
 
 
 def test_going_on_with_another_model_is_refused_and_says_what_differs(tmp_path):
@@ -220,11 +220,11 @@ def test_going_on_with_another_model_is_refused_and_says_what_differs(tmp_path):
     model = Model()
     model.more = nn.Linear(2, 2)
     with pytest.raises(ArtifactError, match=r"missing: \['more.bias', 'more.weight'\]"):
-        run(model, Surroundings(CPU, 1, resume_from=tmp_path))
+        run(model, TrainContext(CPU, 1, resume_from=tmp_path))
 
 
 def test_without_a_terminal_each_epoch_is_one_line_on_stderr(capsys):
-    run(Model(), Surroundings(CPU, 1, title="towers"), validate=iter([0.1, 0.2, 0.3, 0.4]).__next__)
+    run(Model(), TrainContext(CPU, 1, title="towers"), validate=iter([0.1, 0.2, 0.3, 0.4]).__next__)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[3].startswith("towers: epoch 4/4, loss ")
@@ -233,13 +233,13 @@ def test_without_a_terminal_each_epoch_is_one_line_on_stderr(capsys):
 
 def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    run(Model(), Surroundings(CPU, 1, title="towers"))
+    run(Model(), TrainContext(CPU, 1, title="towers"))
     assert "20/20" in capsys.readouterr().err
 
 
 def test_tensorboard_gets_the_curves(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    run(Model(), Surroundings(CPU, 1, tensorboard=tmp_path), validate=iter([0.1, 0.2, 0.3, 0.4]).__next__)
+    run(Model(), TrainContext(CPU, 1, tensorboard=tmp_path), validate=iter([0.1, 0.2, 0.3, 0.4]).__next__)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert [e.step for e in events.Scalars("validation/value")] == [5, 10, 15, 20]
@@ -249,7 +249,7 @@ def test_tensorboard_gets_the_curves(tmp_path):
 def test_every_epoch_has_its_own_batches_and_a_resumed_one_starts_behind_those_it_had(tmp_path):
     def rows_seen(**where):
         seen, model = [], Model()
-        run(model, Surroundings(CPU, 1, **where), loss=lambda rows: (seen.append(rows.tolist()), model(rows))[1])
+        run(model, TrainContext(CPU, 1, **where), loss=lambda rows: (seen.append(rows.tolist()), model(rows))[1])
         return seen
 
     seen = rows_seen(checkpoints=tmp_path)
@@ -270,7 +270,7 @@ def test_what_is_done_after_a_step_sees_its_gradients_and_survives_a_kill(tmp_pa
                 model.body[0].weight[step % 16] *= 0.9  # As AdaLoRA takes rank away.
 
         log = where.pop("log", lambda event, **values: None)
-        train(model, batches, model, [(model, 0.01)], settings(), Length(4, 5, 4), Surroundings(CPU, 1, log, **where),
+        train(model, batches, model, [(model, 0.01)], settings(), Length(4, 5, 4), TrainContext(CPU, 1, log, **where),
               after_step=after_step)
         return model
 

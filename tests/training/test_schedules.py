@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from llmrec_cli.settings.encoder import HuggingFaceSettings
-from llmrec_cli.settings.head import MfSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import MfSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.loss import SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import EmbeddingAdapterSettings, FrozenSettings, LoraSettings, NoPeftSettings
 from llmrec_cli.training.ema import Ema
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 from llmrec_cli.training.optim import build_optimizer, layered, learning_rate_share
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def fit(model, size, log=lambda event, **values: None, validate=None, **changed)
         return (model(INPUTS[rows]).squeeze(-1) - TARGETS[rows]).square().mean()
 
     return train(model, lambda epoch, generator: np.arange(32).reshape(-1, size), loss,
-                 [(model, settings.learning_rate)], settings, Length(3, 32 // size, 3), Surroundings(CPU, 1, log),
+                 [(model, settings.learning_rate)], settings, Length(3, 32 // size, 3), TrainContext(CPU, 1, log),
                  validate)
 
 
@@ -151,6 +151,6 @@ def test_a_setting_out_of_range_is_named(changed, problem):
     (TwoTowerSettings(), FrozenSettings(), True), (TwoTowerSettings(), EmbeddingAdapterSettings(), True),
     (MfSettings(), NoPeftSettings(), True)])
 def test_rates_by_layer_are_refused_where_fewer_than_two_layers_are_trained(head, peft, is_problem):
-    recipe = Recipe(head=head, encoder=HuggingFaceSettings(path="x"), peft=peft, loss=SoftmaxSettings(),
-                    optim=AdamWSettings(layer_decay=0.5))
-    assert any("optim.layer_decay=0.5: has no effect" in problem for problem in recipe.problems()) == is_problem
+    config = ModelConfig(head=head, encoder=HuggingFaceSettings(path="x"), peft=peft, loss=SoftmaxSettings(),
+                         optim=AdamWSettings(layer_decay=0.5))
+    assert any("optim.layer_decay=0.5: has no effect" in problem for problem in config.problems()) == is_problem

@@ -14,7 +14,7 @@ from llmrec_cli import device
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.training.checkpoint import checkpoints
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 from tests.training import worker
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def test_a_loss_that_has_no_parts_is_refused_in_several_processes(second_of_two)
     model = torch.nn.Linear(1, 1)
     with pytest.raises(ConfigError, match="towers: the loss of a step cannot be shared by 2 processes"):
         train(model, lambda epoch, generator: iter(()), lambda _: model.weight.sum(), [(model, 0.1)], AdamWSettings(),
-              Length(1, 1, 1), Surroundings(torch.device("cpu"), 1, title="towers"))
+              Length(1, 1, 1), TrainContext(torch.device("cpu"), 1, title="towers"))
 
 
 def test_each_process_has_a_gpu_of_its_own_or_none_is_started(second_of_two, monkeypatch):

@@ -7,7 +7,7 @@ from torch import nn
 
 from llmrec_cli.errors import ResourceError, is_out_of_memory
 from llmrec_cli.settings.optim import AdamWSettings
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 
 CPU = torch.device("cpu")
 INPUTS = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
@@ -52,10 +52,10 @@ def split(rows, parts):
 def fit(model, events=None, dropout=0.0, **how):
     model.body[2].p = dropout
     settings = AdamWSettings(learning_rate=0.01, epochs=3, batch_size=8, checkpoint_every=3)
-    surroundings = Surroundings(CPU, 1, lambda event, **values: events is None or events.append((event, values)),
-                                **{key: how.pop(key) for key in ("checkpoints", "resume_from") if key in how})
+    train_context = TrainContext(CPU, 1, lambda event, **values: events is None or events.append((event, values)),
+                                 **{key: how.pop(key) for key in ("checkpoints", "resume_from") if key in how})
     return train(model, lambda epoch, generator: generator.permutation(40).reshape(5, 8), model,
-                 [(model, 0.01)], settings, Length(3, 5, 3), surroundings, **how)
+                 [(model, 0.01)], settings, Length(3, 5, 3), train_context, **how)
 
 
 def weights(model):
@@ -110,7 +110,7 @@ def test_54_a_resumed_run_goes_on_in_the_parts_that_fitted_and_ends_with_the_sam
     settings = AdamWSettings(learning_rate=0.01, epochs=3, batch_size=8, checkpoint_every=3)
     with pytest.raises(Killed):
         train(cut, lambda epoch, generator: generator.permutation(40).reshape(5, 8), killed, [(cut, 0.01)], settings,
-              Length(3, 5, 3), Surroundings(CPU, 1, checkpoints=tmp_path), split=split)
+              Length(3, 5, 3), TrainContext(CPU, 1, checkpoints=tmp_path), split=split)
     assert fit(resumed, split=split, dropout=0.5, resume_from=tmp_path) == expected
     assert set(resumed.tried) == {2}
     assert torch.equal(weights(resumed), weights(whole))

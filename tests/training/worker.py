@@ -15,11 +15,11 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.scoring.validation import validation_of
 from llmrec_cli.settings.encoder import HuggingFaceSettings
-from llmrec_cli.settings.head import MfSettings, Recipe
+from llmrec_cli.settings.head import MfSettings, ModelConfig
 from llmrec_cli.settings.loss import BprSettings
 from llmrec_cli.settings.objective import MaskedLanguageModelSettings
 from llmrec_cli.settings.optim import AdamWSettings
-from llmrec_cli.training.loop import Length, Surroundings, Trained, train
+from llmrec_cli.training.loop import Length, TrainContext, Trained, train
 from llmrec_cli.training.mlm import masked_language_modelling
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def mf(prepared: Path, log, folder: Path | None) -> None:
     """Train factors of the tiny shop, with validation."""
     data = read_prepared(prepared)
     optim = AdamWSettings(learning_rate=0.02, epochs=4, batch_size=128, ema=0.5, accumulate=2, checkpoint_every=2)
-    head = build(Recipe(head=MfSettings(embedding_size=8, candidates=20), loss=BprSettings(), optim=optim))
+    head = build(ModelConfig(head=MfSettings(embedding_size=8, candidates=20), loss=BprSettings(), optim=optim))
     head.fit(data.training("train"), Context(CPU, 1, validation_of(data, "ndcg@10"), folder, log=log))
 
 
@@ -45,7 +45,7 @@ def mlm(prepared: Path, encoder: Path) -> Trained:
     # Random embeddings of tokens that no text has get no gradients, in one process and in several.
     return train(task.model, lambda epoch, generator: task.train.batches(8, generator), task.train.loss,
                  [(task.encoder, 1e-2), (task.model, 1e-2)], optim, Length(3, task.train.num_batches(8), 3),
-                 Surroundings(CPU, 1), lambda: -task.held_out.measure(1).loss, split=task.train.split)
+                 TrainContext(CPU, 1), lambda: -task.held_out.measure(1).loss, split=task.train.split)
 
 
 def curves(prepared: Path, encoder: Path, folder: Path | None = None) -> dict[str, list[float]]:

@@ -22,7 +22,7 @@ from llmrec_cli.errors import in_bytes
 from llmrec_cli.heads import fitting, memory
 from llmrec_cli.heads.ease.head import Ease
 from llmrec_cli.scoring.acceptance import Acceptance, accepted
-from llmrec_cli.settings.head import MfSettings, Recipe
+from llmrec_cli.settings.head import MfSettings, ModelConfig
 from llmrec_cli.settings.heads.base import RangeSettings
 from llmrec_cli.settings.loss import BprSettings, MseSettings
 from llmrec_cli.settings.search import TuneSettings
@@ -194,8 +194,8 @@ def test_what_the_data_does_not_have_is_not_tuned_and_said_so(llmrec, settings):
 def test_weights_are_not_tuned_where_values_are_the_target_and_said_so(loss, expected, capsys):
     data = training(np.array([[1.0, 2, 0], [3, 0, 5]]))
     search = {"embedding_size": RangeSettings(low=2, high=8), "weight": RangeSettings(choices=["value", "none"])}
-    recipe = Recipe(head=MfSettings(search=search), loss=loss)
-    found = tuning._Search("mf", recipe, TuneSettings(trials=2), data, CONTEXT, None, None)
+    config = ModelConfig(head=MfSettings(search=search), loss=loss)
+    found = tuning._Search("mf", config, TuneSettings(trials=2), data, CONTEXT, None, None)
     assert list(found.space) == expected
     assert ("mf: weight is not tuned: the value of each interaction is what is predicted" in
             capsys.readouterr().err) == ("weight" not in expected)
@@ -370,8 +370,8 @@ def killed_in_fit(monkeypatch, number):
 # The first trial, one drawn at random, one that learns from others, and the fit after all six trials.
 @pytest.mark.parametrize("number", [1, 2, 5, 7])
 def test_a_run_killed_in_a_trial_goes_on_to_the_same_trials_and_the_same_model(llmrec, settings, monkeypatch, number):
-    recipe = [*settings, *SPACE, "tune.trials=6", "tune.num_startup=3"]
-    tuned_in_parts(llmrec, recipe, killed_in_fit(monkeypatch, number))
+    config = [*settings, *SPACE, "tune.trials=6", "tune.num_startup=3"]
+    tuned_in_parts(llmrec, config, killed_in_fit(monkeypatch, number))
 
 
 def test_pruned_trials_and_half_lines_of_the_journal_do_not_disturb(llmrec, settings, tower, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -33,7 +33,7 @@ from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.scoring.heldout import in_order
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.scoring.topk import item_hash_ranks
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 from llmrec_cli.settings.peft import FrozenSettings
 
@@ -50,9 +50,9 @@ class Clusters(Head):
 
     settings: ClustersSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
-        if self.settings.text > 0 and recipe.encoder is None:
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        if self.settings.text > 0 and config.encoder is None:
             raise ConfigError(f"head.text={self.settings.text}: needs a text encoder; choose encoder=minilm")
         self.cluster_U: np.ndarray = np.zeros(0, np.int64)
         self.profiles = UserProfiles(None)
@@ -62,16 +62,16 @@ class Clusters(Head):
         self.num_items = 0
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """True if texts are read."""
         return self.by_text is not None
 
     @property
-    def reads_profiles(self) -> bool:
+    def uses_user_profiles(self) -> bool:
         """Always: that is what it is for."""
         return True
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions in order and weighted, the users' vectors, and the clusters' behaviour.
 
         Clustering holds the users' vectors and profiles three times: joined, and twice in k-means. Choosing scores
@@ -86,7 +86,7 @@ class Clusters(Head):
         return (_LIBRARY_BYTES + 40 * len(data.interactions) + 12 * num_users * (settings.vector_size + beside)
                 + 40 * num_clusters * len(data.items)
                 + validation_memory(min(askable, MOST_USERS) // NUM_FOLDS, len(data.items), 0) // 2
-                + (encoder_memory(self.recipe, texts, 0, FrozenSettings()) if settings.text > 0 else 0))
+                + (encoder_memory(self.config, texts, 0, FrozenSettings()) if settings.text > 0 else 0))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is null, cluster the users, and learn who is in which cluster and what it does."""
@@ -124,7 +124,7 @@ class Clusters(Head):
         """Return the users in training and, where texts are read, the vectors that place by text (V, T)."""
         settings, trained = self.settings, np.zeros(len(data.users), bool)
         trained[trained_V] = True
-        texts = ProfileTexts(self.recipe.encoder, context.device) if settings.text > 0 else None
+        texts = ProfileTexts(self.config.encoder, context.device) if settings.text > 0 else None
         self.profiles = UserProfiles(texts)
         attributes_VA = self.profiles.fit(data.users, trained)[trained_V]
         beside, profile, texts_VT = [settings.attributes * attributes_VA], [attributes_VA], None
@@ -164,11 +164,11 @@ class Clusters(Head):
         scores_QM[:, :share_CN.shape[1]] = torch.from_numpy(likely_QC.astype(np.float32)) @ share_CN
         return scores_QM
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with numbers for all that was chosen."""
-        return replace(self.recipe, head=self.settings)
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with numbers for all that was chosen."""
+        return replace(self.config, head=self.settings)
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items that no cluster has done anything with yet."""
         self.num_items += len(items)
 
@@ -181,7 +181,7 @@ class Clusters(Head):
             state |= self.by_text.state("by_text") | self.profiles.texts.state()
         return state
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
         num_clusters, self.num_items = self.settings.num_clusters, len(items)
         if num_clusters is None or None in (self.settings.first_clicks, self.settings.click_weight):
@@ -194,7 +194,7 @@ class Clusters(Head):
                                    tensors.take("share", FLOAT, shape, low=0))
         texts, num_attributes = None, len(users.attribute_names)
         if self.settings.text > 0:
-            texts = ProfileTexts(self.recipe.encoder, context.device)
+            texts = ProfileTexts(self.config.encoder, context.device)
             texts.read(tensors)
             self.by_text = Placement.read(tensors.inside("by_text."), texts.whitening.size, num_clusters)
         self.profiles = UserProfiles(texts)

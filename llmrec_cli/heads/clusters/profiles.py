@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.encoders.base import Encoder, encoder_class, open_encoder
 from llmrec_cli.encoders.vector_cache import encode_cached
@@ -32,7 +32,7 @@ class ProfileTexts:
         self.learned: dict[str, np.ndarray] = {}
         self._encoder: Encoder | None = None
 
-    def fit(self, users: Entities, items: Entities, matrix_UN: sp.csr_array, cache: Path | None) -> np.ndarray:
+    def fit(self, users: Catalogue, items: Catalogue, matrix_UN: sp.csr_array, cache: Path | None) -> np.ndarray:
         """Return the vectors of the users (U, T); `matrix_UN` is what they chose."""
         self.own = bool(_said(users.texts).any())
         texts = users.texts if self.own else items.texts
@@ -87,7 +87,7 @@ class UserProfiles:
         self.texts = texts
         self.mean_A = np.zeros(0, np.float32)
 
-    def fit(self, users: Entities, trained: np.ndarray) -> np.ndarray:
+    def fit(self, users: Catalogue, trained: np.ndarray) -> np.ndarray:
         """Learn the mean of the users in training, bool (U,), and return the attributes of all (U, A)."""
         raw = unit(users.attributes.toarray())
         known = trained & (raw != 0).any(axis=1)

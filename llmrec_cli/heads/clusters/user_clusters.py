@@ -16,7 +16,7 @@ from llmrec_cli.heads.clusters.head import Clusters
 from llmrec_cli.pinned import PinnedFolder
 from llmrec_cli.settings.cluster_users import ClusterUsersSettings
 from llmrec_cli.settings.encoder import ENCODERS
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 
 _TEXT = 0.5
@@ -28,9 +28,9 @@ def cluster_users(settings: ClusterUsersSettings, folder: Path) -> np.ndarray:
     """
     data = read_training(folder)
     texts = any(data.users.texts)
-    recipe = Recipe(head=ClustersSettings(num_clusters=settings.num_clusters, text=_TEXT if texts else 0.0),
-                    encoder=ENCODERS[settings.encoder]() if texts else None)
-    head = Clusters(recipe)
+    config = ModelConfig(head=ClustersSettings(num_clusters=settings.num_clusters, text=_TEXT if texts else 0.0),
+                         encoder=ENCODERS[settings.encoder]() if texts else None)
+    head = Clusters(config)
     head.fit(data, Context(torch.device("cpu"), settings.seed))
     return head.cluster_U
 

@@ -100,7 +100,7 @@ def choice_memory(settings: ContentSettings, data: TrainingData) -> int:
     # Hidden are a fifth, or validation has cold items of its own.
     cold = max(int(HIDDEN * num_trained), len(data.items) - num_trained)
     queries = min(MOST_QUERIES, len(data.users))
-    denoising = sum(Denoiser.memory(len(data.users), num_trained, len(data.interactions)))
+    denoising = sum(Denoiser.estimate_memory(len(data.users), num_trained, len(data.interactions)))
     profiles = 4 * queries * (3 * num_trained + 4 * cold)
     if num_trained <= MOST_EXACT:
         ridge = 4 * (4 * num_trained**2 + 2 * num_trained * cold)

@@ -11,7 +11,7 @@ import psutil
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import DOUBLE, FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -35,7 +35,7 @@ from llmrec_cli.heads.shared.item_kernel import (
 )
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
-from llmrec_cli.settings.head import ContentSettings, Recipe
+from llmrec_cli.settings.head import ContentSettings, ModelConfig
 
 
 class Content(Head):
@@ -51,8 +51,8 @@ class Content(Head):
 
     settings: ContentSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.features: ItemFeatures | None = None
         self.trained_T: np.ndarray = np.zeros(0, np.int64)
         self.dual_TT: np.ndarray = np.zeros((0, 0), np.float32)
@@ -60,7 +60,7 @@ class Content(Head):
         self.weights = ColumnBlocks(0)
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """True if item texts are among the features."""
         return self.settings.features.text > 0 or self.settings.features.words > 0
 
@@ -69,12 +69,14 @@ class Content(Head):
         """The items' texts where text has a weight."""
         return None if self.features is None else self.features.text
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the larger of choosing and solving, with the features; the encoder's own apart."""
         num_items, num_trained = len(data.items), int((data.interactions.item_counts > 0).sum())
         users, entries = len(data.users), len(data.interactions)
-        features = features_memory(self.settings.features, self.recipe, data)
-        denoising = max(Denoiser.memory(users, num_trained, entries)[0], 0) if self.settings.denoise != 0 else 0
+        features = features_memory(self.settings.features, self.config, data)
+        denoising = 0
+        if self.settings.denoise != 0:
+            denoising = max(Denoiser.estimate_memory(users, num_trained, entries)[0], 0)
         # The inverse, and either the Gram matrix's own needs or all weights; blocks of weights and of neighbours.
         block = 4 * 4 * BLOCK_ITEMS * num_trained
         near = 12 * min(self.settings.k, num_trained) * num_items if self.settings.blend != 0 else 0
@@ -84,8 +86,8 @@ class Content(Head):
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Choose what is to be learned, then solve for the weights of all items."""
-        _require_memory(self.memory(data), len(data.items))
-        features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        _require_memory(self.estimate_memory(data), len(data.items))
+        features = ItemFeatures(self.settings.features, self.config, context.device)
         features.fit(data, context)
         self.features = features
         unit = UnitFeatures.of(features.dense_ND, features.sparse_NF)
@@ -186,12 +188,12 @@ class Content(Head):
             scores_TM += weights.words * torch.from_numpy((asked @ sp.csr_array(of_items.T)).toarray())
         return scores_TM
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with numbers for all that was learned."""
-        features = self.settings.features if self.features is None else self.features.chosen()
-        return replace(self.recipe, head=replace(self.settings, features=features))
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with numbers for all that was learned."""
+        features = self.settings.features if self.features is None else self.features.tuned_settings()
+        return replace(self.config, head=replace(self.settings, features=features))
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items known by their texts and attributes."""
         assert self.features is not None
         features, (_, gamma, _, blend) = self.features, self._numbers()
@@ -210,7 +212,7 @@ class Content(Head):
         return {"weights": self.weights.flat(), "dual": self.dual_TT, "trained": self.trained_T,
                 "near_scale": np.array([self.near_scale])} | self.features.state() | self.interaction_weights.state()
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
         self.interaction_weights = InteractionWeights.read(tensors)
         if self._to_learn():
@@ -221,7 +223,7 @@ class Content(Head):
         self.dual_TT = tensors.take("dual", FLOAT, (num, num))
         self.weights = ColumnBlocks.of(tensors.take("weights", FLOAT, (num * len(items),)), num, len(items))
         self.near_scale = float(tensors.take("near_scale", DOUBLE, (1,), low=0)[0])
-        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        self.features = ItemFeatures(self.settings.features, self.config, context.device)
         self.features.read(tensors, items)
 
 

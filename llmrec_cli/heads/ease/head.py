@@ -10,7 +10,7 @@ import psutil
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import FLOAT, TensorReader
@@ -22,7 +22,7 @@ from llmrec_cli.heads.ease.solvers import Dual, Primal, Rows
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.matrix_products import ColumnBlocks
-from llmrec_cli.settings.head import EaseSettings, Recipe
+from llmrec_cli.settings.head import EaseSettings, ModelConfig
 
 _L2_PER_INTERACTION = 5.0
 """Ridge penalty for each interaction that the average item has, where none is given."""
@@ -45,14 +45,14 @@ class Ease(Head):
 
     settings: EaseSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.form: Primal | Dual | None = None
         self.features: ItemFeatures | None = None
         self.added = ColumnBlocks(0)
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """True if there are text vectors to compare a text with."""
         return self.features is not None and self.features.text is not None
 
@@ -61,29 +61,29 @@ class Ease(Head):
         """The items' texts where text has a weight."""
         return None if self.features is None else self.features.text
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the features and of the form that will be chosen."""
         weights = self.settings.features
         without = replace(weights, text=0, documents=0, entities=0, tuned=False, stop_after=None)
-        features = ItemFeatures(without, self.recipe, torch.device("cpu"))
+        features = ItemFeatures(without, self.config, torch.device("cpu"))
         features.fit(data, Context(torch.device("cpu"), seed=0))
         sparse_RN = self._rows(data.interactions, features).sparse_RN
-        size = 0 if self.recipe.encoder is None else self.recipe.encoder.vector_size()
+        size = 0 if self.config.encoder is None else self.config.encoder.vector_size()
         num_dense = size * sum(weight > 0 for weight in (weights.text, weights.documents))
-        if weights.entities > 0 and self.recipe.entities is not None:
-            num_dense += self.recipe.entities.embedding_size
+        if weights.entities > 0 and self.config.entities is not None:
+            num_dense += self.config.entities.embedding_size
         num_rows, num_items = sparse_RN.shape
-        form = (Primal.memory(np.bincount(sparse_RN.indices, minlength=num_items), num_rows, num_dense)
+        form = (Primal.estimate_memory(np.bincount(sparse_RN.indices, minlength=num_items), num_rows, num_dense)
                 if self._primal(num_items, num_rows + num_dense) else
-                Dual.memory(np.diff(sparse_RN.indptr), num_items, num_dense))
+                Dual.estimate_memory(np.diff(sparse_RN.indptr), num_items, num_dense))
         # The encoder stays open while the weights are solved for.
-        return features_memory(weights, self.recipe, data) + form
+        return features_memory(weights, self.config, data) + form
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Solve for the item-item weights."""
         self._require_memory(data)
         self.interaction_weights = fit_weights(data, self.settings)
-        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        self.features = ItemFeatures(self.settings.features, self.config, context.device)
         self.features.fit(data, context)
         rows = self._rows(data.interactions, self.features)
         num_rows, num_items = rows.sparse_RN.shape[0] + len(rows.dense_DN), len(data.items)
@@ -108,12 +108,12 @@ class Ease(Head):
         assert self.features.text is not None
         return self.features.text.similarities(list(texts)).detach().cpu()
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the epochs that validation chose for the texts, where they are trained."""
-        features = self.settings.features if self.features is None else self.features.chosen()
-        return replace(self.recipe, head=replace(self.settings, features=features))
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the epochs that validation chose for the texts, where they are trained."""
+        features = self.settings.features if self.features is None else self.features.tuned_settings()
+        return replace(self.config, head=replace(self.settings, features=features))
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append columns for items known by text and attributes; without features they score 0."""
         assert self.features is not None
         assert self.form is not None
@@ -132,7 +132,7 @@ class Ease(Head):
         return self.form.state() | self.features.state() | {"added": self.added.dense()} | \
             self.interaction_weights.state()
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
         self.interaction_weights = InteractionWeights.read(tensors)
         self.form = Primal.read(tensors) if "weights" in tensors else Dual.read(tensors, context.device)
@@ -141,7 +141,7 @@ class Ease(Head):
         self.added.append(tensors.take("added", FLOAT, (num_items, max(0, len(items) - num_items))))
         if num_items > len(items):
             raise tensors.error("inverse_diagonal", f"is of {num_items} items instead of {len(items)}")
-        self.features = ItemFeatures(self.settings.features, self.recipe, context.device)
+        self.features = ItemFeatures(self.settings.features, self.config, context.device)
         self.features.read(tensors, items)
 
     def _rows(self, interactions: Interactions, features: ItemFeatures) -> Rows:
@@ -173,7 +173,7 @@ class Ease(Head):
         return self.settings.form == "primal"
 
     def _require_memory(self, data: TrainingData) -> None:
-        needed, available = self.memory(data), psutil.virtual_memory().available
+        needed, available = self.estimate_memory(data), psutil.virtual_memory().available
         if needed > available:
             raise ResourceError(f"head=ease: {len(data.items)} items and {len(data.users)} users need "
                                 f"{in_bytes(needed)} of memory and {in_bytes(available)} are free; choose "

@@ -79,7 +79,7 @@ class Primal:
         return cls(ColumnBlocks.of(turned_in_place(inverse_NN), num_items, num_items), diagonal_N)
 
     @staticmethod
-    def memory(count_N: np.ndarray, num_rows: int, num_dense: int) -> int:
+    def estimate_memory(count_N: np.ndarray, num_rows: int, num_dense: int) -> int:
         """Return the bytes that `fit` takes at its peak, for items with these numbers of entries in the rows."""
         num_items = len(count_N)
         dense = 4 * num_items * (num_dense + min(num_items, BLOCK_ITEMS)) if num_dense else 0
@@ -140,7 +140,7 @@ class Dual:
         return form
 
     @staticmethod
-    def memory(length_R: np.ndarray, num_items: int, num_dense: int) -> int:
+    def estimate_memory(length_R: np.ndarray, num_items: int, num_dense: int) -> int:
         """Return the bytes that `fit` takes at its peak, for sparse rows with these numbers of entries."""
         num_rows, num_entries = len(length_R) + num_dense, int(length_R.sum())
         block = 8 * min(num_items, BLOCK_ITEMS) * num_rows

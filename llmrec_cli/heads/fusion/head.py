@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import BYTE, INTEGER, TensorReader
@@ -25,7 +25,7 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.groups import scaled
 from llmrec_cli.scoring.scorer import BLOCK_CELLS
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import FusionSettings, Recipe
+from llmrec_cli.settings.head import FusionSettings, ModelConfig
 
 MOST_QUERIES = 10_000
 """Most validation queries that weights are learned on, drawn at random."""
@@ -47,8 +47,8 @@ class Fusion(Head):
 
     settings: FusionSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.members = {name: build(member) for name, member in self.settings.members.items()}
         given = self.settings
         self.weights = Weights({} if isinstance(given.weights, str) else dict(given.weights), dict(given.long_weights),
@@ -59,14 +59,14 @@ class Fusion(Head):
         self.fit_lengths: np.ndarray = np.zeros(0, np.int64)
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """True if a member answers texts."""
-        return any(member.answers_text for member in self.members.values())
+        return any(member.supports_text_queries for member in self.members.values())
 
     @property
-    def reads_profiles(self) -> bool:
+    def uses_user_profiles(self) -> bool:
         """True if a member does."""
-        return any(member.reads_profiles for member in self.members.values())
+        return any(member.uses_user_profiles for member in self.members.values())
 
     @property
     def item_texts(self) -> ItemTexts | None:
@@ -97,7 +97,7 @@ class Fusion(Head):
     @property
     def rereads(self) -> bool:
         """True if all members do that read texts."""
-        reading = [member for member in self.members.values() if member.answers_text]
+        reading = [member for member in self.members.values() if member.supports_text_queries]
         return bool(reading) and all(member.rereads for member in reading)
 
     def reread(self, texts: np.ndarray) -> None:
@@ -106,14 +106,14 @@ class Fusion(Head):
             if member.rereads:
                 member.reread(texts)
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of all members, and of the scores that weights are learned on.
 
         A member fitted before keeps what it learned, for which what its fit takes is the bound that it states. What
         encoding takes beside an encoder's weights is there for the next member that has one, and then for the scores.
         """
-        encoders = sum("encoder" in member.recipe.head.uses() for member in self.members.values())
-        members = (sum(member.memory(data) for member in self.members.values())
+        encoders = sum("encoder" in member.config.head.uses() for member in self.members.values())
+        members = (sum(member.estimate_memory(data) for member in self.members.values())
                    - ENCODING_BYTES * max(0, encoders - 1))
         return max(members, members - ENCODING_BYTES * min(1, encoders) + self._memory_of_learning(data))
 
@@ -233,20 +233,21 @@ class Fusion(Head):
 
         Weighted by how much they count where they count most: one that is for cold items alone answers as well.
         """
-        scores = {name: self._scaled(m.score_text(texts).cpu()) for name, m in self.members.items() if m.answers_text}
+        scores = {name: self._scaled(member.score_text(texts).cpu()) for name, member in self.members.items()
+                  if member.supports_text_queries}
         most = {name: max(part[name] for part in self.weights.parts) for name in scores}
         return torch.stack([most[name] * scaled for name, scaled in scores.items()]).sum(dim=0)
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the learned weights and what the members chose."""
-        members = {name: member.chosen() for name, member in self.members.items()}
-        return replace(self.recipe, head=replace(self.settings, members=members, weights=dict(self.weights.all),
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the learned weights and what the members chose."""
+        members = {name: member.tuned_config() for name, member in self.members.items()}
+        return replace(self.config, head=replace(self.settings, members=members, weights=dict(self.weights.all),
                                                   long_weights=dict(self.weights.long),
                                                   cold_weights=dict(self.weights.cold),
                                                   long_history=self.weights.long_history,
                                                   long_share=self.long_share, long_share_of=self.long_share_of))
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items to every member."""
         for member in self.members.values():
             member.add_items(items)
@@ -258,7 +259,7 @@ class Fusion(Head):
         lengths = {_LENGTHS: self.fit_lengths} if self.long_share > 0 else {}
         return states | {"cold": self.cold_N.astype(np.uint8)} | lengths
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
         if self._learns():
             raise tensors.error("cold", "config.yaml has weights=learned, where a fitted model has a number each")

@@ -21,7 +21,7 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import drawn_evenly, log_chances
 from llmrec_cli.heads.shared.pair_targets import known_among
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
@@ -78,12 +78,12 @@ class GroupSteps:
     group's own or, by way of shared members, another's.
     """
 
-    def __init__(self, model: GroupModel, texts: ItemTexts | None, recipe: Recipe, data: TrainingData,
+    def __init__(self, model: GroupModel, texts: ItemTexts | None, config: ModelConfig, data: TrainingData,
                  features: ItemsKnown | None, text_KT: torch.Tensor | None, device: torch.device,
                  weights: Weights | None = None) -> None:
-        assert isinstance(recipe.head, TrainedGroupsSettings)
+        assert isinstance(config.head, TrainedGroupsSettings)
         assert data.groups is not None
-        self.model, self.texts, self.recipe, self.settings, self.device = model, texts, recipe, recipe.head, device
+        self.model, self.texts, self.config, self.settings, self.device = model, texts, config, config.head, device
         self.users, self.groups = data.interactions, data.groups.interactions
         self.weight_of_users, self.weight_of_groups = (
             None if found is None or found.is_uniform else found.of(interactions) for found, interactions in
@@ -93,12 +93,12 @@ class GroupSteps:
         counts_N = self.users.item_counts + self.groups.item_counts
         self.warm_items = np.flatnonzero(counts_N)
         with_users = len(self.users) if self.settings.user_weight > 0 else 0
-        self.num_batches = num_steps(len(self.groups), with_users, recipe.optim.batch_size)
+        self.num_batches = num_steps(len(self.groups), with_users, config.optim.batch_size)
         self.log_q_N: torch.Tensor | None = None
-        self.criterion = build_loss(recipe.loss)
-        if self.criterion.normalises and not recipe.loss.takes_catalogue:
+        self.criterion = build_loss(config.loss)
+        if self.criterion.normalises and not config.loss.takes_catalogue:
             both = (len(self.groups) + with_users) / self.num_batches
-            log_chance_N = log_chances(counts_N, both, recipe.loss.num_negatives)
+            log_chance_N = log_chances(counts_N, both, config.loss.num_negatives)
             self.log_q_N = self.criterion.log_q(torch.from_numpy(log_chance_N).to(device))
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
@@ -132,7 +132,7 @@ class GroupSteps:
             return self._logits(tasks[0], items(text_NT), candidates)
 
         live = chosen_to_encode(len(candidates_C), self.settings.encoded_items, generator)
-        return self.texts.loss_with(self._tensor(candidates_C[live]), candidates, of, self.recipe.adversarial,
+        return self.texts.loss_with(self._tensor(candidates_C[live]), candidates, of, self.config.adversarial,
                                     adversarial_loss, logits)
 
     def _tasks(self, of_groups: np.ndarray, of_users: np.ndarray, candidates_C: np.ndarray,
@@ -180,7 +180,7 @@ class GroupSteps:
 
     def _candidates(self, of_groups: np.ndarray, of_users: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return the items (C,), in ascending order, that everybody in the step is asked about."""
-        loss = self.recipe.loss
+        loss = self.config.loss
         if loss.takes_catalogue:
             return self.warm_items
         drawn = drawn_evenly(self.warm_items, loss.num_negatives, generator)

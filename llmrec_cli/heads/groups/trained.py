@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -27,7 +27,7 @@ from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.scoring.memory import validation_memory
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.groups import TrainedGroupsSettings
 from llmrec_cli.settings.peft import FrozenSettings
 
@@ -51,8 +51,8 @@ class TrainedGroupHead(Head):
     learns_groups = True
     settings: TrainedGroupsSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.stop_after: int | None = self.settings.stop_after
         self.model: GroupModel | None = None
         self.texts: ItemTexts | None = None
@@ -68,7 +68,7 @@ class TrainedGroupHead(Head):
         return True
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """With texts: one is read as the history of one item without an id."""
         return self.settings.text
 
@@ -89,7 +89,7 @@ class TrainedGroupHead(Head):
         if self.features is not None:
             self.features.reread(texts)
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the texts and features, of ids with gradients and moments, and of a step's scores or a
         validation's.
         """
@@ -97,11 +97,11 @@ class TrainedGroupHead(Head):
             return 0
         groups, together = data.groups, data.groups.interactions
         with_users = len(data.interactions) if self.settings.user_weight > 0 else 0
-        steps = max(1, num_steps(len(together), with_users, self.recipe.optim.batch_size))
+        steps = max(1, num_steps(len(together), with_users, self.config.optim.batch_size))
         of_groups, of_users = -(-len(together) // steps), -(-with_users // steps)
         rows = len(data.users) + len(data.items) + len(groups)
         size = self.settings.embedding_size
-        drawn = self.recipe.loss.num_negatives
+        drawn = self.config.loss.num_negatives
         candidates = min(len(data.items), len(data.items) if drawn is None else drawn + of_groups + of_users)
         members = min(of_groups, len(groups)) * max(1.0, float(groups.members.nnz / max(1, len(groups))))
         step = int(4 * (_SCORE_COPIES * (of_groups + of_users) * candidates
@@ -111,10 +111,10 @@ class TrainedGroupHead(Head):
 
     def _memory_of_texts(self, data: TrainingData, group_texts: np.ndarray) -> int:
         """Return the bytes of the items' texts and features and of the groups' texts, where they are read."""
-        settings, recipe = self.settings, self.recipe
-        return ((encoder_memory(recipe, data.items.texts, settings.encoded_items) if settings.text else 0)
-                + (encoder_memory(recipe, group_texts, 0, FrozenSettings()) if settings.group_text else 0)
-                + (features_memory(settings.features, recipe, data) if settings.features.used else 0))
+        settings, config = self.settings, self.config
+        return ((encoder_memory(config, data.items.texts, settings.encoded_items) if settings.text else 0)
+                + (encoder_memory(config, group_texts, 0, FrozenSettings()) if settings.group_text else 0)
+                + (features_memory(settings.features, config, data) if settings.features.used else 0))
 
     def cells_of_a_member(self) -> int:
         """Return how many numbers a step holds for each pair of a member and a candidate."""
@@ -122,7 +122,7 @@ class TrainedGroupHead(Head):
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train vectors and encoder together by the one loop."""
-        recipe, settings, device, groups = self.recipe, self.settings, context.device, data.groups
+        config, settings, device, groups = self.config, self.settings, context.device, data.groups
         if groups is None:
             raise DataError(f"head={settings.kind}: the prepared data has no groups; prepare with "
                             f"dataset.groups=<file> and dataset.group_interactions=<file>, or choose another head")
@@ -134,20 +134,20 @@ class TrainedGroupHead(Head):
         self.num_items = len(data.items)
         if settings.text:
             trained_N = self.user_counts_N + self.group_counts_N > 0
-            self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
-                                           context.memo, trained_N, context.cache, recipe.optim.precision)
+            self.texts = ItemTexts.encoded(config.encoder, config.peft, data.items.texts, device, context.seed,
+                                           context.memo, trained_N, context.cache, config.optim.precision)
         if settings.group_text:
             trained_K = np.diff(groups.interactions.matrix.indptr) > 0
             self.group_texts = self._group_texts(groups.entities.texts, trained_K, context)
         if settings.features.used:
-            self.features = ItemFeatures(settings.features, recipe, device)
+            self.features = ItemFeatures(settings.features, config, device)
             self.features.fit(data, context)
         self.past = Past(groups.members, groups.interactions.matrix)
         self.model = self._new(len(data.users)).to(device)
-        steps = GroupSteps(self.model, self.texts, recipe, data, self._features(),
+        steps = GroupSteps(self.model, self.texts, config, data, self._features(),
                            None if self.group_texts is None else self.group_texts.table, device,
                            Weights(fit_weights(data, settings), fit_weights(data, settings, groups=True)))
-        self.stop_after = train_with_texts(self.model, self.texts, steps, recipe, self.stop_after, context, self.score)
+        self.stop_after = train_with_texts(self.model, self.texts, steps, config, self.stop_after, context, self.score)
 
     def _group_texts(self, texts: np.ndarray, trained_K: np.ndarray, context: Context) -> ItemTexts:
         """Return the vectors of the groups' own texts, by the encoder as it is before any training.
@@ -158,7 +158,7 @@ class TrainedGroupHead(Head):
             raise DataError("head.group_text=true: no group in training has a text; prepare with a text of groups, or "
                             "leave it out")
         # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
-        return ItemTexts.encoded(self.recipe.encoder, FrozenSettings(), texts, context.device, context.seed, {},
+        return ItemTexts.encoded(self.config.encoder, FrozenSettings(), texts, context.device, context.seed, {},
                                  trained_K, context.cache)
 
     def _new(self, num_users: int) -> GroupModel:
@@ -221,11 +221,11 @@ class TrainedGroupHead(Head):
         items_ME = self._items()
         return model.user_logits(model.history(model.text(self.texts.vectors(list(texts)))), items_ME)
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the number of epochs that validation chose."""
-        return replace(self.recipe, head=replace(self.settings, stop_after=self.stop_after))
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the number of epochs that validation chose."""
+        return replace(self.config, head=replace(self.settings, stop_after=self.stop_after))
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items by their texts, words and attributes; they have no id."""
         self.num_items += len(items)
         if self.texts is not None:
@@ -247,9 +247,9 @@ class TrainedGroupHead(Head):
             own |= {f"groups.{name}": value for name, value in self.group_texts.state().items()}
         return own | ({} if self.features is None else self.features.state())
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
-        recipe, settings = self.recipe, self.settings
+        config, settings = self.config, self.settings
         self.num_items = len(items)
         self.user_counts_N, self.group_counts_N = (tensors.take(f"counts.{name}", INTEGER, (len(items),), low=0)
                                                    for name in ("users", "groups"))
@@ -259,12 +259,12 @@ class TrainedGroupHead(Head):
         self.past = Past(*(_csr(tensors.inside(f"past.{name}."), (num_groups, size))
                            for name, size in (("members", len(users)), ("history", len(items)))))
         if settings.text:
-            self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
+            self.texts = ItemTexts.read(config.encoder, config.peft, tensors, len(items), context.device)
         if settings.group_text:
-            self.group_texts = ItemTexts.read(recipe.encoder, FrozenSettings(), tensors.inside("groups."), num_groups,
+            self.group_texts = ItemTexts.read(config.encoder, FrozenSettings(), tensors.inside("groups."), num_groups,
                                               context.device)
         if settings.features.used:
-            self.features = ItemFeatures(settings.features, recipe, context.device)
+            self.features = ItemFeatures(settings.features, config, context.device)
             self.features.read(tensors, items)
         require_sizes(settings, tensors, "model")
         self.model = self._new(len(users))

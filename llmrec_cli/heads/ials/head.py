@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import DOUBLE, FLOAT, TensorReader
@@ -20,7 +20,7 @@ from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.ials.least_squares import BATCH_BYTES, LinearPrior, Observed, Penalty, Ridge
 from llmrec_cli.heads.shared.features import ItemFeatures, features_memory
 from llmrec_cli.heads.shared.item_texts import ItemTexts
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.ials import IalsSettings
 
 _START_SCALE = 0.1
@@ -42,8 +42,8 @@ class Ials(Head):
 
     settings: IalsSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.items_MD = torch.zeros((0, 0))
         self.counts_M = torch.zeros(0)
         self.map_FD: np.ndarray = np.zeros((0, 0), np.float32)
@@ -52,7 +52,7 @@ class Ials(Head):
         self._ridge: Ridge | None = None
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """True if there are text vectors to compare a text with."""
         return self.features is not None and self.features.text is not None
 
@@ -61,7 +61,7 @@ class Ials(Head):
         """The items' texts where text has a weight."""
         return None if self.features is None else self.features.text
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the interactions by user and by item, all factors, and one side of them once more.
 
         Before that the interactions are sorted, which takes more of them than training but no factors yet. A batch's
@@ -76,7 +76,7 @@ class Ials(Head):
         training = max(14 * num, 8 * num + factors + 3 * min(BATCH_BYTES, cost))
         features = getattr(self.settings, "features", None)
         return training if features is None or not features.used else training + features_memory(
-            features, self.recipe, data) + 3 * factors
+            features, self.config, data) + 3 * factors
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Alternate between user and item factors."""
@@ -170,12 +170,12 @@ class Ials(Head):
         assert self.features.text is not None
         return self.features.text.similarities(list(texts)).detach().cpu()
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the epochs that validation chose for the texts, where they are trained."""
-        features = self.settings.features if self.features is None else self.features.chosen()
-        return replace(self.recipe, head=replace(self.settings, features=features))
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the epochs that validation chose for the texts, where they are trained."""
+        features = self.settings.features if self.features is None else self.features.tuned_settings()
+        return replace(self.config, head=replace(self.settings, features=features))
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items with the factors that their features say, 0 without features."""
         new_KD = torch.zeros((len(items), self.items_MD.shape[1]))
         if self.features is not None:
@@ -193,7 +193,7 @@ class Ials(Head):
             state |= {"map": self.map_FD} | self.features.state()
         return state | self.interaction_weights.state()
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
         size = self.settings.embedding_size
         self.items_MD = torch.from_numpy(tensors.take("items", FLOAT, (len(items), size))).to(context.device)
@@ -209,7 +209,7 @@ class Ials(Head):
 
     def _build_features(self, device: torch.device) -> ItemFeatures | None:
         weights = self.settings.features
-        return ItemFeatures(weights, self.recipe, device) if weights.used else None
+        return ItemFeatures(weights, self.config, device) if weights.used else None
 
     def _prior(self, order_N: np.ndarray, device: torch.device) -> LinearPrior | None:
         if self.features is None:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -24,9 +24,9 @@ from llmrec_cli.heads.shared.pair_targets import known_values, resolved, unused_
 from llmrec_cli.heads.shared.tensor_files import load_parameters
 from llmrec_cli.heads.shared.text_memory import pairs_memory
 from llmrec_cli.heads.shared.training_history import BEFORE, resolved_history
-from llmrec_cli.settings.head import HEADS, InterestSettings, Recipe
+from llmrec_cli.settings.head import HEADS, InterestSettings, ModelConfig
 from llmrec_cli.training.adversary import adversarial_loss
-from llmrec_cli.training.context import Length, Surroundings
+from llmrec_cli.training.context import Length, TrainContext
 from llmrec_cli.training.loop import train
 from llmrec_cli.training.losses.base import build_pointwise
 
@@ -74,11 +74,11 @@ class Interest(Head):
 
     settings: InterestSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
-        self.criterion = build_pointwise(recipe.loss)
-        self.candidates = build(Recipe(head=HEADS[self.settings.candidates](weight=self.settings.weight,
-                                                                            decay=self.settings.decay)))
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.criterion = build_pointwise(config.loss)
+        self.candidates = build(ModelConfig(head=HEADS[self.settings.candidates](weight=self.settings.weight,
+                                                                                 decay=self.settings.decay)))
         self.encoder: TextEncoder | None = None
         self.out: Reading | None = None
         self.target = "choice"
@@ -88,7 +88,7 @@ class Interest(Head):
         self.texts: np.ndarray = np.zeros(0, object)
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """Always: what is said in words is a user's text."""
         return True
 
@@ -112,7 +112,7 @@ class Interest(Head):
         self.texts = texts
 
     @property
-    def predicts(self) -> str | None:
+    def score_meaning(self) -> str | None:
         """The `value`, or the `logit` of a like where dislikes were learned from."""
         return {"value": "value", "opinion": "logit"}.get(self.target)
 
@@ -122,15 +122,16 @@ class Interest(Head):
 
     def unused_settings(self, data: TrainingData) -> dict[str, str]:
         """Return weight and decay where interactions are no choices."""
-        return unused_weights(resolved("auto", self.recipe.loss, data))
+        return unused_weights(resolved("auto", self.config.loss, data))
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the candidates' head, of the pairs, and of a step."""
-        target = resolved("auto", self.recipe.loss, data)
+        target = resolved("auto", self.config.loss, data)
         num_pairs = len(known_values(data, target)[0])
         # Beside each interaction that is a choice an item is drawn.
-        size = min(self.recipe.optim.batch_size, num_pairs) * (2 if target == "choice" else 1)
-        return (self.candidates.memory(data) + 8 * len(data.items) + 40 * num_pairs + pairs_memory(self.recipe, size))
+        size = min(self.config.optim.batch_size, num_pairs) * (2 if target == "choice" else 1)
+        return (self.candidates.estimate_memory(data) + 8 * len(data.items) + 40 * num_pairs
+                + pairs_memory(self.config, size))
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Fit the candidates' head, then train encoder and map on pairs, for all of optim.epochs.
@@ -138,13 +139,13 @@ class Interest(Head):
         There is no early stopping: the order of a list says little of how near a probability is, and reading all lists
         once costs as much as an epoch.
         """
-        recipe, device, optim = self.recipe, context.device, self.recipe.optim
-        if recipe.peft.trains and not recipe.peft.trains_layers:
-            raise ConfigError(f"peft={recipe.peft.kind}: maps the vectors of single items, and head=interest reads "
+        config, device, optim = self.config, context.device, self.config.optim
+        if config.peft.trains and not config.peft.trains_layers:
+            raise ConfigError(f"peft={config.peft.kind}: maps the vectors of single items, and head=interest reads "
                               f"pairs of texts; choose peft=lora, top_layers or frozen")
         self.candidates.fit(data, context.inside("candidates"))
         self.titles, self.texts = _titles(data.items), data.items.texts
-        self.target = resolved("auto", recipe.loss, data)
+        self.target = resolved("auto", config.loss, data)
         history = resolved_history(self.settings.training_history, data, context)
         self.settings = replace(self.settings, training_history=history)
         self.interaction_weights = weights_of_choices(data, self.settings, self.target)
@@ -156,21 +157,21 @@ class Interest(Head):
         self.histories = data.interactions.matrix
         self._look(next(iter(pairs.batches(0, np.random.default_rng(context.seed)))))
         length = Length(optim.epochs, pairs.num_batches, optim.epochs)
-        surroundings = Surroundings(device, context.seed, context.log, context.folder,
-                                    context.folder if context.resumed else None, context.tensorboard, "interest",
-                                    recipe.flat("optim"))
+        train_context = TrainContext(device, context.seed, context.log, context.folder,
+                                     context.folder if context.resumed else None, context.tensorboard, "interest",
+                                     config.flat("optim"))
         rates: list[tuple[nn.Module, float]] = [(out, optim.rate())]
         rates += [(encoder, optim.encoder_learning_rate)] if encoder.trained_state() else []
         if encoder.budget is not None:
             encoder.budget.plan(length.schedule_epochs * length.steps(optim.accumulate))
         context.log("target", target=self.target)
         train(nn.ModuleDict({"encoder": encoder, "out": out}), pairs.batches, self._loss, rates, optim, length,
-              surroundings, None, after_step=None if encoder.budget is None else encoder.budget.after_step,
+              train_context, None, after_step=None if encoder.budget is None else encoder.budget.after_step,
               split=Pairs.parts)
         self.histories = sp.csr_array((0, 0))
 
     def _build(self, context: Context) -> None:
-        self.encoder = load_encoder(self.recipe.encoder, self.recipe.peft, context.device, seed=context.seed)
+        self.encoder = load_encoder(self.config.encoder, self.config.peft, context.device, seed=context.seed)
         self.out = Reading(self.encoder.embedding_size).to(context.device)
 
     def _packed(self, batch: Batch) -> PackedTokens:
@@ -200,7 +201,7 @@ class Interest(Head):
             return torch.stack([torch.zeros_like(scores_P), scores_P], dim=1)
 
         value = adversarial_loss(lambda hidden: self.criterion.of_values(numbers(hidden), target_P, weight_P),
-                                 encoder.lower(ids_PT, mask_PT), self.recipe.adversarial, logits)
+                                 encoder.lower(ids_PT, mask_PT), self.config.adversarial, logits)
         return value if encoder.budget is None else value + encoder.budget.penalty()
 
     def _user_text(self, histories: sp.csr_array, row: int, without: int = -1, num_before: int | None = None) -> str:
@@ -261,11 +262,11 @@ class Interest(Head):
         row = np.repeat(np.arange(len(queries)), np.diff(pairs_QN.indptr))
         return self._read([users[n] for n in row], pairs_QN.indices)
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the histories that training took."""
-        return replace(self.recipe, head=self.settings)
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the histories that training took."""
+        return replace(self.config, head=self.settings)
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items by their texts; the candidates' head says whether they are read without words."""
         self.candidates.add_items(items)
         self.titles = np.concatenate([self.titles, _titles(items)])
@@ -279,7 +280,7 @@ class Interest(Head):
                 **{f"encoder.{name}": value for name, value in encoder.trained_state().items()},
                 **{f"candidates/{name}": value for name, value in self.candidates.state().items()}}
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
         self.candidates.read(tensors.inside("candidates/"), users, items, context)
         self.titles, self.texts = _titles(items), items.texts
@@ -297,7 +298,7 @@ class Interest(Head):
         return self.encoder, self.out
 
 
-def _titles(items: Entities) -> np.ndarray:
+def _titles(items: Catalogue) -> np.ndarray:
     """Return the items' titles, of those without one the text."""
     found: np.ndarray = np.where(items.titles == "", items.texts, items.titles)
     return found

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
 from llmrec_cli.settings.heads.pairs import FactorizationMachineSettings
@@ -29,16 +29,16 @@ class FactorizationMachine(PairHead):
 
     settings: FactorizationMachineSettings
 
-    def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
+    def model_of(self, users: Catalogue, items: Catalogue, mean: float) -> PairModel:
         """Return the machine."""
         return Machine(self.settings, Side(users, self.trained_U, self.settings.embedding_size),
                        Side(items, self.trained_N, self.settings.embedding_size), mean)
 
-    def can_score(self, items: Entities) -> np.ndarray:
+    def can_score(self, items: Catalogue) -> np.ndarray:
         """Return which items have training, or an attribute of an item that has."""
         return self.trained_N | self._has_known_attribute(items.attributes)
 
-    def new_items(self, items: Entities) -> tuple[torch.Tensor, np.ndarray]:
+    def new_items(self, items: Catalogue) -> tuple[torch.Tensor, np.ndarray]:
         """Return the rows of items by their attributes alone, matched by name."""
         model = self._machine()
         attributes = aligned(items, model.item_side.names)
@@ -90,7 +90,7 @@ class Machine(PairModel):
 class Side(nn.Module):
     """The ids and attributes of users, or of items; attributes without training stay 0."""
 
-    def __init__(self, entities: Entities, trained_U: np.ndarray, size: int) -> None:
+    def __init__(self, entities: Catalogue, trained_U: np.ndarray, size: int) -> None:
         super().__init__()
         self.names = entities.attribute_names
         self.trained_F = trained_U.astype(np.float32) @ entities.attributes > 0
@@ -146,7 +146,7 @@ class Bags(nn.Module):
         return self.indices[place], indptr, self.weight[place]
 
 
-def aligned(entities: Entities, names: list[str]) -> sp.csr_array:
+def aligned(entities: Catalogue, names: list[str]) -> sp.csr_array:
     """Return the attributes of entities in the columns `names`; others are left out."""
     column = {name: n for n, name in enumerate(names)}
     coo = entities.attributes.tocoo()

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -25,9 +25,9 @@ from llmrec_cli.heads.shared.history_vectors import history_sums, history_vector
 from llmrec_cli.heads.shared.pair_targets import known_values, resolved, unused_weights, weights_of_choices
 from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
 from llmrec_cli.settings.base import to_plain
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.pairs import PairSettings
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 
 _USUAL_RATE = 0.01
 """Peak learning rate where none is given; at a tenth of it MovieLens-100K is not learned in 20 epochs."""
@@ -50,8 +50,8 @@ class PairHead(Head):
 
     settings: PairSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.model: PairModel | None = None
         self.trained_U = np.zeros(0, bool)
         self.trained_N = np.zeros(0, bool)
@@ -62,7 +62,7 @@ class PairHead(Head):
         self.average_K = torch.zeros(0)
 
     @property
-    def predicts(self) -> str | None:
+    def score_meaning(self) -> str | None:
         """The `value` or the `logit` of a like, where the target is one of them."""
         return {"value": "value", "opinion": "logit"}.get(self.settings.target)
 
@@ -77,17 +77,17 @@ class PairHead(Head):
         return [self.settings.kind]
 
     @abstractmethod
-    def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
+    def model_of(self, users: Catalogue, items: Catalogue, mean: float) -> PairModel:
         """Return the model before training; `mean` is what it predicts of a pair that nothing is known of."""
 
-    def can_score(self, items: Entities) -> np.ndarray:
+    def can_score(self, items: Catalogue) -> np.ndarray:
         """Return which items of the training data's catalogue, bool (N,), the model can say something of."""
         return self.trained_N
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the model with gradients and moments, a step's scores and the order of an epoch."""
-        attacked = self.recipe.adversarial is not None and bool(self.recipe.adversarial.perturbs)
-        return memory_of(self.settings, self.recipe.optim.batch_size, data, self.row_size(), self.hidden_size(),
+        attacked = self.config.adversarial is not None and bool(self.config.adversarial.perturbs)
+        return memory_of(self.settings, self.config.optim.batch_size, data, self.row_size(), self.hidden_size(),
                          attacked)
 
     @abstractmethod
@@ -100,8 +100,8 @@ class PairHead(Head):
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train the model, then solve for the map that answers new users."""
-        optim, device = self.recipe.optim, context.device
-        target = resolved(self.settings.target, self.recipe.loss, data)
+        optim, device = self.config.optim, context.device
+        target = resolved(self.settings.target, self.config.loss, data)
         self.settings = replace(self.settings, target=target)
         self.interaction_weights = weights_of_choices(data, self.settings, target)
         user, item, value = known_values(data, target)
@@ -111,21 +111,21 @@ class PairHead(Head):
         self.model = self.model_of(data.users, data.items, _mean(value, target)).to(device)
         self.scorable_M = self.can_score(data.items)
         self.added_RL = []
-        shared = self.model, self.settings, self.recipe.loss
+        shared = self.model, self.settings, self.config.loss
         steps: Any  # Each has batches of its own kind, which its own loss takes.
-        where = optim.batch_size, device, self.recipe.adversarial
+        where = optim.batch_size, device, self.config.adversarial
         steps = (ChoiceSteps(*shared, data.interactions, *where, self.interaction_weights) if target == "choice"
                  else ValueSteps(*shared, data, *where))
         length = Length(self.settings.stop_after or optim.epochs, steps.num_batches, optim.epochs)
-        parts = {"head": self.settings, "loss": self.recipe.loss, "adversarial": self.recipe.adversarial}
+        parts = {"head": self.settings, "loss": self.config.loss, "adversarial": self.config.adversarial}
         same = {f"{group}.{key}": entry for group, settings in parts.items() if settings is not None
                 for key, entry in to_plain(settings).items()}
-        surroundings = Surroundings(device, context.seed, context.log, context.folder,
-                                    context.folder if context.resumed else None, context.tensorboard,
-                                    self.settings.kind, same)
+        train_context = TrainContext(device, context.seed, context.log, context.folder,
+                                     context.folder if context.resumed else None, context.tensorboard,
+                                     self.settings.kind, same)
         context.log("target", target=target)
         trained = train(self.model, steps.batches, steps.loss, [(self.model, optim.rate(_USUAL_RATE))], optim, length,
-                        surroundings, self._validation(data, context), split=steps.split)
+                        train_context, self._validation(data, context), split=steps.split)
         self._solve_fold_in(self.interaction_weights.matrix(data.interactions))
         self.settings = replace(self.settings, stop_after=trained.best_epoch)
 
@@ -135,7 +135,7 @@ class PairHead(Head):
 
     def unused_settings(self, data: TrainingData) -> dict[str, str]:
         """Return weight and decay where interactions are no choices."""
-        return unused_weights(resolved(self.settings.target, self.recipe.loss, data))
+        return unused_weights(resolved(self.settings.target, self.config.loss, data))
 
     def _validation(self, data: TrainingData, context: Context) -> Callable[[], float] | None:
         # A list's order says little of how near the predicted values are, so it must not choose when to stop.
@@ -208,18 +208,18 @@ class PairHead(Head):
         known: np.ndarray = (queries.user >= 0) & self.trained_U[queries.user]
         return known
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the target and the number of epochs that were chosen."""
-        return replace(self.recipe, head=self.settings)
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the target and the number of epochs that were chosen."""
+        return replace(self.config, head=self.settings)
 
     @torch.no_grad()
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items that were never trained on; see the class for what they score."""
         rows_RL, scorable_R = self.new_items(items)
         self.added_RL.append(rows_RL)
         self.scorable_M = np.concatenate([self.scorable_M, scorable_R])
 
-    def new_items(self, items: Entities) -> tuple[torch.Tensor, np.ndarray]:
+    def new_items(self, items: Catalogue) -> tuple[torch.Tensor, np.ndarray]:
         """Return the rows (R, L) of new items and which of them (bool) the model can say something of."""
         return self._fitted().new_items(len(items)), np.zeros(len(items), bool)
 
@@ -231,7 +231,7 @@ class PairHead(Head):
                       "average_user": self.average_K.cpu().numpy()} | \
             self.interaction_weights.state()
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
         self.interaction_weights = InteractionWeights.read(tensors)
         self.trained_U = tensors.take("trained_users", BOOL, (len(users),))

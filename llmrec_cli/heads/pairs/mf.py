@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows, with_one
 from llmrec_cli.settings.heads.pairs import MfSettings
@@ -25,9 +25,9 @@ class Mf(PairHead):
 
     settings: MfSettings
 
-    def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
+    def model_of(self, users: Catalogue, items: Catalogue, mean: float) -> PairModel:
         """Return the factorisation."""
-        return Factors(self.settings, self.recipe.loss, self.trained_U, self.trained_N, mean)
+        return Factors(self.settings, self.config.loss, self.trained_U, self.trained_N, mean)
 
     def row_size(self) -> int:
         """Return the numbers of a user and an item together."""

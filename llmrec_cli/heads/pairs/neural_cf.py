@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.heads.pairs.head import PairHead
 from llmrec_cli.heads.pairs.model import IdTable, PairModel, Rows
 from llmrec_cli.settings.heads.pairs import NeuralCfSettings
@@ -31,7 +31,7 @@ class NeuralCf(PairHead):
 
     settings: NeuralCfSettings
 
-    def model_of(self, users: Entities, items: Entities, mean: float) -> PairModel:
+    def model_of(self, users: Catalogue, items: Catalogue, mean: float) -> PairModel:
         """Return the two parts."""
         return NeuMf(self.settings, self.trained_U, self.trained_N, mean)
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -24,7 +24,7 @@ from llmrec_cli.heads.shared.tensor_files import load_parameters, require_sizes
 from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.heads.shared.text_training import train_with_texts
 from llmrec_cli.scoring.memory import validation_memory
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 
 _QUERIES_AT_ONCE = 512
@@ -40,8 +40,8 @@ class Sequential(Head):
 
     settings: SequentialSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.stop_after: int | None = self.settings.stop_after
         self.model: SequenceModel | None = None
         self.texts: ItemTexts | None = None
@@ -49,7 +49,7 @@ class Sequential(Head):
         self.num_items = 0
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """With texts: a text is read as a history of one item without an id."""
         return self.settings.text_scale > 0
 
@@ -61,44 +61,46 @@ class Sequential(Head):
     @property
     def rereads(self) -> bool:
         """With texts: they are all that is read of an item beside its id."""
-        return self.answers_text
+        return self.supports_text_queries
 
     def reread(self, texts: np.ndarray) -> None:
         """Take other texts for the items (M,)."""
         assert self.texts is not None
         self.texts.reread(texts)
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the texts, of parameters with gradients, moments and the best, and of a step or a
         validation.
         """
         settings, size = self.settings, self.settings.embedding_size
         parameters = size * (len(data.items) + settings.max_length + settings.num_layers * 6 * (size + 2))
-        batch = min(max(self.recipe.optim.batch_size, settings.max_length), max(1, len(data.interactions)))
+        batch = min(max(self.config.optim.batch_size, settings.max_length), max(1, len(data.interactions)))
         # Each layer keeps about 16 vectors of a place for its gradients.
-        texts = encoder_memory(self.recipe, data.items.texts, settings.encoded_items) if self.answers_text else 0
+        texts = 0
+        if self.supports_text_queries:
+            texts = encoder_memory(self.config, data.items.texts, settings.encoded_items)
         step = 4 * (batch * size * (8 + 16 * settings.num_layers) + 4 * size * len(data.items))
         validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
         return texts + 4 * 5 * parameters + max(step, validation)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train item vectors, transformer and encoder together by the one loop."""
-        recipe, device = self.recipe, context.device
+        config, device = self.config, context.device
         torch.manual_seed(context.seed)
         self.trained_N = data.interactions.item_counts > 0
         self.num_items = len(data.items)
-        if self.answers_text:
-            self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
-                                           context.memo, self.trained_N, context.cache, recipe.optim.precision)
+        if self.supports_text_queries:
+            self.texts = ItemTexts.encoded(config.encoder, config.peft, data.items.texts, device, context.seed,
+                                           context.memo, self.trained_N, context.cache, config.optim.precision)
         text_size = 0 if self.texts is None else self.texts.size
         entities_ND = None
         if self.settings.entity_gate:
-            entities_ND = torch.from_numpy(item_entities(recipe.entities, data, context, "head.entity_gate=true"))
-        self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND).to(device)
-        hard_UK = mine(recipe.loss.hard_negatives, data, context)
-        steps = SequenceSteps(self.model, self.texts, recipe, data.interactions, hard_UK, device,
+            entities_ND = torch.from_numpy(item_entities(config.entities, data, context, "head.entity_gate=true"))
+        self.model = SequenceModel(self.trained_N, text_size, self.settings, config.loss, entities_ND).to(device)
+        hard_UK = mine(config.loss.hard_negatives, data, context)
+        steps = SequenceSteps(self.model, self.texts, config, data.interactions, hard_UK, device,
                               fit_weights(data, self.settings))
-        self.stop_after = train_with_texts(self.model, self.texts, steps, recipe, self.stop_after, context, self.score)
+        self.stop_after = train_with_texts(self.model, self.texts, steps, config, self.stop_after, context, self.score)
 
     @torch.no_grad()
     def score_users(self, queries: Queries) -> torch.Tensor:
@@ -150,11 +152,11 @@ class Sequential(Head):
     def _known_M(self) -> np.ndarray:
         return np.pad(self.trained_N, (0, self.num_items - len(self.trained_N)))
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the number of epochs that validation chose."""
-        return replace(self.recipe, head=replace(self.settings, stop_after=self.stop_after))
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the number of epochs that validation chose."""
+        return replace(self.config, head=replace(self.settings, stop_after=self.stop_after))
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items by their texts; they have no id and no entity."""
         self.num_items += len(items)
         if self.texts is not None:
@@ -165,18 +167,18 @@ class Sequential(Head):
         own = {f"model.{name}": tensor.cpu().numpy() for name, tensor in self._fitted().state_dict().items()}
         return own | {"trained_items": self.trained_N} | ({} if self.texts is None else self.texts.state())
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
-        recipe = self.recipe
+        config = self.config
         self.trained_N, self.num_items = tensors.take("trained_items", BOOL, (len(items),)), len(items)
-        if self.answers_text:
-            self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
+        if self.supports_text_queries:
+            self.texts = ItemTexts.read(config.encoder, config.peft, tensors, len(items), context.device)
         text_size = 0 if self.texts is None else self.texts.size
         require_sizes(self.settings, tensors, "model")
         entities_ND = None
         if self.settings.entity_gate:
             entities_ND = torch.from_numpy(tensors.take("model.entities.vectors_ND", FLOAT, (len(items), None)))
-        self.model = SequenceModel(self.trained_N, text_size, self.settings, recipe.loss, entities_ND)
+        self.model = SequenceModel(self.trained_N, text_size, self.settings, config.loss, entities_ND)
         load_parameters(self.model, tensors, "model", "sequential")
         self.model.to(context.device).eval()
 

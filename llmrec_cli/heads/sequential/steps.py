@@ -19,7 +19,7 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, log_chances
 from llmrec_cli.heads.shared.pair_targets import known_among
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
@@ -79,10 +79,10 @@ class SequenceSteps:
     told counts by the weight of its interaction.
     """
 
-    def __init__(self, model: SequenceModel, texts: ItemTexts | None, recipe: Recipe, interactions: Interactions,
+    def __init__(self, model: SequenceModel, texts: ItemTexts | None, config: ModelConfig, interactions: Interactions,
                  hard_UK: np.ndarray, device: torch.device, weights: InteractionWeights | None = None) -> None:
-        assert isinstance(recipe.head, SequentialSettings)
-        self.model, self.texts, self.settings, self.recipe, self.device = model, texts, recipe.head, recipe, device
+        assert isinstance(config.head, SequentialSettings)
+        self.model, self.texts, self.settings, self.config, self.device = model, texts, config.head, config, device
         self.matrix, self.hard_UK = interactions.matrix, hard_UK
         self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
         counts_U = np.diff(self.matrix.indptr)
@@ -91,9 +91,9 @@ class SequenceSteps:
         self.first_W = counts_U[self.users_W] - self.lengths_W
         total, longest = int(self.lengths_W.sum()), int(self.lengths_W.max(initial=1))
         # No more batches than make each as long as the longest window, or one could be empty.
-        self.num_batches = max(1, min(math.ceil(total / recipe.optim.batch_size), total // longest))
+        self.num_batches = max(1, min(math.ceil(total / config.optim.batch_size), total // longest))
         self.warm_items = np.flatnonzero(interactions.item_counts)
-        loss = recipe.loss
+        loss = config.loss
         self.criterion = build_loss(loss)
         self.whole = loss.takes_catalogue or (self.criterion.normalises and loss.num_negatives >= len(self.warm_items))
         self.log_q_N: torch.Tensor | None = None
@@ -151,13 +151,13 @@ class SequenceSteps:
             return users(vectors_RE)[newest_B] @ self.model.compared(vectors_RE.index_select(0, chosen_C)).T
 
         live_L = rows_R[self._tensor(chosen_to_encode(len(items_R), self.settings.encoded_items, generator))]
-        return self.texts.loss_with(live_L, rows_R, of, self.recipe.adversarial, adversarial_loss, logits)
+        return self.texts.loss_with(live_L, rows_R, of, self.config.adversarial, adversarial_loss, logits)
 
     def _candidates(self, users_B: np.ndarray, targets_P: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return the items (C,), in ascending order, that every place of the step is compared with."""
         if self.whole:
             return self.warm_items
-        loss = self.recipe.loss
+        loss = self.config.loss
         drawn = drawn_evenly(self.warm_items, loss.num_negatives, generator)
         hard = drawn_from_lists(self.hard_UK[users_B], loss.hard_negatives.num, generator)
         # Other places' targets are of use only to a loss that knows how likely they are to be here.

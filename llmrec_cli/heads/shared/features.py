@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Documents, Entities
+from llmrec_cli.data.catalogue import Catalogue, Documents
 from llmrec_cli.data.knowledge import Knowledge, idf
 from llmrec_cli.data.tensors import FLOAT, INTEGER, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -25,7 +25,7 @@ from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.heads.shared.item_tuning import tune, tuning_memory
 from llmrec_cli.heads.shared.text_memory import encoder_memory
 from llmrec_cli.settings.encoder import EncoderSettings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.peft import FrozenSettings, PeftSettings
 
@@ -77,13 +77,13 @@ class ItemFeatures:
     sparse_NF : CSR float32 (N, F), words, attributes and knowledge side by side
     """
 
-    def __init__(self, weights: FeatureWeightsSettings, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, weights: FeatureWeightsSettings, config: ModelConfig, device: torch.device) -> None:
         for key in ("text", "documents"):
-            if getattr(weights, key) > 0 and recipe.encoder is None:
+            if getattr(weights, key) > 0 and config.encoder is None:
                 raise ConfigError(f"features.{key}={getattr(weights, key)}: needs a text encoder; choose "
                                   f"encoder=minilm")
-        self.weights, self.recipe, self.device = weights, recipe, device
-        self.peft: PeftSettings = recipe.peft if weights.tuned and recipe.peft is not None else FrozenSettings()
+        self.weights, self.config, self.device = weights, config, device
+        self.peft: PeftSettings = config.peft if weights.tuned and config.peft is not None else FrozenSettings()
         self.text: ItemTexts | None = None
         self.documents_ND: np.ndarray | None = None
         self.entities_ND: np.ndarray | None = None
@@ -109,10 +109,10 @@ class ItemFeatures:
         if weights.text > 0:
             self._fit_texts(data, context, trained_N)
         if weights.documents > 0 and data.documents is not None:
-            self.documents_ND = document_vectors(data.documents, len(items), self.recipe.encoder,
+            self.documents_ND = document_vectors(data.documents, len(items), self.config.encoder,
                                                  trained_N, self.device, context)
         if weights.entities > 0:
-            self.entities_ND = item_entities(self.recipe.entities, data, context,
+            self.entities_ND = item_entities(self.config.entities, data, context,
                                              f"features.entities={weights.entities}")
         if weights.words > 0:
             self.words.fit(items.texts[trained_N])
@@ -120,11 +120,11 @@ class ItemFeatures:
         self.sparse_NF = self._sparse(items, data.knowledge, trained_N)
 
     def _fit_texts(self, data: TrainingData, context: Context, trained_N: np.ndarray) -> None:
-        self.text = ItemTexts.encoded(self.recipe.encoder, self.peft, data.items.texts, self.device, context.seed,
+        self.text = ItemTexts.encoded(self.config.encoder, self.peft, data.items.texts, self.device, context.seed,
                                       context.memo, trained_N, context.cache,
-                                      self.recipe.optim.precision if self.weights.tuned else "float32")
+                                      self.config.optim.precision if self.weights.tuned else "float32")
         if self.text.trained:
-            stop_after = tune(self.text, data, self.recipe, self.weights.stop_after, context)
+            stop_after = tune(self.text, data, self.config, self.weights.stop_after, context)
             self.weights = replace(self.weights, stop_after=stop_after)
 
     @property
@@ -132,11 +132,11 @@ class ItemFeatures:
         """The items' text vectors, float32 (N, D), where text has a weight."""
         return None if self.text is None else self.text.table.detach().cpu().numpy()
 
-    def chosen(self) -> FeatureWeightsSettings:
+    def tuned_settings(self) -> FeatureWeightsSettings:
         """Return the weights with the epochs that validation chose, where the texts are trained."""
         return self.weights
 
-    def add(self, items: Entities) -> tuple[np.ndarray, sp.csr_array]:
+    def add(self, items: Catalogue) -> tuple[np.ndarray, sp.csr_array]:
         """Append new items and return their features, float32 (num_new, D) and CSR float32 (num_new, F)."""
         vectors = None if self.text is None else self.text.add(list(items.texts)).detach().cpu().numpy()
         if self.documents_ND is not None:
@@ -176,14 +176,14 @@ class ItemFeatures:
             state["features.entities"] = self.entities_ND
         return state | self.words.state()
 
-    def read(self, tensors: TensorReader, items: Entities) -> None:
+    def read(self, tensors: TensorReader, items: Catalogue) -> None:
         """Take what `state` returned, for the same items."""
         self.attribute_names, weights, own = items.attribute_names, self.weights, tensors.inside("features.")
         if weights.words > 0:
             self.words.read(tensors)
         self.sparse_NF = own.csr("", (len(items), self._read_number(own)), is_sorted=True)
         if weights.text > 0:
-            self.text = ItemTexts.read(self.recipe.encoder, self.peft, own, len(items), self.device)
+            self.text = ItemTexts.read(self.config.encoder, self.peft, own, len(items), self.device)
         if weights.documents > 0:
             self.documents_ND = own.take("documents", FLOAT, (len(items), None))
         if weights.entities > 0:
@@ -211,7 +211,7 @@ class ItemFeatures:
         dense_ND: np.ndarray = np.concatenate(parts, axis=1, dtype=np.float32)
         return dense_ND
 
-    def _sparse(self, items: Entities, knowledge: Knowledge | None, trained_N: np.ndarray) -> sp.csr_array:
+    def _sparse(self, items: Catalogue, knowledge: Knowledge | None, trained_N: np.ndarray) -> sp.csr_array:
         """Return the weighted sparse features of items (N, F); `trained_N` masks the items in training."""
         parts: list[Any] = [sp.csr_array((len(items), 0), dtype=np.float32)]
         if self.weights.words > 0:
@@ -224,7 +224,7 @@ class ItemFeatures:
             parts.append(_unit(idf(knowledge.two_hops, trained_N)) * np.float32(self.weights.two_hops))
         return sp.csr_array(sp.hstack(parts, format="csr", dtype=np.float32))
 
-    def _attributes(self, items: Entities) -> sp.csr_array:
+    def _attributes(self, items: Catalogue) -> sp.csr_array:
         """Return the attributes of items in the columns of those in training; others are left out."""
         column = {name: n for n, name in enumerate(self.attribute_names)}
         coo = items.attributes.tocoo()
@@ -242,24 +242,24 @@ def _unit(matrix_NF: sp.csr_array) -> sp.csr_array:
     return sp.csr_array((values, matrix_NF.indices, matrix_NF.indptr), shape=matrix_NF.shape)
 
 
-def features_memory(weights: FeatureWeightsSettings, recipe: Recipe, data: TrainingData) -> int:
+def features_memory(weights: FeatureWeightsSettings, config: ModelConfig, data: TrainingData) -> int:
     """Return the bytes that making the features takes at its peak; with trained texts those of the training too."""
     num_items, held, making = len(data.items), 0, 0
     texts = list(data.items.texts)
 
-    if weights.text > 0 and recipe.encoder is not None:
+    if weights.text > 0 and config.encoder is not None:
         if weights.tuned:
-            held += encoder_memory(recipe, texts, recipe.optim.batch_size)
-            making = tuning_memory(data, recipe)
+            held += encoder_memory(config, texts, config.optim.batch_size)
+            making = tuning_memory(data, config)
         else:
-            held += encoder_memory(recipe, texts, 0, FrozenSettings())
-    if weights.documents > 0 and recipe.encoder is not None and data.documents is not None:
+            held += encoder_memory(config, texts, 0, FrozenSettings())
+    if weights.documents > 0 and config.encoder is not None and data.documents is not None:
         pieces = sum(len(text) // 200 + 1 for text in data.documents.texts)
-        held += 2 * 4 * num_items * recipe.encoder.vector_size()
-        making = max(making, encoder_class(recipe.encoder).memory(recipe.encoder, list(data.documents.texts))
-                     + 2 * 4 * pieces * recipe.encoder.vector_size())
-    if weights.entities > 0 and recipe.entities is not None:
-        held += 3 * 4 * num_items * recipe.entities.embedding_size
+        held += 2 * 4 * num_items * config.encoder.vector_size()
+        making = max(making, encoder_class(config.encoder).estimate_memory(config.encoder, list(data.documents.texts))
+                     + 2 * 4 * pieces * config.encoder.vector_size())
+    if weights.entities > 0 and config.entities is not None:
+        held += 3 * 4 * num_items * config.entities.embedding_size
     sparse = data.items.attributes.nnz if weights.attributes > 0 else 0
     if weights.words > 0:
         characters = sum(map(len, texts))

@@ -7,20 +7,20 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.weights import InteractionWeights
 from llmrec_cli.heads.base import Context, Head
 from llmrec_cli.heads.shared.matrix_products import RightFactor
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 
 
 class ItemItemHead(Head):
     """Score of an item: the sum of its weights with the items of the history. `fit` hands the weights to `keep`."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.similarity_NN: sp.csr_array = sp.csr_array(np.zeros((0, 0), np.float32))
         self.factor: RightFactor | None = None
 
@@ -34,7 +34,7 @@ class ItemItemHead(Head):
         """Take the weights, CSR (N, N): rows are items of the history, columns the scored items."""
         self.similarity_NN, self.factor = similarity_NN, None
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items that are similar to nothing yet."""
         old, size = self.similarity_NN, self.similarity_NN.shape[0] + len(items)
         indptr = np.concatenate([old.indptr, np.full(len(items), old.indptr[-1])])
@@ -46,7 +46,7 @@ class ItemItemHead(Head):
         return {"indptr": s.indptr.astype(np.int64), "indices": s.indices.astype(np.int64), "values": s.data,
                 **self.interaction_weights.state()}
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take the similarities."""
         self.interaction_weights = InteractionWeights.read(tensors)
         self.keep(tensors.csr("", (len(items), len(items)), low=0, is_sorted=True))

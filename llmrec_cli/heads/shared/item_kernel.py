@@ -91,7 +91,7 @@ class Denoiser:
         self.diagonal_T1 = self._diagonal()[:, None]
 
     @staticmethod
-    def memory(num_users: int, num_items: int, num_entries: int) -> tuple[int, int]:
+    def estimate_memory(num_users: int, num_items: int, num_entries: int) -> tuple[int, int]:
         """Return the bytes that are held, and those that making it takes beside."""
         size, other = min(num_users, num_items), max(num_users, num_items)
         return 4 * size**2 + 24 * num_entries, gram_memory(num_entries, other, size)

@@ -19,18 +19,18 @@ from llmrec_cli.heads.shared.item_kernel import START_GAMMA, START_L2, kernel, n
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.acceptance import accepted
 from llmrec_cli.settings.base import implementation_of
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.loss import DistillationSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.checkpoint import trained_parameters
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.training.loop import Length, TrainContext, train
 from llmrec_cli.training.losses.distillation import Similarity, SoftTargets, distillation_loss
 
 _NEIGHBOURS, _EXPONENT = 20, 3.0
 """Of the neighbours by text that validation looks at; what `content` takes too."""
 
 
-def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int | None, context: Context) -> int:
+def tune(texts: ItemTexts, data: TrainingData, config: ModelConfig, stop_after: int | None, context: Context) -> int:
     """Train the vectors in place and return after how many epochs they were best, 0 where that was at the start.
 
     An epoch sees each item in training once as the item whose company is to be foretold, `optim.batch_size` of them a
@@ -43,23 +43,23 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
         return 0
     task = None if stop_after is not None else cold_task(data, context)
     matrix_UN = data.interactions.matrix if task is None else task.matrix_UN
-    step = _Step(texts, matrix_UN, recipe)
-    optim = recipe.optim
+    step = _Step(texts, matrix_UN, config)
+    optim = config.optim
     epochs = stop_after or optim.epochs
     length = Length(epochs, step.num_batches, optim.epochs)
     inside = context.inside("texts")
-    surroundings = Surroundings(context.device, context.seed, inside.log, inside.folder,
-                                inside.folder if context.resumed else None, inside.tensorboard, "texts",
-                                recipe.flat("head", "optim"))
+    train_context = TrainContext(context.device, context.seed, inside.log, inside.folder,
+                                 inside.folder if context.resumed else None, inside.tensorboard, "texts",
+                                 config.flat("head", "optim"))
     model = torch.nn.ModuleDict({"texts": texts, "similarity": step.similarity})
     # What head=content is made of; the others look at near items.
-    by_kernel = recipe.head.ranks_by_kernel()
+    by_kernel = config.head.ranks_by_kernel()
     before_Q = None if task is None else _values(texts, task, by_kernel)
     start = {name: parameter.detach().clone() for name, parameter in trained_parameters(texts).items()}
     texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
     validate = None if task is None else lambda: float(_values(texts, task, by_kernel).mean())
     trained = train(model, step.batches, step.loss, [*texts.rates(optim), (step.similarity, optim.rate())], optim,
-                    length, surroundings, validate, after_step=texts.after_step, shrink=texts.shrink)
+                    length, train_context, validate, after_step=texts.after_step, shrink=texts.shrink)
     kept = True
     if task is not None and before_Q is not None:
         after_Q = _values(texts, task, by_kernel)
@@ -77,7 +77,7 @@ def tune(texts: ItemTexts, data: TrainingData, recipe: Recipe, stop_after: int |
     return trained.best_epoch if kept else 0
 
 
-def tuning_memory(data: TrainingData, recipe: Recipe) -> int:
+def tuning_memory(data: TrainingData, config: ModelConfig) -> int:
     """Return the bytes that `tune` takes at its peak, beside the vectors themselves and the encoder."""
     counts_N, num_items = data.interactions.item_counts, len(data.items)
     num = int((counts_N > 0).sum())
@@ -85,13 +85,13 @@ def tuning_memory(data: TrainingData, recipe: Recipe) -> int:
     if num_items - num < ENOUGH:
         # Too few are cold already, so some are hidden.
         together, num = int(together * (1 - HIDDEN)**2), num - int(HIDDEN * num)
-    batch = min(recipe.optim.batch_size, num)
-    pairs = 12 * num**2 + 12 * num**2 if getattr(recipe.loss, "targets", "") == "ease" else 0
+    batch = min(config.optim.batch_size, num)
+    pairs = 12 * num**2 + 12 * num**2 if getattr(config.loss, "targets", "") == "ease" else 0
     # A step: targets, logits, their softmax, its product with the targets, and a gradient.
     step = 4 * 5 * batch * num
     cold = num_items - num
     queries = min(MOST_QUERIES, len(data.users))
-    by_kernel = recipe.head.ranks_by_kernel()
+    by_kernel = config.head.ranks_by_kernel()
     validation = 4 * (3 * num * cold + queries * (num + 3 * cold) + (2 * num**2 if by_kernel else 0))
     # Pairs of items chosen together: in the product, divided, and with the row of each; then what is left of them.
     return pairs + max(36 * together, 12 * together + max(step, validation))
@@ -127,17 +127,17 @@ def _values(texts: ItemTexts, task: ColdTask, by_kernel: bool) -> np.ndarray:
 class _Step:
     """The batches of an epoch and the loss of a batch."""
 
-    def __init__(self, texts: ItemTexts, matrix_UN: sp.csr_array, recipe: Recipe) -> None:
-        assert isinstance(recipe.loss, DistillationSettings)
-        self.texts, self.recipe = texts, recipe
+    def __init__(self, texts: ItemTexts, matrix_UN: sp.csr_array, config: ModelConfig) -> None:
+        assert isinstance(config.loss, DistillationSettings)
+        self.texts, self.config = texts, config
         self.trained_T = np.flatnonzero(np.bincount(matrix_UN.indices, minlength=matrix_UN.shape[1]))
         matrix_UT = sp.csr_array(matrix_UN[:, self.trained_T])
-        self.targets: SoftTargets = implementation_of(recipe.loss)(matrix_UT, recipe.loss, texts.device)
+        self.targets: SoftTargets = implementation_of(config.loss)(matrix_UT, config.loss, texts.device)
         if len(self.targets.rows) == 0:
             raise DataError("features.tuned=true: no two items are ever chosen by one user, so there is nothing to "
                             "train texts on; leave it out, or prepare users with more interactions")
-        self.similarity = Similarity(recipe.loss).to(texts.device)
-        self.num_batches = -(-len(self.targets.rows) // recipe.optim.batch_size)
+        self.similarity = Similarity(config.loss).to(texts.device)
+        self.num_batches = -(-len(self.targets.rows) // config.optim.batch_size)
         self.trained = torch.from_numpy(self.trained_T).to(texts.device)
 
     def batches(self, epoch: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
@@ -156,5 +156,5 @@ class _Step:
             return distillation_loss(logits(table_ND), targets_BT)
 
         live_B = self.trained[items_B]
-        adversarial: Any = self.recipe.adversarial
+        adversarial: Any = self.config.adversarial
         return self.texts.loss_with(live_B, live_B, of, adversarial, adversarial_loss, logits)

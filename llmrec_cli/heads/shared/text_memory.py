@@ -10,7 +10,7 @@ from llmrec_cli.encoders.sources import TransformerEncoder
 from llmrec_cli.encoders.text_encoder import KEPT_BUCKETS
 from llmrec_cli.settings.adversarial import TEXTS
 from llmrec_cli.settings.encoder import EncoderSettings
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.peft import PeftSettings
 
 _BYTES_OF_A_TOKEN = 3
@@ -29,37 +29,39 @@ _ATTACKED = 1.4
 """What a step takes with an adversary of texts, as a share of what it takes without."""
 
 
-def encoder_memory(recipe: Recipe, texts: Iterable[str], num_encoded: int | None,
+def encoder_memory(config: ModelConfig, texts: Iterable[str], num_encoded: int | None,
                    peft: PeftSettings | None = None) -> int:
     """Return the bytes of `ItemTexts` of texts, and of a training step that encodes `num_encoded` of them.
 
-    None encodes all of them. `peft` replaces the recipe's. Stated is what is taken when no vector is in the cache;
-    with one of all texts, a frozen encoder takes less, since it is opened and encodes nothing.
+    None encodes all of them. `peft` replaces that of the config. The estimate is for an empty vector cache; when the
+    cache holds all texts, a frozen encoder takes less, since it is opened and encodes nothing.
     """
-    encoder, peft, texts = recipe.encoder, peft or recipe.peft, [str(text) for text in texts]
+    encoder, peft, texts = config.encoder, peft or config.peft, [str(text) for text in texts]
     if encoder is None:
         return 0
-    opened = encoder_class(encoder).memory(encoder, texts) + VECTOR_COPIES * 4 * len(texts) * encoder.vector_size()
+    opened = (encoder_class(encoder).estimate_memory(encoder, texts)
+              + VECTOR_COPIES * 4 * len(texts) * encoder.vector_size())
     if peft is None or not peft.trains_layers or not encoder.has_layers:
         return opened
     lengths = [num_tokens(encoder, text) for text in dict.fromkeys(texts)]
     most = len(lengths) if num_encoded is None else num_encoded
     drawn = [min(length, peft.tokens_drawn or length) for length in lengths]
-    step = step_memory(recipe, peft, min(most, len(lengths)), sum(drawn) / max(1, len(drawn)), max(drawn, default=0))
-    return int(opened + _hidden_bytes(recipe, peft) * sum(lengths) + trained_memory(encoder, peft) + step)
+    step = step_memory(config, peft, min(most, len(lengths)), sum(drawn) / max(1, len(drawn)), max(drawn, default=0))
+    return int(opened + _hidden_bytes(config, peft) * sum(lengths) + trained_memory(encoder, peft) + step)
 
 
-def pairs_memory(recipe: Recipe, num_pairs: int) -> int:
+def pairs_memory(config: ModelConfig, num_pairs: int) -> int:
     """Return the bytes of an encoder that reads pairs of texts, `num_pairs` of them in a training step.
 
     All of a step go through the frozen layers at once, padded to the longest, which mostly is as long as may be.
     """
-    encoder: Any = recipe.encoder
+    encoder: Any = config.encoder
     tokens = num_pairs * encoder.max_length
     frozen = _LOWER_NUMBERS * 4 * _class(encoder).shape(encoder).hidden_size * tokens
     lengths = encoder.max_length, encoder.max_length
-    step = step_memory(recipe, recipe.peft, num_pairs, *lengths) if recipe.peft.trains_layers else 0
-    return encoder_class(encoder).memory(encoder, []) + trained_memory(encoder, recipe.peft) + max(frozen, step)
+    step = step_memory(config, config.peft, num_pairs, *lengths) if config.peft.trains_layers else 0
+    opened = encoder_class(encoder).estimate_memory(encoder, [])
+    return opened + trained_memory(encoder, config.peft) + max(frozen, step)
 
 
 def num_tokens(encoder: Any, text: str) -> float:
@@ -79,33 +81,33 @@ def trained_memory(encoder: EncoderSettings, peft: PeftSettings) -> int:
     return 4 * (shape.weights if peft.trains_all else 4 * 12 * shape.hidden_size**2 * _depth(encoder, peft))
 
 
-def step_memory(recipe: Recipe, peft: PeftSettings, num_texts: int, length: float, longest: float) -> int:
+def step_memory(config: ModelConfig, peft: PeftSettings, num_texts: int, length: float, longest: float) -> int:
     """Return the bytes that a step holds for its backward pass: of texts of `length` tokens on average.
 
     They are padded to the `longest` where they fit into a bucket, else cut into buckets with hardly any padding. More
     than KEPT_BUCKETS buckets, times the trained layers, are run again in the backward pass, one by one
     (`TextEncoder.upper`).
     """
-    encoder: Any = recipe.encoder
+    encoder: Any = config.encoder
     depth, hidden = _depth(encoder, peft), _class(encoder).shape(encoder).hidden_size
     padded = num_texts * longest
     tokens = padded if padded <= encoder.batch_tokens else max(encoder.batch_tokens, num_texts * length)
     buckets = math.ceil(tokens / encoder.batch_tokens)
     runs_again = buckets * depth > KEPT_BUCKETS
     kept, held = (min(tokens, encoder.batch_tokens), tokens) if runs_again else (tokens, 0)
-    attacked = recipe.adversarial is not None and recipe.adversarial.perturbs == TEXTS
-    numbers = peft_class(peft).kept_of_a_token * (0.6 if recipe.optim.precision == "bfloat16" else 1)
+    attacked = config.adversarial is not None and config.adversarial.perturbs == TEXTS
+    numbers = peft_class(peft).kept_of_a_token * (0.6 if config.optim.precision == "bfloat16" else 1)
     # The input of the trained layers, as it is gathered and as it is cut into buckets.
     of_layers = depth * (numbers * kept + HELD_WHILE_RUN_AGAIN * held) * (_ATTACKED if attacked else 1)
     return int(4 * hidden * (of_layers + 2 * padded))
 
 
-def _hidden_bytes(recipe: Recipe, peft: PeftSettings) -> int:
+def _hidden_bytes(config: ModelConfig, peft: PeftSettings) -> int:
     """Return the bytes of a token's hidden state that is kept for the trained layers; 0 where they run each time."""
     if peft.trains_all:
         return 0
-    shape = _class(recipe.encoder).shape(recipe.encoder)
-    return (2 if recipe.optim.precision == "bfloat16" else 4) * shape.hidden_size
+    shape = _class(config.encoder).shape(config.encoder)
+    return (2 if config.optim.precision == "bfloat16" else 4) * shape.hidden_size
 
 
 def _depth(encoder: EncoderSettings, peft: PeftSettings) -> int:

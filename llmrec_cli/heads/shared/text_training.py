@@ -10,8 +10,8 @@ from torch import nn
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.shared.item_texts import ItemTexts
 from llmrec_cli.scoring.scorer import Score
-from llmrec_cli.settings.head import Recipe
-from llmrec_cli.training.loop import Length, Surroundings, train
+from llmrec_cli.settings.head import ModelConfig
+from llmrec_cli.training.loop import Length, TrainContext, train
 
 
 class Steps(Protocol):
@@ -26,10 +26,10 @@ class Steps(Protocol):
         """Return the loss of a batch."""
 
 
-def train_with_texts(module: nn.Module, texts: ItemTexts | None, steps: Steps, recipe: Recipe, stop_after: int | None,
-                     context: Context, score: Score) -> int:
+def train_with_texts(module: nn.Module, texts: ItemTexts | None, steps: Steps, config: ModelConfig,
+                     stop_after: int | None, context: Context, score: Score) -> int:
     """Train `module` and what is trained of `texts` in place; return after how many epochs they were best."""
-    optim, device = recipe.optim, context.device
+    optim, device = config.optim, context.device
     rates = [(module, optim.rate())]
     trained = nn.ModuleDict({"head": module})
     length = Length(stop_after or optim.epochs, steps.num_batches, optim.epochs)
@@ -37,10 +37,10 @@ def train_with_texts(module: nn.Module, texts: ItemTexts | None, steps: Steps, r
         rates += texts.rates(optim)
         trained["texts"] = texts
         texts.plan(length.schedule_epochs * length.steps(optim.accumulate))
-    surroundings = Surroundings(device, context.seed, context.log, context.folder,
-                                context.folder if context.resumed else None, context.tensorboard, recipe.head.kind,
-                                recipe.flat("optim"))
-    done = train(trained, steps.batches, steps.loss, rates, optim, length, surroundings,
+    train_context = TrainContext(device, context.seed, context.log, context.folder,
+                                 context.folder if context.resumed else None, context.tensorboard, config.head.kind,
+                                 config.flat("optim"))
+    done = train(trained, steps.batches, steps.loss, rates, optim, length, train_context,
                  _validation(texts, context, score), after_step=None if texts is None else texts.after_step,
                  shrink=None if texts is None else texts.shrink)
     if texts is not None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import FLOAT, TensorReader
 from llmrec_cli.data.training_data import TrainingData
@@ -26,7 +26,7 @@ from llmrec_cli.heads.shared.training_history import BEFORE, newest_entries, res
 from llmrec_cli.heads.two_tower.steps import MOST_WITH_RECENCY, TowerSteps
 from llmrec_cli.heads.two_tower.towers import Towers
 from llmrec_cli.scoring.memory import validation_memory
-from llmrec_cli.settings.head import Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.peft import FrozenSettings
 
 _ENTRY_BYTES = 64
@@ -45,8 +45,8 @@ class TwoTower(Head):
 
     settings: TwoTowerSettings
 
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(recipe)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.stop_after: int | None = self.settings.stop_after
         self.towers: Towers | None = None
         self.texts: ItemTexts | None = None
@@ -58,7 +58,7 @@ class TwoTower(Head):
         return self.settings.id_scale > 0
 
     @property
-    def answers_text(self) -> bool:
+    def supports_text_queries(self) -> bool:
         """Always: a text is read as the profile of a new user, or without profiles as a history of one item."""
         return True
 
@@ -82,41 +82,41 @@ class TwoTower(Head):
         """Make the vectors of all items from other texts (N,)."""
         self._fitted()[1].reread(texts)
 
-    def memory(self, data: TrainingData) -> int:
+    def estimate_memory(self, data: TrainingData) -> int:
         """Return the bytes of the texts, of ids, their gradients and moments, and of a step or a validation."""
         ids = 4 * 4 * self.settings.embedding_size * (len(data.users) + len(data.items))
-        batch = min(self.recipe.optim.batch_size, len(data.interactions))
+        batch = min(self.config.optim.batch_size, len(data.interactions))
         lengths_U = np.diff(data.interactions.matrix.indptr)
         # With recency each target has a history of its own, else a step reads each user's once.
         entries = (batch * min(int(lengths_U.max(initial=0)), MOST_WITH_RECENCY) if self.settings.recency else
                    int(np.sort(lengths_U)[-batch:].sum()))
-        texts = encoder_memory(self.recipe, data.items.texts, self.settings.encoded_items)
+        texts = encoder_memory(self.config, data.items.texts, self.settings.encoded_items)
         if self.settings.profile:
-            texts += encoder_memory(self.recipe, data.users.texts, 0, FrozenSettings())
+            texts += encoder_memory(self.config, data.users.texts, 0, FrozenSettings())
         scores = 4 * 4 * batch * min(batch, len(data.items)) + 4 * 4 * batch * batch
         validation = validation_memory(len(data.users), len(data.items), len(data.interactions))
         return texts + ids + max(scores + _ENTRY_BYTES * entries, validation)
 
     def fit(self, data: TrainingData, context: Context) -> None:
         """Train towers and encoder together by the one loop."""
-        recipe, device = self.recipe, context.device
+        config, device = self.config, context.device
         self._check_recency(data)
         history = resolved_history(self.settings.training_history, data, context)
         self.settings = replace(self.settings, training_history=history)
         torch.manual_seed(context.seed)
         trained_N = data.interactions.item_counts > 0
-        self.texts = ItemTexts.encoded(recipe.encoder, recipe.peft, data.items.texts, device, context.seed,
-                                       context.memo, trained_N, context.cache, recipe.optim.precision)
+        self.texts = ItemTexts.encoded(config.encoder, config.peft, data.items.texts, device, context.seed,
+                                       context.memo, trained_N, context.cache, config.optim.precision)
         if self.settings.profile:
             self.profiles = self._profiles(data.users.texts, np.diff(data.interactions.matrix.indptr) > 0, context)
         profile_size = 0 if self.profiles is None else self.profiles.size
-        self.towers = Towers(len(data.users), len(data.items), self.texts.size, self.settings, recipe.loss,
+        self.towers = Towers(len(data.users), len(data.items), self.texts.size, self.settings, config.loss,
                              profile_size, self._entities(data, context)).to(device)
-        steps = TowerSteps(self.towers, self.texts, recipe, data.interactions,
+        steps = TowerSteps(self.towers, self.texts, config, data.interactions,
                            None if self.profiles is None else self.profiles.table,
-                           mine(recipe.loss.hard_negatives, data, context), device, history == BEFORE,
+                           mine(config.loss.hard_negatives, data, context), device, history == BEFORE,
                            fit_weights(data, self.settings))
-        self.stop_after = train_with_texts(self.towers, self.texts, steps, recipe, self.stop_after, context, self.score)
+        self.stop_after = train_with_texts(self.towers, self.texts, steps, config, self.stop_after, context, self.score)
 
     def _check_recency(self, data: TrainingData) -> None:
         if self.settings.recency and not data.has_order:
@@ -132,13 +132,13 @@ class TwoTower(Head):
             raise DataError("head.profile=true: no user in training has a text; prepare with "
                             "dataset.user_text=<template> and dataset.users=<file>, or leave it out")
         # A memo of their own: what is kept in a run by the encoder's settings are the items' vectors.
-        return ItemTexts.encoded(self.recipe.encoder, FrozenSettings(), texts, context.device, context.seed, {},
+        return ItemTexts.encoded(self.config.encoder, FrozenSettings(), texts, context.device, context.seed, {},
                                  trained_U, context.cache)
 
     def _entities(self, data: TrainingData, context: Context) -> torch.Tensor | None:
         if not self.settings.entity_gate:
             return None
-        return torch.from_numpy(item_entities(self.recipe.entities, data, context, "head.entity_gate=true"))
+        return torch.from_numpy(item_entities(self.config.entities, data, context, "head.entity_gate=true"))
 
     @torch.no_grad()
     def score_users(self, queries: Queries) -> torch.Tensor:
@@ -176,11 +176,11 @@ class TwoTower(Head):
         towers, _ = self._fitted()
         return towers.logits(users_QE, items_ME, towers.bias(len(items_ME)))
 
-    def chosen(self) -> Recipe:
-        """Return the recipe with the number of epochs that validation chose."""
-        return replace(self.recipe, head=replace(self.settings, stop_after=self.stop_after))
+    def tuned_config(self) -> ModelConfig:
+        """Return the model config with the number of epochs that validation chose."""
+        return replace(self.config, head=replace(self.settings, stop_after=self.stop_after))
 
-    def add_items(self, items: Entities) -> None:
+    def add_items(self, items: Catalogue) -> None:
         """Append items by their texts; they have no entity, no id and no bias."""
         _, texts = self._fitted()
         texts.add(list(items.texts))
@@ -192,19 +192,19 @@ class TwoTower(Head):
         profiles = {} if self.profiles is None else self.profiles.state()
         return own | texts.state() | {f"profiles.{name}": value for name, value in profiles.items()}
 
-    def read(self, tensors: TensorReader, users: Entities, items: Entities, context: Context) -> None:
+    def read(self, tensors: TensorReader, users: Catalogue, items: Catalogue, context: Context) -> None:
         """Take what `state` returned."""
-        recipe = self.recipe
-        self.texts = ItemTexts.read(recipe.encoder, recipe.peft, tensors, len(items), context.device)
+        config = self.config
+        self.texts = ItemTexts.read(config.encoder, config.peft, tensors, len(items), context.device)
         if self.settings.profile:
-            self.profiles = ItemTexts.read(recipe.encoder, FrozenSettings(), tensors.inside("profiles."), len(users),
+            self.profiles = ItemTexts.read(config.encoder, FrozenSettings(), tensors.inside("profiles."), len(users),
                                            context.device)
         profile_size = 0 if self.profiles is None else self.profiles.size
         require_sizes(self.settings, tensors, "towers")
         entities_ND = None
         if self.settings.entity_gate:
             entities_ND = torch.from_numpy(tensors.take("towers.entities.vectors_ND", FLOAT, (len(items), None)))
-        self.towers = Towers(len(users), len(items), self.texts.size, self.settings, recipe.loss, profile_size,
+        self.towers = Towers(len(users), len(items), self.texts.size, self.settings, config.loss, profile_size,
                              entities_ND)
         load_parameters(self.towers, tensors, "towers", "two_tower")
         self.towers.to(context.device).eval()

@@ -19,7 +19,7 @@ from llmrec_cli.heads.shared.negatives import drawn_evenly, drawn_from_lists, lo
 from llmrec_cli.heads.shared.text_training import chosen_to_encode
 from llmrec_cli.heads.shared.training_history import earlier_items
 from llmrec_cli.heads.two_tower.towers import Towers, ages
-from llmrec_cli.settings.head import Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import ModelConfig, TwoTowerSettings
 from llmrec_cli.training.adversary import adversarial_loss
 from llmrec_cli.training.losses.base import build_loss
 
@@ -36,17 +36,17 @@ class TowerSteps:
     the user.
     """
 
-    def __init__(self, towers: Towers, texts: ItemTexts, recipe: Recipe, interactions: Interactions,
+    def __init__(self, towers: Towers, texts: ItemTexts, config: ModelConfig, interactions: Interactions,
                  profile_UT: torch.Tensor | None, hard_UK: np.ndarray, device: torch.device,
                  is_causal: bool = False, weights: InteractionWeights | None = None) -> None:
-        assert isinstance(recipe.head, TwoTowerSettings)
-        self.towers, self.texts, self.settings, self.recipe, self.device = towers, texts, recipe.head, recipe, device
+        assert isinstance(config.head, TwoTowerSettings)
+        self.towers, self.texts, self.settings, self.config, self.device = towers, texts, config.head, config, device
         self.matrix, self.profile_UT, self.hard_UK = interactions.matrix, profile_UT, hard_UK
         self.user, self.item, self.is_causal = interactions.user, interactions.item, is_causal
         self.weight = None if weights is None or weights.is_uniform else weights.of(interactions)
-        self.num_batches = max(1, math.ceil(len(interactions) / recipe.optim.batch_size))
-        self.criterion = build_loss(recipe.loss)
-        num_drawn = recipe.loss.num_negatives or 0
+        self.num_batches = max(1, math.ceil(len(interactions) / config.optim.batch_size))
+        self.criterion = build_loss(config.loss)
+        num_drawn = config.loss.num_negatives or 0
         log_chance_N = log_chances(interactions.item_counts, len(interactions) / self.num_batches, num_drawn)
         self.log_chance_N = torch.from_numpy(log_chance_N).to(device)
         self.warm_items = np.flatnonzero(interactions.item_counts)
@@ -87,7 +87,7 @@ class TowerSteps:
         def of(text_NT: torch.Tensor) -> torch.Tensor:
             return self._of_logits(logits(text_NT), target_B, is_known_BR, rows_R, weight_B)
 
-        return self.texts.loss_with(live_L, rows_R, of, self.recipe.adversarial, adversarial_loss, logits)
+        return self.texts.loss_with(live_L, rows_R, of, self.config.adversarial, adversarial_loss, logits)
 
     def _of_logits(self, logits_BR: torch.Tensor, target_B: torch.Tensor, is_known_BR: torch.Tensor,
                    rows_R: torch.Tensor, weight_B: torch.Tensor | None) -> torch.Tensor:
@@ -95,7 +95,7 @@ class TowerSteps:
         return self.criterion.of_choices(logits_BR, target_B, is_known_BR, log_q_R, weight_B)
 
     def _negatives(self, user_B: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        loss = self.recipe.loss
+        loss = self.config.loss
         drawn = drawn_evenly(self.warm_items, loss.num_negatives, generator)
         if self.hard_UK.shape[1] == 0:
             return drawn

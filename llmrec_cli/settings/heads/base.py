@@ -98,8 +98,8 @@ class HeadSettings(OptionSettings):
         """Return whether options of a config group change what this head does."""
         return group in self.uses()
 
-    def member_recipes(self) -> dict[str, Any]:
-        """Return the recipes of the heads whose scores this one puts together, by name."""
+    def member_configs(self) -> dict[str, Any]:
+        """Return the model configs of the heads whose scores this one puts together, by name."""
         return {}
 
     def with_members(self, members: dict[str, Any]) -> "HeadSettings":

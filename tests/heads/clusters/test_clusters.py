@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.training_data import TrainingData
@@ -18,7 +18,7 @@ from llmrec_cli.heads.clusters.fit import TRIED, Behaviour, posterior
 from llmrec_cli.heads.clusters.profiles import Placement
 from llmrec_cli.requests.answers import score
 from llmrec_cli.settings.encoder import TfIdfSettings
-from llmrec_cli.settings.head import FusionSettings, ItemKnnSettings, Recipe
+from llmrec_cli.settings.head import FusionSettings, ItemKnnSettings, ModelConfig
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ NUM_USERS, NUM_ITEMS = 80, 20
 def entities(texts, attributes=None, names=()):
     ids = np.array([f"e{n}" for n in range(len(texts))], object)
     matrix = sp.csr_array((len(texts), 0), dtype=np.float32) if attributes is None else sp.csr_array(attributes)
-    return Entities(ids, ids, np.array(texts, object), matrix, list(names))
+    return Catalogue(ids, ids, np.array(texts, object), matrix, list(names))
 
 
 def village(texts=True, item_texts=False):
@@ -57,7 +57,7 @@ def asked(histories, attributes=None, profiles=None):
 
 
 def fitted(settings, data=None, encoder=None, log=None):
-    head = build(Recipe(head=settings, encoder=encoder))
+    head = build(ModelConfig(head=settings, encoder=encoder))
     head.fit(data or village(), Context(CPU, 1, log=log or (lambda event, **values: None)))
     return head
 
@@ -139,7 +139,7 @@ def test_a_new_user_is_served_by_their_own_text_whether_as_profile_or_as_words()
     nameless = replace(village(), users=replace(village().users, attributes=sp.csr_array((NUM_USERS, 0)),
                                                 attribute_names=[]))
     head = fitted(replace(TWO, text=1.0), nameless, encoder=TfIdfSettings())
-    assert head.answers_text
+    assert head.supports_text_queries
     assert prefers(head.score(asked([[], []], profiles=WORDS))) == [0, 1]
     texts = np.array(["maths", "fields", "nothing of it", ""], object)
     scores = head.score_text(texts)
@@ -156,7 +156,7 @@ def test_without_texts_of_users_words_are_compared_with_what_users_chose():
 def test_what_is_null_is_chosen_on_hidden_users_and_told():
     told = {}
     head = fitted(ClustersSettings(click_smoothing=10), log=lambda event, **values: told.setdefault(event, values))
-    chosen = head.chosen().head
+    chosen = head.tuned_config().head
     assert told["clusters"]["chosen"] is True
     assert told["clusters"]["num_users"] == NUM_USERS  # Each is hidden once.
     for key, tried in TRIED.items():
@@ -183,7 +183,7 @@ def test_the_usual_numbers_stay_unless_the_best_ones_gain_more_than_their_standa
     monkeypatch.setattr(cluster_choice._Fold, "measured", measured)
     told = {}
     head = fitted(ClustersSettings(click_smoothing=10), log=lambda event, **values: told.setdefault(event, values))
-    settings = head.chosen().head
+    settings = head.tuned_config().head
     assert (settings.first_clicks, settings.num_clusters, settings.click_weight) == kept
     said = told["clusters"]
     assert said["best"] == {"first_clicks": 5, "num_clusters": 8, "click_weight": 1.0}
@@ -215,8 +215,8 @@ def test_few_users_get_the_usual_numbers_instead_of_chosen_ones():
     head = fitted(ClustersSettings(), replace(data, interactions=few),
                   log=lambda event, **values: told.setdefault(event, values))
     assert told["clusters"]["chosen"] is False
-    assert head.chosen().head.click_weight == 0.6
-    assert head.chosen().head.num_clusters == 3  # Of four each.
+    assert head.tuned_config().head.click_weight == 0.6
+    assert head.tuned_config().head.num_clusters == 3  # Of four each.
     assert (head.cluster_U[12:] == -1).all()
 
 
@@ -235,16 +235,16 @@ def test_what_cannot_be_clustered_is_refused(settings, users, error, said):
 
 def test_texts_without_an_encoder_are_refused():
     with pytest.raises(ConfigError, match="needs a text encoder"):
-        build(Recipe(head=ClustersSettings(text=0.5)))
+        build(ModelConfig(head=ClustersSettings(text=0.5)))
 
 
 def test_a_fusion_serves_a_user_by_clusters_until_there_is_a_history():
     members = {"clusters": TWO, "near": ItemKnnSettings(k=5)}
-    fusion = FusionSettings(members={name: Recipe(head=head) for name, head in members.items()},
+    fusion = FusionSettings(members={name: ModelConfig(head=head) for name, head in members.items()},
                             weights={"clusters": 1.0, "near": 0.0}, long_weights={"clusters": 0.0, "near": 1.0},
                             long_history=3)
     head, alone = fitted(fusion), {name: fitted(one) for name, one in members.items()}
-    assert head.reads_profiles
+    assert head.uses_user_profiles
     queries = asked([[], [12, 13], [12, 13, 14]], [[1, 0], [1, 0], [1, 0]])
     best = head.score(queries).argsort(dim=1, descending=True, stable=True)
     for row, name in ((0, "clusters"), (1, "clusters"), (2, "near")):

@@ -15,7 +15,7 @@ from llmrec_cli.heads.shared.cold_item_validation import cold_task
 from llmrec_cli.heads.shared.item_kernel import Denoiser, UnitFeatures, kernel
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.scoring.validation import Validation
-from llmrec_cli.settings.head import ContentSettings, Recipe
+from llmrec_cli.settings.head import ContentSettings, ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from tests.heads.by_hand import CONTEXT, entities, fit, queries, training
 
@@ -149,7 +149,7 @@ def validation(relevant, history):
 
 def learn(context):
     said = []
-    head = build(Recipe(head=content(gamma=None, l2=None, denoise=None, blend=None)))
+    head = build(ModelConfig(head=content(gamma=None, l2=None, denoise=None, blend=None)))
     head.fit(training(WARM_LIKES, ATTRIBUTES), Context(torch.device("cpu"), 1, **context,
                                                      log=lambda event, **values: said.append(values)))
     return head, said[0]
@@ -167,7 +167,7 @@ def test_what_is_learned_is_chosen_on_the_cold_items_of_validation_where_there_a
     other = fit(content(**START), training(WARM_LIKES, ATTRIBUTES)).score(queries(WARM_LIKES))
     other[:, :32] = other.min() - 1
     assert said["value"] >= validation(relevant, WARM_LIKES).of(other)
-    assert head.chosen().head.gamma == said["gamma"]
+    assert head.tuned_config().head.gamma == said["gamma"]
 
 
 def test_with_too_few_cold_items_in_validation_a_fifth_of_those_in_training_is_hidden():
@@ -188,7 +188,7 @@ def test_hidden_items_are_in_no_history_and_in_nothing_that_is_learned_from():
 
 def test_with_nobody_to_choose_for_the_usual_numbers_stand():
     head = fit(content(gamma=None), training(np.zeros((2, 3)), np.eye(3)))
-    assert head.chosen().head.gamma == START["gamma"]
+    assert head.tuned_config().head.gamma == START["gamma"]
     assert not head.score(queries(np.eye(3))).any()
 
 

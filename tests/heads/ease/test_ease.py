@@ -14,7 +14,7 @@ from llmrec_cli.heads.base import build
 from llmrec_cli.heads.ease import head as module
 from llmrec_cli.heads.ease import solvers as ease_forms
 from llmrec_cli.heads.shared import matrix_products as gram
-from llmrec_cli.settings.head import EaseSettings, Recipe
+from llmrec_cli.settings.head import EaseSettings, ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from tests.heads.by_hand import CONTEXT, entities, fit, queries, training
 
@@ -151,7 +151,7 @@ def test_the_form_with_the_smaller_matrix_is_chosen(num_users, num_items, form):
 
 @every_form
 def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
-    head = shop.fit(shop.recipe(EaseSettings(l2=5, features=FeatureWeightsSettings(text=3.0, words=2.0), form=form)))
+    head = shop.fit(shop.config(EaseSettings(l2=5, features=FeatureWeightsSettings(text=3.0, words=2.0), form=form)))
     features, matrix = head.features, shop.data.part("train").matrix.toarray()
     rows = np.concatenate([matrix, features.sparse_NF.toarray().T, features.dense_ND.T])
     np.testing.assert_allclose(head.score(shop.known()).numpy(), matrix @ by_column(rows.astype(float), 5), atol=1e-4)
@@ -162,7 +162,7 @@ def test_dense_features_are_users_too_and_text_vectors_are_such(form, shop):
 def test_a_saved_form_scores_the_same_bits_and_takes_new_items(form):
     data = training(MATRIX, ATTRIBUTES)
     ease = EaseSettings(l2=5, features=FEATURES, form=form)
-    head, loaded = fit(ease, data), build(Recipe(head=ease))
+    head, loaded = fit(ease, data), build(ModelConfig(head=ease))
     loaded.load(head.state(), data.users, data.items, CONTEXT)
     for one in (head, loaded):
         one.add_items(entities(1, np.array([[1, 0, 1, 0, 1]])))
@@ -204,7 +204,7 @@ import sys
 import numpy as np
 import llmrec_cli.heads.ease.head
 from llmrec_cli.heads.base import build
-from llmrec_cli.settings.head import EaseSettings, Recipe
+from llmrec_cli.settings.head import EaseSettings, ModelConfig
 from llmrec_cli.heads.memory import taken_by
 from tests.heads.by_hand import CONTEXT, fit, training
 
@@ -212,8 +212,8 @@ form, num_users, num_items = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 fit(EaseSettings(form=form), training(np.eye(8)))
 data = training(np.random.default_rng(2).random((num_users, num_items), np.float32) < 0.01)
 data.interactions.matrix
-head = build(Recipe(head=EaseSettings(form=form)))
-print(head.memory(data), taken_by(lambda: head.fit(data, CONTEXT)))
+head = build(ModelConfig(head=EaseSettings(form=form)))
+print(head.estimate_memory(data), taken_by(lambda: head.fit(data, CONTEXT)))
 """
 
 

@@ -24,8 +24,8 @@ from llmrec_cli.settings.head import (
     FusionSettings,
     GroupAggregateSettings,
     ItemKnnSettings,
+    ModelConfig,
     PopularitySettings,
-    Recipe,
     TwoTowerSettings,
     UserKnnSettings,
 )
@@ -36,7 +36,7 @@ from tests.heads.group_shop import NUM_ITEMS, group_shop
 
 
 def fusion(shop, normalise="zscore", weights="learned", **members):
-    return shop.recipe(FusionSettings(members={name: shop.recipe(head) for name, head in members.items()},
+    return shop.config(FusionSettings(members={name: shop.config(head) for name, head in members.items()},
                                       normalise=normalise, weights=weights))
 
 
@@ -54,15 +54,15 @@ def test_what_is_learned_is_never_worse_than_the_best_member_on_validation(shop,
     assert all(step["kept"] <= (step["gain"] > step["standard_error"]) for step in said["tried"])
     alone = {"ease": EaseSettings(l2=20), "near": UserKnnSettings(k=5), "popular": PopularitySettings()}
     for name, settings in alone.items():
-        assert shop.context().validation(shop.fit(shop.recipe(settings)).score) == pytest.approx(said["members"][name])
+        assert shop.context().validation(shop.fit(shop.config(settings)).score) == pytest.approx(said["members"][name])
 
 
 def test_where_nothing_helps_the_best_member_is_what_remains(shop):
     head = shop.fit(fusion(shop, popular=PopularitySettings(), ease=EaseSettings(l2=20), same=EaseSettings(l2=20)))
     assert list(head.members) == ["ease"]
     assert head.weights.all == {"ease": 1.0}
-    assert list(head.chosen().head.members) == ["ease"]
-    single = shop.fit(shop.recipe(EaseSettings(l2=20)))
+    assert list(head.tuned_config().head.members) == ["ease"]
+    single = shop.fit(shop.config(EaseSettings(l2=20)))
     assert shop.context().validation(head.score) == shop.context().validation(single.score)
 
 
@@ -70,7 +70,7 @@ def test_given_weights_are_the_weights_of_the_sum(shop):
     head = shop.fit(fusion(shop, "raw", {"popular": 2.0, "ease": 3.0}, popular=PopularitySettings(),
                            ease=EaseSettings(l2=20)))
     queries = shop.known()
-    popular, ease = (shop.fit(shop.recipe(settings)).score(queries) for settings in (PopularitySettings(),
+    popular, ease = (shop.fit(shop.config(settings)).score(queries) for settings in (PopularitySettings(),
                                                                                      EaseSettings(l2=20)))
     torch.testing.assert_close(head.score(queries), 2 * popular + 3 * ease)
 
@@ -94,7 +94,7 @@ def test_weights_cannot_be_learned_without_validation_and_what_is_advised_can_be
 
 def test_one_member_needs_no_validation(shop):
     head = shop.fit(fusion(shop, near=ItemKnnSettings()), validation=None)
-    assert head.chosen().head.weights == {"near": 1.0}
+    assert head.tuned_config().head.weights == {"near": 1.0}
 
 
 def test_the_ascent_keeps_the_best_weight_that_is_better_and_nothing_that_is_not():
@@ -390,12 +390,12 @@ def test_with_few_queries_nothing_is_learned_for_parts():
 
 
 def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop):
-    members = {"ease": shop.recipe(EaseSettings(l2=20)), "near": shop.recipe(UserKnnSettings(k=5))}
-    recipe = shop.recipe(FusionSettings(members=members, weights={"ease": 1.0, "near": 0.0}, long_history=8,
+    members = {"ease": shop.config(EaseSettings(l2=20)), "near": shop.config(UserKnnSettings(k=5))}
+    config = shop.config(FusionSettings(members=members, weights={"ease": 1.0, "near": 0.0}, long_history=8,
                                         long_weights={"ease": 0.0, "near": 1.0},
                                         cold_weights={"ease": 1.0, "near": 1.0}))
-    head = shop.fit(recipe)
-    assert head.chosen().head == recipe.head
+    head = shop.fit(config)
+    assert head.tuned_config().head == config.head
     found = head.score(shop.known())
     ease, near = (shop.fit(fusion(shop, weights={"x": 1.0}, x=settings)).score(shop.known())
                   for settings in (EaseSettings(l2=20), UserKnnSettings(k=5)))
@@ -410,7 +410,7 @@ def test_weights_of_parts_are_saved_and_score_the_same_when_they_are_given(shop)
 def test_after_a_refit_as_many_users_have_a_long_history_as_when_the_limit_was_learned(shop):
     """A user has as many items again after the refit as before it, so the limit doubles; one given without a share
     stays."""
-    members = {"ease": shop.recipe(EaseSettings(l2=20)), "near": shop.recipe(UserKnnSettings(k=5))}
+    members = {"ease": shop.config(EaseSettings(l2=20)), "near": shop.config(UserKnnSettings(k=5))}
     settings = FusionSettings(members=members, weights={"ease": 1.0, "near": 0.0},
                               long_weights={"ease": 0.0, "near": 1.0},
                               long_history=8)
@@ -423,10 +423,10 @@ def test_after_a_refit_as_many_users_have_a_long_history_as_when_the_limit_was_l
     assert limit_for(rows, share, 8) == 8
     assert share_of_long(twice, limit_for(twice, share, 8)) == share
     for given, expected in ((share, 15), (0.0, 8)):
-        head = build(shop.recipe(replace(settings, long_share=given)))
+        head = build(shop.config(replace(settings, long_share=given)))
         head.fit(replace(grown, interactions=twice), shop.context(validation=None))
         assert head.weights.long_history == expected
-        assert head.chosen().head.long_share == given
+        assert head.tuned_config().head.long_share == given
 
 
 @pytest.mark.parametrize(("share", "long_users"), [(0.5, [False, True, True]), (0.0, [True, True, True])])
@@ -438,13 +438,13 @@ def test_newer_interactions_make_no_history_long_where_the_limit_was_learned(sha
     fitted = np.zeros((3, 6))
     fitted[0, :2] = fitted[1, :4] = 1
     asked_with = (np.arange(6) < np.array([[5], [4], [3]])) * 1.0
-    members = {"popular": Recipe(head=PopularitySettings()), "near": Recipe(head=ItemKnnSettings())}
+    members = {"popular": ModelConfig(head=PopularitySettings()), "near": ModelConfig(head=ItemKnnSettings())}
     settings = FusionSettings(members=members, weights={"popular": 1.0, "near": 0.0}, normalise="raw", long_history=3,
                               long_weights={"popular": 0.0, "near": 1.0}, long_share=share)
     data = training(fitted)
     head, popular, near = (fitted_by_hand(each, data) for each in (settings, PopularitySettings(), ItemKnnSettings()))
     assert head.weights.long_history == 3
-    loaded = build(head.chosen())
+    loaded = build(head.tuned_config())
     loaded.load(head.state(), data.users, data.items, CONTEXT)
     known, new = queries_of(asked_with, [0, 1, 2]), queries_of(asked_with)
     expected = torch.where(torch.tensor(long_users)[:, None], near.score(known), popular.score(known))
@@ -462,7 +462,7 @@ def test_newer_interactions_make_no_history_of_a_group_long_where_the_limit_was_
     shop = group_shop()
     lengths = np.diff(shop.data.groups.interactions.matrix.indptr)
     assert [lengths[0], lengths[4], (lengths >= 2).mean()] == [1, 2, 0.5]
-    members = {"popular": Recipe(head=PopularitySettings()), "near": Recipe(head=ItemKnnSettings())}
+    members = {"popular": ModelConfig(head=PopularitySettings()), "near": ModelConfig(head=ItemKnnSettings())}
     of_groups = {"long_share": share, "long_share_of": "groups"} if share else {}
     settings = GroupAggregateSettings(members=members, weights={"popular": 1.0, "near": 0.0}, long_history=2,
                                       long_weights={"popular": 0.0, "near": 1.0}, **of_groups)
@@ -470,7 +470,7 @@ def test_newer_interactions_make_no_history_of_a_group_long_where_the_limit_was_
                      member in members.items())
     head, popular, near = (fitted_by_hand(each, shop.data) for each in (settings, popular, near))
     assert head.weights.long_history == 2
-    loaded = build(head.chosen())
+    loaded = build(head.tuned_config())
     loaded.load(head.state(), shop.data.users, shop.data.items, CONTEXT)
     asked = shop.together([[0, 2], [4, 6], [8, 10]], groups=[0, 4, -1], histories=[[1, 2, 3]] * 3)
     expected = torch.where(torch.tensor(long_groups)[:, None], near.score(asked), popular.score(asked))
@@ -482,15 +482,15 @@ def test_learning_on_groups_keeps_the_share_of_groups_with_a_long_history(monkey
     shop = group_shop()
     learned = Weights({"popular": 1.0, "near": 0.0}, {"popular": 0.0, "near": 1.0}, {}, 2)
     monkeypatch.setattr(fusion_module.Fusion, "_learn", lambda self, validation, context: learned)
-    members = {"popular": Recipe(head=PopularitySettings()), "near": Recipe(head=ItemKnnSettings())}
+    members = {"popular": ModelConfig(head=PopularitySettings()), "near": ModelConfig(head=ItemKnnSettings())}
     for queries, share, kind in ((shop.known(), 0.5, "groups"),
                                  (shop.users(), 1.0, "users")):
-        head = build(Recipe(head=GroupAggregateSettings(members=members, weights="learned")))
+        head = build(ModelConfig(head=GroupAggregateSettings(members=members, weights="learned")))
         relevant = sp.csr_array((len(queries), NUM_ITEMS), dtype=np.float32)
         head.fit(shop.data, replace(CONTEXT, validation=Validation(
             queries, relevant, np.arange(NUM_ITEMS), "ndcg@10")))
-        assert (head.chosen().head.long_share, head.chosen().head.long_share_of) == (share, kind)
-        refitted = build(head.chosen())
+        assert (head.tuned_config().head.long_share, head.tuned_config().head.long_share_of) == (share, kind)
+        refitted = build(head.tuned_config())
         groups = shop.data.groups
         rows = groups.interactions
         twice = Interactions(np.repeat(rows.user, 2), (rows.item[:, None] + [0, 1]).ravel() % NUM_ITEMS,
@@ -522,12 +522,13 @@ def test_at_most_so_many_queries_are_looked_at_and_only_those_who_went_on_to_lik
 
 def test_memory_is_that_of_all_members_and_of_their_scores(shop):
     data = shop.data.training("train")
-    alone = {name: build(shop.recipe(settings)).memory(data)
+    alone = {name: build(shop.config(settings)).estimate_memory(data)
              for name, settings in {"ease": EaseSettings(), "near": UserKnnSettings(k=5)}.items()}
     assert build(fusion(shop, weights=dict.fromkeys(alone, 1.0), ease=EaseSettings(),
-                        near=UserKnnSettings(k=5))).memory(
+                        near=UserKnnSettings(k=5))).estimate_memory(
         data) == sum(alone.values())
-    learning = build(fusion(shop, ease=EaseSettings(), near=UserKnnSettings(k=5))).memory(data) - sum(alone.values())
+    both = build(fusion(shop, ease=EaseSettings(), near=UserKnnSettings(k=5)))
+    learning = both.estimate_memory(data) - sum(alone.values())
     # Both members' scores of a block and their scaled copies, and the candidates, here all items, twice.
     cells = 2 * len(data.users) * len(data.items)
     assert learning == 2 * 4 * cells + cells * (2 * 4 + 11)
@@ -536,9 +537,9 @@ def test_memory_is_that_of_all_members_and_of_their_scores(shop):
 def test_members_that_encode_texts_share_what_encoding_takes_beside_the_weights(shop):
     data = shop.data.training("train")
     members = {"tower": TwoTowerSettings(), "other": TwoTowerSettings(embedding_size=8)}
-    alone = sum(build(shop.recipe(settings)).memory(data) for settings in members.values())
+    alone = sum(build(shop.config(settings)).estimate_memory(data) for settings in members.values())
     # Nor do the scores take more than is free by then.
-    assert build(fusion(shop, **members)).memory(data) == alone - ENCODING_BYTES
+    assert build(fusion(shop, **members)).estimate_memory(data) == alone - ENCODING_BYTES
 
 
 @pytest.mark.parametrize(("typed", "expected"), [

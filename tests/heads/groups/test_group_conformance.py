@@ -16,7 +16,7 @@ from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase
 from llmrec_cli.testing.shop import GROUPS, Shop
 from llmrec_cli.testing.suite import examples_of, promise
-from tests.heads.conftest import OF_USERS, Recipes, recipes
+from tests.heads.conftest import OF_USERS, Configs, configs
 
 TRAINED = ("group_fusion", "group_attention", "group_hypergraph")
 AGGREGATES = tuple(f"group_aggregate_{strategy}" for strategy in STRATEGIES)
@@ -36,15 +36,15 @@ def club(tmp_path_factory: pytest.TempPathFactory, prepare_tiny: list[str], shop
     return Shop(read_prepared(folder / "data" / "prepared" / "tiny"), shop.encoder)
 
 
-def group_recipes(club: Shop) -> Recipes:
+def group_configs(club: Shop) -> Configs:
     """Return the heads made for groups, among all."""
-    return recipes(club)
+    return configs(club)
 
 
 @pytest.fixture(scope="module")
 def group_case(club: Shop) -> Callable[[str], HeadCase]:
     """Return an example of a head by its name, fitted once on the club's data."""
-    known, found = recipes(club), {}
+    known, found = configs(club), {}
 
     def one(name: str) -> HeadCase:
         if name not in found:
@@ -57,7 +57,7 @@ def group_case(club: Shop) -> Callable[[str], HeadCase]:
 @pytest.fixture(scope="module")
 def taught(club: Shop) -> Callable[[str], Head]:
     """Return a head for groups by the name of its example, fitted once."""
-    known, found = recipes(club), {}
+    known, found = configs(club), {}
 
     def one(name: str) -> Head:
         if name not in found:
@@ -102,10 +102,10 @@ def test_an_aggregate_heeds_its_strategy_its_depth_and_whether_the_group_speaks_
     queries, data = club.all_groups(), club.data.training("train")
     for own_history in (True, False):
         for strategy, depth in (("least_misery", 50), ("approval", 2), ("approval", 8)):
-            settings = GroupAggregateSettings(members={"base": club.recipe(EaseSettings(l2=20))}, strategy=strategy,
+            settings = GroupAggregateSettings(members={"base": club.config(EaseSettings(l2=20))}, strategy=strategy,
                                               depth=depth,
                                               own_history=own_history)
-            head = build(club.recipe(settings))
+            head = build(club.config(settings))
             head.fit(data, club.context())
             expected = by_members(head.members["base"].score_users, queries, OF_MEMBERS[strategy], depth=depth,
                                   own_history=own_history)

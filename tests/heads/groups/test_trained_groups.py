@@ -36,7 +36,7 @@ def friends() -> GroupShop:
 
 @pytest.fixture(scope="module")
 def trained(friends):
-    return {name: friends.fit(friends.recipe(settings)) for name, settings in SETTINGS.items()}
+    return {name: friends.fit(friends.config(settings)) for name, settings in SETTINGS.items()}
 
 
 # Formulas.
@@ -71,7 +71,7 @@ def test_attention_by_parts_of_the_catalogue_is_attention_over_all_of_it(friends
 def test_what_overlapping_groups_say_is_weighted_by_how_many_members_they_share(trained):
     # A list of users 0 and 1 shares two members with A and one with B: (2 A + B) / 3.
     inputs = inputs_of(PAST, csr([[0, 1]], 2), np.array([0, 1]), csr([[], []], 4), csr([[]], 4), np.array([-1]), CPU)
-    model = build(group_shop().recipe(replace(SETTINGS["hypergraph"], layers=1))).model_class
+    model = build(group_shop().config(replace(SETTINGS["hypergraph"], layers=1))).model_class
     one = object.__new__(model)
     torch.nn.Module.__init__(one)
     one.settings = replace(SETTINGS["hypergraph"], layers=1)
@@ -97,7 +97,7 @@ def test_a_head_learns_what_groups_choose_far_beyond_popularity(friends, trained
                          ids=("bpr", "bce", "softmax"))
 def test_a_loss_against_drawn_negatives_is_learned_by(friends, name, loss):
     logged = []
-    friends.fit(friends.recipe(SETTINGS[name], loss=loss,
+    friends.fit(friends.config(SETTINGS[name], loss=loss,
                                optim=AdamWSettings(epochs=3, batch_size=128, learning_rate=0.03)),
                 validates=False,
                 log=lambda event, **values: logged.append(values["loss"]) if event == "step" else None)
@@ -159,7 +159,7 @@ def test_a_list_without_members_or_of_unknown_ones_gets_finite_scores(friends, t
 @each
 def test_what_is_saved_scores_the_same(friends, trained, name):
     head = trained[name]
-    again = build(head.chosen())
+    again = build(head.tuned_config())
     again.load(head.state(), friends.data.users, friends.data.items, Context(CPU, 0))
     assert torch.equal(again.score(friends.known()), head.score(friends.known()))
     assert torch.equal(again.score(friends.users()), head.score(friends.users()))
@@ -167,7 +167,7 @@ def test_what_is_saved_scores_the_same(friends, trained, name):
 
 @each
 def test_the_same_seed_gives_the_same_bits(friends, trained, name):
-    again = friends.fit(friends.recipe(SETTINGS[name])).state()
+    again = friends.fit(friends.config(SETTINGS[name])).state()
     for key, value in trained[name].state().items():
         np.testing.assert_array_equal(again[key], value, err_msg=key)
 
@@ -194,7 +194,7 @@ def encoder(tiny_encoder) -> HuggingFaceSettings:
 
 def test_items_that_came_later_are_answered_by_their_text(friends, encoder):
     settings = replace(SETTINGS["hypergraph"], text=True, item_id_dropout=0.5)
-    head = friends.fit(friends.recipe(settings, encoder=encoder))
+    head = friends.fit(friends.config(settings, encoder=encoder))
     head.add_items(entities([f"new {n}" for n in range(8)], friends.data.items.texts[:8]))
     scores = head.score(friends.known()).numpy()
     assert scores.shape == (40, NUM_ITEMS + 8)
@@ -206,14 +206,14 @@ def test_items_that_came_later_are_answered_by_their_text(friends, encoder):
 def test_an_encoder_in_the_loop_is_trained(friends, encoder):
     settings = replace(SETTINGS["attention"], text=True, encoded_items=8)
     short = AdamWSettings(epochs=1, batch_size=64, learning_rate=0.01)
-    frozen, tuned = (friends.fit(friends.recipe(settings, encoder=encoder, optim=short, **changed)).state()
+    frozen, tuned = (friends.fit(friends.config(settings, encoder=encoder, optim=short, **changed)).state()
                      for changed in ({}, {"peft": TopLayersSettings(num_layers=1)}))
     assert np.abs(frozen["texts.raw_table"] - tuned["texts.raw_table"]).max() > 1e-3
 
 
 def test_the_text_of_a_group_is_read_and_a_new_group_can_say_its_own(friends, encoder):
     settings = replace(SETTINGS["fusion"], group_text=True)
-    head = friends.fit(friends.recipe(settings, encoder=encoder))
+    head = friends.fit(friends.config(settings, encoder=encoder))
     silent = friends.together([[0], [0]])
     said = replace(silent, texts=np.array(["friends of robot galaxy", "friends of clown circus"], object))
     assert torch.equal(head.score(silent)[0], head.score(silent)[1])
@@ -223,9 +223,9 @@ def test_the_text_of_a_group_is_read_and_a_new_group_can_say_its_own(friends, en
 
 def test_words_of_items_are_features_where_no_encoder_is_wanted(friends):
     settings = replace(SETTINGS["hypergraph"], features=FeatureWeightsSettings(words=1.0))
-    head = friends.fit(friends.recipe(settings))
+    head = friends.fit(friends.config(settings))
     assert np.abs(head.state()["model.sparse_FE"]).max() > 0
-    again = build(head.chosen())
+    again = build(head.tuned_config())
     again.load(head.state(), friends.data.users, friends.data.items, Context(CPU, 0))
     assert torch.equal(again.score(friends.known()), head.score(friends.known()))
 
@@ -234,7 +234,7 @@ def test_words_of_items_are_features_where_no_encoder_is_wanted(friends):
 
 @each
 def test_data_without_groups_is_refused(friends, name):
-    head = build(friends.recipe(SETTINGS[name]))
+    head = build(friends.config(SETTINGS[name]))
     with pytest.raises(DataError, match=f"head=group_{name}: the prepared data has no groups; prepare with dataset.gr"):
         head.fit(replace(friends.data, groups=None), Context(CPU, 0))
     idle = friends.data.groups.rows(np.zeros(len(friends.data.groups.interactions), bool))
@@ -252,8 +252,8 @@ def test_settings_without_an_effect_are_refused():
 
 
 def test_a_step_hides_at_most_a_tenth_of_what_there_is_and_asks_for_everything_once(friends):
-    head = friends.fit(friends.recipe(SETTINGS["attention"], optim=AdamWSettings(epochs=1, batch_size=4096)))
-    steps = GroupSteps(head.model, None, head.recipe, friends.data, None, None, CPU)
+    head = friends.fit(friends.config(SETTINGS["attention"], optim=AdamWSettings(epochs=1, batch_size=4096)))
+    steps = GroupSteps(head.model, None, head.config, friends.data, None, None, CPU)
     batches = list(steps.batches(0, np.random.default_rng(0)))
     assert len(batches) == steps.num_batches == 10
     data = friends.data
@@ -265,8 +265,8 @@ def test_a_step_hides_at_most_a_tenth_of_what_there_is_and_asks_for_everything_o
 
 def tasks(friends, settings):
     """Return the tasks of every step of an epoch, with what the step asks of groups and of users."""
-    head = friends.fit(friends.recipe(settings, optim=AdamWSettings(epochs=1, batch_size=4096)))
-    steps = GroupSteps(head.model, None, head.recipe, friends.data, None, None, CPU)
+    head = friends.fit(friends.config(settings, optim=AdamWSettings(epochs=1, batch_size=4096)))
+    steps = GroupSteps(head.model, None, head.config, friends.data, None, None, CPU)
     generator = np.random.default_rng(0)
     for batch in steps.batches(0, generator):
         yield batch, steps._tasks(batch.of_groups, batch.of_users, steps.warm_items, generator)

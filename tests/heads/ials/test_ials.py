@@ -11,7 +11,7 @@ from llmrec_cli.errors import DataError, DivergedError
 from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.ials import least_squares as module
 from llmrec_cli.heads.ials.least_squares import LinearPrior, Observed, Penalty, Ridge
-from llmrec_cli.settings.head import Recipe
+from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.heads.ials import IalsSettings
 from tests.heads.by_hand import entities, fit, queries, training
@@ -258,7 +258,7 @@ def test_two_threads_give_the_scores_of_one():
 
 
 def test_another_seed_gives_other_factors():
-    heads = [build(Recipe(head=SETTINGS)) for _ in range(2)]
+    heads = [build(ModelConfig(head=SETTINGS)) for _ in range(2)]
     for seed, head in enumerate(heads):
         head.fit(training(MATRIX), Context(CPU, seed=seed))
     assert (heads[0].state()["items"] != heads[1].state()["items"]).any()

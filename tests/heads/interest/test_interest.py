@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.config import compose
-from llmrec_cli.data.catalogue import Entities
+from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.interactions import Interactions
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.errors import ConfigError
@@ -14,7 +14,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.interest.pairs import Pairs
 from llmrec_cli.settings.adversarial import FgmSettings, NoAdversarySettings
 from llmrec_cli.settings.encoder import HuggingFaceSettings
-from llmrec_cli.settings.head import InterestSettings, Recipe
+from llmrec_cli.settings.head import InterestSettings, ModelConfig
 from llmrec_cli.settings.loss import BceSettings, MseSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import FrozenSettings
@@ -29,16 +29,16 @@ def opinions(values=None):
     value = np.where(item % 2 == 0, 5, 1).astype(np.float32) if values is None else values
     everything = Interactions(user, item, value, np.arange(len(user)), 12, 6)
     named = np.array(WORDS, object)
-    items = Entities(np.array([f"i{n}" for n in range(6)], object), named, named, sp.csr_array((6, 0)), [])
+    items = Catalogue(np.array([f"i{n}" for n in range(6)], object), named, named, sp.csr_array((6, 0)), [])
     likes = item % 2 == 0
     return TrainingData(entities(12, kind="u"), items, everything.rows(likes), everything.rows(~likes))
 
 
-def fitted(tiny_encoder, data, loss, **recipe):
+def fitted(tiny_encoder, data, loss, **config):
     usual = {"encoder": HuggingFaceSettings(path=str(tiny_encoder), max_length=24), "peft": FrozenSettings(),
              "adversarial": NoAdversarySettings(), "optim": AdamWSettings(epochs=40, batch_size=24, learning_rate=0.1)}
-    head = build(Recipe(head=InterestSettings(candidates="popularity", rerank=3, history_items=2), loss=loss,
-                        **(usual | recipe)))
+    head = build(ModelConfig(head=InterestSettings(candidates="popularity", rerank=3, history_items=2), loss=loss,
+                             **(usual | config)))
     head.fit(data, Context(torch.device("cpu"), 1))
     return head
 
@@ -48,7 +48,7 @@ EVERYTHING = sp.csr_array(np.ones((1, 6), np.float32))
 
 def test_likes_are_told_from_dislikes_by_what_the_item_says(tiny_encoder):
     head = fitted(tiny_encoder, opinions(), BceSettings())
-    assert head.predicts == "logit"
+    assert head.score_meaning == "logit"
     logits = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
     assert logits[::2].min() > 0 > logits[1::2].mean()
     probabilities = head.score_text(np.array(["robot"], object))
@@ -58,7 +58,7 @@ def test_likes_are_told_from_dislikes_by_what_the_item_says(tiny_encoder):
 
 def test_values_are_predicted_in_their_own_units(tiny_encoder):
     head = fitted(tiny_encoder, opinions(), MseSettings())
-    assert head.predicts == "value"
+    assert head.score_meaning == "value"
     values = head.score_pairs(queries(np.array([[1, 0, 0, 0, 0, 0]])), EVERYTHING)
     assert values[::2].mean() > values[1::2].mean() + 1.5
 

@@ -20,8 +20,8 @@ from llmrec_cli.settings.head import (
     FactorizationMachineSettings,
     InterestSettings,
     MfSettings,
+    ModelConfig,
     NeuralCfSettings,
-    Recipe,
 )
 from llmrec_cli.settings.loss import BceSettings, BprSettings, MseSettings, SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -39,7 +39,7 @@ every_head = pytest.mark.parametrize("settings", HEADS, ids=lambda head: head.ki
 
 def fitted(settings, data=None, loss=None, context=CONTEXT, **optim):
     """Return a fitted head; by default on the small matrix with item attributes."""
-    head = build(Recipe(head=settings, loss=loss or SoftmaxSettings(), optim=replace(OPTIM, **optim)))
+    head = build(ModelConfig(head=settings, loss=loss or SoftmaxSettings(), optim=replace(OPTIM, **optim)))
     head.fit(data or small(), context)
     return head
 
@@ -159,8 +159,8 @@ def test_values_are_fitted_and_told_from_choices():
     values[MATRIX[:, :8]] = 0
     data = rated(values)
     head = fitted(MfSettings(embedding_size=4, l2=0.001), data, MseSettings(), epochs=200, learning_rate=0.05)
-    assert head.predicts == "value"
-    assert head.chosen().head.target == "value"
+    assert head.score_meaning == "value"
+    assert head.tuned_config().head.target == "value"
     scores = head.score(queries((values > 0).astype(float), list(range(12)))).numpy()
     assert np.abs(scores - values)[values > 0].max() < 0.2
     # Where there is no value it is still near what the two are worth: a sum of biases.
@@ -172,7 +172,7 @@ def test_dislikes_are_the_negatives_and_the_logit_is_the_chance_of_a_like():
     values = np.where(np.arange(8) % 2, 5.0, 1.0) * (np.random.default_rng(1).random((12, 8)) < 0.7)
     head = fitted(MfSettings(embedding_size=4, l2=0.001), rated(values, likes=4), BceSettings(), epochs=100,
                   learning_rate=0.05)
-    assert head.predicts == "logit"
+    assert head.score_meaning == "logit"
     likely = torch.sigmoid(head.score(queries((values > 4).astype(float), list(range(12))))).numpy()
     assert likely[values == 5].min() > 0.8
     assert likely[values == 1].max() < 0.2
@@ -188,7 +188,7 @@ def test_a_target_that_the_data_does_not_have_is_refused(settings, loss, message
 
 def test_what_a_head_cannot_heed_of_a_loss_is_refused_with_the_remedy():
     def found(head, loss):
-        return [problem.partition(":")[0] for problem in Recipe(head=head, loss=loss).problems()]
+        return [problem.partition(":")[0] for problem in ModelConfig(head=head, loss=loss).problems()]
 
     assert found(MfSettings(), SoftmaxSettings()) == found(MfSettings(),
                                                            SoftmaxSettings(similarity="cosine", temperature=0.3)) == []
@@ -204,7 +204,8 @@ def test_what_a_head_cannot_heed_of_a_loss_is_refused_with_the_remedy():
 
 def test_memory_grows_with_what_it_is_made_of():
     def needed(matrix, **settings):
-        return build(Recipe(head=MfSettings(**settings), loss=SoftmaxSettings(), optim=OPTIM)).memory(training(matrix))
+        head = build(ModelConfig(head=MfSettings(**settings), loss=SoftmaxSettings(), optim=OPTIM))
+        return head.estimate_memory(training(matrix))
 
     assert needed(MATRIX, embedding_size=8) > needed(MATRIX, embedding_size=4)
     assert needed(np.tile(MATRIX, (10, 1))) > 4 * needed(MATRIX)
@@ -250,7 +251,7 @@ def test_under_attack_a_batch_has_no_parts():
     (MfSettings(target="choice"), MseSettings(), False), (InterestSettings(), BceSettings(), False)])
 def test_weights_have_no_effect_and_are_refused_exactly_where_values_are_the_target(settings, loss, unused):
     data = training(np.array([[1.0, 2, 0], [3, 0, 5]]))
-    head = build(Recipe(head=settings, loss=loss))
+    head = build(ModelConfig(head=settings, loss=loss))
     assert set(head.unused_settings(data)) == ({"weight", "decay"} if unused else set())
     if unused:
         with pytest.raises(DataError, match=r"head\.weight=log: has no effect"):

@@ -35,17 +35,17 @@ def histories(rows: list[list[int]], num_items: int) -> Interactions:
 
 def steps_of(rows, num_items, settings=IDS, loss=None, batch_size=8):
     """Return the steps of an untrained model of ids on these histories."""
-    recipe = recipe_of(settings, loss or SoftmaxSettings(), batch_size)
+    config = config_of(settings, loss or SoftmaxSettings(), batch_size)
     part = histories(rows, num_items)
     torch.manual_seed(0)
-    model = SequenceModel(part.item_counts > 0, 0, settings, recipe.loss)
-    return SequenceSteps(model, None, recipe, part, np.empty((len(rows), 0), np.int64), CPU)
+    model = SequenceModel(part.item_counts > 0, 0, settings, config.loss)
+    return SequenceSteps(model, None, config, part, np.empty((len(rows), 0), np.int64), CPU)
 
 
-def recipe_of(settings, loss, batch_size):
-    from llmrec_cli.settings.head import Recipe
+def config_of(settings, loss, batch_size):
+    from llmrec_cli.settings.head import ModelConfig
 
-    return Recipe(head=settings, loss=loss, optim=AdamWSettings(batch_size=batch_size))
+    return ModelConfig(head=settings, loss=loss, optim=AdamWSettings(batch_size=batch_size))
 
 
 def test_places_are_the_start_and_then_the_items_and_the_next_item_is_the_target_by_hand():
@@ -119,8 +119,8 @@ def test_the_sampled_softmax_is_the_full_one_where_all_items_are_drawn_but_one_c
                          ids=lambda loss: f"{loss.kind}-{loss.similarity}")
 def test_every_loss_learns_more_than_popularity(shop, loss):
     value = shop.context().validation
-    popularity = value(shop.fit(shop.recipe(PopularitySettings())).score)
-    assert value(shop.fit(shop.recipe(SMALL, loss=loss, optim=LONGER)).score) > popularity + 0.05
+    popularity = value(shop.fit(shop.config(PopularitySettings())).score)
+    assert value(shop.fit(shop.config(SMALL, loss=loss, optim=LONGER)).score) > popularity + 0.05
 
 
 def test_order_is_learned(shop):
@@ -130,7 +130,7 @@ def test_order_is_learned(shop):
     data = shop.data.training("train")
     part = histories(rows, len(data.items))
     users = replace(data.users, ids=np.array([f"u{n}" for n in range(200)], object))
-    head = build(shop.recipe(IDS, optim=AdamWSettings(epochs=30, batch_size=256, learning_rate=0.02)))
+    head = build(shop.config(IDS, optim=AdamWSettings(epochs=30, batch_size=256, learning_rate=0.02)))
     head.fit(replace(data, users=users, interactions=part), shop.context(validation=None))
     queries = shop.new([[str(data.items.ids[n]) for n in (3, 4, 5)], [str(data.items.ids[n]) for n in (5, 4, 3)]])
     scores = head.score(queries)
@@ -140,7 +140,7 @@ def test_order_is_learned(shop):
 
 def test_a_cold_item_is_found_by_its_text(shop):
     """Items c0 to c3 are in no history; users who love a genre are to be shown the one of that genre."""
-    head = shop.fit(shop.recipe(replace(SMALL, id_dropout=0.5), optim=LONGER))
+    head = shop.fit(shop.config(replace(SMALL, id_dropout=0.5), optim=LONGER))
     cold = np.flatnonzero([key.startswith("c") for key in shop.data.items.ids])
     assert np.abs(head.state()["model.item_ids.weight"][cold]).max() == 0
     queries = shop.new([[f"i{n}" for n in range(genre, 40, 4)][:8] for genre in range(4)])
@@ -151,22 +151,22 @@ def test_a_cold_item_is_found_by_its_text(shop):
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(shop, tmp_path):
     optim = AdamWSettings(epochs=2, batch_size=64, learning_rate=0.01, checkpoint_every=3)
-    recipe = shop.recipe(SMALL, loss=SoftmaxSettings(num_negatives=10), optim=optim)
-    whole = shop.fit(recipe, folder=tmp_path / "whole").state()
+    config = shop.config(SMALL, loss=SoftmaxSettings(num_negatives=10), optim=optim)
+    whole = shop.fit(config, folder=tmp_path / "whole").state()
 
     def stopping(event, **values):
         if event == "step" and values["step"] == 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shop.fit(recipe, folder=tmp_path / "stopped", log=stopping)
-    again = shop.fit(recipe, folder=tmp_path / "stopped", resumed=True).state()
+        shop.fit(config, folder=tmp_path / "stopped", log=stopping)
+    again = shop.fit(config, folder=tmp_path / "stopped", resumed=True).state()
     for name, value in whole.items():
         np.testing.assert_array_equal(again[name], value, err_msg=name)
 
 
 def test_hard_negatives_are_never_items_that_the_user_knows(shop, tmp_path):
-    save_recommender(tmp_path / "model", shop.fit(shop.recipe(EaseSettings(l2=20))), shop.data, ("train",),
+    save_recommender(tmp_path / "model", shop.fit(shop.config(EaseSettings(l2=20))), shop.data, ("train",),
                      {"metrics": {}})
     settings = HardNegativesSettings(model=str(tmp_path / "model"), num=3, from_rank=2, to_rank=9)
     data = shop.data.training("train")
@@ -176,15 +176,15 @@ def test_hard_negatives_are_never_items_that_the_user_knows(shop, tmp_path):
     known = data.interactions.matrix.toarray()
     assert not any(known[user, item] for user in range(60) for item in mined[user] if item >= 0)
     for head in (SMALL, TwoTowerSettings(embedding_size=16)):
-        recipe = shop.recipe(head, loss=SoftmaxSettings(num_negatives=5, hard_negatives=settings),
+        config = shop.config(head, loss=SoftmaxSettings(num_negatives=5, hard_negatives=settings),
                              optim=AdamWSettings(epochs=1))
-        with_hard, without = (shop.fit(r).state() for r in (recipe,
-                                                            replace(recipe, loss=SoftmaxSettings(num_negatives=5))))
+        with_hard, without = (shop.fit(r).state() for r in (config,
+                                                            replace(config, loss=SoftmaxSettings(num_negatives=5))))
         assert any((with_hard[name] != without[name]).any() for name in without)
 
 
 def test_hard_negatives_of_a_model_of_other_data_or_of_the_answers_are_refused(shop, tmp_path):
-    head = shop.fit(shop.recipe(PopularitySettings()))
+    head = shop.fit(shop.config(PopularitySettings()))
     save_recommender(tmp_path / "taught", head, shop.data, ("train", "valid"), {"metrics": {}})
     data = shop.data.training("train")
     with pytest.raises(ConfigError, match="fitted on valid too"):

@@ -8,14 +8,14 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from llmrec_cli.data.catalogue import Documents, Entities
+from llmrec_cli.data.catalogue import Catalogue, Documents
 from llmrec_cli.data.knowledge import Knowledge, Triples, knowledge_of
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.encoders.base import open_encoder
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.shared.features import ItemFeatures
-from llmrec_cli.settings.head import ContentSettings, Recipe
+from llmrec_cli.settings.head import ContentSettings, ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from tests.data.test_knowledge_read import graph
 from tests.heads.by_hand import training
@@ -33,14 +33,14 @@ def shelf():
 
 
 def fitted(data=None, **weights) -> ItemFeatures:
-    features = ItemFeatures(FeatureWeightsSettings(**weights), Recipe(head=ContentSettings()), CPU)
+    features = ItemFeatures(FeatureWeightsSettings(**weights), ModelConfig(head=ContentSettings()), CPU)
     features.fit(data or shelf(), CONTEXT)
     return features
 
 
-def newcomer(text="", attributes=(1, 1), names=("a=0", "a=1")) -> Entities:
+def newcomer(text="", attributes=(1, 1), names=("a=0", "a=1")) -> Catalogue:
     ids = np.array(["new"], object)
-    return Entities(ids, ids, np.array([text], object), sp.csr_array(np.array([attributes], np.float32)), list(names))
+    return Catalogue(ids, ids, np.array([text], object), sp.csr_array(np.array([attributes], np.float32)), list(names))
 
 
 def test_attributes_have_length_one_per_item_times_the_weight():
@@ -94,8 +94,8 @@ def test_nothing_asked_for_is_no_columns():
 
 @pytest.mark.parametrize("weights", [{}, {"words": 1.0, "attributes": 2.0, "knowledge": 3.0}])
 def test_what_is_saved_is_what_was_learned(weights):
-    found, again = fitted(**weights), ItemFeatures(FeatureWeightsSettings(**weights), Recipe(head=ContentSettings()),
-                                                   CPU)
+    found = fitted(**weights)
+    again = ItemFeatures(FeatureWeightsSettings(**weights), ModelConfig(head=ContentSettings()), CPU)
     again.read(TensorReader(found.state()), shelf().items)
     assert (again.sparse_NF != found.sparse_NF).nnz == 0
     one, other = found.add(newcomer("red"))[1], again.add(newcomer("red"))[1]
@@ -106,7 +106,7 @@ def test_text_vectors_are_centred_on_the_items_in_training_that_say_something(sh
     items = shop.data.items
     texts = np.array([*items.texts[:-1], "  "], object)
     data = replace(shop.data.training("train"), items=replace(items, texts=texts))
-    found = ItemFeatures(FeatureWeightsSettings(text=2.0), Recipe(head=ContentSettings(), encoder=shop.encoder), CPU)
+    found = reading(shop, text=2.0)
     memo = {}
     found.fit(data, Context(CPU, seed=1, memo=memo))
     raw = next(iter(memo.values()))[:-1]
@@ -118,13 +118,13 @@ def test_text_vectors_are_centred_on_the_items_in_training_that_say_something(sh
     assert not found.dense_ND[-1].any()
     dense, _ = found.add(newcomer(str(items.texts[0])))
     np.testing.assert_allclose(dense[0], found.dense_ND[0], atol=1e-3)
-    again = ItemFeatures(FeatureWeightsSettings(text=2.0), Recipe(head=ContentSettings(), encoder=shop.encoder), CPU)
+    again = reading(shop, text=2.0)
     again.read(TensorReader(fitted_state(shop, data)), data.items)
     np.testing.assert_array_equal(again.dense_ND, found.dense_ND[:-1])
 
 
 def fitted_state(shop, data):
-    features = ItemFeatures(FeatureWeightsSettings(text=2.0), Recipe(head=ContentSettings(), encoder=shop.encoder), CPU)
+    features = reading(shop, text=2.0)
     features.fit(data, CONTEXT)
     return features.state()
 
@@ -133,10 +133,10 @@ def test_a_second_fit_takes_the_vectors_from_the_memo(shop, monkeypatch):
     from llmrec_cli.heads.shared import item_texts
 
     memo = {}
-    first = ItemFeatures(FeatureWeightsSettings(text=2.0), Recipe(head=ContentSettings(), encoder=shop.encoder), CPU)
+    first = reading(shop, text=2.0)
     first.fit(shop.data.training("train"), Context(CPU, seed=1, memo=memo))
     monkeypatch.setattr(item_texts, "open_encoder", lambda *_: pytest.fail("encoded again"))
-    second = ItemFeatures(FeatureWeightsSettings(text=2.0), Recipe(head=ContentSettings(), encoder=shop.encoder), CPU)
+    second = reading(shop, text=2.0)
     second.fit(shop.data.training("train"), Context(CPU, seed=1, memo=memo))
     np.testing.assert_array_equal(second.dense_ND, first.dense_ND)
 
@@ -162,7 +162,7 @@ def test_two_hops_are_found_where_no_neighbour_is_shared(tmp_path):
 
 def test_text_without_an_encoder_is_refused():
     with pytest.raises(ConfigError, match=r"features.text=5.0: needs a text encoder; choose encoder=minilm"):
-        ItemFeatures(FeatureWeightsSettings(text=5.0), Recipe(head=ContentSettings()), CPU)
+        ItemFeatures(FeatureWeightsSettings(text=5.0), ModelConfig(head=ContentSettings()), CPU)
 
 
 def documented(shop, texts=("a red ship", "dark water and a red ship", "quiet water")):
@@ -172,7 +172,8 @@ def documented(shop, texts=("a red ship", "dark water and a red ship", "quiet wa
 
 
 def reading(shop, **weights) -> ItemFeatures:
-    return ItemFeatures(FeatureWeightsSettings(**weights), Recipe(head=ContentSettings(), encoder=shop.encoder), CPU)
+    config = ModelConfig(head=ContentSettings(), encoder=shop.encoder)
+    return ItemFeatures(FeatureWeightsSettings(**weights), config, CPU)
 
 
 def test_documents_are_pooled_centred_and_weighted_and_items_without_any_have_zeros(shop):
@@ -214,4 +215,4 @@ def test_documents_that_are_not_there_or_of_no_item_in_training_are_refused(shop
     with pytest.raises(DataError, match="no item in training has a document"):
         reading(shop, documents=1.0).fit(replace(data, documents=Documents(cold, np.array(["red"], object))), CONTEXT)
     with pytest.raises(ConfigError, match=r"features.documents=5.0: needs a text encoder"):
-        ItemFeatures(FeatureWeightsSettings(documents=5.0), Recipe(head=ContentSettings()), CPU)
+        ItemFeatures(FeatureWeightsSettings(documents=5.0), ModelConfig(head=ContentSettings()), CPU)

@@ -16,7 +16,7 @@ from llmrec_cli.heads.base import Context, build
 from llmrec_cli.heads.shared.features import ItemFeatures
 from llmrec_cli.heads.shared.item_entities import EntityGate, entity_vectors, item_entities
 from llmrec_cli.settings.entities import ComplExSettings, TransESettings
-from llmrec_cli.settings.head import ContentSettings, EaseSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import ContentSettings, EaseSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.heads.sequential import SequentialSettings
 from tests.heads.by_hand import entities as unknown
@@ -70,13 +70,13 @@ def test_an_entity_that_no_triple_names_is_as_no_link():
 
 
 def test_features_stand_beside_the_text_with_their_weight_and_new_items_have_zeros():
-    recipe = Recipe(head=ContentSettings(), entities=SMALL)
-    features = ItemFeatures(FeatureWeightsSettings(entities=3.0), recipe, CPU)
+    config = ModelConfig(head=ContentSettings(), entities=SMALL)
+    features = ItemFeatures(FeatureWeightsSettings(entities=3.0), config, CPU)
     features.fit(shelf(), context())
     np.testing.assert_allclose(np.linalg.norm(features.dense_ND, axis=1), [3, 3, 3, 0], rtol=1e-5)
     dense, _ = features.add(unknown(2, kind="new"))
     assert dense.tolist() == [[0.0] * 8] * 2
-    loaded = ItemFeatures(FeatureWeightsSettings(entities=3.0), recipe, CPU)
+    loaded = ItemFeatures(FeatureWeightsSettings(entities=3.0), config, CPU)
     loaded.read(TensorReader(features.state()), unknown(6))
     assert loaded.dense_ND.tobytes() == features.dense_ND.tobytes()
 
@@ -90,12 +90,12 @@ def test_an_unseen_item_scores_like_the_seen_item_that_its_entity_is_like():
                       pa.array(list("abcdefgh")), pa.array(["by"]), sp.csr_array(links))
     data = replace(training(np.array([[1, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 1], [0, 0, 1, 0]])),
                    knowledge=knowledge_of(triples))
-    head = build(Recipe(head=EaseSettings(l2=1.0, features=FeatureWeightsSettings(entities=2.0)),
-                        entities=TransESettings(embedding_size=8, epochs=60, held_out=0)))
+    head = build(ModelConfig(head=EaseSettings(l2=1.0, features=FeatureWeightsSettings(entities=2.0)),
+                             entities=TransESettings(embedding_size=8, epochs=60, held_out=0)))
     head.fit(data, context())
     first, last = head.score(queries(np.array([[1, 0, 0, 0], [0, 0, 0, 1]]))).numpy()
     assert first[1] > last[1]
-    assert head.memory(data) > 0
+    assert head.estimate_memory(data) > 0
 
 
 def test_vectors_are_learned_once_and_kept_across_runs(tmp_path):
@@ -168,17 +168,17 @@ def test_heads_with_a_gate_are_loaded_as_they_were_saved_and_differ_by_what_is_l
     triples = Triples(own, np.zeros(num_items, np.int64), num_items + own % 4,
                       pa.array([f"{n:03}" for n in range(num_items + 4)]), pa.array(["genre"]), links)
     data = replace(shop.data.training("train"), knowledge=knowledge_of(triples))
-    recipe = replace(shop.recipe(settings), entities=SMALL)
-    recipe = replace(recipe, optim=replace(recipe.optim, epochs=2))
-    head = build(recipe)
+    config = replace(shop.config(settings), entities=SMALL)
+    config = replace(config, optim=replace(config.optim, epochs=2))
+    head = build(config)
     head.fit(data, shop.context())
     state = head.state()
-    copy = build(recipe)
+    copy = build(config)
     copy.load(state, data.users, data.items, shop.context())
     queries = shop.known([0, 1, 2])
     torch.testing.assert_close(copy.score(queries), head.score(queries), rtol=0, atol=0)
     name = next(name for name in state if name.endswith("entities.vectors_ND"))
-    blind = build(recipe)
+    blind = build(config)
     blind.load(state | {name: np.zeros_like(state[name])}, data.users, data.items, shop.context())
     assert not torch.allclose(blind.score(queries), head.score(queries))
     head.add_items(unknown(1, kind="new"))
@@ -188,13 +188,14 @@ def test_heads_with_a_gate_are_loaded_as_they_were_saved_and_differ_by_what_is_l
 def test_without_a_graph_or_links_the_setting_is_named():
     bare = training(np.ones((2, 4)))
     with pytest.raises(DataError, match=r"features.entities=3.0: the prepared data has no knowledge graph; prepare"):
-        ItemFeatures(FeatureWeightsSettings(entities=3.0), Recipe(head=ContentSettings(), entities=SMALL),
+        ItemFeatures(FeatureWeightsSettings(entities=3.0), ModelConfig(head=ContentSettings(), entities=SMALL),
                      CPU).fit(bare, context())
     unlinked = shelf(graph(np.zeros_like(LINKS)))
     with pytest.raises(DataError, match=r"head.entity_gate=true: the knowledge graph has 4 triples, and 0 links"):
         item_entities(SMALL, unlinked, context(), "head.entity_gate=true")
+    features = ItemFeatures(FeatureWeightsSettings(entities=3.0), ModelConfig(head=ContentSettings()), CPU)
     with pytest.raises(ConfigError, match=r"features.entities=3.0: needs vectors of entities; choose entities=transe"):
-        ItemFeatures(FeatureWeightsSettings(entities=3.0), Recipe(head=ContentSettings()), CPU).fit(shelf(), context())
+        features.fit(shelf(), context())
 
 
 @pytest.mark.parametrize(("typed", "told"), [

@@ -9,7 +9,7 @@ import torch
 from llmrec_cli.errors import ArtifactError, ConfigError
 from llmrec_cli.heads.shared import item_tuning
 from llmrec_cli.settings.encoder import HuggingFaceSettings, TfIdfSettings
-from llmrec_cli.settings.head import ContentSettings, EaseSettings, Recipe
+from llmrec_cli.settings.head import ContentSettings, EaseSettings, ModelConfig
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import DistillationSettings
 from llmrec_cli.settings.optim import AdamWSettings
@@ -27,7 +27,7 @@ TUNED = FeatureWeightsSettings(text=1.0, tuned=True)
 
 
 def tuned(shop, peft, head=None, **changed):
-    return shop.recipe(head or ContentSettings(features=TUNED), peft=peft, loss=DistillationSettings(),
+    return shop.config(head or ContentSettings(features=TUNED), peft=peft, loss=DistillationSettings(),
                        **({"optim": AdamWSettings(epochs=3, batch_size=16, encoder_learning_rate=1e-3)} | changed))
 
 
@@ -54,9 +54,9 @@ def test_vectors_that_no_epoch_improves_stay_as_they_came(shop, monkeypatch):
     values = iter([0.5, 0.4, 0.3, 0.2, 0.4])
     monkeypatch.setattr(item_tuning, "_values", lambda *_: np.full(10, next(values)))
     head = shop.fit(tuned(shop, LoraSettings(rank=2, num_layers=1)))
-    plain = shop.fit(shop.recipe(ContentSettings(features=FeatureWeightsSettings(text=1.0))))
+    plain = shop.fit(shop.config(ContentSettings(features=FeatureWeightsSettings(text=1.0))))
     np.testing.assert_allclose(head.text_vectors, plain.text_vectors, atol=1e-6)
-    assert head.chosen().head.features.stop_after == 0
+    assert head.tuned_config().head.features.stop_after == 0
 
 
 @pytest.mark.parametrize(("spread", "kept"), [(0.3, True), (0.9, False)])
@@ -71,7 +71,7 @@ def test_tuned_vectors_are_kept_only_for_a_gain_above_its_standard_error(shop, m
     (said,) = [found for event, found in logged if event == "texts"]
     assert (said["gain"], said["kept"]) == (pytest.approx(0.2), kept)
     assert said["standard_error"] == pytest.approx(spread / 3)
-    assert head.chosen().head.features.stop_after == (2 if kept else 0)
+    assert head.tuned_config().head.features.stop_after == (2 if kept else 0)
     assert f"+0.2000, standard error {spread / 3:.4f}, 10 queries: {'kept' if kept else 'not kept'}" in \
         capsys.readouterr().err
 
@@ -80,10 +80,11 @@ def test_a_refit_trains_for_as_long_as_validation_chose_and_asks_it_no_more(shop
     values = iter([0.1, 0.2, 0.5, 0.4, 0.5])
     monkeypatch.setattr(item_tuning, "_values", lambda *_: np.full(10, next(values)))
     first = shop.fit(tuned(shop, EmbeddingAdapterSettings(rank=4)))
-    assert first.chosen().head.features.stop_after == 2
+    assert first.tuned_config().head.features.stop_after == 2
     monkeypatch.setattr(item_tuning, "_values", lambda *_: pytest.fail("asked validation"))
     epochs = []
-    shop.fit(first.chosen(), validation=None, log=lambda event, **v: epochs.append(v) if event == "step" else None)
+    shop.fit(first.tuned_config(), validation=None,
+             log=lambda event, **values: epochs.append(values) if event == "step" else None)
     assert len(epochs) == 2 * 3
 
 
@@ -106,7 +107,7 @@ def test_items_hidden_to_choose_on_are_hidden_from_the_training_too(shop, monkey
 
 
 def test_ease_reads_tuned_texts_too(shop):
-    plain = shop.fit(shop.recipe(EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0))))
+    plain = shop.fit(shop.config(EaseSettings(l2=20, features=FeatureWeightsSettings(text=3.0))))
     head = shop.fit(tuned(shop, EmbeddingAdapterSettings(rank=4), EaseSettings(l2=20, features=FeatureWeightsSettings(
         text=3.0, tuned=True, stop_after=3)), optim=AdamWSettings(epochs=3, batch_size=16, learning_rate=0.05)))
     assert not torch.equal(head.score(shop.known()), plain.score(shop.known()))
@@ -149,11 +150,11 @@ def test_what_cannot_work_is_refused_before_anything_runs(shop):
     def problems(**changed):
         usual = {"head": ContentSettings(features=TUNED), "encoder": shop.encoder, "peft": LoraSettings(),
                  "loss": DistillationSettings()}
-        return " ".join(Recipe(**(usual | changed)).problems())
+        return " ".join(ModelConfig(**(usual | changed)).problems())
 
     assert problems() == ""
     assert "encoder=tfidf has no layers" in problems(encoder=TfIdfSettings())
     assert problems(encoder=TfIdfSettings(), peft=EmbeddingAdapterSettings()) == ""
     assert "loss=softmax: head=content cannot be trained by it; choose one of distillation" in problems(
-        loss=shop.recipe(ContentSettings()).loss)
+        loss=shop.config(ContentSettings()).loss)
     assert "has no effect with text=0" in " ".join(FeatureWeightsSettings(tuned=True).problems())

@@ -238,8 +238,8 @@ def test_a_setting_out_of_range_or_without_effect_is_refused(settings, words):
 
 def test_memory_is_told_from_shapes_and_grows_with_what_is_kept():
     data = training(random_matrix(1, 60, 50))
-    few, many = (fit(ItemKnnSettings(k=k), data).memory(data) for k in (2, 20))
-    assert fit(UserKnnSettings(), data).memory(data) == 8 * len(data.interactions)
+    few, many = (fit(ItemKnnSettings(k=k), data).estimate_memory(data) for k in (2, 20))
+    assert fit(UserKnnSettings(), data).estimate_memory(data) == 8 * len(data.interactions)
     # 18 more neighbours of each of the items that have as many, 12 to 16 bytes each.
     assert 0 <= many - few <= 16 * 18 * 50
 

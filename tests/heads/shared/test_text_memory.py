@@ -20,7 +20,7 @@ from llmrec_cli.heads.shared.text_memory import (
 )
 from llmrec_cli.settings.adversarial import FgmSettings
 from llmrec_cli.settings.encoder import HuggingFaceSettings, MiniLMSettings
-from llmrec_cli.settings.head import Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.heads.interest import InterestSettings
@@ -39,8 +39,8 @@ from llmrec_cli.settings.peft import (
 from tests.tiny_models import tiny_tokenizer
 
 TEXTS = [f"robot number {n} and the moon" for n in range(100)]
-RECIPE = Recipe(head=TwoTowerSettings(), encoder=MiniLMSettings(), peft=LoraSettings(), loss=SoftmaxSettings(),
-                optim=AdamWSettings())
+RECIPE = ModelConfig(head=TwoTowerSettings(), encoder=MiniLMSettings(), peft=LoraSettings(), loss=SoftmaxSettings(),
+                     optim=AdamWSettings())
 
 
 def with_peft(peft):
@@ -137,8 +137,8 @@ def test_the_encoder_of_a_folder_is_stated_by_its_own_size(sizes):
 
 
 def test_pairs_of_texts_are_stated_by_the_step():
-    recipe = replace(RECIPE, loss=BceSettings())
-    assert pairs_memory(recipe, 2048) - pairs_memory(recipe, 1024) > 1024 * 64 * 384 * 4
+    config = replace(RECIPE, loss=BceSettings())
+    assert pairs_memory(config, 2048) - pairs_memory(config, 1024) > 1024 * 64 * 384 * 4
 
 
 @pytest.mark.parametrize("head",
@@ -147,14 +147,16 @@ def test_pairs_of_texts_are_stated_by_the_step():
                          ids=lambda head: head.kind)
 def test_every_head_that_reads_texts_states_the_encoder(shop, head):
     loss = BceSettings() if head.kind == "interest" else SoftmaxSettings()
-    found = build(shop.recipe(head, peft=LoraSettings(num_layers=1), loss=loss)).memory(shop.data.training("train"))
+    built = build(shop.config(head, peft=LoraSettings(num_layers=1), loss=loss))
+    found = built.estimate_memory(shop.data.training("train"))
     assert found > ENCODING_BYTES
 
 
 def test_tuned_texts_are_stated_with_their_step(shop):
     def stated(peft):
         head = ItemSimilaritySettings(features=FeatureWeightsSettings(text=1.0, tuned=True))
-        return build(shop.recipe(head, peft=peft, loss=DistillationSettings())).memory(shop.data.training("train"))
+        built = build(shop.config(head, peft=peft, loss=DistillationSettings()))
+        return built.estimate_memory(shop.data.training("train"))
 
     assert stated(LoraSettings(num_layers=2)) > stated(LoraSettings(num_layers=1))
 

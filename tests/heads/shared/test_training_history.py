@@ -20,7 +20,7 @@ from llmrec_cli.heads.two_tower.steps import TowerSteps
 from llmrec_cli.heads.two_tower.towers import Towers, ages
 from llmrec_cli.settings.adversarial import NoAdversarySettings
 from llmrec_cli.settings.encoder import HuggingFaceSettings, TfIdfSettings
-from llmrec_cli.settings.head import InterestSettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import InterestSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.loss import BceSettings, SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import FrozenSettings
@@ -46,11 +46,11 @@ def data_of(interactions, **facts):
     return TrainingData(entities(interactions.num_users, kind="u"), items, interactions, **(usual | facts))
 
 
-def recipe_of(head, **changed):
+def config_of(head, **changed):
     usual = {"encoder": TfIdfSettings(), "peft": FrozenSettings(), "adversarial": NoAdversarySettings(),
              "loss": SoftmaxSettings(),
              "optim": AdamWSettings(epochs=6, batch_size=256, learning_rate=0.03)}
-    return Recipe(head=head, **(usual | changed))
+    return ModelConfig(head=head, **(usual | changed))
 
 
 def chains(seed=0):
@@ -83,7 +83,7 @@ def test_two_tower_learns_what_follows_the_newest_item_only_from_what_came_befor
     data = data_of(rows_of(*histories, num_items=NUM_ITEMS))
     values = {}
     for setting in ("auto", "others"):
-        head = build(recipe_of(replace(ATTENTION, training_history=setting)))
+        head = build(config_of(replace(ATTENTION, training_history=setting)))
         head.fit(data, CONTEXT)
         values[setting] = hits(head, data, next_U)
     assert values["auto"] > 0.4
@@ -116,7 +116,7 @@ def test_nothing_is_before_anything_where_a_users_times_are_missing_or_all_equal
 
 def test_recency_without_times_is_refused():
     with pytest.raises(DataError, match=r"head\.recency=true: the interactions have no times"):
-        build(recipe_of(ATTENTION)).fit(data_of(rows_of([0, 1], [2]), has_order=False), CONTEXT)
+        build(config_of(ATTENTION)).fit(data_of(rows_of([0, 1], [2]), has_order=False), CONTEXT)
 
 
 def test_earlier_items_are_the_oldest_of_a_row_oldest_first():
@@ -159,7 +159,7 @@ def test_a_step_reads_a_long_history_once_or_with_recency_so_many_newest_for_eac
     for module in (two_tower_steps, towers_module):
         monkeypatch.setattr(module, "history_sums", lambda items_NE, indices, *rest: read.append(len(indices)) or
                             sums(items_NE, indices, *rest))
-    steps = TowerSteps(towers, None, recipe_of(settings), data, None, np.empty((3, 0), np.int64),
+    steps = TowerSteps(towers, None, config_of(settings), data, None, np.empty((3, 0), np.int64),
                        torch.device("cpu"), is_causal=True)
     found = steps._earlier(rows, data.user[rows])(items, items[torch.from_numpy(data.item[rows])])
     assert sum(read) <= most_entries + 2
@@ -187,7 +187,7 @@ def test_nothing_that_comes_later_changes_the_history_of_a_target(settings):
     rows, found = np.array([3, 0, 8]), []
     for later in (future, other):
         data = rows_of(past + later, [5, 1, 0])
-        steps = TowerSteps(towers, None, recipe_of(settings), data, None, np.empty((2, 0), np.int64),
+        steps = TowerSteps(towers, None, config_of(settings), data, None, np.empty((2, 0), np.int64),
                            torch.device("cpu"), is_causal=True)
         found.append(steps._earlier(rows, data.user[rows])(items, items[torch.from_numpy(data.item[rows])]))
     assert torch.equal(*found)
@@ -198,7 +198,7 @@ def test_nothing_that_comes_later_changes_the_history_of_a_target(settings):
 
 def test_users_of_whom_nothing_is_earlier_are_learned_from_as_an_empty_history():
     data = data_of(rows_of([0], [1], [2, 3]))
-    head = build(recipe_of(ATTENTION, optim=AdamWSettings(epochs=2, batch_size=2)))
+    head = build(config_of(ATTENTION, optim=AdamWSettings(epochs=2, batch_size=2)))
     head.fit(data, CONTEXT)
     assert all(np.isfinite(array).all() for array in head.state().values() if array.dtype == np.float32)
 
@@ -207,9 +207,9 @@ def test_users_of_whom_nothing_is_earlier_are_learned_from_as_an_empty_history()
 def test_the_model_says_which_histories_it_was_trained_with(head, tiny_encoder):
     encoder = HuggingFaceSettings(path=str(tiny_encoder), max_length=24)
     loss = SoftmaxSettings() if head.kind == "two_tower" else BceSettings()
-    fitted = build(recipe_of(head, encoder=encoder, loss=loss, optim=AdamWSettings(epochs=1, batch_size=8)))
+    fitted = build(config_of(head, encoder=encoder, loss=loss, optim=AdamWSettings(epochs=1, batch_size=8)))
     fitted.fit(data_of(rows_of([0, 1, 2], [2, 3])), CONTEXT)
-    assert fitted.chosen().head.training_history == "before"
+    assert fitted.tuned_config().head.training_history == "before"
 
 
 def test_interest_reads_beside_a_pair_what_came_before_it():
@@ -222,7 +222,7 @@ def test_interest_reads_beside_a_pair_what_came_before_it():
     # The like at the dislike's own time is not known to have come before it.
     assert pairs.known.num_before.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert Pairs(data, "opinion", 10).known.num_before.tolist() == [3, 3, 3, 1, 3, 3, 1]
-    head = Interest(recipe_of(InterestSettings(candidates="popularity", history_items=2), loss=BceSettings()))
+    head = Interest(config_of(InterestSettings(candidates="popularity", history_items=2), loss=BceSettings()))
     head.titles = np.array([f"t{n}" for n in range(8)], object)
     texts = [head._user_text(likes.matrix, user, item, num) for user, item, num in
              zip(pairs.known.user, pairs.known.item, pairs.known.num_before, strict=True)]
@@ -253,10 +253,10 @@ def test_training_on_what_came_before_resumes_to_the_same_bits(head, tiny_encode
 
     encoder, loss = HuggingFaceSettings(path=str(tiny_encoder),
                                         max_length=24), SoftmaxSettings() if head.kind == "two_tower" else BceSettings()
-    recipe = recipe_of(head, encoder=encoder, loss=loss,
+    config = config_of(head, encoder=encoder, loss=loss,
                        optim=AdamWSettings(epochs=4, batch_size=4, checkpoint_every=1))
     data = data_of(rows_of([0, 1, 2], [2, 3], [4, 6, 5, 1], times=[np.arange(3), np.zeros(2), np.arange(4)]))
-    heads = [build(recipe) for _ in range(3)]
+    heads = [build(config) for _ in range(3)]
     heads[0].fit(data, CONTEXT)
     with pytest.raises(Killed):
         heads[1].fit(data, replace(CONTEXT, folder=tmp_path, log=kill))

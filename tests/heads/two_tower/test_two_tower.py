@@ -15,7 +15,7 @@ from llmrec_cli.heads.two_tower.towers import Pooling, Towers, age_bucket, ages
 from llmrec_cli.scoring.scorer import recommend_lists
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.adversarial import FgmSettings, NoAdversarySettings
-from llmrec_cli.settings.head import PopularitySettings, Recipe, TwoTowerSettings
+from llmrec_cli.settings.head import ModelConfig, PopularitySettings, TwoTowerSettings
 from llmrec_cli.settings.loss import BceSettings, MseSettings, SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.peft import FrozenSettings, LoraSettings, NoPeftSettings, TopLayersSettings
@@ -25,10 +25,10 @@ SMALL = TwoTowerSettings(embedding_size=16, dropout=0.1)
 LONGER = AdamWSettings(epochs=20, batch_size=128, learning_rate=0.02, patience=20)
 
 
-def losses_of(shop, recipe):
+def losses_of(shop, config):
     """Return the training loss of each step of one epoch, and the fitted head."""
     logged = []
-    head = shop.fit(replace(recipe, optim=AdamWSettings(epochs=1, batch_size=128, learning_rate=0.01)),
+    head = shop.fit(replace(config, optim=AdamWSettings(epochs=1, batch_size=128, learning_rate=0.01)),
                     log=lambda event, **values: logged.append(values["loss"]) if event == "step" else None)
     return logged, head
 
@@ -39,15 +39,15 @@ def losses_of(shop, recipe):
                                   MseSettings(similarity="dot")], ids=lambda loss: f"{loss.kind}-{loss.similarity}")
 def test_every_loss_and_similarity_learns_far_more_than_popularity(shop, loss):
     value = shop.context().validation
-    popularity = value(shop.fit(shop.recipe(PopularitySettings())).score)
-    assert value(shop.fit(shop.recipe(SMALL, loss=loss)).score) > popularity + 0.1
+    popularity = value(shop.fit(shop.config(PopularitySettings())).score)
+    assert value(shop.fit(shop.config(SMALL, loss=loss)).score) > popularity + 0.1
 
 
 @pytest.mark.parametrize(("peft", "names"), [
     (NoPeftSettings(), "encoder.embeddings"), (FrozenSettings(), None), (TopLayersSettings(num_layers=1), "layer.3."),
     (LoraSettings(rank=2, num_layers=1), "lora_")], ids=lambda peft: getattr(peft, "kind", ""))
 def test_only_what_peft_names_is_trained_and_saved(shop, peft, names):
-    _, head = losses_of(shop, shop.recipe(replace(SMALL, encoded_items=16), peft=peft))
+    _, head = losses_of(shop, shop.config(replace(SMALL, encoded_items=16), peft=peft))
     saved = [name for name in head.state() if name.startswith("encoder.")]
     assert bool(saved) == (names is not None)
     assert all("lora_" in name for name in saved) or names != "lora_"
@@ -55,8 +55,8 @@ def test_only_what_peft_names_is_trained_and_saved(shop, peft, names):
 
 
 def test_training_the_encoder_changes_the_vectors_of_the_texts(shop):
-    _, frozen = losses_of(shop, shop.recipe(SMALL))
-    _, trained = losses_of(shop, shop.recipe(SMALL, peft=TopLayersSettings(num_layers=1)))
+    _, frozen = losses_of(shop, shop.config(SMALL))
+    _, trained = losses_of(shop, shop.config(SMALL, peft=TopLayersSettings(num_layers=1)))
     first, second = frozen.state()["texts.raw_table"], trained.state()["texts.raw_table"]
     assert first.shape == second.shape
     assert np.abs(first - second).max() > 1e-3
@@ -64,15 +64,15 @@ def test_training_the_encoder_changes_the_vectors_of_the_texts(shop):
 
 @pytest.mark.parametrize("peft", [FrozenSettings(), LoraSettings(rank=2, num_layers=1)], ids=["frozen", "lora"])
 def test_an_adversary_adds_the_loss_under_attack_and_changes_what_is_learned(shop, peft):
-    plain, head = losses_of(shop, shop.recipe(SMALL, peft=peft, adversarial=NoAdversarySettings()))
-    attacked, other = losses_of(shop, shop.recipe(SMALL, peft=peft, adversarial=FgmSettings(epsilon=0.1)))
+    plain, head = losses_of(shop, shop.config(SMALL, peft=peft, adversarial=NoAdversarySettings()))
+    attacked, other = losses_of(shop, shop.config(SMALL, peft=peft, adversarial=FgmSettings(epsilon=0.1)))
     # The first step is from the same weights: the clean loss, and one that the attack made no smaller.
     assert attacked[0] > 1.9 * plain[0]
     assert (head.state()["towers.text.weight"] != other.state()["towers.text.weight"]).any()
 
 
 def test_cold_items_are_reachable(shop):
-    head = shop.fit(shop.recipe(SMALL))
+    head = shop.fit(shop.config(SMALL))
     lists = recommend_lists(head.score, shop.known(), 10, item_hash_ranks(shop.data.items.ids))
     cold = np.flatnonzero([key.startswith("c") for key in shop.data.items.ids])
     assert len(cold) == 4
@@ -81,7 +81,7 @@ def test_cold_items_are_reachable(shop):
 
 def test_an_items_place_in_the_catalogue_does_not_matter_when_it_is_added(shop):
     """A new item with the text of a known one scores as that one does without its id."""
-    head = deepcopy(shop.fit(shop.recipe(replace(SMALL, id_scale=0.0), loss=MseSettings())))
+    head = deepcopy(shop.fit(shop.config(replace(SMALL, id_scale=0.0), loss=MseSettings())))
     items = shop.data.items
     known = type(items)(np.array(["new"], object), items.titles[:1], items.texts[:1], items.attributes[:1],
                         items.attribute_names)
@@ -93,24 +93,24 @@ def test_an_items_place_in_the_catalogue_does_not_matter_when_it_is_added(shop):
 
 
 def test_early_stopping_chooses_an_epoch_and_a_refit_runs_exactly_as_long(shop):
-    recipe = shop.recipe(SMALL, optim=AdamWSettings(epochs=12, batch_size=128, learning_rate=0.05, patience=1))
+    config = shop.config(SMALL, optim=AdamWSettings(epochs=12, batch_size=128, learning_rate=0.05, patience=1))
     logged = []
-    head = shop.fit(recipe, log=lambda event, **values: logged.append(event))
-    chosen = head.chosen().head.stop_after
+    head = shop.fit(config, log=lambda event, **values: logged.append(event))
+    chosen = head.tuned_config().head.stop_after
     assert 1 <= chosen < 12
     assert logged.count("validation") == chosen + 1
     again = []
-    shop.fit(head.chosen(), validation=None, log=lambda event, **values: again.append(event))
+    shop.fit(head.tuned_config(), validation=None, log=lambda event, **values: again.append(event))
     assert again.count("step") == chosen * 4
     assert again.count("validation") == 0
 
 
 def test_a_batch_of_a_user_who_knows_every_item_has_no_negatives_and_is_no_accident():
-    recipe = Recipe(head=SMALL, encoder=None, peft=FrozenSettings(), adversarial=NoAdversarySettings(),
-                    loss=BceSettings(),
-                    optim=AdamWSettings(epochs=1, batch_size=2))
+    config = ModelConfig(head=SMALL, encoder=None, peft=FrozenSettings(), adversarial=NoAdversarySettings(),
+                         loss=BceSettings(),
+                         optim=AdamWSettings(epochs=1, batch_size=2))
     nothing = np.empty((3, 0), np.int64)
-    step = TowerSteps(Towers(3, 4, 8, SMALL, recipe.loss), Plain(4), recipe, training(np.ones((3, 4))).interactions,
+    step = TowerSteps(Towers(3, 4, 8, SMALL, config.loss), Plain(4), config, training(np.ones((3, 4))).interactions,
                       None, nothing, torch.device("cpu"))
     for batch in step.batches(0, np.random.default_rng(0)):
         assert torch.isfinite(step.loss(batch))
@@ -127,9 +127,9 @@ class Plain:
 
 
 def test_the_batches_of_an_epoch_depend_on_epoch_and_seed_alone(shop):
-    head = shop.fit(shop.recipe(SMALL, optim=AdamWSettings(epochs=1, batch_size=100)))
+    head = shop.fit(shop.config(SMALL, optim=AdamWSettings(epochs=1, batch_size=100)))
     nothing = np.empty((60, 0), np.int64)
-    step = TowerSteps(head.towers, head.texts, head.recipe, shop.data.part("train"), None, nothing, torch.device("cpu"))
+    step = TowerSteps(head.towers, head.texts, head.config, shop.data.part("train"), None, nothing, torch.device("cpu"))
 
     def rows(seed):
         return [rows.tolist() for rows, _ in step.batches(0, np.random.default_rng(seed))]
@@ -187,12 +187,12 @@ def test_ages_are_in_buckets_that_double():
 def test_a_training_step_leaves_the_target_out_of_the_attention(shop):
     """The history of a row is that of the user as if the target had never been, ages of the others apart."""
     settings = replace(SMALL, history="attention")
-    recipe = shop.recipe(settings, optim=AdamWSettings(epochs=1, batch_size=100))
+    config = shop.config(settings, optim=AdamWSettings(epochs=1, batch_size=100))
     part = shop.data.part("train")
-    towers = Towers(60, 44, 8, settings, recipe.loss)
+    towers = Towers(60, 44, 8, settings, config.loss)
     with torch.no_grad():
         towers.pooling.query_E.normal_(generator=torch.Generator().manual_seed(1))
-    steps = TowerSteps(towers, Plain(44), recipe, part, None, np.empty((60, 0), np.int64), torch.device("cpu"))
+    steps = TowerSteps(towers, Plain(44), config, part, None, np.empty((60, 0), np.int64), torch.device("cpu"))
     items = torch.randn(44, 16, generator=torch.Generator().manual_seed(2))
     rows = np.array([3, 200, 11])
     got = steps._others(rows, part.user[rows])(items, items[torch.from_numpy(part.item[rows])])
@@ -208,9 +208,9 @@ def test_a_training_step_leaves_the_target_out_of_the_attention(shop):
 
 def test_every_part_of_the_user_tower_learns_far_more_than_popularity(shop):
     value = shop.context().validation
-    popularity = value(shop.fit(shop.recipe(PopularitySettings())).score)
+    popularity = value(shop.fit(shop.config(PopularitySettings())).score)
     for settings in (replace(SMALL, history="attention", recency=True), replace(SMALL, layers=[32])):
-        assert value(shop.fit(shop.recipe(settings, optim=LONGER)).score) > popularity + 0.1
+        assert value(shop.fit(shop.config(settings, optim=LONGER)).score) > popularity + 0.1
 
 
 def with_profiles(shop):
@@ -221,7 +221,7 @@ def with_profiles(shop):
 
 
 def test_a_new_user_is_answered_by_a_profile_as_known_users_with_it_are(shop):
-    head = build(shop.recipe(replace(SMALL, profile=True, dropout=0.6, id_dropout=0.5), optim=LONGER))
+    head = build(shop.config(replace(SMALL, profile=True, dropout=0.6, id_dropout=0.5), optim=LONGER))
     data = with_profiles(shop)
     head.fit(data, shop.context())
     assert np.abs(head.state()["towers.profile.weight"]).max() > 0.01
@@ -229,7 +229,7 @@ def test_a_new_user_is_answered_by_a_profile_as_known_users_with_it_are(shop):
     genre = np.array([int(key[1:]) % 4 for key in data.items.ids])
     own = [float(scores[n][torch.from_numpy(genre == n)].mean() - scores[n].mean()) for n in range(4)]
     assert min(own) > 0
-    again = build(head.chosen())
+    again = build(head.tuned_config())
     again.load(head.state(), data.users, data.items, shop.context())
     torch.testing.assert_close(again.score_text(data.users.texts[:4]), scores, rtol=1e-4, atol=1e-4)
     assert torch.equal(again.score(shop.known()), head.score(shop.known()))
@@ -239,4 +239,4 @@ def test_profiles_without_a_text_of_any_user_are_refused(shop):
     data = shop.data.training("train")
     silent = replace(data, users=replace(data.users, texts=np.full(60, "", object)))
     with pytest.raises(DataError, match=r"head\.profile=true: no user in training has a text"):
-        build(shop.recipe(replace(SMALL, profile=True))).fit(silent, shop.context())
+        build(shop.config(replace(SMALL, profile=True))).fit(silent, shop.context())
