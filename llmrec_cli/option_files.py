@@ -112,6 +112,11 @@ def option_values(group: str, name: str, config_dir: str | None = None, above: t
     return merged(option_values(group, schema, config_dir, (*above, name)), content)
 
 
+def values_over_options(command: str) -> dict[str, Any]:
+    """Return the values of a command's own file by group: they lie over those of whatever option is chosen."""
+    return {group: value for group, value in _read(configs_dir() / f"{command}.yaml", None).items() if group in GROUPS}
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mapping with the values of another over it, mapping by mapping."""
     result = dict(base)

@@ -5,16 +5,19 @@ import os
 import pickle
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from llmrec_cli.config import compose, composed
+from llmrec_cli.config import compose, composed, register_schemas
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.option_files import choices, option_values
+from llmrec_cli.option_files import choices, configs_dir
 from llmrec_cli.overrides import Change, groups_of
 from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.stages import COMMANDS
 
 SCHEMA = "defaults: [/schema/head/ease@_here_, _self_]\n"
 
@@ -241,11 +244,17 @@ def test_names_of_columns_are_any_text(shared, tmp_path, key):
         assert compose("prepare", each, str(tmp_path / "shared")).dataset.attributes == {key: "number"}
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_our_own_files_are_read_as_hydra_reads_them(group):
-    for name in choices(group):
-        by_hydra = composed(command_of(group), [Change((group,), name, "", "choose")], [])[group]
-        assert option_values(group, name) == by_hydra
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_of_ours_give_what_hydra_would_compose(command):
+    register_schemas()
+    options = {group: choices(group) for group in groups_of(command)}
+    for n in range(max(map(len, options.values()), default=0)):
+        chosen = {group: names[n % len(names)] for group, names in options.items()}
+        changes = [Change((group,), name, "", "choose") for group, name in chosen.items()]
+        with hydra.initialize_config_dir(str(configs_dir()), version_base="1.3"):
+            by_hydra = hydra.compose(command, [f"{group}={name}" for group, name in chosen.items()])
+        assert composed(command, changes, []) == OmegaConf.to_container(by_hydra, resolve=False)
 
 
 # --- any content
