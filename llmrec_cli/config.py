@@ -27,7 +27,7 @@ from llmrec_cli.option_files import (
 )
 from llmrec_cli.overrides import RECIPE_GROUPS, Change, names_of, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
-from llmrec_cli.plugins import PACKAGE, remedy
+from llmrec_cli.plugins import PACKAGE, require_loaded
 from llmrec_cli.references import resolved
 from llmrec_cli.run_dir import ENVIRONMENT
 from llmrec_cli.settings.base import Builder, defaults
@@ -184,8 +184,8 @@ def resumed(command: str, typed: Sequence[str]) -> Any:
     plain |= {"device": given["device"]} if "device" in given else {}
     settings = builder.settings(COMMANDS[command], plain)
     if builder.found:
-        needed = remedy(_plugins_of_run(file.parent))
-        raise ConfigError([f"{file}: {problem}{needed}" for problem in builder.found])
+        require_loaded(_plugins_of_run(file.parent), file, builder.found)
+        raise ConfigError([f"{file}: {problem}" for problem in builder.found])
     return settings
 
 

@@ -146,8 +146,11 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
     path = tuple(key.split("."))
     root = path[0]
     if root == _PLUGINS:
-        raise ConfigError(f"{text[:100]}: a package runs code, so only the command line can name it; type "
-                          f"{_PLUGINS}=[<package>]")
+        raise ConfigError(f"{text[:100]}: a package runs code, so only the command line can name it, as "
+                          f"{_PLUGINS}=[<package>] without anything before it")
+    if root == EXPERIMENT:
+        raise ConfigError(f"{text[:100]}: an experiment is named on the command line, experiment=<name>, and cannot "
+                          f"use another; copy its lines")
     if root not in names:
         known = [*names, EXPERIMENT, *[_PLUGINS] * root.startswith("plug")]
         raise ConfigError(f"{key}: `llmrec {command}` has no such setting{nearest(root, known)}")

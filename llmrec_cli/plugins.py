@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any, cast
 
 from llmrec_cli.errors import ConfigError
@@ -22,17 +23,19 @@ PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 def take_plugins(typed: Sequence[str]) -> list[str]:
-    """Load the packages that `plugins=[a,b]` names, and return what else was typed."""
+    """Load the packages that each `plugins=[a,b]` names, and return what else was typed."""
     named = [text.partition("=")[2] for text in typed if text.partition("=")[0] == _SETTING]
-    for package in named[-1].strip("[]").split(",") if named else ():
-        load(package.strip(" '\""))
+    for packages in named:
+        for package in packages.strip("[]").split(","):
+            load(package.strip(" '\""))
     return [text for text in typed if text.partition("=")[0] != _SETTING]
 
 
 def load(package: str) -> None:
     """Enter the options of a package into the tables, or raise ConfigError."""
     if not PACKAGE.fullmatch(package):
-        raise ConfigError(f"{_SETTING}={package}: is not the name of a package; write {_SETTING}=[my_package]")
+        what = "is not the name of a package" if package else "names no package"
+        raise ConfigError(f"{_SETTING}={package}: {what}; write {_SETTING}=[my_package], or leave it out")
     found = _options_of(package)
     if not found:
         raise ConfigError(f"{_SETTING}={package}: brings no options; let the package import its settings classes (such "
@@ -116,8 +119,10 @@ def packages_of(settings: Any) -> list[str]:
     return sorted(found - {""})
 
 
-def remedy(packages: Sequence[str]) -> str:
-    """Return what to do where options are missing that an artifact says these packages bring."""
+def require_loaded(packages: Sequence[str], file: Path, problems: Sequence[str]) -> None:
+    """Raise ConfigError if one of the problems is an option of a package that the artifact needs and nobody loaded."""
     missing = sorted(set(packages) - {cls.plugin for table in GROUPS.values() for cls in table.values()})
-    return (f"; it needs the package {', '.join(missing)}: if you trust what is installed by that name, add "
-            f"{_SETTING}=[{','.join(missing)}] to the command" if missing else "")
+    unknown = [match[1] for problem in problems if (match := re.match(r"(\S*kind=\w+): no such ", problem))]
+    if missing and unknown:
+        raise ConfigError(f"{file}: {unknown[0]} is of the package {', '.join(missing)}, which is not loaded; if you "
+                          f"trust what is installed by that name, add {_SETTING}=[{','.join(missing)}]")

@@ -38,7 +38,7 @@ from llmrec_cli.heads.base import Context, Head, build
 from llmrec_cli.heads.shared.tensor_files import read_tensors, write_tensors
 from llmrec_cli.pinned import PinnedFolder, retried
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
-from llmrec_cli.plugins import packages_of, remedy
+from llmrec_cli.plugins import packages_of, require_loaded
 from llmrec_cli.run_dir import RunDir, latest
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
 from llmrec_cli.settings.groups import GROUPS
@@ -274,7 +274,9 @@ def _read_config(files: PinnedFolder, packages: Sequence[str]) -> ModelConfig:
     builder = Builder(GROUPS)
     config = builder.settings(ModelConfig, plain)
     if builder.found or config is None:
-        raise ArtifactError(f"{file}: {'; '.join(builder.found)}{remedy(packages) or f'; {REMEDY}'}")
+        require_loaded(packages, file, builder.found)
+        raise ArtifactError(f"{file}: {'; '.join(builder.found)}; use the version of llmrec that made the model, or "
+                            f"{REMEDY}")
     # By the name without links: an encoder is opened when it is first needed, and a link may mean another model then.
     return _mapped(config, lambda encoder: resolved(encoder, files.place))
 

@@ -76,7 +76,8 @@ def recommend_lists(score: Score, queries: Queries, k: int, ranks_N: np.ndarray,
     def rank(block: slice) -> Ranked:
         rows = queries.rows(block)
         scores_BN = score(rows)
-        assert scores_BN.shape == (len(rows), len(ranks_N)), (scores_BN.shape, len(rows), len(ranks_N))
+        assert scores_BN.shape == (len(rows), len(ranks_N)), \
+            f"the head gave scores of shape {tuple(scores_BN.shape)} for {len(rows)} queries and {len(ranks_N)} items"
         require_finite(scores_BN, f"queries {block.start} to {block.stop - 1}")
         allowed = Allowed(rows.seen if exclude_seen else None,
                           None if candidates_QN is None else candidates_QN[block], penalty_N)

@@ -1,5 +1,9 @@
 """Promises of every text encoder."""
 
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,7 +120,28 @@ def the_identity_changes_with_the_vectors_and_only_then(case: EncoderCase) -> No
     assert is_same or type(case.encoder).learns, "learns=False, and another fit gives other vectors"
 
 
+def another_process_gives_the_same_vectors_and_identity(case: EncoderCase) -> None:
+    """Nothing hangs on the process, as Python's `hash` of a text does: vectors are cached and models are shared."""
+    if case.begins_at_random:
+        return
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "77"}
+    done = subprocess.run([sys.executable, "-c", _ELSEWHERE], input=pickle.dumps(case.settings), env=environment,
+                          capture_output=True, check=False)
+    assert done.returncode == 0, f"another process cannot open it: {done.stderr.decode(errors='replace')[-300:]}"
+    vectors, identity = pickle.loads(done.stdout)  # Written by the lines of _ELSEWHERE.
+    np.testing.assert_array_equal(vectors, case.encoder.encode(_TEXTS))
+    assert identity == case.encoder.identity, "another identity in another process"
+
+
+_ELSEWHERE = """
+import pickle, sys
+from llmrec_cli.testing.encoders import EncoderCase, _TEXTS
+encoder = EncoderCase(pickle.load(sys.stdin.buffer)).encoder
+sys.stdout.buffer.write(pickle.dumps((encoder.encode(_TEXTS), encoder.identity)))
+"""
+
 ENCODER_CHECKS: tuple[Check[EncoderCase], ...] = (
     an_encoder_that_must_be_pretrained_is_refused, vectors_are_finite_float32_of_the_stated_size,
     a_text_has_one_vector_whatever_comes_with_it, different_texts_have_different_vectors,
-    a_loaded_encoder_gives_the_same_vectors_and_identity, the_identity_changes_with_the_vectors_and_only_then)
+    a_loaded_encoder_gives_the_same_vectors_and_identity, the_identity_changes_with_the_vectors_and_only_then,
+    another_process_gives_the_same_vectors_and_identity)

@@ -99,6 +99,33 @@ def scoring_twice_gives_the_same_bits(case: HeadCase) -> None:
     assert torch.equal(case.head.score(queries).clone(), case.head.score(queries)), "other scores the second time"
 
 
+def scoring_leaves_the_queries_as_they_are(case: HeadCase) -> None:
+    """Other heads score the same queries, those of a fusion for instance."""
+    queries = case.shop.known()
+    before = deepcopy(queries)
+    case.head.score(queries)
+    for name in ("history", "seen"):
+        ours, theirs = getattr(queries, name), getattr(before, name)
+        assert np.array_equal(ours.data, theirs.data), f"`score` changed queries.{name}.data"
+        assert np.array_equal(ours.indices, theirs.indices), f"`score` changed queries.{name}.indices"
+    assert np.array_equal(queries.user, before.user), "`score` changed queries.user"
+
+
+def values_and_ages_of_interactions_change_the_scores(case: HeadCase) -> None:
+    """`weight` and `decay` have an effect, or the settings class says `weighs = False` and refuses them."""
+    settings = case.config.head
+    if not settings.weighs or settings.weight is not None or settings.decay is not None:
+        return
+    queries = case.shop.known_with_values()
+    usual = case.fit(case.config, validation=None).score(queries)
+    weighted, decayed = replace(settings, weight="value"), replace(settings, decay=1.0)
+    for key, changed in (("weight=value", weighted), ("decay=1", decayed)):
+        head = case.fit(replace(case.config, head=changed), validation=None)
+        assert not torch.equal(head.score(queries), usual), \
+            (f"head.{key} changes no score; fit with `llmrec_cli.data.weights.fit_weights`, score from "
+             f"`self.history(queries)`, or set `weighs = False` in the settings class")
+
+
 def fitting_twice_with_a_seed_gives_the_same_bits(case: HeadCase) -> None:
     """Whatever is random comes from `context.seed`."""
     first, again = case.head.state(), case.fit(case.config).state()
@@ -219,6 +246,7 @@ HEAD_CHECKS: tuple[Check[HeadCase], ...] = (
     scores_are_finite_float32_of_every_query_with_every_item, scores_differ_between_items_and_between_users,
     a_query_without_a_history_gets_finite_scores, scores_do_not_depend_on_the_other_queries,
     scores_do_not_depend_on_what_is_left_out_of_the_list, scoring_twice_gives_the_same_bits,
+    scoring_leaves_the_queries_as_they_are, values_and_ages_of_interactions_change_the_scores,
     fitting_twice_with_a_seed_gives_the_same_bits, a_saved_head_scores_the_same_bits_from_its_folder_alone,
     a_new_user_gets_the_scores_of_a_known_user_with_the_same_history,
     a_new_user_is_recommended_what_goes_with_the_history, added_items_get_scores_and_leave_those_of_the_others_alone,

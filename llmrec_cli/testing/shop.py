@@ -1,6 +1,7 @@
 """The tiny shop prepared, and model configs, contexts, fits and queries for it."""
 
 import contextlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,6 +74,12 @@ class Shop:
         chosen = np.arange(len(self.data.users)) if users is None else np.array(users)
         return known_users(chosen, self.data.users.ids, history, history)
 
+    def known_with_values(self, users: object = None) -> Queries:
+        """Return queries of known users, all of them by default, whose histories have values and times."""
+        train = self.data.part("train")
+        chosen = np.arange(len(self.data.users)) if users is None else np.array(users)
+        return known_users(chosen, self.data.users.ids, train.values, train.matrix, times=train.times)
+
     def new(self, histories: list[list[str]]) -> Queries:
         """Return queries of users that nobody knows, with these items as history."""
         nobody = self.data.part("train").matrix
@@ -129,7 +136,7 @@ def make_shop(folder: Path, encoder: str | Path | None = None, groups: bool = Fa
     typed = ["dataset=files", "dataset.name=tiny", f"dataset.interactions={files / 'interactions.csv'}",
              f"dataset.items={files / 'items.csv'}", "dataset.item_text={title} ({year}). {genres}",
              "dataset.attributes.genres=list", "dataset.min_value=4", *(GROUPS if groups else [])]
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
         prepare.run(compose("prepare", typed), NoRunDir())
     return shop_of(folder / "data" / "prepared" / "tiny", encoder)
 

@@ -1,6 +1,8 @@
 """Running checks: what is asked of an option, in each of its examples, with all that fails in one message."""
 
+import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from llmrec_cli.config import compose
@@ -70,7 +72,10 @@ def broken(checks: Iterable[Check[Case]], case: Case) -> list[str]:
         try:
             check(case)
         except Exception as error:
-            what = " ".join(str(error).split())[:300] or type(error).__name__
+            what = " ".join(str(error).split())[:300]
+            if not isinstance(error, AssertionError):
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                what = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}: {what}"
             found.append(f"{promise(check)}: {what}")
     return found
 

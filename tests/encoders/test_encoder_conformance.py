@@ -3,7 +3,11 @@
 import pytest
 
 from llmrec_cli.settings.encoder import ENCODERS
-from llmrec_cli.testing.encoders import ENCODER_CHECKS, EncoderCase
+from llmrec_cli.testing.encoders import (
+    ENCODER_CHECKS,
+    EncoderCase,
+    another_process_gives_the_same_vectors_and_identity,
+)
 from llmrec_cli.testing.suite import examples_of, option_settings, promise
 
 EXAMPLES = examples_of("encoder")
@@ -22,10 +26,16 @@ def case(tiny_encoder):
     return one
 
 
-@pytest.mark.parametrize("check", ENCODER_CHECKS, ids=promise)
+@pytest.mark.parametrize("check", ENCODER_CHECKS[:-1], ids=promise)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_encoder_keeps_every_promise(case, name, check):
     check(case(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_encoder_gives_the_same_vectors_in_another_process(case, name):
+    another_process_gives_the_same_vectors_and_identity(case(name))
 
 
 def test_every_encoder_of_the_table_has_an_example():

@@ -55,9 +55,7 @@ def trained(shop: Shop, name: str, **settings) -> Head:
 
 def known(shop: Shop, users=None) -> Queries:
     """Return known users with what they did, what it was worth and when it was."""
-    train = shop.data.part("train")
-    chosen = np.arange(len(shop.data.users)) if users is None else np.array(users)
-    return known_users(chosen, shop.data.users.ids, train.values, train.matrix, times=train.times)
+    return shop.known_with_values(users)
 
 
 def assert_same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:

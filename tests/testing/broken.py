@@ -51,6 +51,19 @@ class ReadsWhatIsSeen(ItemKnn):
         return super().score_users(replace(queries, history=queries.seen))
 
 
+class WritesIntoTheHistory(ItemKnn):
+    def score_users(self, queries):
+        scores = super().score_users(queries)
+        queries.history.data[:] = 2
+        return scores
+
+
+class ReadsNoWeights(ItemKnn):
+    def fit(self, data, context):
+        self.settings = replace(self.settings, weight="none", decay=None)
+        super().fit(data, context)
+
+
 class Counts(ItemKnn):
     calls = 0
 
@@ -271,6 +284,16 @@ class OneIdentity(TfIdfEncoder):
     @property
     def identity(self):
         return "0" * 64
+
+
+class OfThisProcess(TfIdfEncoder):
+    def encode(self, texts, entity="item"):
+        return super().encode(texts, entity) + np.float32(hash("salt") % 1000)
+
+
+@dataclass
+class OfThisProcessSettings(TfIdfSettings):
+    implementation: ClassVar[str] = f"{__name__}.OfThisProcess"
 
 
 def encoder(implementation):

@@ -39,7 +39,8 @@ from llmrec_cli.settings.heads.neighbours import ItemKnnSettings
 class Newest(ItemKnn):
     def __init__(self, config):
         super().__init__(config)
-        self.settings = ItemKnnSettings(k=config.head.k)
+        own = config.head
+        self.settings = ItemKnnSettings(k=own.k, weight=own.weight, decay=own.decay)
 """
 BROKEN = HEAD + """
     def estimate_memory(self, data):

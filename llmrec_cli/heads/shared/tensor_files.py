@@ -61,6 +61,10 @@ _TYPES = {name: np.dtype(kind) for kind, name in NAMES.items()}
 
 def write_tensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a file that a reader sees whole or not at all; the bytes are those of `safetensors.numpy.save`."""
+    for name, array in arrays.items():
+        if array.dtype.name not in NAMES or not array.dtype.isnative:
+            raise TypeError(f"the tensor {name} has the type {array.dtype.str}; a file of tensors holds "
+                            f"{', '.join(NAMES)}, in this machine's byte order")
     order = sorted(arrays, key=lambda name: (list(NAMES).index(arrays[name].dtype.name), name))
     header, start = dict[str, Any](), 0
     for name in order:

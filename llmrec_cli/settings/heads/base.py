@@ -54,7 +54,7 @@ class HeadSettings(OptionSettings):
     combines: ClassVar[bool] = False
     """True if the head puts the scores of others together, those of its setting `members`."""
     weighs: ClassVar[bool] = True
-    """True if the head itself uses `weight` and `decay`; False for a fusion, whose members use them."""
+    """True if the head itself uses `weight` and `decay`; where False they are refused. A fusion's members use them."""
     learns_in_a_second: ClassVar[bool] = True
     """False if `llmrec_cli.testing` cannot expect good lists of it after a second of training with a tiny encoder."""
     kind: str = ""
@@ -76,8 +76,9 @@ class HeadSettings(OptionSettings):
         yield from self.check("decay", above=0)
         for key in ("weight", "decay") if not self.weighs else ():
             if getattr(self, key) is not None:
-                yield (f"{key}={getattr(self, key)}: has no effect on head={self.kind}, whose members weigh each for "
-                       f"themselves; set members.<name>.{key}")
+                remedy = (f", whose members weigh each for themselves; set members.<name>.{key}" if self.combines
+                          else "; leave it out")
+                yield f"{key}={getattr(self, key)}: has no effect on head={self.kind}{remedy}"
 
     @classmethod
     def losses(cls) -> list[str]:
