@@ -160,8 +160,8 @@ def test_a_run_is_resumed_with_the_package_named_again(package, llmrec, tiny_pre
     forget()
     done = llmrec("finetune", "resume=run")
     assert done.code == 2
-        assert "run/config.yaml: loss.kind=hinge is of the package my_shop, which is not loaded" in done.err
-    assert "add plugins=[my_shop] to the command" in done.err
+    assert "run/config.yaml: loss.kind=hinge is of the package my_shop, which is not loaded" in done.err
+    assert "add plugins=[my_shop]" in done.err
     done = llmrec("finetune", "resume=run", "plugins=[my_shop]")
     assert done.code == 0, done.err
 
