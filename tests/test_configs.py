@@ -20,9 +20,9 @@ from llmrec_cli.settings.groups import GROUPS
 from llmrec_cli.settings.head import FusionSettings, ModelConfig
 from llmrec_cli.settings.stages import COMMANDS
 
-# Encoders that `pretrain`, the first command that has encoders, cannot train.
+# Encoders that `pretrain`, the first command with encoders, cannot train.
 WITHOUT_LAYERS = [name for name, encoder in ENCODERS.items() if not encoder.has_layers]
-# What an option needs beside its name.
+# Required settings of options.
 NEEDED = {"apr": ["head=mf"], "distillation": ["head=content", "head.features.tuned=true"],
           **{name: ["head=item_similarity"] for name in WITHOUT_LAYERS},
           **{name: ["head=ease", "head.features.entities=1"] for name in ("transe", "rotate", "complex")},
@@ -40,7 +40,7 @@ def typed_for(command):
 
 
 def content_of(file):
-    """The settings of a YAML file and the dataclass that its schema names."""
+    """Return the settings of a YAML file and the dataclass of its schema."""
     content = yaml.safe_load(file.read_text("utf-8"))
     schema, own = content.pop("defaults")
     assert own == "_self_", file
@@ -68,7 +68,7 @@ def test_an_option_needs_no_yaml_file_to_be_chosen(monkeypatch):
         kind: str = "hashed"
         buckets: int = 64
 
-    compose("finetune", [])  # Hydra stores what it needs itself when it first composes.
+    compose("finetune", [])  # The first composition fills Hydra's own store.
     store = ConfigStore.instance()
     monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
     monkeypatch.setitem(GROUPS["encoder"], "hashed", HashedText)
@@ -124,10 +124,10 @@ def test_every_experiment_composes_for_every_command(name):
     for command in COMMANDS:
         own = [text.partition("=")[0] for text in content.get(command, [])]
         more = [text for text in typed_for(command) if command != "prepare" or "dataset" not in own]
-        # A published folder has no place of its own; whoever has it says where.
+        # Published data has no fixed folder; the user sets it.
         more += [text for typed in content.get(command, []) if typed in ("dataset=mafengwo", "dataset=camra2011")
                  for text in NEEDED[typed.partition("=")[2]]]
-        # Of several values, for --multirun, each is composed.
+        # Each value of a multirun is composed.
         several = [text.partition("=") for text in content.get(command, []) if "," in text and "[" not in text]
         each = [f"{key}={value}" for key, _, values in several if key in GROUPS for value in values.split(",")]
         for one in [[typed] for typed in each] or [[]]:
@@ -141,7 +141,7 @@ def test_a_loss_that_nobody_chose_is_one_that_the_head_can_be_trained_by():
     assert fusion.head.members["content"].loss.kind == "distillation"
     assert fusion.head.members["tower"].loss.kind == "softmax"
     for typed in (["loss=bpr"], ["loss.temperature=0.2"]):
-        with pytest.raises(ConfigError, match="head=interest cannot be trained by it; choose one of bce, mse"):
+        with pytest.raises(ConfigError, match="cannot train head=interest; choose one of bce, mse"):
             compose("finetune", ["head=interest", *typed])
 
 

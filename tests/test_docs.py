@@ -1,4 +1,4 @@
-"""Commands that the documentation prints: they run as printed, at toy size."""
+"""Commands in the documentation: they run as printed, at toy size."""
 
 import re
 import shlex

@@ -273,8 +273,8 @@ def _read_config(files: PinnedFolder, packages: Sequence[str]) -> ModelConfig:
         raise ArtifactError(f"{error}; {REMEDY}") from error
     builder = Builder(GROUPS)
     config = builder.settings(ModelConfig, plain)
-    if builder.found or config is None:
-        raise ArtifactError(f"{file}: {'; '.join(builder.found)}{remedy(packages) or f'; {REMEDY}'}")
+    if builder.problems or config is None:
+        raise ArtifactError(f"{file}: {'; '.join(builder.problems)}{remedy(packages) or f'; {REMEDY}'}")
     # By the name without links: an encoder is opened when it is first needed, and a link may mean another model then.
     return _mapped(config, lambda encoder: resolved(encoder, files.place))
 

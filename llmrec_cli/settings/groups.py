@@ -1,4 +1,4 @@
-"""All config groups: group -> option -> dataclass. The one place that knows them all."""
+"""Table of all config groups: config group -> option -> dataclass."""
 
 from collections.abc import Mapping
 

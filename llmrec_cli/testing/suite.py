@@ -59,7 +59,7 @@ def option_settings(cls: type[OptionSettings], typed: list[str], encoder: str = 
         plain = merged(plain, over)
     builder = Builder(GROUPS)
     settings = builder.settings(cls, plain)
-    assert not builder.found, f"{cls.__name__}.examples(): {'; '.join(builder.found)}"
+    assert not builder.problems, f"{cls.__name__}.examples(): {'; '.join(builder.problems)}"
     return settings
 
 
