@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.option_files import choices, configs_dir, merged, option_values, options_without_file
+from llmrec_cli.option_files import choices, configs_dir, merge, option_values, options_without_file
 from llmrec_cli.overrides import MODEL_CONFIG_GROUPS, Change, names_of, to_changes, unknown
 from llmrec_cli.plain_yaml import YamlError, dump_yaml, read_yaml
 from llmrec_cli.plugins import PACKAGE, remedy
-from llmrec_cli.references import resolved
+from llmrec_cli.references import resolve_references
 from llmrec_cli.run_dir import ENVIRONMENT
 from llmrec_cli.settings.base import Builder, defaults
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, HeadSettings
 from llmrec_cli.settings.loss import SIMILARITIES
 from llmrec_cli.settings.search import flat_search
@@ -43,9 +43,9 @@ class Run:
 def compose(command: str, typed: Sequence[str], config_dir: str | None = None) -> Any:
     """Return the settings of `command` for a command line, or raise ConfigError with all problems."""
     if _is_resumed(command, typed):
-        return resumed(command, typed)
+        return resumed_settings(command, typed)
     (changes,), problems = to_changes(command, typed, config_dir)
-    return _settings(command, composed(command, changes, problems), changes, problems)
+    return _settings(command, apply_changes(command, changes, problems), changes, problems)
 
 
 def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = None) -> list[Run]:
@@ -57,7 +57,7 @@ def compose_runs(command: str, typed: Sequence[str], config_dir: str | None = No
     result, all_problems = [], list(problems)
     for changes in runs:
         try:
-            settings = _settings(command, composed(command, changes, all_problems), changes, [])
+            settings = _settings(command, apply_changes(command, changes, all_problems), changes, [])
             result.append(Run(settings, " ".join(changes[number].text for number in differing)))
         except ConfigError as error:
             all_problems += error.problems
@@ -73,14 +73,14 @@ def describe(command: str, typed: Sequence[str], config_dir: str | None = None, 
         raise ConfigError(problems)
     documents = []
     for changes in runs:
-        plain = composed(command, changes, problems)
+        plain = apply_changes(command, changes, problems)
         with suppress(ConfigError):  # A broken reference is printed as it is.
-            plain = resolved(plain)
+            plain = resolve_references(plain)
         documents.append(dump_yaml(plain))
     return "---\n".join(documents)
 
 
-def composed(command: str, changes: Sequence[Change], problems: list[str]) -> dict[str, Any]:
+def apply_changes(command: str, changes: Sequence[Change], problems: list[str]) -> dict[str, Any]:
     """Return the defaults of a command with the changes applied; changes that fail are added to `problems`."""
     # The last option of each config group counts.
     options = {change.path[0]: change for change in changes if change.action in ("choose", "replace")}
@@ -100,7 +100,7 @@ def composed(command: str, changes: Sequence[Change], problems: list[str]) -> di
             assert node is not None
             value = copy.deepcopy(change.value)
             both = isinstance(value, dict) and isinstance(node.get(last), dict)
-            node[last] = merged(node[last], value) if both else value
+            node[last] = merge(node[last], value) if both else value
     return plain
 
 
@@ -125,8 +125,8 @@ def _composed_by_hydra(command: str, options: tuple[tuple[str, str], ...]) -> di
 
     register_schemas()
     with initialize_config_dir(str(configs_dir()), version_base="1.3", job_name=f"llmrec {command}"):
-        composed = hydra_compose(command, overrides=[f"{group}={name}" for group, name in options])
-    plain: Any = OmegaConf.to_container(composed, resolve=False)
+        composition = hydra_compose(command, overrides=[f"{group}={name}" for group, name in options])
+    plain: Any = OmegaConf.to_container(composition, resolve=False)
     return dict(plain)
 
 
@@ -143,7 +143,7 @@ def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], pr
     options = {change.path[0]: change.text.partition("=")[2] for change in changes
                if change.action in ("choose", "replace")}
     try:
-        settings = to_settings(command, resolved(plain), options)
+        settings = to_settings(command, resolve_references(plain), options)
     except ConfigError as error:
         # Readable settings are checked even if others are not, so that one attempt reports everything. Settings of
         # the default option in place of an unknown one are not reported.
@@ -154,7 +154,7 @@ def _settings(command: str, plain: dict[str, Any], changes: Sequence[Change], pr
     return settings
 
 
-def resumed(command: str, typed: Sequence[str]) -> Any:
+def resumed_settings(command: str, typed: Sequence[str]) -> Any:
     """Return the saved settings of the run directory in `resume=`, so that the resumed run gives the same result."""
     values = dict(text.split("=", 1) for text in typed if "=" in text)
     own = [text for text in typed if text.partition("=")[0] not in ("resume", "device", "debug")]
@@ -170,7 +170,7 @@ def resumed(command: str, typed: Sequence[str]) -> Any:
         reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(str(file)).lstrip(": ,")
         raise ConfigError(f"resume={values['resume']}: {file} is not readable ({reason}); give the directory of an "
                           f"interrupted run") from error
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     plain |= {"resume": values["resume"], "run_dir": values["resume"], "debug": values.get("debug") == "true"}
     plain |= {"device": values["device"]} if "device" in values else {}
     settings = builder.settings(COMMANDS[command], plain)
@@ -191,7 +191,7 @@ def _plugins_of_run(folder: Path) -> list[str]:
 
 def to_settings(command: str, plain: dict[str, Any], options: Mapping[str, str]) -> Any:
     """Return the dataclass of a composed config. `options` are those set on the command line, by config group."""
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     head = plain.get("head")
     if isinstance(head, dict) and isinstance(head.get("members"), dict):
         members = {name: _member(builder, name, member, plain)
@@ -250,7 +250,7 @@ def register_schemas() -> None:
 
     An option without a YAML file is also stored as `<group>/<option>`, so that Hydra can select it.
     """
-    for group, table in GROUPS.items():
+    for group, table in CONFIG_GROUPS.items():
         for name in table:
             _register(f"schema/{group}", group, name)
         for name in options_without_file(group):
@@ -264,7 +264,7 @@ def _register(place: str, group: str, name: str) -> None:
     """Store the defaults of a dataclass; cached, since storing all of them takes as long as composing."""
     from hydra.core.config_store import ConfigStore
 
-    cls = COMMANDS[name] if group == "command" else GROUPS[group][name]
+    cls = COMMANDS[name] if group == "command" else CONFIG_GROUPS[group][name]
     ConfigStore.instance().store(name=name, node=defaults(cls), group=place)
 
 
@@ -279,7 +279,7 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
         builder.problems.append(f"{where}.head={member['head']}: a fusion cannot be a member of a fusion")
         return None
     own = {key: value for key, value in member.items() if key not in (*MODEL_CONFIG_GROUPS, "head")}
-    config: dict[str, Any] = {"head": merged(_option(builder, "head", member["head"], where), own)}
+    config: dict[str, Any] = {"head": merge(_option(builder, "head", member["head"], where), own)}
     for group in MODEL_CONFIG_GROUPS:
         value = member.get(group)
         if isinstance(value, str):
@@ -287,14 +287,14 @@ def _member(builder: Builder, name: str, member: Any, top: Mapping[str, Any]) ->
         elif not isinstance(value, Mapping):
             config[group] = top.get(group) if value is None else value
         elif "kind" in value:
-            config[group] = merged(_option(builder, group, str(value["kind"]), where), value)
+            config[group] = merge(_option(builder, group, str(value["kind"]), where), value)
         else:
-            config[group] = merged(top.get(group) or {}, value)
+            config[group] = merge(top.get(group) or {}, value)
     if member.get("loss") is None:
         config["loss"] = _fitting_loss(builder, member["head"], config["loss"])
     inherited = (top.get("adversarial") or {}).get("kind", "none")
-    if member.get("adversarial") is None and member["head"] in GROUPS["head"]:
-        head: Any = GROUPS["head"][member["head"]]
+    if member.get("adversarial") is None and member["head"] in CONFIG_GROUPS["head"]:
+        head: Any = CONFIG_GROUPS["head"][member["head"]]
         # Not an error, like a config group that a head does not use: an adversary of texts is for members that read
         # texts.
         if inherited not in head.adversaries():
@@ -317,7 +317,7 @@ def _fitting_loss(builder: Builder, head: str, loss: Any, untouched_only: bool =
 
 def _option(builder: Builder, group: str, name: str, where: str) -> dict[str, Any]:
     """Return an option's values: the defaults of its dataclass, updated by its YAML file."""
-    if name not in GROUPS[group]:
+    if name not in CONFIG_GROUPS[group]:
         builder.problems.append(f"{where}.{unknown(group, name, choices(group))}")
         return {"kind": name}
     return option_values(group, name)

@@ -17,9 +17,9 @@ from llmrec_cli.config import compose_defaults
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.metrics.table import METRICS, sentence
 from llmrec_cli.option_files import choices
-from llmrec_cli.overrides import groups_of
+from llmrec_cli.overrides import config_groups_of
 from llmrec_cli.settings.base import Settings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 
 
@@ -132,7 +132,7 @@ def _metrics() -> Iterator[str]:
 
 
 def _setting(command: str, key: str, composed: dict[str, Any]) -> Iterator[str]:
-    if key in groups_of(command):
+    if key in config_groups_of(command):
         value = composed[key]["kind"]
         meaning = f"{_meaning(command, key, composed)} Choose one of {', '.join(choices(key))}."
     else:
@@ -173,8 +173,8 @@ def _holder(command: str, key: str, composed: dict[str, Any]) -> Any:
     """Return the dataclass that has the setting as a field."""
     cls: Any = COMMANDS[command]
     for part in key.split(".")[:-1]:
-        grouped = part in groups_of(command)
-        cls = GROUPS[part][composed[part]["kind"]] if grouped else get_type_hints(cls)[part]
+        grouped = part in config_groups_of(command)
+        cls = CONFIG_GROUPS[part][composed[part]["kind"]] if grouped else get_type_hints(cls)[part]
     return cls
 
 

@@ -17,7 +17,7 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.plain_yaml import Problem, YamlError, line_of, nodes, read_yaml, text_of
 from llmrec_cli.references import not_plain, resolver_in
 from llmrec_cli.settings.base import defaults, nearest
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.stages import COMMANDS
 
 EXPERIMENT, _TABLE = "experiment", "table"
@@ -51,13 +51,13 @@ def choices(group: str, config_dir: str | None = None) -> list[str]:
     """Return the options of a config group: those of its table, of llmrec's files, and of the folder of
     --config-dir."""
     folders = [configs_dir() / group] + ([Path(config_dir) / group] if config_dir else [])
-    return sorted({*GROUPS.get(group, ()), *(file.stem for folder in folders for file in folder.glob("*.yaml"))})
+    return sorted({*CONFIG_GROUPS.get(group, ()), *(file.stem for folder in folders for file in folder.glob("*.yaml"))})
 
 
 def options_without_file(group: str) -> list[str]:
     """Return the options of a config group without a file in llmrec; their values are the defaults of their
     dataclass."""
-    return [name for name in GROUPS[group] if not (configs_dir() / group / f"{name}.yaml").is_file()]
+    return [name for name in CONFIG_GROUPS[group] if not (configs_dir() / group / f"{name}.yaml").is_file()]
 
 
 def is_ours(group: str, name: str) -> bool:
@@ -71,7 +71,8 @@ def require_distinct(config_dir: str | None) -> None:
     if config_dir is None or Path(config_dir).resolve() == configs_dir().resolve():
         return
     folder = Path(config_dir)
-    files = [(group, file) for group in (*GROUPS, EXPERIMENT) for file in sorted((folder / group).glob("*.yaml"))]
+    files = [(group, file) for group in (*CONFIG_GROUPS, EXPERIMENT)
+             for file in sorted((folder / group).glob("*.yaml"))]
     problems = [f"{file}: llmrec has {group}={file.stem} already; give the file another name"
                 for group, file in files if is_ours(group, file.stem)]
     problems += [f"{file}: use letters, digits, blanks, '_', '-' and '.' in the name of an option; rename the file"
@@ -90,7 +91,7 @@ def option_values(group: str, name: str, config_dir: str | None = None, above: t
     An option without a file has the defaults of its dataclass.
     """
     if name in options_without_file(group):
-        return defaults(GROUPS[group][name])
+        return defaults(CONFIG_GROUPS[group][name])
     file = _file(group, name, config_dir)
     content = _read(file, config_dir)
     base = content.pop("defaults", None)
@@ -101,26 +102,27 @@ def option_values(group: str, name: str, config_dir: str | None = None, above: t
     if base is not None and (not isinstance(base, list) or base not in ([schema], [schema, "_self_"])):
         raise ConfigError(f"{file}: {how}")
     if schema is None:
-        if str(content.get("kind")) not in GROUPS[group]:
+        if str(content.get("kind")) not in CONFIG_GROUPS[group]:
             raise ConfigError(f"{file}: names no base {group}; {how}")
-        return merged(defaults(GROUPS[group][str(content["kind"])]), content)
+        return merge(defaults(CONFIG_GROUPS[group][str(content["kind"])]), content)
     if match := _SCHEMA.fullmatch(str(schema)):
-        if match[1] != group or match[2] not in GROUPS[group]:
-            raise ConfigError(f"{file}: defaults: {schema}: no such {group}{nearest(match[2], GROUPS[group])}; choose "
-                              f"one of {', '.join(GROUPS[group])}")
-        return merged(defaults(GROUPS[group][match[2]]), content)
+        if match[1] != group or match[2] not in CONFIG_GROUPS[group]:
+            table = CONFIG_GROUPS[group]
+            raise ConfigError(f"{file}: defaults: {schema}: no such {group}{nearest(match[2], table)}; choose one of "
+                              f"{', '.join(table)}")
+        return merge(defaults(CONFIG_GROUPS[group][match[2]]), content)
     if schema not in options or schema in (*above, name):
         why = "is a circle" if schema in (*above, name) else f"no such {group}{nearest(str(schema), options)}"
         raise ConfigError(f"{file}: defaults: {str(schema)[:100]}: {why}; {how}")
-    return merged(option_values(group, schema, config_dir, (*above, name)), content)
+    return merge(option_values(group, schema, config_dir, (*above, name)), content)
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return the mapping `base` updated recursively by `over`."""
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
+        result[key] = merge(result[key], value) if both else value
     return result
 
 

@@ -26,9 +26,9 @@ from llmrec_cli.option_files import (
     require_distinct,
 )
 from llmrec_cli.plain_yaml import MAX_DEPTH, YamlError, parse_yaml
-from llmrec_cli.references import escaped, not_plain, resolver_in
+from llmrec_cli.references import escape, not_plain, resolver_in
 from llmrec_cli.settings.base import Settings, nearest
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.stages import COMMANDS
 from llmrec_cli.settings.typed_lists import entries_of
@@ -54,7 +54,7 @@ class Change:
     action: str = "set"
 
 
-def groups_of(command: str) -> dict[str, dataclasses.Field[Any]]:
+def config_groups_of(command: str) -> dict[str, dataclasses.Field[Any]]:
     """Return the config groups of a command and the fields they fill."""
     return {f.metadata["group"]: f for f in dataclasses.fields(COMMANDS[command]) if "group" in f.metadata}
 
@@ -103,7 +103,7 @@ def expand_experiment(command: str, typed: Sequence[str], config_dir: str | None
         raise ConfigError(unknown(EXPERIMENT, named[-1], choices(EXPERIMENT, config_dir)))
     # An option on the command line replaces all of the experiment's settings for its config group, which may belong to
     # another option.
-    replaced = [key for key in (override.text.partition("=")[0] for override in rest) if key in GROUPS]
+    replaced = [key for key in (override.text.partition("=")[0] for override in rest) if key in CONFIG_GROUPS]
     prefixes = tuple(f"{key}{after}" for key in replaced for after in "=.")
     overrides = experiment(named[-1], command, config_dir)
     return [*(override for override in overrides if not override.text.startswith(prefixes)), *rest]
@@ -121,7 +121,7 @@ def _without_tuning(texts: Sequence[str]) -> list[str]:
 def _option_classes(overrides: Sequence[Override]) -> dict[str, type[Settings]]:
     """Return the settings class of each option of llmrec in the overrides, by config group."""
     named = dict(override.text.split("=", 1) for override in overrides if "=" in override.text)
-    return {group: table[named[group]] for group, table in GROUPS.items() if named.get(group) in table}
+    return {group: table[named[group]] for group, table in CONFIG_GROUPS.items() if named.get(group) in table}
 
 
 def _changes(command: str, text: str, config_dir: str | None, several: bool,
@@ -153,7 +153,7 @@ def _changes(command: str, text: str, config_dir: str | None, several: bool,
         if equals:
             raise ConfigError(f"{text}: to leave out a setting write only ~{key}")
         return [Change(path, None, text, "delete")]
-    groups = groups_of(command)
+    groups = config_groups_of(command)
     if key in groups:
         return [_choice(key, name, config_dir) for name in (_divided(value) if several else [value])]
     *parents, last = path
@@ -237,12 +237,12 @@ def _values(text: str, hints: Sequence[Any], value: str, opaque: bool, several: 
     if any(get_origin(kind) is dict for kind in kinds) and value.startswith("{") and value.endswith("}"):
         return [_mapping(text, value)]
     if "list of text" in kinds and (value.startswith("[") and value.endswith("]")):
-        return [[escaped(part) for part in entries_of(value[1:-1])]]
+        return [[escape(part) for part in entries_of(value[1:-1])]]
     if several and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         value = value[1:-1]
     if str in kinds:
-        return [escaped(value)]
-    return [[escaped(value)]] if "list of text" in kinds else _parsed(text, value, several)
+        return [escape(value)]
+    return [[escape(value)]] if "list of text" in kinds else _parsed(text, value, several)
 
 
 def _mapping(text: str, value: str) -> Any:
@@ -321,7 +321,7 @@ def _hints_at(cls: type, path: Sequence[str]) -> Iterator[Any]:
         return
     item, rest = fields[path[0]], path[1:]
     if "group" in item.metadata:
-        for option in GROUPS[item.metadata["group"]].values():
+        for option in CONFIG_GROUPS[item.metadata["group"]].values():
             yield from _hints_at(option, rest)
         return
     yield from _hints_inside(get_type_hints(cls)[path[0]], rest)

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import OptionSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 
 _SETTING = "plugins"
 _ENTRY_POINTS = "llmrec.heads"
@@ -81,13 +81,13 @@ def _kind(cls: Any) -> str:
 
 def _table(group: str) -> dict[str, type[OptionSettings]]:
     """Return the table of a config group as a writable mapping."""
-    return cast(dict[str, type[OptionSettings]], GROUPS[group])
+    return cast(dict[str, type[OptionSettings]], CONFIG_GROUPS[group])
 
 
 def _group_of(cls: Any) -> str | None:
     """Return the config group whose options share a base class with `cls`, else None."""
     bases = cls.__mro__ if isinstance(cls, type) else ()
-    for group, table in GROUPS.items():
+    for group, table in CONFIG_GROUPS.items():
         shared = next(base for base in next(iter(table.values())).__mro__ if OptionSettings in base.__bases__)
         if shared in bases:
             return group
@@ -97,7 +97,7 @@ def _group_of(cls: Any) -> str | None:
 @contextmanager
 def registration(cls: type[OptionSettings]) -> Iterator[None]:
     """Register a settings class during the block; a class that is registered already stays registered."""
-    if any(cls in table.values() for table in GROUPS.values()):
+    if any(cls in table.values() for table in CONFIG_GROUPS.values()):
         yield
         return
     group = _register(cls, cls.__module__)
@@ -118,6 +118,6 @@ def packages_of(settings: Any) -> list[str]:
 
 def remedy(packages: Sequence[str]) -> str:
     """Return the end of a message if an artifact needs options of packages that are not loaded, else ''."""
-    missing = sorted(set(packages) - {cls.plugin for table in GROUPS.values() for cls in table.values()})
+    missing = sorted(set(packages) - {cls.plugin for table in CONFIG_GROUPS.values() for cls in table.values()})
     return (f"; it needs the package {', '.join(missing)}: if you trust the installed package of this name, add "
             f"{_SETTING}=[{','.join(missing)}] to the command" if missing else "")

@@ -1,7 +1,7 @@
 """References between settings: `${seed}`, `${head.l2}`, `${.name}` for a setting at the same level. No other `${...}`.
 
 A reference must lead to a value and not to another reference, so that a small config cannot expand into a large one or
-form a circle. Text on the command line is literal: `escaped` protects it.
+form a circle. Text on the command line is literal: `escape` protects it.
 """
 
 import copy
@@ -16,8 +16,8 @@ _DOLLAR = re.compile(r"(\\*)\$\{(?:(\.*[^\s${}:\\.]+(?:\.[^${}:\\.]+)*)\})?")
 Place = tuple[str | int, ...]
 
 
-def escaped(text: str) -> str:
-    """Return `text` escaped so that `resolved` returns it unchanged."""
+def escape(text: str) -> str:
+    """Return `text` escaped so that `resolve_references` returns it unchanged."""
     return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + "\\${", text)
 
 
@@ -38,7 +38,7 @@ def not_plain(expression: str) -> str:
             f"${{seed}}, and the shell can insert other values{hint}")
 
 
-def resolved(plain: dict[str, Any]) -> dict[str, Any]:
+def resolve_references(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a config with every reference replaced by its value, or raise ConfigError with all broken references."""
     problems: list[str] = []
     references = [text for _, text in _texts(plain, ()) for match in _unescaped(text)]

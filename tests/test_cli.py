@@ -12,8 +12,8 @@ from llmrec_cli.config import compose, compose_runs
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec_cli.help import ABOUT, complete
 from llmrec_cli.metrics.table import METRICS
-from llmrec_cli.overrides import groups_of
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.overrides import config_groups_of
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS
 from llmrec_cli.settings.stages import COMMANDS
 
@@ -39,8 +39,8 @@ def test_the_help_of_a_command_says_what_it_reads_and_writes_and_its_settings(ll
     for word in ("reads:", "writes:", "settings:", "examples:", f"llmrec {command} --cfg job"):
         assert word in done.out
     assert max(map(len, done.out.partition("examples:")[0].splitlines())) <= 120
-    for group in groups_of(command):
-        if len(GROUPS[group]) == 1:
+    for group in config_groups_of(command):
+        if len(CONFIG_GROUPS[group]) == 1:
             continue  # Nothing to choose.
         assert re.search(rf" {group}=\w+ [^=]+ Choose one of ", " ".join(done.out.split())), group
 
@@ -62,7 +62,7 @@ def test_every_example_of_the_help_composes():
 def test_a_setting_in_the_help_is_shown_with_its_default_and_meaning(llmrec):
     out = llmrec("finetune", "--help").out
     assert "monitor=ndcg@10" in out
-    assert "optim.epochs=20                    Most passes over the training interactions, at least 1." in out
+    assert "optim.epochs=20                    Most passes over the training data, at least 1." in out
     assert f"Choose one of {', '.join(sorted(HEADS))}" in " ".join(out.split())
 
 

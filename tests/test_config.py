@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.overrides import to_changes
-from llmrec_cli.references import resolved
+from llmrec_cli.references import resolve_references
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
 from llmrec_cli.settings.encoder import ENCODERS, EncoderSettings, HuggingFaceSettings, MiniLMSettings, PartSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, TwoTowerSettings
 from llmrec_cli.settings.peft import FrozenSettings
 from llmrec_cli.settings.stages import COMMANDS
@@ -67,7 +67,7 @@ def test_any_ids_arrive_from_a_list_of_quoted_ones(ids):
     typed = ",".join('"' + key.replace('"', '""') + '"' for key in ids)
     ((change,),), messages = to_changes("recommend", [f"query.history=[{typed}]"])
     assert messages == []
-    assert resolved({"ids": change.value}) == {"ids": ids}
+    assert resolve_references({"ids": change.value}) == {"ids": ids}
 
 
 def test_null_is_nothing_where_a_setting_is_no_id():
@@ -87,7 +87,7 @@ def test_a_setting_may_be_typed_with_the_name_of_its_command_before_it():
 def test_any_text_arrives_as_it_was_typed(text):
     ((change,),), messages = to_changes("prepare", [f"dataset.item_text={text}"])
     assert messages == []
-    assert resolved({"text": change.value}) == {"text": text}
+    assert resolve_references({"text": change.value}) == {"text": text}
 
 
 def test_a_file_is_one_and_a_list_of_files_is_several():
@@ -225,9 +225,9 @@ def test_an_encoder_without_an_implementation_is_named_as_the_mistake_it_is(monk
         f"one of {others} (did you mean 'minilm'?)")
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group, table in GROUPS.items() for name in table])
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group, table in CONFIG_GROUPS.items() for name in table])
 def test_every_option_names_an_implementation_of_ours_that_can_be_called(group, name):
-    settings = GROUPS[group][name]
+    settings = CONFIG_GROUPS[group][name]
     assert settings.implementation.startswith("llmrec_cli.")
     assert callable(implementation_of(settings))
 
@@ -341,8 +341,8 @@ def test_a_mistake_at_the_top_is_told_once_and_not_for_every_member():
 @pytest.mark.parametrize("name", ["../up", "a/b", "a b", "é"])
 def test_a_members_name_cannot_become_a_path(name):
     config = {"head": {"kind": "popularity"}}
-    builder = Builder(GROUPS)
-    builder.settings(GROUPS["head"]["fusion"], {"kind": "fusion", "members": {name: config}})
+    builder = Builder(CONFIG_GROUPS)
+    builder.settings(CONFIG_GROUPS["head"]["fusion"], {"kind": "fusion", "members": {name: config}})
     assert any("in the name of a member" in problem for problem in builder.problems)
 
 
@@ -353,7 +353,7 @@ def test_a_members_name_cannot_become_a_path(name):
 def test_saved_settings_read_back_equal(typed):
     cfg = compose("finetune", typed)
     plain = yaml.safe_load(yaml.safe_dump(to_plain(cfg), allow_unicode=True))
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     assert builder.settings(COMMANDS["finetune"], plain) == cfg
     assert builder.problems == []
 

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec_cli.config import compose, composed
+from llmrec_cli.config import apply_changes, compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.option_files import choices, option_values
-from llmrec_cli.overrides import Change, groups_of
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.overrides import Change, config_groups_of
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 
 SCHEMA = "defaults: [/schema/head/ease@_here_, _self_]\n"
 
@@ -131,10 +131,10 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize(("content", "expected"), UNREADABLE)
-@pytest.mark.parametrize("group", ["experiment", *GROUPS])
+@pytest.mark.parametrize("group", ["experiment", *CONFIG_GROUPS])
 def test_a_file_that_cannot_be_read_is_refused_by_its_name_in_every_group(shared, tmp_path, group, content, expected):
     file = shared(f"{group}/x.yaml", content)
-    command = command_of(group) if group in GROUPS else "finetune"
+    command = command_of(group) if group in CONFIG_GROUPS else "finetune"
     with pytest.raises(ConfigError) as error:
         compose(command, [f"{group}=x"], str(tmp_path / "shared"))
     assert error.value.problems[0].startswith(str(file))
@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_name_in_every_group(shared
 
 def command_of(group):
     """Return a command that has the config group."""
-    return next(command for command in ("finetune", "prepare", "pretrain") if group in groups_of(command))
+    return next(command for command in ("finetune", "prepare", "pretrain") if group in config_groups_of(command))
 
 
 def test_pipes_and_links_out_of_the_folder_are_not_read_and_links_inside_are(shared, tmp_path):
@@ -241,10 +241,10 @@ def test_names_of_columns_are_any_text(shared, tmp_path, key):
         assert compose("prepare", each, str(tmp_path / "shared")).dataset.attributes == {key: "number"}
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", CONFIG_GROUPS)
 def test_our_own_files_are_read_as_hydra_reads_them(group):
     for name in choices(group):
-        by_hydra = composed(command_of(group), [Change((group,), name, "", "choose")], [])[group]
+        by_hydra = apply_changes(command_of(group), [Change((group,), name, "", "choose")], [])[group]
         assert option_values(group, name) == by_hydra
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from llmrec_cli import config
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 
 SETTINGS = '''
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def package(tmp_path, monkeypatch):
 
 def forget():
     """Undo the loading of a package in this process."""
-    for table in GROUPS.values():
+    for table in CONFIG_GROUPS.values():
         for name in [name for name, cls in table.items() if cls.plugin]:
             del table[name]
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_shop"]:
@@ -220,7 +220,7 @@ def test_an_entry_point_is_loaded_only_where_its_package_is_named(package, llmre
     done = finetune(llmrec, tiny_prepared, "head=nearest", "plugins=[my_shop]", "run_dir=run")
     assert done.code == 0, done.err
     assert set(requests) == {"llmrec.heads"}
-    assert "hinge" not in GROUPS["loss"]
+    assert "hinge" not in CONFIG_GROUPS["loss"]
 
 
 @pytest.mark.parametrize(("named", "init", "words"), [

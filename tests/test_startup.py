@@ -37,7 +37,7 @@ def test_help_imports_not_even_hydra(arguments):
     "from llmrec_cli.cli import run; run(['finetune', '--help'])",
     "from llmrec_cli.config import compose; compose('finetune', ['head=two_tower', 'seed=3'])",
     "from llmrec_cli.cli import run\ntry:\n  run(['finetune', 'sed=3'])\nexcept Exception as error:\n  print(error)",
-    "from llmrec_cli.overrides import choices\nfrom llmrec_cli.settings.groups import GROUPS",
+    "from llmrec_cli.overrides import choices\nfrom llmrec_cli.settings.groups import CONFIG_GROUPS",
 ], ids=["help of a command", "composing", "a mistake", "settings"])
 def test_composing_and_mistakes_import_nothing_heavy(work):
     assert imported(work) & set(HEAVY) == set()

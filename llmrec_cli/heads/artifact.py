@@ -41,7 +41,7 @@ from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.plugins import packages_of, remedy
 from llmrec_cli.run_dir import RunDir, latest
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, ModelConfig
 
 _FORMAT = 2
@@ -271,7 +271,7 @@ def _read_config(files: PinnedFolder, packages: Sequence[str]) -> ModelConfig:
         plain = parse_yaml(files.read("config.yaml"), str(file))
     except YamlError as error:
         raise ArtifactError(f"{error}; {REMEDY}") from error
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     config = builder.settings(ModelConfig, plain)
     if builder.problems or config is None:
         raise ArtifactError(f"{file}: {'; '.join(builder.problems)}{remedy(packages) or f'; {REMEDY}'}")

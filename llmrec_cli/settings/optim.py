@@ -22,7 +22,7 @@ class OptimSettings(OptionSettings):
     encoder_learning_rate: float = 2e-4
     """Peak learning rate of the text encoder's parameters, above 0."""
     epochs: int = 20
-    """Most passes over the training interactions, at least 1."""
+    """Most passes over the training data, at least 1."""
     batch_size: int = 1024
     """Most interactions (finetune) or texts (pretrain) per batch, at least 1."""
     accumulate: int = 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from llmrec_cli.settings.base import Builder, Settings, defaults, nearest, to_plain
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.settings.heads.base import RangeSettings
 
@@ -143,7 +143,7 @@ def with_values(config: ModelConfig, values: Mapping[str, Any]) -> tuple[ModelCo
         for key, value in values.items():
             if settings[key].part == part:
                 _put(plain, settings[key], value)
-        builder = Builder(GROUPS)
+        builder = Builder(CONFIG_GROUPS)
         built = builder.settings(type(changed[part]), plain, "" if part == "head" else part)
         problems += builder.problems
         changed[part] = changed[part] if built is None else built
@@ -214,7 +214,7 @@ def _range_problems(config: ModelConfig, key: str, place: Place, span: RangeSett
 def _of_another_option(config: ModelConfig, key: str) -> bool:
     """Return True if a key names a setting of another option of a config group that the head uses."""
     part, _, rest = key.partition(".")
-    options = GROUPS[part].values() if part in _PARTS and part in config.head.uses() else ()
+    options = CONFIG_GROUPS[part].values() if part in _PARTS and part in config.head.uses() else ()
     return any(rest == name for option in options for name, _, _ in _scalars(option))
 
 

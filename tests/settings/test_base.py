@@ -12,18 +12,18 @@ from llmrec_cli.help import field_doc
 from llmrec_cli.settings.base import Builder, defaults, nearest, to_plain
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.engine import SparkSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import EaseSettings, FusionSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.features import FeatureWeightsSettings
 from llmrec_cli.settings.loss import LOSSES, SoftmaxSettings
 from llmrec_cli.settings.optim import AdamWSettings
 from llmrec_cli.settings.stages import COMMANDS, EvaluateConfig, FinetuneConfig
 
-OPTIONS = [cls for table in GROUPS.values() for cls in table.values()]
+OPTIONS = [cls for table in CONFIG_GROUPS.values() for cls in table.values()]
 
 
 def build(cls, data):
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     return builder.settings(cls, data), builder.problems
 
 
@@ -177,7 +177,7 @@ def test_settings_import_nothing_of_ours_but_settings_and_nothing_heavy():
 
 
 def test_a_key_with_dots_in_a_mapping_to_text_is_one_key() -> None:
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     conf = {"spark": {"executor": {"memory": "8g"}, "sql": {"shuffle": {"partitions": 4}}, "ui": {"enabled": False}}}
     built = builder.settings(SparkSettings, {"kind": "spark", "conf": conf})
     assert not builder.problems

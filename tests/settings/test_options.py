@@ -5,14 +5,14 @@ from pathlib import Path
 
 import llmrec_cli
 from llmrec_cli.settings.base import OptionSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 
 PACKAGE = Path(llmrec_cli.__file__).parent
 
 
 def option_classes():
     """Return the names of the settings classes of all options, including shared base classes."""
-    return {cls.__name__ for table in GROUPS.values() for option in table.values() for cls in option.__mro__
+    return {cls.__name__ for table in CONFIG_GROUPS.values() for option in table.values() for cls in option.__mro__
             if issubclass(cls, OptionSettings)}
 
 
@@ -41,7 +41,7 @@ def test_nothing_outside_the_settings_asks_which_option_it_is():
 
 
 def test_every_group_has_options_and_every_option_is_in_the_table_under_its_kind():
-    for group, table in GROUPS.items():
+    for group, table in CONFIG_GROUPS.items():
         assert table, group
         for name, settings in table.items():
             assert issubclass(settings, OptionSettings), (group, name)

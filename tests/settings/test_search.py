@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from llmrec_cli.config import compose
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.base import Builder, to_plain
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, EaseSettings, FusionSettings, ItemKnnSettings, ModelConfig, TwoTowerSettings
 from llmrec_cli.settings.heads.base import RangeSettings
 from llmrec_cli.settings.loss import BceSettings, SoftmaxSettings
@@ -209,9 +209,9 @@ def test_nothing_of_a_space_is_left_in_what_is_saved_and_what_is_saved_is_read_a
     bare = without_search(config)
     assert bare.head.members["near"].head.search == {}
     for each in (config, bare):
-        builder = Builder(GROUPS)
+        builder = Builder(CONFIG_GROUPS)
         assert builder.settings(ModelConfig, to_plain(each)) == each
         assert builder.problems == []
     old = to_plain(bare)
     del old["head"]["search"], old["head"]["members"]["near"]["head"]["search"]
-    assert Builder(GROUPS).settings(ModelConfig, old) == bare
+    assert Builder(CONFIG_GROUPS).settings(ModelConfig, old) == bare
