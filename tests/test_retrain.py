@@ -240,7 +240,7 @@ def test_data_prepared_again_under_a_run_stops_it() -> None:
 
 def test_wrong_usage_is_refused_before_anything_runs() -> None:
     for arguments, variables, message in (
-            (["head=ease"], {}, "settings of one command go into PREPARE"), ([], {"KEEP": "0"}, "KEEP=0"),
+            (["head=ease"], {}, "put settings of a command into PREPARE"), ([], {"KEEP": "0"}, "KEEP=0"),
             ([], {"REFIT": "some"}, "choose one of all, none"),
             ([], {"LLMREC": "no-such"}, "no-such: no such command")):
         run = retrain(*arguments, **variables)
