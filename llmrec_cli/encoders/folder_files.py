@@ -55,7 +55,7 @@ def _check(files: PinnedFolder) -> None:
     # to, shows that all are of one version.
     for name, then in opened.items():
         now = files.status(name)
-        if files.means(name) != (then.st_dev, then.st_ino) or now.st_mtime_ns != then.st_mtime_ns:
+        if files.current_inode(name) != (then.st_dev, then.st_ino) or now.st_mtime_ns != then.st_mtime_ns:
             raise ArtifactError(f"{files.path / name}: changed while it was read; {_AGAIN}")
 
 

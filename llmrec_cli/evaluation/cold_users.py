@@ -65,4 +65,4 @@ def cold_users_content(told: Told, groups: Mapping[str, Sequence[Entrant]], cfg:
             "comparisons": {name: {other: main_columns(measured[name].comparison(baseline))
                                    for other, baseline in measured.items() if other not in groups} for name in groups}}
     task = next(iter(next(iter(told.values())).values()))[0].task
-    return {"after": cfg.cold_users.apart, "num_users": len(task.queries), "told": by_number}
+    return {"after": cfg.cold_users.num_excluded, "num_users": len(task.queries), "told": by_number}

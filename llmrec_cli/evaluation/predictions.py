@@ -114,7 +114,7 @@ def task_of(known: Recommender, items: Catalogue, data: PreparedData, cfg: Evalu
                                known.times, latest)
     if cfg.cold_users.on:
         told = max(cfg.cold_users.first) if told is None else told
-        return held_out_cold(data, cfg.split, known.users, items, told, cfg.cold_users.apart)
+        return held_out_cold(data, cfg.split, known.users, items, told, cfg.cold_users.num_excluded)
     return held_out(data, cfg.split, known.users, items, known.history, cfg.exclude_seen, known.times, latest)
 
 

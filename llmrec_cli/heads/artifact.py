@@ -41,7 +41,7 @@ from llmrec_cli.plain_yaml import YamlError, dump_yaml, parse_yaml
 from llmrec_cli.plugins import packages_of, require_loaded
 from llmrec_cli.run_dir import RunDir, latest
 from llmrec_cli.settings.base import Builder, implementation_of, to_plain
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import HEADS, ModelConfig
 
 _FORMAT = 2
@@ -271,11 +271,11 @@ def _read_config(files: PinnedFolder, packages: Sequence[str]) -> ModelConfig:
         plain = parse_yaml(files.read("config.yaml"), str(file))
     except YamlError as error:
         raise ArtifactError(f"{error}; {REMEDY}") from error
-    builder = Builder(GROUPS)
+    builder = Builder(CONFIG_GROUPS)
     config = builder.settings(ModelConfig, plain)
-    if builder.found or config is None:
-        require_loaded(packages, file, builder.found)
-        raise ArtifactError(f"{file}: {'; '.join(builder.found)}; use the version of llmrec that made the model, or "
+    if builder.problems or config is None:
+        require_loaded(packages, file, builder.problems)
+        raise ArtifactError(f"{file}: {'; '.join(builder.problems)}; use the version of llmrec that made the model, or "
                             f"{REMEDY}")
     # By the name without links: an encoder is opened when it is first needed, and a link may mean another model then.
     return _mapped(config, lambda encoder: resolved(encoder, files.place))

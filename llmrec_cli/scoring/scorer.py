@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 
 from llmrec_cli.data.queries import Queries
-from llmrec_cli.distributed import dealt
+from llmrec_cli.distributed import map_shared
 from llmrec_cli.errors import DataError
 from llmrec_cli.metrics.hits import Graded, monitored_values
 from llmrec_cli.scoring.blocks import Allowed, Ranked, ranked
@@ -86,7 +86,7 @@ def recommend_lists(score: Score, queries: Queries, k: int, ranks_N: np.ndarray,
     lists = _empty(len(queries), k, None if relevant_QN is None else relevant_QN.nnz)
     dealt_out = blocks(len(queries), len(ranks_N), block_size)
     with torch.inference_mode():
-        for block, found in zip(dealt_out, dealt(rank, dealt_out), strict=True):
+        for block, found in zip(dealt_out, map_shared(rank, dealt_out), strict=True):
             _put(lists, block, found, relevant_QN)
     return lists
 
@@ -187,5 +187,5 @@ def pair_scores(score: Score, queries: Queries, pairs_QN: sp.csr_array, *, block
         return picked
 
     with torch.inference_mode():
-        found = list(dealt(gather, blocks(len(asked), pairs_QN.shape[1], block_size)))
+        found = list(map_shared(gather, blocks(len(asked), pairs_QN.shape[1], block_size)))
     return np.concatenate([np.zeros(0, np.float32), *found])

@@ -35,7 +35,7 @@ def run(cfg: FinetuneConfig, run_dir: RunDir) -> None:
     warn_outdated(data.manifest, run_dir)
     if data.manifest["counts"]["train"] == 0:
         raise DataError(f"{data.path}: no training interactions; prepare with smaller split.valid and split.test")
-    audience = cfg.head.usual_audience() if cfg.audience == "auto" else cfg.audience
+    audience = cfg.head.default_audience() if cfg.audience == "auto" else cfg.audience
     if audience == "groups" and data.groups("train") is None:
         raise no_groups(data)
     validation = validation_of(data, cfg.monitor, audience)

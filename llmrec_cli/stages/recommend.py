@@ -16,7 +16,7 @@ from llmrec_cli.data.knowledge_paths import read_paths
 from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.device import choose_device
-from llmrec_cli.distributed import dealt, is_first, leave_to_first
+from llmrec_cli.distributed import is_first, leave_to_first, map_shared
 from llmrec_cli.errors import ConfigError, counted
 from llmrec_cli.evaluation.models import popularity_of
 from llmrec_cli.heads.artifact import Recommender, import_head, load_recommender, model_folder, read_facts
@@ -241,7 +241,7 @@ def answer_all(cfg: RecommendConfig, known: Known, histories: Histories, allowed
             answers = replace(answers, reasons=reasons(recommender.head, answers, known.items, paths))
         return answers, unknown
 
-    for answers, unknown in dealt(answer_block, range(0, len(queries), step)):
+    for answers, unknown in map_shared(answer_block, range(0, len(queries), step)):
         lengths = (answers.lists.items_QK >= 0).sum(axis=1)
         tally.sources.update(np.asarray(answers.sources)[lengths > 0].tolist())
         tally.num_queries += len(lengths)

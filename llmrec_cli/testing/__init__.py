@@ -13,7 +13,7 @@ needs pytest; `HEAD_CHECKS` and the like are plain functions, if you want a test
 
 from pathlib import Path
 
-from llmrec_cli.plugins import entered
+from llmrec_cli.plugins import registration
 from llmrec_cli.settings.adversarial import AdversarialSettings
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.head import HeadSettings
@@ -37,7 +37,7 @@ def check_head(settings: type[HeadSettings], folder: Path, encoder: str | Path |
     `folder` is an empty folder for a tiny shop, such as pytest's tmp_path; `encoder` the folder of a small Hugging Face
     model, for a head that trains its layers, in place of TF-IDF.
     """
-    with entered(settings):
+    with registration(settings):
         (folder / "groups").mkdir(parents=True)
         club = make_shop(folder / "groups", encoder, groups=True)
         cases = {name: HeadCase(club, head_config(settings.kind, typed, club))
@@ -47,7 +47,7 @@ def check_head(settings: type[HeadSettings], folder: Path, encoder: str | Path |
 
 def check_loss(settings: type[LossSettings]) -> None:
     """Raise AssertionError with every promise that a loss breaks, in any of its examples."""
-    with entered(settings):
+    with registration(settings):
         require_all({name: LossCase(option_settings(settings, typed))
                      for name, (_, typed) in examples_of("loss", [settings.kind]).items()}, LOSS_CHECKS)
 
@@ -57,13 +57,13 @@ def check_encoder(settings: type[EncoderSettings], encoder: str | Path = "") -> 
 
     `encoder` is put in the place of `{encoder}` in them.
     """
-    with entered(settings):
+    with registration(settings):
         require_all({name: EncoderCase(option_settings(settings, typed, str(encoder)))
                      for name, (_, typed) in examples_of("encoder", [settings.kind]).items()}, ENCODER_CHECKS)
 
 
 def check_adversary(settings: type[AdversarialSettings]) -> None:
     """Raise AssertionError with every promise that an adversary breaks, in any of its examples."""
-    with entered(settings):
+    with registration(settings):
         require_all({name: AdversaryCase(option_settings(settings, typed))
                      for name, (_, typed) in examples_of("adversarial", [settings.kind]).items()}, ADVERSARY_CHECKS)

@@ -41,7 +41,7 @@ class HeadCase:
 
     def fit(self, config: ModelConfig, **context: object) -> Head:
         """Return a head fitted on training, chosen by users or groups as it is made for."""
-        return self.shop.fit(config, **({"audience": config.head.usual_audience()} | context))
+        return self.shop.fit(config, **({"audience": config.head.default_audience()} | context))
 
     def copy(self) -> Head:
         """Return a copy of the fitted head."""

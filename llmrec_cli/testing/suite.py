@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llmrec_cli.config import compose
-from llmrec_cli.option_files import merged
+from llmrec_cli.option_files import merge
 from llmrec_cli.plain_yaml import parse_yaml
 from llmrec_cli.settings.base import Builder, OptionSettings, defaults
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.head import ModelConfig
 from llmrec_cli.testing.shop import Shop
 
@@ -23,7 +23,7 @@ _QUICK = ["optim.epochs=8", "optim.batch_size=128", "optim.learning_rate=0.02"]
 
 def examples_of(group: str, names: Iterable[str] | None = None) -> dict[str, tuple[type[OptionSettings], list[str]]]:
     """Return the examples of a config group's options (all in its table, unless named) as `<option>_<example>`."""
-    table = GROUPS[group]
+    table = CONFIG_GROUPS[group]
     return {"_".join(filter(None, (kind, example))): (table[kind], typed)
             for kind in (table if names is None else names) for example, typed in table[kind].examples().items()}
 
@@ -58,10 +58,10 @@ def option_settings(cls: type[OptionSettings], typed: list[str], encoder: str = 
         over: Any = {last: parse_yaml(value.replace("{encoder}", encoder), text)}
         for parent in reversed(parents):
             over = {parent: over}
-        plain = merged(plain, over)
-    builder = Builder(GROUPS)
+        plain = merge(plain, over)
+    builder = Builder(CONFIG_GROUPS)
     settings = builder.settings(cls, plain)
-    assert not builder.found, f"{cls.__name__}.examples(): {'; '.join(builder.found)}"
+    assert not builder.problems, f"{cls.__name__}.examples(): {'; '.join(builder.problems)}"
     return settings
 
 

@@ -176,7 +176,7 @@ class _Loop:
         try:
             with self.ema.in_place():
                 with self.interrupts.at_once():
-                    value = processes.of_first(validate())
+                    value = processes.broadcast_from_first(validate())
                 self._judge(value)
         except Stopped:
             # As if validation had never begun: a resumed run does it again.

@@ -57,7 +57,7 @@ class Interrupts:
 
     def asked(self) -> bool:
         """Return whether a signal has come to any of the processes; all of them learn it at the same step."""
-        self.number = processes.largest([self.number])[0]
+        self.number = processes.max_over_processes([self.number])[0]
         return self.number > 0
 
     def go(self) -> NoReturn:

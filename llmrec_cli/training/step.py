@@ -56,7 +56,7 @@ class Gradients:
         before = random_states(self.device)
         while True:
             value, problem = self._attempt(batches, progress)
-            if processes.largest([bool(problem)]) == [0]:
+            if processes.max_over_processes([bool(problem)]) == [0]:
                 return self._shared(value)
             self._make_smaller(batches, progress, problem or "another process ran out of memory")
             set_random_states(before, self.device)
@@ -119,7 +119,7 @@ class Gradients:
         # One message. A parameter that no part has a gradient for keeps none, as in a single process.
         has = torch.tensor([float(p.grad is not None) for p in self.parameters], device=self.device)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        summed = processes.summed(torch.cat([value[None], has, *(g.flatten().float() for g in grads)]))
+        summed = processes.sum_over_processes(torch.cat([value[None], has, *(g.flatten().float() for g in grads)]))
         sizes = [1, len(has), *(g.numel() for g in grads)]
         total, counts, *flat = summed.split(sizes)
         for parameter, count, grad in zip(self.parameters, counts.tolist(), flat, strict=True):

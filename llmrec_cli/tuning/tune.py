@@ -34,7 +34,7 @@ from llmrec_cli.settings.search import (
     TuneSettings,
     places,
     proposal,
-    searched,
+    search_space,
     tuned_parts,
     with_values,
     without_search,
@@ -160,7 +160,7 @@ class _Search:
                                 f"came to an end; the last: {done[-1].user_attrs['reason']}")
         best = max(complete, key=lambda t: (t.value, -t.number))
         gain = self._gain(best, complete)
-        # The given settings are the simpler choice: nothing was searched for them.
+        # The given settings are the simpler choice: nothing was search_space for them.
         chosen = best if gain is None or gain.is_accepted else complete[0]
         assert best.value is not None
         assert chosen.value is not None
@@ -185,7 +185,7 @@ class _Search:
 
     def _space(self) -> dict[str, RangeSettings]:
         """Return what can be chosen here, and say what cannot."""
-        known = searched(self.config)
+        known = search_space(self.config)
         reasons = {key: "the option that is chosen has no such setting" for key in self.config.head.search
                    if key not in known}
         reasons |= {key: why for key in known if (why := _missing(key, self.data)) is not None}

@@ -156,7 +156,7 @@ def test_concat_wants_two_parts_that_can_be_parts():
 
     assert is_problem("give at least two", a=LsaSettings())
     assert is_problem("cannot be a part", a=ConcatSettings(), b=LsaSettings())
-    assert is_problem("name is made of", **{"a.b": TfIdfSettings(), "b": LsaSettings()})
+    assert is_problem("use letters, digits", **{"a.b": TfIdfSettings(), "b": LsaSettings()})
     assert not list(ConcatSettings().problems())
 
 

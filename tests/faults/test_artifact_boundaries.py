@@ -44,7 +44,7 @@ def change_manifest(folder, **changed):
 
 
 def replaced(file: Path, kind: str) -> None:
-    """Put something that is no regular file in the place of a file."""
+    """Replace a file by something that is not a regular file."""
     outside = file.parent.parent / "outside"
     shutil.copy(file, outside)
     file.unlink()
@@ -267,5 +267,5 @@ def test_92_an_adapter_is_checked_like_a_model(tmp_path):
         load_adapter(lora, "base")
     save_adapter(tmp_path / "adapter", {"a": np.ones(1, np.float32)}, lora, "base")
     replaced(tmp_path / "adapter" / "adapter.safetensors", "pipe")
-    with pytest.raises(ArtifactError, match="is a link or no regular file"):
+    with pytest.raises(ArtifactError, match="is a link or not a regular file"):
         load_adapter(lora, "base")

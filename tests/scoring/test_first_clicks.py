@@ -98,8 +98,8 @@ def test_settings_without_effect_or_sense_are_refused(settings, said):
 
 
 def test_what_is_told_at_most_is_apart_unless_more_is_asked_for():
-    assert ColdUsersSettings(on=True, first=[0, 3]).apart == 3
-    assert ColdUsersSettings(on=True, first=[0], after=5).apart == 5
+    assert ColdUsersSettings(on=True, first=[0, 3]).num_excluded == 3
+    assert ColdUsersSettings(on=True, first=[0], after=5).num_excluded == 5
     assert not list(ColdUsersSettings(on=True, first=[0], after=5).problems())
 
 

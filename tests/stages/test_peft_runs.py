@@ -42,7 +42,7 @@ def test_a_multirun_ends_with_what_each_took_and_reached(llmrec, settings):
 def test_several_values_without_multirun_are_told_what_is_missing(llmrec):
     done = llmrec("finetune", "experiment=peft_comparison")
     assert done.code == 2
-    assert "to run each of several values add --multirun" in done.err
+    assert "to run several values add --multirun" in done.err
 
 
 def test_what_was_trained_is_written_alone_and_merged_where_asked(llmrec, settings):

@@ -24,7 +24,7 @@ from llmrec_cli.errors import ConfigError, DataError, DivergedError, ResourceErr
 from llmrec_cli.report import lists
 from llmrec_cli.requests import answers
 from llmrec_cli.settings.base import Builder
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.recommend import RecommendConfig
 from tests.tiny import NUM_COLD, NUM_ITEMS, NUM_USERS, write_tiny
 from tests.tiny_models import save_tiny
@@ -371,7 +371,7 @@ def test_escaping_is_refused_where_it_has_no_effect(output: str) -> None:
 
 def test_a_file_of_settings_may_give_the_output_by_its_name_alone() -> None:
     plain = {"query": {"user_id": "u1"}, "output": "o.csv"}
-    assert Builder(GROUPS).settings(RecommendConfig, plain).output.path == "o.csv"
+    assert Builder(CONFIG_GROUPS).settings(RecommendConfig, plain).output.path == "o.csv"
 
 
 def test_the_manifest_beside_the_lists_says_which_model_and_data_they_are_from(workshop: Path) -> None:
@@ -472,16 +472,16 @@ def test_a_closed_stdout_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def problems() -> Iterator[Any]:
     def found(**settings: Any) -> str:
-        builder = Builder(GROUPS)
+        builder = Builder(CONFIG_GROUPS)
         builder.settings(RecommendConfig, settings)
-        return "; ".join(builder.found)
+        return "; ".join(builder.problems)
 
     return found
 
 
 def test_asking_for_nobody_says_what_to_set(problems: Any) -> None:
-    assert "queries: nothing says whom to recommend to; set queries=all" in problems()
-    assert "nothing says whom" in problems(query={"query_id": "a"})
+    assert "queries: no query given; set queries=all" in problems()
+    assert "no query given" in problems(query={"query_id": "a"})
     assert problems(queries="all") == problems(query={"text": "war"}) == problems(query={"history": ["1"]}) == ""
     assert "cannot be combined with query.text" in problems(queries="all", query={"text": "war"})
     assert "k=0: must be at least 1" in problems(queries="all", k=0)

@@ -9,7 +9,7 @@ import pytest
 
 from llmrec_cli.settings.adversarial import FgmSettings
 from llmrec_cli.settings.encoder import LsaSettings
-from llmrec_cli.settings.groups import GROUPS
+from llmrec_cli.settings.groups import CONFIG_GROUPS
 from llmrec_cli.settings.loss import BprSettings
 from llmrec_cli.testing import check_adversary, check_encoder, check_head, check_loss
 from tests.testing import broken
@@ -104,7 +104,7 @@ def own(settings):
 
 
 def test_a_part_that_was_checked_is_in_no_table_afterwards(tmp_path):
-    before = {group: set(table) for group, table in GROUPS.items()}
+    before = {group: set(table) for group, table in CONFIG_GROUPS.items()}
     with pytest.raises(AssertionError):
         check_head(own(broken.head(broken.Doubles)), tmp_path)
-    assert {group: set(table) for group, table in GROUPS.items()} == before
+    assert {group: set(table) for group, table in CONFIG_GROUPS.items()} == before

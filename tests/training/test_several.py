@@ -92,7 +92,7 @@ def test_each_process_has_a_gpu_of_its_own_or_none_is_started(second_of_two, mon
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert device.choose_device("auto") == device.choose_device("cuda") == torch.device("cuda:1") == chosen[0]
     assert device.choose_device("cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="device=cuda:0: is one GPU, and each of the 2 processes needs its own"):
+    with pytest.raises(ConfigError, match="device=cuda:0: is a single GPU, but each of the 2 processes needs its own"):
         device.choose_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="2 processes and 1 GPUs"):

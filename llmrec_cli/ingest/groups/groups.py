@@ -101,7 +101,8 @@ def refuse_group_texts(sources: Sources, settings: DatasetSettings) -> None:
     for key in ("group_text", "group_attributes"):
         if getattr(settings, key) and not sources.groups:
             raise ConfigError(f"dataset.{key}={getattr(settings, key)}: " + (
-                "groups that are made of users have no texts and attributes; leave it out" if settings.made_groups else
+                "groups that are made of users have no texts and attributes; leave it out"
+                if settings.synthetic_group_rule else
                 "there is no file of groups to make it of; set dataset.group_info=<file> beside dataset.groups, or "
                 "leave it out"))
 

@@ -200,7 +200,7 @@ def test_an_item_of_which_nothing_is_known_is_as_far_from_all():
 
 
 def test_features_that_are_all_left_out_and_numbers_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="all weights are 0, so nothing is known of items"):
+    with pytest.raises(ConfigError, match="all weights are 0, so items have no features"):
         compose("finetune", ["head=content", "head.features={text: 0, attributes: 0}"])
     with pytest.raises(ConfigError, match=r"head.l2=0.0: must be above 0"):
         compose("finetune", ["head=content", "head.l2=0.0"])

@@ -547,7 +547,7 @@ def test_members_that_encode_texts_share_what_encoding_takes_beside_the_weights(
     ("head.long_share=0.5", "head.long_share=0.5: has no effect without long_weights"),
     ("head.cold_weights={ease: 1}", "head.cold_weights: has no effect with weights=learned"),
     ("head.weights={ease: 1, tower: 1, neighbours: -1}", "head.weights.neighbours=-1.0: must be at least 0"),
-    ("head.weights={ease: 0, tower: 0, neighbours: 0}", "head.weights: one of them must be above 0"),
+    ("head.weights={ease: 0, tower: 0, neighbours: 0}", "head.weights: at least one weight must be above 0"),
     ("head.weights={ease: 1}", "head.weights.neighbours: weights and members must have the same names"),
 ])
 def test_weights_that_cannot_be_are_refused(typed, expected):

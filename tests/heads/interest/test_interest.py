@@ -98,7 +98,7 @@ def test_where_nobody_dislikes_as_many_items_are_drawn_that_a_user_does_not_know
 
 
 @pytest.mark.parametrize(("typed", "about"), [
-    (["loss=softmax"], "loss=softmax: head=interest cannot be trained by it"),
+    (["loss=softmax"], "loss=softmax: cannot train head=interest"),
     (["loss=bce", "loss.num_negatives=3"], "loss.num_negatives=3: has no effect"),
     (["loss=bce", "head.rerank=0"], "head.rerank=0: must be at least 1"),
     (["loss=bce", "head.candidates=mf"], "head.candidates=mf: choose one of")])

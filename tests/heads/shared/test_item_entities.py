@@ -207,7 +207,7 @@ def test_without_a_graph_or_links_the_setting_is_named():
      "entities.embedding_size=5: must be even"),
     (["head=ease", "head.features.entities=1", "entities.learning_rate=0"], "entities.learning_rate=0.0: must be"),
     (["head=sequential", "head.text_scale=0", "head.id_dropout=0", "head.entity_gate=true"],
-     "head.entity_gate=true: joins the text, so it has no effect with text_scale=0"),
+     "head.entity_gate=true: has no effect with text_scale=0"),
 ])
 def test_what_has_no_effect_or_cannot_be_is_refused(typed, told):
     with pytest.raises(ConfigError) as caught:

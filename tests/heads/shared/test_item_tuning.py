@@ -153,8 +153,8 @@ def test_what_cannot_work_is_refused_before_anything_runs(shop):
         return " ".join(ModelConfig(**(usual | changed)).problems())
 
     assert problems() == ""
-    assert "encoder=tfidf has no layers" in problems(encoder=TfIdfSettings())
+    assert "encoder=tfidf has no trainable layers" in problems(encoder=TfIdfSettings())
     assert problems(encoder=TfIdfSettings(), peft=EmbeddingAdapterSettings()) == ""
-    assert "loss=softmax: head=content cannot be trained by it; choose one of distillation" in problems(
+    assert "loss=softmax: cannot train head=content; choose one of distillation" in problems(
         loss=shop.config(ContentSettings()).loss)
     assert "has no effect with text=0" in " ".join(FeatureWeightsSettings(tuned=True).problems())
