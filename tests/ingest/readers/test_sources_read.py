@@ -124,8 +124,8 @@ def test_rows_beside_a_model_stay_in_the_order_of_their_files(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("text", "remedy"), [
-    ("user_id\titem_id\nu\ti\n", r"divided by '\\t', so set dataset\.delimiter='\\t', or name it \.tsv"),
-    ("user_id;item_id\nu;i\n", r"divided by ';', so set dataset\.delimiter=';', or name it \.txt, whose header"),
+    ("user_id\titem_id\nu\ti\n", r"separated by '\\t'; set dataset\.delimiter='\\t', or name it \.tsv"),
+    ("user_id;item_id\nu;i\n", r"separated by ';'; set dataset\.delimiter=';', or name it \.txt, whose header"),
     ("u1,7\nu2,8\n", r"if the file has no header, name its columns with dataset\.header=\[user_id,\.\.\.\]")])
 def test_a_header_that_is_none_or_is_divided_otherwise_is_seen(tmp_path: Path, text: str, remedy: str) -> None:
     with pytest.raises(DataError, match=r"clicks\.csv: no column 'user_id'; there are .*; .*" + remedy):
