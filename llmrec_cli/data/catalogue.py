@@ -1,4 +1,4 @@
-"""Users, items and documents about items as columns: opaque ids at the edge, contiguous integers inside."""
+"""Users, items and documents about items as columns, with opaque string ids and contiguous integer ids."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,13 +12,13 @@ from llmrec_cli.pinned import PinnedFolder
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Users or items; row n is the entity with the integer n.
+    """Users or items; row n is the one with integer id n.
 
     Attributes
     ----------
-    ids : object array (num_entities,) of str, unique, as they came
-    titles : object array (num_entities,) of str, for people to read
-    texts : object array (num_entities,) of str, for encoders; "" where there is none
+    ids : object array (num_entities,) of str, unique, as in the files
+    titles : object array (num_entities,) of str, for display
+    texts : object array (num_entities,) of str, for encoders; "" for none
     attributes : CSR (num_entities, num_attributes) of 0/1
     attribute_names : list of `column=value`, one per column of `attributes`
     """
@@ -34,20 +34,20 @@ class Catalogue:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """The integer of each id."""
+        """Integer id of each id."""
         return {key: n for n, key in enumerate(self.ids)}
 
     def find(self, ids: np.ndarray) -> np.ndarray:
-        """Return the integer of each of `ids` (num_ids,), -1 for those not among us."""
+        """Return the integer ids of `ids` (num_ids,), -1 for unknown ids."""
         return np.fromiter((self.index.get(key, -1) for key in ids), np.int64, len(ids))
 
     def extended(self, new: "Catalogue") -> "Catalogue":
-        """Return these entities followed by `new`, whose attributes are matched by name; unknown ones are left out."""
+        """Return this catalogue followed by `new`, whose attributes are matched by name; unknown ones are dropped."""
         column = {name: n for n, name in enumerate(self.attribute_names)}
         new_coo = new.attributes.tocoo()
         columns = np.array([column.get(name, -1) for name in new.attribute_names], np.int64)[new_coo.col]
-        known = columns >= 0
-        aligned = sp.csr_array((new_coo.data[known], (new_coo.row[known], columns[known])),
+        is_known = columns >= 0
+        aligned = sp.csr_array((new_coo.data[is_known], (new_coo.row[is_known], columns[is_known])),
                                shape=(len(new), len(self.attribute_names)))
         return Catalogue(np.concatenate([self.ids, new.ids]), np.concatenate([self.titles, new.titles]),
                          np.concatenate([self.texts, new.texts]),
@@ -69,7 +69,7 @@ class Documents:
 
 
 def read_documents(files: PinnedFolder, num_items: int) -> Documents | None:
-    """Return the documents of prepared data, None where it has none."""
+    """Return the documents of prepared data, None if it has none."""
     if "documents.parquet" not in files:
         return None
     table = read_columns(files, "documents.parquet", {"item": Column("integer", 0, num_items - 1),

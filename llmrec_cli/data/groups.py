@@ -1,4 +1,4 @@
-"""Groups of users: who is in them, what is said of them, and what they did together.
+"""Groups of users: their members, texts and interactions.
 
 Shapes: G groups, U users, N items.
 """
@@ -22,15 +22,15 @@ from llmrec_cli.pinned import PinnedFolder
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups as columns; row n of everything is the group with the integer n.
+    """Groups as columns; row n is the group with integer id n.
 
     Attributes
     ----------
     entities : ids, titles, texts and attributes of the G groups
     members : CSR (G, U) of 1s
-    interactions : what groups did together; `user` is the group's integer, num_users is G
-    split : int8 (num_interactions,), the split of each of them, its place in `prepared.SPLITS`
-    synthetic : how the groups were made, "" for groups that somebody observed
+    interactions : interactions of groups; `user` is the integer id of the group, num_users is G
+    split : int8 (num_interactions,), the split of each interaction as its place in `prepared.SPLITS`
+    synthetic : the rule that made the groups, "" for observed groups
     """
 
     entities: Catalogue
@@ -42,12 +42,12 @@ class Groups:
     def __len__(self) -> int:
         return len(self.entities)
 
-    def rows(self, kept: np.ndarray) -> "Groups":
-        """Return the same groups with those of their interactions where `kept` (num_interactions,) holds."""
-        return replace(self, interactions=self.interactions.rows(kept), split=self.split[kept])
+    def rows(self, mask: np.ndarray) -> "Groups":
+        """Return the same groups with the interactions of a mask (num_interactions,)."""
+        return replace(self, interactions=self.interactions.rows(mask), split=self.split[mask])
 
     def without_repeats(self) -> "Groups":
-        """Return the same groups with each pair of a group and an item once, where it is the newest."""
+        """Return the same groups with only the newest interaction of each group and item."""
         pairs = self.interactions
         last = last_of_each(pairs.user * pairs.num_items + pairs.item)
         return self if last is None else self.rows(last)
@@ -60,15 +60,15 @@ class Groups:
 
 @dataclass(frozen=True)
 class KnownGroups:
-    """The groups that a recommender knows.
+    """The groups stored in a recommender.
 
     Attributes
     ----------
     members : CSR (G, U) of 1s
-    history : CSR (G, N) of values, what each did together and the recommender was fitted on, oldest first
-    seen : CSR (G, N) of 1s, that and what else is known before the test: what is left out of lists
-    synthetic : how the groups were made, "" for groups that somebody observed
-    times : CSR int64 with the entries of `history`, as in `Queries`; None where nothing has a time
+    history : CSR (G, N) of values, the interactions that the recommender was fitted on, oldest first
+    seen : CSR (G, N) of 1s, the history and all other interactions before the test, excluded from lists
+    synthetic : the rule that made the groups, "" for observed groups
+    times : CSR int64 with the entries of `history`, as in `Queries`; None without times
     """
 
     entities: Catalogue
@@ -81,10 +81,10 @@ class KnownGroups:
 
 def read_members(files: PinnedFolder, name: str, num_users: int,
                  known: np.ndarray | None = None) -> tuple[list[str], sp.csr_array]:
-    """Return the ids of the groups and who is in them, CSR (G, U), from a file with rows of group, group_id and user.
+    """Return the ids and the members, CSR (G, U), of the groups in a file with columns group, group_id and user.
 
-    A group without members that are users has no row, and an empty one in the matrix. `known` are the groups' ids where
-    these are known already; otherwise groups are those that have a row.
+    `known` are the ids of all groups, if known already; groups without a row in the file then have no members.
+    Otherwise the groups are those in the file.
     """
     limit = LARGEST if known is None else len(known) - 1
     table = read_columns(files, name, {"group": Column("integer", 0, limit), "group_id": Column("text"),
@@ -93,7 +93,7 @@ def read_members(files: PinnedFolder, name: str, num_users: int,
     group, user = table["group"].to_numpy(), table["user"].to_numpy()
     num_groups = int(group.max(initial=-1)) + 1 if known is None else len(known)
     if known is None and len(np.unique(group)) != num_groups:
-        raise ArtifactError(f"{file}: column 'group' leaves out numbers below {num_groups}; {remedy}")
+        raise ArtifactError(f"{file}: column 'group' skips numbers below {num_groups}; {remedy}")
     ids = np.full(num_groups, "", object) if known is None else known.copy()
     names = np.array([*table["group_id"].to_pylist(), None], object)[:-1]
     ids[group] = names
@@ -108,7 +108,7 @@ def read_members(files: PinnedFolder, name: str, num_users: int,
 
 
 def without_texts(ids: Sequence[str]) -> Catalogue:
-    """Return groups of which nothing but the id is known."""
+    """Return groups with ids only, without titles, texts and attributes."""
     names = np.array([*ids, None], object)[:-1]
     nothing = sp.csr_array((np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(len(names) + 1, np.int64)),
                            shape=(len(names), 0))
@@ -116,7 +116,7 @@ def without_texts(ids: Sequence[str]) -> Catalogue:
 
 
 def write_members(file: Path, groups: Groups) -> None:
-    """Write the members as `read_members` reads them."""
+    """Write the members in the format of `read_members`."""
     group = np.repeat(np.arange(len(groups)), groups.sizes)
     pq.write_table(pa.table({"group": pa.array(group, pa.int64()),
                              "group_id": pa.array(list(groups.entities.ids[group]), pa.string()),

@@ -1,6 +1,6 @@
-"""Histories as CSR matrices whose rows are in order of time, oldest first, and how they are put together.
+"""Operations on histories: CSR matrices whose row entries are in order of time, oldest first.
 
-By hand, since scipy's sums and conversions sort the indices and lose the order. Values stay with their entries.
+They do not use scipy's sums and conversions, which sort the indices and lose the order.
 """
 
 import numpy as np
@@ -18,24 +18,24 @@ def pair_keys(matrix: sp.csr_array) -> np.ndarray:
 
 
 def widened(matrix: sp.csr_array, num_items: int) -> sp.csr_array:
-    """Return the matrix with empty columns up to `num_items`, for items that were added."""
+    """Return the matrix with empty columns added up to `num_items`, for new items."""
     return sp.csr_array((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], num_items))
 
 
 def lengthened(matrix: sp.csr_array, num_rows: int) -> sp.csr_array:
-    """Return the matrix with empty rows up to `num_rows`, for users that were added."""
+    """Return the matrix with empty rows added up to `num_rows`, for new users."""
     more = np.full(num_rows - matrix.shape[0], matrix.indptr[-1], matrix.indptr.dtype)
     return sp.csr_array((matrix.data, matrix.indices, np.concatenate([matrix.indptr, more])),
                         shape=(num_rows, matrix.shape[1]))
 
 
-def chosen_rows(matrix: sp.csr_array, row_Q: np.ndarray) -> sp.csr_array:
-    """Return some rows, Q of them; an empty one where `row_Q` is -1."""
+def select_rows(matrix: sp.csr_array, row_Q: np.ndarray) -> sp.csr_array:
+    """Return the rows `row_Q`; an empty row for -1."""
     return lengthened(matrix, matrix.shape[0] + 1)[np.where(row_Q < 0, matrix.shape[0], row_Q)]
 
 
-def kept_entries(matrix: sp.csr_array, keep: np.ndarray) -> sp.csr_array:
-    """Return the matrix with the entries where `keep`, bool (nnz,), holds."""
+def filter_entries(matrix: sp.csr_array, keep: np.ndarray) -> sp.csr_array:
+    """Return the matrix with the entries of the mask `keep`, bool (nnz,)."""
     if keep.all():
         return matrix
     ends = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
@@ -43,16 +43,16 @@ def kept_entries(matrix: sp.csr_array, keep: np.ndarray) -> sp.csr_array:
 
 
 def without(matrix: sp.csr_array, other: sp.csr_array) -> sp.csr_array:
-    """Return the entries of `matrix` that `other` does not have."""
+    """Return the entries of `matrix` that are not in `other`."""
     if not other.nnz:
         return matrix
-    # Sorted and searched: np.isin takes many times as long for integers of this range.
-    keys, known = pair_keys(matrix), np.sort(pair_keys(other))
-    return kept_entries(matrix, known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] != keys)
+    # Sorting and searching: np.isin is many times slower for integers of this range.
+    keys, others = pair_keys(matrix), np.sort(pair_keys(other))
+    return filter_entries(matrix, others[np.minimum(np.searchsorted(others, keys), len(others) - 1)] != keys)
 
 
 def appended(older: sp.csr_array, newer: sp.csr_array) -> sp.csr_array:
-    """Return each row of `older` followed by that of `newer`; an item that both have counts where it is the newest."""
+    """Append each row of `newer` to that of `older`; items in both keep only the entry of `newer`."""
     if not newer.nnz:
         return older
     older = without(older, newer)
@@ -64,21 +64,21 @@ def appended(older: sp.csr_array, newer: sp.csr_array) -> sp.csr_array:
 
 
 def history_matrix(row: np.ndarray, item: np.ndarray, value: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
-    """Return the histories of interactions in order of time (num,); an item that a row has again counts there."""
+    """Return the histories of interactions in order of time (num,); of repeated items only the last entry counts."""
     order = np.argsort(row, kind="stable")
     row, item, value = row[order], item[order], value[order]
     _, from_end = np.unique((row * shape[1] + item)[::-1], return_index=True)
-    kept = np.sort(len(row) - 1 - from_end)
+    last = np.sort(len(row) - 1 - from_end)
     indptr = np.zeros(shape[0] + 1, np.int64)
-    np.cumsum(np.bincount(row[kept], minlength=shape[0]), out=indptr[1:])
-    return sp.csr_array((value[kept], item[kept], indptr), shape=shape)
+    np.cumsum(np.bincount(row[last], minlength=shape[0]), out=indptr[1:])
+    return sp.csr_array((value[last], item[last], indptr), shape=shape)
 
 
 def merged_rows(key: np.ndarray, value: np.ndarray, policy: str) -> tuple[np.ndarray, np.ndarray]:
     """Merge rows of equal `key`, int64 (num,) in order of time, as dataset.duplicates says.
 
-    Return the places, in order, of the rows that stand for each key, and their values: the last by time (keep_last, and
-    error), the first (keep_first), the first of the strongest (max), or the last with the sum of all (sum).
+    Return the places, in order, of the row kept for each key, and their values: the last by time (keep_last, error),
+    the first (keep_first), the first of the largest values (max), or the last with the sum of all values (sum).
     """
     distinct, code = np.unique(key, return_inverse=True)
     place = np.arange(len(key))
@@ -87,22 +87,22 @@ def merged_rows(key: np.ndarray, value: np.ndarray, policy: str) -> tuple[np.nda
     else:
         order = np.lexsort((place if policy == "keep_first" else -place, code))
     first = np.searchsorted(code[order], np.arange(len(distinct)))
-    chosen = np.sort(order[first])
+    places = np.sort(order[first])
     if policy != "sum":
-        return chosen, value[chosen]
+        return places, value[places]
     total = np.bincount(code, value, minlength=len(distinct))
-    return chosen, total[code[chosen]].astype(value.dtype)
+    return places, total[code[places]].astype(value.dtype)
 
 
 def values_in(matrix: sp.csr_array, other: sp.csr_array) -> np.ndarray:
-    """Return the value in `other` of each entry of `matrix`, float64 (nnz,); NaN where it has none."""
-    found = np.full(matrix.nnz, np.nan)
+    """Return the value in `other` of each entry of `matrix`, float64 (nnz,); NaN for entries not in `other`."""
+    values = np.full(matrix.nnz, np.nan)
     if not matrix.nnz:
-        return found
-    # `matrix` is the smaller one as a rule: what a day brought.
+        return values
+    # `matrix` is usually the smaller one, such as the interactions of a day.
     order = np.argsort(pair_keys(matrix), kind="stable")
     keys, others = pair_keys(matrix)[order], pair_keys(other)
     place = np.minimum(np.searchsorted(keys, others), len(keys) - 1)
     hit = keys[place] == others
-    found[order[place[hit]]] = other.data[hit]
-    return found
+    values[order[place[hit]]] = other.data[hit]
+    return values

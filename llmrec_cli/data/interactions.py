@@ -9,15 +9,15 @@ import scipy.sparse as sp
 
 @dataclass(frozen=True)
 class Interactions:
-    """One row per kept interaction, sorted by user, then time, then what put equal times in order.
+    """One row per interaction, sorted by user, then time, then dataset.columns.order, then a salted hash.
 
-    That is dataset.columns.order and a salted hash, never the item: nothing may sort rows of equal time again.
+    The item never breaks ties, so rows of equal time must not be sorted again.
 
     Attributes
     ----------
     user, item : int64 (num_interactions,)
-    value : float32 (num_interactions,), 1 where the data has none
-    timestamp : int64 (num_interactions,), milliseconds since 1970 UTC, or a mere order
+    value : float32 (num_interactions,), 1 if the data has no values
+    timestamp : int64 (num_interactions,), milliseconds since 1970 UTC, or an order
     num_users, num_items : sizes of the catalogue
     """
 
@@ -32,34 +32,34 @@ class Interactions:
         return len(self.user)
 
     def rows(self, mask: np.ndarray) -> "Interactions":
-        """Return the interactions where `mask` (num_interactions,) holds."""
+        """Return the interactions of `mask` (num_interactions,)."""
         return Interactions(self.user[mask], self.item[mask], self.value[mask], self.timestamp[mask],
                             self.num_users, self.num_items)
 
     def without_repeats(self) -> "Interactions":
-        """Return each pair of a user and an item once, where it is the newest."""
+        """Return only the newest interaction of each user and item."""
         last = last_of_each(self.user * self.num_items + self.item)
         return self if last is None else self.rows(last)
 
     @cached_property
     def matrix(self) -> sp.csr_array:
-        """CSR (num_users, num_items) of 1s; a row's indices are in order of time, oldest first."""
+        """CSR (num_users, num_items) of 1s; row entries are in order of time, oldest first."""
         return self.with_data(np.ones(len(self.item), np.float32))
 
     @cached_property
     def values(self) -> sp.csr_array:
-        """The same as `matrix`, with each interaction's value, float32."""
+        """CSR like `matrix` with the value of each interaction, float32."""
         return self.with_data(self.value)
 
     @cached_property
     def times(self) -> sp.csr_array:
-        """The same as `matrix`, with each interaction's timestamp, int64."""
+        """CSR like `matrix` with the timestamp of each interaction, int64."""
         return self.with_data(self.timestamp)
 
     def with_data(self, data: np.ndarray) -> sp.csr_array:
-        """Return the same as `matrix` with `data` (num_interactions,) in the place of the 1s.
+        """Return a CSR like `matrix` with `data` (num_interactions,) instead of 1s.
 
-        Built by hand, since scipy's conversions sort the indices and lose the order.
+        Does not use scipy's conversions, which sort the indices and lose the order.
         """
         return sp.csr_array((data, self.item, self._indptr), shape=(self.num_users, self.num_items))
 
@@ -71,7 +71,7 @@ class Interactions:
 
     @cached_property
     def item_counts(self) -> np.ndarray:
-        """Interactions of each item, int64 (num_items,)."""
+        """Number of interactions of each item, int64 (num_items,)."""
         return np.bincount(self.item, minlength=self.num_items)
 
 
@@ -81,8 +81,8 @@ def presence(matrix: sp.csr_array) -> sp.csr_array:
 
 
 def last_of_each(keys: np.ndarray) -> np.ndarray | None:
-    """Return which keys, bool (num_keys,), do not come again after their place; None where all are different."""
-    # Most data has no repeats; sorting alone is several times as fast as sorting with the places.
+    """Return the mask of the last occurrence of each key, bool (num_keys,); None if all keys are distinct."""
+    # Most data has no repeats; sorting alone is several times faster than sorting with places.
     ordered = np.sort(keys)
     if (ordered[1:] != ordered[:-1]).all():
         return None

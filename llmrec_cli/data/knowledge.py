@@ -1,8 +1,6 @@
-"""The knowledge graph: its triples in integers, and item features made of them.
+"""The knowledge graph: its triples as integers, and item features made from them.
 
-Shapes: T triples, E entities, R relations, N items.
-
-Shapes: N items, E entities, F features of one hop, G of two.
+Shapes: T triples, E entities, R relations, N items, F features of one hop, G features of two hops.
 """
 
 from dataclasses import dataclass, field, replace
@@ -20,14 +18,14 @@ from llmrec_cli.pinned import PinnedFolder
 
 @dataclass(frozen=True)
 class Triples:
-    """A knowledge graph; a triple joins two different entities.
+    """A knowledge graph. Head and tail of a triple differ.
 
     Attributes
     ----------
     head, relation, tail : int64 (T,), places in `entities` and `relations`
-    entities : strings (E,), the ids of all that is in a triple, sorted
+    entities : strings (E,), the ids of all heads and tails, sorted
     relations : strings (R,), sorted
-    links : CSR (N, E) of 1s: the entities that an item is, usually one or none
+    links : CSR (N, E) of 1s, the entities linked to an item, usually one or none
     """
 
     head: np.ndarray
@@ -41,23 +39,23 @@ class Triples:
         return len(self.head)
 
     def without(self, *relations: str) -> "Triples":
-        """Return the graph without the triples of some relations; entities keep their places."""
+        """Return the graph without the triples of these relations; entities keep their places."""
         places = pc.index_in(pa.array(relations, pa.string()), self.relations)
         assert places.null_count == 0
-        kept = ~np.isin(self.relation, places.to_numpy())
-        return replace(self, head=self.head[kept], relation=self.relation[kept], tail=self.tail[kept])
+        is_kept = ~np.isin(self.relation, places.to_numpy())
+        return replace(self, head=self.head[is_kept], relation=self.relation[is_kept], tail=self.tail[is_kept])
 
     def relinked(self, item_N: np.ndarray) -> "Triples":
-        """Return the graph where item n is what item `item_N[n]` is here."""
+        """Return the graph with the links of item `item_N[n]` for item n."""
         return replace(self, links=sp.csr_array(self.links[item_N]))
 
     def edges(self, of_E: np.ndarray | None = None) -> "Edges":
-        """Return the triples as seen from each end, of the entities where `of_E` (bool) is true, or of all."""
+        """Return the neighbours of the entities of the mask `of_E` (bool), or of all entities."""
         source, target = np.concatenate([self.head, self.tail]), np.concatenate([self.tail, self.head])
         way = np.concatenate([2 * self.relation + 1, 2 * self.relation])
         if of_E is not None:
-            kept = of_E[source]
-            source, way, target = source[kept], way[kept], target[kept]
+            is_source = of_E[source]
+            source, way, target = source[is_source], way[is_source], target[is_source]
         codes, end = np.unique(way * len(self.entities) + target, return_inverse=True)
         ends = sp.csr_array((np.ones(len(source), np.float32), (source, end)), (len(self.entities), len(codes)))
         ends.sum_duplicates()
@@ -67,12 +65,12 @@ class Triples:
 
 @dataclass(frozen=True)
 class Edges:
-    """Neighbours of entities. An end is a relation, the direction it is followed in, and the neighbour; X of them.
+    """Neighbours of entities. Each of the X ends is a relation, a direction, and the neighbour.
 
     Attributes
     ----------
     ends : CSR (E, X) of 1s
-    way : int64 (X,), 2 * relation + 1 where it is followed from head to tail, 2 * relation from tail to head
+    way : int64 (X,), 2 * relation + 1 from head to tail, 2 * relation from tail to head
     target : int64 (X,), the neighbour
     """
 
@@ -82,9 +80,9 @@ class Edges:
 
 
 def read_triples(files: PinnedFolder, num_items: int) -> Triples | None:
-    """Return the knowledge graph of prepared data, None where it has none. What joins an entity to itself is left out.
+    """Return the knowledge graph of prepared data, None if it has none. Triples of an entity with itself are dropped.
 
-    Ids are read as places in a dictionary, so that a name is held once, whatever number of triples has it.
+    Ids are read as a dictionary, so each is in memory once.
     """
     if "triples.parquet" not in files:
         return None
@@ -101,17 +99,17 @@ def read_triples(files: PinnedFolder, num_items: int) -> Triples | None:
     links = read_columns(files, "links.parquet", {"item": Column("integer", 0, num_items - 1),
                                                   "entity_id": Column("text")})
     entity = pc.index_in(links["entity_id"].combine_chunks().cast(pa.string()), entities)
-    known = np.asarray(entity.is_valid())
-    item, entity = links["item"].to_numpy()[known], entity.fill_null(0).to_numpy()[known]
+    is_known = np.asarray(entity.is_valid())
+    item, entity = links["item"].to_numpy()[is_known], entity.fill_null(0).to_numpy()[is_known]
     matrix = sp.csr_array((np.ones(len(item), np.float32), (item, entity)), (num_items, len(entities)))
     return Triples(head[differ], relation[differ], tail[differ], entities, relations, matrix)
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.StringArray]:
-    """Return the place of each row's name, and the names."""
+    """Return the code of each row, and the names of the codes."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    # Of no rows there is no chunk, and so no dictionary.
+    # Without rows there is no chunk and so no dictionary.
     whole = column.unify_dictionaries().combine_chunks() if column.num_chunks else pa.array([], column.type)
     whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
     return whole.indices.to_numpy(), whole.dictionary.cast(pa.string())
@@ -126,16 +124,16 @@ def _places(codes: np.ndarray, names: pa.StringArray, among: pa.StringArray) -> 
 
 
 HUB = 1000
-"""Most neighbours of an entity that two hops lead through: what half the catalogue has in common (a language, a
-genre) joins everything with everything."""
+"""Most neighbours of an entity on a path of two hops; what half the catalogue shares (a language, a genre) would join
+everything with everything."""
 _MOST_ENTRIES = 50_000_000
-"""Most entries of all items' features of two hops together; each item keeps its share of the strongest."""
+"""Most entries of the two-hop features of all items; each item keeps an equal share, its largest."""
 _MOST_AT_ONCE = 20_000_000
-"""Most paths of two hops that are summed at a time."""
+"""Most two-hop paths summed at a time."""
 
 
 class End(NamedTuple):
-    """One end of a triple, seen from an item: the relation, whether the item is the tail, and the other entity's id."""
+    """Relation and other entity of a triple, seen from an item; `inverse` is True if the item is the tail."""
 
     relation: str
     inverse: bool
@@ -148,12 +146,11 @@ class Knowledge:
 
     Attributes
     ----------
-    features : CSR (N, F) of 0/1: an item has a feature where a triple joins one of its entities to a neighbour. A
-        feature is a relation, the direction it is followed in, and the neighbour; only those of at least two items are
-        kept, since one that a single item has tells nothing of another
-    names : list of `relation>neighbour`, or `relation<neighbour` where the item is the tail; one per feature
-    triples : the graph that it was made of
-    ends : the same as `names`, in parts
+    features : CSR (N, F) of 0/1, the neighbours of each item's entities. A feature is a relation, a direction, and a
+        neighbour; only features of at least two items are kept, since others relate no items
+    names : list of `relation>neighbour`, or `relation<neighbour` if the item is the tail; one per feature
+    triples : the graph from which the features were made
+    ends : the parts of each of `names`
     """
 
     features: sp.csr_array
@@ -163,7 +160,7 @@ class Knowledge:
 
     @cached_property
     def two_hops(self) -> sp.csr_array:
-        """Ends of the neighbours of each item, CSR float32 (N, G); empty without triples."""
+        """Two-hop features of each item, CSR float32 (N, G); empty without triples."""
         if self.triples is None:
             nothing: Any = sp.csr_array((self.features.shape[0], 0), dtype=np.float32)
             return nothing
@@ -171,40 +168,39 @@ class Knowledge:
 
 
 def read_knowledge(files: PinnedFolder, num_items: int) -> Knowledge | None:
-    """Return the knowledge of prepared data, None where it has none."""
+    """Return the knowledge features of prepared data, None if it has no graph."""
     triples = read_triples(files, num_items)
     return None if triples is None else knowledge_of(triples)
 
 
 def knowledge_of(triples: Triples) -> Knowledge:
-    """Return what a graph says of the items that are linked to it."""
+    """Return the features of the items linked to a graph."""
     edges = triples.edges(_joined(triples.links))
     features = sp.csr_array(triples.links @ edges.ends)
     features.data[:] = 1
     shared = _shared(features)
-    kept = sp.csr_array(features[:, shared])
-    kept.sort_indices()
+    shared_features = sp.csr_array(features[:, shared])
+    shared_features.sort_indices()
     relations = triples.relations.take(pa.array(edges.way[shared] // 2)).to_pylist()
     neighbours = triples.entities.take(pa.array(edges.target[shared])).to_pylist()
     ends = [End(relation, not way, neighbour) for relation, way, neighbour in
             zip(relations, edges.way[shared] % 2, neighbours, strict=True)]
     names = [f"{relation}{'<' if inverse else '>'}{neighbour}" for relation, inverse, neighbour in ends]
-    return Knowledge(kept, names, triples, ends)
+    return Knowledge(shared_features, names, triples, ends)
 
 
 def two_hops(triples: Triples, most_entries: int = _MOST_ENTRIES, most_at_once: int = _MOST_AT_ONCE) -> sp.csr_array:
-    """Return what the neighbours of each item are joined to: relation, direction and entity, CSR float32 (N, G).
+    """Return the neighbours (relation, direction, entity) of each item's neighbours, CSR float32 (N, G).
 
-    The value of a feature is the sum over the neighbours that it is reached by of their IDF, log(N / items that have
-    the neighbour). Neighbours with more than HUB neighbours lead nowhere, and no item is its own neighbour's neighbour.
-    Memory is bounded, in a graph of any shape: items are treated a block at a time, and each keeps at most
-    `most_entries` / linked items of its features, the ones of the highest value. Only features of at least two items
-    are kept.
+    The value of a feature is the sum of the IDF, log(N / items with the neighbour), of the neighbours that lead to it.
+    Neighbours with more than HUB neighbours are skipped, and no item is its own two-hop neighbour. Memory is bounded:
+    items are processed in blocks, and each keeps at most `most_entries` / linked items of its features, those of the
+    highest value. Only features of at least two items are kept.
     """
     links = triples.links
     num_items, linked = links.shape[0], np.flatnonzero(np.diff(links.indptr))
     edges = triples.edges(_joined(links))
-    # Which neighbours an item has, by whatever relation: NE = links x ends x the entity that an end is.
+    # Neighbours of each item over any relation: NE = links x ends x the entity of an end.
     target_XE = _one_each(edges.target, len(triples.entities))
     neighbours_NE = sp.csr_array(links @ sp.csr_array(edges.ends @ target_XE))
     neighbours_NE.data[:] = 1
@@ -219,7 +215,7 @@ def two_hops(triples: Triples, most_entries: int = _MOST_ENTRIES, most_at_once: 
     row = np.repeat(np.arange(num_items), np.diff(neighbours_NE.indptr))
     paths_N[1:] = np.bincount(row, degree_E[neighbours_NE.indices], minlength=num_items).cumsum()
     most = max(1, most_entries // max(len(linked), 1))
-    # A block of no items, since there may be none.
+    # An empty block, since there may be no items.
     blocks: list[Any] = [sp.csr_array((0, beyond.ends.shape[1]), dtype=np.float32)]
     start = 0
     while start < num_items:
@@ -229,16 +225,16 @@ def two_hops(triples: Triples, most_entries: int = _MOST_ENTRIES, most_at_once: 
         reached.eliminate_zeros()
         blocks.append(_strongest(reached, most))
         start = stop
-    found: Any = sp.vstack(blocks, format="csr", dtype=np.float32)
-    kept = sp.csr_array(found[:, _shared(found)])
-    kept.sort_indices()
-    return kept
+    features: Any = sp.vstack(blocks, format="csr", dtype=np.float32)
+    shared_features = sp.csr_array(features[:, _shared(features)])
+    shared_features.sort_indices()
+    return shared_features
 
 
 def idf(matrix_NF: sp.csr_array, trained_N: np.ndarray | None = None) -> sp.csr_array:
-    """Return features times log(items / items that have the feature), both counted among `trained_N` (bool), or all.
+    """Return features times log(items / items with the feature), counted among the items `trained_N` (bool), or all.
 
-    A feature that none of them has gets 0.
+    A feature that no counted item has gets 0.
     """
     trained_N = np.ones(matrix_NF.shape[0], bool) if trained_N is None else trained_N
     is_counted = np.repeat(trained_N, np.diff(matrix_NF.indptr))
@@ -249,10 +245,10 @@ def idf(matrix_NF: sp.csr_array, trained_N: np.ndarray | None = None) -> sp.csr_
 
 
 def _joined(links: sp.csr_array) -> np.ndarray:
-    """Return bool (E,): which entities are items."""
-    found = np.zeros(links.shape[1], bool)
-    found[links.indices] = True
-    return found
+    """Return the mask of the entities linked to an item, bool (E,)."""
+    is_linked = np.zeros(links.shape[1], bool)
+    is_linked[links.indices] = True
+    return is_linked
 
 
 def _shared(features: sp.csr_array) -> np.ndarray:
@@ -266,7 +262,7 @@ def _one_each(place: np.ndarray, num_places: int) -> sp.csr_array:
 
 
 def _strongest(matrix: sp.csr_array, most: int) -> sp.csr_array:
-    """Return the matrix with at most `most` entries of a row, the largest; of equal ones those that come first."""
+    """Return the matrix with at most `most` entries per row, the largest; of equal entries the first ones."""
     length = np.diff(matrix.indptr)
     if not len(length) or length.max() <= most:
         return matrix
@@ -274,6 +270,6 @@ def _strongest(matrix: sp.csr_array, most: int) -> sp.csr_array:
     row = np.repeat(np.arange(len(length)), length)
     order = np.lexsort((-matrix.data, row))
     place = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], length)
-    kept = np.sort(order[place < most])
+    largest = np.sort(order[place < most])
     indptr = np.concatenate([[0], np.minimum(length, most).cumsum()])
-    return sp.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+    return sp.csr_array((matrix.data[largest], matrix.indices[largest], indptr), shape=matrix.shape)

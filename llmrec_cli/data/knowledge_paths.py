@@ -1,6 +1,6 @@
-"""Paths in the knowledge graph between an item and a history, for people to read.
+"""Paths in the knowledge graph between an item and a history, to explain recommendations.
 
-    knowledge.parquet      item (int64), relation, inverse (bool), entity_id, title: what the graph says of each item
+    knowledge.parquet      item (int64), relation, inverse (bool), entity_id, title: the neighbours of each item
 
 Shapes: N items, F features of `data.knowledge`, S items of a history.
 """
@@ -25,14 +25,14 @@ FILE = "knowledge.parquet"
 
 @dataclass(frozen=True)
 class Shared:
-    """A way from an item over a neighbour in the graph to items of a history.
+    """A neighbour in the graph that an item shares with items of a history.
 
     Attributes
     ----------
     end : relation, direction and the neighbour's id
-    title : the neighbour as people know it, its id where nobody says
-    items : int64, the items of the history that have the same neighbour by the same relation
-    share : how much of all that the item and the history have in common this is, above 0 to 1
+    title : the neighbour's title, or its id without a title
+    items : int64, the items of the history with the same neighbour by the same relation
+    share : share of this neighbour in the total similarity of item and history, above 0 to 1
     """
 
     end: End
@@ -42,7 +42,7 @@ class Shared:
 
 
 class KnowledgePaths:
-    """Explains items by the graph; `rows_NF` are the IDF of neighbours, each item's of length 1."""
+    """Explains items by the graph. `rows_NF` are IDF weights of the neighbours, each row of length 1."""
 
     def __init__(self, features: sp.csr_array, ends: Sequence[End], titles: Sequence[str]) -> None:
         rows_NF = idf(features)
@@ -55,10 +55,10 @@ class KnowledgePaths:
     def explain(self, item: int, history: np.ndarray, most: int = 3) -> list[Shared]:
         """Return at most `most` neighbours that an item shares with items of a history (S,), the strongest first.
 
-        How strong is what the neighbour adds to the sum of the item's cosines with the history, over the square root
-        of how many of the history share it: two films of a rare director tell a person more than forty that were up for
-        some award. What every item has adds nothing, and the item itself explains nothing. An item that came later has
-        no row, and no paths.
+        The strength of a neighbour is its contribution to the sum of the item's cosines with the history, over the
+        square root of the number of history items that share it: two films of a rare director explain more than forty
+        films with some award. Neighbours of all items contribute nothing, and the item itself is ignored. An item added
+        later has no row and no paths.
         """
         history = np.asarray(history, np.int64)
         history = history[(history != item) & (history < self.rows_NF.shape[0])]
@@ -71,12 +71,12 @@ class KnowledgePaths:
         total = float(added.sum())
         num_sharing = np.bincount(of_history.indices, minlength=self.rows_NF.shape[1])[columns]
         best = np.lexsort((columns, -added / np.sqrt(np.maximum(num_sharing, 1))))[:most]
-        found = []
+        paths = []
         for n in best[added[best] > 0]:
             column = int(columns[n])
             sharing = np.flatnonzero(np.diff(sp.csc_array(of_history[:, [column]]).tocsr().indptr))
-            found.append(Shared(self.ends[column], self.titles[column], history[sharing], float(added[n]) / total))
-        return found
+            paths.append(Shared(self.ends[column], self.titles[column], history[sharing], float(added[n]) / total))
+        return paths
 
     def write(self, folder: Path) -> None:
         """Write knowledge.parquet into a folder."""
@@ -91,7 +91,7 @@ class KnowledgePaths:
 
 
 def knowledge_paths(knowledge: Knowledge, files: PinnedFolder, items: Catalogue) -> KnowledgePaths:
-    """Return the paths of prepared data; neighbours are named as entities.parquet or the items have it."""
+    """Return the paths of prepared data; titles of neighbours come from entities.parquet or the items."""
     wanted = pa.array([end.neighbour for end in knowledge.ends], pa.string())
     titles: dict[str, str] = {}
     if "links.parquet" in files:
@@ -110,7 +110,7 @@ def knowledge_paths(knowledge: Knowledge, files: PinnedFolder, items: Catalogue)
 
 
 def read_paths(files: PinnedFolder, num_items: int) -> KnowledgePaths | None:
-    """Return what `KnowledgePaths.write` wrote, None where there is no such file."""
+    """Read the file of `KnowledgePaths.write`; None if there is no file."""
     if FILE not in files:
         return None
     texts = dict.fromkeys(("relation", "entity_id", "title"), Column("text"))

@@ -1,6 +1,6 @@
-"""Manifests and other JSON of prepared data and models, read within bounds and checked value by value.
+"""Manifests and other JSON of prepared data and models, read with size limits and checked value by value.
 
-Apart from `data.prepared`, so that whoever asks only this waits for no numpy and no pyarrow.
+Separate from `data.prepared`, so that importing it does not load numpy and pyarrow.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ from llmrec_cli.pinned import PinnedFolder, is_inside, retried
 from llmrec_cli.settings.dataset import DUPLICATES, VALUE_KINDS
 
 _MOST_BYTES = 2**28
-"""Tokenizers of large vocabularies have some tens of megabytes."""
+"""Tokenizers with large vocabularies have tens of megabytes."""
 MOST_DEPTH = 64
 
 
 def parse_json(content: bytes, place: Path, remedy: str) -> Any:
-    """Return the content of a JSON file; raises ArtifactError for what is not JSON, too large or nested too deep."""
+    """Parse a JSON file; raises ArtifactError if it is not JSON, too large or nested too deep."""
     if len(content) > _MOST_BYTES:
         raise ArtifactError(f"{place}: is larger than {_MOST_BYTES >> 20} MiB; {remedy}")
     try:
@@ -35,7 +35,7 @@ def parse_json(content: bytes, place: Path, remedy: str) -> Any:
 
 
 def _depth(parsed: Any) -> int:
-    """Return how many lists and mappings are within one another, at most one more than `MOST_DEPTH`."""
+    """Return the nesting depth of lists and mappings, at most `MOST_DEPTH` + 1."""
     level, depth = [parsed] if isinstance(parsed, (dict, list)) else [], 0
     while level and depth <= MOST_DEPTH:
         level = [part for value in level for part in (value.values() if isinstance(value, dict) else value)
@@ -48,7 +48,7 @@ Test = Callable[[Any], bool]
 
 
 class Fact(NamedTuple):
-    """A requirement on the value of a key, in words and as a test; a key that is not `needed` may be left out."""
+    """A requirement on the value of a key, in words and as a test; a key that is not `needed` may be absent."""
 
     must: str
     test: Test
@@ -56,7 +56,7 @@ class Fact(NamedTuple):
 
 
 def is_integer(value: Any, low: int = 0, high: int = 2**53) -> bool:
-    """Return True for an integer in a range; true and false are no integers."""
+    """Return True for an integer in a range; true and false are not integers."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
@@ -66,7 +66,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_text(value: Any) -> bool:
-    """Return True for text that a file name or a message can hold."""
+    """Return True for text without zero bytes."""
     return isinstance(value, str) and "\0" not in value
 
 
@@ -99,40 +99,40 @@ _MOMENT = Fact("milliseconds or null", lambda v: v is None or is_integer(v, -2**
 
 
 def record(**facts: Fact) -> Fact:
-    """Return the fact that a value is a mapping in which these keys have these values."""
+    """Return the requirement of a mapping with these keys and values."""
     must = ", ".join(f"{key} ({fact.must})" for key, fact in facts.items())
     return Fact(f"a mapping with {must}", lambda v: not problems(v, facts))
 
 
 def among(*values: Any) -> Fact:
-    """Return the fact that a value is one of these."""
-    shown = ", ".join(str(value) or "nothing" for value in values)
-    return Fact(f"one of {shown}", lambda v: isinstance(v, str) and v in values)
+    """Return the requirement of one of these values."""
+    listed = ", ".join(str(value) or "nothing" for value in values)
+    return Fact(f"one of {listed}", lambda v: isinstance(v, str) and v in values)
 
 
 def integer(low: int, high: int = 2**53) -> Fact:
-    """Return the fact that a value is an integer in a range."""
+    """Return the requirement of an integer in a range."""
     return Fact(f"an integer from {low} to {high}", lambda v: is_integer(v, low, high))
 
 
 def optional(fact: Fact, null: bool = False) -> Fact:
-    """Return the fact of a key that may be left out, or with `null` be null."""
+    """Return the requirement for a key that may be absent, or with `null` be null."""
     return Fact(fact.must, lambda v: (null and v is None) or fact.test(v), needed=False)
 
 
 def problems(manifest: Any, facts: Mapping[str, Fact]) -> list[str]:
-    """Return a sentence about each key whose value is missing or is not what it must be; others are not looked at."""
+    """Return a sentence about each required key that is missing and each value that fails; ignores other keys."""
     if not isinstance(manifest, dict):
-        return ["it holds no facts by name"]
+        return ["it is not a mapping"]
     missing = sorted(key for key, fact in facts.items() if fact.needed and key not in manifest)
     wrong = [f"{key} is {str(manifest[key])[:60]!r} and must be {fact.must}" for key, fact in facts.items()
              if key in manifest and not fact.test(manifest[key])]
-    return ([f"says nothing of {', '.join(missing)}"] if missing else []) + wrong
+    return ([f"lacks {', '.join(missing)}"] if missing else []) + wrong
 
 
 _RULES = record(template=TEXT, attributes=_NAMES, columns=_NAMES, list_separator=TEXT, max_length=integer(1),
                 strip_html=optional(_TRUTH), edges=optional(_EDGES))
-"""Rules by which titles, texts and attributes of items, or users, are made of columns."""
+"""Rules that make titles, texts and attributes of items, or users, from columns."""
 _TEXT_RULES = optional(record(item=_RULES, user=_RULES), null=True)
 PREPARED: dict[str, Fact] = {
     "format": integer(1), "name": TEXT, "fingerprint": TEXT,
@@ -143,7 +143,7 @@ PREPARED: dict[str, Fact] = {
     "duplicates": optional(among(*DUPLICATES), null=True), "data_cutoff": optional(_MOMENT),
     "groups": optional(record(synthetic=optional(TEXT, null=True)), null=True), "ties": optional(MAPPING),
     "inputs": optional(record(dataset=MAPPING, split=record(kind=TEXT))), "files": FILES}
-"""Requirements on the manifest of prepared data, as far as it is read."""
+"""Requirements on the keys of the manifest of prepared data that are read."""
 _POSITIVES = record(min_value=optional(_NUMBER, null=True), event_weights=optional(Fact(
     "a mapping of text to numbers", lambda v: _are(v, is_text, is_number)), null=True),
     duplicates=optional(among("auto", *DUPLICATES), null=True), has_values=optional(_TRUTH, null=True))
@@ -159,32 +159,32 @@ MODEL: dict[str, Fact] = {
     "listed": optional(_TRUTH), "sizes": optional(record(users=integer(0), items=integer(0),
                                                  memberships=optional(integer(0)))),
     "refit": optional(TEXT), "audience": optional(among("users", "groups")), "files": FILES}
-"""Requirements on the manifest of a model, as far as it is read."""
+"""Requirements on the keys of the manifest of a model that are read."""
 
 
 def least_positive(manifest: Mapping[str, Any]) -> float | None:
-    """Return the smallest value that a positive can have by a manifest of prepared data; None for an older llmrec's."""
+    """Return the smallest value of a positive by a manifest of prepared data; None for data of an older llmrec."""
     dataset = (manifest.get("inputs") or {}).get("dataset")
     return None if dataset is None else least_value(dataset.get("min_value"))
 
 
 def least_value(min_value: float | None) -> float:
-    """Return the smallest value, in float32, that dataset.min_value lets through: without one, the first above 0."""
+    """Return the smallest float32 value allowed by dataset.min_value; without it the smallest above 0."""
     if min_value is None:
         return 2.0**-149
-    # Not by numpy: a prepare that has nothing to do should not wait for it.
+    # Without numpy, so that a rerun of `prepare` that has nothing to do stays fast.
     rounded: float = struct.unpack("f", struct.pack("f", min_value))[0]
     return rounded
 
 
-def other_sizes(said: Mapping[str, int], sizes: Mapping[str, int]) -> str:
-    """Return which sizes are not those that a manifest says, "" where all are."""
-    return ", ".join(f"says {said[name]} {name} and there are {size}" for name, size in sizes.items()
-                     if said[name] != size)
+def other_sizes(expected: Mapping[str, int], sizes: Mapping[str, int]) -> str:
+    """Return the sizes that differ from those in a manifest, "" if none does."""
+    return ", ".join(f"says {expected[name]} {name} and there are {size}" for name, size in sizes.items()
+                     if expected[name] != size)
 
 
 FORMAT = 2
-"""2: a user's interactions of equal time are in the order of a salted hash; in 1 they were in that of the item ids."""
+"""2: a user's interactions of equal time are ordered by a salted hash; in 1 they were ordered by item id."""
 
 REMEDY = "run `llmrec prepare` again"
 
@@ -200,7 +200,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def open_prepared(path: Path) -> tuple[PinnedFolder, dict[str, Any]]:
-    """Return the folder of prepared data with all its files open, and its manifest, of a format that we know."""
+    """Open all files of a folder of prepared data; return the folder and its checked manifest."""
     restore(path)
     if not path.is_dir():
         raise ConfigError(f"prepared={path}: no such folder; run `llmrec prepare` first or name another")
@@ -210,7 +210,7 @@ def open_prepared(path: Path) -> tuple[PinnedFolder, dict[str, Any]]:
         raise ArtifactError(f"{file}: format {manifest['format']} is newer than {FORMAT}, the newest this llmrec reads"
                             f"; upgrade llmrec or prepare the data again")
     if wrong := problems(manifest, PREPARED):
-        raise ArtifactError(f"{file}: is no manifest of prepared data: {'; '.join(wrong)}; {REMEDY}")
+        raise ArtifactError(f"{file}: is not a manifest of prepared data: {'; '.join(wrong)}; {REMEDY}")
     files.pin(manifest["files"])
     return files, manifest
 

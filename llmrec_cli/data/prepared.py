@@ -1,29 +1,29 @@
-"""Prepared data on disk: what `prepare` writes and every other stage reads.
+"""Prepared data: the folder that `prepare` writes and all other stages read.
 
 A folder with Parquet files, `audit.json`, `audit.html` and `manifest.json`:
 
-- `interactions.parquet`: user_id, item_id (strings, as they came), user, item (int64), value (double),
-  timestamp (int64 milliseconds, or an order), split (train | valid | test), event where there are several kinds,
-  order where dataset.columns.order is set; sorted by user, timestamp, order, then a salted hash of user and item
-- `negatives.parquet`, with feedback=explicit: the same columns, of what users do not like
-- `filtered.parquet`: user_id, item_id, value, timestamp, split, event, order, reason: sound rows, duplicates merged,
-  that are in neither
-- `items.parquet`: item (int64, the row number), item_id, title, text, attributes (list of `column=value`),
-  then the file's own columns as strings; one that has a name of ours gets a '_', so `title_` is the title as it came
-- `unlisted_items.parquet`, where a file of items was given and lacks some of the log's: their item_id
-- `users.parquet`: user, user_id, title, text, attributes, then the file's own columns
+- `interactions.parquet`: user_id, item_id (strings, as in the files), user, item (int64), value (double),
+  timestamp (int64 milliseconds, or an order), split (train | valid | test), event if there are several kinds,
+  order if dataset.columns.order is set; sorted by user, timestamp, order, then a salted hash of user and item
+- `negatives.parquet`, with feedback=explicit: dislikes, with the same columns
+- `filtered.parquet`: user_id, item_id, value, timestamp, split, event, order, reason: all other sound rows, duplicates
+  merged
+- `items.parquet`: item (int64, the row number), item_id, title, text, attributes (list of `column=value`), then the
+  columns of the item files as strings; a column with one of our names gets a '_', so `title_` is the original title
+- `unlisted_items.parquet`, if the item files lack items of the interactions: their item_id
+- `users.parquet`: user, user_id, title, text, attributes, then the columns of the user files
 - `groups.parquet`: group, group_id, user, user_id; `group_interactions.parquet`: group, group_id, item, item_id, value,
-  timestamp, split, order, in the same order; `group_filtered.parquet`: sound rows of groups that are not used, with
-  reason; `group_texts.parquet`: of groups what items.parquet says of items
+  timestamp, split, order, sorted like interactions; `group_filtered.parquet`: sound rows of groups that are not used,
+  with reason; `group_texts.parquet`: the columns of items.parquet for groups
 - `triples.parquet`: head, relation, tail; `links.parquet`: item, item_id, entity_id; `entities.parquet`: entity_id,
-  title, of the entities that are in a triple
-- `documents.parquet`: item, item_id, text: texts about the items, several for an item or none
-- `items_left_out.parquet`, `users_left_out.parquet`: what files say of those that have too few interactions;
-  `groups_left_out.parquet`: of those that have no members
+  title, of the entities in triples
+- `documents.parquet`: item, item_id, text: any number of texts about an item
+- `items_left_out.parquet`, `users_left_out.parquet`: descriptions of items and users with too few interactions;
+  `groups_left_out.parquet`: descriptions of groups without members
 - `rejects.parquet`: file, line, column, reason
 
-Catalogue that training interactions name come first, in the order of their ids, then those that only validation
-names, then those that only the test names, then the rest: so nothing held out can move a number that is trained on.
+Users and items with training interactions come first, ordered by id, then those with validation interactions only, then
+those with test interactions only, then the rest. So held-out interactions never change the integer ids of training.
 """
 
 import sys
@@ -55,9 +55,9 @@ _ENTITY_FILES = {"user": "users.parquet", "item": "items.parquet", "group": "gro
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Everything `prepare` kept. `split` is int8 (num_interactions,): the place in `SPLITS`.
+    """Prepared data in memory. `split` is int8 (num_interactions,), the place in `SPLITS`.
 
-    `files` are open, so that what is read later is of the same version; `path` is where they were, for people.
+    `files` stay open, so that later reads see the same version; `path` is the folder, for messages.
     """
 
     path: Path
@@ -75,7 +75,7 @@ class PreparedData:
 
     @cached_property
     def documents(self) -> Documents | None:
-        """Texts about the items, None where there are none."""
+        """Texts about the items, None if there are none."""
         return read_documents(self.files, len(self.items))
 
     @cached_property
@@ -94,19 +94,19 @@ class PreparedData:
         return self.manifest.get("timestamp_unit", "") not in ("", "order")
 
     def times_of(self, interactions: Interactions) -> sp.csr_array | None:
-        """Return the times of some of the interactions as `Interactions.times`, None where the data has no moments."""
+        """Return the times of these interactions, as `Interactions.times`; None if timestamps are no moments."""
         return interactions.times if self.has_moments else None
 
     def part(self, *splits: str) -> Interactions:
-        """Return the interactions of the named splits; a pair that several of them have counts where it is the newest.
+        """Return the interactions of the splits; of a pair in several splits only the newest.
 
-        Only splits that were given can overlap.
+        Pairs can be in several splits only if the files gave the split.
         """
-        found = self.interactions.rows(_among(self.split, splits))
-        return found.without_repeats() if len(splits) > 1 else found
+        interactions = self.interactions.rows(_among(self.split, splits))
+        return interactions.without_repeats() if len(splits) > 1 else interactions
 
     def negatives(self, *splits: str) -> Interactions | None:
-        """Return what users said they do not like, of the named splits; None unless feedback is explicit."""
+        """Return the dislikes of users in the splits; None unless feedback is explicit."""
         if _NEGATIVES not in self.files:
             return None
         dislikes, split = _read_interactions(self.files, _NEGATIVES, len(self.users), len(self.items))
@@ -120,15 +120,15 @@ class PreparedData:
         groups = self._groups
         if groups is None:
             return None
-        found = groups.rows(_among(groups.split, splits))
-        return found.without_repeats() if len(splits) > 1 else found
+        groups_ = groups.rows(_among(groups.split, splits))
+        return groups_.without_repeats() if len(splits) > 1 else groups_
 
     @cached_property
     def _groups(self) -> Groups | None:
         return read_groups(self.files, self.manifest, self.users, self.items)
 
     def training(self, *splits: str) -> TrainingData:
-        """Return what a head may learn from when it is given the named splits."""
+        """Return the training data of a head for these splits."""
         return TrainingData(self.users, self.items, self.part(*splits), self.negatives(*splits), self.knowledge,
                             self.groups(*splits), self.documents, bool(self.manifest.get("timestamp_unit")),
                             str((self.manifest.get("split") or {}).get("kind", "")),
@@ -136,7 +136,7 @@ class PreparedData:
 
 
 def read_prepared(folder: str | Path) -> PreparedData:
-    """Return the prepared data in `folder`, of one version, its files checked against the manifest's hashes."""
+    """Read the prepared data in `folder`, one consistent version, checked against the hashes of the manifest."""
     def read() -> PreparedData:
         path = _without_link(Path(folder))
         files, manifest = open_prepared(path)
@@ -148,7 +148,7 @@ def read_prepared(folder: str | Path) -> PreparedData:
         if wrong := other_sizes(manifest["counts"], sizes):
             raise ArtifactError(f"{path / 'manifest.json'}: {wrong}; {files.remedy}")
         files.check_rest()
-        # Arrow keeps the memory of tables that it has read, twice what is left of them as arrays.
+        # Arrow keeps the memory of the tables read, twice that of the arrays made from them.
         pa.default_memory_pool().release_unused()
         return PreparedData(path, manifest, users, items, interactions, split, files)
 
@@ -156,7 +156,7 @@ def read_prepared(folder: str | Path) -> PreparedData:
 
 
 def _without_link(path: Path) -> Path:
-    """Return the folder that a link names: `latest` will mean other data one day, and models name their data."""
+    """Return the target of a link, since models store the path of their data and `latest` will change."""
     try:
         return path.parent / path.readlink()
     except OSError:
@@ -164,22 +164,22 @@ def _without_link(path: Path) -> Path:
 
 
 def read_groups(files: PinnedFolder, manifest: dict[str, Any], users: Catalogue, items: Catalogue) -> Groups | None:
-    """Return the groups of prepared data with all their interactions, None where it has none."""
+    """Return the groups of prepared data with all their interactions, None if it has none."""
     if "groups.parquet" not in files:
         return None
     ids, members = read_members(files, "groups.parquet", len(users))
     texts, together = _ENTITY_FILES["group"], "group_interactions.parquet"
     entities = read_entities(files, texts, "group") if texts in files else without_texts(ids)
     if list(entities.ids) != ids:
-        raise ArtifactError(f"{files.path / texts}: is not of the groups in groups.parquet; {files.remedy}")
-    told = manifest.get("groups") or {}
+        raise ArtifactError(f"{files.path / texts}: does not match the groups in groups.parquet; {files.remedy}")
+    settings = manifest.get("groups") or {}
     if together in files:
         interactions, split = _read_interactions(files, together, len(ids), len(items), "group")
     else:
         nothing: np.ndarray = np.zeros(0, np.int64)
         interactions = Interactions(nothing, nothing, nothing.astype(np.float32), nothing, len(ids), len(items))
         split = nothing.astype(np.int8)
-    return Groups(entities, members, interactions, split, str(told.get("synthetic") or ""))
+    return Groups(entities, members, interactions, split, str(settings.get("synthetic") or ""))
 
 
 def read_entities(files: PinnedFolder, name: str, kind: str) -> Catalogue:
@@ -191,7 +191,7 @@ def read_entities(files: PinnedFolder, name: str, kind: str) -> Catalogue:
 
 
 def own_columns(files: PinnedFolder, kind: str) -> list[str]:
-    """Return the columns that the own file of users, items or groups (`kind`: user | item | group) brought along."""
+    """Return the original columns of the files of users, items or groups (`kind`: user | item | group)."""
     if _ENTITY_FILES[kind] not in files:
         return []
     return [name for name in column_names(files, _ENTITY_FILES[kind])
@@ -199,7 +199,7 @@ def own_columns(files: PinnedFolder, kind: str) -> list[str]:
 
 
 def read_own_column(files: PinnedFolder, kind: str, name: str) -> np.ndarray:
-    """Return one of `own_columns` as text, object array (num_entities,), "" where there is none."""
+    """Return one of `own_columns` as text, object array (num_entities,), "" for missing values."""
     column = read_columns(files, _ENTITY_FILES[kind], {name: Column("text", has_nulls=True)})[name]
     return np.array([value or "" for value in column.to_pylist()] + [None], object)[:-1]
 
@@ -221,14 +221,14 @@ def _strings(column: pa.ChunkedArray) -> np.ndarray:
 
 def _read_interactions(files: PinnedFolder, name: str, num_users: int, num_items: int,
                        who: str = "user", least: float | None = None) -> tuple[Interactions, np.ndarray]:
-    """Return the rows of a file of interactions, none with a value below `least`, and the splits, int8, by SPLITS."""
+    """Return the interactions of a file and their splits, int8, by SPLITS; raises for a value below `least`."""
     table = read_columns(files, name, {
         who: Column("integer", 0, num_users - 1), "item": Column("integer", 0, num_items - 1),
         "value": Column("number"), "timestamp": Column("integer"), "split": Column("text", among=SPLITS)})
     value = table["value"].to_numpy().astype(np.float32)
     if least is not None and len(value) and (smallest := float(value.min())) < least:
-        raise ArtifactError(f"{files.path / name}: column 'value' has {smallest:g}, and by dataset.min_value no such "
-                            f"row is a positive; {files.remedy}")
+        raise ArtifactError(f"{files.path / name}: column 'value' has {smallest:g}, which is not a positive by "
+                            f"dataset.min_value; {files.remedy}")
     interactions = Interactions(table[who].to_numpy(), table["item"].to_numpy(), value,
                                 table["timestamp"].to_numpy(), num_users, num_items)
     require_order({who: interactions.user, "timestamp": interactions.timestamp}, str(files.path / name),

@@ -1,4 +1,4 @@
-"""Queries and their candidates as columns: users, groups or histories to recommend for."""
+"""Queries and their candidates as columns. A query is a user, a group or a history to recommend for."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from llmrec_cli.data.catalogue import Catalogue
 
 @dataclass(frozen=True)
 class Candidates:
-    """The lists of candidates in a file.
+    """Candidate lists from a file.
 
     Attributes
     ----------
-    column : user_id, group_id or query_id; "" for one list for all queries
+    column : user_id, group_id or query_id; "" for a single list for all queries
     ids : object array (num_lists,) of str, the user, group or query of each list, "" for all
-    targets : object array (num_lists,) of str, the held-out item that a list is about, "" where the file names none
-    items : object array of item ids, as the file has them, one list's after the other's
-    offsets : int64 (num_lists + 1,), where each list begins and ends in `items`
+    targets : object array (num_lists,) of str, the held-out item of each list, "" if the file has none
+    items : object array of item ids, as in the file, list after list
+    offsets : int64 (num_lists + 1,), start and end of each list in `items`
     """
 
     column: str
@@ -29,30 +29,29 @@ class Candidates:
 
     @property
     def by_row(self) -> bool:
-        """True if the file names the held-out item of each list; a user may then have several lists."""
+        """True if the file gives the held-out item of each list; a user may then have several lists."""
         return bool((self.targets != "").any())
 
 
 UNTIMED = np.iinfo(np.int64).max
-"""Time of an interaction that comes with the query: as new as any."""
+"""Time of an interaction given by the query, which counts as newest."""
 
 
 def untimed(history: sp.csr_array) -> sp.csr_array:
-    """Return the times of the entries of histories, CSR int64, where none is known."""
+    """Return unknown times, `UNTIMED`, for the entries of histories, CSR int64."""
     return sp.csr_array((np.full(history.nnz, UNTIMED), history.indices, history.indptr), shape=history.shape)
 
 
 @dataclass(frozen=True)
 class Membership:
-    """Who asks together.
+    """Groups and members of queries.
 
     Attributes
     ----------
-    group : int64 (num_queries,), the group's integer in the model, -1 for a list of members that has no group, and for
-        a user's query
-    members : the num_members distinct members of all the queries, each as the query that the user alone would be
-    rows : CSR (num_queries, num_members) of 1s; an empty row for a user's query
-    is_group : bool (num_queries,), whether a query is a group's
+    group : int64 (num_queries,), the group's integer id in the model, -1 for ad-hoc groups and for queries of users
+    members : queries of the num_members distinct members, each as a single user
+    rows : CSR (num_queries, num_members) of 1s; an empty row for a query of a user
+    is_group : bool (num_queries,), True for queries of groups
     """
 
     group: np.ndarray
@@ -60,8 +59,8 @@ class Membership:
     rows: sp.csr_array
     is_group: np.ndarray
 
-    def chosen(self, which: slice | np.ndarray) -> "Membership":
-        """Return the chosen queries, with their members alone."""
+    def select(self, which: slice | np.ndarray) -> "Membership":
+        """Return the rows of some queries, with only their members."""
         rows = self.rows[which]
         used, place = np.unique(rows.indices, return_inverse=True)
         rows = sp.csr_array((rows.data, place.astype(np.int64), rows.indptr), shape=(rows.shape[0], len(used)))
@@ -70,24 +69,24 @@ class Membership:
 
 @dataclass(frozen=True)
 class Queries:
-    """Users and groups, known and new, with a history or with only a text: all of them rows of the same columns.
+    """Queries as columns: known and new users and groups, with a history or only a text.
 
     Attributes
     ----------
     ids : object array (num_queries,) of str, unique
-    user_ids : object array (num_queries,) of str, "" where the query names no user
-    user : int64 (num_queries,), the user's integer in the model, -1 if the model does not know the user
-    history : CSR (num_queries, num_items), oldest first in each row: what scores are made from. Its data are the values
-        of the interactions, 1 where none is known; heads read them through `data.weights`
-    seen : CSR (num_queries, num_items) of 1s: what is left out of the list; includes `history`
-    texts : object array (num_queries,) of str, "" where there is none
-    groups : who asks together, where a query is a group's; `history` is then what the group did together
-    attributes : CSR (num_queries, num_attributes) of 0/1, those of the users; None where nobody's are known
-    profiles : object array (num_queries,) of str, the users' own texts, whatever the query says; None likewise
-    times : CSR int64 with the entries of `history`: milliseconds since 1970 UTC, `UNTIMED` where unknown; None where
-        nothing has a time
-    gave_history : bool (num_queries,), whether the query itself names an item in the catalogue, or is of a user whom
-        the model does not know but who has a history; None for queries of known users and groups
+    user_ids : object array (num_queries,) of str, "" for queries without a user
+    user : int64 (num_queries,), the user's integer id in the model, -1 for unknown users
+    history : CSR (num_queries, num_items), the interactions to score from, oldest first in each row. Its data are the
+        values of the interactions, 1 if unknown; heads read them through `data.weights`
+    seen : CSR (num_queries, num_items) of 1s, the items to exclude from the list; includes `history`
+    texts : object array (num_queries,) of str, "" for none
+    groups : members of the groups, if there are queries of groups; `history` then has interactions of the group
+    attributes : CSR (num_queries, num_attributes) of 0/1, attributes of the users; None if unknown for all
+    profiles : object array (num_queries,) of str, texts of the users from the data; None if unknown for all
+    times : CSR int64 with the entries of `history`: milliseconds since 1970 UTC, `UNTIMED` if unknown; None without
+        times
+    gave_history : bool (num_queries,), True if the query itself has a known item, or is of an unknown user with a
+        history; None for queries of known users and groups
     """
 
     ids: np.ndarray
@@ -107,7 +106,7 @@ class Queries:
 
     @property
     def informed(self) -> np.ndarray:
-        """True for queries with interactions, their own or a member's, bool (num_queries,)."""
+        """Mask of queries with interactions of their own or of a member, bool (num_queries,)."""
         own: np.ndarray = np.diff(self.history.indptr) > 0
         if self.groups is None:
             return own
@@ -116,17 +115,17 @@ class Queries:
 
     @property
     def described(self) -> np.ndarray:
-        """True for queries whose user has attributes or a text of their own, bool (num_queries,)."""
-        found = np.zeros(len(self), bool)
+        """Mask of queries whose user has attributes or a text, bool (num_queries,)."""
+        has_any = np.zeros(len(self), bool)
         if self.attributes is not None:
-            found |= np.diff(self.attributes.indptr) > 0
-        return found if self.profiles is None else found | (self.profiles != "")
+            has_any |= np.diff(self.attributes.indptr) > 0
+        return has_any if self.profiles is None else has_any | (self.profiles != "")
 
     def rows(self, which: slice | np.ndarray) -> "Queries":
-        """Return the chosen queries."""
+        """Return some of the queries."""
         return Queries(self.ids[which], self.user_ids[which], self.user[which], self.history[which],
                        self.seen[which], self.texts[which],
-                       None if self.groups is None else self.groups.chosen(which),
+                       None if self.groups is None else self.groups.select(which),
                        None if self.attributes is None else self.attributes[which],
                        None if self.profiles is None else self.profiles[which],
                        None if self.times is None else self.times[which],
@@ -137,8 +136,8 @@ def known_users(user: np.ndarray, ids: np.ndarray, history: sp.csr_array, seen: 
                 users: Catalogue | None = None, times: sp.csr_array | None = None) -> Queries:
     """Return one query per known user.
 
-    `user` (num_queries,) are integers into `ids` (num_users,) and the rows of `history`, `times` and `seen`
-    (num_users, num_items), and into `users`, whose attributes and texts heads may look at.
+    `user` (num_queries,) are integer ids for `ids` (num_users,), the rows of `history`, `times` and `seen`
+    (num_users, num_items), and `users`, whose attributes and texts heads may use.
     """
     names = ids[user]
     return Queries(names, names, user, history[user], seen[user], np.full(len(user), "", object),
@@ -150,12 +149,12 @@ def known_groups(group: np.ndarray, entities: Catalogue, members: sp.csr_array, 
                  seen: sp.csr_array, users: Queries, times: sp.csr_array | None = None) -> Queries:
     """Return one query per known group.
 
-    `group` (num_queries,) are integers into `entities` and the rows of `members` (num_groups, num_users), `together`,
-    its `times` and `seen` (num_groups, num_items). `users` are the queries of all users, in the order of the columns of
-    `members`.
+    `group` (num_queries,) are integer ids for `entities` and the rows of `members` (num_groups, num_users), of
+    `together`, the histories of groups, and its `times`, and of `seen` (num_groups, num_items). `users` are the queries
+    of all users, in the order of the columns of `members`.
     """
     ids = entities.ids[group]
     nobody, size = np.full(len(group), -1, np.int64), len(group)
-    asked = Membership(group, users, members[group], np.ones(size, bool)).chosen(slice(None))
-    return Queries(ids, np.full(size, "", object), nobody, together[group], seen[group], entities.texts[group], asked,
+    rows = Membership(group, users, members[group], np.ones(size, bool)).select(slice(None))
+    return Queries(ids, np.full(size, "", object), nobody, together[group], seen[group], entities.texts[group], rows,
                    times=None if times is None else times[group])

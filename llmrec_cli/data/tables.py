@@ -1,6 +1,6 @@
-"""Parquet tables of prepared data and models, checked column by column before they are used.
+"""Parquet tables of prepared data and models, checked column by column before use.
 
-Each reader declares the columns that it reads, and anything else in them is refused by name:
+Each reader declares its columns with their requirements; a column that violates them raises an error:
 
     table = read_columns(files, name, {"user": Column("integer", low=0, high=num_users - 1), "title": Column("text")})
 """
@@ -18,29 +18,29 @@ from llmrec_cli.errors import ArtifactError
 from llmrec_cli.pinned import PinnedFolder
 
 _MOST_BYTES, _MOST_TIMES = 1 << 30, 200
-"""A table may have this size in memory, or be so many times as large as its file, whichever is more."""
+"""Largest size of a table in memory: this many bytes, or this many times its file, whichever is more."""
 LATEST = 2**53
-"""Timestamps beyond it, either way, are not exact numbers everywhere; it is the year 287,396 in milliseconds."""
+"""Largest timestamp, positive or negative, that is exact in float64; the year 287,396 in milliseconds."""
 AT_ONCE = 2**22
-"""Rows looked at at a time, so that a check needs no memory of its own."""
+"""Rows checked at a time, so that a check needs little memory."""
 LARGEST = 2**31 - 1
-"""Number of users, items, groups or entities that nothing goes beyond."""
+"""Largest number of users, items, groups or entities."""
 _TESTS = {"text": (pa.types.is_string, pa.types.is_large_string), "integer": (pa.types.is_int64,),
           "number": (pa.types.is_float64, pa.types.is_float32), "truth": (pa.types.is_boolean,)}
 _BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError, KeyError, ValueError)
-"""Errors that a damaged Parquet file raises."""
+"""Exceptions raised for a damaged Parquet file."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as its reader needs it, without nulls unless `has_nulls`.
+    """Requirements on a column; nulls are refused unless `has_nulls`.
 
     Attributes
     ----------
     kind : text | integer | number (finite) | truth | texts (lists of text)
-    low, high : range of an integer, both included
-    unique : whether no value comes twice
-    among : values that a text may have, any where empty
+    low, high : range of an integer, inclusive
+    unique : True if no value may repeat
+    among : allowed texts; empty for any text
     """
 
     kind: str
@@ -53,7 +53,7 @@ class Column:
 
 def read_columns(files: PinnedFolder, name: str, columns: Mapping[str, Column], num_rows: int | None = None,
                  **options: Any) -> pa.Table:
-    """Return the columns of a Parquet file; raises ArtifactError unless each is what it must be."""
+    """Return the columns of a Parquet file; raises ArtifactError if one violates its requirements."""
     place, content = str(files.path / name), files.read(name)
     try:
         _refuse_bomb(content, place, len(columns), files.remedy)
@@ -66,11 +66,11 @@ def read_columns(files: PinnedFolder, name: str, columns: Mapping[str, Column], 
 
 def check_columns(table: pa.Table, place: str, columns: Mapping[str, Column], remedy: str,
                   num_rows: int | None = None) -> pa.Table:
-    """Return the table; raises ArtifactError unless it has these columns, each as it must be, and so many rows."""
+    """Return the table; raises ArtifactError unless it has `num_rows` rows and valid `columns`."""
     if num_rows is not None and len(table) != num_rows:
         raise ArtifactError(f"{place}: has {len(table)} rows instead of {num_rows}; {remedy}")
     for name, column in columns.items():
-        # Names need not be unique in Parquet, and nobody could say which one was meant.
+        # Parquet allows repeated names, which would be ambiguous here.
         problem = (_problem(table[name], column) if table.column_names.count(name) == 1 else
                    "is missing" if name not in table.column_names else "is there twice")
         if problem:
@@ -79,10 +79,10 @@ def check_columns(table: pa.Table, place: str, columns: Mapping[str, Column], re
 
 
 def require_order(columns: Mapping[str, np.ndarray], place: str, remedy: str) -> None:
-    """Raise ArtifactError unless rows are in order of these columns of integers, the first one first."""
+    """Raise ArtifactError unless rows are sorted by these columns of integers."""
     num_rows = len(next(iter(columns.values())))
     for start in range(0, num_rows, AT_ONCE):
-        # One row further, so that none is compared with nothing.
+        # One row further, to compare across blocks.
         falls, equal = np.zeros(1, bool), np.ones(1, bool)
         for values in (column[start:start + AT_ONCE + 1] for column in columns.values()):
             falls = falls | equal & (values[1:] < values[:-1])
@@ -95,7 +95,7 @@ def require_order(columns: Mapping[str, np.ndarray], place: str, remedy: str) ->
 def _refuse_bomb(content: bytes, place: str, num_columns: int, remedy: str) -> None:
     rows = pq.read_metadata(pa.BufferReader(content)).num_rows
     if rows * num_columns * 8 > max(_MOST_BYTES, _MOST_TIMES * len(content)):
-        raise ArtifactError(f"{place}: says that its {len(content):,} bytes hold {rows:,} rows, which no table does; "
+        raise ArtifactError(f"{place}: claims {rows:,} rows in {len(content):,} bytes, which is not plausible; "
                             f"{remedy}")
 
 
@@ -132,14 +132,14 @@ def _value_problem(values: pa.ChunkedArray, column: Column) -> str:
     if column.among:
         others = set(pc.unique(values).to_pylist()) - set(column.among)
         if others:
-            return f"has '{str(min(map(str, others)))[:60]}', which is none of {', '.join(column.among)}"
+            return f"has '{str(min(map(str, others)))[:60]}', which is not one of {', '.join(column.among)}"
     if column.unique and pc.count_distinct(values).as_py() != len(values):
         return "has a value twice"
     return ""
 
 
 def read_table(files: PinnedFolder, name: str, columns: Sequence[str] | None = None, **options: Any) -> pa.Table:
-    """Return columns of a Parquet file, all of them by default."""
+    """Return columns of a Parquet file without checks, by default all columns."""
     return pq.read_table(pa.BufferReader(files.read(name)), columns=None if columns is None else list(columns),
                          **options)
 

@@ -1,4 +1,4 @@
-"""Training data of a head: nothing held out is in it."""
+"""Training data of a head, without held-out interactions."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,19 @@ SPLITS_BY_TIME = ("leave_last_out", "temporal", "none")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Users, items and the interactions that may be learned from.
+    """Users, items and the interactions to train on.
 
     Attributes
     ----------
-    negatives : what users said they do not like, where feedback is explicit; of the same splits as `interactions`
-    knowledge : what a knowledge graph says of the items
+    negatives : dislikes of users, if feedback is explicit; of the same splits as `interactions`
+    knowledge : knowledge graph features of the items
     documents : texts about the items
-    groups : groups of the users, with what they did together in the same splits as `interactions`
-    has_order : whether timestamps, moments or a mere order, say what came before what; rows of a user are in it
-    split : the rule that held out validation and test (`settings.split.SPLITS`), "" where it is not known
-    value_kind : what the values of interactions are: `event_weight`, chosen for each kind of event; `strength`, such as
-        a count, an amount or a duration; `rating`, an opinion that had to reach a threshold; "" where the data does not
-        say
-    has_moments : whether timestamps are moments, and not a mere order
+    groups : groups of the users, with their interactions in the same splits as `interactions`
+    has_order : True if there are timestamps, moments or an order; rows of a user are then in order of time
+    split : the rule that held out validation and test (`settings.split.SPLITS`), "" if unknown
+    value_kind : kind of the values of interactions: `event_weight`, a weight per kind of event; `strength`, such as a
+        count, an amount or a duration; `rating`, an opinion at or above a threshold; "" if unknown
+    has_moments : True if timestamps are moments, False for an order
     """
 
     users: Catalogue

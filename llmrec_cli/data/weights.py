@@ -1,14 +1,14 @@
-"""Weights of interactions: how much each counts, by its value and its age.
+"""Weights of interactions by value and age.
 
 An interaction with value r, a days older than the newest one in training, weighs
 
     f(r) * 2^-min(a / decay, 20) / mean    f(r) = r with weight=value, log(1 + r / epsilon) with weight=log, 1 with none
 
-where epsilon is the median value in training and `mean` that of the numerators over the interactions in training. So
-the average interaction in training weighs 1, as every one does without weights: penalties, learning rates and
-shrinkage keep their meaning, and values in other units give the same weights. The two forms of f are those of the
-confidence 1 + alpha * r and 1 + alpha * log(1 + r / epsilon) of Hu, Koren and Volinsky 2008 (eq. 3 and section 6);
-alpha is the head's own (`heads.ials`). Where all values are the same and nothing decays, all weights are exactly 1.
+where epsilon is the median value in training and `mean` the mean of the numerators over the training interactions. So
+the average training interaction has weight 1, as without weights: penalties, learning rates and shrinkage keep their
+meaning, and values in other units give the same weights. The two forms of f come from the confidences 1 + alpha * r and
+1 + alpha * log(1 + r / epsilon) of Hu, Koren and Volinsky 2008 (eq. 3 and section 6); alpha is a setting of the head
+(`heads.ials`). If all values are equal and there is no decay, all weights are exactly 1.
 """
 
 from dataclasses import dataclass
@@ -26,23 +26,23 @@ from llmrec_cli.settings.heads.base import HeadSettings
 DAY = 86_400_000
 """Milliseconds."""
 _MOST_HALVINGS = 20
-"""Number of half-lives after which a weight stops falling, at about a millionth. An old history then still shows its
-items, and no weight, square of a weight or product of two is lost in float32."""
+"""Half-lives after which a weight stops falling, at about a millionth, so that old histories still count and no weight,
+square of a weight or product of two underflows in float32."""
 _NAME = "interaction_weights"
 """Name of the tensor in a saved head."""
 
 
 @dataclass(frozen=True)
 class InteractionWeights:
-    """Rule that turns values and times of interactions into weights, in a fit and in a history at fold-in.
+    """Rule that turns values and times of interactions into weights, in training and at fold-in.
 
     Attributes
     ----------
     kind : value | log | none, f above
     epsilon : median of the values in training
-    mean : of the weights in training before they are divided by it
-    decay : half-life in days, None where ages don't count
-    newest : milliseconds since 1970 UTC, the newest interaction in training
+    mean : mean of the unnormalised training weights
+    decay : half-life in days, None without decay
+    newest : time of the newest training interaction, milliseconds since 1970 UTC
     """
 
     kind: str = "none"
@@ -53,7 +53,7 @@ class InteractionWeights:
 
     @property
     def is_uniform(self) -> bool:
-        """True if all interactions weigh 1."""
+        """True if all interactions have weight 1."""
         return self.kind == "none" and self.decay is None
 
     def of(self, interactions: Interactions) -> np.ndarray:
@@ -63,14 +63,14 @@ class InteractionWeights:
         return self._weights(interactions.value, interactions.timestamp)
 
     def by_item(self, interactions: Interactions, power: int = 1) -> np.ndarray:
-        """Return the sum of a power of each item's weights, float64 (num_items,); equal sums are equal to the bit."""
+        """Return the sum of a power of the weights of each item, float64 (num_items,); equal sums are bitwise equal."""
         if self.is_uniform:
             return interactions.item_counts.astype(np.float64)
         raw = self._raw(interactions.value, interactions.timestamp)**power
         return np.bincount(interactions.item, raw, minlength=interactions.num_items) / self.mean**power
 
     def matrix(self, interactions: Interactions) -> sp.csr_array:
-        """Return `interactions.matrix` with the weights in the place of the 1s."""
+        """Return `interactions.matrix` with weights instead of 1s."""
         return interactions.matrix if self.is_uniform else interactions.with_data(self.of(interactions))
 
     def history(self, queries: Queries) -> sp.csr_array:
@@ -82,21 +82,21 @@ class InteractionWeights:
         if self.is_uniform:
             return presence(values)
         if self.decay is not None and times is None and values.nnz:
-            raise DataError(f"head.decay={self.decay:g}: the model weighs interactions by their age, but the histories "
-                            f"of this data have no times; prepare the data with a column of times "
+            raise DataError(f"head.decay={self.decay:g}: the model weights interactions by age, but the histories of "
+                            f"this data have no times; prepare the data with a column of times "
                             f"(dataset.columns.timestamp), or train again without head.decay")
         weights = self._weights(values.data, None if times is None else times.data)
         return sp.csr_array((weights, values.indices, values.indptr), shape=values.shape)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what a head saves of it: nothing where all weights are 1."""
+        """Return the tensors to save with a head; none if all weights are 1."""
         if self.is_uniform:
             return {}
         return {_NAME: np.array([_KINDS.index(self.kind), self.epsilon, self.mean, self.decay or 0.0, self.newest])}
 
     @classmethod
     def read(cls, tensors: TensorReader) -> "InteractionWeights":
-        """Return the weights that have this state."""
+        """Return the rule with this state."""
         if _NAME not in tensors:
             return cls()
         kind, epsilon, mean, decay, newest = tensors.take(_NAME, DOUBLE, (5,)).tolist()
@@ -109,30 +109,30 @@ class InteractionWeights:
         return (self._raw(values, times) / self.mean).astype(np.float32)
 
     def _raw(self, values: np.ndarray, times: np.ndarray | None) -> np.ndarray:
-        """Return the weights before they are divided by their mean, float64."""
+        """Return the weights before division by their mean, float64."""
         if self.kind == "none":
             weights = np.ones(len(values))
         else:
-            # What comes after training may have values of 0 and below: no sign of interest.
+            # Later interactions may have values of 0 and below, which show no interest.
             positive = np.maximum(values.astype(np.float64), 0.0)
             weights = positive if self.kind == "value" else np.log1p(positive / self.epsilon)
         if self.decay is None or times is None:
             return weights
-        # What is newer than training, or comes with the query, is as new as the newest.
+        # Interactions newer than training, or from the query, count as the newest.
         age = (self.newest - np.minimum(times, self.newest)) / DAY
         return weights * np.exp2(-np.minimum(age / self.decay, _MOST_HALVINGS))
 
 
 _KINDS = ("none", "value", "log")
 _USUAL = {"event_weight": "value", "strength": "log"}
-"""Default of `weight` (null) for each kind of values. Event weights are used as they are. The tenth play or purchase
-says less than the first. Ratings above a threshold all count the same (none)."""
+"""Default of `weight` (null) by kind of values. Event weights are used directly. Strengths are damped, since the tenth
+play or purchase says less than the first. Ratings above a threshold all count the same (none)."""
 
 
 def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False) -> InteractionWeights:
-    """Return the weights that a head's settings ask for, fitted to what users did, or with `groups` groups.
+    """Fit the weights of a head's settings to the interactions of users, or with `groups` of groups.
 
-    Raises DataError where the data has not what they need.
+    Raises DataError if the data lacks the times or values that the settings need.
     """
     assert not groups or data.groups is not None
     interactions = data.groups.interactions if groups and data.groups is not None else data.interactions
@@ -144,14 +144,14 @@ def fit_weights(data: TrainingData, settings: HeadSettings, groups: bool = False
     if not len(interactions) or (kind == "none" and settings.decay is None):
         return InteractionWeights()
     newest = int(interactions.timestamp.max()) if settings.decay is not None else 0
-    found = InteractionWeights(kind, float(np.median(interactions.value)) if kind == "log" else 1.0, 1.0,
+    rule = InteractionWeights(kind, float(np.median(interactions.value)) if kind == "log" else 1.0, 1.0,
                                settings.decay, newest)
-    mean = float(found._raw(interactions.value, interactions.timestamp).mean())
-    return InteractionWeights(kind, found.epsilon, mean, settings.decay, newest)
+    mean = float(rule._raw(interactions.value, interactions.timestamp).mean())
+    return InteractionWeights(kind, rule.epsilon, mean, settings.decay, newest)
 
 
 def unused_values(data: TrainingData, settings: HeadSettings, groups: bool = False) -> str | None:
-    """Return why a head makes nothing of values that differ, of users or with `groups` of groups; None where it does.
+    """Return the reason why a head ignores differing values of users, or with `groups` of groups; None if it does not.
     """
     if groups and data.groups is None:
         return None
@@ -166,14 +166,14 @@ def unused_values(data: TrainingData, settings: HeadSettings, groups: bool = Fal
         return f"{span}, as head.weight={settings.weight} says"
     if values.min() <= 0:
         return (f"{span}: {int((values <= 0).sum()):,} of them are 0 or below, which cannot be weights; prepare "
-                f"with dataset.min_value above 0 to weigh the others")
+                f"with dataset.min_value above 0 to weight the others")
     if data.value_kind == "rating":
         return f"{span}: they are ratings (dataset.values), all of them positives; head.weight=value uses them"
-    return f"{span}: the data does not say what they are; prepare it again, or use them with head.weight=value"
+    return f"{span}: their kind is unknown in this data; prepare it again, or use them with head.weight=value"
 
 
 def _kind(data: TrainingData, interactions: Interactions, settings: HeadSettings) -> str:
-    """Return value, log or none: what `settings.weight` means for this data; none too where all values are the same."""
+    """Return the kind of weights, value, log or none, for this data; none also if all values are equal."""
     values = interactions.value
     if settings.weight == "none" or not len(values) or values.min() == values.max():
         return "none"

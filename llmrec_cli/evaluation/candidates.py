@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.histories import kept_entries, pair_keys
+from llmrec_cli.data.histories import filter_entries, pair_keys
 from llmrec_cli.data.prepared import PreparedData
 from llmrec_cli.data.queries import Candidates
 from llmrec_cli.errors import DataError
@@ -74,7 +74,7 @@ class Protocol:
         if self.allowed_M is not None:
             candidates_N = np.zeros(len(task.candidates_N), bool)
             candidates_N[item_of_M[self.allowed_M]] = True
-            task = replace(task, relevant_QN=kept_entries(task.relevant_QN, candidates_N[task.relevant_QN.indices]),
+            task = replace(task, relevant_QN=filter_entries(task.relevant_QN, candidates_N[task.relevant_QN.indices]),
                            candidates_N=candidates_N)
         num_asked = len(task.queries)
         if self.lists is None:
@@ -108,7 +108,7 @@ def _by_list(lists: CandidateLists, task: HeldOut, user_Q: np.ndarray,
     # A list is about one held-out item of its owner, or about all.
     target = np.append(item_of_M, -1)[lists.target_L[chosen]]
     wanted = np.repeat(target, np.diff(relevant.indptr))
-    relevant = kept_entries(relevant, (wanted < 0) | (wanted == relevant.indices))
+    relevant = filter_entries(relevant, (wanted < 0) | (wanted == relevant.indices))
     full = np.flatnonzero((np.diff(relevant.indptr) > 0) & (np.diff(lists.items_LM.indptr)[chosen] > 0))
     chosen, relevant = chosen[full], relevant[full]
     own = lists.items_LM[chosen]

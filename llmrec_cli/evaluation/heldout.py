@@ -128,7 +128,7 @@ def held_out_groups(data: PreparedData, split: str, users: Catalogue, items: Cat
     if len(chosen) == 0:
         raise DataError(_nobody(data, split, len(asked), int((~warm).sum())))
     entities, size = wanted.entities, len(chosen)
-    asking = Membership(group_of_G[asked[chosen]], everybody, members[chosen], np.ones(size, bool)).chosen(slice(None))
+    asking = Membership(group_of_G[asked[chosen]], everybody, members[chosen], np.ones(size, bool)).select(slice(None))
     queries = Queries(entities.ids[asked[chosen]], np.full(size, "", object), np.full(size, -1, np.int64),
                       histories[chosen], seen[chosen], entities.texts[asked[chosen]], asking,
                       times=None if when is None else when[chosen])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import scipy.sparse as sp
 
-from llmrec_cli.data.histories import kept_entries
+from llmrec_cli.data.histories import filter_entries
 from llmrec_cli.evaluation.metric_results import Measured
 from llmrec_cli.evaluation.slices import Slices
 from llmrec_cli.metrics.auc import Areas
@@ -163,9 +163,9 @@ def ranking_values(family: Family, lists: Lists, places: Places, task: HeldOut, 
     if inside_N is not None:
         inside, counted = inside_N[relevant.indices], inside_N[lists.items_QK[places]]
         places = (places[0][counted], places[1][counted])
-        num_wanted_Q = np.diff(kept_entries(relevant, inside).indptr)
+        num_wanted_Q = np.diff(filter_entries(relevant, inside).indptr)
         num_relevant_Q = np.maximum(num_wanted_Q, 1)
-        gains_QN = None if gains_QN is None else kept_entries(gains_QN, inside)
+        gains_QN = None if gains_QN is None else filter_entries(gains_QN, inside)
     worth = None if gains_QN is None else graded(lists.items_QK, gains_QN)
     ordered: Hits = hits_at(places, num_relevant_Q, how.cutoffs, worth)
     expected = ordered if not how.expected_ties else TiedHits(

@@ -1,52 +1,53 @@
-"""`prepare` between finding the files and publishing the folder: the recipe from raw rows to tables, in two halves.
+"""From raw rows to tables: the part of `prepare` between finding the files and publishing the folder, in two halves.
 
-The first half writes users, items and interactions. These are prepared data that groups can be made of, which is not
-done here; the second half writes the groups it is given, all that is known beside, the audit and the manifest.
+`build_tables` writes users, items and interactions. `complete` writes groups, knowledge, documents, rejects, the audit
+and the manifest. Between the two, `stages.prepare` may cluster the users into groups.
 """
 
 from typing import Any
 
 from llmrec_cli.ingest.audit.audit import audit
-from llmrec_cli.ingest.audit.ids import warnings_of_ids
+from llmrec_cli.ingest.audit.ids import check_ids
 from llmrec_cli.ingest.contents import Contents, Preparation, read_contents
 from llmrec_cli.ingest.groups.groups import Groups
-from llmrec_cli.ingest.groups.splits import divide_beside_users
+from llmrec_cli.ingest.groups.splits import split_beside_users
 from llmrec_cli.ingest.groups.synthetic import synthetic_groups
 from llmrec_cli.ingest.groups.tables import write_group_tables
 from llmrec_cli.ingest.interactions.order import ORDER, ties_of
-from llmrec_cli.ingest.interactions.splits import Divided, build_split
+from llmrec_cli.ingest.interactions.splits import SplitRows, build_split
 from llmrec_cli.ingest.knowledge.triples import write_knowledge
 from llmrec_cli.ingest.output.manifest import manifest_of
-from llmrec_cli.ingest.output.summary import tally
+from llmrec_cli.ingest.output.summary import count_interactions
 from llmrec_cli.ingest.output.tables import Tables, number_tables, write_tables
 from llmrec_cli.ingest.output.writing import write_rejects
 from llmrec_cli.ingest.texts.documents import write_documents
 
 
 def build_tables(run: Preparation) -> Tables:
-    """Read the files and write users, items and interactions, divided and numbered."""
+    """Read the files, split the interactions, number users and items, and write the three tables."""
     contents = read_contents(run)
     divided, groups = divide(run, contents)
     tables = number_tables(run, contents, divided, groups)
-    run.account.warnings += warnings_of_ids(run, contents, divided.rows, groups)
-    tally(divided.rows, contents.kept.unit, {"user": tables.users, "item": tables.items}, contents.described,
+    run.account.warnings += check_ids(run, contents, divided.rows, groups)
+    count_interactions(divided.rows, contents.interactions.unit, {"user": tables.users, "item": tables.items},
+    contents.described,
           run.account)
     return write_tables(run, tables)
 
 
-def divide(run: Preparation, contents: Contents) -> tuple[Divided, Groups | None]:
-    """Return the interactions of users and of groups, divided; groups that are made of users are drawn here."""
-    settings, split, kept, groups = run.cfg.dataset, run.cfg.split, contents.kept, contents.groups
-    divided = build_split(split).divide(kept.coded, kept.unit, settings.time_unit)
+def divide(run: Preparation, contents: Contents) -> tuple[SplitRows, Groups | None]:
+    """Split the interactions of users and of groups; synthetic groups are sampled here."""
+    settings, split, clean, groups = run.cfg.dataset, run.cfg.split, contents.interactions, contents.groups
+    divided = build_split(split).divide(clean.coded, clean.unit, settings.time_unit)
     if groups is not None:
-        groups = divide_beside_users(groups, split, kept, divided, settings.time_unit, run.account)
+        groups = split_beside_users(groups, split, clean, divided, settings.time_unit, run.account)
     if settings.synthetic_groups:
-        groups = synthetic_groups(run.connection, kept.coded.with_rows(divided.rows), settings, run.scratch)
+        groups = synthetic_groups(run.connection, clean.coded.with_rows(divided.rows), settings, run.scratch)
     return divided, groups
 
 
 def complete(run: Preparation, tables: Tables, groups: Groups | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write groups, knowledge, documents and rejects; return the manifest, but for hashes of files, and the audit."""
+    """Write groups, knowledge, documents and rejects; return the manifest, without file hashes, and the audit."""
     folder, account, connection, settings = run.folder, run.account, run.connection, run.cfg.dataset
     contents, items, rules, hashes = tables.contents, tables.items, tables.rules, tables.hashes
     if groups is not None:
@@ -61,10 +62,10 @@ def complete(run: Preparation, tables: Tables, groups: Groups | None) -> tuple[d
     write_rejects(folder, [*(part.rejects for part in contents.files),
                            *([run.earlier.rejects(run.scratch)] if run.earlier else [])])
     ties = ties_of(account.counts, ORDER in tables.divided.rows.columns)
-    found = audit(connection, folder, settings, run.cfg.split, contents.kept.unit, account, ties)
+    report = audit(connection, folder, settings, run.cfg.split, contents.interactions.unit, account, ties)
     if contents.graph is not None:
-        found["links"] = contents.graph.report
+        report["links"] = contents.graph.report
     described = {kind: about for kind, about in contents.described.items() if kind != "group" or groups is not None}
     has_values = "value" in run.interactions.names or bool(run.earlier and run.earlier.manifest.get("has_values"))
-    return manifest_of(run.cfg, hashes, tables.divided.cutoff, described, rules, contents.kept.unit, account,
-                       has_values, ties), found
+    return manifest_of(run.cfg, hashes, tables.divided.cutoff, described, rules, contents.interactions.unit, account,
+                       has_values, ties), report

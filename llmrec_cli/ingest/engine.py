@@ -1,4 +1,4 @@
-"""The engine that runs the relational work; everything else speaks ibis and does not know which one it is."""
+"""The engines, DuckDB and Spark, that run the relational work; all other modules use ibis and fit either engine."""
 
 import glob
 import shutil
@@ -17,7 +17,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import ConfigError, ResourceError
-from llmrec_cli.ingest.signals import heeding_signals
+from llmrec_cli.ingest.signals import reraise_signals
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings, SparkSettings
 
@@ -25,9 +25,9 @@ _SCRATCH = "spark.llmrec.scratch"
 
 
 def engine(settings: EngineSettings, folder: Path) -> AbstractContextManager[BaseBackend]:
-    """Return a context that yields a connection, which puts what does not fit into memory into `folder`.
+    """Return a context manager that yields a connection; data that does not fit into memory goes to `folder`.
 
-    Running out of memory or disk becomes a ResourceError, an engine that cannot be started a ConfigError.
+    Raises ResourceError when memory or disk run out, ConfigError when the engine cannot be started.
     """
     opened: AbstractContextManager[BaseBackend] = implementation_of(settings)(settings, folder)
     return opened
@@ -36,12 +36,12 @@ def engine(settings: EngineSettings, folder: Path) -> AbstractContextManager[Bas
 @contextmanager
 def duckdb_engine(settings: DuckDbSettings, folder: Path) -> Iterator[BaseBackend]:
     """Yield a connection to DuckDB inside this process."""
-    # Whatever must be in order says so with order_by, so the order of files need not be kept in memory.
+    # Queries that need an order use order_by, so DuckDB need not keep the order of files in memory.
     options: dict[str, Any] = {"memory_limit": settings.memory, "preserve_insertion_order": False}
     connection = ibis.duckdb.connect(temp_directory=str(folder), **options,
                                      **({"threads": settings.threads} if settings.threads else {}))
     try:
-        with heeding_signals(connection.con.interrupt):
+        with reraise_signals(connection.con.interrupt):
             yield connection
     except duckdb.OutOfMemoryException as error:
         raise ResourceError(f"the data did not fit into engine.memory={settings.memory} and the disk of "
@@ -62,17 +62,17 @@ def spark_engine(settings: SparkSettings, folder: Path) -> Iterator[BaseBackend]
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise ConfigError("engine=spark: pyspark is not installed; run `pip install 'llmrec-cli[spark]'`") from error
-    # Times are UTC, text is what it is, and a cast that fails says so by null (try_cast), never by an exception.
+    # Times are UTC. A cast that fails gives null (try_cast), never an exception.
     ours = {"spark.sql.session.timeZone": "UTC", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false",
             "spark.sql.shuffle.partitions": "8", "spark.log.level": "ERROR",
             "spark.sql.warehouse.dir": str(folder / "warehouse"), _SCRATCH: str(folder)}
     if settings.master.startswith("local"):
-        # Both: results above 1 MB are fetched from the host's name, which is another address than the one bound.
+        # Both are needed: Spark fetches results above 1 MB by host name, which is another address than the one bound.
         ours |= {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
     builder = SparkSession.builder.master(settings.master).appName("llmrec prepare")
     for key, value in (ours | settings.conf).items():
         builder = builder.config(key, value)
-    # No table of ours goes through pandas, whose newest version pyspark warns of at every turn.
+    # pyspark warns of new pandas versions again and again; our tables never go through pandas.
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     if SparkSession.getActiveSession() is not None:
         raise ConfigError("engine=spark: this process runs a Spark session already; stop it first")
@@ -80,26 +80,26 @@ def spark_engine(settings: SparkSettings, folder: Path) -> Iterator[BaseBackend]
         session = builder.getOrCreate()
     except (PySparkException, Py4JError, OSError) as error:
         raise ConfigError(f"engine=spark engine.master={settings.master}: Spark did not start ({_first_line(error)}); "
-                          f"it needs Java 17 or newer (JAVA_HOME) and a master that answers") from error
+                          f"it needs Java 17 or newer (JAVA_HOME) and a reachable master") from error
     try:
-        with heeding_signals(session.sparkContext.cancelAllJobs):
+        with reraise_signals(session.sparkContext.cancelAllJobs):
             yield ibis.pyspark.connect(session)
     except (PySparkException, Py4JError) as error:
-        raise ResourceError(f"engine=spark: Spark gave up ({_first_line(error)}); give it more memory or disk with "
+        raise ResourceError(f"engine=spark: Spark failed ({_first_line(error)}); give it more memory or disk with "
                             f"engine.conf.<key>=<value>") from error
     finally:
         session.stop()
 
 
 def read_staged(connection: BaseBackend, path: Path) -> Table:
-    """Return a staged Parquet file, or a folder of them, as a table; stars and brackets in its path are no pattern."""
+    """Return a staged Parquet file, or a folder of them, as a table; the path is literal, never a pattern."""
     return connection.read_parquet(glob.escape(str(path)) + ("/*.parquet" if path.is_dir() else ""))
 
 
 def scan(connection: BaseBackend, path: Path) -> Table:
-    """Return anyone's Parquet file with its own types, and `line`, the number of the row from 1."""
+    """Return a user's Parquet file with its own types, and `line`, the number of the row from 1."""
     if connection.name == "duckdb":
-        # A folder called user_id=7 says nothing: left to itself, DuckDB would put 7 in place of the file's own column.
+        # By default DuckDB would replace the file's own user_id with 7 if its folder is called user_id=7.
         rows = connection.read_parquet(glob.escape(str(path)), file_row_number=True, hive_partitioning=False)
         return rows.mutate(line=rows.file_row_number + 1).drop("file_row_number")
     session = _session(connection)
@@ -109,11 +109,11 @@ def scan(connection: BaseBackend, path: Path) -> Table:
     return connection.table(view)
 
 
-def materialised(table: Table) -> Table:
-    """Return the rows of `table`, computed once; they go when the engine ends.
+def materialise(table: Table) -> Table:
+    """Compute the rows of `table` once and return them as a table that lasts until the engine ends.
 
-    Not `.cache()`, whose clean-up runs at any later time, after the connection is closed too, and which on Spark ran
-    out of heap: there the rows are written to the scratch folder and read back.
+    Not with `.cache()`: its clean-up may run after the connection is closed, and on Spark it ran out of heap. On Spark
+    the rows are written to the scratch folder and read back.
     """
     backend = table.get_backend()
     if backend.name == "duckdb":
@@ -121,8 +121,8 @@ def materialised(table: Table) -> Table:
     return read_staged(backend, _written(backend, table))
 
 
-def dropped(*tables: Table) -> None:
-    """Give back the space of tables that `materialised` returned and nothing needs any more."""
+def drop_tables(*tables: Table) -> None:
+    """Free the space of tables that `materialise` returned."""
     for table in tables:
         backend = table.get_backend()
         if backend.name == "duckdb":
@@ -130,7 +130,7 @@ def dropped(*tables: Table) -> None:
 
 
 def collect(table: Table) -> pa.Table:
-    """Return a small table as Arrow, in order."""
+    """Return a small table as Arrow, rows in order."""
     backend = table.get_backend()
     if backend.name == "duckdb":
         return backend.con.sql(backend.compile(table)).to_arrow_table()
@@ -138,9 +138,9 @@ def collect(table: Table) -> pa.Table:
 
 
 def batches(table: Table, rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield `table` in order, at most `rows` at a time.
+    """Yield the rows of `table` in order, at most `rows` at a time.
 
-    Not `.to_pyarrow_batches()`, which ibis 12 makes with a call that DuckDB 2 no longer has.
+    Not with `.to_pyarrow_batches()`: ibis 12 implements it with a call that DuckDB 2 no longer has.
     """
     backend = table.get_backend()
     if backend.name == "duckdb":
@@ -163,7 +163,7 @@ def scalar(value: ibis.expr.types.Scalar) -> Any:
 
 
 def _written(backend: BaseBackend, table: Table) -> Path:
-    """Write the rows in order, through Spark, and return the folder."""
+    """Write the rows in order with Spark and return the folder."""
     session = _session(backend)
     folder = Path(tempfile.mkdtemp(dir=session.conf.get(_SCRATCH), prefix="table."))
     session.sql(backend.compile(table)).write.mode("overwrite").parquet(str(folder))

@@ -23,13 +23,13 @@ def rows_table(audit: Mapping[str, Any]) -> Table:
     """Return where the rows went: how many, which share, and why."""
     rows = audit["rows"]
     lines = [("read", rows["read"], ""), ("prepared before", rows["earlier"], "sound rows that were there"),
-             ("rejected", rows["rejected"], "not readable or not sound; in rejects.parquet"),
-             ("merged", rows["duplicates"], "several of one user with one item; dataset.duplicates")]
+             ("rejected", rows["rejected"], "unreadable or invalid; listed in rejects.parquet"),
+             ("merged", rows["duplicates"], "repeats of a user and an item; dataset.duplicates")]
     lines += [("filtered", number, _FILTERED.get(reason, reason))
               for reason, number in rows["filtered_by_reason"].items()]
     lines += [("negatives", rows["negatives"], "dislikes; in negatives.parquet"),
               ("kept", rows["kept"], "in interactions.parquet"), ("  train", rows["train"], ""),
-              ("  valid", rows["valid"], "for choosing"), ("  test", rows["test"], "to be read once"),
+              ("  valid", rows["valid"], "for tuning"), ("  test", rows["test"], "for the final evaluation only"),
               ("unaccounted", rows["unaccounted"], "in none of these places, which is a bug")]
     always = ("read", "kept", "  train", "  valid", "  test")
     return Table(["rows", "of those read", "why"],

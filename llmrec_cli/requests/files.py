@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from llmrec_cli.atomic_files import temporary_folder
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.output.row_accounting import tell
+from llmrec_cli.ingest.output.row_accounting import print_sentence
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.rejects import SHOWN
 from llmrec_cli.ingest.readers.sources import Source, find
@@ -97,7 +97,7 @@ def read_rows(named: str, key: str, ours: tuple[str, ...], inside: tuple[str, ..
             raise DataError(f"{key}={named}: {len(staged.rejects):,} of {size:,} rows cannot be read; repair them. "
                             f"The first:\n{shown}")
         for note in staged.notes:
-            tell(note)
+            print_sentence(note)
         table = pq.read_table(staged.path).sort_by([("file", "ascending"), ("line", "ascending")])
     columns = {name: table[f"c{n}"].to_pylist() for n, name in enumerate(staged.names)}
     return Rows(paths, table["file"].to_pylist(), table["line"].to_pylist(), columns)

@@ -16,8 +16,8 @@ from llmrec_cli.data.catalogue import Catalogue
 from llmrec_cli.data.groups import KnownGroups, without_texts
 from llmrec_cli.data.histories import (
     appended,
+    filter_entries,
     history_matrix,
-    kept_entries,
     lengthened,
     merged_rows,
     values_in,
@@ -232,12 +232,12 @@ def _merged(found: Histories, newer: sp.csr_array, when: sp.csr_array, row: sp.c
     if policy == "sum" and is_known.any():
         found.notes.append(f"{name}: values are added to those of {int(is_known.sum()):,} known interactions "
                            f"(dataset.duplicates=sum); rows that are already in the data count twice")
-    back = kept_entries(newer, is_taken_back)
+    back = filter_entries(newer, is_taken_back)
     found = replace(found, history=without(lengthened(found.history, len(found.users)), back),
                     times=None if found.times is None else without(lengthened(found.times, len(found.users)), back))
     enters = ~stays & given.are_positive(values)
     merged = sp.csr_array((values, newer.indices, newer.indptr), shape=newer.shape)
-    return _grown(found, kept_entries(merged, enters), kept_entries(when, enters))
+    return _grown(found, filter_entries(merged, enters), filter_entries(when, enters))
 
 
 def _refuse_repeated(given: NewInteractions, place: int) -> None:

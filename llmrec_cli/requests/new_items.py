@@ -13,7 +13,7 @@ from llmrec_cli.errors import ArtifactError, DataError, counted
 from llmrec_cli.ingest.readers.sources import is_path
 from llmrec_cli.ingest.texts.attributes import number_of
 from llmrec_cli.ingest.texts.templates import Template, columns_of
-from llmrec_cli.ingest.texts.text_rendering import HISTORY, TextRules, strip_html, tell
+from llmrec_cli.ingest.texts.text_rendering import HISTORY, TextRules, render_texts, strip_html
 from llmrec_cli.requests.files import Rows, read_rows
 from llmrec_cli.settings.base import nearest
 
@@ -120,7 +120,7 @@ def _unread_numbers(rows: Rows, attributes: dict[str, str], named: str) -> Itera
 
 def _described(rows: Rows, ids: list[str], chosen: Sequence[int], kind: str, rules: TextRules) -> Catalogue:
     columns = {name: [values[row] for row in chosen] for name, values in rows.columns.items() if name != f"{kind}_id"}
-    told = tell(ids, columns, rules)
+    told = render_texts(ids, columns, rules)
     lists = pa.chunked_array([pa.array(told.attributes, pa.list_(pa.string()))])
     return Catalogue(_strings(ids), _strings(told.titles), _strings(told.texts), *attribute_matrix(lists))
 

@@ -94,7 +94,7 @@ def _without(queries: Queries, query: np.ndarray, member: np.ndarray) -> Queries
     plain = replace(queries, groups=None).rows(query)
     return replace(plain, history=remembered(history),
                    times=None if plain.times is None else remembered(plain.times),
-                   groups=Membership(group, asked.members, left, np.ones(len(query), bool)).chosen(slice(None)))
+                   groups=Membership(group, asked.members, left, np.ones(len(query), bool)).select(slice(None)))
 
 
 def _at(score: Score, queries: Queries, row: np.ndarray, items_EK: np.ndarray,

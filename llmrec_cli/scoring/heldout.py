@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from llmrec_cli.data.catalogue import Catalogue
-from llmrec_cli.data.histories import appended, chosen_rows, widened, without
+from llmrec_cli.data.histories import appended, select_rows, widened, without
 from llmrec_cli.data.interactions import Interactions, presence
 from llmrec_cli.data.prepared import SPLITS, PreparedData
 from llmrec_cli.data.queries import UNTIMED, Queries
@@ -196,7 +196,7 @@ def latest_of(asked: np.ndarray, fitted: sp.csr_array, before_UN: sp.csr_array, 
 
 def newer_histories(queries: Queries, known: sp.csr_array) -> np.ndarray:
     """Return which queries, bool (Q,), are of known users with interactions that the recommender was not fitted on."""
-    fitted = chosen_rows(widened(known, queries.history.shape[1]), queries.user)
+    fitted = select_rows(widened(known, queries.history.shape[1]), queries.user)
     newer: np.ndarray = (np.diff(without(queries.history, fitted).indptr) > 0) & (queries.user >= 0)
     return newer
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmrec_cli.atomic_files import clear_leftovers, lock, point, require_link, scratch_folder, whole_folder, write_json
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.output.rerun import say_unchanged, signature, unchanged
+from llmrec_cli.ingest.output.rerun import input_signature, print_unchanged, read_unchanged
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.run_dir import LATEST, PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of
@@ -25,10 +25,10 @@ def run(cfg: PrepareConfig, run_dir: RunDir) -> None:
         clear_leftovers(output)
         with scratch_folder(output) as scratch:
             sources = find_sources(cfg, scratch)
-            inputs = signature(cfg, sources, scratch)
-            manifest = None if cfg.force else unchanged(output, inputs)
+            inputs = input_signature(cfg, sources, scratch)
+            manifest = None if cfg.force else read_unchanged(output, inputs)
             if manifest is not None:
-                say_unchanged(output)
+                print_unchanged(output)
             else:
                 run_dir.log("reading", files=[str(source.path) for source in sources.all()])
                 manifest = write(cfg, sources, inputs, output, scratch)
@@ -44,18 +44,18 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
     from llmrec_cli.ingest.contents import prepared_from
     from llmrec_cli.ingest.output.append import all_hashes, new_files, read_earlier, refuse_shrunk
     from llmrec_cli.ingest.output.manifest import with_files
-    from llmrec_cli.ingest.output.row_accounting import Account, refuse_warnings, show, tell
+    from llmrec_cli.ingest.output.row_accounting import Account, print_sentence, print_summary, refuse_warnings
     from llmrec_cli.report.audit import write_audit
 
     if sources.terms:
-        tell(sources.terms)
+        print_sentence(sources.terms)
     account = Account()
     earlier = read_earlier(cfg, output)
     if earlier is not None:
         sources, account.notes = new_files(sources, earlier, cfg.force)
         if not sources.all():
             for sentence in [*account.notes, f"{output} stays as it is"]:
-                tell(sentence)
+                print_sentence(sentence)
             return earlier.manifest
     with whole_folder(output) as folder:
         with prepared_from(cfg, sources, earlier, folder, scratch, account) as run:
@@ -70,7 +70,7 @@ def write(cfg: PrepareConfig, sources: Sources, inputs: dict[str, Any], output: 
         write_audit(folder, audit, manifest)
         manifest = with_files(manifest, folder)
         write_json(folder / "manifest.json", manifest)
-    show(account, manifest, str(output))
+    print_summary(account, manifest, str(output))
     return manifest
 
 

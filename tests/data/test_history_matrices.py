@@ -1,11 +1,11 @@
-"""Histories put together: order of time and values stay, an item counts where it is the newest."""
+"""Operations on histories keep the order of time and the values; of repeated items the newest counts."""
 
 import numpy as np
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec_cli.data.histories import appended, chosen_rows, history_matrix, lengthened, widened, without
+from llmrec_cli.data.histories import appended, history_matrix, lengthened, select_rows, widened, without
 
 NUM_ITEMS = 5
 
@@ -41,7 +41,7 @@ def test_rows_and_columns_are_added_empty_and_an_unknown_row_is_empty():
     matrix = csr([3], [1, 0])
     assert rows_of(lengthened(matrix, 3)) == [[(3, 1)], [(1, 2), (0, 3)], []]
     assert widened(matrix, 9).shape == (2, 9)
-    assert rows_of(chosen_rows(matrix, np.array([1, -1, 0]))) == [[(1, 2), (0, 3)], [], [(3, 1)]]
+    assert rows_of(select_rows(matrix, np.array([1, -1, 0]))) == [[(1, 2), (0, 3)], [], [(3, 1)]]
 
 
 rows = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), unique=True), min_size=3, max_size=3)
@@ -51,16 +51,16 @@ rows = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), unique=True), min_size=3
 def test_appending_is_what_lists_of_python_would_do(older, newer):
     expected = [[item for item in old if item not in new] + new for old, new in zip(older, newer, strict=True)]
     assert [[item for item, _ in row] for row in rows_of(appended(csr(*older), csr(*newer)))] == expected
-    left = [[item for item in old if item not in new] for old, new in zip(older, newer, strict=True)]
-    assert [[item for item, _ in row] for row in rows_of(without(csr(*older), csr(*newer)))] == left
+    remaining = [[item for item in old if item not in new] for old, new in zip(older, newer, strict=True)]
+    assert [[item for item, _ in row] for row in rows_of(without(csr(*older), csr(*newer)))] == remaining
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, NUM_ITEMS - 1), st.floats(1, 9, width=32)), max_size=20))
-def test_a_history_has_each_item_at_its_last_place_with_the_value_of_then(found):
+def test_a_history_has_each_item_at_its_last_place_with_the_value_of_then(result):
     expected = [[], [], []]
-    for n, (row, item, value) in enumerate(found):
-        if not any(r == row and i == item for r, i, _ in found[n + 1:]):
+    for n, (row, item, value) in enumerate(result):
+        if not any(r == row and i == item for r, i, _ in result[n + 1:]):
             expected[row].append((item, value))
-    columns = [np.array([entry[n] for entry in found], kind) for n, kind in
+    columns = [np.array([entry[n] for entry in result], kind) for n, kind in
                enumerate((np.int64, np.int64, np.float32))]
     assert rows_of(history_matrix(*columns, (3, NUM_ITEMS))) == expected

@@ -1,4 +1,4 @@
-"""Controls for a gain from knowledge, and what is covered, on graphs small enough to read."""
+"""Controls for a gain from knowledge, and coverage, on small graphs."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ def films(folder, num_linked=4, num_items=5):
 
 def test_items_of_like_popularity_change_places(tmp_path):
     data = films(tmp_path)
-    found = swapped(data.triples, np.array([9, 1, 8, 2, 5]), np.random.default_rng(0))
+    result = swapped(data.triples, np.array([9, 1, 8, 2, 5]), np.random.default_rng(0))
     # By popularity: 1 and 3 change places, then 2 and 0; item 4 is not linked, and stays so.
-    assert found.names == data.names
-    assert found.features.toarray().tolist() == data.features.toarray()[[2, 3, 0, 1, 4]].tolist()
-    np.testing.assert_allclose(found.two_hops.toarray(), data.two_hops.toarray()[[2, 3, 0, 1, 4]])
+    assert result.names == data.names
+    assert result.features.toarray().tolist() == data.features.toarray()[[2, 3, 0, 1, 4]].tolist()
+    np.testing.assert_allclose(result.two_hops.toarray(), data.two_hops.toarray()[[2, 3, 0, 1, 4]])
 
 
 @pytest.mark.parametrize("num_linked", [1, 2, 3, 4])
@@ -39,31 +39,31 @@ def test_no_item_keeps_its_own_knowledge_and_none_is_lost(tmp_path, num_linked, 
 def test_counts_alone_say_how_many_triples_an_item_is_in(tmp_path):
     data = films(tmp_path)
     assert num_triples(data.triples).tolist() == [2, 2, 1, 1, 0]
-    found = counts_alone(data.triples)
-    assert found.names == ["triples>1", "triples>2"]
-    assert found.features.toarray().tolist() == [[0, 1], [0, 1], [1, 0], [1, 0], [0, 0]]
-    assert found.two_hops.shape == (5, 0)
+    result = counts_alone(data.triples)
+    assert result.names == ["triples>1", "triples>2"]
+    assert result.features.toarray().tolist() == [[0, 1], [0, 1], [1, 0], [1, 0], [0, 0]]
+    assert result.two_hops.shape == (5, 0)
 
 
 def test_coverage_is_of_items_of_interactions_and_of_relations(tmp_path):
     data = films(tmp_path, num_linked=3)
-    found = coverage(data.triples, data, np.array([3, 1, 0, 4, 2]))
-    assert found["relations"] == [
+    result = coverage(data.triples, data, np.array([3, 1, 0, 4, 2]))
+    assert result["relations"] == [
         {"relation": "by", "twins": [], "triples": 4, "triples_of_items": 3, "items": 3, "shared": 1},
         {"relation": "with", "twins": [], "triples": 2, "triples_of_items": 2, "items": 2, "shared": 1},
         {"relation": "born", "twins": [], "triples": 1, "triples_of_items": 0, "items": 0, "shared": 0}]
-    assert (found["items"], found["linked"], found["linked_share"]) == (5, 3, 0.6)
-    assert found["interactions_share"] == 0.4
-    assert found["triples_per_linked_item"] == pytest.approx(5 / 3)
+    assert (result["items"], result["linked"], result["linked_share"]) == (5, 3, 0.6)
+    assert result["interactions_share"] == 0.4
+    assert result["triples_per_linked_item"] == pytest.approx(5 / 3)
 
 
 def test_a_relation_and_its_inverse_are_one(tmp_path):
     inverse = [(tail, "directed", head) for head, relation, tail in FILMS if relation == "by"]
     data = graph(tmp_path, FILMS + inverse, [(n, f"f{n}") for n in range(4)], 5)
     assert twins(data.triples) == [["born"], ["by", "directed"], ["with"]]
-    told = {one["relation"]: one for one in coverage(data.triples, data, np.ones(5))["relations"]}
-    assert told["by"]["twins"] == ["directed"]
-    assert "directed" not in told
+    by_relation = {one["relation"]: one for one in coverage(data.triples, data, np.ones(5))["relations"]}
+    assert by_relation["by"]["twins"] == ["directed"]
+    assert "directed" not in by_relation
     almost = graph(tmp_path, FILMS + inverse[1:], [(n, f"f{n}") for n in range(4)], 5)
     assert twins(almost.triples) == [["born"], ["by"], ["directed"], ["with"]]
 

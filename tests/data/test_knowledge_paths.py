@@ -1,4 +1,4 @@
-"""What an item and a history have in common, on a graph small enough to read."""
+"""Shared neighbours of an item and a history, on a small graph."""
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +58,7 @@ def test_what_is_written_is_what_is_read(paths, tmp_path):
     paths.write(tmp_path)
     again = read_paths(PinnedFolder(tmp_path, "again"), 4)
     for item in range(4):
-        one, other = (found.explain(item, np.array([ALIEN, BLADE, HEAT])) for found in (paths, again))
+        one, other = (result.explain(item, np.array([ALIEN, BLADE, HEAT])) for result in (paths, again))
         assert [(p.end, p.title, p.items.tolist()) for p in one] == [(p.end, p.title, p.items.tolist()) for p in other]
         assert [p.share for p in one] == pytest.approx([p.share for p in other])
 

@@ -1,4 +1,4 @@
-"""What the knowledge graph says of items, on a graph small enough to read."""
+"""Knowledge features of items, on a small graph."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,37 +15,37 @@ def graph(folder, triples, links, num_items=4) -> Knowledge:
     item, entity = zip(*links, strict=True)
     pq.write_table(pa.table({"item": pa.array(item, pa.int64()), "item_id": [f"i{n}" for n in item],
                              "entity_id": pa.array(entity)}), folder / "links.parquet")
-    found = read_knowledge(PinnedFolder(folder, "again"), num_items)
-    assert found is not None
-    return found
+    result = read_knowledge(PinnedFolder(folder, "again"), num_items)
+    assert result is not None
+    return result
 
 
 LINKS = [(0, "alien"), (1, "blade"), (3, "heat")]
 
 
 def test_a_feature_is_a_relation_its_direction_and_the_neighbour(tmp_path):
-    found = graph(tmp_path, [("alien", "by", "scott"), ("blade", "by", "scott"), ("mann", "made", "heat"),
+    result = graph(tmp_path, [("alien", "by", "scott"), ("blade", "by", "scott"), ("mann", "made", "heat"),
                              ("mann", "made", "alien")], LINKS)
-    assert found.names == ["by>scott", "made<mann"]
-    assert found.features.toarray().tolist() == [[1, 1], [1, 0], [0, 0], [0, 1]]
+    assert result.names == ["by>scott", "made<mann"]
+    assert result.features.toarray().tolist() == [[1, 1], [1, 0], [0, 0], [0, 1]]
 
 
 def test_the_same_neighbour_by_another_relation_or_direction_is_another_feature(tmp_path):
-    found = graph(tmp_path, [("alien", "by", "scott"), ("scott", "by", "blade"), ("heat", "with", "scott")], LINKS)
-    assert found.names == []  # Each of the three is one item's alone.
-    assert found.features.shape == (4, 0)
+    result = graph(tmp_path, [("alien", "by", "scott"), ("scott", "by", "blade"), ("heat", "with", "scott")], LINKS)
+    assert result.names == []  # Each of the three is one item's alone.
+    assert result.features.shape == (4, 0)
 
 
 def test_a_triple_told_twice_and_an_item_of_two_entities_count_once(tmp_path):
-    found = graph(tmp_path, [("alien", "by", "scott")] * 2 + [("aliens", "by", "scott"), ("heat", "by", "scott")],
+    result = graph(tmp_path, [("alien", "by", "scott")] * 2 + [("aliens", "by", "scott"), ("heat", "by", "scott")],
                   [*LINKS, (0, "aliens")])
-    assert found.features.toarray().tolist() == [[1], [0], [0], [1]]
+    assert result.features.toarray().tolist() == [[1], [0], [0], [1]]
 
 
 def test_items_that_are_each_others_neighbours_and_unlinked_triples(tmp_path):
-    found = graph(tmp_path, [("alien", "like", "blade"), ("heat", "like", "blade"), ("x", "like", "y")], LINKS)
-    assert found.names == ["like>blade"]
-    assert found.features.toarray().tolist() == [[1], [0], [0], [1]]
+    result = graph(tmp_path, [("alien", "like", "blade"), ("heat", "like", "blade"), ("x", "like", "y")], LINKS)
+    assert result.names == ["like>blade"]
+    assert result.features.toarray().tolist() == [[1], [0], [0], [1]]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -54,9 +54,9 @@ def test_the_order_of_the_columns_is_that_of_their_names(tmp_path, seed):
 
     triples = [(head, relation, tail) for head in ("alien", "blade", "heat") for relation in "ab" for tail in "xyz"]
     random.Random(seed).shuffle(triples)
-    found = graph(tmp_path, triples, LINKS)
-    assert found.names == ["a>x", "a>y", "a>z", "b>x", "b>y", "b>z"]
-    assert found.features.toarray().tolist() == [[1] * 6, [1] * 6, [0] * 6, [1] * 6]
+    result = graph(tmp_path, triples, LINKS)
+    assert result.names == ["a>x", "a>y", "a>z", "b>x", "b>y", "b>z"]
+    assert result.features.toarray().tolist() == [[1] * 6, [1] * 6, [0] * 6, [1] * 6]
 
 
 def test_data_without_a_graph_has_no_knowledge(tmp_path):

@@ -1,4 +1,4 @@
-"""Values of manifests and JSON of other people."""
+"""Checks of the values of untrusted manifests and JSON files."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def test_a_format_is_a_number_of_at_least_1(value):
 def test_what_is_missing_and_what_is_wrong_is_told_together():
     facts = {"a": integer(0), "b": FILES, "c": optional(integer(0))}
     assert problems({"b": {"x": "short"}}, facts) == [
-        "says nothing of a",
+        "lacks a",
         "b is \"{'x': 'short'}\" and must be a mapping of names of files in the folder to their SHA-256"]
 
 

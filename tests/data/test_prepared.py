@@ -1,4 +1,4 @@
-"""Reading prepared data back: whole or not at all."""
+"""Reading prepared data: intact data only."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}'])
 def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text, "utf-8")
-    with pytest.raises(ArtifactError, match=r"manifest\.json: (not readable|is no manifest)"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json: (not readable|is not a manifest)"):
         read_prepared(folder)
 
 

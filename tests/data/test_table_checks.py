@@ -1,4 +1,4 @@
-"""Tables have the columns that their readers need, or are refused by the column's name."""
+"""Tables must have the columns that their readers need; errors name the column."""
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ def test_numbers_may_be_of_single_precision_as_an_older_llmrec_wrote_them():
     ({"id": ["a", "a"]}, "column 'id' has a value twice"),
     ({"id": [1, 2]}, "column 'id' has the type int64 instead of text"),
     ({"value": [0.5, float("nan")]}, "column 'value' has numbers that are not finite"),
-    ({"split": ["train", "later"]}, "column 'split' has 'later', which is none of train, test"),
+    ({"split": ["train", "later"]}, "column 'split' has 'later', which is not one of train, test"),
     ({"attributes": pa.array([[None], []], pa.list_(pa.string()))}, "column 'attributes' has empty cells in its lists"),
     ({"attributes": ["x", "y"]}, "column 'attributes' has the type string instead of lists of text")])
 def test_a_column_of_another_kind_is_refused_with_the_reason(changed, problem):
@@ -63,7 +63,7 @@ def test_a_file_that_says_to_be_a_thousand_times_as_large_is_refused_before_it_i
         for _ in range(130):
             writer.write_table(pa.table({"user": column}))
     assert (tmp_path / "t.parquet").stat().st_size < 2**20
-    with pytest.raises(ArtifactError, match="136,314,880 rows, which no table does"):
+    with pytest.raises(ArtifactError, match="claims 136,314,880 rows in"):
         read_columns(PinnedFolder(tmp_path, "prepare again"), "t.parquet", {"user": Column("integer")})
 
 

@@ -1,4 +1,4 @@
-"""Tensors are what their reader needs, or refused by name."""
+"""Tensors must meet the requirements of their reader; errors name the tensor."""
 
 import numpy as np
 import pytest

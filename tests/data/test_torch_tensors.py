@@ -1,4 +1,4 @@
-"""Safetensors as torch has them, read from an open folder."""
+"""Safetensors files read as torch tensors from an open folder."""
 
 import json
 
@@ -15,12 +15,12 @@ def test_what_is_read_is_what_safetensors_reads_of_every_type_and_shape(tmp_path
     tensors = {name: torch.arange(6).reshape(2, 3).to(kind) for name, kind in TYPES.items()}
     tensors |= {"none": torch.zeros(0), "flat": torch.zeros(3, 0, 2, dtype=torch.int64), "one": torch.tensor(3.5)}
     save_file(tensors, tmp_path / "x.safetensors", {"format": "pt"})
-    found, wanted = read_torch(PinnedFolder(tmp_path, "again"), "x.safetensors"), load_file(tmp_path / "x.safetensors")
-    assert found.keys() == wanted.keys() == tensors.keys()
+    result, wanted = read_torch(PinnedFolder(tmp_path, "again"), "x.safetensors"), load_file(tmp_path / "x.safetensors")
+    assert result.keys() == wanted.keys() == tensors.keys()
     for name, tensor in wanted.items():
-        assert found[name].dtype == tensor.dtype
-        assert found[name].shape == tensor.shape
-        assert torch.equal(found[name].float(), tensor.float())
+        assert result[name].dtype == tensor.dtype
+        assert result[name].shape == tensor.shape
+        assert torch.equal(result[name].float(), tensor.float())
 
 
 def header(**tensors):

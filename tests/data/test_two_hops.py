@@ -1,4 +1,4 @@
-"""Features of two hops, on graphs small enough to read and against sums over all paths."""
+"""Two-hop features, on small graphs and against sums over all paths."""
 
 from collections import defaultdict
 
@@ -15,21 +15,21 @@ FILMS = [("alien", "by", "scott"), ("blade", "by", "scott"), ("heat", "by", "man
 
 
 def test_what_a_neighbour_is_joined_to_counts_as_much_as_the_neighbour_is_rare(tmp_path):
-    found = graph(tmp_path, FILMS, LINKS).two_hops
+    result = graph(tmp_path, FILMS, LINKS).two_hops
     # Two of four items have scott, one has mann; that blade is another film of scott's is known of alien alone.
-    np.testing.assert_allclose(found.toarray(), [[LOG(2)], [LOG(2)], [0], [LOG(4)]], rtol=1e-6)
-    np.testing.assert_allclose(idf(found).toarray(), found.toarray() * LOG(4 / 3), rtol=1e-6)
+    np.testing.assert_allclose(result.toarray(), [[LOG(2)], [LOG(2)], [0], [LOG(4)]], rtol=1e-6)
+    np.testing.assert_allclose(idf(result).toarray(), result.toarray() * LOG(4 / 3), rtol=1e-6)
 
 
 def test_ways_by_several_neighbours_add_up_and_no_item_leads_to_itself(tmp_path):
     triples = [(film, relation, who) for film in ("alien", "blade", "heat") for relation, who in
                (("by", "scott"), ("with", "weaver"))]
-    found = graph(tmp_path, triples, LINKS).two_hops.toarray()
+    result = graph(tmp_path, triples, LINKS).two_hops.toarray()
     step = LOG(4 / 3)
     # Columns: by<alien, by<blade, by<heat, then the same with `with`: each of the two neighbours adds one of them.
-    assert found.shape == (4, 6)
-    np.testing.assert_allclose(found[0], [0, step, step] * 2, rtol=1e-6)
-    np.testing.assert_allclose(found[3], [step, step, 0] * 2, rtol=1e-6)
+    assert result.shape == (4, 6)
+    np.testing.assert_allclose(result[0], [0, step, step] * 2, rtol=1e-6)
+    np.testing.assert_allclose(result[3], [step, step, 0] * 2, rtol=1e-6)
 
 
 def test_a_hub_leads_nowhere(tmp_path, monkeypatch):
@@ -53,7 +53,7 @@ def test_the_values_are_sums_over_all_paths(tmp_path, seed):
     links = [(n, f"e{n}") for n in range(12) if f"e{n}" in named]
     assert len(links) > 8
     data = graph(tmp_path, triples, links, num_items=15)
-    found = data.two_hops
+    result = data.two_hops
 
     near = defaultdict(set)
     for head, relation, tail in triples:
@@ -73,7 +73,7 @@ def test_the_values_are_sums_over_all_paths(tmp_path, seed):
     columns = [expected[end] for end in sorted(expected, key=lambda end: (end[0], end[1])) if len(expected[end]) > 1]
     dense = np.array([[column.get(item, 0) for column in columns] for item in range(15)])
     assert len(columns) > 10
-    np.testing.assert_allclose(found.toarray(), dense, rtol=1e-5)
+    np.testing.assert_allclose(result.toarray(), dense, rtol=1e-5)
 
 
 def test_items_in_blocks_are_the_items_at_once(tmp_path):
@@ -90,5 +90,5 @@ def test_an_item_keeps_the_strongest_of_its_share(tmp_path):
     data = graph(tmp_path, rare + common, LINKS)
     # in<heat of two items and on>earth of three by usa; born>england of two by scott, who is rarer.
     assert data.two_hops.shape == (4, 5)
-    kept = two_hops(data.triples, most_entries=3)
-    np.testing.assert_allclose(kept.toarray(), [[LOG(2)], [LOG(2)], [0], [0]], rtol=1e-6)
+    remaining = two_hops(data.triples, most_entries=3)
+    np.testing.assert_allclose(remaining.toarray(), [[LOG(2)], [LOG(2)], [0], [0]], rtol=1e-6)

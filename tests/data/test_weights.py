@@ -1,4 +1,4 @@
-"""Interaction weights: hand-worked values, and the properties that every head builds on."""
+"""Interaction weights: hand-worked values, and the properties that all heads rely on."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from llmrec_cli.settings.heads.groups import GroupAttentionSettings
 
 
 def training(values, days=None, **facts) -> TrainingData:
-    """Return data of one user who did something with as many items as there are values."""
+    """Return data of one user with one interaction per value."""
     size = len(values)
     names = np.array([f"i{n}" for n in range(size)], object)
     blank = np.full(size, "", object)
@@ -59,10 +59,10 @@ def test_value_and_age_are_multiplied():
 @pytest.mark.parametrize("value", [1, 5, 0.1])
 def test_equal_values_weigh_exactly_one_and_leave_nothing_to_save(weight, value):
     data = training([value] * 7)
-    found = fit_weights(data, EaseSettings(weight=weight))
-    assert found.is_uniform
-    assert found.state() == {}
-    assert found.matrix(data.interactions) is data.interactions.matrix
+    result = fit_weights(data, EaseSettings(weight=weight))
+    assert result.is_uniform
+    assert result.state() == {}
+    assert result.matrix(data.interactions) is data.interactions.matrix
 
 
 @pytest.mark.parametrize("weight", ["value", "log"])
@@ -73,22 +73,22 @@ def test_values_in_other_units_give_the_same_weights(weight):
 
 def test_a_history_weighs_what_it_weighed_in_the_fit_and_what_comes_with_the_query_is_as_new_as_the_newest():
     data = training([3, 1, 1], days=[0, 1, 2])
-    found = fit_weights(data, EaseSettings(decay=1.0))
-    known = data.interactions
-    queries = known_users(np.array([0]), data.users.ids, known.values, known.matrix, times=known.times)
-    np.testing.assert_array_equal(found.history(queries).data, found.of(known))
-    now = replace(queries, times=known.with_data(np.full(3, UNTIMED)))
-    later = replace(queries, times=known.with_data(np.full(3, 9 * DAY)))
-    np.testing.assert_array_equal(found.history(now).data, found.history(later).data)
-    assert found.history(now).data[0] == 4 * found.history(queries).data[0]
+    result = fit_weights(data, EaseSettings(decay=1.0))
+    expected_ = data.interactions
+    queries = known_users(np.array([0]), data.users.ids, expected_.values, expected_.matrix, times=expected_.times)
+    np.testing.assert_array_equal(result.history(queries).data, result.of(expected_))
+    now = replace(queries, times=expected_.with_data(np.full(3, UNTIMED)))
+    later = replace(queries, times=expected_.with_data(np.full(3, 9 * DAY)))
+    np.testing.assert_array_equal(result.history(now).data, result.history(later).data)
+    assert result.history(now).data[0] == 4 * result.history(queries).data[0]
 
 
 def test_what_is_saved_gives_the_same_weights():
     data = training([3, 1, 8], days=[0, 1, 2])
     for settings in (EaseSettings(weight="log", decay=3.0), EaseSettings(weight="value"),
                      EaseSettings(weight="none", decay=0.5)):
-        found = fit_weights(data, settings)
-        assert InteractionWeights.read(TensorReader(found.state())) == found
+        result = fit_weights(data, settings)
+        assert InteractionWeights.read(TensorReader(result.state())) == result
 
 
 def test_by_default_weights_of_events_count_as_they_are_and_other_strengths_by_their_logarithm():
@@ -107,12 +107,12 @@ def test_ratings_that_reached_a_threshold_weigh_the_same_unless_asked_for():
      "differ (1 to 100) and are not used, as head.weight=none says"),
     (training([4, 5], value_kind="rating"), ItemKnnSettings(), "head.weight=value uses them"),
     (training([-2, 5]), ItemKnnSettings(), "1 of them are 0 or below"),
-    (training([1, 2], value_kind=""), ItemKnnSettings(), "the data does not say what they are"),
+    (training([1, 2], value_kind=""), ItemKnnSettings(), "their kind is unknown in this data"),
     (training([1, 100]), ItemKnnSettings(), None), (training([3, 3]), ItemKnnSettings(weight="none"), None),
     (training([1, 100]), FusionSettings(members={"a": ModelConfig(head=ItemKnnSettings())}), None)])
 def test_values_that_differ_and_are_not_used_are_named_with_the_reason(data, settings, says):
-    found = unused_values(data, settings)
-    assert (found is None) if says is None else says in found
+    result = unused_values(data, settings)
+    assert (result is None) if says is None else says in result
 
 
 @pytest.mark.parametrize("head", [PopularitySettings(), GroupAttentionSettings()])
@@ -122,8 +122,8 @@ def test_values_of_groups_that_differ_and_are_not_used_are_named_by_the_heads_th
     groups = Groups(both.users, sp.csr_array(np.ones((1, 1), np.float32)), both.interactions,
                     np.zeros(2, np.int8))
     data = replace(alone, groups=groups)
-    (found,) = build(ModelConfig(head=head)).unused_values(data)
-    assert f"head={head.kind}: values of groups' interactions differ (4 to 5) and are not used" in found
+    (result,) = build(ModelConfig(head=head)).unused_values(data)
+    assert f"head={head.kind}: values of groups' interactions differ (4 to 5) and are not used" in result
     assert build(ModelConfig(head=head)).unused_values(alone) == []
     assert build(ModelConfig(head=ItemKnnSettings())).unused_values(data) == []
 
@@ -139,8 +139,8 @@ def test_decay_without_times_is_refused():
 
 
 def test_a_head_of_members_refuses_weights_of_its_own():
-    found = list(FusionSettings(members={"a": ModelConfig(head=ItemKnnSettings())}, weight="log").problems())
-    assert found == ["weight=log: has no effect on head=fusion, since each member has its own; set "
+    result = list(FusionSettings(members={"a": ModelConfig(head=ItemKnnSettings())}, weight="log").problems())
+    assert result == ["weight=log: has no effect on head=fusion, since each member has its own; set "
                      "members.<name>.weight"]
     assert any("decay=0" in problem for problem in EaseSettings(decay=0.0).problems())
     assert any("weight=values" in problem for problem in EaseSettings(weight="values").problems())

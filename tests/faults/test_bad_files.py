@@ -14,8 +14,8 @@ from tests.faults.common import ROWS, prepared_ids, refused
 
 def test_26_bad_utf_8_is_named_by_line_and_byte(llmrec):
     assert refused(llmrec, ROWS.encode() + b"caf\xe9,i,1,1600000000\n") == (
-        f"clicks.csv: line 42, byte {len(ROWS) + 3} (counted from 0): 0xe9 is not utf-8; set dataset.encoding to the "
-        f"file's own, latin-1 or gb18030 say, or repair it")
+        f"clicks.csv: line 42, byte {len(ROWS) + 3} (counted from 0): 0xe9 is not utf-8; set dataset.encoding to that "
+        "of the file, such as latin-1 or gb18030, or repair it")
 
 
 def test_27_a_byte_order_mark_is_accepted_and_utf_16_refused(llmrec):
@@ -37,7 +37,7 @@ def test_29_a_missing_or_duplicate_column_is_refused_with_the_nearest_name(llmre
         "clicks.csv: no column 'item_id'; there are 'user_id', 'itemid'; map it with dataset.columns.item_id=<name> "
         "(did you mean 'itemid'?)")
     assert refused(llmrec, "user_id,item_id,user_id\nu,i,v\n") == (
-        "clicks.csv: the column 'user_id' is there twice; rename one of them in the header")
+        "clicks.csv: two columns are called 'user_id'; rename one of them in the header")
 
 
 def test_30_a_wider_row_is_rejected_and_one_empty_trailing_field_is_not_wider(llmrec):
@@ -126,7 +126,7 @@ def test_47_truncated_parquet_is_refused_wherever_it_ends(llmrec):
     content = Path("it").read_bytes()
     for size in (1, 4, 100, len(content) // 2, len(content) - 9, len(content) - 1):
         message = refused(llmrec, content[:size], name="x.parquet")
-        assert message.startswith("x.parquet: is not a whole Parquet file (")
+        assert message.startswith("x.parquet: is not an intact Parquet file (")
         assert message.endswith("); export or copy it again")
 
 
@@ -134,16 +134,16 @@ def test_47_a_parquet_file_that_is_damaged_inside_is_refused(llmrec):
     pq.write_table(pa.table({"user_id": [f"u{n}" for n in range(500)], "item_id": [f"i{n}" for n in range(500)]}), "it")
     content = bytearray(Path("it").read_bytes())
     content[40:400] = bytes(360)
-    assert refused(llmrec, bytes(content), name="x.parquet").startswith("x.parquet: is not a whole Parquet file (")
+    assert refused(llmrec, bytes(content), name="x.parquet").startswith("x.parquet: is not an intact Parquet file (")
 
 
 def test_48_more_than_one_bad_row_in_a_thousand_stops_the_run_and_fewer_are_listed(llmrec):
     many = "user_id,item_id\n" + "".join(f"u{n},i\n" for n in range(1998))
     assert refused(llmrec, many + "u,i,x\n,i\nu\n") == (
-        "clicks.csv: 3 of 2,001 rows (0.15%) are bad, more than dataset.max_reject_share=0.001 allows. The first:\n"
-        "  line 2000: 3 fields where the header has 2\n  line 2001: user_id is empty\n"
+        "clicks.csv: 3 of 2,001 rows (0.15%) are bad, more than dataset.max_reject_share=0.001 allows. The first "
+        "ones:\n  line 2000: 3 fields where the header has 2\n  line 2001: user_id is empty\n"
         "  line 2002: 1 fields where the header has 2\n"
-        "Repair them, or set dataset.max_reject_share=0.01 to leave such rows out (rejects.parquet then lists them)")
+        "Repair them, or set dataset.max_reject_share=0.01 to continue without them (rejects.parquet then lists them)")
     assert len(prepared_ids(llmrec, many + "u,i,x\n,i\n")) == 1998
     assert pq.read_table("data/prepared/fault/rejects.parquet").to_pylist() == [
         {"file": "clicks.csv", "line": 2000, "column": "", "reason": "3 fields where the header has 2"},
@@ -154,8 +154,8 @@ def test_69_bombs_are_refused_before_they_fill_the_memory(llmrec, monkeypatch):
     monkeypatch.setattr(bombs, "MOST_BYTES", 1 << 20)
     packed = gzip.compress(b"user_id,item_id\n" + b"u,i\n" * (1 << 19))
     assert refused(llmrec, packed, name="x.csv.gz") == (
-        f"x.csv.gz: its {len(packed) / 1024:.1f} KiB unpack to 2.0 MiB or more, over 200 times as much; that is "
-        f"no data but a bomb. If you know better, unpack it yourself, split it into smaller files and name those")
+        f"x.csv.gz: its {len(packed) / 1024:.1f} KiB unpack to 2.0 MiB or more, over 200 times as much, like a "
+        "decompression bomb. If the file is right, unpack it yourself, split it into smaller files and name those")
     long = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), ["x" * (10 << 20)])
     pq.write_table(pa.table({"user_id": long, "item_id": range(1_000_000)}), "it")
     assert " unpack to " in refused(llmrec, Path("it").read_bytes(), name="x.parquet")

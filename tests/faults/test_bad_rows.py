@@ -33,10 +33,10 @@ def test_35_duplicates_are_reported_and_may_be_refused(llmrec):
     Path("clicks.csv").write_text(content)
     done = llmrec("prepare", "dataset=files", "dataset.interactions=clicks.csv", "split=none")
     told = next(line for line in done.err.splitlines() if "merged" in line)
-    assert " ".join(told.split()[1:-1]) == "merged │ 3 │ several of one user with one item; dataset.duplicates"
+    assert " ".join(told.split()[1:-1]) == "merged │ 3 │ repeats of a user and an item; dataset.duplicates"
     shutil.rmtree("data")
     assert refused(llmrec, content, "dataset.duplicates=error") == (
-        "clicks.csv: line 42: user 'u0' has an interaction with item 'i0' already, and dataset.duplicates=error; "
+        "clicks.csv: line 42: repeats user 'u0' with item 'i0', and dataset.duplicates=error; "
         "choose keep_last, keep_first, sum or max, or remove the duplicates")
 
 
@@ -95,7 +95,7 @@ def test_37_a_decimal_comma_in_a_time_is_named_too(llmrec):
     assert some.endswith(f"In the column timestamp, export numbers with a decimal point: {START}.5 for '{START},5'")
     all_of_them = "".join(f"u{n % 7};i{n};1;4529{n % 7},25\n" for n in range(40))
     assert refused(llmrec, "user_id;item_id;value;timestamp\n" + all_of_them, "dataset.delimiter=;") == (
-        "clicks.csv: line 2: timestamp '45290,25' has a decimal comma, which is not read; export numbers with a "
+        "clicks.csv: line 2: timestamp '45290,25' has a decimal comma, which is not supported; export numbers with a "
         "decimal point: 45290.25 for '45290,25'")
 
 
@@ -107,13 +107,12 @@ def test_37_a_decimal_comma_among_other_bad_rows_is_named_beside_what_is_said_of
 def test_37_seconds_among_milliseconds_are_refused_unless_the_unit_is_said(llmrec):
     content = ROWS + "u1,i9,1,1600000000000\n"
     assert refused(llmrec, content) == (
-        "timestamps are written in more than one unit: clicks.csv line 42 has '1600000000000' (ms), clicks.csv line 2 "
-        "has '1600000000' (s); write them all alike, or say which it is with "
-        "dataset.timestamp_unit=s|ms|us|ns|iso|excel|order")
+        "timestamps are in more than one unit: clicks.csv line 42 has '1600000000000' (ms), clicks.csv line 2 "
+        "has '1600000000' (s); write all in one unit, or set dataset.timestamp_unit=s|ms|us|ns|iso|excel|order")
     assert refused(llmrec, content, "dataset.timestamp_unit=s") == (
-        "clicks.csv: 1 of 41 rows (2.44%) are bad, more than dataset.max_reject_share=0.001 allows. The first:\n"
+        "clicks.csv: 1 of 41 rows (2.44%) are bad, more than dataset.max_reject_share=0.001 allows. The first ones:\n"
         "  line 42: timestamp '1600000000000' is not a time in 's', or is before 1970 or after 2100\n"
-        "Repair them, or set dataset.max_reject_share=0.05 to leave such rows out (rejects.parquet then lists them)")
+        "Repair them, or set dataset.max_reject_share=0.05 to continue without them (rejects.parquet then lists them)")
     assert len(prepared_ids(llmrec, content, "dataset.timestamp_unit=ms")) == 41
 
 
@@ -131,7 +130,7 @@ def test_38_of_equal_times_a_hash_of_the_row_decides_and_never_the_id_or_the_fil
     manifest = json.loads(Path("data/prepared/fault/manifest.json").read_text())
     assert manifest["ties"]["users"] == {"rule": ["timestamp", "salted hash"], "interactions": 300, "share": 1.0,
                                          "held_out_users": 60, "held_out_share": 1.0}
-    assert any("300 interactions (100.0%) share user and time" in text for text in manifest["warnings"])
+    assert any("300 interactions (100.0%) have the same user and time" in text for text in manifest["warnings"])
 
 
 def test_38_a_column_of_the_data_may_order_equal_times_or_stand_for_them(llmrec):
@@ -144,7 +143,7 @@ def test_38_a_column_of_the_data_may_order_equal_times_or_stand_for_them(llmrec)
         kept = pq.read_table("data/prepared/fault/interactions.parquet").to_pylist()
         assert [row["item_id"] for row in kept if row["user_id"] == "u3"] == ["a", "d", "b", "e", "c"]
         warned = json.loads(Path("data/prepared/fault/manifest.json").read_text())["warnings"]
-        assert not any("share user and time" in text for text in warned)
+        assert not any("have the same user and time" in text for text in warned)
 
 
 def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(llmrec):
@@ -186,7 +185,7 @@ def test_39_a_user_with_one_interaction_is_trained_on_and_counted(llmrec, split)
     assert found["one", "i0"] == "train"
     assert counted()["users_with_one_interaction"] == 1
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
-    assert "1 users have one interaction only, so nothing of theirs can be measured" in audit["notes"]
+    assert "1 users have only one interaction, so nothing can be held out for them" in audit["notes"]
 
 
 def test_39_a_cutoff_in_time_may_leave_such_a_user_cold_and_says_so(llmrec):
@@ -234,7 +233,7 @@ def test_41_an_item_without_text_has_its_id_for_a_title_and_the_share_is_told(ll
     counts = counted()
     assert (audit["texts"]["item"]["empty"], counts["items_without_text"], counts["items_not_in_file"]) == (6, 6, 4)
     assert "6 items (85.7%) have no text" in audit["notes"]
-    assert "4 items of the interactions are not in dataset.items; they are kept without text" in audit["notes"]
+    assert "4 items of the interactions are not in dataset.items; they are kept, without text" in audit["notes"]
 
 
 # 42, a text of a megabyte: ingest/test_entities.py, in a process of its own, for its memory is measured.
@@ -267,9 +266,9 @@ def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strange
         "groups": 3, "groups_of_one": 1, "group_members": 5, "group_members_repeated": 1,
         "users_without_interactions": 2, "groups_without_members": 1}
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
-    assert {"1 rows of dataset.groups name a member of a group again; each counts once", "1 groups have one member",
-            "2 users without a kept interaction"} <= set(audit["notes"])
-    assert audit["warnings"] == ["1 groups have interactions (1 rows, left out) but no members in dataset.groups; is "
+    assert {"1 rows of dataset.groups repeat a member of a group; each member counts once", "1 groups have one member",
+            "2 users have no kept interaction"} <= set(audit["notes"])
+    assert audit["warnings"] == ["1 groups have interactions (1 rows, ignored) but no members in dataset.groups; is "
                                  "it the file of another data set?"]
 
 

@@ -97,8 +97,8 @@ def test_a_published_cold_split_is_not_advised_away(llmrec, kind):
     assert llmrec("prepare", *said).code == 0
     [warning] = [sentence for sentence in warnings() if "that are not in training" in sentence]
     assert "split=cold" not in warning
-    assert warning.endswith(f"or, if the split has cold {kind} on purpose, leave it as it is and describe these "
-                            f"{kind} in dataset.{kind}: new {kind} are recommended by their descriptions")
+    assert warning.endswith(f"or, if the split has cold {kind} on purpose, keep it and describe these "
+                            f"{kind} in dataset.{kind}: new {kind} can only be recommended by their descriptions")
     # Described in a file they are known to be meant: strict lets the published split pass.
     Path("about.csv").write_text(f"{kind[:-1]}_id,title\n" + "".join(f"new{n},A{n}\ni{n},B{n}\nu{n},C{n}\n"
                                                                      for n in range(40)))
@@ -116,7 +116,7 @@ def test_81_ids_of_two_files_of_interactions_that_would_be_the_same_are_warned_o
     Path("first.csv").write_text(first)
     done = llmrec("prepare", "dataset=files", "dataset.interactions=[first.csv,more.csv]", "dataset.audit=strict",
                   "split=none")
-    assert f"9 of the 18 users of the interactions would equal others {words} (" in done.err
+    assert f"9 of the 18 users of the interactions would equal another id {words} (" in done.err
     assert "items of the interactions would equal" not in done.err
     assert done.code == 3
 
@@ -126,7 +126,7 @@ def test_81_an_appended_file_whose_ids_end_in_point_zero_is_warned_of(llmrec):
     Path("more.csv").write_text("user_id,item_id\n" + "".join(f"u{n}.0,{item}\n" for n in range(9) for item in IDS))
     llmrec("prepare", "dataset=files", "dataset.name=fault", "dataset.interactions=more.csv", "mode=append",
            "split=none")
-    assert any(warning.startswith("9 of the 18 users of the interactions would equal others without '.0'")
+    assert any(warning.startswith("9 of the 18 users of the interactions would equal another id without '.0'")
                for warning in warnings())
 
 

@@ -52,13 +52,13 @@ def test_79_an_array_where_an_id_belongs_is_refused_by_line_and_explode_makes_ro
     content = files_of_baskets()[name]
     line = 2 if name.endswith(".csv") else 1
     assert refused(llmrec, content, name=name) == (
-        f'{name}: line {line}: item_id is an array (["s0", "s1", "s2", "s3"]), and one id belongs there; set '
-        f"dataset.explode=item_id to make a row of each entry")
+        f'{name}: line {line}: item_id is an array (["s0", "s1", "s2", "s3"]), but must be a single id; set '
+        f"dataset.explode=item_id to turn each entry into a row")
     prepared_ids(llmrec, content, "dataset.explode=item_id", name=name)
     assert pairs() == PAIRS
     assert counted()["read"] == 48
     notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
-    assert f"{name}: the entries of 12 arrays are rows of their own, 48 in all" in notes
+    assert f"{name}: 12 arrays turned into one row per entry, 48 rows in all" in notes
 
 
 def files_of_baskets_with_values():
@@ -75,10 +75,10 @@ def files_of_baskets_with_values():
 @pytest.mark.parametrize("name", ["x.jsonl", "x.parquet", "text.parquet", "x.csv"])
 def test_79_the_error_names_all_arrays_of_the_row_and_they_are_exploded_together(llmrec, name, tmp_path):
     content = files_of_baskets_with_values()[name]
-    all_three = "set dataset.explode=[item_id,value,timestamp] to make a row of each entry"
-    assert refused(llmrec, content, name=name).endswith(f"one id belongs there; {all_three}")
+    all_three = "set dataset.explode=[item_id,value,timestamp] to turn each entry into a row"
+    assert refused(llmrec, content, name=name).endswith(f"must be a single id; {all_three}")
     again = refused(llmrec, content, "dataset.explode=item_id", name=name)
-    assert again.endswith(f"one value belongs there; {all_three}")
+    assert again.endswith(f"must be a single value; {all_three}")
     prepared_ids(llmrec, content, "dataset.explode=[item_id,value,timestamp]", name=name)
     assert pairs("value") == sorted((user, item, k + 1.0) for user, items in BASKETS for k, item in enumerate(items))
 
@@ -105,13 +105,13 @@ def test_79_one_array_among_thousands_of_ids_is_refused_too(llmrec):
 
 @pytest.mark.parametrize(("row", "said"), [
     ({"user_id": {"id": "u", "age": 3}, "item_id": "i"}, "user_id is an object with the keys id, age ({\"id\": \"u\", "
-     "\"age\": \"3\"}), and one id belongs there; take one of its keys with dataset.columns.user_id='user_id.id'"),
+     "\"age\": \"3\"}), but must be a single id; use one of its keys with dataset.columns.user_id='user_id.id'"),
     ({"user_id": "u", "item_id": [{"n": 1, "sku": "i"}]}, "item_id is an array of objects with the keys n, sku ([{"
-     "\"n\": \"1\", \"sku\": \"i\"}]), and one id belongs there; take one of its keys with "
-     "dataset.columns.item_id='item_id[].n', which makes a row of each entry"),
-    ({"user_id": "u", "item_id": "i", "value": [1, 2]}, "value is an array ([\"1\", \"2\"]), and one value belongs "
-     "there; set dataset.explode=[item_id,value] to make a row of each entry"),
-    ({"user_id": "u", "item_id": "i", "timestamp": {"$date": "2020-01-01"}}, "take one of its keys with "
+     "\"n\": \"1\", \"sku\": \"i\"}]), but must be a single id; use one of its keys with "
+     "dataset.columns.item_id='item_id[].n', which turns each entry into a row"),
+    ({"user_id": "u", "item_id": "i", "value": [1, 2]}, "value is an array ([\"1\", \"2\"]), but must be a single "
+     "value; set dataset.explode=[item_id,value] to turn each entry into a row"),
+    ({"user_id": "u", "item_id": "i", "timestamp": {"$date": "2020-01-01"}}, "use one of its keys with "
      "dataset.columns.timestamp='timestamp.$date'")])
 def test_79_objects_and_other_columns_are_refused_with_the_key_to_take(llmrec, row, said):
     assert said in refused(llmrec, jsonl([row] * 3), name="x.jsonl")
@@ -139,7 +139,7 @@ def test_79_paths_read_nested_events_and_columns_of_one_array_stay_together(llmr
                  name=name)
     assert pairs("value", "timestamp") == NESTED
     notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
-    assert f"{name}: 3 rows have an empty array or none, so no row is made of them" in notes
+    assert f"{name}: 3 rows dropped: empty or missing array" in notes
 
 
 def test_79_arrays_inside_arrays_and_arrays_side_by_side_are_read(llmrec):
@@ -188,7 +188,7 @@ def test_79_explode_without_an_array_and_paths_of_two_arrays_are_refused(llmrec)
     done = llmrec("prepare", "dataset=files", "dataset.interactions=x.jsonl", "dataset.columns.user_id=u[]",
                   "dataset.columns.item_id=i[]", "split=none")
     assert done.code == 2
-    assert "are in different arrays, whose entries do not belong together" in done.err
+    assert "are in different arrays, whose entries cannot be paired" in done.err
 
 
 def test_79_floating_point_ids_inside_arrays_are_refused(llmrec):
@@ -228,9 +228,9 @@ def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_
     clicks = CLICKS.replace(",", ";") if name == "b.csv" else CLICKS
     line = 3 if name == "b.csv" else 2
     message = refused(llmrec, clicks, *said, "dataset.attributes.shelves=list")
-    assert message == (f"{name}: line {line}: 'shelves', an attribute, is an array of objects with the keys count, "
-                       f"name, which would be one value as a whole; take one of them with "
-                       f"'dataset.attributes.shelves[].name=list'")
+    assert message == (f"{name}: line {line}: the attribute 'shelves' is an array of objects with the keys count, "
+                       "name, and each object would count as one value; use one key with "
+                       "'dataset.attributes.shelves[].name=list'")
     assert "'dataset.attributes.by.name=category'" in refused(llmrec, clicks, *said, "dataset.attributes.by=category")
     prepared_ids(llmrec, clicks, *said, "dataset.attributes.shelves[].name=list", "dataset.attributes.by.name=category",
                  "dataset.item_text={title} by {by.name}: {shelves[].name}")
@@ -242,7 +242,7 @@ def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_
 
 def test_83_arrays_of_arrays_are_named_with_the_path_that_flattens_them(llmrec):
     Path("b.jsonl").write_text(jsonl([{"item_id": f"i{n}", "genre": [["Books", "SF"], ["Books"]]} for n in range(7)]))
-    assert "take what is inside with 'dataset.attributes.genre[][]=list'" in refused(
+    assert "for a value inside the objects set 'dataset.attributes.genre[][]=list'" in refused(
         llmrec, CLICKS, "dataset.items=b.jsonl", "dataset.attributes.genre=list")
     prepared_ids(llmrec, CLICKS, "dataset.items=b.jsonl", "dataset.attributes.genre[][]=list")
     assert pq.read_table("data/prepared/fault/items.parquet")["attributes"].to_pylist()[0] == [
@@ -256,7 +256,7 @@ def test_83_a_value_that_is_no_number_costs_its_cell_and_is_counted_with_an_exam
     assert [(row["title"], len(row["attributes"])) for row in items] == [(f"Book {n}", int(n != 3)) for n in range(7)]
     assert counted()["items_values_unread"] == 1
     audit = json.loads(Path("data/prepared/fault/audit.json").read_text())
-    assert ("1 of 7 values of 'pages' are no numbers, so that these items have no such attribute; the first is 'Free' "
+    assert ("1 of 7 values of 'pages' are not numbers, so these items do not get this attribute; the first is 'Free' "
             "(b.jsonl, line 4)") in audit["notes"]
 
 
@@ -274,9 +274,9 @@ def test_a_title_in_another_case_is_the_title_and_a_note_says_so(llmrec, name):
     items = pq.read_table("data/prepared/fault/items.parquet").to_pylist()
     assert [(row["title"], row["text"]) for row in items[:2]] == [("Mug 0", "Mug 0. g"), ("Mug 1", "Mug 1. g")]
     notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
-    assert [note for note in notes if "is taken for" in note] == [
-        "clicks.csv: the column 'USER_ID' is taken for user_id", f"{name}: the column 'Item_ID' is taken for item_id",
-        f"{name}: the column 'Title' is taken for title"]
+    assert [note for note in notes if "is read as" in note] == [
+        "clicks.csv: column 'USER_ID' is read as user_id", f"{name}: column 'Item_ID' is read as item_id",
+        f"{name}: column 'Title' is read as title"]
 
 
 def test_of_two_columns_that_differ_by_case_none_is_taken_and_an_exact_name_counts(llmrec):
@@ -284,11 +284,10 @@ def test_of_two_columns_that_differ_by_case_none_is_taken_and_an_exact_name_coun
     prepared_ids(llmrec, CLICKS, "dataset.items=items.csv")
     assert pq.read_table("data/prepared/fault/items.parquet")["title"].to_pylist()[0] == "i0"
     notes = json.loads(Path("data/prepared/fault/audit.json").read_text())["notes"]
-    assert ("items.csv: 'Title' and 'TITLE' differ by case alone, so none is taken for title; say which is meant with "
+    assert ("items.csv: 'Title' and 'TITLE' differ only by case, so none is read as title; choose one with "
             "dataset.item_columns.title=<name>") in notes
     assert refused(llmrec, "User_id,USER_ID,item_id\nu,v,i\n") == (
-        "clicks.csv: no column 'user_id', but 'User_id' and 'USER_ID'; say which is meant with "
-        "dataset.columns.user_id=<name>")
+        "clicks.csv: no column 'user_id', but 'User_id' and 'USER_ID'; choose one with dataset.columns.user_id=<name>")
     Path("items.csv").write_text("item_id,title,Title\n" + "".join(f"i{n},a{n},b\n" for n in range(7)))
     prepared_ids(llmrec, CLICKS, "dataset.items=items.csv")
     assert pq.read_table("data/prepared/fault/items.parquet")["title"].to_pylist()[0] == "a0"
@@ -299,14 +298,14 @@ def test_79_a_query_file_with_an_array_for_a_user_is_refused(llmrec, model):
     done = llmrec("recommend", f"model={model}", "queries=q.jsonl", "output=lists.jsonl")
     assert done.code == 3
     assert "q.jsonl: line 1: user_id is an array" in done.err
-    assert "write one user_id a row" in done.err
+    assert "write one user_id per row" in done.err
 
 
 def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_take_is_named(llmrec):
     items = [{"item_id": f"i{n}", "title": f"T{n}", "authors": [{"name": f"A{n}", "role": "x"}]} for n in range(3)]
     Path("items.jsonl").write_text(jsonl(items))
     clicks = "user_id,item_id\n" + "".join(f"u,i{n}\n" for n in range(3))
-    note = "'authors' has objects in 3 items, which are {} the text; take what is inside with " \
+    note = "'authors' has objects in 3 items, which are {} the text; for a value inside the objects set " \
            "dataset.item_text='{{authors[].name}}'"
 
     def texts_and_notes(*settings):

@@ -48,8 +48,8 @@ def test_80_headers_again_do_not_hide_rows_that_are_bad(llmrec):
 
 def test_80_a_header_again_in_another_order_is_refused_since_the_rows_after_it_are_swapped(llmrec):
     assert refused(llmrec, f"user_id,item_id\n{MANY}item_id,user_id\ni1,u1\n") == (
-        "clicks.csv: line 42: has the header again with its columns in another order, so the rows after it are not of "
-        "this header; split the file there, and name both files")
+        "clicks.csv: line 42: repeats the header with the columns in another order, which the rows after it have too; "
+        "split the file there, and name both files")
 
 
 def test_80_an_item_that_is_called_like_a_column_is_an_item(llmrec):
@@ -62,7 +62,7 @@ BOOKS = ('"ISBN";"Book-Title"\n"1";"Plain"\n"2";"Again: \\"The King\\"; vol 2"\n
 def test_a_csv_that_is_divided_by_semicolons_is_told_from_a_misplaced_quote(llmrec):
     ratings = '"User-ID";"ISBN"\n' + "".join(f'"u{n}";"{n % 4 + 1}"\n' for n in range(20))
     assert refused(llmrec, ratings) == (
-        "clicks.csv: line 1: the header has a quote that is misplaced or never closed; ';' divides it, so set "
+        "clicks.csv: line 1: the header has a quote that is misplaced or never closed; its delimiter is ';', so set "
         "dataset.delimiter=';'")
 
 
@@ -93,7 +93,7 @@ def test_lines_of_python_are_named_and_the_command_that_converts_them_works(llmr
     rows = [{"user_id": f"u{n}", "item_id": "i'1", "early": False, "note": None, "text": "ça \"va\""} for n in range(9)]
     message = refused(llmrec, pack("\n".join(map(repr, rows)).encode()), name=name)
     said, command = message.split("\n")
-    assert said == (f"{name}: line 1 is a Python dictionary and not JSON, as are all others; convert the file and name "
+    assert said == (f"{name}: line 1 and all others are Python dictionaries, not JSON; convert the file and name "
                     f"the new one:")
     command = command.strip().replace("python3", shlex.quote(sys.executable), 1)
     subprocess.run(["bash", "-c", command], check=True)
@@ -114,4 +114,4 @@ def test_leaving_out_most_rows_is_never_advised(llmrec):
     message = refused(llmrec, content)
     assert "20 of 30 rows (66.67%) are bad" in message
     assert "set dataset.max_reject_share" not in message
-    assert "So many rows are bad, so it is likely that a setting is wrong and not the rows" in message
+    assert "So many rows are bad, so probably a setting is wrong and not the rows" in message

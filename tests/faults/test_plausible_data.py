@@ -47,7 +47,7 @@ def test_82_users_who_stand_for_many_are_warned_of_and_can_be_left_out(llmrec):
     done, manifest = prepare(llmrec, "dataset.interactions=o.csv", "split=none", dropped)
     assert manifest["counts"]["dropped_ids"] == 43
     assert not {"GUEST", "nan", "0"} & {row["user_id"] for row in table("users")}
-    assert "dataset.drop_users names ids that no row has: 'NULL'" in manifest["notes"]
+    assert "dataset.drop_users has ids that are in no row: 'NULL'" in manifest["notes"]
 
 
 def test_82_the_printed_setting_leaves_out_the_ids_when_it_is_pasted_into_a_shell(llmrec):
@@ -79,7 +79,7 @@ def test_84_an_empty_day_is_nothing_new_and_no_error(llmrec, empty):
     before = prepare(llmrec, "dataset.interactions=1.csv", "split=none")[1]
     done, after = prepare(llmrec, "dataset.interactions=2.csv", "split=none", "mode=append")
     assert done.code == 0
-    assert "2.csv has no rows: nothing new" in done.err
+    assert "2.csv: skipped, it has no rows" in done.err
     assert after == before
     assert prepare(llmrec, "dataset.interactions=2.csv", "split=none", name="first")[0].code == 3
 
@@ -95,7 +95,7 @@ def test_84_a_repeated_day_changes_nothing_whatever_its_name(llmrec, policy):
     for file in ("1.csv", "again.csv"):
         done, after = prepare(llmrec, f"dataset.interactions={file}", *settings, "mode=append")
         assert done.code == 0
-        assert f"{file} is in data/prepared/night already (a file of the same content): nothing new" in done.err
+        assert f"{file}: skipped, a file with the same content is in data/prepared/night already" in done.err
         assert after == before
 
 
@@ -107,12 +107,12 @@ def test_84_rows_that_may_have_been_added_up_already_are_refused_unless_they_are
     before = prepare(llmrec, "dataset.interactions=1.csv", *settings)[1]
     done, after = prepare(llmrec, "dataset.interactions=2.csv", *settings, "mode=append")
     assert done.code == 3
-    assert "3 rows may have been added up already" in done.err
+    assert "3 rows may have been counted already" in done.err
     assert "2.csv: line 2 (user 'u9' and item " in done.err
     assert after == before
     done, after = prepare(llmrec, "dataset.interactions=2.csv", *settings, "mode=append", "force=true")
     assert done.code == 0
-    note = "3 of the new rows have a pair that is in the data at the same time or later"
+    note = "3 new rows repeat a pair that is in the data with the same time or a later one"
     assert any(note in n for n in after["notes"])
     # What is kept otherwise than by adding up takes them again without harm.
     one = prepare(llmrec, "dataset.interactions=1.csv", "split=none", name="last")[1]
@@ -136,8 +136,8 @@ def test_84_the_newest_file_wins_for_the_columns_of_items_and_users(llmrec):
     assert any(note.startswith("items have another value in a later file; the newest file wins: price (2, for")
                for note in manifest["notes"])
     # Both notes about these rows name the same value as the one that counts.
-    assert ("2 rows of dataset.items repeat an id; they are merged column by column: of several files the newest "
-            "counts; within a file, the first row that is not empty") in manifest["notes"]
+    assert ("2 rows of dataset.items repeat an id; they are merged column by column: the newest file wins, and within "
+            "a file the first row that is not empty") in manifest["notes"]
 
 
 def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newest_file_has_the_column(llmrec):
@@ -151,8 +151,8 @@ def test_84_an_emptied_cell_keeps_the_older_value_and_is_counted_where_the_newes
                                                                                         "i2": "9"}
     # Of i3 nothing was known before, and the second file does not speak of the stock.
     [note] = [note for note in manifest["notes"] if "empty cell" in note]
-    assert note == ("items have an empty cell in the newest file that lists them; it erases nothing, so the older "
-                    "value is kept: price (2, for instance 'i0': kept '10'); write a value to replace it")
+    assert note == ("items have an empty cell in the newest file that lists them; empty cells erase nothing, so the "
+                    "older value is kept: price (2, for instance 'i0': kept '10'); write a value to replace it")
 
 
 def test_85_data_under_half_of_what_it_replaces_needs_force(llmrec):
@@ -161,7 +161,7 @@ def test_85_data_under_half_of_what_it_replaces_needs_force(llmrec):
     before = prepare(llmrec, "dataset.interactions=1.csv", "split=none")[1]
     done, after = prepare(llmrec, "dataset.interactions=short.csv", "split=none")
     assert done.code == 7
-    assert "these files have 29 rows of interactions, under half of the 60 that 'night' was prepared from" in done.err
+    assert "less than half of the 60 rows that 'night' was prepared from" in done.err
     assert "mode=append" in done.err
     assert "force=true" in done.err
     assert after == before
@@ -210,8 +210,8 @@ def test_wrong_clocks_at_several_times_and_at_both_ends_are_told_apart_from_the_
 def test_a_missing_time_written_as_0_is_seen_in_however_many_rows(llmrec):
     [early], _ = clock_warnings(llmrec, [0] * 150)
     assert early.startswith("150 interactions have the time 1970-01-01T00:00:00Z or earlier (the first: clock.csv line")
-    assert "a missing time that is written as 0" in early
-    assert early.endswith("dataset.oldest=2020-09-13T12:26:40 leaves out what is earlier")
+    assert "a missing time written as 0" in early
+    assert early.endswith("dataset.oldest=2020-09-13T12:26:40 drops earlier interactions")
 
 
 @pytest.mark.parametrize("gap", [1.2, 6.5])

@@ -84,7 +84,7 @@ class GroupShop:
         history = csr(histories or [[]] * size, NUM_ITEMS)
         names, nothing = np.array([f"list {n}" for n in range(size)], object), np.full(size, "", object)
         group = np.full(size, -1) if groups is None else np.array(groups)
-        asked = Membership(group, self.users(), csr(members, NUM_USERS), np.ones(size, bool)).chosen(slice(None))
+        asked = Membership(group, self.users(), csr(members, NUM_USERS), np.ones(size, bool)).select(slice(None))
         return Queries(names, nothing, np.full(size, -1), history, history, nothing, asked)
 
 

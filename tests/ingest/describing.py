@@ -1,4 +1,4 @@
-"""Items and users in tests, without the rest of prepare: stage their file, describe, number by a given rank, write."""
+"""Items and users in tests, without the rest of prepare: stage a file, describe, number by a given rank, write."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from llmrec_cli.ingest.readers.staging import stage_entities
 from llmrec_cli.ingest.texts.catalogue import describe, fit_classes, text_rules, texts_of
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.engine import DuckDbSettings, EngineSettings
-from tests.ingest.preparing import made, write
+from tests.ingest.preparing import make_folder, write
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written of items or users, and said of it."""
+    """Written table of items or users, with notes and warnings."""
 
     rows: list[dict[str, Any]]
     texts: dict[str, Any]
@@ -41,12 +41,12 @@ class Written:
 
 def described(folder: Path, file: str | None, ranks: Mapping[str, int], kind: str = "item", name: str = "about.csv",
               backend: EngineSettings | None = None, histories: Histories | None = None, **settings: Any) -> Written:
-    """Write `file`, and the table of the entities `ranks` (id -> 0 for one that training names, to 3) made of it."""
+    """Write `file` and the table of the entities `ranks` (id -> rank, 0 for training to 3) made from it."""
     account, files = Account(), FilesSettings(interactions="clicks.csv", **settings)
     assert not list(files.problems())
     ours = getattr(files, f"{kind}_columns")
     sources = [Source(write(folder, file, name), columns=ours)] if file is not None else []
-    staged = stage_entities(sources, kind, made(folder))
+    staged = stage_entities(sources, kind, make_folder(folder))
     ordered = sorted(ranks, key=lambda name: (ranks[name], name))
     pq.write_table(pa.table({kind: range(len(ordered)), f"{kind}_id": ordered, "rank": [ranks[n] for n in ordered]}),
                    folder / "catalogue.parquet")

@@ -1,4 +1,4 @@
-"""Preparing small files in tests: write them, run the stage, read back what it wrote."""
+"""Preparing small files in tests: write them, run the stage, read its output."""
 
 import json
 import tempfile
@@ -21,7 +21,7 @@ Row = tuple[str, ...]
 
 
 class Prepared:
-    """What a run of prepare wrote."""
+    """Output of a run of prepare."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,8 +30,8 @@ class Prepared:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of <name>.parquet."""
-        found: list[dict[str, Any]] = pq.read_table(self.folder / f"{name}.parquet").to_pylist()
-        return found
+        result: list[dict[str, Any]] = pq.read_table(self.folder / f"{name}.parquet").to_pylist()
+        return result
 
     def column(self, name: str, column: str) -> list[Any]:
         """Return one column of <name>.parquet."""
@@ -45,14 +45,14 @@ class Prepared:
 def prepare_with(folder: Path, dataset: Settings, split: Settings | None = None, engine: EngineSettings | None = None,
                  **settings: Any) -> Prepared:
     """Run prepare with these settings and write to `folder`/out."""
-    run_dir = RunDir.create("prepare", str(Path(tempfile.mkdtemp(dir=made(folder))) / "run"))
+    run_dir = RunDir.create("prepare", str(Path(tempfile.mkdtemp(dir=make_folder(folder))) / "run"))
     prepare.run(PrepareConfig(dataset=dataset, split=split or NoSplitSettings(), engine=engine or DuckDbSettings(),
                               output=str(folder / "out"), **settings), run_dir)
     return Prepared(folder / "out")
 
 
-def made(folder: Path) -> Path:
-    """Make a folder unless it is there."""
+def make_folder(folder: Path) -> Path:
+    """Make a folder unless it exists."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -75,5 +75,5 @@ def write(folder: Path, content: str | bytes, name: str = "clicks.csv") -> Path:
 
 
 def source(folder: Path, content: str | bytes, name: str = "clicks.csv", **settings: Any) -> Source:
-    """Write a file and return how to read it."""
+    """Write a file and return its source."""
     return Source(write(folder, content, name), **settings)

@@ -1,7 +1,7 @@
-"""prepare when it is killed, stopped, or finds no room: what was published stays, and the next run cleans up.
+"""prepare when it is killed, stopped, or runs out of disk: published data stays, and the next run cleans up.
 
-Real processes and real signals. Most are forked from one that has imported all it needs, for that takes longer than
-what is tested.
+Uses real processes and signals. Most are forked from a process with all imports done, since imports take longer than
+the tests.
 """
 
 import hashlib
@@ -107,7 +107,7 @@ def prepare(name: str, *more: str, limit: Callable[[], None] | None = None) -> s
 
 
 def published() -> dict[str, str]:
-    """Return the hash of every file of the prepared data, what `latest` is, and what lies beside."""
+    """Return the hash of every file of the prepared data, the target of `latest`, and all other files."""
     files = {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in SHOP.rglob("*")}
     beside = sorted(os.listdir(SHOP.parent)) if SHOP.parent.exists() else []
     return files | {"beside": str(beside), "latest": str((SHOP.parent / "latest").resolve())}
@@ -119,12 +119,12 @@ def test_after_a_kill_at_any_moment_the_old_data_is_there_or_the_new_and_the_nex
     done = subprocess.run([sys.executable, "-c", KILLS, "6"], env=environment(), text=True, capture_output=True,
                           check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    *killed, (_, code, last) = told["results"]
+    output = json.loads(done.stdout)
+    *killed, (_, code, last) = output["results"]
     assert (code, last) == (0, "new")
-    assert sum(code == -signal.SIGKILL for _, code, _ in killed) >= 4, told
+    assert sum(code == -signal.SIGKILL for _, code, _ in killed) >= 4, output
     # One that was not killed in time has succeeded; nothing else may be.
-    assert all(code == -signal.SIGKILL or (code == 0 and name == seen) for name, code, seen in killed), told
+    assert all(code == -signal.SIGKILL or (code == 0 and name == seen) for name, code, seen in killed), output
     assert sorted(os.listdir(SHOP.parent)) == [".shop.lock", "latest", "shop"]
     assert read_prepared(SHOP.parent / "latest").manifest["counts"]["read"] == ROWS
 
@@ -147,7 +147,7 @@ def test_a_signal_stops_the_run_with_its_own_code_and_leaves_nothing(number: int
 
 
 def test_a_disk_without_room_is_told_with_the_path_and_what_to_do_and_nothing_changes() -> None:
-    """A limit on the size of files stands in for a full disk: the first file that comes to it cannot be written."""
+    """A limit on file sizes simulates a full disk: the first larger file cannot be written."""
     write_rows("new.csv", 1)
     Path("old.csv").write_text("user_id,item_id,timestamp\nu,a,1500000000\nu,b,1500000001\nv,a,1500000002\n")
     assert prepare("old").returncode == 0

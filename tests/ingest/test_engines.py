@@ -1,4 +1,4 @@
-"""DuckDB and Spark: the same rows, whatever the split, the dialect and the order."""
+"""DuckDB and Spark give the same rows for any split, dialect and order."""
 
 import os
 import random
@@ -12,7 +12,12 @@ from ibis.backends import BaseBackend
 
 from llmrec_cli.errors import ConfigError, ResourceError
 from llmrec_cli.ingest.engine import collect, engine
-from llmrec_cli.ingest.interactions.build import keep, known_dislikes, read_raw, stage_interactions
+from llmrec_cli.ingest.interactions.build import (
+    filter_interactions,
+    filter_unknown_dislikes,
+    read_raw,
+    stage_interactions,
+)
 from llmrec_cli.ingest.interactions.id_codes import number
 from llmrec_cli.ingest.interactions.splits import build_split
 from llmrec_cli.ingest.interactions.writing import write_rows
@@ -31,7 +36,7 @@ from tests.ingest.preparing import write
 
 pytest.importorskip("pyspark")
 pytestmark = pytest.mark.skipif(shutil.which("java") is None and "JAVA_HOME" not in os.environ, reason="needs Java")
-# Compiling a query takes longer than going through a hundred rows; test_spark.py has Spark as it comes.
+# Compiling a query takes longer than processing a hundred rows; test_spark.py uses Spark's defaults.
 LOCAL = SparkSettings(master="local[2]",
                       conf={"spark.sql.shuffle.partitions": "1", "spark.sql.codegen.wholeStage": "false",
                                                "spark.sql.codegen.factoryMode": "NO_CODEGEN"})
@@ -39,7 +44,7 @@ LOCAL = SparkSettings(master="local[2]",
 
 @pytest.fixture(scope="module")
 def connections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, BaseBackend]]:
-    """Yield both engines, Spark's started once, for it takes ten seconds."""
+    """Yield both engines; Spark is started once, since that takes ten seconds."""
     with (engine(DuckDbSettings(), tmp_path_factory.mktemp("duckdb")) as embedded,
           engine(LOCAL, tmp_path_factory.mktemp("spark")) as cluster):
         yield {"duckdb": embedded, "spark": cluster}
@@ -51,7 +56,7 @@ VALUES = ("1", "5", " 2.5 ", "3", "nan", "4.0", "1e1", "1_0", "4d", "Infinity", 
 
 
 def table(rows: int, seed: int) -> str:
-    """Return CSV in which everything that can differ between engines does occur."""
+    """Return CSV with all content that engines might treat differently."""
     rng = random.Random(seed)
     lines = ["user_id,item_id,value,timestamp,event"]
     for _ in range(rows):
@@ -64,21 +69,21 @@ def table(rows: int, seed: int) -> str:
 
 def rows_of(connection: BaseBackend, folder: Path, split: SplitSettings, sources: list[Source],
             settings: DatasetSettings) -> tuple[Any, ...]:
-    """Return all that comes of these files on an engine: rows, negatives, filtered, rejects, counts, cutoff, hashes."""
+    """Return all results of an engine for these files: rows, negatives, filtered, rejects, counts, cutoff, hashes."""
     account = Account()
     folder.mkdir()
     staged = stage_interactions(sources, folder, "", bool(settings.event_weights))
-    kept = keep(read_raw(connection, staged, settings), staged, settings, account)
-    divided = build_split(split).divide(kept.coded, kept.unit, settings.timestamp_unit)
-    users, items = (number(divided.rows, codes, kind) for codes, kind in ((kept.coded.users, "user"),
-                                                                         (kept.coded.items, "item")))
-    kept = known_dislikes(kept, users, items)
+    remaining = filter_interactions(read_raw(connection, staged, settings), staged, settings, account)
+    divided = build_split(split).divide(remaining.coded, remaining.unit, settings.timestamp_unit)
+    users, items = (number(divided.rows, codes, kind) for codes, kind in ((remaining.coded.users, "user"),
+                                                                         (remaining.coded.items, "item")))
+    remaining = filter_unknown_dislikes(remaining, users, items)
     digest = [write_rows(folder / "rows.parquet", divided.rows, users, items, True)]
-    if kept.negatives is not None:
-        negatives = build_split(split).divide_negatives(kept.negatives, kept.coded, divided)
+    if remaining.negatives is not None:
+        negatives = build_split(split).divide_negatives(remaining.negatives, remaining.coded, divided)
         digest.append(write_rows(folder / "negatives.parquet", negatives, users, items, True))
-    filtered = sorted(map(str, collect(kept.filtered.inner_join(kept.coded.users, "user")
-                                       .inner_join(kept.coded.items, "item")
+    filtered = sorted(map(str, collect(remaining.filtered.inner_join(remaining.coded.users, "user")
+                                       .inner_join(remaining.coded.items, "item")
                                        .select("user_id", "item_id", "value", "timestamp", "reason")).to_pylist()))
     return digest, filtered, [str(reject) for reject in staged.rejects], account.counts, divided.cutoff
 
@@ -98,10 +103,10 @@ def test_every_split_and_policy_gives_the_same_on_both(connections: dict[str, Ba
                                                        split: SplitSettings, options: dict[str, Any]) -> None:
     sources = [Source(write(tmp_path, table(120, n), f"{n}.csv")) for n in range(2)]
     settings = FilesSettings(timestamp_unit="iso", **options)
-    found = {name: rows_of(connection, tmp_path / name, split, sources, settings)
+    result = {name: rows_of(connection, tmp_path / name, split, sources, settings)
              for name, connection in connections.items()}
-    assert found["duckdb"] == found["spark"]
-    assert found["duckdb"][2], "something must be rejected"
+    assert result["duckdb"] == result["spark"]
+    assert result["duckdb"][2], "something must be rejected"
 
 
 @pytest.mark.slow

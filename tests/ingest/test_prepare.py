@@ -1,4 +1,4 @@
-"""The stage as a whole: what it writes, where, and what it leaves alone."""
+"""The whole stage: its output files and folders, and the files it must not touch."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""For any table at all: every row is accounted for, order and files change nothing, no id is altered."""
+"""For any table: every row is counted, the order of rows and files has no effect, no id is altered."""
 
 import csv
 import io
@@ -66,16 +66,18 @@ def test_every_row_is_accounted_for_whatever_the_order_and_the_files(
     assert counts["rejected"] == sum(not sound(row) for row in rows) == len(first.rows("rejects"))
     latest = {(r[0], r[1]): max((int(x[3]), float(x[2])) for x in rows if sound(x) and x[:2] == r[:2])
               for r in rows if sound(r)}
-    kept = {pair: (time * 1000, value) for pair, (time, value) in latest.items() if value >= 3}
+    rows_of = {pair: (time * 1000, value) for pair, (time, value) in latest.items() if value >= 3}
     assert counts["duplicates"] == sum(map(sound, rows)) - len(latest)
-    assert counts["below_min_value"] == len(latest) - len(kept)
-    while (smaller := _one_round(kept, core)) != kept:
-        kept = smaller
-    assert {(r["user_id"], r["item_id"]): (r["timestamp"], r["value"]) for r in first.rows("interactions")} == kept
+    assert counts["below_min_value"] == len(latest) - len(rows_of)
+    while (smaller := _one_round(rows_of, core)) != rows_of:
+        rows_of = smaller
+    written = {(r["user_id"], r["item_id"]): (r["timestamp"], r["value"]) for r in first.rows("interactions")}
+    assert written == rows_of
 
 
-def _one_round(kept: dict[tuple[str, str], tuple[int, float]], core: int) -> dict[tuple[str, str], tuple[int, float]]:
+def _one_round(rows_of: dict[tuple[str, str], tuple[int, float]],
+               core: int) -> dict[tuple[str, str], tuple[int, float]]:
     for side in (0, 1):
-        sizes = Counter(pair[side] for pair in kept)
-        kept = {pair: row for pair, row in kept.items() if sizes[pair[side]] >= core}
-    return kept
+        sizes = Counter(pair[side] for pair in rows_of)
+        rows_of = {pair: row for pair, row in rows_of.items() if sizes[pair[side]] >= core}
+    return rows_of

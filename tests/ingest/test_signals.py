@@ -1,4 +1,4 @@
-"""Signals in the middle of a query, in real processes: the exit code is the signal's, and it comes at once."""
+"""Signals during a query, in real processes: the process ends at once with the exit code of the signal."""
 
 import os
 import signal
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from llmrec_cli.ingest.signals import heeding_signals
+from llmrec_cli.ingest.signals import reraise_signals
 
 ROOT = Path(__file__).parents[2]
-# Would take minutes; how it is fetched decides whether DuckDB asks for signals meanwhile.
+# The query would take minutes; the way of fetching decides whether DuckDB checks for signals meanwhile.
 ENDLESS = """
 import signal, sys
 import duckdb
-from llmrec_cli.ingest.signals import heeding_signals
+from llmrec_cli.ingest.signals import reraise_signals
 
 def terminated(*_):
     raise SystemExit(143)
@@ -26,7 +26,7 @@ signal.signal(signal.SIGTERM, terminated)
 connection = duckdb.connect(config={"memory_limit": "200MB", "max_temp_directory_size": "0KB", "threads": 1})
 query = connection.sql("select count(*) from range(100000000) a, range(2000) b where (a.range * b.range) % 7 = 3")
 try:
-    with heeding_signals(connection.interrupt):
+    with reraise_signals(connection.interrupt):
         print("running", flush=True)
         query.fetchall() if sys.argv[1] == "rows" else query.to_arrow_reader(1000).read_all()
 except KeyboardInterrupt:
@@ -45,10 +45,10 @@ def test_a_query_that_runs_is_stopped_at_once_and_the_exit_code_is_the_signal_s(
         assert process.stdout.readline() == b"running\n"
         time.sleep(0.3)
         process.send_signal(number)
-        _, said = process.communicate(timeout=10)
+        _, message = process.communicate(timeout=10)
     finally:
         process.kill()
-    assert (process.returncode, said) == (code, b"")
+    assert (process.returncode, message) == (code, b"")
 
 
 def test_what_a_library_makes_of_a_signal_is_not_what_is_raised() -> None:
@@ -61,7 +61,7 @@ def test_what_a_library_makes_of_a_signal_is_not_what_is_raised() -> None:
             raise RuntimeError("Query interrupted") from error
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), heeding_signals(lambda: stopped.append("stopped")):
+    with pytest.raises(KeyboardInterrupt), reraise_signals(lambda: stopped.append("stopped")):
         library()
     assert stopped == ["stopped"]
     assert signal.getsignal(signal.SIGINT) is before
@@ -74,13 +74,13 @@ def test_a_signal_that_a_library_swallows_still_ends_the_run() -> None:
         except KeyboardInterrupt:
             return
 
-    with pytest.raises(KeyboardInterrupt), heeding_signals(lambda: None):
+    with pytest.raises(KeyboardInterrupt), reraise_signals(lambda: None):
         library()
 
 
 def test_other_errors_pass_and_threads_and_ignored_signals_are_left_alone() -> None:
     def failing() -> None:
-        with heeding_signals(lambda: None):
+        with reraise_signals(lambda: None):
             raise RuntimeError("of its own")
 
     with pytest.raises(RuntimeError, match="of its own"):
@@ -99,7 +99,7 @@ def test_other_errors_pass_and_threads_and_ignored_signals_are_left_alone() -> N
     assert failed == ["of its own"]
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with heeding_signals(lambda: None):
+        with reraise_signals(lambda: None):
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""engine=spark on local[2]: row for row what DuckDB gives."""
+"""engine=spark on local[2] gives the same rows as DuckDB."""
 
 import os
 import random
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(shutil.which("java") is None and "JAVA_HOME" not
 
 
 def different(one: Prepared, other: Prepared, name: str) -> list[int]:
-    """Return how many rows one has and not the other, both ways."""
+    """Return the number of rows that only one table has, for both tables."""
     files = [f"'{prepared.folder / name}.parquet'" for prepared in (one, other)]
     query = "SELECT count(*) FROM (FROM {} EXCEPT ALL FROM {})"
     return [duckdb.connect().execute(query.format(*pair)).fetchall()[0][0] for pair in (files, files[::-1])]
@@ -37,7 +37,7 @@ def test_a_hundred_thousand_rows_are_the_same_on_both(tmp_path: Path) -> None:
                             user_text="{history}", min_user_interactions=2, min_value=2.0)
     local = SparkSettings(master="local[2]", conf={"spark.sql.shuffle.partitions": "2"})
     engines: dict[str, EngineSettings] = {"duckdb": DuckDbSettings(), "spark": local}
-    done = {name: prepare_with(tmp_path / name, dataset, RandomSettings(), chosen) for name, chosen in engines.items()}
+    done = {name: prepare_with(tmp_path / name, dataset, RandomSettings(), engine) for name, engine in engines.items()}
     one, other = done["duckdb"], done["spark"]
     for name in ("interactions", "filtered", "items", "users", "rejects"):
         assert different(one, other, name) == [0, 0], name
@@ -58,10 +58,10 @@ def test_groups_are_the_same_on_both(tmp_path: Path) -> None:
                 "group_test": "group_id,item_id\n" + together[:60].rpartition("\n")[0] + "\ng3,new\n",
                 "group_info": "group_id,name,age\n" + "".join(f"g{n},Gruppe Ä{n},{n}\n" for n in range(35))}
     files = {key: str(write(tmp_path, content, f"{key}.csv")) for key, content in contents.items()}
-    given = FilesSettings(name="x", group_text="{name}", group_attributes={"age": "number"}, **files)
+    settings_ = FilesSettings(name="x", group_text="{name}", group_attributes={"age": "number"}, **files)
     split = GivenSettings(valid=0.2, group_valid=0.4, leaks="drop")
     local = SparkSettings(master="local[2]", conf={"spark.sql.shuffle.partitions": "1"})
-    one, other = (prepare_with(tmp_path / name, given, split, chosen) for name, chosen in
+    one, other = (prepare_with(tmp_path / name, settings_, split, engine) for name, engine in
                   (("duckdb", DuckDbSettings()), ("spark", local)))
     for name in ("interactions", "filtered", "groups", "group_interactions", "group_texts"):
         assert different(one, other, name) == [0, 0], name
@@ -78,10 +78,10 @@ def test_times_in_every_form_are_the_same_on_both(tmp_path: Path) -> None:
     local = SparkSettings(master="local[1]", conf={"spark.sql.shuffle.partitions": "1"})
     for number, (unit, text) in enumerate(forms.items()):
         rows = f'user_id,item_id,timestamp\nu,i,"{text}"\nu,j,"{text}"\nu,k,"31/02/2023 02:05 PM"\n'
-        said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
+        message = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
         dataset = FilesSettings(name="x", interactions=str(write(tmp_path / str(number), rows)), max_reject_share=0.5,
-                                **said)
-        one, other = (prepare_with(tmp_path / str(number) / name, dataset, engine=chosen) for name, chosen in
+                                **message)
+        one, other = (prepare_with(tmp_path / str(number) / name, dataset, engine=engine) for name, engine in
                       (("duckdb", DuckDbSettings()), ("spark", local)))
         assert one.column("interactions", "timestamp") == [1672581900000] * 2, unit
         for name in ("interactions", "rejects"):

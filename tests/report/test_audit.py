@@ -192,7 +192,7 @@ def test_a_check_without_anything_to_look_at_is_not_passed() -> None:
 
 
 def test_links_to_look_at_are_shown_once() -> None:
-    told = "linked, to look at: item 7 is entity m.1"
+    told = "example link to check: item 7 is entity m.1"
     assert told not in render(made(notes=[told]), ABOUT)
     assert told in render({key: value for key, value in made(notes=[told]).items() if key != "links"}, ABOUT)
 

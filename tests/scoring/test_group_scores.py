@@ -31,7 +31,7 @@ def asked(members, own=None, group=None):
     users = known_users(np.arange(4), ids, known, known)
     names, nothing = np.array([f"g{n}" for n in range(size)], object), np.full(size, "", object)
     together = Membership(np.full(size, -1) if group is None else np.array(group), users, csr(members, 4),
-                          np.ones(size, bool)).chosen(slice(None))
+                          np.ones(size, bool)).select(slice(None))
     return Queries(names, nothing, np.full(size, -1), history, history, nothing, together)
 
 

@@ -320,7 +320,7 @@ def test_an_item_stays_in_the_catalogue_when_a_day_is_appended_and_is_listed_onc
     assert done.code == 0
     unlisted = pq.read_table(f"{DATA}/unlisted_items.parquet")["item_id"].to_pylist()
     assert unlisted == ["i9", "n1"]
-    assert "2 items of the interactions are not in the files of items" in done.err
+    assert "2 items of the interactions are not in the item files" in done.err
 
 
 # Reasons

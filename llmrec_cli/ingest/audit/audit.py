@@ -1,26 +1,26 @@
-"""The audit of prepared data: what `audit.json` says.
+"""The audit of prepared data, written to `audit.json`.
 
-Stable keys; numbers are finite, shares are from 0 to 1, times are ISO 8601 (or the numbers of an order):
+Keys are stable. Numbers are finite, shares are from 0 to 1, times are ISO 8601 (or numbers of an order):
 
 - `format`; `rows`: read, rejected, duplicates, filtered, negatives, kept, train, valid, test, filtered_by_reason,
-  unaccounted (0 when every row that was read is in exactly one place); `rejects`: total, by_reason, by_file (of all
-  files, those of items and users too)
+  unaccounted (0 when every row read is counted exactly once); `rejects`: total, by_reason, by_file (of all files, also
+  those of items and users)
 - `splits`: for train, valid, test and all: interactions, users, items, density, first, last,
-  users_with_one_interaction, cold_users, cold_users_interactions, cold_users_share (of the interactions; and items
-  likewise), per_user and per_item: num, min, q1, median, q3, max, mean. Of `all`, cold_* is what is cold in valid or
+  users_with_one_interaction, cold_users, cold_users_interactions, cold_users_share (of the interactions; the same for
+  items), per_user and per_item: num, min, q1, median, q3, max, mean. For `all`, cold_* counts what is cold in valid or
   test, and its share of all interactions
-- `popularity`: gini, top (percent of the trained items -> share of the training interactions), curve (points of share
+- `popularity`: gini, top (percent of the training items -> share of the training interactions), curve (points of share
   of items, share of interactions), most_popular; `histograms`: per_user, per_item: from, to, num
-- `time`: unit, edges, and counts by split for each span between two edges; null without timestamps
-- `values`: values (each distinct one, up to 20) or edges (of 20 spans), and counts by split
-- `texts`: for item, user, and group where something is told of groups: num, empty, empty_share, title_is_id,
-  lengths, longest, duplicated, scripts
-- `groups`, `knowledge`: counts; null without them. `links`, with knowledge only: what `ingest.knowledge` reports of
-  links and of what contradicts them
+- `time`: unit, edges, and counts by split for each bin between two edges; null without timestamps
+- `values`: values (up to 20 distinct ones) or edges (of 20 bins), and counts by split
+- `texts`: for item, user, and group where a file describes groups: num, empty, empty_share, title_is_id, lengths,
+  longest, duplicated, scripts
+- `groups`, `knowledge`: counts; null without them. `links`, with knowledge only: the report of `ingest.knowledge` on
+  links and on contradictions between items and entities
 - `leakage`: checks with name, meaning, count, checked, share, examples, verdict (ok | warning) and note
-- `ties`: of users, and of groups, where there are times: rule, interactions (that share user and time with another)
-  and their share, held_out_users (with such an interaction in valid or test) and held_out_share
-- `warnings`, `notes`: all sentences of the account
+- `ties`: of users, and of groups, where there are times: rule, interactions (with the same user and time as another
+  one) and their share, held_out_users (with a tied interaction in valid or test) and held_out_share
+- `warnings`, `notes`: all warnings and notes of `prepare`
 """
 
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.audit.leakage import count, group_leakage
 from llmrec_cli.ingest.audit.relations import describe_groups, describe_knowledge
 from llmrec_cli.ingest.audit.shape import (
-    Counted,
-    counted,
+    InteractionCounts,
+    count_by_split,
     describe_splits,
     over_time,
     over_values,
@@ -47,7 +47,7 @@ from llmrec_cli.ingest.audit.shape import (
 )
 from llmrec_cli.ingest.audit.texts import describe_texts
 from llmrec_cli.ingest.audit.title_leakage import held_out_titles
-from llmrec_cli.ingest.engine import collect, dropped
+from llmrec_cli.ingest.engine import collect, drop_tables
 from llmrec_cli.ingest.interactions.order import Ties
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.summary import notes
@@ -56,13 +56,13 @@ from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 
 _MOST_GROUPS = 50
-"""Reasons and files of rejects that are listed one by one."""
+"""Most reasons, and most files, of rejects that are listed one by one."""
 
 
 def account_of_rows(folder: Folder, counts: dict[str, int], sizes: dict[str, int]) -> dict[str, Any]:
-    """Return where the rows went: read + earlier = rejected + duplicates + filtered + negatives + kept.
+    """Count the rows by outcome: read + earlier = rejected + duplicates + filtered + negatives + kept.
 
-    `sizes` is the number of interactions by split, `counts` what was counted while reading.
+    `sizes` is the number of interactions by split, `counts` the counts made while reading.
     """
     reasons = _filtered(folder, counts)
     rows = {"read": counts.get("read", 0), "earlier": counts.get("earlier", 0), "rejected": counts.get("rejected", 0),
@@ -74,22 +74,22 @@ def account_of_rows(folder: Folder, counts: dict[str, int], sizes: dict[str, int
 
 
 def _filtered(folder: Folder, counts: dict[str, int]) -> dict[str, int]:
-    """Return the rows that are sound and not used, by reason."""
+    """Return the number of sound rows that a setting filtered out, by reason."""
     if not folder.has("filtered"):
         return {key: counts[key] for key in ("below_min_value", "below_core") if counts.get(key)}
     table = folder.table("filtered")
-    found = collect(table.group_by("reason").agg(rows=table.count()).order_by("reason")).to_pylist()
-    return {row["reason"]: row["rows"] for row in found}
+    rows = collect(table.group_by("reason").agg(rows=table.count()).order_by("reason")).to_pylist()
+    return {row["reason"]: row["rows"] for row in rows}
 
 
 def account_of_rejects(folder: Folder) -> dict[str, Any]:
     """Return the rejects of all files: total, by_reason (column, reason, rows) and by_file (file, rows), most first.
 
-    Reasons have what they quote taken out, so that rows with the same fault are one line. Beyond _MOST_GROUPS lines the
-    rest is one of them, called `other`.
+    Quoted values are removed from the reasons, so that rows with the same fault share a line. Beyond _MOST_GROUPS
+    lines the rest is one line, `other`.
     """
     table = folder.table("rejects")
-    # Up to the last "' is", for what is quoted may have quotes in it; then whatever else is quoted.
+    # First up to the last "' is", since the quoted value may contain quotes; then all other quoted values.
     reason = table.reason.re_replace("(?s)^'.*' is", "'…' is").re_replace("'[^']*'", "'…'")
     named = table.select("file", "column", reason=reason)
     by_reason = named.group_by("column", "reason").agg(rows=named.count())
@@ -111,20 +111,20 @@ _FORMAT = 1
 
 def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: SplitSettings, unit: str,
           account: Account, ties: Sequence[Ties] = ()) -> dict[str, Any]:
-    """Return the audit of the Parquet files in `path`; its warnings and notes join the account's.
+    """Audit the Parquet files in `path`; add warnings, notes and counts to `account`, and return the audit.
 
-    `unit` is how timestamps were written, "" without any. Adds negatives, users_with_one_interaction and
-    held_out_also_in_train to the account's counts.
+    `unit` is the unit of the timestamps, "" without timestamps. Adds negatives, users_with_one_interaction and
+    held_out_also_in_train to the counts.
     """
     folder = Folder(connection, path)
     rows = folder.table("interactions")
     parts = parts_of(rows)
-    per_user = counted(rows, "user", newest=bool(unit) and not split.by_cutoff)
-    per_item = counted(rows, "item")
-    users, items = Counted(per_user), Counted(per_item)
+    per_user = count_by_split(rows, "user", newest=bool(unit) and not split.by_cutoff)
+    per_item = count_by_split(rows, "item")
+    users, items = InteractionCounts(per_user), InteractionCounts(per_item)
     suspect = placeholders.warnings(folder, per_user, per_item)
     sizes = {name: part.size for name, part in parts.items()}
-    found: dict[str, Any] = {
+    out: dict[str, Any] = {
         "format": _FORMAT, "rows": account_of_rows(folder, account.counts, sizes),
         "rejects": account_of_rejects(folder), "splits": describe_splits(parts, users, items, unit),
         "popularity": popularity(folder, per_item, items),
@@ -135,16 +135,16 @@ def audit(connection: BaseBackend, path: Path, dataset: DatasetSettings, split: 
         "knowledge": describe_knowledge(folder, folder.size("items")),
         "leakage": [*leaks.leakage(folder, parts, per_user, per_item, split, unit), held_out_titles(folder),
                     *group_leakage(folder)],
-        "ties": {f"{one.whose}s": one.described() for one in ties}}
-    dropped(per_user, per_item)
+        "ties": {f"{one.whose}s": one.to_dict() for one in ties}}
+    drop_tables(per_user, per_item)
     if folder.has("negatives"):
-        account.counts["negatives"] = found["rows"]["negatives"]
-    account.counts |= {"users_with_one_interaction": found["splits"]["all"]["users_with_one_interaction"],
-                       "held_out_also_in_train": next(c["count"] for c in found["leakage"] if c["name"] == leaks.PAIRS)}
-    count(found["groups"], found["leakage"], account)
-    account.warnings += leaks.warnings(found["leakage"]) + health.warnings(found, split, account.counts)
+        account.counts["negatives"] = out["rows"]["negatives"]
+    account.counts |= {"users_with_one_interaction": out["splits"]["all"]["users_with_one_interaction"],
+                       "held_out_also_in_train": next(c["count"] for c in out["leakage"] if c["name"] == leaks.PAIRS)}
+    count(out["groups"], out["leakage"], account)
+    account.warnings += leaks.warnings(out["leakage"]) + health.warnings(out, split, account.counts)
     account.warnings += suspect
     account.warnings += [one.sentence() for one in ties if one.many]
-    account.notes += notes(account.counts, unit, dataset.time_unit) + health.notes(found)
+    account.notes += notes(account.counts, unit, dataset.time_unit) + health.notes(out)
     account.notes += [one.sentence() for one in ties if one.tied and not one.many]
-    return {**found, "warnings": list(account.warnings), "notes": list(account.notes)}
+    return {**out, "warnings": list(account.warnings), "notes": list(account.notes)}

@@ -1,4 +1,4 @@
-"""Ids that are suspicious: placeholders, outsized users, and ids of two files that would match if written alike.
+"""Suspicious ids: placeholders, users with far too many interactions, and ids that two files write differently.
 
 Ids are never normalised: '104.0' and '104' may be two items. But if one file has the first form and another file has
 the second, the user should know before training, since the catalogue may contain every item twice.
@@ -15,44 +15,45 @@ from ibis.expr.types import StringColumn, Table
 
 from llmrec_cli.ingest.audit.folder import Folder
 from llmrec_cli.ingest.contents import Contents, Preparation
-from llmrec_cli.ingest.engine import collect, materialised, size
+from llmrec_cli.ingest.engine import collect, materialise, size
 from llmrec_cli.ingest.groups.groups import Groups
-from llmrec_cli.ingest.interactions.id_codes import Coded
+from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.knowledge.links import Graph
-from llmrec_cli.ingest.texts.catalogue import Described
+from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.column_checks import list_warnings
 from llmrec_cli.ingest.texts.documents import Documents
 from llmrec_cli.settings.typed_lists import list_setting
 
 _NAMES = ("nan", "null", "none", "nil", "na", "n/a", "undefined", "unknown", "unk", "anonymous", "anon", "guest",
           "visitor", "not set", "notset", "missing", "-1")
-"""Ids that exports write for nobody, without what surrounds them and in lower case."""
+"""Ids that exports write for a missing user or item, in lower case and without surrounding punctuation."""
 _LARGE, _TIMES, _ENOUGH = 0.05, 3, 100
-"""Share of the interactions above which a user is outsized, if also this many times the mean, from this many rows."""
+"""A user is outsized above this share of the interactions and this many times the mean, given this many rows."""
 _ZERO_TIMES = 10
 _AROUND = r"[\s\"'()<>\[\]{}._?-]+"
-_SHOWN = 5
+_NUM_EXAMPLES = 5
 
 
 def warnings(folder: Folder, per_user: Table, per_item: Table) -> list[str]:
-    """Return what is likely to be wrong; `per_user` and `per_item` have the interactions of each split."""
-    found = []
+    """Return warnings about placeholders and outsized users from the interactions of each split by user and item."""
+    lines = []
     for kind, table in (("user", per_user), ("item", per_item)):
         sized = table.select(kind, size=table.train + table.valid + table.test)
         rows = _placeholders(folder, kind, sized)
         if rows:
-            named = ", ".join(f"'{row['id']}' ({row['size']:,})" for row in rows[:_SHOWN])
+            named = ", ".join(f"'{row['id']}' ({row['size']:,})" for row in rows[:_NUM_EXAMPLES])
             setting = list_setting(f"dataset.drop_{kind}s", [row["id"] for row in rows])
-            found.append(f"{len(rows)} {kind} id{'s' if rows[1:] else ''} may stand for unknown {kind}s, each counted "
+            lines.append(f"{len(rows)} {kind} id{'s' if rows[1:] else ''} may stand for unknown {kind}s, each counted "
                          f"as one {kind} ({sum(row['size'] for row in rows):,} interactions in all): {named}"
-                         f"{', ...' if rows[_SHOWN:] else ''}; {setting} leaves {'them' if rows[1:] else 'it'} out")
-    return found + _outsized(folder, per_user)
+                         f"{', ...' if rows[_NUM_EXAMPLES:] else ''}; {setting} leaves {'them' if rows[1:] else 'it'} "
+                         "out")
+    return lines + _outsized(folder, per_user)
 
 
 def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, Any]]:
     """Return id and number of interactions of the users or items whose id is a placeholder, most first."""
     named = folder.table(f"{kind}s").select(kind, id=f"{kind}_id").inner_join(sized, kind)
-    # What is around a word, blanks and quotes say, is no part of it; of "-1" the sign is.
+    # Blanks and quotes around a word are removed; the sign of "-1" is not.
     bare = named.id.lower().re_replace(r"^" + _AROUND, "").re_replace(_AROUND + "$", "")
     plain = named.id.lower().strip()
     suspect = named.filter(bare.isin(list(_NAMES)) | plain.isin(list(_NAMES)) | (bare == ""))
@@ -61,9 +62,9 @@ def _placeholders(folder: Folder, kind: str, sized: Table) -> list[dict[str, Any
 
 
 def _zero(named: Table, kind: str) -> list[dict[str, Any]]:
-    """Return the id 0 where it is no number like the others: they are words, or it is a user of many times the mean.
+    """Return the id 0 where it looks like a placeholder: other ids are words, or user 0 has many times the mean.
 
-    An item may well have many times the mean: popular ones do.
+    For items the mean says nothing, since popular items have many times the mean.
     """
     zero = collect(named.filter(named.id.isin(["0", "0.0"])).select("id", "size")).to_pylist()
     if not zero:
@@ -84,43 +85,43 @@ def _outsized(folder: Folder, per_user: Table) -> list[str]:
         return []
     least = max(_LARGE * total, _TIMES * total / all_["num"])
     rows = collect(sized.filter(sized["size"] > least).order_by(ibis.desc("size"), "user")).to_pylist()
-    names = folder.entities("user", [row["user"] for row in rows[:_SHOWN]])
-    shown = [(names[row["user"]]["user_id"], row["size"]) for row in rows[:_SHOWN]]
+    names = folder.entities("user", [row["user"] for row in rows[:_NUM_EXAMPLES]])
+    examples = [(names[row["user"]]["user_id"], row["size"]) for row in rows[:_NUM_EXAMPLES]]
     return [f"user '{user}' has {size / total:.0%} of the interactions ({size:,} of {total:,}); if it is not one "
-            f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in shown]
+            f"person, {list_setting('dataset.drop_users', [user])} leaves it out" for user, size in examples]
 
 
 _FEW = 0.1
-"""Share of ids in common below which two files are probably of different data sets."""
+"""Share of common ids below which two files probably belong to different data sets."""
 _LEAST = 0.01
-"""Share of ids that would meet from which on it is a warning."""
+"""Smallest share of ids that would match in another form for a warning."""
 _NFC = "write ids in NFC"
 _MOST = 200_000
-"""Ids outside ASCII that are compared after Unicode's normalisation."""
+"""Most non-ASCII ids that are compared after Unicode normalisation."""
 _EDGES = r"^[\s\x{00A0}\x{FEFF}]+|[\s\x{00A0}\x{FEFF}]+$"
 
 
 @dataclass(frozen=True)
 class IdPair:
-    """Ids of one file that another should have.
+    """Ids of one file that another file should contain.
 
     Attributes
     ----------
-    what, ids : what they are called, and a table with `id`
-    where, known : likewise, those that they should be among
-    few : whether having few in common is wrong by itself
+    what, ids : name of the first file's ids, and a table with `id`
+    where, expected : name of the ids of the other file, and a table with `id`
+    few : whether few common ids are a fault by themselves
     """
 
     what: str
     ids: Table
     where: str
-    known: Table
+    expected: Table
     few: bool = True
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A way in which ids differ: how many would meet without it, and an example of each side."""
+    """A way in which ids differ: how many ids would match without it, and an example from each file."""
 
     words: str
     remedy: str
@@ -151,67 +152,67 @@ _FORMS: tuple[tuple[str, str, Callable[[StringColumn], StringColumn]], ...] = (
 
 
 def id_warnings(pairs: Iterable[IdPair]) -> Iterator[str]:
-    """Yield a sentence for each pair whose ids probably should have met and do not."""
+    """Yield a warning for each pair of files whose ids probably should match and do not."""
     for pair in pairs:
-        ids = materialised(pair.ids.select("id").distinct())
-        missing = materialised(ids.anti_join(pair.known.select("id"), "id"))
+        ids = materialise(pair.ids.select("id").distinct())
+        missing = materialise(ids.anti_join(pair.expected.select("id"), "id"))
         num, num_missing = size(ids), size(missing)
         least = max(1, _LEAST * num)
         if num_missing < least:
             continue
-        known = materialised(pair.known.select("id").distinct())
-        # A cause explains more than all together only if the rest is chance.
-        causes = sorted([cause for cause in _causes(missing, known) if cause.count >= least],
+        expected = materialise(pair.expected.select("id").distinct())
+        # The cause that makes most ids match is reported.
+        causes = sorted([cause for cause in _causes(missing, expected) if cause.count >= least],
                         key=lambda cause: -cause.count)
         if causes:
-            yield _of_cause(pair, num, num_missing, causes[0])
+            yield _cause_sentence(pair, num, num_missing, causes[0])
         elif pair.few and num - num_missing < _FEW * num:
-            yield _of_few(pair, num, num - num_missing, missing, known)
+            yield _few_sentence(pair, num, num - num_missing, missing, expected)
 
 
 def doubled_ids(what: str, ids: Table, codes: str) -> Iterator[str]:
-    """Yield a sentence when ids of one table, the column `codes`, would be the same but for '.0', case or blanks.
+    """Yield a warning when ids in the column `codes` of one table differ only by '.0', case or blanks.
 
-    Such ids come of one file that was exported in another way than the rest.
+    This happens when one of several files was exported in another way than the rest.
     """
     ids = ids.select(id=codes)
-    if not _collisions(ids, _alike)[0]:
+    if not _collisions(ids, _normalise)[0]:
         return
     num = size(ids)
-    found = [(*_collisions(ids, form), words, remedy) for words, remedy, form in
-             (*_FORMS[:3], ("without '.0', case and blanks", "export ids as text, the same in all files", _alike))]
-    collisions, example, words, remedy = max(found, key=lambda one: one[0])
+    candidates = [(*_collisions(ids, form), words, remedy) for words, remedy, form in
+             (*_FORMS[:3], ("without '.0', case and blanks", "export ids as text, the same in all files", _normalise))]
+    collisions, example, words, remedy = max(candidates, key=lambda one: one[0])
     if collisions >= max(1, _LEAST * num):
         first, second = map(shown_id, example)
-        yield (f"{collisions:,} of the {num:,} {what} of the interactions would equal others {words} "
+        yield (f"{collisions:,} of the {num:,} {what} of the interactions would equal another id {words} "
                f"('{first}' and '{second}'), so they may be the same {what}; {remedy}")
 
 
-def _alike(text: StringColumn) -> StringColumn:
+def _normalise(text: StringColumn) -> StringColumn:
     return _without_zero(_without_blanks(text)).lower()
 
 
 def _collisions(ids: Table, form: Callable[[StringColumn], StringColumn]) -> tuple[int, tuple[str, str]]:
-    """Return how many ids are another one in a form, and the first two that are the same."""
+    """Return how many ids become equal to another id in a form, and the first two that do."""
     alike = ids.group_by(form=form(ids.id)).agg(num=ids.count(), first=ids.id.min(), second=ids.id.max())
     alike = alike.filter((alike.num > 1) & (alike.form != ""))
-    [found] = collect(alike.agg(num=(alike.num - 1).sum(), first=alike["first"].min(),
+    [summary] = collect(alike.agg(num=(alike.num - 1).sum(), first=alike["first"].min(),
                                 second=alike.second.argmin(alike["first"]))).to_pylist()
-    return int(found["num"] or 0), (found["first"] or "", found["second"] or "")
+    return int(summary["num"] or 0), (summary["first"] or "", summary["second"] or "")
 
 
-def _causes(missing: Table, known: Table) -> Iterator[Cause]:
-    """Yield the causes in the order in which they are to be named when they explain as much."""
+def _causes(missing: Table, expected: Table) -> Iterator[Cause]:
+    """Yield the causes; of causes that explain equally many ids, the one to report comes first."""
     for words, remedy, form in _FORMS:
         ours = missing.select(ours="id", form=form(missing.id))
-        theirs = known.select(theirs="id", form=form(known.id))
+        theirs = expected.select(theirs="id", form=form(expected.id))
         met = ours.filter(ours.form != "").inner_join(theirs, "form")
         first = met.group_by("ours").agg(theirs=met.theirs.min())
-        [found] = collect(first.agg(count=first.count(), ours=first.ours.min(),
+        [matches] = collect(first.agg(count=first.count(), ours=first.ours.min(),
                                     theirs=first.theirs.argmin(first.ours))).to_pylist()
-        if found["count"]:
-            yield Cause(words, remedy, found["count"], (found["ours"], found["theirs"]))
-    by_form = {unicodedata.normalize("NFC", text): text for text in _beyond_ascii(known)}
+        if matches["count"]:
+            yield Cause(words, remedy, matches["count"], (matches["ours"], matches["theirs"]))
+    by_form = {unicodedata.normalize("NFC", text): text for text in _beyond_ascii(expected)}
     normalised = [(text, unicodedata.normalize("NFC", text)) for text in _beyond_ascii(missing)]
     met_ids = [(text, by_form[composed]) for text, composed in normalised if composed in by_form]
     if met_ids:
@@ -219,38 +220,38 @@ def _causes(missing: Table, known: Table) -> Iterator[Cause]:
 
 
 def _beyond_ascii(ids: Table) -> list[str]:
-    chosen = ids.filter(ids.id.re_search(r"[^\x00-\x7F]")).order_by("id").limit(_MOST)
-    found: list[str] = collect(chosen.select("id"))["id"].to_pylist()
-    return found
+    non_ascii = ids.filter(ids.id.re_search(r"[^\x00-\x7F]")).order_by("id").limit(_MOST)
+    texts: list[str] = collect(non_ascii.select("id"))["id"].to_pylist()
+    return texts
 
 
-def _of_cause(pair: IdPair, num: int, num_missing: int, cause: Cause) -> str:
+def _cause_sentence(pair: IdPair, num: int, num_missing: int, cause: Cause) -> str:
     ours, theirs = map(ascii_id if cause.remedy == _NFC else shown_id, cause.example)
     return (f"{num_missing:,} of {num:,} {pair.what} are not in {pair.where}, but {cause.count:,} of these would match "
             f"{cause.words} ('{ours}' and '{theirs}'); ids are never normalised, so they do not match; {cause.remedy}")
 
 
 def shown_id(text: str) -> str:
-    """Return an id as it is printed, with what cannot be seen escaped."""
+    """Return an id for printing, with invisible characters escaped."""
     return "".join(char if char.isprintable() else ascii_id(char) for char in text)
 
 
 def ascii_id(text: str) -> str:
-    """Return an id with all outside ASCII escaped: Unicode's normal forms look alike."""
+    """Return an id with all non-ASCII characters escaped, since Unicode normal forms look the same."""
     return ascii(text)[1:-1]
 
 
-def _of_few(pair: IdPair, num: int, shared: int, missing: Table, known: Table) -> str:
-    ours, theirs = (collect(table.order_by("id").limit(1))["id"].to_pylist() for table in (missing, known))
+def _few_sentence(pair: IdPair, num: int, shared: int, missing: Table, expected: Table) -> str:
+    ours, theirs = (collect(table.order_by("id").limit(1))["id"].to_pylist() for table in (missing, expected))
     some = f"only {shared:,}" if shared else "none"
     return (f"{some} of the {num:,} {pair.what} {'are' if shared > 1 else 'is'} in {pair.where} ('{ours[0]}' here, "
             f"'{theirs[0] if theirs else ''}' there); is it a file of another data set, or are the ids written "
             f"differently?")
 
 
-def warnings_of_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> list[str]:
-    """Return what is likely to be wrong with the ids that files join by; `rows` are the interactions, divided."""
-    coded, sources = contents.kept.coded, run.interactions.sources
+def check_ids(run: Preparation, contents: Contents, rows: Table, groups: Groups | None) -> list[str]:
+    """Return warnings about ids that two files share; `rows` are the split interactions."""
+    coded, sources = contents.interactions.coded, run.interactions.sources
     return [*id_warnings(id_pairs(coded, rows, run.cfg.split.is_given, contents.described, groups, contents.graph,
                                   contents.documents)),
             *doubled_ids("users", coded.users, "user_id"), *doubled_ids("items", coded.items, "item_id"),
@@ -258,17 +259,17 @@ def warnings_of_ids(run: Preparation, contents: Contents, rows: Table, groups: G
             *list_warnings("items", coded.items, "item_id", sources)]
 
 
-def id_pairs(coded: Coded, rows: Table, is_given: bool, described: Mapping[str, Described], groups: Groups | None,
-             graph: Graph | None, documents: Documents | None) -> Iterator[IdPair]:
-    """Yield the ids that files join by. `rows` are the interactions with their split, 0 for training."""
+def id_pairs(coded: CodedRows, rows: Table, is_given: bool, described: Mapping[str, Descriptions],
+             groups: Groups | None, graph: Graph | None, documents: Documents | None) -> Iterator[IdPair]:
+    """Yield the pairs of files that share ids. `rows` are the interactions with their split, 0 for training."""
     logged = {"item": coded.items.select(id="item_id"), "user": coded.users.select(id="user_id")}
-    told = {kind: None if about.rows is None else about.rows.select(id=f"{kind}_id")
-            for kind, about in described.items()}
-    all_of = {kind: logged[kind] if (also := told[kind]) is None else logged[kind].union(also) for kind in logged}
+    described_ids = {kind: None if about.rows is None else about.rows.select(id=f"{kind}_id")
+                     for kind, about in described.items()}
+    all_of = {kind: ids if (also := described_ids[kind]) is None else ids.union(also) for kind, ids in logged.items()}
     for kind, ids in logged.items():
-        known = told[kind]
-        if known is not None:
-            yield IdPair(f"{kind}s of the interactions", ids, f"dataset.{kind}s", known)
+        file_ids = described_ids[kind]
+        if file_ids is not None:
+            yield IdPair(f"{kind}s of the interactions", ids, f"dataset.{kind}s", file_ids)
     for kind, codes in (("item", coded.items), ("user", coded.users)) if is_given else ():
         trained, held = (rows.filter(part).select(kind).distinct().inner_join(codes, kind).select(id=f"{kind}_id")
                          for part in (rows.split == 0, rows.split > 0))
@@ -280,7 +281,7 @@ def id_pairs(coded: Coded, rows: Table, is_given: bool, described: Mapping[str, 
             yield IdPair("items of group interactions", groups.rows.select(id="item_id"), "the items", all_of["item"])
             yield IdPair("groups that have interactions", groups.rows.select(id="group_id"), "dataset.groups", members,
                          few=False)
-        group_info = told.get("group")
+        group_info = described_ids.get("group")
         if group_info is not None:
             yield IdPair("groups of dataset.groups", members, "dataset.group_info", group_info)
     if graph is not None and graph.links is not None:

@@ -1,4 +1,4 @@
-"""Texts of items, users and groups in numbers: empty, repeated, long, and the scripts they are written in."""
+"""Statistics of the texts of items, users and groups: empty, repeated, long, and their scripts."""
 
 import math
 import unicodedata
@@ -19,7 +19,7 @@ NAMES = ("none", "Latin", "Han", "Hiragana/Katakana", "Hangul", "Cyrillic", "Ara
 _NONE, _LATIN, _HAN, _KANA = range(4)
 _OTHER = len(NAMES) - 1
 _MIXED_FROM = 0.1
-"""Share of a text's letters in another script than most, from which on its scripts are called mixed."""
+"""Share of a text's letters outside its main script from which on the text counts as mixed."""
 _UNKNOWN = 255
 _BLOCKS = {
     "Latin": ((0x41, 0x24F), (0x250, 0x2AF), (0x1E00, 0x1EFF), (0x2C60, 0x2C7F), (0xA720, 0xA7FF), (0xFF21, 0xFF5A)),
@@ -34,18 +34,18 @@ _BLOCKS = {
 
 
 class Scripts:
-    """Counts texts by the script that most of their letters are in.
+    """Counts texts by the script of most of their letters.
 
     Attributes
     ----------
-    counts : texts by place in NAMES (num_scripts,); `none` has no letter
-    mixed : texts in which another script has _MIXED_FROM of the letters; Han with kana is not mixed but Japanese
+    counts : number of texts by script, in the order of NAMES (num_scripts,); `none` is for texts without letters
+    mixed : number of texts in which other scripts have _MIXED_FROM of the letters; Han with kana is Japanese, not mixed
     """
 
     def __init__(self) -> None:
         self.counts = np.zeros(len(NAMES), np.int64)
         self.mixed = 0
-        # Filled as characters are seen: asking Unicode about every one there is would take longer than the texts.
+        # Filled as characters occur: looking up every character of Unicode would take longer than the texts.
         self._script_of = np.full(0x110000, _UNKNOWN, np.uint8)
 
     def add(self, texts: pa.Array) -> None:
@@ -65,8 +65,8 @@ class Scripts:
         self._script_of[new] = [_script(chr(c)) for c in new]
         text_of = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
         shape = (len(texts), len(NAMES))
-        found = np.bincount(text_of * len(NAMES) + self._script_of[letters], minlength=shape[0] * shape[1])
-        in_script = found.reshape(shape)
+        counts = np.bincount(text_of * len(NAMES) + self._script_of[letters], minlength=shape[0] * shape[1])
+        in_script = counts.reshape(shape)
         in_script[:, _NONE] = 0
         most = in_script.argmax(1)  # 0, which is `none`, where there is no letter at all
         self.counts += np.bincount(most, minlength=len(NAMES))
@@ -88,14 +88,14 @@ def _script(character: str) -> int:
 
 
 MOST_TEXTS, _MOST_CHARACTERS = 100_000, 200
-"""Texts whose script is looked at, and how much of each."""
+"""Most texts whose script is determined, and the characters of each that count."""
 _BATCH = 1 << 14
 
 
 def describe_texts(folder: Folder, kind: str) -> dict[str, Any]:
     """Return num, empty, title_is_id, lengths, longest, duplicated and scripts of the texts of a kind.
 
-    Lengths are in characters, of texts that are not empty. Without any such text the rest is null.
+    Lengths are in characters and of non-empty texts. If all texts are empty, longest, duplicated and scripts are null.
     """
     table = folder.table(TABLES[kind])
     lengths = collect(table.group_by(length=table.text.length()).agg(
@@ -103,36 +103,36 @@ def describe_texts(folder: Folder, kind: str) -> dict[str, Any]:
     num = sum(row["num"] for row in lengths)
     empty = sum(row["num"] for row in lengths if row["length"] == 0)
     tally = Tally((row["length"], row["num"]) for row in lengths if row["length"])
-    told = {"num": num, "empty": empty, "empty_share": share(empty, num),
+    summary = {"num": num, "empty": empty, "empty_share": share(empty, num),
             "title_is_id": sum(row["title_is_id"] for row in lengths), "lengths": tally.summary()}
     if num == empty:
-        return {**told, "longest": None, "duplicated": None, "scripts": None}
+        return {**summary, "longest": None, "duplicated": None, "scripts": None}
     longest = int(tally.counts[-1])
     id_ = collect(table.filter(table.text.length() == longest).agg(id=table[f"{kind}_id"].min()))["id"][0].as_py()
-    return {**told, "longest": {f"{kind}_id": id_, "length": longest},
+    return {**summary, "longest": {f"{kind}_id": id_, "length": longest},
             "duplicated": _duplicated(table, kind, num - empty), "scripts": _scripts(table, kind, num - empty)}
 
 
 def _duplicated(table: Table, kind: str, num: int) -> dict[str, Any]:
-    """Return how many have a text that another has too, and the most common of such texts."""
+    """Return how many entities share their text with another, and the most common shared texts."""
     written = table.filter(table.text != "")
     same = written.group_by("text").agg(num=written.count(), first=written[f"{kind}_id"].min(),
                                         last=written[f"{kind}_id"].max())
     same = same.filter(same.num > 1)
     whole = collect(same.agg(texts=same.count(), num=same.num.sum(), most=same.num.max())).to_pylist()[0]
-    shown = collect(same.order_by(same.num.desc(), "text").limit(SHOWN)).to_pylist() if whole["texts"] else []
-    found = int(whole["num"] or 0)
-    return {"num": found, "share": share(found, num), "texts": whole["texts"], "most": int(whole["most"] or 0),
+    most_common = collect(same.order_by(same.num.desc(), "text").limit(SHOWN)).to_pylist() if whole["texts"] else []
+    num_same = int(whole["num"] or 0)
+    return {"num": num_same, "share": share(num_same, num), "texts": whole["texts"], "most": int(whole["most"] or 0),
             "examples": [{"text": shorten(row["text"]), "num": row["num"], f"{kind}_ids": [row["first"], row["last"]]}
-                         for row in shown]}
+                         for row in most_common]}
 
 
 def _scripts(table: Table, kind: str, num: int) -> dict[str, Any]:
-    """Return how many texts are mostly in each script; beyond MOST_TEXTS of every n-th user or item only."""
+    """Return how many texts are mostly in each script; beyond MOST_TEXTS texts only every n-th user or item counts."""
     every = math.ceil(num / MOST_TEXTS)
-    chosen = table.filter(table.text != "", table[kind] % every == 0)
+    sample = table.filter(table.text != "", table[kind] % every == 0)
     scripts = Scripts()
-    for batch in batches(chosen.select(text=chosen.text.left(_MOST_CHARACTERS)), _BATCH):
+    for batch in batches(sample.select(text=sample.text.left(_MOST_CHARACTERS)), _BATCH):
         scripts.add(batch.column(0))
     looked_at = int(scripts.counts.sum())
     return {"looked_at": looked_at, "every": every, "characters": _MOST_CHARACTERS,

@@ -1,17 +1,18 @@
-"""Groups made of users for data that has none: at random, similar users, or clusters.
+"""Synthetic groups for data without groups: random users, similar users, or clusters of users.
 
-Nobody observed them: the manifest, the audit and a note of prepare say so, and what is measured on them says how a
-recommender works, not how good it is for people who go out together. Random groups and groups of similar users are how
-group recommenders were compared before there was data of groups (Baltrunas et al. 2010).
+These groups were not observed; the manifest, the audit and a note of `prepare` say so. Metrics on them show that a
+group recommender works, not how well it serves real groups. Random groups and groups of similar users were used to
+compare group recommenders before group data existed (Baltrunas et al. 2010).
 
-A group has an item as soon as the share `dataset.group_share` of its members, and at least two of them, have it: where
-training is enough it is a training interaction of the group; where validation makes it enough, one of validation; where
-the test does, one of the test. So what a group has in training is made of training alone, and no pair is in two splits.
+A group interacts with an item when the share `dataset.group_share` of its members, and at least two of them, do. If
+training interactions of members are enough, it is a training interaction of the group; if validation interactions are
+needed as well, a validation interaction; else a test interaction. So training interactions of groups depend on
+training only, and no pair is in two splits.
+
+Clusters follow the same rule with the share `dataset.cluster_users.share`. The value of a cluster's interaction is the
+share of its members that have the item in training.
 
 Shapes: U users, N items, B groups at a time.
-
-What a cluster has together follows the rule of `synthetic`, with the share `dataset.cluster_users.share`; the value of
-such an interaction is the share of the members that have the item in training: the cluster's behaviour.
 """
 
 from pathlib import Path
@@ -26,49 +27,49 @@ from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import collect, read_staged
 from llmrec_cli.ingest.groups.groups import Groups
-from llmrec_cli.ingest.interactions.id_codes import Coded
+from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.split import SplitSettings
 
 _CELLS = 1 << 24
-"""Similarities that are held at a time, about."""
+"""Approximate number of similarities in memory at a time."""
 
 
-def refuse_beside(sources: Sources, settings: DatasetSettings, split: SplitSettings, mode: str) -> None:
-    """Raise ConfigError for what cannot be together with groups that are made of users."""
-    refuse_clusters_beside(sources, settings, split.group, mode)
+def refuse_synthetic_conflicts(sources: Sources, settings: DatasetSettings, split: SplitSettings, mode: str) -> None:
+    """Raise ConfigError for settings and files that contradict groups made of users."""
+    refuse_cluster_conflicts(sources, settings, split.group, mode)
     kind = settings.synthetic_groups
     if not kind:
         return
     if sources.members:
         raise ConfigError(f"dataset.synthetic_groups={kind}: the data set has groups of its own "
-                          f"({sources.members[0].path}); leave the setting out")
+                          f"({sources.members[0].path}); remove the setting")
     if mode == "append":
-        raise ConfigError(f"mode=append: dataset.synthetic_groups={kind} are made of all users and what they did, so "
-                          f"they would be others each time; prepare all of it with mode=new")
+        raise ConfigError(f"mode=append: dataset.synthetic_groups={kind} makes groups from all users and interactions, "
+                          f"so they would change each time; prepare all files with mode=new")
     if split.group:
-        raise ConfigError(f"split.group={split.group}: has no effect on synthetic groups, which are divided as their "
-                          f"members' interactions are; leave it out")
+        raise ConfigError(f"split.group={split.group}: has no effect on synthetic groups, whose interactions are split "
+                          f"like their members'; remove the setting")
 
 
-def refuse_clusters_beside(sources: Sources, settings: DatasetSettings, group: str, mode: str) -> None:
-    """Raise ConfigError for what cannot be together with clusters as groups."""
+def refuse_cluster_conflicts(sources: Sources, settings: DatasetSettings, group: str, mode: str) -> None:
+    """Raise ConfigError for settings and files that contradict clusters as groups."""
     if not settings.cluster_users.on:
         return
     if sources.members:
         raise ConfigError(f"dataset.cluster_users=true: the data set has groups of its own "
-                          f"({sources.members[0].path}); leave the setting out")
+                          f"({sources.members[0].path}); remove the setting")
     if mode == "append":
-        raise ConfigError("mode=append: dataset.cluster_users=true clusters all users anew, so the groups would be "
-                          "others each time; prepare all of it with mode=new")
+        raise ConfigError("mode=append: dataset.cluster_users=true clusters all users anew, so the groups would change "
+                          "each time; prepare all files with mode=new")
     if group:
-        raise ConfigError(f"split.group={group}: has no effect on clusters of users, which are divided as their "
-                          f"members' interactions are; leave it out")
+        raise ConfigError(f"split.group={group}: has no effect on clusters of users, whose interactions are split like "
+                          f"their members'; remove the setting")
 
 
-def synthetic_groups(connection: BaseBackend, coded: Coded, settings: DatasetSettings, scratch: Path) -> Groups:
-    """Return groups of users of `coded`, whose `split` is set, with what they have together."""
+def synthetic_groups(connection: BaseBackend, coded: CodedRows, settings: DatasetSettings, scratch: Path) -> Groups:
+    """Return synthetic groups of the users of `coded` (with `split` set), with their common interactions."""
     columns = collect(coded.rows.select("user", "item", "timestamp", "split").order_by("user", "item", "split"))
     user, item, time, split = (columns[name].to_numpy() for name in ("user", "item", "timestamp", "split"))
     user_ids, item_ids = (collect(ids.order_by(kind).select(f"{kind}_id")).column(0) for kind, ids in
@@ -76,63 +77,62 @@ def synthetic_groups(connection: BaseBackend, coded: Coded, settings: DatasetSet
     shape = len(user_ids), len(item_ids)
     trained = sp.csr_array((np.ones(int((split == 0).sum()), np.float32), (user[split == 0], item[split == 0])), shape)
     trained.data[:] = 1
-    members = draw_members(trained, settings)
+    members = sample_members(trained, settings)
     common = common_items(members, user, item, time, split, settings.group_share, shape[1])
-    return _made(connection, scratch / "synthetic", "group", members, (user_ids, item_ids), common,
+    return _build_groups(connection, scratch / "synthetic", "group", members, (user_ids, item_ids), common,
                  np.ones(len(common[0])))
 
 
-def draw_members(trained: sp.csr_array, settings: DatasetSettings) -> sp.csr_array:
-    """Return who is in which group, CSR (num_groups, U) of 1s; `trained` is CSR (U, N) of 1s.
+def sample_members(trained: sp.csr_array, settings: DatasetSettings) -> sp.csr_array:
+    """Sample the members of the groups, CSR (num_groups, U) of 1s; `trained` is CSR (U, N) of 1s.
 
-    Only users with training interactions are drawn. Random: each group as many as its size, all as likely. Similar: one
-    user, drawn like that, and those whose training histories have the highest cosine with theirs; of equal ones those
-    that a shuffle has first.
+    Only users with training interactions are sampled. `random`: uniformly, without replacement. `similar`: one user,
+    and the users whose training histories have the highest cosine similarity with that user's, ties in random order.
     """
     generator = np.random.default_rng(settings.group_seed)
-    known = np.flatnonzero(np.diff(trained.indptr))
+    candidates = np.flatnonzero(np.diff(trained.indptr))
     least, most = settings.group_size
-    if len(known) < most:
-        raise DataError(f"dataset.group_size=[{least},{most}]: only {len(known):,} users have training interactions; "
-                        f"make the groups smaller")
+    if len(candidates) < most:
+        raise DataError(f"dataset.group_size=[{least},{most}]: only {len(candidates):,} users have training "
+                        f"interactions; set smaller groups")
     sizes = generator.integers(least, most + 1, settings.num_groups)
     if settings.synthetic_groups == "random":
-        drawn = [known[generator.choice(len(known), n, replace=False)] for n in sizes]
+        sampled = [candidates[generator.choice(len(candidates), n, replace=False)] for n in sizes]
     else:
-        known = generator.permutation(known)
-        places = np.resize(generator.permutation(len(known)), settings.num_groups)
-        drawn = [known[near] for near in _nearest(trained[known], places, sizes)]
+        candidates = generator.permutation(candidates)
+        places = np.resize(generator.permutation(len(candidates)), settings.num_groups)
+        sampled = [candidates[near] for near in _nearest(trained[candidates], places, sizes)]
     indptr = np.concatenate([[0], np.cumsum(sizes)])
-    members = sp.csr_array((np.ones(indptr[-1], np.float32), np.concatenate(drawn), indptr),
+    members = sp.csr_array((np.ones(indptr[-1], np.float32), np.concatenate(sampled), indptr),
                            (settings.num_groups, trained.shape[0]))
     members.sort_indices()
     return members
 
 
 def _nearest(histories: sp.csr_array, leaders: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
-    """Return for each leader, a row of `histories`, as many rows as the size says: itself and the most similar."""
+    """Return for each leader, a row of `histories`, the leader and its most similar rows, as many as its size."""
     lengths = np.sqrt(np.diff(histories.indptr)).astype(np.float32)
     scaled_UN = sp.csr_array(sp.diags_array(1 / lengths) @ histories)
-    found = []
+    nearest = []
     step = max(1, _CELLS // histories.shape[0])
     for first in range(0, len(leaders), step):
         some = leaders[first:first + step]
         cosine_BU = (scaled_UN[some] @ scaled_UN.T).toarray()
-        cosine_BU[np.arange(len(some)), some] = 2.0  # Itself first, also beside one with the same history.
+        cosine_BU[np.arange(len(some)), some] = 2.0  # The leader comes first, even if histories are equal.
         order = np.argsort(-cosine_BU, axis=1, kind="stable")
-        found += [row[:size] for row, size in zip(order, sizes[first:first + step], strict=True)]
-    return found
+        nearest += [row[:size] for row, size in zip(order, sizes[first:first + step], strict=True)]
+    return nearest
 
 
 def common_items(members: sp.csr_array, user: np.ndarray, item: np.ndarray, time: np.ndarray, split: np.ndarray,
                  share: float, num_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return group, item, timestamp and split of what groups have together (each num_pairs,), by the rule above.
+    """Return group, item, timestamp and split of the interactions of groups (each num_pairs,), by the rule above.
 
-    `user`, `item`, `time` and `split` (each num_interactions,) are those of the users; a user who has an item in
-    several splits has it from the earliest. The time is that of the newest of the interactions that are counted.
+    `user`, `item`, `time` and `split` (each num_interactions,) are the users' interactions; of a user-item pair in
+    several splits the earliest counts. The timestamp is the newest of the members' interactions that count.
     """
     sizes = np.diff(members.indptr)
-    # Every interaction once for each group of its user.
+    # Repeat every interaction for each group of its user.
     groups_of = sp.csr_array(members.T)
     times = np.diff(groups_of.indptr)[user]
     row = np.repeat(np.arange(len(user)), times)
@@ -143,7 +143,7 @@ def common_items(members: sp.csr_array, user: np.ndarray, item: np.ndarray, time
     first = np.ones(len(pair), bool)
     first[1:] = (pair[1:] != pair[:-1]) | (user[row[1:]] != user[row[:-1]])
     pair, row = pair[first], row[first]
-    # Of each pair the members in the order in which they came to it: the one who makes it enough decides.
+    # Order the members of each pair by split: the member that reaches the needed number decides the group's split.
     order = np.lexsort((split[row], pair))
     pair, row = pair[order], row[order]
     starts = np.flatnonzero(np.r_[True, pair[1:] != pair[:-1]]) if len(pair) else np.zeros(0, np.int64)
@@ -151,8 +151,8 @@ def common_items(members: sp.csr_array, user: np.ndarray, item: np.ndarray, time
     counts = np.diff(np.append(starts, len(pair)))
     enough = counts >= needed
     part = split[row[starts[enough] + needed[enough] - 1]]
-    kept = np.repeat(enough, counts)
-    pair, row, counts = pair[kept], row[kept], counts[enough]
+    is_kept = np.repeat(enough, counts)
+    pair, row, counts = pair[is_kept], row[is_kept], counts[enough]
     starts = np.cumsum(counts) - counts
     counted = split[row] <= np.repeat(part, counts)
     when = np.maximum.reduceat(np.where(counted, time[row], np.iinfo(np.int64).min), starts) if len(starts) else starts
@@ -161,9 +161,10 @@ def common_items(members: sp.csr_array, user: np.ndarray, item: np.ndarray, time
 
 def clustered_groups(connection: BaseBackend, folder: Path, cluster_U: np.ndarray, share: float,
                      scratch: Path) -> Groups:
-    """Return the clusters of the users in `folder`, int64 (U,) with -1 for none, with what they have together.
+    """Return clusters of users as groups, with their common interactions.
 
-    `folder` has users, items and interactions; `share` is dataset.cluster_users.share.
+    `cluster_U` is the cluster of each user, int64 (U,), -1 for none. `folder` has users, items and interactions;
+    `share` is dataset.cluster_users.share.
     """
     rows = pq.read_table(folder / "interactions.parquet", columns=["user", "item", "timestamp", "split"])
     user, item, time = (rows[name].to_numpy() for name in ("user", "item", "timestamp"))
@@ -177,12 +178,12 @@ def clustered_groups(connection: BaseBackend, folder: Path, cluster_U: np.ndarra
                            shape=(members.shape[1], len(item_ids)))
     share_GN = (members @ trained).toarray() / np.diff(members.indptr)[:, None]
     group, its_item, _, _ = common
-    return _made(connection, scratch / "clustered", "cluster", members, (user_ids, item_ids), common,
+    return _build_groups(connection, scratch / "clustered", "cluster", members, (user_ids, item_ids), common,
                  share_GN[group, its_item].astype(np.float64))
 
 
 def members_of(cluster_U: np.ndarray) -> sp.csr_array:
-    """Return who is in which cluster, CSR (num_clusters, U) of 1s; clusters that nobody is in are left out."""
+    """Return the members of each cluster, CSR (num_clusters, U) of 1s; empty clusters are left out."""
     inside = np.flatnonzero(cluster_U >= 0)
     clusters, place = np.unique(cluster_U[inside], return_inverse=True)
     members = sp.csr_array((np.ones(len(inside), np.float32), (place, inside)), shape=(len(clusters), len(cluster_U)))
@@ -190,24 +191,24 @@ def members_of(cluster_U: np.ndarray) -> sp.csr_array:
     return members
 
 
-def _made(connection: BaseBackend, path: Path, name: str, members: sp.csr_array,
+def _build_groups(connection: BaseBackend, path: Path, name: str, members: sp.csr_array,
           ids: tuple[pa.ChunkedArray, pa.ChunkedArray],
           common: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], value: np.ndarray) -> Groups:
-    """Return groups called <name>0, <name>1, ... of users and items with `ids`; `path` begins the names of two files.
+    """Return groups with the ids <name>0, <name>1, ..., written to two temporary files whose names start with `path`.
 
-    `common` is what `common_items` returns, `value` (num_pairs,) the value of each such interaction.
+    `ids` are the user and item ids, `common` the result of `common_items`, `value` (num_pairs,) its values.
     """
     user_ids, item_ids = ids
     group, item, when, split = common
     names = pa.array([f"{name}{n}" for n in range(members.shape[0])])
     of_member = np.repeat(np.arange(members.shape[0]), np.diff(members.indptr))
-    found = {"members": pa.table({"group_id": names.take(pa.array(of_member)),
+    parts = {"members": pa.table({"group_id": names.take(pa.array(of_member)),
                                   "user_id": user_ids.take(pa.array(members.indices.astype(np.int64)))}),
              "rows": pa.table({"split": pa.array([SPLITS[n] for n in split], pa.string()),
                                "group_id": names.take(pa.array(group)), "item_id": item_ids.take(pa.array(item)),
                                "value": pa.array(value), "timestamp": pa.array(when, pa.int64())})}
     tables = {}
-    for part, table in found.items():
+    for part, table in parts.items():
         file = path.with_name(f"{path.name}_{part}.parquet")
         pq.write_table(table, file)
         tables[part] = read_staged(connection, file)

@@ -1,4 +1,4 @@
-"""Interactions: which rows are sound, which of a pair's rows counts, which are kept. All of it ibis expressions."""
+"""Interactions from raw rows: validation, duplicates, positives and negatives, k-core. All as ibis expressions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,68 +14,69 @@ from llmrec_cli.errors import ConfigError, DataError
 from llmrec_cli.ingest.engine import batches, collect, size
 from llmrec_cli.ingest.interactions.filters import (
     PAIR,
-    Selected,
-    core,
+    Selection,
     counts_of,
+    k_core,
     merge_duplicates,
     policy_of,
     refuse_duplicates,
     select,
 )
-from llmrec_cli.ingest.interactions.id_codes import FIRST, Coded, encode
+from llmrec_cli.ingest.interactions.id_codes import FIRST, CodedRows, encode
 from llmrec_cli.ingest.interactions.order import ORDER, with_ties
-from llmrec_cli.ingest.interactions.splits import LEAKED, Divided
-from llmrec_cli.ingest.interactions.temporal import far_rows
-from llmrec_cli.ingest.output.append import Earlier, refuse_overlap
+from llmrec_cli.ingest.interactions.splits import LEAKED, SplitRows
+from llmrec_cli.ingest.interactions.temporal import find_far_rows
+from llmrec_cli.ingest.output.append import EarlierData, refuse_overlap
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers import timestamps
 from llmrec_cli.ingest.readers.cells import refuse_array_ids, refuse_array_values
-from llmrec_cli.ingest.readers.checks import Raw, read_parts, unsound
+from llmrec_cli.ingest.readers.checks import RawRows, read_parts, unsound_rows
 from llmrec_cli.ingest.readers.sources import Source
-from llmrec_cli.ingest.readers.staging import Staged, stage
+from llmrec_cli.ingest.readers.staging import StagedFiles, stage
 from llmrec_cli.settings.dataset import DatasetSettings
 
 _OPTIONAL = ("value", "timestamp", "event")
 _ORDERED = (*_OPTIONAL, ORDER)
-"""The same with dataset.columns.order: only where it is set, since a column `order` of a file may be anything."""
+"""The optional columns with dataset.columns.order; only if it is set, since a file's column `order` may be anything."""
 _NOT_POSITIVE, _BELOW = "not_positive", "below_min_value"
 """Reasons in filtered.parquet of rows with too low a value."""
 _FILES = {"user_id": ("interactions", "negatives", "filtered"), "group_id": ("group_interactions", "group_filtered")}
-"""Where prepared data has all rows that were sound, those of users and those of groups."""
+"""Files of prepared data that hold all sound rows, of users and of groups."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Interactions that are kept, and those filtered out.
+class CleanRows:
+    """Interactions after filtering and merging.
 
     Attributes
     ----------
-    coded : the positives; `split` says where the files put them, or 0
-    negatives : rows like them that say what a user does not like; None unless feedback is explicit
-    filtered : rows like them, and why they are not used (reason)
-    unit : how time was written, "" without timestamps
+    coded : the positives; `split` is the split given by the files, or 0
+    negatives : dislikes, with the columns of the positives; None unless feedback is explicit
+    filtered : rows that are not used, with the same columns and `reason`
+    unit : unit of the timestamps, "" without timestamps
     """
 
-    coded: Coded
+    coded: CodedRows
     negatives: Table | None
     filtered: Table
     unit: str
 
 
 def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weighted: bool,
-                       earlier: Earlier | None = None) -> Staged:
-    """Stage the files of interactions. Raises DataError when a column lacks that a setting needs.
+                       earlier: EarlierData | None = None) -> StagedFiles:
+    """Stage the files of interactions. Raises DataError if a setting needs a column that is missing.
 
-    `needed_by` is `split=<name>` when that needs timestamps, or "". There may be no files beside `earlier` data.
+    `needed_by` is `split=<name>` if that split needs timestamps, else "". `sources` may be empty if there is `earlier`
+    data.
     """
     if not sources and earlier is not None:
-        return nothing_staged(folder, earlier, "interactions", "user_id")
+        return stage_nothing(folder, earlier, "interactions", "user_id")
     optional = _ORDERED if any(ORDER in source.columns for source in sources) else _OPTIONAL
     staged = stage(sources, folder / "interactions.staged", ("user_id", "item_id"), optional, direct=True)
-    take_order_for_time(staged)
+    use_order_as_time(staged)
     if needed_by and "timestamp" not in staged.names:
-        raise DataError(f"{sources[0].path}: no column 'timestamp', which {needed_by} needs; use split=random or map "
-                        f"it with dataset.columns.timestamp=<name>, or a column that grows with time with "
+        raise DataError(f"{sources[0].path}: no column 'timestamp', which {needed_by} needs; use split=random, map "
+                        f"it with dataset.columns.timestamp=<name>, or name a column that grows with time with "
                         f"dataset.columns.order=<name>")
     if weighted and "event" not in staged.names:
         raise DataError(f"{sources[0].path}: no column 'event', which dataset.event_weights needs; map it with "
@@ -83,13 +84,13 @@ def stage_interactions(sources: list[Source], folder: Path, needed_by: str, weig
     return staged
 
 
-def nothing_staged(folder: Path, earlier: Earlier, name: str, key: str) -> Staged:
-    """Return no rows with the columns that <name>.parquet of the earlier data has."""
-    return Staged(folder / f"{name}.staged", [], [key, "item_id", *earlier.names(name)])
+def stage_nothing(folder: Path, earlier: EarlierData, name: str, key: str) -> StagedFiles:
+    """Return an empty staged file with the columns of <name>.parquet of the earlier data."""
+    return StagedFiles(folder / f"{name}.staged", [], [key, "item_id", *earlier.names(name)])
 
 
-def take_order_for_time(staged: Staged) -> None:
-    """Make dataset.columns.order the timestamps of files that have none: it is then timestamp_unit=order."""
+def use_order_as_time(staged: StagedFiles) -> None:
+    """Use dataset.columns.order as timestamps, in timestamp_unit=order, if the files have no timestamps."""
     if ORDER not in staged.names or "timestamp" in staged.names:
         return
     staged.names = ["timestamp" if name == ORDER else name for name in staged.names]
@@ -99,126 +100,126 @@ def take_order_for_time(staged: Staged) -> None:
     staged.order_is_time = True
 
 
-def read_raw(connection: BaseBackend, staged: Staged, settings: DatasetSettings, key: str = "user_id",
-             earlier: Earlier | None = None) -> Raw:
+def read_raw(connection: BaseBackend, staged: StagedFiles, settings: DatasetSettings, key: str = "user_id",
+             earlier: EarlierData | None = None) -> RawRows:
     """Return the staged rows with the unit of their timestamps. `key` is the id column beside item_id."""
     weights = settings.event_weights if key == "user_id" else {}
     names = [name for name in staged.names if name in (key, "item_id", *_ORDERED)]
-    given = any(source.split for source in staged.sources) if staged.sources or earlier is None else earlier.given(key)
-    raw = Raw(read_parts(connection, staged), [str(source.path) for source in staged.sources], names, (key, "item_id"),
-              weights=weights, given=given)
+    is_presplit = (any(source.split for source in staged.sources) if staged.sources or earlier is None
+                   else earlier.is_presplit(key))
+    raw = RawRows(read_parts(connection, staged), [str(source.path) for source in staged.sources], names,
+                  (key, "item_id"), weights=weights, is_presplit=is_presplit)
     if not staged.sources and earlier is not None:
         raw = replace(raw, unit=earlier.manifest["timestamp_unit"] if "timestamp" in names else "")
     elif "timestamp" in names:
-        chosen = "order" if staged.order_is_time else settings.time_unit
+        unit = "order" if staged.order_is_time else settings.time_unit
         if staged.order_is_time and settings.time_unit not in ("auto", "order"):
             key_of_time = "timestamp_format" if settings.timestamp_format else "timestamp_unit"
-            raise ConfigError(f"dataset.{key_of_time}={settings.time_unit}: has no effect, since the files have "
-                              f"no timestamps and are ordered by dataset.columns.order; leave it out")
-        raw = replace(raw, unit=timestamps.infer_unit(raw.parts, raw.files) if chosen == "auto" else chosen)
+            raise ConfigError(f"dataset.{key_of_time}={settings.time_unit}: has no effect, since the files have no "
+                              f"timestamps and are ordered by dataset.columns.order; remove the setting")
+        raw = replace(raw, unit=timestamps.infer_unit(raw.parts, raw.files) if unit == "auto" else unit)
     if earlier is None:
         return raw
     earlier.check_unit(raw.unit)
     before = [earlier.rows(connection, name, key) for name in _FILES[key]]
-    return replace(raw, earlier=[_like(rows, names, given) for rows in before if rows is not None])
+    return replace(raw, earlier=[_like(rows, names, is_presplit) for rows in before if rows is not None])
 
 
-def _like(rows: Table, names: Sequence[str], given: bool) -> Table:
-    """Return rows of before with an event where the new ones have one, and undivided unless files divide them."""
-    rows = rows if given else rows.mutate(split=ibis.literal(FIRST, "int8"))
+def _like(rows: Table, names: Sequence[str], is_presplit: bool) -> Table:
+    """Give earlier rows the columns of the new ones; set their split to 0 unless the files give it."""
+    rows = rows if is_presplit else rows.mutate(split=ibis.literal(FIRST, "int8"))
     if (ORDER in names) != (ORDER in rows.columns):
-        raise ConfigError("mode=append: dataset.columns.order is set now, but was not before, or the other way round, "
-                          "so the rows cannot be put in one order; set it as it was, or prepare all of it with "
-                          "mode=new")
+        raise ConfigError("mode=append: dataset.columns.order is set now but was not before, or the reverse, so old "
+                          "and new rows cannot be ordered; set it as before, or prepare all files with mode=new")
     return rows.mutate(event=ibis.literal("")) if "event" in names and "event" not in rows.columns else rows
 
 
-def read_interactions(connection: BaseBackend, staged: Staged, settings: DatasetSettings, account: Account,
-                      earlier: Earlier | None, force: bool) -> Kept:
-    """Return the interactions of the staged files, and of `earlier` data, that are kept.
+def read_interactions(connection: BaseBackend, staged: StagedFiles, settings: DatasetSettings, account: Account,
+                      earlier: EarlierData | None, force: bool) -> CleanRows:
+    """Return the filtered and merged interactions of the staged files and of `earlier` data.
 
     Raises DataError for rows that dataset.duplicates=sum would count twice, unless `force`.
     """
     raw = read_raw(connection, staged, settings, earlier=earlier)
     if policy_of(settings) == "sum":
         refuse_overlap(raw, force, account)
-    return keep(raw, staged, settings, account)
+    return filter_interactions(raw, staged, settings, account)
 
 
-def keep(raw: Raw, staged: Staged, settings: DatasetSettings, account: Account) -> Kept:
-    """Return the interactions that are kept. What is dropped is counted; unsound rows join the rejects."""
+def filter_interactions(raw: RawRows, staged: StagedFiles, settings: DatasetSettings, account: Account) -> CleanRows:
+    """Filter and merge the interactions; count what is dropped, and add unsound rows to the rejects."""
     coded = encode(raw, [SPLITS.index(s.split) if s.split else FIRST for s in staged.sources])
     num_sound = reject_unsound(raw, staged, coded)
     policy = policy_of(settings)
     if policy == "error":
         refuse_duplicates(raw, staged)
-    chosen = select(coded, settings, raw.unit, raw.names)
-    account.warnings += [far.sentence(raw.unit) for far in far_rows(chosen.rows, raw)]
-    merged = merge_duplicates(coded.with_rows(chosen.rows), policy, PAIR if raw.given else PAIR[1:])
-    positives, negatives, weak = judge(merged, settings)
-    rows = core(positives, settings.min_user_interactions, settings.min_item_interactions)
+    selected = select(coded, settings, raw.unit, raw.names)
+    account.warnings += [far.sentence(raw.unit) for far in find_far_rows(selected.rows, raw)]
+    merged = merge_duplicates(coded.with_rows(selected.rows), policy, PAIR if raw.is_presplit else PAIR[1:])
+    positives, negatives, weak = divide_by_value(merged, settings)
+    rows = k_core(positives, settings.min_user_interactions, settings.min_item_interactions)
     num_merged, num_positive, num_kept = size(merged), size(positives), size(rows)
-    unused = [chosen.left_out, weak,
-              outside(positives, rows).mutate(reason=ibis.literal("below_core")) if num_kept < num_positive else None]
+    few = rows_outside(positives, rows).mutate(reason=ibis.literal("below_core")) if num_kept < num_positive else None
+    unused = [selected.left_out, weak, few]
     num_earlier = sum(size(table) for table in raw.earlier)
-    num_duplicates = num_earlier + num_sound - sum(chosen.counts.values()) - num_merged
+    num_duplicates = num_earlier + num_sound - sum(selected.counts.values()) - num_merged
     if policy == "error" and num_duplicates:
-        raise DataError(f"mode=append: {num_duplicates:,} pairs of a user and an item in {', '.join(raw.files)} are "
-                        f"prepared already, and dataset.duplicates=error; remove them")
+        raise DataError(f"mode=append: {num_duplicates:,} user-item pairs in {', '.join(raw.files)} are in the "
+                        f"prepared data already, and dataset.duplicates=error; remove them")
     account.counts |= {"read": sum(staged.num_read), "earlier": num_earlier, "rejected": len(staged.rejects),
-                       "duplicates": num_duplicates, **counts_of(chosen.counts), **count_weak(weak),
+                       "duplicates": num_duplicates, **counts_of(selected.counts), **count_weak(weak),
                        "below_core": num_positive - num_kept}
-    account.notes += notes_of(chosen, policy, settings, account.counts)
+    account.notes += notes_of(selected, policy, settings, account.counts)
     tables = [table for table in unused if table is not None]
     filtered = tables or [merged.limit(0).mutate(reason=ibis.literal(""))]
-    return Kept(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit)
+    return CleanRows(with_ties(coded.with_rows(rows)), negatives, union(filtered), raw.unit)
 
 
-def reject_unsound(raw: Raw, staged: Staged, coded: Coded) -> int:
-    """Return the number of sound rows; the others join the rejects, by a second look that is taken only then."""
+def reject_unsound(raw: RawRows, staged: StagedFiles, coded: CodedRows) -> int:
+    """Return the number of sound rows; if there are unsound rows, find them in a second pass and reject them."""
     refuse_array_ids(raw, staged, coded)
     sound = size(coded.rows) - sum(size(rows) for rows in raw.earlier)
     if sound != sum(staged.num_read) - len(staged.rejects):
         for part in raw.parts:
             refuse_array_values(part, raw, staged)
-            for batch in batches(unsound(part, raw), 1 << 16):
+            for batch in batches(unsound_rows(part, raw), 1 << 16):
                 staged.rejects.extend_table(pa.Table.from_batches([batch]))
     return sound
 
 
-def outside(rows: Table, kept: Table) -> Table:
-    """Return the rows whose user or item is not among those of `kept`."""
-    users, items = kept.select("user").distinct(), kept.select("item").distinct()
+def rows_outside(rows: Table, selected: Table) -> Table:
+    """Return the rows whose user or item does not occur in `selected`."""
+    users, items = selected.select("user").distinct(), selected.select("item").distinct()
     return rows.anti_join(users, "user").union(rows.semi_join(users, "user").anti_join(items, "item"))
 
 
-def without_leaks(kept: Kept, divided: Divided, account: Account) -> Kept:
-    """Return the same with the rows that split.leaks left out among those that are filtered."""
+def filter_leaks(clean: CleanRows, divided: SplitRows, account: Account) -> CleanRows:
+    """Move the rows that split.leaks=drop removed to the filtered rows."""
     if divided.leaks is None:
-        return kept
+        return clean
     account.counts["leaks"] = size(divided.leaks)
     leaks = divided.leaks.mutate(reason=ibis.literal(LEAKED))
-    return replace(kept, filtered=union([kept.filtered, leaks]))
+    return replace(clean, filtered=union([clean.filtered, leaks]))
 
 
-def known_dislikes(kept: Kept, users: Table, items: Table) -> Kept:
-    """Return the same with only the negatives whose user and item are in the catalogues; the others are filtered."""
-    if kept.negatives is None:
-        return kept
+def filter_unknown_dislikes(clean: CleanRows, users: Table, items: Table) -> CleanRows:
+    """Keep only the negatives whose user and item are in the catalogues; move the others to the filtered rows."""
+    if clean.negatives is None:
+        return clean
     by_user, by_item = users.select(user="code"), items.select(item="code")
-    known = kept.negatives.semi_join(by_user, "user")
-    unknown = kept.negatives.anti_join(by_user, "user").union(known.anti_join(by_item, "item"))
-    filtered = union([kept.filtered, unknown.mutate(reason=ibis.literal("dislike_of_unknown"))])
-    return replace(kept, negatives=known.semi_join(by_item, "item"), filtered=filtered)
+    of_known = clean.negatives.semi_join(by_user, "user")
+    unknown = clean.negatives.anti_join(by_user, "user").union(of_known.anti_join(by_item, "item"))
+    filtered = union([clean.filtered, unknown.mutate(reason=ibis.literal("dislike_of_unknown"))])
+    return replace(clean, negatives=of_known.semi_join(by_item, "item"), filtered=filtered)
 
 
 def union(tables: Sequence[Table]) -> Table:
-    """Return the rows of all tables, in their first one's columns."""
+    """Return the rows of all tables, with the columns of the first."""
     return tables[0].union(*(table.select(*tables[0].columns) for table in tables[1:])) if tables[1:] else tables[0]
 
 
-def judge(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None, Table | None]:
-    """Return the positives, the negatives (None unless feedback is explicit), and what is neither, with `reason`.
+def divide_by_value(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None, Table | None]:
+    """Divide rows by value into positives, negatives (None unless feedback is explicit), and others, with `reason`.
 
     Without dataset.min_value only values above 0 are positives: a return or an unopened item is no sign of interest.
     """
@@ -238,35 +239,35 @@ def judge(rows: Table, settings: DatasetSettings) -> tuple[Table, Table | None, 
 
 
 def count_weak(weak: Table | None) -> dict[str, int]:
-    """Return how many rows, as `judge` gives them, are neither positive nor negative, by reason."""
-    found = {"not_positive": 0, "below_min_value": 0}
+    """Return the number of rows that are neither positive nor negative (the third result of `judge`), by reason."""
+    counts = {"not_positive": 0, "below_min_value": 0}
     if weak is None:
-        return found
+        return counts
     sizes = collect(weak.group_by("reason").agg(size=weak.count())).to_pylist()
-    return found | {row["reason"]: row["size"] for row in sizes}
+    return counts | {row["reason"]: row["size"] for row in sizes}
 
 
-def notes_of(chosen: Selected, policy: str, settings: DatasetSettings, counts: Mapping[str, int]) -> list[str]:
-    """Return what a person should know of rows that are left out or merged, one sentence each."""
-    found = [f"{key} names ids that no row has: {', '.join(map(repr, names[:5]))}{', ...' if names[5:] else ''}"
-             for key, names in chosen.absent.items() if names]
+def notes_of(selected: Selection, policy: str, settings: DatasetSettings, counts: Mapping[str, int]) -> list[str]:
+    """Return notes on filtered and merged rows, one sentence each."""
+    lines = [f"{key} has ids that are in no row: {', '.join(map(repr, names[:5]))}{', ...' if names[5:] else ''}"
+             for key, names in selected.absent.items() if names]
     if counts["not_positive"]:
-        found.append(f"{counts['not_positive']:,} interactions have a value of 0 or below, so they are not positives "
-                     f"(filtered.parquet lists them as {_NOT_POSITIVE}); dataset.min_value=0 keeps those of 0, a lower "
-                     f"one negative ones too")
+        lines.append(f"{counts['not_positive']:,} interactions have a value of 0 or below, so they are not positives "
+                     f"(filtered.parquet lists them as {_NOT_POSITIVE}); dataset.min_value=0 keeps those with 0, and a "
+                     f"lower dataset.min_value also keeps negative values")
     if counts["duplicates"] and policy != settings.duplicates and settings.event_weights:
-        why = {"max": "the one with the largest value is kept, the earliest if several have it",
-               "sum": "their values are added up, since an event has a negative weight"}[policy]
-        found.append(f"{counts['duplicates']:,} rows repeat a user and an item: with dataset.event_weights {why} "
+        why = {"max": "the row with the largest value is kept, of several the earliest",
+               "sum": "their values are summed, since an event has a negative weight"}[policy]
+        lines.append(f"{counts['duplicates']:,} rows repeat a user-item pair; with dataset.event_weights {why} "
                      f"(dataset.duplicates={policy})")
-    return found
+    return lines
 
 
 def check_columns(settings: DatasetSettings, names: Sequence[str]) -> None:
-    """Raise ConfigError for settings about values where the files have none."""
+    """Raise ConfigError for settings about values if the files have no column of values."""
     if "value" in names or settings.event_weights or policy_of(settings) == "sum":
         return
     for key in ("min_value", "max_negative_value"):
         if getattr(settings, key) is not None:
             raise ConfigError(f"dataset.{key}={getattr(settings, key):g}: the interactions have no column 'value'; map "
-                              f"it with dataset.columns.value=<name>, or leave the setting out")
+                              f"it with dataset.columns.value=<name>, or remove the setting")

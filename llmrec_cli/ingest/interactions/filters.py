@@ -1,4 +1,4 @@
-"""Filters of interactions: rows left out by a setting, duplicates of a pair, and the k-core."""
+"""Filters of interactions: rows dropped by settings, duplicates of a user-item pair, and the k-core."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,25 +8,25 @@ import ibis
 from ibis.expr.types import BooleanValue, Table
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.engine import collect, dropped, materialised, size
-from llmrec_cli.ingest.interactions.id_codes import Coded
+from llmrec_cli.ingest.engine import collect, drop_tables, materialise, size
+from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.interactions.order import ORDER, row_hash
-from llmrec_cli.ingest.interactions.temporal import typed_time
-from llmrec_cli.ingest.readers.checks import Raw, identifier
-from llmrec_cli.ingest.readers.staging import Staged
+from llmrec_cli.ingest.interactions.temporal import parse_time
+from llmrec_cli.ingest.readers.checks import RawRows, identifier
+from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.settings.dataset import DatasetSettings
 
 _REASONS = {"dropped_user": "user in dataset.drop_users", "dropped_item": "item in dataset.drop_items",
             "after_newest": "time after dataset.newest", "before_oldest": "time before dataset.oldest",
             "event_without_weight": "event whose weight is 0; dataset.event_weights"}
-"""Reasons in filtered.parquet and their meaning. A row gets the first reason that applies."""
+"""Reasons in filtered.parquet and what they mean. A row gets the first reason that applies."""
 
 
 @dataclass(frozen=True)
-class Selected:
-    """Rows that are used, and the others with `reason`; None when no setting leaves any out.
+class Selection:
+    """Rows that the settings keep, and the dropped rows with `reason` (`left_out`; None if no row is dropped).
 
-    `counts` has the number of rows by reason, `absent` the dropped ids that no row has, by setting.
+    `counts` is the number of dropped rows by reason, `absent` the ids of drop settings that are in no row, by setting.
     """
 
     rows: Table
@@ -35,44 +35,44 @@ class Selected:
     absent: dict[str, list[str]] = field(default_factory=dict)
 
 
-def select(coded: Coded, settings: DatasetSettings, unit: str, names: Sequence[str],
-           of_groups: bool = False) -> Selected:
-    """Return the rows of `coded` that the settings leave in.
+def select(coded: CodedRows, settings: DatasetSettings, unit: str, names: Sequence[str],
+           of_groups: bool = False) -> Selection:
+    """Divide the rows of `coded` into those that the settings keep and those that they drop.
 
-    `unit` is how timestamps are written ("" without any), `names` the columns that the files have. In groups'
-    interactions, where groups have the place of users, dataset.drop_users has no meaning.
+    `unit` is the unit of the timestamps ("" without timestamps), `names` the columns of the files. dataset.drop_users
+    is ignored for interactions of groups (`of_groups`), where groups take the place of users.
     """
-    found, absent = list(_by_settings(coded.rows, settings, unit, names)), {}
+    conditions, absent = list(_by_settings(coded.rows, settings, unit, names)), {}
     for kind, key in (("user", "drop_users"), ("item", "drop_items")):
         if getattr(settings, key) and not (of_groups and kind == "user"):
             ids = coded.users if kind == "user" else coded.items
-            known = collect(ids.filter(ids[f"{kind}_id"].isin(getattr(settings, key)))).to_pylist()
-            there = {row[f"{kind}_id"] for row in known}
+            rows = collect(ids.filter(ids[f"{kind}_id"].isin(getattr(settings, key)))).to_pylist()
+            there = {row[f"{kind}_id"] for row in rows}
             absent[f"dataset.{key}"] = [name for name in getattr(settings, key) if name not in there]
-            if known:
-                found.append((f"dropped_{kind}", coded.rows[kind].isin([row[kind] for row in known])))
-    if not found:
-        return Selected(coded.rows, absent=absent)
-    found.sort(key=lambda pair: list(_REASONS).index(pair[0]))
-    marked = materialised(coded.rows.mutate(reason=ibis.cases(*((holds, reason) for reason, holds in found))))
+            if rows:
+                conditions.append((f"dropped_{kind}", coded.rows[kind].isin([row[kind] for row in rows])))
+    if not conditions:
+        return Selection(coded.rows, absent=absent)
+    conditions.sort(key=lambda pair: list(_REASONS).index(pair[0]))
+    marked = materialise(coded.rows.mutate(reason=ibis.cases(*((holds, reason) for reason, holds in conditions))))
     counts = {row["reason"]: row["size"] for row in collect(
         marked.filter(marked.reason.notnull()).group_by("reason").agg(size=lambda t: t.count())).to_pylist()}
     if not counts:
-        return Selected(coded.rows, absent=absent)
-    return Selected(materialised(marked.filter(marked.reason.isnull()).drop("reason")),
+        return Selection(coded.rows, absent=absent)
+    return Selection(materialise(marked.filter(marked.reason.isnull()).drop("reason")),
                     marked.filter(marked.reason.notnull()), counts, absent)
 
 
-def counts_of(found: Mapping[str, int], prefix: str = "") -> dict[str, int]:
-    """Return the counts by reason under the names they have in the account."""
+def counts_of(counts: Mapping[str, int], prefix: str = "") -> dict[str, int]:
+    """Return the counts by reason under their names in the account."""
     names = {"ignored_events": ("event_without_weight",), "dropped_ids": ("dropped_user", "dropped_item"),
              "outside_times": ("after_newest", "before_oldest")}
-    return {f"{prefix}{name}": sum(found.get(reason, 0) for reason in reasons) for name, reasons in names.items()}
+    return {f"{prefix}{name}": sum(counts.get(reason, 0) for reason in reasons) for name, reasons in names.items()}
 
 
 def _by_settings(rows: Table, settings: DatasetSettings, unit: str,
                  names: Sequence[str]) -> Iterator[tuple[str, BooleanValue]]:
-    """Yield a reason and which rows it holds for, of the settings about events and times."""
+    """Yield a reason and the mask of its rows for each setting about events and times."""
     ignored = [event for event, weight in settings.event_weights.items() if weight == 0]
     if ignored and "event" in names:
         yield "event_without_weight", rows.event.isin(ignored)
@@ -82,8 +82,8 @@ def _by_settings(rows: Table, settings: DatasetSettings, unit: str,
             continue
         if not unit:
             raise ConfigError(f"dataset.{key}={text}: has no effect on interactions without a column 'timestamp'; map "
-                              f"it with dataset.columns.timestamp=<name>, or leave the setting out")
-        at = typed_time(text, unit, f"dataset.{key}", last=key == "newest")
+                              f"it with dataset.columns.timestamp=<name>, or remove the setting")
+        at = parse_time(text, unit, f"dataset.{key}", last=key == "newest")
         yield reason, rows.timestamp > at if key == "newest" else rows.timestamp < at
 
 
@@ -91,16 +91,16 @@ PAIR = ("split", "user", "item")
 
 
 def policy_of(settings: DatasetSettings, weighted: bool = True) -> str:
-    """Return keep_last | keep_first | sum | max | error: what dataset.duplicates=auto means here.
+    """Return the policy for duplicates, keep_last | keep_first | sum | max | error, resolving dataset.duplicates=auto.
 
-    `weighted` says whether the rows have events. With event weights a view after a purchase must not undo it, so the
-    strongest counts; where a weight is negative an event takes back another, so they are added up.
+    `weighted` is True if the rows have events. With event weights a view after a purchase must not undo the purchase,
+    so auto keeps the strongest event; with a negative weight one event revokes another, so auto sums them.
     """
     return resolved_policy(settings.duplicates, settings.event_weights if weighted else {})
 
 
 def resolved_policy(duplicates: str, event_weights: Mapping[str, float]) -> str:
-    """Return keep_last | keep_first | sum | max | error: what `duplicates`, which may be auto, means with weights."""
+    """Return the policy, keep_last | keep_first | sum | max | error, of `duplicates`, which may be auto."""
     if duplicates != "auto":
         return duplicates
     if not event_weights:
@@ -108,19 +108,19 @@ def resolved_policy(duplicates: str, event_weights: Mapping[str, float]) -> str:
     return "sum" if min(event_weights.values()) < 0 else "max"
 
 
-def merge_duplicates(coded: Coded, policy: str, pair: Sequence[str] = PAIR) -> Table:
-    """Return one row per user and item, and split where `pair` has it.
+def merge_duplicates(coded: CodedRows, policy: str, pair: Sequence[str] = PAIR) -> Table:
+    """Return one row per user and item, and per split if `pair` contains it.
 
-    First and last are by time, dataset.columns.order, then a salted hash of the row; equal in all, they are the same
-    row. The time of the strongest is that of the first as strong. Sums are made in decimals, since the sum of binary
-    fractions depends on the order, and have the time of the last.
+    First and last are by time, then dataset.columns.order, then a salted hash of the row; rows equal in all three are
+    the same row. max keeps the first of the strongest rows, with its time. sum keeps the time of the last row; it adds
+    decimals, since sums of floating point numbers depend on the order.
     """
     rows = coded.rows
     counted = rows.group_by(pair).agg(times=rows.count())
-    twice = materialised(counted.filter(counted.times > 1).select(*pair))
+    twice = materialise(counted.filter(counted.times > 1).select(*pair))
     if size(twice) == 0:
         return rows
-    # Few pairs occur twice, so that only they are sorted.
+    # Few pairs occur twice, so only they are sorted.
     once, several = rows.anti_join(twice, pair), rows.semi_join(twice, pair)
     named = several.inner_join(coded.users, "user").inner_join(coded.items, "item")
     several = named.mutate(hash=row_hash(named)).select(*rows.columns, "hash")
@@ -136,13 +136,13 @@ def merge_duplicates(coded: Coded, policy: str, pair: Sequence[str] = PAIR) -> T
         total = several.value.cast("decimal(38, 9)").sum()
         merged = merged.mutate(value=total.over(group_by=pair).cast("float64"))
     merged = merged.filter(lambda t: t.place == 0)
-    found = materialised(once.select(*rows.columns).union(merged.select(*rows.columns)))
-    dropped(twice)
-    return found
+    result = materialise(once.select(*rows.columns).union(merged.select(*rows.columns)))
+    drop_tables(twice)
+    return result
 
 
-def refuse_duplicates(raw: Raw, staged: Staged) -> None:
-    """Raise DataError for the second row of a pair; which one that is goes by file and line."""
+def refuse_duplicates(raw: RawRows, staged: StagedFiles) -> None:
+    """Raise DataError for the second row of a pair, in the order of files and lines."""
     pair = [*raw.keys, "part"]
     parts = [part.select("file", "line", **{key: identifier(part[key]) for key in raw.keys}) for part in raw.parts]
     rows = parts[0].union(*parts[1:]) if len(parts) > 1 else parts[0]
@@ -151,40 +151,40 @@ def refuse_duplicates(raw: Raw, staged: Staged) -> None:
     place = ibis.row_number().over(group_by=pair, order_by=[rows.file, rows.line])
     second = rows.mutate(place=place).filter(lambda t: t.place == 1).order_by("file", "line").limit(1)
     for row in collect(second).to_pylist():
-        raise DataError(f"{raw.files[row['file']]}: line {row['line']}: user '{row['user_id']}' has an interaction "
-                        f"with item '{row['item_id']}' already, and dataset.duplicates=error; choose keep_last, "
-                        f"keep_first, sum or max, or remove the duplicates")
+        raise DataError(f"{raw.files[row['file']]}: line {row['line']}: repeats user '{row['user_id']}' with item "
+                        f"'{row['item_id']}', and dataset.duplicates=error; choose keep_last, keep_first, sum or max, "
+                        f"or remove the duplicates")
 
 
 _ROUNDS = 4
-"""Rounds that look rows up in who has gone before those that are left are written anew."""
+"""Rounds of anti-joins with the dropped users and items before the remaining rows are materialised."""
 
 
-def core(rows: Table, min_user: int, min_item: int) -> Table:
-    """Drop users and items with fewer interactions than `min_user` and `min_item` until all that are left have enough.
+def k_core(rows: Table, min_user: int, min_item: int) -> Table:
+    """Drop users with fewer than `min_user` and items with fewer than `min_item` interactions until none is left.
 
-    The result does not depend on the order of dropping (Seidman 1983).
+    The result, the k-core, does not depend on the order of dropping (Seidman 1983).
     """
     least = {key: number for key, number in (("user", min_user), ("item", min_item)) if number > 1}
     if not least:
         return rows
-    base = left = rows
-    gone: dict[str, Table] = {}
+    base = rest = rows
+    dropped: dict[str, Table] = {}
     for attempt in count(1):
         stable = True
         for key, number in least.items():
-            counted = left.group_by(key).agg(size=left.count())
-            few = materialised(counted.filter(counted["size"] < number).select(key))
+            counted = rest.group_by(key).agg(size=rest.count())
+            few = materialise(counted.filter(counted["size"] < number).select(key))
             if size(few) == 0:
                 continue
             stable = False
-            gone[key] = materialised(gone[key].union(few)) if key in gone else few
-            left = base
-            for other, keys in gone.items():
-                left = left.anti_join(keys, other)
+            dropped[key] = materialise(dropped[key].union(few)) if key in dropped else few
+            rest = base
+            for other, keys in dropped.items():
+                rest = rest.anti_join(keys, other)
         if stable:
-            return materialised(left) if gone else base
+            return materialise(rest) if dropped else base
         if attempt % _ROUNDS == 0:
-            base = left = materialised(left)
-            gone = {}
+            base = rest = materialise(rest)
+            dropped = {}
     raise AssertionError

@@ -21,9 +21,9 @@ class Histories:
 
     Attributes
     ----------
-    users : int64 (num_kept,), ascending: whose interaction it is
-    items : int64 (num_kept,), oldest first within a user
-    titles : the title of each item
+    users : int64 (num_rows,), the user of each interaction, ascending
+    items : int64 (num_rows,), the item of each interaction, oldest first within a user
+    titles : strings (num_items,), the title of each item
     """
 
     users: np.ndarray
@@ -32,16 +32,16 @@ class Histories:
 
     @cached_property
     def _sizes(self) -> np.ndarray:
-        """Bytes of the titles before each interaction, (num_kept + 1,)."""
+        """Bytes of the titles before each interaction, (num_rows + 1,)."""
         lengths = pc.fill_null(pc.binary_length(self.titles), 0).to_numpy() + len(_SEPARATOR)
         return np.concatenate([[0], np.cumsum(lengths[self.items])])
 
     def between(self, start: int, stop: int) -> Iterator[str]:
-        """Yield the history of each user from `start` to before `stop`: titles joined by "; ", "" without any."""
+        """Yield the history of each user from `start` to before `stop`: titles joined by "; ", "" for no history."""
         ends = np.searchsorted(self.users, np.arange(start, stop + 1))
         first = 0
         while first < stop - start:
-            # Bounded by bytes: thousands of users may have read long titles.
+            # Limited by bytes, since titles may be long.
             last = int(np.searchsorted(self._sizes[ends], self._sizes[ends[first]] + _MOST_BYTES, side="right")) - 1
             last = max(last, first + 1)
             titles = self.titles.take(pa.array(self.items[ends[first]:ends[last]])).cast(pa.string())
@@ -51,22 +51,22 @@ class Histories:
 
 
 def training_titles(interactions_file: Path, items_file: Path, most: int) -> Histories:
-    """Return the newest `most` training interactions of each user, in the order of their time.
+    """Return the newest `most` training interactions of each user, oldest first.
 
-    `interactions_file` is interactions.parquet, sorted by user and time; `items_file` is items.parquet. The
-    memory is that of `most` interactions per user and of the titles.
+    `interactions_file` is interactions.parquet, sorted by user and time; `items_file` is items.parquet. Needs memory
+    for `most` interactions per user and for the titles.
     """
     users, items = [], []
     waiting = (np.zeros(0, np.int64), np.zeros(0, np.int64))
     for batch in pq.ParquetFile(interactions_file).iter_batches(_ROWS, columns=["user", "item", "split"]):
         trained = batch.filter(pc.equal(batch["split"], "train"))
-        found = _newest(np.concatenate([waiting[0], trained["user"].to_numpy()]),
+        newest = _newest(np.concatenate([waiting[0], trained["user"].to_numpy()]),
                         np.concatenate([waiting[1], trained["item"].to_numpy()]), most)
-        # The last user may go on in the next batch.
-        last = int(np.searchsorted(found[0], found[0][-1])) if len(found[0]) else 0
-        users.append(found[0][:last])
-        items.append(found[1][:last])
-        waiting = (found[0][last:], found[1][last:])
+        # The last user may continue in the next batch.
+        last = int(np.searchsorted(newest[0], newest[0][-1])) if len(newest[0]) else 0
+        users.append(newest[0][:last])
+        items.append(newest[1][:last])
+        waiting = (newest[0][last:], newest[1][last:])
     titles = pq.read_table(items_file, columns=["title"])["title"].cast(pa.large_string()).combine_chunks()
     return Histories(np.concatenate([*users, waiting[0]]), np.concatenate([*items, waiting[1]]), titles)
 
@@ -74,5 +74,5 @@ def training_titles(interactions_file: Path, items_file: Path, most: int) -> His
 def _newest(users: np.ndarray, items: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the last `most` of each run of equal `users` (num_rows,), with their `items`."""
     ends = np.append(np.flatnonzero(np.diff(users)) + 1, len(users)) if len(users) else np.zeros(0, np.int64)
-    kept = np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(len(users)) <= most
-    return users[kept], items[kept]
+    recent = np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(len(users)) <= most
+    return users[recent], items[recent]

@@ -1,4 +1,4 @@
-"""Splits of interactions into train, valid and test. Every rule depends on the rows' content, never on their order."""
+"""Splits of interactions into train, valid and test. Every rule depends on the rows' content, not on file order."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from ibis.expr.types import IntegerColumn, Table
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.engine import materialised, size
-from llmrec_cli.ingest.interactions.id_codes import Coded
-from llmrec_cli.ingest.interactions.order import end_of, keys_of, of_pair, salted, start_of
+from llmrec_cli.ingest.engine import materialise, size
+from llmrec_cli.ingest.interactions.id_codes import CodedRows
+from llmrec_cli.ingest.interactions.order import hash_limit, hash_prefix, order_columns, pair_hash, salted_hash
 from llmrec_cli.ingest.readers.sources import Sources
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.split import (
@@ -30,14 +30,15 @@ S = TypeVar("S", bound=SplitSettings)
 
 
 @dataclass(frozen=True)
-class Divided:
-    """Interactions whose `split` says what they are for.
+class SplitRows:
+    """Interactions with their `split`.
 
     Attributes
     ----------
-    cutoff : the first moment of valid and test of a temporal split
-    leaks : rows that were left out since an earlier split has their pair; None unless split.leaks=drop
-    num_known : rows that stay in training although the hash chose them for validation, since `known` has their pair
+    cutoff : first time of valid and of test in a temporal split
+    leaks : rows removed because an earlier split has their pair; None unless split.leaks=drop
+    num_known : rows chosen for validation by their hash that stay in training because a member has their pair in
+    training
     """
 
     rows: Table
@@ -48,13 +49,13 @@ class Divided:
 
 @dataclass(frozen=True)
 class UserSplit:
-    """The parts of the users' division that hold for groups too: what is known of one is known of the other.
+    """The parts of the users' split that groups share, so that neither reveals what is held out for the other.
 
     Attributes
     ----------
-    cutoff : the first moment of valid and test, where the users' split is temporal
-    unit : how the users' timestamps were written
-    items : item_id and the place of its split in SPLITS, where the users' split holds items out
+    cutoff : first time of valid and of test, if the users' split is temporal
+    unit : unit of the users' timestamps
+    items : item_id and the place of its split in SPLITS, if the users' split holds out items
     """
 
     cutoff: dict[str, int]
@@ -63,43 +64,44 @@ class UserSplit:
 
 
 class SplitRule(ABC, Generic[S]):
-    """A rule that divides interactions, built from its settings.
+    """A split rule, built from its settings.
 
-    `unit` is the unit of the timestamps ("" without any), `chosen_unit` the one in the settings.
+    In its methods `unit` is the unit of the timestamps ("" without timestamps), `chosen_unit` the unit in the settings.
     """
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
     @abstractmethod
-    def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
+    def divide(self, coded: CodedRows, unit: str, chosen_unit: str, seen: Table | None = None) -> SplitRows:
         """Return the rows of `coded` with `split` set.
 
-        No pair in `known` (user, item) is carved from given training for validation.
+        Validation carved from the given training contains no pair of `seen` (user, item).
         """
 
-    def divide_negatives(self, negatives: Table, coded: Coded, divided: Divided) -> Table:
-        """Return the negatives divided so that none tells of what is held out; here as the files have them."""
+    def divide_negatives(self, negatives: Table, coded: CodedRows, divided: SplitRows) -> Table:
+        """Split the negatives so that none reveals a held-out interaction; by default as the files split them."""
         return negatives
 
-    def divide_groups(self, coded: Coded, users: UserSplit, unit: str, chosen_unit: str,
-                      known: Table | None = None) -> Divided:
-        """Return what groups did together, with the group in the place of the user, divided by the same rule."""
-        return self.divide(coded, unit, chosen_unit, known)
+    def divide_groups(self, coded: CodedRows, users: UserSplit, unit: str, chosen_unit: str,
+                      seen: Table | None = None) -> SplitRows:
+        """Split the interactions of groups, with groups in the place of users, by the same rule."""
+        return self.divide(coded, unit, chosen_unit, seen)
 
 
 class RandomSplit(SplitRule[RandomSettings]):
-    """Each user's interactions by ratio, as RecBole does.
+    """A share of each user's interactions is held out at random, as in RecBole.
 
-    Of n interactions floor(test x n) and floor(valid x n) are held out; where that is 0 and the share is not, one is,
-    test first, as long as one is left to train on. Which ones: those whose salted hash of user and item is lowest.
+    Of n interactions floor(test x n) and floor(valid x n) are held out. Where that is 0 for a positive share, one is
+    held out, test first, as long as one remains for training. The interactions with the lowest salted hashes of user
+    and item are held out.
     """
 
-    def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
+    def divide(self, coded: CodedRows, unit: str, chosen_unit: str, seen: Table | None = None) -> SplitRows:
         """Return the rows divided."""
         settings = self.settings
         rows = coded.rows.inner_join(coded.users, "user").inner_join(coded.items, "item")
-        hashed = rows.mutate(hash=of_pair(settings.seed, rows)).drop("user_id", "item_id")
+        hashed = rows.mutate(hash=pair_hash(settings.seed, rows)).drop("user_id", "item_id")
         place = ibis.row_number().over(group_by="user", order_by=[hashed.hash, hashed.item])
         placed = hashed.mutate(place=place, size=hashed.count().over(group_by="user"))
         test, valid = _share(placed["size"], settings.test), _share(placed["size"], settings.valid)
@@ -109,34 +111,34 @@ class RandomSplit(SplitRule[RandomSettings]):
             test, train = test + one, train - one
         if settings.valid > 0:
             valid = valid + ((valid == 0) & (train > 1)).ifelse(1, 0)
-        return Divided(materialised(_held_out(placed, placed.place, test, valid).drop("place", "size", "hash")))
+        return SplitRows(materialise(_held_out(placed, placed.place, test, valid).drop("place", "size", "hash")))
 
-    def divide_negatives(self, negatives: Table, coded: Coded, divided: Divided) -> Table:
-        """Return the negatives divided by the hash of user and item alone, since no ratio is at stake."""
+    def divide_negatives(self, negatives: Table, coded: CodedRows, divided: SplitRows) -> Table:
+        """Split the negatives by their hashes alone, since they need no exact ratio per user."""
         settings = self.settings
         named = negatives.inner_join(coded.users, "user").inner_join(coded.items, "item")
-        at = start_of(of_pair(settings.seed, named))
-        ends = [end_of(share) for share in (settings.test, settings.test + settings.valid)]
+        at = hash_prefix(pair_hash(settings.seed, named))
+        ends = [hash_limit(share) for share in (settings.test, settings.test + settings.valid)]
         split = ibis.cases((at < ends[0], ibis.literal(_TEST, "int8")), (at < ends[1], ibis.literal(VALID, "int8")),
                            else_=ibis.literal(TRAIN, "int8"))
         return named.mutate(split=split).select(*negatives.columns)
 
 
 class LeaveLastOutSplit(SplitRule[LeaveLastOutSettings]):
-    """Each user's last interaction is the test and the one before validation; one is always left to train on."""
+    """Each user's last interaction is the test and the one before validation; one always remains for training."""
 
-    def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
+    def divide(self, coded: CodedRows, unit: str, chosen_unit: str, seen: Table | None = None) -> SplitRows:
         """Return the rows divided."""
         rows = coded.rows
-        keys = [rows[name].desc() for name in keys_of(rows)]
+        keys = [rows[name].desc() for name in order_columns(rows)]
         newest = ibis.row_number().over(group_by="user", order_by=[*keys, rows.item.desc()])
         placed = rows.mutate(place=newest, size=rows.count().over(group_by="user"))
         test = (placed["size"] > 1).ifelse(1, 0)
         valid = (placed["size"] > 2).ifelse(1, 0)
-        return Divided(materialised(_held_out(placed, placed.place, test, valid).drop("place", "size")))
+        return SplitRows(materialise(_held_out(placed, placed.place, test, valid).drop("place", "size")))
 
-    def divide_negatives(self, negatives: Table, coded: Coded, divided: Divided) -> Table:
-        """Return the negatives divided by the times of the user's own held-out interactions."""
+    def divide_negatives(self, negatives: Table, coded: CodedRows, divided: SplitRows) -> Table:
+        """Split the negatives at the times of the user's own held-out interactions."""
         held = divided.rows.filter(divided.rows.split != TRAIN)
         times = held.group_by("user").agg(
             valid_at=ibis.cases((held.split == VALID, held.timestamp)).min(),
@@ -151,58 +153,58 @@ class LeaveLastOutSplit(SplitRule[LeaveLastOutSettings]):
 class ColdSplit(SplitRule[ColdItemsSplitSettings | ColdUsersSplitSettings]):
     """Whole items, or users, are held out: the shares with the lowest salted hashes of their ids."""
 
-    def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
+    def divide(self, coded: CodedRows, unit: str, chosen_unit: str, seen: Table | None = None) -> SplitRows:
         """Return the rows divided."""
         kind, rows = self.settings.cold, coded.rows
-        return Divided(rows.drop("split").inner_join(self._parts(coded), kind).select(*rows.columns))
+        return SplitRows(rows.drop("split").inner_join(self._parts(coded), kind).select(*rows.columns))
 
-    def divide_negatives(self, negatives: Table, coded: Coded, divided: Divided) -> Table:
-        """Return the negatives divided by item, or user. What nobody likes is in no part; it can be learnt from."""
+    def divide_negatives(self, negatives: Table, coded: CodedRows, divided: SplitRows) -> Table:
+        """Split the negatives by item, or user. Items without a positive interaction go to training."""
         kind = self.settings.cold
         parts = negatives.drop("split").left_join(divided.rows.select(kind, "split").distinct(), kind)
         return parts.mutate(split=parts.split.fill_null(ibis.literal(TRAIN, "int8"))).select(*negatives.columns)
 
-    def divide_groups(self, coded: Coded, users: UserSplit, unit: str, chosen_unit: str,
-                      known: Table | None = None) -> Divided:
-        """Return the rows of groups divided by the items that are cold for users, or by group."""
+    def divide_groups(self, coded: CodedRows, users: UserSplit, unit: str, chosen_unit: str,
+                      seen: Table | None = None) -> SplitRows:
+        """Split the interactions of groups by the items that are cold for users, or by group."""
         if users.items is None:
             return self.divide(coded, unit, chosen_unit)
         parts = coded.items.inner_join(users.items, "item_id").select("item", own=users.items.split)
         joined = coded.rows.left_join(parts, "item")
-        # What no user chose is in no part; it can be learnt from.
-        return Divided(joined.mutate(split=joined.own.fill_null(ibis.literal(TRAIN, "int8"))))
+        # Items without an interaction of users go to training.
+        return SplitRows(joined.mutate(split=joined.own.fill_null(ibis.literal(TRAIN, "int8"))))
 
-    def _parts(self, coded: Coded) -> Table:
-        """Return each item, or user, and its split."""
+    def _parts(self, coded: CodedRows) -> Table:
+        """Return the split of each item, or user."""
         settings, kind = self.settings, self.settings.cold
         ids = coded.users if kind == "user" else coded.items
         present = ids.semi_join(coded.rows, kind)
-        place = ibis.row_number().over(order_by=[salted(settings.seed, present[f"{kind}_id"]), present[f"{kind}_id"]])
+        id_ = present[f"{kind}_id"]
+        place = ibis.row_number().over(order_by=[salted_hash(settings.seed, id_), id_])
         number = size(present)
         test, valid = (max(int(number * share + SHARE_ROUNDING), int(share > 0))
                        for share in (settings.test, settings.valid))
         if test + valid >= number:
-            raise DataError(f"split=cold_{kind}s: there are {number:,} {kind}s, too few to hold any out; use another "
-                            f"split")
+            raise DataError(f"split=cold_{kind}s: {number:,} {kind}s are too few to hold any out; use another split")
         placed = present.mutate(place=place)
         held = _held_out(placed, placed.place, ibis.literal(test), ibis.literal(valid))
-        return materialised(held.select(kind, "split"))
+        return materialise(held.select(kind, "split"))
 
 
 class UndividedSplit(SplitRule[NoSplitSettings]):
     """Nothing is held out."""
 
-    def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
+    def divide(self, coded: CodedRows, unit: str, chosen_unit: str, seen: Table | None = None) -> SplitRows:
         """Return all rows as training."""
-        return Divided(coded.rows.mutate(split=ibis.literal(TRAIN, "int8")))
+        return SplitRows(coded.rows.mutate(split=ibis.literal(TRAIN, "int8")))
 
-    def divide_negatives(self, negatives: Table, coded: Coded, divided: Divided) -> Table:
+    def divide_negatives(self, negatives: Table, coded: CodedRows, divided: SplitRows) -> Table:
         """Return all negatives as training."""
         return negatives.mutate(split=ibis.literal(TRAIN, "int8"))
 
 
 def build_split(settings: SplitSettings) -> SplitRule[Any]:
-    """Return the rule that `settings` name."""
+    """Return the split rule of `settings`."""
     built: SplitRule[Any] = implementation_of(settings)(settings)
     return built
 
@@ -219,70 +221,71 @@ def _held_out(rows: Table, place: IntegerColumn, test: Any, valid: Any) -> Table
 
 _TRAIN, _VALID = SPLITS.index("train"), SPLITS.index("valid")
 LEAKED = "in_earlier_split"
-"""Why rows are in filtered.parquet that split.leaks=drop leaves out."""
+"""Reason in filtered.parquet of rows that split.leaks=drop removes."""
 
 
 class GivenSplit(SplitRule[GivenSettings]):
-    """The files say it, with validation from their training where `valid` asks for it."""
+    """The files give the split; with `valid`, validation is carved from their training."""
 
-    def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
-        """Return the rows as the files divide them."""
+    def divide(self, coded: CodedRows, unit: str, chosen_unit: str, seen: Table | None = None) -> SplitRows:
+        """Return the rows as the files split them."""
         settings = self.settings
-        rows, leaks = earliest_alone(coded.rows) if settings.leaks == "drop" else (coded.rows, None)
-        rows, num_known = carved(coded.with_rows(rows), settings.valid, settings.seed, known)
-        return Divided(rows, leaks=leaks, num_known=num_known)
+        rows, leaks = drop_leaks(coded.rows) if settings.leaks == "drop" else (coded.rows, None)
+        rows, num_known = carve_validation(coded.with_rows(rows), settings.valid, settings.seed, seen)
+        return SplitRows(rows, leaks=leaks, num_known=num_known)
 
 
-def refuse_contradictions(sources: Sources, split: SplitSettings) -> None:
-    """Raise ConfigError for settings of the split that the files make senseless."""
+def check_split_settings(sources: Sources, split: SplitSettings) -> None:
+    """Raise ConfigError for split settings that contradict the files."""
     parts = {source.split for source in sources.interactions}
     of_groups = {source.split for source in sources.group_interactions}
     if split.carved_share > 0 and "valid" in parts:
-        raise ConfigError(f"split.valid={split.carved_share:g}: takes validation from training, but there is a file "
-                          f"for it already; leave out one of split.valid and dataset.valid")
+        raise ConfigError(f"split.valid={split.carved_share:g}: carves validation from training, but dataset.valid is "
+                          f"a validation file already; remove split.valid or dataset.valid")
     share = split.carved_share if split.group_valid is None else split.group_valid
     if share and "valid" in of_groups:
         key = f"split.group_valid={share:g}" if split.group_valid is not None else f"split.valid={share:g}"
-        raise ConfigError(f"{key}: takes the groups' validation from their training, but there is a file for it "
-                          f"already; leave out dataset.group_valid, or set split.group_valid=0")
+        raise ConfigError(f"{key}: carves the groups' validation from their training, but dataset.group_valid is a "
+                          f"validation file already; remove dataset.group_valid, or set split.group_valid=0")
     if split.group_valid is not None and not sources.group_interactions:
         raise ConfigError(f"split.group_valid={split.group_valid:g}: has no effect without interactions of groups; "
-                          f"leave it out, or name dataset.group_train or dataset.group_interactions")
+                          f"remove it, or set dataset.group_train or dataset.group_interactions")
     if split.leaks == "drop" and not any(parts | of_groups):
-        raise ConfigError("split.leaks=drop: has an effect only where files are divided already (split=given, "
-                          "dataset.group_train), since a split that is made here has no pair twice; leave it out")
+        raise ConfigError("split.leaks=drop: has no effect unless the files give the split (split=given or "
+                          "dataset.group_train), since a split made by prepare has no pair in two splits; remove it")
 
 
-def carved(coded: Coded, share: float, seed: int, known: Table | None = None) -> tuple[Table, int]:
-    """Return the rows with about `share` of the training as validation, by the hash that split=random takes.
+def carve_validation(coded: CodedRows, share: float, seed: int, seen: Table | None = None) -> tuple[Table, int]:
+    """Move about `share` of the training to validation, by the hash of split=random; return rows and a count.
 
-    Each row goes by its own hash, so that rows which join later move none that were there before; of each user one
-    interaction, that of the highest hash, stays to be trained on. So the share is that of the users with more than one.
-    Pairs in `known` (user, item) stay in training as well; the number is that of those which the hash would have taken.
+    Each row is chosen by its own hash, so that rows appended later move no earlier ones. The interaction with the
+    highest hash of each user stays in training, so `share` holds for users with several interactions. Pairs in `seen`
+    (user, item) also stay in training; the count is the number of these that the hash had chosen.
     """
     if share == 0:
         return coded.rows, 0
     rows = coded.rows.inner_join(coded.users, "user").inner_join(coded.items, "item")
-    hashed = rows.mutate(hash=of_pair(seed, rows)).drop("user_id", "item_id")
+    hashed = rows.mutate(hash=pair_hash(seed, rows)).drop("user_id", "item_id")
     highest = ibis.row_number().over(group_by=["user", "split"], order_by=[hashed.hash.desc(), hashed.item])
     placed = hashed.mutate(place=highest)
-    chosen = (placed.split == _TRAIN) & (placed.place > 0) & (start_of(placed.hash) < end_of(share))
-    taken = materialised(placed.mutate(chosen=chosen).select(*coded.rows.columns, "chosen"))
+    selected = (placed.split == _TRAIN) & (placed.place > 0) & (hash_prefix(placed.hash) < hash_limit(share))
+    marked = materialise(placed.mutate(chosen=selected).select(*coded.rows.columns, "chosen"))
     num_known = 0
-    if known is not None:
-        copies = materialised(taken.filter(taken.chosen).semi_join(known, ["user", "item"]).select("user", "item")
+    if seen is not None:
+        copies = materialise(marked.filter(marked.chosen).semi_join(seen, ["user", "item"]).select("user", "item")
                               .mutate(copied=ibis.literal(True)))
         num_known = size(copies)
-        joined = taken.left_join(copies, ["user", "item"])
-        taken = joined.mutate(chosen=taken.chosen & joined.copied.isnull()).select(*coded.rows.columns, "chosen")
-    split = ibis.cases((taken.chosen, ibis.literal(_VALID, "int8")), else_=taken.split)
-    return materialised(taken.mutate(split=split).select(*coded.rows.columns)), num_known
+        joined = marked.left_join(copies, ["user", "item"])
+        marked = joined.mutate(chosen=marked.chosen & joined.copied.isnull()).select(*coded.rows.columns, "chosen")
+    split = ibis.cases((marked.chosen, ibis.literal(_VALID, "int8")), else_=marked.split)
+    return materialise(marked.mutate(split=split).select(*coded.rows.columns)), num_known
 
 
-def earliest_alone(rows: Table) -> tuple[Table, Table]:
-    """Return the rows without those whose pair an earlier split has, and these: train comes before valid, then test."""
+def drop_leaks(rows: Table) -> tuple[Table, Table]:
+    """Return the rows without those whose pair an earlier split has, and the removed rows. Order: train, valid, test.
+    """
     pairs = rows.group_by("user", "item").agg(earliest=rows.split.min(), times=rows.count())
-    several = materialised(pairs.filter(pairs.times > 1).drop("times"))
+    several = materialise(pairs.filter(pairs.times > 1).drop("times"))
     joined = rows.inner_join(several, ["user", "item"])
-    late = materialised(joined.filter(joined.split > joined.earliest).select(*rows.columns))
+    late = materialise(joined.filter(joined.split > joined.earliest).select(*rows.columns))
     return (rows.anti_join(late, ["user", "item", "split"]) if size(late) else rows), late

@@ -1,4 +1,4 @@
-"""The global cutoff of a temporal split, and times far from all others, which would move it."""
+"""The global cutoff of a temporal split, and outlying times that would move it."""
 
 import re
 from collections.abc import Sequence
@@ -11,35 +11,35 @@ from ibis.expr.types import Table
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.audit.shape import moment
+from llmrec_cli.ingest.audit.shape import format_time
 from llmrec_cli.ingest.engine import collect, scalar, size
-from llmrec_cli.ingest.interactions.id_codes import Coded
-from llmrec_cli.ingest.interactions.splits import SHARE_ROUNDING, TRAIN, Divided, SplitRule, UserSplit
+from llmrec_cli.ingest.interactions.id_codes import CodedRows
+from llmrec_cli.ingest.interactions.splits import SHARE_ROUNDING, TRAIN, SplitRows, SplitRule, UserSplit
 from llmrec_cli.ingest.readers import timestamps
-from llmrec_cli.ingest.readers.checks import Raw, time_of
+from llmrec_cli.ingest.readers.checks import RawRows, time_of
 from llmrec_cli.settings.split import TemporalSettings
 
 _MOST, _MOST_OF_FEW = 0.01, 5
-"""Largest share of the rows that can be far from the rest at one end, and their number where that share is fewer."""
+"""Largest share of the rows that can be outliers at one end, and their largest number where the share is smaller."""
 _FEWEST = 10
-"""Fewest rows to judge by, and fewest for each that may be far."""
+"""Fewest rows for this check, and fewest rows per outlier."""
 _FAR = 0.5
-"""Smallest gap before times that are far, as a share of the time that the other rows span."""
+"""Smallest gap to outlying times, as a share of the time span of the other rows."""
 _DAY = 86_400_000
 _WEEK, _MONTH = 7 * _DAY, 30 * _DAY
-"""The gap is at least a week, and in data of less than a month at least the whole time that the other rows span: young
-shops have gaps."""
+"""The gap is at least a week, and in data of less than a month at least the whole time span of the other rows, since
+young shops have gaps."""
 
 
 @dataclass(frozen=True)
 class FarRows:
-    """The newest or the oldest rows, where a large gap lies between them and the others.
+    """The newest or oldest rows, if a large gap separates them from the others.
 
     Attributes
     ----------
-    num : how many
-    at, sound : time of the one nearest to the others, and the nearest time of the others, as int64 milliseconds
-    place : file and line of that one, "" where it was prepared before
+    num : number of these rows
+    at, sound : time of the row nearest to the others, and the nearest time of the others, int64 milliseconds
+    place : file and line of the row nearest to the others, "" if it was prepared before
     """
 
     num: int
@@ -48,26 +48,25 @@ class FarRows:
     place: str
 
     def sentence(self, unit: str) -> str:
-        """Return what is probably wrong."""
+        """Return the warning."""
         days, is_late = abs(self.at - self.sound) / _DAY, self.at > self.sound
         what = f"{self.place} has" if self.num == 1 and self.place else f"{self.num:,} interactions have"
         or_more = (" or later" if is_late else " or earlier") if self.num > 1 else ""
         where = f" (the first: {self.place})" if self.num > 1 and self.place else ""
-        sound = str(moment(self.sound, unit))
+        sound = str(format_time(self.sound, unit))
         side, of_others = ("after", "newest") if is_late else ("before", "oldest")
-        told = f"{what} the time {moment(self.at, unit)}{or_more}{where}, {days:,.1f} days {side} the {of_others} of " \
-               f"the others ({sound}): "
-        told += ("a wrong clock moves the end of the data, and a cutoff in time with it" if is_late else
-                 "a wrong clock, or a missing time that is written as 0, is taken for what happened first")
-        return (f"{told}; dataset.{of_others}={sound.removesuffix('Z')} leaves out what is "
-                f"{'later' if is_late else 'earlier'}")
+        effect = ("a wrong clock moves the end of the data, and with it the cutoff of a temporal split" if is_late else
+                  "a wrong clock, or a missing time written as 0, makes these interactions the oldest")
+        return (f"{what} the time {format_time(self.at, unit)}{or_more}{where}, {days:,.1f} days {side} the "
+                f"{of_others} of the others ({sound}): {effect}; dataset.{of_others}={sound.removesuffix('Z')} drops "
+                f"{'later' if is_late else 'earlier'} interactions")
 
 
-def far_rows(rows: Table, raw: Raw) -> list[FarRows]:
-    """Return the oldest and the newest of `rows` (timestamp), where they are far from the others."""
+def find_far_rows(rows: Table, raw: RawRows) -> list[FarRows]:
+    """Return the oldest and the newest of `rows` (timestamp) that are far from the others."""
     if raw.unit in ("", "order"):
         return []
-    # A missing time written as 0 may be in any number of rows: the others are looked at without these.
+    # Any number of rows may have a missing time written as 0, so these are treated separately.
     is_missing = rows.timestamp < _DAY
     missing = size(rows.filter(is_missing))
     timed = rows.filter(~is_missing) if missing else rows
@@ -77,7 +76,7 @@ def far_rows(rows: Table, raw: Raw) -> list[FarRows]:
     some = max(int(_MOST * number), min(_MOST_OF_FEW, number // _FEWEST))
     newest, oldest = (collect(timed.order_by(by).limit(some + 1).select("timestamp")).column(0).to_numpy()
                       for by in (ibis.desc("timestamp"), ibis.asc("timestamp")))
-    # A span is taken without what may be far at its other end: decades would hide any gap.
+    # The span leaves out possible outliers at the other end, which would hide any gap.
     num_late, num_early = _num_far(newest, oldest[-1]), _num_far(oldest, newest[-1])
     late, early = (newest[num_late - 1], newest[num_late]), (oldest[num_early - 1], oldest[num_early])
     if missing:
@@ -90,21 +89,21 @@ def far_rows(rows: Table, raw: Raw) -> list[FarRows]:
 
 
 def _num_far(times: np.ndarray, other_end: int) -> int:
-    """Return how many of `times`, from one end inwards, are far from those after them; `other_end` ends all."""
+    """Return how many of `times`, ordered from one end inwards, are far from the next; `other_end` is the last time."""
     gaps, spans = np.abs(np.diff(times)), np.abs(times[1:] - other_end)
     far = np.flatnonzero(gaps >= np.maximum(np.maximum(_WEEK, _FAR * spans), np.minimum(spans, _MONTH)))
     return int(far[-1]) + 1 if len(far) else 0
 
 
-def _place(raw: Raw, at: int) -> str:
+def _place(raw: RawRows, at: int) -> str:
     """Return the file and line of the first row with this time."""
-    found: Sequence[dict[str, int]] = []
+    rows: Sequence[dict[str, int]] = []
     for part in raw.parts:
         timed = part.select("file", "line", at=time_of(part, raw))
-        found = [*found, *collect(timed.filter(timed["at"] == at).order_by("file", "line").limit(1)).to_pylist()]
-    if not found:
+        rows = [*rows, *collect(timed.filter(timed["at"] == at).order_by("file", "line").limit(1)).to_pylist()]
+    if not rows:
         return ""
-    first = min(found, key=lambda row: (row["file"], row["line"]))
+    first = min(rows, key=lambda row: (row["file"], row["line"]))
     return f"{raw.files[first['file']]} line {first['line']}"
 
 
@@ -112,67 +111,65 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TemporalSplit(SplitRule[TemporalSettings]):
-    """Interactions from the cutoff on are held out, the newest of them for the test."""
+    """Interactions from a global cutoff on are held out, the newest of them for the test."""
 
-    def divide(self, coded: Coded, unit: str, chosen_unit: str, known: Table | None = None) -> Divided:
-        """Return the rows divided at the cutoffs that the settings name."""
+    def divide(self, coded: CodedRows, unit: str, chosen_unit: str, seen: Table | None = None) -> SplitRows:
+        """Split the rows at the cutoffs of the settings."""
         if unit == "order" and chosen_unit == "auto":
-            raise DataError("split=temporal: the timestamps are small numbers, which may be an order within each user "
-                            "only; use split=leave_last_out, or set dataset.timestamp_unit=order when they can be "
-                            "compared between users (dataset.timestamp_unit=s when they are seconds)")
-        cutoff = cutoffs(coded.rows, self.settings, unit)
-        return Divided(since(coded.rows, cutoff), cutoff)
+            raise DataError("split=temporal: the timestamps are small numbers, perhaps an order within each user only; "
+                            "use split=leave_last_out, or set dataset.timestamp_unit=order if they can be compared "
+                            "between users (dataset.timestamp_unit=s if they are seconds)")
+        cutoff = find_cutoffs(coded.rows, self.settings, unit)
+        return SplitRows(split_by_time(coded.rows, cutoff), cutoff)
 
-    def divide_negatives(self, negatives: Table, coded: Coded, divided: Divided) -> Table:
-        """Return the negatives divided at the same cutoffs."""
-        return since(negatives, divided.cutoff)
+    def divide_negatives(self, negatives: Table, coded: CodedRows, divided: SplitRows) -> Table:
+        """Split the negatives at the same cutoffs."""
+        return split_by_time(negatives, divided.cutoff)
 
-    def divide_groups(self, coded: Coded, users: UserSplit, unit: str, chosen_unit: str,
-                      known: Table | None = None) -> Divided:
-        """Return the rows of groups divided at the users' cutoffs where these have any."""
+    def divide_groups(self, coded: CodedRows, users: UserSplit, unit: str, chosen_unit: str,
+                      seen: Table | None = None) -> SplitRows:
+        """Split the interactions of groups at the users' cutoffs if there are any."""
         if not users.cutoff:
             return self.divide(coded, unit, chosen_unit)
         if (unit == "order") != (users.unit == "order"):
-            raise DataError(f"dataset.group_interactions: its timestamps are written in '{unit}' and the users' in "
-                            f"'{users.unit}', so one cutoff cannot be for both; write them alike or use "
-                            f"split.group=random")
-        return Divided(since(coded.rows, users.cutoff))
+            raise DataError(f"dataset.group_interactions: its timestamps are in '{unit}' and the users' in "
+                            f"'{users.unit}', so they cannot share a cutoff; use one unit or split.group=random")
+        return SplitRows(split_by_time(coded.rows, users.cutoff))
 
 
-def cutoffs(rows: Table, settings: TemporalSettings, unit: str) -> dict[str, int]:
-    """Return the first moment of the test and of validation, {test, valid}; a part without a share is left out."""
+def find_cutoffs(rows: Table, settings: TemporalSettings, unit: str) -> dict[str, int]:
+    """Return the first time of the test and of validation, {test, valid}; a split without a share is left out."""
     number = size(rows)
     end = int(scalar(rows.timestamp.max())) + 1 if number else 0
-    found: dict[str, int] = {}
+    starts: dict[str, int] = {}
     for part in ("test", "valid"):
         start, days, share = (getattr(settings, key) for key in (f"{part}_from", f"{part}_days", part))
         if start is not None:
-            at = typed_time(start, unit, f"split.{part}_from")
+            at = parse_time(start, unit, f"split.{part}_from")
             if at > end:
-                raise ConfigError(f"split.{part}_from={start}: is after {'the test began' if found else 'all data'}; "
-                                  f"choose an earlier time")
+                raise ConfigError(f"split.{part}_from={start}: is after "
+                                  f"{'the start of the test' if starts else 'all data'}; choose an earlier time")
         elif days is not None:
             if unit == "order":
-                raise ConfigError(f"split.{part}_days={days:g}: the timestamps are an order, which has no days; use "
+                raise ConfigError(f"split.{part}_days={days:g}: the timestamps are an order and have no days; use "
                                   f"split.{part} or split.{part}_from")
             at = end - round(days * _DAY)
         elif held := int(number * share + SHARE_ROUNDING):
-            before = rows if not found else rows.filter(rows.timestamp < end)
+            before = rows if not starts else rows.filter(rows.timestamp < end)
             newest = _newest_share(before, held)
             if newest is None:
                 continue
             at = newest
         else:
             continue
-        found[part] = end = at
-    return found
+        starts[part] = end = at
+    return starts
 
 
 def _newest_share(rows: Table, held: int) -> int | None:
-    """Return the moment from which on about `held` rows are, the older ones of that moment too.
+    """Return the time from which on about `held` rows are held out; None if all rows have the same time.
 
-    All that happens at one moment is on one side, so that the cutoff is one in time for everybody; something is always
-    older, or there is no such moment.
+    Rows of equal time are on the same side, so that the cutoff is one time for all users. Some rows are always older.
     """
     moments = collect(rows.order_by(ibis.desc("timestamp")).select("timestamp").limit(1, offset=held - 1)).column(0)
     oldest = scalar(rows.timestamp.min())
@@ -182,18 +179,18 @@ def _newest_share(rows: Table, held: int) -> int | None:
     return later
 
 
-def since(rows: Table, cutoff: dict[str, int]) -> Table:
-    """Return the rows divided by time: what happens from the cutoffs on is held out."""
+def split_by_time(rows: Table, cutoff: dict[str, int]) -> Table:
+    """Split the rows by time: interactions from the cutoffs on are held out."""
     cases = [(rows.timestamp >= at, ibis.literal(SPLITS.index(part), "int8"))
              for part, at in sorted(cutoff.items(), key=lambda item: -item[1])]
     return rows.mutate(split=ibis.cases(*cases, else_=ibis.literal(TRAIN, "int8")) if cases else
                        ibis.literal(TRAIN, "int8"))
 
 
-def typed_time(text: str, unit: str, key: str, last: bool = False) -> int:
-    """Return a time that a person wrote as int64 milliseconds, or as it is when timestamps are an order.
+def parse_time(text: str, unit: str, key: str, last: bool = False) -> int:
+    """Return a time in a setting as int64 milliseconds, or unchanged if timestamps are an order.
 
-    Of a date, or a whole second, it is the first millisecond, or the last one.
+    A date, or a whole second, stands for its first millisecond, with `last` for its last.
     """
     if re.fullmatch("[0-9]+([.][0-9]+)?", text) and unit in timestamps.UNITS and unit != "iso" \
             and not re.fullmatch("(19|20)[0-9]{6}", text):
@@ -203,7 +200,7 @@ def typed_time(text: str, unit: str, key: str, last: bool = False) -> int:
             raise ValueError("the timestamps are an order")
         at = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"{key}={text}: is no time ({error}); write it as 2024-05-31, 2024-05-31T18:00:00 or like "
-                          f"the timestamps, which are written in '{unit}'") from error
+        raise ConfigError(f"{key}={text}: is not a time ({error}); write it as 2024-05-31, 2024-05-31T18:00:00 or in "
+                          f"the unit of the timestamps, '{unit}'") from error
     more = _DAY - 1 if last and re.fullmatch("[0-9]{4}-?[0-9]{2}-?[0-9]{2}", text) else 0
     return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1) + more

@@ -1,4 +1,4 @@
-"""interactions.parquet, negatives.parquet and filtered.parquet."""
+"""Writing of interactions.parquet, negatives.parquet and filtered.parquet."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,8 @@ from ibis.expr.types import Table
 
 from llmrec_cli.data.prepared import SPLITS
 from llmrec_cli.ingest.engine import batches, collect
-from llmrec_cli.ingest.interactions.id_codes import Coded
-from llmrec_cli.ingest.interactions.order import ORDER, TIE, keys_of
+from llmrec_cli.ingest.interactions.id_codes import CodedRows
+from llmrec_cli.ingest.interactions.order import ORDER, TIE, order_columns
 from llmrec_cli.ingest.output.writing import Finish, write_table
 
 ROWS = 1 << 19
@@ -18,38 +18,39 @@ ROWS = 1 << 19
 _CODED = [("user", pa.int64()), ("item", pa.int64()), ("value", pa.float64()), ("timestamp", pa.int64()),
           ("split", pa.int8())]
 _MORE = {"event": pa.string(), ORDER: pa.int64()}
-"""Columns that are there where the files have them."""
+"""Optional columns, written if the files have them."""
 
 
 def write_rows(path: Path, rows: Table, users: Table, items: Table, repeated: bool) -> str:
-    """Write rows of coded ids with their ids and numbers, by user and time (`order`); return their content's hash.
+    """Write coded rows with ids and integer ids, sorted by user and time (`order`); return their content hash.
 
-    `users` and `items` are the catalogues; `repeated` says whether a pair may be there in several splits. Ids are
-    looked up while writing, so that what is sorted is small; the hash leaves them out, since the catalogues have them.
+    `users` and `items` are the catalogues; `repeated` is True if a pair may be in several splits. Ids are looked up
+    while writing, so that the sorted rows are small. The hash leaves them out, since it covers the catalogues.
     """
     more = [name for name in _MORE if name in rows.columns]
     ties = [TIE] if TIE in rows.columns else []
     numbered = (rows.inner_join(users.select(user=users.code, new_user=users.user.cast("int32")), "user")
                 .inner_join(items.select(item=items.code, new_item=items.item.cast("int32")), "item")
                 .select("value", "timestamp", "split", *more, *ties, user="new_user", item="new_item"))
-    # Nothing more to sort by where a pair is there once: each key costs time on millions of rows.
-    ordered = numbered.order_by("user", *keys_of(numbered), "item", *(("split", "value", *more) if repeated else ()))
+    # Without repeated pairs no further sort key is needed; each key costs time on millions of rows.
+    last = ("split", "value", *more) if repeated else ()
+    ordered = numbered.order_by("user", *order_columns(numbered), "item", *last)
     target = pa.schema([*_CODED, *((name, _MORE[name]) for name in more)])
-    found = (pa.RecordBatch.from_arrays([batch[f.name].cast(f.type) for f in target], schema=target)
+    batches_ = (pa.RecordBatch.from_arrays([batch[f.name].cast(f.type) for f in target], schema=target)
              for batch in batches(ordered, ROWS))
-    named = _naming(_ids(users, "user"), _ids(items, "item"), more)
+    named = _add_ids(_ids(users, "user"), _ids(items, "item"), more)
     numbers = ["user", "item", "timestamp", *(name for name in more if name == ORDER)]
-    return write_table(path, target, found, ROWS, numbers, named)
+    return write_table(path, target, batches_, ROWS, numbers, named)
 
 
 def _ids(catalogue: Table, kind: str) -> pa.Array:
     return collect(catalogue.order_by(kind).select(f"{kind}_id")).column(0).combine_chunks()
 
 
-def _naming(users: pa.Array, items: pa.Array, more: list[str]) -> Finish:
-    """Return how ids and names of splits join the numbers, as dictionaries, for these are written faster than text."""
+def _add_ids(users: pa.Array, items: pa.Array, more: list[str]) -> Finish:
+    """Return the conversion that adds ids and split names, as dictionaries, which are written faster than text."""
     text = pa.dictionary(pa.int32(), pa.string())
-    # A dictionary is written whole with every row group; the items of a row group are anywhere in it.
+    # Every row group contains the whole dictionary, and its items may be anywhere in it, so only small ones pay off.
     small = len(items) <= ROWS // 4
     splits = pa.array(SPLITS)
     names = ["user_id", "item_id", "user", "item", "value", "timestamp", "split", *more]
@@ -59,7 +60,7 @@ def _naming(users: pa.Array, items: pa.Array, more: list[str]) -> Finish:
     def apply(table: pa.Table) -> pa.Table:
         columns = {name: table[name].combine_chunks() for name in table.column_names}
         user, item = columns["user"], columns["item"]
-        # Sorted by user, so that those of a row group are together.
+        # Rows are sorted by user, so the users of a row group are contiguous.
         first, last = user[0].as_py(), user[-1].as_py()
         columns |= {"user_id": _dictionary(pc.subtract(user, first), users.slice(first, last - first + 1)),
                     "item_id": _dictionary(item, items) if small else items.take(item),
@@ -74,20 +75,20 @@ def _dictionary(indices: pa.Array, values: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(indices.cast(pa.int32()), values)
 
 
-def write_filtered(path: Path, rows: Table, coded: Coded) -> None:
-    """Write the sound rows that are not used, by user, item and time, with the reason."""
+def write_filtered(path: Path, rows: Table, coded: CodedRows) -> None:
+    """Write the sound rows that are not used, with their reason, sorted by user, item and time."""
     more = [name for name in _MORE if name in rows.columns]
     named = rows.inner_join(coded.users, "user").inner_join(coded.items, "item")
     ordered = named.order_by("user_id", "item_id", "timestamp", "split", "value", *more, "reason")
     target = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("value", pa.float64()),
                         ("timestamp", pa.int64()), ("split", pa.string()),
                         *((name, _MORE[name]) for name in more), ("reason", pa.string())])
-    found = _named_splits(batches(ordered.select(*target.names), ROWS), target)
-    write_table(path, target, found, ROWS, numbers=["timestamp"])
+    batches_ = _name_splits(batches(ordered.select(*target.names), ROWS), target)
+    write_table(path, target, batches_, ROWS, numbers=["timestamp"])
 
 
-def _named_splits(found: Iterator[pa.RecordBatch], target: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _name_splits(batches_: Iterator[pa.RecordBatch], target: pa.Schema) -> Iterator[pa.RecordBatch]:
     names = pa.array(SPLITS)
-    for batch in found:
+    for batch in batches_:
         columns = [names.take(batch["split"]) if f.name == "split" else batch[f.name].cast(f.type) for f in target]
         yield pa.RecordBatch.from_arrays(columns, schema=target)

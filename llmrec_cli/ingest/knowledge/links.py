@@ -1,4 +1,4 @@
-"""Links from items to entities of a knowledge graph: by a file, or by the columns that both have."""
+"""Links from items to entities of a knowledge graph: from a file, or by columns that items and entities share."""
 
 import re
 import unicodedata
@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.engine import batches, collect, materialised, read_staged, size
-from llmrec_cli.ingest.readers.staging import Staged
-from llmrec_cli.ingest.texts.catalogue import Described
+from llmrec_cli.ingest.engine import batches, collect, materialise, read_staged, size
+from llmrec_cli.ingest.readers.staging import StagedFiles
+from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.templates import json_array
 from llmrec_cli.settings.base import nearest
 from llmrec_cli.settings.dataset import KnowledgeSettings
@@ -33,32 +33,32 @@ class Graph:
 
     Attributes
     ----------
-    triples : head, relation, tail, each triple once
-    entities : what the file of entities says, by entity_id
-    links : item_id, entity_id, each pair once; None without a file of links
-    staged : the files, whose rejects are to be looked at
-    scratch : a folder for what does not outlive the run
-    report : what was found of links and contradictions, for audit.json, once the knowledge is written
+    triples : head, relation, tail, without repeats
+    entities : the columns of the entity file, by entity_id
+    links : item_id, entity_id, without repeats; None without a link file
+    staged : the staged files, with their rejects
+    scratch : folder for temporary files
+    report : findings about links and contradictions, for audit.json; filled when the knowledge is written
     """
 
     triples: Table
-    entities: Described
+    entities: Descriptions
     links: Table | None
-    staged: list[Staged]
+    staged: list[StagedFiles]
     scratch: Path
     report: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Counterpart:
-    """A relation of entities that means the same as a column of items.
+    """A column or relation of entities with the same meaning as a column of items.
 
     Attributes
     ----------
     column : the item's column
     name : the column of the entities, or the relation whose tails are the values
-    of_entities : whether it is a column
-    by_settings : whether the settings say so, else it has the same name
+    of_entities : True for a column of the entities, False for a relation
+    by_settings : True if the settings name it, False if it only has the same name
     """
 
     column: str
@@ -67,41 +67,41 @@ class Counterpart:
     by_settings: bool
 
 
-def counterparts(graph: Graph, items: Described, settings: KnowledgeSettings) -> dict[str, Counterpart]:
-    """Return item column -> its counterpart, for all that settings name and all columns whose names are the same.
+def find_counterparts(graph: Graph, items: Descriptions, settings: KnowledgeSettings) -> dict[str, Counterpart]:
+    """Return item column -> counterpart, for the columns in the settings and for columns of equal names.
 
-    Raises ConfigError for a column of link_on or relations that the items do not have, or nothing says of entities.
+    Raises ConfigError if the items, or the entities, lack a column of link_on or relations.
     """
     named = ["entity_id", *graph.entities.names]
     relations = collect(graph.triples.select("relation").distinct().order_by("relation"))["relation"].to_pylist()
     columns = ["item_id", *items.names]
     wanted = [("link_on", column) for column in settings.link_on] + [("relations", c) for c in settings.relations]
-    found = {}
+    result = {}
     for key, column in wanted:
         ours = items.aliases.get(column, column)
         if ours not in columns:
             raise ConfigError(f"dataset.knowledge.{key}: the items have no column '{column}'"
-                              f"{nearest(column, columns)}; there are {_shown(columns)}")
+                              f"{nearest(column, columns)}; there are {_list_names(columns)}")
         theirs = settings.relations.get(column, "entity_id" if ours == "item_id" else ours)
         if theirs not in named and theirs not in relations:
-            described = f"the entities have {_shown(named)}, " if named else ""
-            raise ConfigError(f"dataset.knowledge.{key}: nothing says '{theirs}' of the entities"
+            described = f"the entities have the columns {_list_names(named)}, " if named else ""
+            raise ConfigError(f"dataset.knowledge.{key}: the entities have no column or relation '{theirs}'"
                               f"{nearest(theirs, [*named, *relations])}; {described}the relations are "
-                              f"{_shown(relations)}; name the one that does with "
+                              f"{_list_names(relations)}; name the right one with "
                               f"dataset.knowledge.relations={{{column}: <name>}}")
-        found[ours] = Counterpart(ours, theirs, theirs in named, True)
+        result[ours] = Counterpart(ours, theirs, theirs in named, True)
     for column in items.names:
-        if column not in found and (column in named or column in relations):
-            found[column] = Counterpart(column, column, column in named, False)
-    return found
+        if column not in result and (column in named or column in relations):
+            result[column] = Counterpart(column, column, column in named, False)
+    return result
 
 
-def _shown(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
 
 
-def item_values(items: Described, catalogue: Table, column: str) -> Table:
-    """Return item_id and value (text) of the items of the catalogue; items without a row are left out."""
+def item_values(items: Descriptions, catalogue: Table, column: str) -> Table:
+    """Return item_id and value (text) of the items in the catalogue; items without a description are left out."""
     if column == "item_id":
         return catalogue.select("item_id", value="item_id")
     assert items.rows is not None
@@ -110,7 +110,7 @@ def item_values(items: Described, catalogue: Table, column: str) -> Table:
 
 
 def entity_values(graph: Graph, of: Counterpart) -> Table:
-    """Return entity_id and value (text), several rows for an entity with several."""
+    """Return entity_id and value (text), with one row for each value of an entity."""
     if not of.of_entities:
         return graph.triples.filter(graph.triples.relation == of.name).select(entity_id="head", value="tail")
     if of.name == "entity_id":
@@ -120,48 +120,48 @@ def entity_values(graph: Graph, of: Counterpart) -> Table:
     return graph.entities.rows.select("entity_id", value=f"c{graph.entities.names.index(of.name) + 1}")
 
 
-def link_by_columns(graph: Graph, items: Described, catalogue: Table, settings: KnowledgeSettings) -> Table:
-    """Return item_id, entity_id of all pairs whose columns link_on are all equal, the ambiguous ones too."""
-    found = counterparts(graph, items, settings)
-    # A year in brackets after a title is left out where it is compared by itself, or at least could be.
+def link_by_columns(graph: Graph, items: Descriptions, catalogue: Table, settings: KnowledgeSettings) -> Table:
+    """Return item_id, entity_id of all pairs that are equal in all columns of link_on, including ambiguous pairs."""
+    counterpart_of = find_counterparts(graph, items, settings)
+    # A year in brackets after a title is ignored if there is a column for the year.
     without_year = len(settings.link_on) > 1 or "year" in items.names
     sides: dict[str, Table] = {}
     columns = [items.aliases.get(column, column) for column in dict.fromkeys(settings.link_on)]
     for n, column in enumerate(columns):
         for key, values in (("item_id", item_values(items, catalogue, column)),
-                            ("entity_id", entity_values(graph, found[column]))):
-            values = (values.rename({f"k{n}": "value"}) if column == "item_id" else  # Ids are opaque: equal or not.
-                      _normalised(graph, values, key, f"k{n}", without_year))
+                            ("entity_id", entity_values(graph, counterpart_of[column]))):
+            values = (values.rename({f"k{n}": "value"}) if column == "item_id" else  # Ids are opaque: no normalising.
+                      _normalise_values(graph, values, key, f"k{n}", without_year))
             sides[key] = sides[key].inner_join(values, key) if key in sides else values
-    return materialised(sides["item_id"].inner_join(sides["entity_id"], [f"k{n}" for n in range(len(columns))])
+    return materialise(sides["item_id"].inner_join(sides["entity_id"], [f"k{n}" for n in range(len(columns))])
                         .select("item_id", "entity_id").distinct())
 
 
-def _normalised(graph: Graph, values: Table, key: str, name: str, without_year: bool) -> Table:
-    """Return `key` and `name`, the values as `normal` writes them; what has none is left out."""
+def _normalise_values(graph: Graph, values: Table, key: str, name: str, without_year: bool) -> Table:
+    """Return `key` and `name`, the values normalised by `normalise`; rows without a value are left out."""
     schema = pa.schema([(key, pa.string()), (name, pa.string())])
     path = graph.scratch / f"{key}.{name}.normal"
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
         for batch in batches(values.filter(values.value.notnull()), _BATCH):
             rows = [(entity, text) for entity, value in zip(*(c.to_pylist() for c in batch.columns), strict=True)
-                    for text in alike(value, without_year)]
+                    for text in normalised_forms(value, without_year)]
             ids, texts = zip(*rows, strict=True) if rows else ((), ())
             writer.write_batch(pa.record_batch([pa.array(ids, pa.string()), pa.array(texts, pa.string())],
                                                schema=schema))
     return read_staged(graph.triples.get_backend(), path).distinct()
 
 
-def alike(value: str, without_year: bool) -> Iterator[str]:
-    """Yield a value, or each of a JSON array's, as `normal` writes it; nothing for what is empty."""
+def normalised_forms(value: str, without_year: bool) -> Iterator[str]:
+    """Yield the normalised forms of a value, or of each value of a JSON array; nothing for empty values."""
     for text in json_array(value) or [value]:
-        if found := normal(text, without_year):
-            yield found
+        if form := normalise(text, without_year):
+            yield form
 
 
-def normal(text: str, without_year: bool) -> str:
-    """Return text as it is compared: NFKC, in one case, its article in front, punctuation and blanks as one blank.
+def normalise(text: str, without_year: bool) -> str:
+    """Normalise text for comparison: NFKC, casefold, article in front, punctuation and blanks as one blank.
 
-    `without_year` leaves out (1972) at the end. What is punctuation only stays as it is.
+    `without_year` removes (1972) at the end. Text that is only punctuation stays as it is.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).strip()
     if whole := _WHOLE.fullmatch(folded):
@@ -170,20 +170,20 @@ def normal(text: str, without_year: bool) -> str:
         folded = _YEAR.sub("", folded) or folded
     if moved := _ARTICLE.match(folded):
         folded = f"{moved[2]} {moved[1]}{moved[3] or ''}"
-    # \w has no combining marks, without which many words of Indian and Thai scripts would be the same.
-    spaced = _NO_WORD.sub(lambda found: found[0] if unicodedata.category(found[0]).startswith("M") else " ", folded)
+    # \w has no combining marks; without them many words of Indian and Thai scripts would be equal.
+    spaced = _NO_WORD.sub(lambda match: match[0] if unicodedata.category(match[0]).startswith("M") else " ", folded)
     return " ".join(spaced.split()) or folded
 
 
-def unambiguous(pairs: Table, shared: bool) -> tuple[Table, int]:
-    """Return the pairs (item_id, entity_id) whose item has no other entity, and how many the others are.
+def drop_ambiguous(pairs: Table, shared: bool) -> tuple[Table, int]:
+    """Return the pairs (item_id, entity_id) whose item has no other entity, and the number of dropped pairs.
 
-    Unless `shared`, an entity has no other item either: a link file may say on purpose that two items are one thing
-    (MovieLens lists some films twice), while what is equal in a few columns may be two things.
+    Unless `shared`, pairs whose entity has another item are dropped too. A link file may link two items to one entity
+    on purpose (MovieLens lists some films twice), while two items equal in a few columns may be different things.
     """
-    kept = pairs
+    unique = pairs
     for key in ("item_id",) if shared else ("item_id", "entity_id"):
         counted = pairs.group_by(key).agg(times=pairs.count())
-        kept = kept.semi_join(counted.filter(counted.times == 1), key)
-    kept = materialised(kept)
-    return kept, size(pairs) - size(kept)
+        unique = unique.semi_join(counted.filter(counted.times == 1), key)
+    unique = materialise(unique)
+    return unique, size(pairs) - size(unique)

@@ -1,9 +1,9 @@
-"""mode=append: the prepared data's rows and numbers are kept; files without new rows are left out.
+"""mode=append: new files join prepared data, whose rows and integer ids are kept; files without new rows are skipped.
 
-Prepared data holds all that is needed to prepare it again: every sound row is in interactions.parquet,
-negatives.parquet or filtered.parquet, and what files said of users and items is in their own columns. Rows that were
-merged are not needed: merging what was merged with what comes gives the same as merging all at once, whatever
-dataset.duplicates says.
+Prepared data holds everything needed to prepare it again. Every sound row is in interactions.parquet,
+negatives.parquet or filtered.parquet, and the tables of users and items have the columns of their files. Merged rows
+are not needed: merging the earlier result with new rows gives the same as merging all rows at once, for every value of
+dataset.duplicates.
 """
 
 import json
@@ -25,7 +25,7 @@ from llmrec_cli.errors import ArtifactError, ConfigError, DataError, GateRefused
 from llmrec_cli.ingest.engine import collect, read_staged, size
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import TABLES, left_out_schema
-from llmrec_cli.ingest.readers.checks import Raw, identifier, time_of
+from llmrec_cli.ingest.readers.checks import RawRows, identifier, time_of
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.parquet import open_parquet
 from llmrec_cli.ingest.readers.rejects import Rejects
@@ -33,8 +33,7 @@ from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.settings.base import defaults, to_plain
 from llmrec_cli.settings.stages import PrepareConfig
 
-# What says where rows come from and how they are written may change from one delivery to the next; what is made of
-# them may not.
+# Settings that say where rows come from and how files are written may differ between deliveries; all others may not.
 _READING = (
     "interactions", "train", "valid", "test", "items", "users", "groups", "group_info", "group_interactions",
     "group_train", "group_valid", "group_test", "knowledge", "links", "path", "columns", "item_columns", "user_columns",
@@ -45,50 +44,50 @@ _BATCH = 1 << 14
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierData:
     """Prepared data that new files are added to: its folder and its manifest."""
 
     folder: Path
     manifest: dict[str, Any]
 
     def rows(self, connection: BaseBackend, name: str, key: str = "user_id") -> Table | None:
-        """Return user_id (or group_id: `key`), item_id, value, timestamp, split (int8), event and order of a file."""
+        """Return `key` (user_id or group_id), item_id, value, timestamp, split (int8), event and order of a file."""
         if not (self.folder / f"{name}.parquet").is_file():
             return None
         table = read_staged(connection, self.folder / f"{name}.parquet")
-        # What was taken from training for validation is taken again, of what was there and what comes together.
+        # Validation that was carved from training is carved again, from earlier and new rows together.
         named = {"valid": "train"} if self._carved(key) else {}
         split = ibis.cases(*((table.split == s, ibis.literal(SPLITS.index(named.get(s, s)), "int8")) for s in SPLITS))
         more = [name for name in ("event", "order") if name in table.columns]
         return table.mutate(split=split).select(key, "item_id", "value", "timestamp", "split", *more)
 
     def names(self, name: str) -> list[str]:
-        """Return those of our columns, beside the ids, that <name>.parquet has."""
+        """Return the columns of <name>.parquet beside the ids: value, and timestamp, event and order if present."""
         there = pq.read_schema(self.folder / f"{name}.parquet").names
         timed = ["timestamp"] if self.manifest["timestamp_unit"] else []
         return ["value", *timed, *(column for column in ("event", "order") if column in there)]
 
-    def given(self, key: str) -> bool:
-        """Return whether files said which split the interactions of users, or groups (`key`), are in."""
+    def is_presplit(self, key: str) -> bool:
+        """Return True if the files gave the split of the interactions of users, or of groups (`key`)."""
         inputs = self.manifest["inputs"]
         divided = inputs["split"]["kind"] == "given"
-        # Data sets by name have their groups divided as their users.
+        # In built-in data sets groups are split like users.
         return divided if key == "user_id" else bool(inputs["dataset"].get("group_train", divided))
 
     def _carved(self, key: str) -> bool:
-        """Return whether split=given took validation from the training of users, or groups (`key`)."""
+        """Return True if split=given carved validation from the training of users, or of groups (`key`)."""
         split = self.manifest["inputs"]["split"]
         of_users = split.get("valid", 0) if split["kind"] == "given" else 0
         of_groups = split.get("group_valid")
         return bool(of_users if key == "user_id" or of_groups is None else of_groups)
 
     def catalogue(self, connection: BaseBackend, kind: str) -> Table | None:
-        """Return <kind> and <kind>_id of all items, users or groups (`kind`: item | user | group), each once."""
+        """Return <kind> and <kind>_id of all items, users or groups (`kind`: item | user | group) without repeats."""
         file = self.folder / f"{kind}s.parquet"
         return read_staged(connection, file).select(kind, f"{kind}_id").distinct() if file.is_file() else None
 
     def listed(self, connection: BaseBackend) -> Table | None:
-        """Return item_id of the items that files of items had; None where there were no such files."""
+        """Return item_id of the items that item files listed; None if there were no item files."""
         if "items_read" not in self.manifest["counts"]:
             return None
         items = self.catalogue(connection, "item")
@@ -98,27 +97,27 @@ class Earlier:
         return items.anti_join(read_staged(connection, unlisted), "item_id")
 
     def rejects(self, scratch: Path) -> Rejects:
-        """Return the rows that were bad then."""
-        found = Rejects(scratch / "earlier.rejects")
+        """Return the rejects of the earlier data."""
+        rejects_ = Rejects(scratch / "earlier.rejects")
         for batch in pq.ParquetFile(self.folder / "rejects.parquet").iter_batches(_BATCH):
-            found.extend_table(pa.Table.from_batches([batch]))
-        return found
+            rejects_.extend_table(pa.Table.from_batches([batch]))
+        return rejects_
 
     def sources(self, sources: Sources, scratch: Path) -> Sources:
-        """Return `sources` with what was said before of items, users, groups and knowledge in front."""
+        """Return `sources` with the earlier descriptions of items, users, groups and knowledge in front."""
         def before(kind: str) -> list[Source]:
             file = self.folder / f"{kind}.parquet"
             return [Source(file)] if file.is_file() else []
 
-        described = {kind: self._described(kind, scratch) for kind in TABLES}
+        described = {kind: self._description_files(kind, scratch) for kind in TABLES}
         return replace(sources, items=described["item"] + sources.items, users=described["user"] + sources.users,
                        groups=described["group"] + sources.groups,
                        members=before("groups") + sources.members, triples=before("triples") + sources.triples,
                        links=before("links") + sources.links, entities=before("entities") + sources.entities,
                        documents=before("documents") + sources.documents)
 
-    def _described(self, kind: str, scratch: Path) -> list[Source]:
-        """Return a file of the columns that files of items, users or groups had, under the names that they had."""
+    def _description_files(self, kind: str, scratch: Path) -> list[Source]:
+        """Write the original columns of the earlier item, user or group files to a file and return it as a source."""
         names = self.manifest["texts"].get(kind, {}).get("names")
         if not names:
             return []
@@ -129,111 +128,110 @@ class Earlier:
         with pq.ParquetWriter(path, target) as writer:
             for batch in file.iter_batches(_BATCH, columns=[f"{kind}_id", *own]):
                 columns = [batch.column(f"{kind}_id"), *(batch.column(name) for name in own)]
-                said = columns[1].is_valid()
+                is_described = columns[1].is_valid()
                 for column in columns[2:]:
-                    said = pc.or_(said, column.is_valid())
-                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=target).filter(said))
+                    is_described = pc.or_(is_described, column.is_valid())
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=target).filter(is_described))
         left_out = self.folder / f"{kind}s_left_out.parquet"
         return [Source(path), *([Source(left_out)] if left_out.is_file() else [])]
 
     def check_unit(self, unit: str) -> None:
-        """Raise DataError when the new rows write time as the earlier ones did not."""
+        """Raise DataError if the new rows have no times and the earlier have, or the reverse, or other units."""
         before = self.manifest["timestamp_unit"]
         if unit and not before:
             raise DataError(f"mode=append: the new rows have times, but {self.folder} was prepared without times, so "
-                            f"the order of old and new rows is not known; prepare the old and new files together with "
+                            f"old and new rows cannot be ordered; prepare the old and new files together with "
                             f"mode=new (and dataset.columns.timestamp=<name> if the column has another name), or "
                             f"remove the column of times from the new files")
         if before and not unit:
             raise DataError(f"mode=append: the new rows have no times, but {self.folder} was prepared with times, so "
-                            f"the order of old and new rows is not known; add a column 'timestamp' to the new files, "
-                            f"or name it with dataset.columns.timestamp=<name>")
+                            f"old and new rows cannot be ordered; add a column 'timestamp' to the new files, or name "
+                            f"it with dataset.columns.timestamp=<name>")
         if "order" in (unit, before) and unit != before:
-            raise DataError(f"mode=append: the timestamps are written in '{unit}', and those in "
-                            f"{self.folder} were in '{before}', so they cannot be compared; say which it "
-                            f"is with dataset.timestamp_unit, or prepare all of it with mode=new")
+            raise DataError(f"mode=append: the new timestamps are in '{unit}' and those in {self.folder} in "
+                            f"'{before}', so they cannot be compared; set dataset.timestamp_unit to the unit of the "
+                            f"new files, or prepare all files with mode=new")
 
     def chain(self) -> list[dict[str, Any]]:
-        """Return fingerprint and inputs of all that came before, the oldest first."""
+        """Return fingerprint and inputs of this and all earlier data, the oldest first."""
         own = {key: self.manifest[key] for key in ("fingerprint", "inputs")}
         return [*self.manifest.get("chain", []), own]
 
 
-def read_earlier(cfg: PrepareConfig, output: Path) -> Earlier | None:
+def read_earlier(cfg: PrepareConfig, output: Path) -> EarlierData | None:
     """Return the prepared data in `output` for mode=append, None for mode=new.
 
-    Raises ConfigError when there is nothing, and when it was made with other settings.
+    Raises ConfigError if there is no prepared data, or if it was made with other settings.
     """
     if cfg.mode == "new":
         return None
     if not (output / "manifest.json").is_file():
-        raise ConfigError(f"mode=append: there is no prepared data in {output} to add to; leave mode out the "
-                          f"first time")
-    earlier = Earlier(output, read_manifest(output))
+        raise ConfigError(f"mode=append: there is no prepared data in {output} to add to; use mode=new the first time")
+    earlier = EarlierData(output, read_manifest(output))
     if outdated(earlier.manifest):
         raise ArtifactError(f"mode=append: {output} was prepared by an earlier version, with another order of equal "
-                            f"times; prepare all of it once more with mode=new")
+                            f"times; prepare all files again with mode=new")
     _refuse_other_settings(cfg, earlier)
     return earlier
 
 
-def _refuse_other_settings(cfg: PrepareConfig, earlier: Earlier) -> None:
+def _refuse_other_settings(cfg: PrepareConfig, earlier: EarlierData) -> None:
     problems = []
     for part, settings in (("dataset", cfg.dataset), ("split", cfg.split)):
-        # A setting that did not exist then was what it is by default now.
+        # A setting that did not exist then counts as its present default.
         before, now = defaults(type(settings)) | earlier.manifest["inputs"][part], to_plain(settings)
         for key in sorted({*before, *now}):
             if before.get(key) != now.get(key) and not (part == "dataset" and key in _READING):
                 problems.append(f"mode=append: {part}.{key}={now.get(key)}, but {earlier.folder} was made with "
-                                f"{before.get(key)}; set it to that, or prepare all of it with mode=new")
+                                f"{before.get(key)}; set it to that, or prepare all files with mode=new")
     if problems:
         raise ConfigError(problems)
 
 
 _COUNTED = ("interactions", "group_interactions")
-"""Files whose rows count each time they are read; those that describe things only say the same again."""
+"""Files whose rows would count twice if appended twice; files of descriptions may be read again without harm."""
 
 
 def content_hashes(sources: Sources) -> dict[str, list[str]]:
-    """Return the SHA-256 of each file whose rows count, by role, for the manifest."""
+    """Return the SHA-256 of each file of interactions, by role, for the manifest."""
     return {role: [sha256(source.path) for source in getattr(sources, role)] for role in _COUNTED
             if getattr(sources, role)}
 
 
-def all_hashes(sources: Sources, earlier: Earlier | None) -> dict[str, list[str]]:
-    """Return `content_hashes` of the files and of all that were prepared before them."""
-    found = content_hashes(sources)
+def all_hashes(sources: Sources, earlier: EarlierData | None) -> dict[str, list[str]]:
+    """Return `content_hashes` of the files and of all files appended before them."""
+    hashes = content_hashes(sources)
     before: dict[str, list[str]] = earlier.manifest.get("contents", {}) if earlier else {}
-    roles = dict.fromkeys([*before, *found])  # In order, so that the same files give the same manifest.
-    return {role: list(dict.fromkeys([*before.get(role, []), *found.get(role, [])])) for role in roles}
+    roles = dict.fromkeys([*before, *hashes])  # In order, so that the same files give the same manifest.
+    return {role: list(dict.fromkeys([*before.get(role, []), *hashes.get(role, [])])) for role in roles}
 
 
-def new_files(sources: Sources, earlier: Earlier, force: bool) -> tuple[Sources, list[str]]:
-    """Return the files with rows that are not in the earlier data yet, and a sentence about each of the others.
+def new_files(sources: Sources, earlier: EarlierData, force: bool) -> tuple[Sources, list[str]]:
+    """Return the files with rows that are not in the earlier data yet, and a sentence about each skipped file.
 
-    With `force` a file whose content was appended before is appended again.
+    With `force` a file that was appended before is appended again.
     """
     before: dict[str, list[str]] = earlier.manifest.get("contents", {})
-    told: list[str] = []
-    found: dict[str, Any] = {}
+    sentences: list[str] = []
+    selected: dict[str, Any] = {}
     for role in (field.name for field in fields(sources)):
         files = getattr(sources, role)
         if not isinstance(files, list):
             continue
-        found[role] = []
+        selected[role] = []
         for source in files:
             if not has_rows(source):
-                told.append(f"{source.path} has no rows: nothing new")
+                sentences.append(f"{source.path}: skipped, it has no rows")
             elif role in _COUNTED and not force and sha256(source.path) in before.get(role, []):
-                told.append(f"{source.path} is in {earlier.folder} already (a file of the same content): nothing new; "
-                            f"force=true appends it again")
+                sentences.append(f"{source.path}: skipped, a file with the same content is in {earlier.folder} "
+                            f"already; force=true appends it again")
             else:
-                found[role].append(source)
-    return replace(sources, **found), told
+                selected[role].append(source)
+    return replace(sources, **selected), sentences
 
 
 def has_rows(source: Source) -> bool:
-    """Return whether a file has anything beside its header."""
+    """Return True if a file has rows beside its header."""
     if source.read is not None:
         return True
     if source.format == "parquet":
@@ -243,17 +241,17 @@ def has_rows(source: Source) -> bool:
     return next(_after(written, int(has_header)), None) is not None
 
 
-def _after(found: Iterator[str], num: int) -> Iterator[str]:
-    for place, line in enumerate(found):
+def _after(lines_: Iterator[str], num: int) -> Iterator[str]:
+    for place, line in enumerate(lines_):
         if place >= num:
             yield line
 
 
-def refuse_overlap(raw: Raw, force: bool, account: Account) -> None:
-    """Raise DataError for new rows that dataset.duplicates=sum may have added up already, unless `force`.
+def refuse_overlap(raw: RawRows, force: bool, account: Account) -> None:
+    """Raise DataError for new rows that dataset.duplicates=sum may have counted already, unless `force`.
 
-    A row may have been counted when its pair was there with a time that is no older. Without times nothing tells, so
-    such rows are counted and stated.
+    A new row may have been counted if the earlier data has its pair with the same time or a later one. Without times
+    this cannot be known, so such rows only add a note.
     """
     if not raw.earlier or not raw.parts:
         return
@@ -269,29 +267,29 @@ def refuse_overlap(raw: Raw, force: bool, account: Account) -> None:
     if not number:
         return
     if not raw.unit or force:
-        account.notes.append(f"dataset.duplicates=sum: {number:,} of the new rows have a pair that is in the data"
-                             f"{' at the same time or later' if raw.unit else ''}, so their values are added to it; if "
-                             f"they were in an earlier file, they count twice")
+        account.notes.append(f"dataset.duplicates=sum: {number:,} new rows repeat a pair that is in the data"
+                             f"{' with the same time or a later one' if raw.unit else ''}, and their values are added "
+                             f"to it; rows that were in an earlier file count twice")
         return
     first = collect(seen.order_by("file", "line").limit(1)).to_pylist()[0]
     ids = " and ".join(f"{key.removesuffix('_id')} '{first[key]}'" for key in raw.keys)
-    raise DataError(f"mode=append with dataset.duplicates=sum: {number:,} rows may have been added up already, since "
+    raise DataError(f"mode=append with dataset.duplicates=sum: {number:,} rows may have been counted already, since "
                     f"their pair is in the data with the same time or a later one; the first is "
-                    f"{raw.files[first['file']]}: line {first['line']} ({ids}). Leave out rows of earlier files, "
+                    f"{raw.files[first['file']]}: line {first['line']} ({ids}). Remove the rows of earlier files, "
                     f"prepare all files with mode=new, or set force=true if all these rows are new")
 
 
 def refuse_shrunk(output: Path, manifest: dict[str, Any]) -> None:
-    """Raise GateRefused when data of this name in `output` was made of more than twice the rows of `manifest`."""
+    """Raise GateRefused if the data of the same name in `output` was made from more than twice as many rows."""
     try:
         before = json.loads((output / "manifest.json").read_text("utf-8"))
         counts, same = before["counts"], before["name"] == manifest["name"]
         num_before = int(counts["read"]) + int(counts.get("earlier", 0))
     except (OSError, ValueError, KeyError, TypeError):
-        return  # Nothing that could be lost: no prepared data, or no whole one.
+        return  # No intact prepared data that could be lost.
     num_now = int(manifest["counts"]["read"])
     if same and 2 * num_now < num_before:
-        raise GateRefused(f"{output}: these files have {num_now:,} rows of interactions, under half of the "
-                          f"{num_before:,} that '{manifest['name']}' was prepared from, so they may be a truncated "
-                          f"export; nothing was written. mode=append adds files to what is there, force=true replaces "
-                          f"it, dataset.name=<another> keeps both")
+        raise GateRefused(f"{output}: these files have {num_now:,} rows of interactions, less than half of the "
+                          f"{num_before:,} rows that '{manifest['name']}' was prepared from, so they may be a "
+                          f"truncated export; nothing was written. mode=append adds these files to the prepared data, "
+                          f"force=true replaces it, dataset.name=<another> keeps both")

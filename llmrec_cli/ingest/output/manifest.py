@@ -1,4 +1,4 @@
-"""manifest.json of prepared data: its content, and the rules that made it."""
+"""Content of manifest.json of prepared data, with the rules that made texts and values."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,36 +9,35 @@ from llmrec_cli.data.manifest import FORMAT, sha256
 from llmrec_cli.ingest.interactions.filters import policy_of
 from llmrec_cli.ingest.interactions.order import Ties
 from llmrec_cli.ingest.output.row_accounting import Account
-from llmrec_cli.ingest.texts.catalogue import Described, texts_of
+from llmrec_cli.ingest.texts.catalogue import Descriptions, texts_of
 from llmrec_cli.ingest.texts.text_rendering import TextRules
 from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.dataset import DatasetSettings
 from llmrec_cli.settings.stages import PrepareConfig
 
 
-def describe_texts(settings: DatasetSettings, described: Mapping[str, Described],
+def describe_texts(settings: DatasetSettings, described: Mapping[str, Descriptions],
                    rules: Mapping[str, TextRules]) -> dict[str, Any]:
-    """Return how texts and attributes were made, so that items and users that come later get theirs the same way.
+    """Return the rules of texts and attributes, so that later items and users get theirs in the same way.
 
-    `described` and `rules`, which have the classes of numbers, are by kind: item, user, and group where there are any.
+    `described` and `rules` (with fitted number classes) are by kind: item, user, and group if there are groups.
     """
     shared = {"list_separator": settings.list_separator, "max_length": settings.max_text_length,
               "strip_html": settings.strip_html}
-    found = {}
+    texts = {}
     for kind, about in described.items():
         template, attributes, _ = texts_of(settings, kind)
         edges = {name: list(ends) for name, ends in rules[kind].edges.items()}
-        found[kind] = {"template": template, "attributes": dict(attributes), "columns": dict(about.aliases),
+        texts[kind] = {"template": template, "attributes": dict(attributes), "columns": dict(about.aliases),
                        "names": list(about.names), "edges": edges, **shared}
-    return found
+    return texts
 
 
 def value_kind(settings: DatasetSettings) -> str:
-    """Return what the values of interactions are, `event_weight`, `strength` or `rating`: see `data.training_data`.
+    """Return the kind of the interactions' values: `event_weight`, `strength` or `rating` (see `data.training_data`).
 
-    As dataset.values says. With auto, values that had to reach a dataset.min_value above 0, or that say likes from
-    dislikes, are ratings. Sums of duplicates are strengths whatever they have to reach, and so are values that nothing
-    is said of.
+    dataset.values decides. With auto, values are ratings if dataset.min_value is above 0 or feedback is explicit,
+    unless duplicates are summed. All other values are strengths.
     """
     if settings.values != "auto":
         return settings.values
@@ -48,16 +47,16 @@ def value_kind(settings: DatasetSettings) -> str:
     return "rating" if thresholded and settings.duplicates != "sum" else "strength"
 
 
-def manifest_of(cfg: PrepareConfig, content: list[str], cutoff: dict[str, int], described: Mapping[str, Described],
+def manifest_of(cfg: PrepareConfig, content: list[str], cutoff: dict[str, int], described: Mapping[str, Descriptions],
                 rules: Mapping[str, TextRules], unit: str, account: Account, has_values: bool,
                 ties: Sequence[Ties]) -> dict[str, Any]:
-    """Return the manifest, but for `files`, the hashes of the files.
+    """Return the manifest without `files`, the hashes of the files.
 
-    `cutoff` is {valid, test: first moment held out} where time decides; `has_values` says whether the files have a
-    column of values; without one every row has the value 1.
+    `cutoff` is {valid, test: first held-out time} of a temporal split. `has_values` is True if the files have a column
+    of values; without it every row has the value 1.
 
-    The fingerprint is made of `content`, the hashes of what is in the interactions, items and users: not of the
-    rejects, which name files and lines, nor of Parquet's bytes, which change with its version.
+    The fingerprint is made of `content`, the content hashes of interactions, items and users. It leaves out the
+    rejects, which name files and lines, and the bytes of Parquet, which change with its version.
     """
     fingerprint = hashlib.sha256("\n".join([str(FORMAT), *content]).encode()).hexdigest()
     settings, newest = cfg.dataset, account.counts.pop("newest", 0)
@@ -66,7 +65,7 @@ def manifest_of(cfg: PrepareConfig, content: list[str], cutoff: dict[str, int], 
             "texts": describe_texts(settings, described, rules), "timestamp_unit": unit, "values": value_kind(settings),
             "has_values": has_values, "duplicates": policy_of(settings),
             "data_cutoff": newest if unit else None, "warnings": account.warnings, "notes": account.notes,
-            "ties": {f"{one.whose}s": one.described() for one in ties},
+            "ties": {f"{one.whose}s": one.to_dict() for one in ties},
             **({"groups": {"synthetic": settings.synthetic_group_rule}} if settings.synthetic_group_rule else {})}
 
 

@@ -1,12 +1,12 @@
-"""The check whether the same files with the same settings were prepared already. Imports nothing heavy.
+"""Detection of a rerun: the same files with the same settings were prepared already. Imports nothing heavy.
 
-What decides the output is noted in its manifest. The engine does not: with its memory, threads and cluster it decides
-how fast the output is there, never what is in it. Nor does where the run or the output is written.
+All inputs that determine the output are stored in its manifest. The engine settings (memory, threads, cluster) are not
+among them, since they change only the speed; nor are the folders of the run and of the output.
 
-A file is the same when its path (as it was given), size and time of change in nanoseconds are. Its content is not
-hashed: that would take as long as reading it, and what escapes is only a file that was replaced by one of the same
-size whose time was set back to the old one's. Files that are fetched, unpacked or rewritten by us, in a folder that is
-another one in each run, are small and are known by their content.
+A file counts as unchanged if its path (as given), size and modification time in nanoseconds are. Its content is not
+hashed, which would take as long as reading it. So only a file of the same size with a reset modification time goes
+unnoticed. Files that llmrec itself fetches, unpacks or rewrites are in a new folder in each run; they are small and
+compared by content hash.
 """
 
 import hashlib
@@ -27,24 +27,24 @@ from llmrec_cli.settings.base import to_plain
 from llmrec_cli.settings.stages import PrepareConfig
 
 
-def signature(cfg: PrepareConfig, sources: Sources, scratch: Path) -> dict[str, Any]:
-    """Return all that decides the output, as JSON: to be asked for before the files are read.
+def input_signature(cfg: PrepareConfig, sources: Sources, scratch: Path) -> dict[str, Any]:
+    """Return all inputs that determine the output, as JSON. Call it before the files are read.
 
-    A file that changes while it is read then has another time than the one noted here, and the next run sees it.
-    `scratch` is the folder that the reader of the data set may have put files of its own into.
+    A file that changes while it is read then has a later modification time than stored here, so the next run notices.
+    `scratch` is the folder in which the reader of the data set may have written files of its own.
     """
     ours = (scratch, cache_folder())
     files = {role.name: [_file(source, ours) for source in getattr(sources, role.name)]
              for role in fields(Sources) if isinstance(getattr(sources, role.name), list)}
-    found = {"llmrec": __version__, "format": FORMAT, "code": code(), "mode": cfg.mode,
+    inputs = {"llmrec": __version__, "format": FORMAT, "code": code_hash(), "mode": cfg.mode,
              "dataset": to_plain(cfg.dataset), "split": to_plain(cfg.split),
              "files": {role: of_role for role, of_role in files.items() if of_role}}
-    plain: dict[str, Any] = json.loads(json.dumps(found))
+    plain: dict[str, Any] = json.loads(json.dumps(inputs))
     return plain
 
 
 def _file(source: Source, ours: tuple[Path, ...]) -> dict[str, Any]:
-    """Return what tells one state of a file from another."""
+    """Return path, size and modification time of a file; of our own files the path and the content hash."""
     try:
         for folder in ours:
             if source.path.is_relative_to(folder):
@@ -55,8 +55,8 @@ def _file(source: Source, ours: tuple[Path, ...]) -> dict[str, Any]:
     return {"path": str(source.path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def code() -> str:
-    """Return a hash of the code that prepares: between two versions it changes, for those who work on it."""
+def code_hash() -> str:
+    """Return a hash of the source code of `prepare`, which developers change between two versions."""
     package = Path(llmrec_cli.__file__).parent
     digest = hashlib.sha256()
     page = sorted(package.glob("report/audit*"))
@@ -65,34 +65,35 @@ def code() -> str:
     return digest.hexdigest()[:16]
 
 
-def unchanged(output: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the manifest of the prepared data in `output` if it was made from `inputs` and is whole, else None.
+def read_unchanged(output: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the manifest of the prepared data in `output` if it is intact and was made from `inputs`, else None.
 
-    Data that was made from `inputs` but is not whole any more is spoken of on stderr: it will be made again.
+    Warns on stderr if data made from `inputs` is damaged, so that it is prepared again.
     """
     file = output / "manifest.json"
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text("utf-8"))
-        # As text, for the order of a mapping is the order of attributes in the output.
-        if not isinstance(found, dict) or json.dumps(found.get("inputs")) != json.dumps(inputs):
+        manifest = json.loads(file.read_text("utf-8"))
+        # Compared as text, since the order of a mapping is the order of attributes in the output.
+        if not isinstance(manifest, dict) or json.dumps(manifest.get("inputs")) != json.dumps(inputs):
             return None
         return read_manifest(output)
     except (ArtifactError, OSError, ValueError) as error:
         problem = str(error).partition("; run `llmrec prepare`")[0]
         if not isinstance(error, ArtifactError):
-            problem = f"{file}: not readable ({problem})"
-        _say(f"{problem}: the data is prepared again")
+            problem = f"{file}: cannot be read ({problem})"
+        _print(f"{problem}; the data is prepared again")
         return None
 
 
-def say_unchanged(output: Path) -> None:
-    """Say on stderr that the prepared data in `output` stays as it is."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((output / "manifest.json").stat().st_mtime))
-    _say(f"nothing has changed since {since}: {output} stays; force=true prepares it anyway")
+def print_unchanged(output: Path) -> None:
+    """Print to stderr that the prepared data in `output` is up to date."""
+    split_by_time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((output / "manifest.json").stat().st_mtime))
+    _print(f"{output} is up to date: files and settings have not changed since {split_by_time}; force=true prepares it "
+           "again")
 
 
-def _say(sentence: str) -> None:
-    # Not `account.tell`: rich and pyarrow take longer to import than all that is done here.
+def _print(sentence: str) -> None:
+    # Not `row_accounting.print_sentence`: importing rich and pyarrow takes longer than the whole check.
     print("".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Rows read, dropped and kept, with the reason: counted while reading, printed at the end."""
+"""Numbers of rows read, dropped by reason, and kept: counted while reading, printed at the end."""
 
 import re
 import unicodedata
@@ -15,27 +15,27 @@ from llmrec_cli.ingest.readers.decompression_limits import has_checksums
 from llmrec_cli.ingest.readers.delimited import HEADER_AGAIN
 from llmrec_cli.ingest.readers.rejects import Reject
 from llmrec_cli.ingest.readers.sources import Source
-from llmrec_cli.ingest.readers.staging import Staged
+from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.ingest.readers.value_advice import HAS_DECIMAL_COMMA, advice, decimal_point_advice
 from llmrec_cli.settings.dataset import DatasetSettings
 
 _MOST_ADVISED = 0.2
-"""Share of bad rows up to which leaving them out is advised; where more are bad, most often a setting is."""
+"""Share of bad rows up to which rejecting them is advised; a larger share usually comes from a wrong setting."""
 _NO_TIME = re.compile("'(.*)' is not a time in '", re.DOTALL)
 
 
 @dataclass
 class Account:
-    """Counts by name, and sentences about what a person should look at."""
+    """Counts by name, notes and warnings about the data."""
 
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """What is likely to be wrong; with dataset.audit=strict any of them stops the run."""
+    """Likely faults; with dataset.audit=strict any warning stops the run."""
 
 
-def check_reading(files: list[Staged], settings: DatasetSettings, account: Account) -> None:
-    """Note how files were read. Raises ConfigError for settings that none of them used, DataError for bad rows."""
+def check_reading(files: list[StagedFiles], settings: DatasetSettings, account: Account) -> None:
+    """Add notes on how files were read. Raises ConfigError for unused settings, DataError for too many bad rows."""
     refuse_unused({ours: typed for part in files for ours, typed in part.wanted.items()},
                   {ours for part in files for ours in part.used})
     refuse_idle_explode(files)
@@ -44,10 +44,10 @@ def check_reading(files: list[Staged], settings: DatasetSettings, account: Accou
         refuse_rejects(part, settings.max_reject_share)
 
 
-def refuse_rejects(staged: Staged, most: float) -> None:
-    """Raise DataError when the share of a file's rows that are bad is above `most`.
+def refuse_rejects(staged: StagedFiles, most: float) -> None:
+    """Raise DataError when the share of bad rows of a file is above `most`.
 
-    A header again is in the rejects too, but no fault of the rows: files that were joined have one for each.
+    Repeated headers are in the rejects too, but do not count here: concatenated files have one for each.
     """
     sizes: dict[str, int] = {}
     for source, num_rows in zip(staged.sources, staged.num_read, strict=True):
@@ -56,79 +56,79 @@ def refuse_rejects(staged: Staged, most: float) -> None:
         bad = staged.rejects.count(file) - staged.headers.get(file, 0)
         if bad <= most * num_rows:
             continue
-        shown = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
+        examples = "\n".join(f"  line {r.line}: {r.column + ' ' if r.column else ''}{r.reason}"
                           for r in staged.rejects.first(file) if r.reason != HEADER_AGAIN)
         share = bad / num_rows
         raise DataError(f"{file}: {bad:,} of {num_rows:,} rows ({share:.2%}) are bad, more than "
-                        f"dataset.max_reject_share={most:g} allows. The first:\n{shown}\n"
+                        f"dataset.max_reject_share={most:g} allows. The first ones:\n{examples}\n"
                         f"{_remedy(staged.rejects.first(file), bad, num_rows)}")
 
 
 def _remedy(first: list[Reject], bad: int, num_rows: int) -> str:
-    """Return the next step for a file in which `bad` of `num_rows` rows are bad; `first` are the first bad rows."""
-    share, decimals = bad / num_rows, _decimals_of(first)
+    """Return the advice for a file with `bad` bad rows of `num_rows`; `first` are the first bad rows."""
+    share, decimals = bad / num_rows, _decimal_advice(first)
     if decimals and all(r.reason.endswith(HAS_DECIMAL_COMMA) for r in first if r.reason != HEADER_AGAIN):
         return decimals
-    cause = decimals + "\n" if decimals else _times_of(first) if share > 0.5 else ""
+    cause = decimals + "\n" if decimals else _time_advice(first) if share > 0.5 else ""
     if share <= _MOST_ADVISED:
-        return (f"{cause}Repair them, or set dataset.max_reject_share={_above(share)} to leave such rows out "
+        return (f"{cause}Repair them, or set dataset.max_reject_share={_round_up(share)} to continue without them "
                 f"(rejects.parquet then lists them)")
-    return (f"{cause}{'No row is sound' if bad == num_rows else 'So many rows are bad'}, so it is likely that a "
-            f"setting is wrong and not the rows: see the reason and the settings of this file")
+    return (f"{cause}{'All' if bad == num_rows else 'So many'} rows are bad, so probably a setting is wrong and not "
+            f"the rows: compare the reasons with the settings of this file")
 
 
-def reading_notes(files: list[Staged]) -> list[str]:
-    """Return what a person should know of how files were read, one sentence each."""
-    found = [note for part in files for note in part.notes]
+def reading_notes(files: list[StagedFiles]) -> list[str]:
+    """Return notes on how files were read, one sentence each."""
+    sentences = [note for part in files for note in part.notes]
     for part in files:
-        found += [f"{file}: {num:,} {'row is its header' if num == 1 else 'rows are its header'} again, left out; "
-                  f"rejects.parquet lists {'it' if num == 1 else 'them'}" for file, num in part.headers.items()]
-    return found + _unchecked([source for part in files for source in part.sources])
+        sentences += [f"{file}: {num:,} {'row repeats' if num == 1 else 'rows repeat'} the header; rejected, listed in "
+                  f"rejects.parquet" for file, num in part.headers.items()]
+    return sentences + _unchecked([source for part in files for source in part.sources])
 
 
 def _unchecked(sources: list[Source]) -> list[str]:
-    """Return a sentence about packed files in which damage cannot be seen."""
+    """Return a note on .zst files without checksums, in which damage cannot be detected."""
     paths = dict.fromkeys(str(source.path) for source in sources
                           if source.compression == "zstd" and not has_checksums(source.path))
     if not paths:
         return []
-    return [f".zst files without a checksum, in which damage can go unseen: {counted(len(paths), list(paths))}; packed "
-            f"by `zstd`, which adds one, they would be checked"]
+    return [f".zst files without a checksum, so damage may go unnoticed: {counted(len(paths), list(paths))}; the "
+            f"command `zstd` adds checksums"]
 
 
-def _times_of(first: list[Reject]) -> str:
-    """Return how times among the first rejects seem to be written and what reads them, as a line; "" without any."""
-    texts = [found[1] for r in first if r.column == "timestamp" and (found := _NO_TIME.match(r.reason))]
-    said = advice(texts)
-    return f"'{texts[0]}' {said}.\n" if said else ""
+def _time_advice(first: list[Reject]) -> str:
+    """Return a line on the format of rejected times and the setting that reads it; "" without rejected times."""
+    texts = [match[1] for r in first if r.column == "timestamp" and (match := _NO_TIME.match(r.reason))]
+    hint = advice(texts)
+    return f"'{texts[0]}' {hint}.\n" if hint else ""
 
 
-def _decimals_of(first: list[Reject]) -> str:
-    """Return how to write the first number with a decimal comma among the rejects, as a sentence; "" without any."""
+def _decimal_advice(first: list[Reject]) -> str:
+    """Return a sentence on how to write the first number with a decimal comma; "" without such rejects."""
     texts = [(r.column, r.reason[1:].split("'")[0]) for r in first if r.reason.endswith(HAS_DECIMAL_COMMA)]
     return f"In the column {texts[0][0]}, {decimal_point_advice(texts[0][1])}" if texts else ""
 
 
-def _above(share: float) -> str:
-    """Return a round number that is at least `share`."""
+def _round_up(share: float) -> str:
+    """Return the smallest round number of a list that is at least `share`."""
     return next(f"{step:g}" for step in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0) if share <= step)
 
 
 def refuse_warnings(account: Account, strict: bool) -> None:
-    """Raise DataError with all warnings when they are not to be lived with."""
+    """Raise DataError with all warnings if dataset.audit=strict (`strict`)."""
     if strict and account.warnings:
-        told = "\n".join(f"  {sentence}" for sentence in account.warnings)
-        raise DataError(f"dataset.audit=strict: the audit warns, so nothing was written:\n{told}\n"
-                        f"Repair the data, or set dataset.audit=warn to go on with it")
+        sentences = "\n".join(f"  {sentence}" for sentence in account.warnings)
+        raise DataError(f"dataset.audit=strict: nothing was written because of these warnings:\n{sentences}\n"
+                        f"Repair the data, or set dataset.audit=warn to write it anyway")
 
 
-def tell(sentence: str) -> None:
+def print_sentence(sentence: str) -> None:
     """Print a sentence to stderr."""
     Console(stderr=True, soft_wrap=True).print(escape(sentence), highlight=False)
 
 
-def show(account: Account, manifest: dict[str, Any], folder: str) -> None:
-    """Print what became of the rows, what is likely to be wrong, and what is worth knowing, to stderr."""
+def print_summary(account: Account, manifest: dict[str, Any], folder: str) -> None:
+    """Print warnings, the table of row counts, and notes to stderr."""
     counts = manifest["counts"]
     console = Console(stderr=True, soft_wrap=True)
     for sentence in account.warnings:
@@ -149,23 +149,23 @@ def show(account: Account, manifest: dict[str, Any], folder: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return `text` with what could act on a terminal written out: sentences quote ids and texts of anyone."""
+    """Return `text` with control characters escaped, since sentences quote ids and texts from the data."""
     return "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
                    else c.encode("unicode_escape").decode() for c in text)
 
 
 _ALWAYS = ("read", "interactions", "train", "valid", "test")
-_ROWS = (("read", "read", ""), ("prepared before", "earlier", "sound rows that were there; mode=append"),
-         ("  rejected", "rejected", "not readable or not sound; listed in rejects.parquet"),
-         ("  merged", "duplicates", "several of one user with one item; dataset.duplicates"),
-         ("  ignored", "ignored_events", "events whose weight is 0; dataset.event_weights"),
-         ("  dropped", "dropped_ids", "of dataset.drop_users or dataset.drop_items"),
+_ROWS = (("read", "read", ""), ("prepared before", "earlier", "sound rows of the earlier data; mode=append"),
+         ("  rejected", "rejected", "unreadable or invalid; listed in rejects.parquet"),
+         ("  merged", "duplicates", "repeats of a user and an item; dataset.duplicates"),
+         ("  ignored", "ignored_events", "events with weight 0; dataset.event_weights"),
+         ("  dropped", "dropped_ids", "ids in dataset.drop_users or dataset.drop_items"),
          ("  other times", "outside_times", "after dataset.newest or before dataset.oldest"),
          ("  not positive", "not_positive", "value of 0 or below; dataset.min_value"),
          ("  too low", "below_min_value", "value below dataset.min_value"),
          ("  too few", "below_core", "user or item with fewer than dataset.min_*_interactions"),
-         ("  leaked", "leaks", "held out, and in an earlier split too; split.leaks"),
-         ("negative", "negatives", "dislikes; apart, in negatives.parquet"),
-         ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for choosing"),
-         ("  test", "test", "to be read once"),
-         ("  tied in time", "interactions_tied", "with another of their user"))
+         ("  leaked", "leaks", "held-out pairs that an earlier split has too; split.leaks"),
+         ("negative", "negatives", "dislikes, written to negatives.parquet"),
+         ("kept", "interactions", ""), ("  train", "train", ""), ("  valid", "valid", "for tuning"),
+         ("  test", "test", "for the final evaluation only"),
+         ("  tied in time", "interactions_tied", "same time as another interaction of the user"))

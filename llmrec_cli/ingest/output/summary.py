@@ -1,4 +1,4 @@
-"""Counting what was kept, before it is written; all that needs another look at the interactions is in the audit."""
+"""Counts of the kept interactions, made before they are written. The audit makes all counts that need another pass."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,16 +11,17 @@ from llmrec_cli.ingest.engine import collect, size
 from llmrec_cli.ingest.interactions.id_codes import UNNAMED
 from llmrec_cli.ingest.interactions.order import count_ties
 from llmrec_cli.ingest.output.row_accounting import Account
-from llmrec_cli.ingest.texts.catalogue import Described
+from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.repeats import MERGED
 
 
-def tally(rows: Table, unit: str, catalogues: Mapping[str, Table], described: Mapping[str, Described],
+def count_interactions(rows: Table, unit: str, catalogues: Mapping[str, Table], described: Mapping[str, Descriptions],
           account: Account) -> None:
-    """Count interactions per split, entities, those that training does not know, and ties in time.
+    """Count interactions by split, users and items, cold users and items, and ties in time.
 
-    Raises DataError for no training. `rows` has split (the place in SPLITS) and timestamp, in `unit`, "" without any;
-    `catalogues` and `described` are by kind, item and user, as `id_codes.number` and `catalogue.describe` make them.
+    `rows` has split (the place in SPLITS) and timestamp in `unit`, "" without timestamps. `catalogues`, from
+    `id_codes.number`, and `described`, from `catalogue.describe`, are by kind, item and user. Raises DataError if no
+    training interaction remains.
     """
     counts = account.counts
     parts = {row["split"]: row for row in collect(rows.group_by("split").agg(
@@ -28,27 +29,28 @@ def tally(rows: Table, unit: str, catalogues: Mapping[str, Table], described: Ma
     sizes = {split: parts[n]["size"] if n in parts else 0 for n, split in enumerate(SPLITS)}
     counts |= {"interactions": sum(sizes.values()), **sizes}
     if not counts["train"]:
-        raise DataError(f"no interaction is left to train on: {counts['read']:,} rows were read, "
-                        f"{counts['rejected']:,} rejected, {counts['duplicates']:,} merged, {_dropped(counts)}"
+        raise DataError(f"no interaction is left for training: {counts['read']:,} rows were read, "
+                        f"{counts['rejected']:,} rejected, {counts['duplicates']:,} merged, {_optional_filters(counts)}"
                         f"{counts['below_min_value']:,} below dataset.min_value, {counts['below_core']:,} below "
-                        f"dataset.min_user_interactions or min_item_interactions; relax what drops most, or the split")
+                        f"dataset.min_user_interactions or min_item_interactions; relax the filter that drops most, or "
+                        f"choose another split")
     counts["newest"] = max(row["newest"] for row in parts.values())
     for kind, catalogue in catalogues.items():
         ranks = _by_rank(catalogue)
         counts[f"{kind}s"] = sum(ranks.values())
         counts[f"{kind}s_cold"] = sum(n for rank, n in ranks.items() if 0 < rank < UNNAMED)
         counts[f"{kind}s_without_interactions"] = ranks.get(UNNAMED, 0)
-        known = described[kind].rows
-        if known is not None:
-            counts[f"{kind}s_not_in_file"] = size(catalogue.anti_join(known, f"{kind}_id"))
+        described_rows = described[kind].rows
+        if described_rows is not None:
+            counts[f"{kind}s_not_in_file"] = size(catalogue.anti_join(described_rows, f"{kind}_id"))
     if unit:
         counts |= count_ties(rows)
 
 
-def _dropped(counts: Mapping[str, int]) -> str:
-    """Return what else was left out, for a sentence."""
-    why = {"not_positive": "of value 0 or below (dataset.min_value=0 keeps those of 0)",
-           "dropped_ids": "of dataset.drop_users or drop_items", "ignored_events": "of events whose weight is 0",
+def _optional_filters(counts: Mapping[str, int]) -> str:
+    """Return the counts of optional filters as a part of a sentence."""
+    why = {"not_positive": "with a value of 0 or below (dataset.min_value=0 keeps those with 0)",
+           "dropped_ids": "in dataset.drop_users or drop_items", "ignored_events": "with an event of weight 0",
            "outside_times": "after dataset.newest or before dataset.oldest"}
     return "".join(f"{counts[key]:,} {what}, " for key, what in why.items() if counts.get(key))
 
@@ -59,27 +61,27 @@ def _by_rank(catalogue: Table) -> dict[Any, int]:
 
 
 def notes(counts: Mapping[str, int], unit: str, chosen_unit: str) -> list[str]:
-    """Return what a person should know of the counts, one sentence each."""
-    found = []
+    """Return notes on the counts, one sentence each."""
+    lines = []
     if unit and chosen_unit == "auto":
-        found.append(f"timestamps are taken for '{unit}'; dataset.timestamp_unit says otherwise where that is wrong")
+        lines.append(f"timestamps are read in the unit '{unit}'; if that is wrong, set dataset.timestamp_unit")
     for kind in ("item", "user"):
-        held_out = f"{counts.get(f'{kind}s_cold', 0):,} {kind}s are in validation or test only, so they are cold"
-        found += [held_out] if counts.get(f"{kind}s_cold") else []
+        if counts.get(f"{kind}s_cold"):
+            lines.append(f"{counts[f'{kind}s_cold']:,} cold {kind}s: in validation or test, not in training")
         if counts.get(f"{kind}s_not_in_file"):
-            found.append(f"{counts[f'{kind}s_not_in_file']:,} {kind}s of the interactions are not in dataset.{kind}s; "
-                         f"they are kept without text")
+            lines.append(f"{counts[f'{kind}s_not_in_file']:,} {kind}s of the interactions are not in dataset.{kind}s; "
+                         f"they are kept, without text")
         if counts.get(f"{kind}s_rejected"):
-            found.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s are bad; rejects.parquet lists them")
+            lines.append(f"{counts[f'{kind}s_rejected']:,} rows of dataset.{kind}s rejected; listed in rejects.parquet")
         if counts.get(f"{kind}s_repeated"):
-            found.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; they are merged "
+            lines.append(f"{counts[f'{kind}s_repeated']:,} rows of dataset.{kind}s repeat an id; they are merged "
                          f"column by column: {MERGED}")
         if counts.get(f"{kind}s_without_interactions"):
-            found.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s without a kept interaction")
+            lines.append(f"{counts[f'{kind}s_without_interactions']:,} {kind}s have no kept interaction")
     if counts.get("items_without_text"):
         share = counts["items_without_text"] / counts["items"]
-        found.append(f"{counts['items_without_text']:,} items ({share:.1%}) have no text")
+        lines.append(f"{counts['items_without_text']:,} items ({share:.1%}) have no text")
     if counts.get("users_with_one_interaction"):
-        found.append(f"{counts['users_with_one_interaction']:,} users have one interaction only, so nothing of theirs "
-                     f"can be measured")
-    return found
+        lines.append(f"{counts['users_with_one_interaction']:,} users have only one interaction, so nothing can be "
+                     f"held out for them")
+    return lines

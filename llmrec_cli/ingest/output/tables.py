@@ -1,4 +1,4 @@
-"""Users, items and interactions: numbered, and written."""
+"""Numbering and writing of users, items and interactions."""
 
 from dataclasses import dataclass, field, replace
 
@@ -6,11 +6,11 @@ from ibis.expr.types import Table
 
 from llmrec_cli.ingest.contents import Contents, Preparation
 from llmrec_cli.ingest.groups.groups import Groups
-from llmrec_cli.ingest.interactions.build import Kept, known_dislikes, without_leaks
+from llmrec_cli.ingest.interactions.build import CleanRows, filter_leaks, filter_unknown_dislikes
 from llmrec_cli.ingest.interactions.histories import training_titles
 from llmrec_cli.ingest.interactions.id_codes import number
 from llmrec_cli.ingest.interactions.order import with_ties
-from llmrec_cli.ingest.interactions.splits import Divided, build_split
+from llmrec_cli.ingest.interactions.splits import SplitRows, build_split
 from llmrec_cli.ingest.interactions.writing import write_filtered, write_rows
 from llmrec_cli.ingest.output.writing import write_entities, write_left_out, write_unlisted
 from llmrec_cli.ingest.texts.catalogue import fit_classes
@@ -19,34 +19,34 @@ from llmrec_cli.ingest.texts.text_rendering import TextRules
 
 @dataclass(frozen=True)
 class Tables:
-    """All users and items, numbered, and what happened between them, divided.
+    """All users and items, numbered, and the split interactions.
 
     Attributes
     ----------
     users, items : user (or item), user_id, code and rank, as `id_codes.number` returns them
-    kept : the interactions, before they were divided; negatives and those that are filtered
-    groups : the groups of the files, divided; None without any
-    rules : kind -> how texts are made, fitted on users and items in training, once the tables are written
-    hashes : of the content of each table, once it is written
+    kept : the interactions before the split, with negatives and filtered rows
+    groups : the groups of the files with split interactions; None without groups
+    rules : kind -> rules of texts, fitted on users and items of training; empty until the tables are written
+    hashes : content hash of each table; empty until it is written
     """
 
     users: Table
     items: Table
-    kept: Kept
-    divided: Divided
+    interactions: CleanRows
+    divided: SplitRows
     groups: Groups | None
     contents: Contents
     rules: dict[str, TextRules] = field(default_factory=dict)
     hashes: list[str] = field(default_factory=list)
 
 
-def number_tables(run: Preparation, contents: Contents, divided: Divided, groups: Groups | None) -> Tables:
-    """Return the users and items, numbered: those of interactions, and those that only files or groups name.
+def number_tables(run: Preparation, contents: Contents, divided: SplitRows, groups: Groups | None) -> Tables:
+    """Number the users and items of interactions, of descriptions and of groups.
 
-    With dataset.min_user_interactions users who are only described are left out, unless they are in a group, and with
-    min_item_interactions so are items.
+    With dataset.min_user_interactions, users that only a description names are left out unless they are in a group;
+    with dataset.min_item_interactions, likewise items.
     """
-    settings, kept, described = run.cfg.dataset, contents.kept, contents.described
+    settings, clean, described = run.cfg.dataset, contents.interactions, contents.described
     others = {kind: [] if described[kind].rows is None or getattr(settings, f"min_{kind}_interactions") > 0
               else [described[kind].rows] for kind in ("item", "user")}
     if groups is not None:
@@ -54,30 +54,30 @@ def number_tables(run: Preparation, contents: Contents, divided: Divided, groups
         if groups.rows is not None and settings.min_item_interactions <= 0:
             others["item"].append(groups.rows)
     before = {kind: run.earlier.catalogue(run.connection, kind) if run.earlier else None for kind in others}
-    users = number(divided.rows, kept.coded.users, "user", others["user"], before["user"])
-    items = number(divided.rows, kept.coded.items, "item", others["item"], before["item"])
-    kept = known_dislikes(without_leaks(kept, divided, run.account), users, items)
-    return Tables(users, items, kept, divided, groups, contents)
+    users = number(divided.rows, clean.coded.users, "user", others["user"], before["user"])
+    items = number(divided.rows, clean.coded.items, "item", others["item"], before["item"])
+    clean = filter_unknown_dislikes(filter_leaks(clean, divided, run.account), users, items)
+    return Tables(users, items, clean, divided, groups, contents)
 
 
 def write_tables(run: Preparation, tables: Tables) -> Tables:
-    """Write all Parquet files of users, items and interactions; return the tables with rules and hashes."""
-    users, items, kept, rows = tables.users, tables.items, tables.kept, tables.divided.rows
-    folder, account, described, given = run.folder, run.account, tables.contents.described, run.cfg.split.is_given
+    """Write the Parquet files of users, items and interactions; return the tables with rules and hashes."""
+    users, items, clean, rows = tables.users, tables.items, tables.interactions, tables.divided.rows
+    folder, account, described, is_given = run.folder, run.account, tables.contents.described, run.cfg.split.is_given
     rules = tables.contents.rules | {kind: fit_classes(tables.contents.rules[kind], table, described[kind])
                                      for kind, table in (("item", items), ("user", users))}
-    hashes = [write_rows(folder / "interactions.parquet", rows, users, items, given),
+    hashes = [write_rows(folder / "interactions.parquet", rows, users, items, is_given),
               write_entities(folder, items, described["item"], "item", rules["item"], account)]
     write_unlisted(folder, items, described["item"], run.earlier.listed(run.connection) if run.earlier else None,
                    account)
     histories = training_titles(folder / "interactions.parquet", folder / "items.parquet",
                                 run.cfg.dataset.history_titles) if rules["user"].needs_history else None
     hashes.append(write_entities(folder, users, described["user"], "user", rules["user"], account, histories))
-    if kept.negatives is not None:
-        negatives = build_split(run.cfg.split).divide_negatives(kept.negatives, kept.coded, tables.divided)
-        negatives = with_ties(kept.coded.with_rows(negatives)).rows
-        hashes.append(write_rows(folder / "negatives.parquet", negatives, users, items, given))
+    if clean.negatives is not None:
+        negatives = build_split(run.cfg.split).divide_negatives(clean.negatives, clean.coded, tables.divided)
+        negatives = with_ties(clean.coded.with_rows(negatives)).rows
+        hashes.append(write_rows(folder / "negatives.parquet", negatives, users, items, is_given))
     for kind, table in (("item", items), ("user", users)):
         write_left_out(folder, table, described[kind], kind)
-    write_filtered(folder / "filtered.parquet", kept.filtered, kept.coded)
+    write_filtered(folder / "filtered.parquet", clean.filtered, clean.coded)
     return replace(tables, rules=rules, hashes=hashes)

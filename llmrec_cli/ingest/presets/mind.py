@@ -1,10 +1,11 @@
-"""MIND (Wu et al. 2020, https://msnews.github.io): news, who was shown them when, and who clicked.
+"""MIND (Wu et al. 2020, https://msnews.github.io): news, impressions and clicks.
 
-    behaviors.tsv   impression, user, time 11/11/2019 9:05:58 AM, click history 'N1 N2', shown 'N3-1 N4-0'
+    behaviors.tsv   impression, user, time 11/11/2019 9:05:58 AM, click history 'N1 N2', impressions 'N3-1 N4-0'
     news.tsv        item, category, subcategory, title, abstract, url, entities of the title, of the abstract
 
-A line of behaviors.tsv becomes one row per news shown, with the value 1 for a click and 0 for none, all with that
-line's number. The click history, the same in all of a user's lines, is left out unless asked for: it has no times.
+A line of behaviors.tsv becomes one row per news of the impression, with the value 1 for a click and 0 for no click, and
+the line number of the impression. The click history, which all lines of a user repeat, is read only with
+dataset.click_history, since it has no times.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.presets.files import cut, files_in, with_knowledge
+from llmrec_cli.ingest.presets.files import find_files, split_lines, with_knowledge
 from llmrec_cli.ingest.readers.lines import lines
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import MindSettings
@@ -28,62 +29,62 @@ _NUM_FIELDS = 5
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 First = Mapping[str, tuple[datetime, str, Path, int]]
-"""User -> time, history, file and line of the first impression: of several at the same time that whose history sorts
+"""User -> time, history, file and line of the first impression; of several at the same time the one whose history sorts
 first."""
 
 
 def mind(settings: MindSettings, split_kind: str, folder: Path) -> Sources:
-    """Return behaviours and news of the folder, and of the one with the days after if there is one."""
+    """Return behaviours and news of the folder *_train, and of *_dev, the days after it, if present."""
     train, dev = _folders(settings)
     if split_kind == "given" and not dev:
-        raise ConfigError(f"split=given: needs MIND's *_dev beside its *_train, and {settings.path} has none; set "
-                          f"dataset.dev_path=<folder MINDsmall_dev> or choose another split")
-    parts = {"train": files_in(train, _FILES, _OTHERWISE)}
+        raise ConfigError(f"split=given: needs the folder *_dev of MIND beside *_train, and {settings.path} has none; "
+                          f"set dataset.dev_path=<folder MINDsmall_dev> or choose another split")
+    parts = {"train": find_files(train, _FILES, _OTHERWISE)}
     if dev:
-        parts[settings.dev_split] = files_in(dev, _FILES, _OTHERWISE.replace("_train", "_dev"))
-    given = split_kind == "given"
-    behaviours = [Source(behaviour, split if given else "", read=_impressions)
+        parts[settings.dev_split] = find_files(dev, _FILES, _OTHERWISE.replace("_train", "_dev"))
+    has_split = split_kind == "given"
+    behaviours = [Source(behaviour, split if has_split else "", read=_impressions)
                   for split, (behaviour, _) in parts.items()]
     news = [Source(news, names=_NEWS_COLUMNS, delimiter="\t", quote="") for _, news in parts.values()]
     if settings.click_history:
-        # What was clicked before a test impression is known by then: it is trained on, whichever file it is in.
+        # Clicks before a test impression are known at its time, so they are training data, in either file.
         first = _first_impressions(behaviours)
         having = {path for _, history, path, _ in first.values() if history}
-        behaviours += [Source(source.path, "train" if given else "", read=partial(_histories, first))
+        behaviours += [Source(source.path, "train" if has_split else "", read=partial(_histories, first))
                        for source in behaviours if source.path in having]
     return with_knowledge(Sources(behaviours, news), settings)
 
 
 def _folders(settings: MindSettings) -> tuple[str, str]:
-    """Return the folders of *_train and *_dev, "" when there is no *_dev."""
+    """Return the folders *_train and *_dev, "" if there is no *_dev."""
     parent = Path(settings.path)
     if (parent / _FILES[0]).is_file() or not parent.is_dir():
         return settings.path, settings.dev_path
-    found = {kind: sorted(str(path) for path in parent.glob(f"*{kind}") if (path / _FILES[0]).is_file())
+    paths_by_kind = {kind: sorted(str(path) for path in parent.glob(f"*{kind}") if (path / _FILES[0]).is_file())
              for kind in ("train", "dev")}
-    for kind, paths in found.items():
+    for kind, paths in paths_by_kind.items():
         if len(paths) > 1:
             raise ConfigError(f"dataset.path={settings.path}: holds {' and '.join(paths)}; name one *_{kind} with "
                               f"dataset.{'path' if kind == 'train' else 'dev_path'}")
-    return (found["train"] or [settings.path])[0], settings.dev_path or (found["dev"] or [""])[0]
+    return (paths_by_kind["train"] or [settings.path])[0], settings.dev_path or (paths_by_kind["dev"] or [""])[0]
 
 
 def _impressions(source: Source) -> tuple[list[str], Iterator[Record]]:
-    """Read behaviors.tsv. Raises DataError for the file of the competition's test, which has no clicks in it."""
+    """Read behaviors.tsv. Raises DataError for the test file of the competition, which has no click labels."""
     first = next((line for line in lines(source) if line.strip()), "").rstrip("\r\n").split("\t")
-    shown = first[-1].split()
-    if len(first) == _NUM_FIELDS and shown and not any(_is_labelled(news) for news in shown):
-        raise DataError(f"{source.path}: line 1 does not say which news were clicked ('{shown[0]}', not "
-                        f"'{shown[0]}-1' or '-0'): it is MIND's test, whose clicks are not published; take *_dev")
+    news_list = first[-1].split()
+    if len(first) == _NUM_FIELDS and news_list and not any(_is_labelled(news) for news in news_list):
+        raise DataError(f"{source.path}: line 1 has no click labels ('{news_list[0]}' instead of '{news_list[0]}-1' or "
+                        f"'-0'): it is the test of MIND, whose clicks are not published; use *_dev")
 
     def rows() -> Iterator[Record]:
-        for number, found in _lines(source):
-            if isinstance(found, str):
-                yield number, found
+        for number, fields in _lines(source):
+            if isinstance(fields, str):
+                yield number, fields
                 continue
-            user, time, _, shown = found
+            user, time, _, news_list = fields
             timestamp = time.isoformat()
-            for news in shown:
+            for news in news_list:
                 item, _, label = news.rpartition("-")
                 yield number, [user, item, label, timestamp]
 
@@ -93,11 +94,11 @@ def _impressions(source: Source) -> tuple[list[str], Iterator[Record]]:
 def _histories(first: First, source: Source) -> tuple[list[str], Iterator[Record]]:
     """Read the click histories of the users whose first impression is in this file."""
     def rows() -> Iterator[Record]:
-        for number, found in _lines(source):
-            # A line that is bad is told of when its impressions are read.
-            if isinstance(found, str) or first[found[0]][2:] != (source.path, number):
+        for number, fields in _lines(source):
+            # Bad lines are reported when the impressions are read.
+            if isinstance(fields, str) or first[fields[0]][2:] != (source.path, number):
                 continue
-            user, time, history, _ = found
+            user, time, history, _ = fields
             for place, item in enumerate(reversed(history.split()), start=1):
                 yield number, [user, item, "1", (time - timedelta(seconds=place)).isoformat()]
 
@@ -107,9 +108,9 @@ def _histories(first: First, source: Source) -> tuple[list[str], Iterator[Record
 def _first_impressions(sources: list[Source]) -> First:
     first: dict[str, tuple[datetime, str, Path, int]] = {}
     for source in sources:
-        for number, found in _lines(source):
-            if not isinstance(found, str):
-                user, time, history, _ = found
+        for number, fields in _lines(source):
+            if not isinstance(fields, str):
+                user, time, history, _ = fields
                 here = (time, history, source.path, number)
                 if user not in first or here[:2] < first[user][:2]:
                     first[user] = here
@@ -117,14 +118,14 @@ def _first_impressions(sources: list[Source]) -> First:
 
 
 def _lines(source: Source) -> Iterator[tuple[int, tuple[str, datetime, str, list[str]] | str]]:
-    """Yield line number and user, time, history and what was shown, or why the line is bad."""
-    for number, found in cut(source, "\t", _NUM_FIELDS):
-        if isinstance(found, str):
-            yield number, found
+    """Yield line number and user, time, history and news of the impression, or the reason why the line is bad."""
+    for number, fields in split_lines(source, "\t", _NUM_FIELDS):
+        if isinstance(fields, str):
+            yield number, fields
             continue
-        _, user, written, history, impressions = ((field or "").strip() for field in found)
-        shown = impressions.split()
-        unlabelled = next((news for news in shown if not _is_labelled(news)), None)
+        _, user, written, history, impressions = ((field or "").strip() for field in fields)
+        news_list = impressions.split()
+        unlabelled = next((news for news in news_list if not _is_labelled(news)), None)
         try:
             time = datetime.strptime(written, _TIME)
         except ValueError:
@@ -133,7 +134,7 @@ def _lines(source: Source) -> Iterator[tuple[int, tuple[str, datetime, str, list
         if unlabelled is not None:
             yield number, f"'{unlabelled[:60]}' does not end in -1 (clicked) or -0"
         else:
-            yield number, (user, time, history, shown) if shown else "no news were shown"
+            yield number, (user, time, history, news_list) if news_list else "the impression has no news"
 
 
 def _is_labelled(news: str) -> bool:

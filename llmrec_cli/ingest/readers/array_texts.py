@@ -1,4 +1,4 @@
-"""Arrays and objects that are written as text in one field: as JSON, as Python or as NumPy prints them."""
+"""Parsing of arrays and objects written as text in one field: as JSON, or as Python or NumPy print them."""
 
 import ast
 import io
@@ -12,21 +12,21 @@ _EDGES = ("[]", "{}", "()")
 _STRING = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _NUMPY = re.compile(rf"\[\s*(?:{_STRING}|[^\s'\"\[\]{{}}(),:]+)(?:\s+(?:{_STRING}|[^\s'\"\[\]{{}}(),:]+))+\s*\]",
                     re.DOTALL)
-"""An array of one dimension as NumPy prints it: its entries with blanks, and no commas, between them."""
+"""Matches a one-dimensional array as NumPy prints it: entries separated by blanks without commas."""
 _ENTRY = re.compile(rf"{_STRING}|[^\s\[\]]+", re.DOTALL)
 _NOTHING = ("None", "nan", "NaN", "NaT")
 _ADJACENT = re.compile(r"['\"]\s*[rRbBuUfF]*['\"]")
 
 
 class UnclearArray(ValueError):
-    """A text is an array whose entries cannot be told apart, or are not all there."""
+    """Raised for an array whose entries cannot be separated, or are incomplete."""
 
 
-def parsed(text: str) -> Any:
-    """Return the array or object that a text is, as JSON, Python or NumPy writes it; None when it is none of them.
+def parse_nested(text: str) -> Any:
+    """Parse an array or object as JSON, Python or NumPy write it; return None for any other text.
 
-    Tuples and sets are arrays. Raises UnclearArray for strings with nothing between them, which Python would join, and
-    for an array that NumPy printed in part, with '...'.
+    Tuples and sets are arrays. Raises UnclearArray for adjacent strings without a comma, which Python would join, and
+    for an array that NumPy shortened with '...'.
     """
     text = text.strip()
     if text[:1] + text[-1:] not in _EDGES or len(text) > _LONGEST:
@@ -43,15 +43,15 @@ def parsed(text: str) -> Any:
 
 
 def nested_value(text: str) -> Any:
-    """Return the array or object that a text is, None when it is none; what is unclear is an array of one entry."""
+    """Parse an array or object; return None for any other text, and an array of one entry for an unclear array."""
     try:
-        return parsed(text)
+        return parse_nested(text)
     except UnclearArray:
         return [text[1:-1]]
 
 
 def _numpy_entries(text: str) -> list[Any] | None:
-    """Return the entries of an array of NumPy; None when words without quotes are no numbers, '[part 1 of 2]'."""
+    """Return the entries of a NumPy array; None if unquoted words are not numbers, as in '[part 1 of 2]'."""
     words = _ENTRY.findall(text[1:-1])
     values: list[Any] = []
     for word in words:
@@ -66,24 +66,24 @@ def _numpy_entries(text: str) -> list[Any] | None:
         elif word != "...":
             return None
     if "..." in words:
-        raise UnclearArray("has an array that NumPy printed with '...', so entries are missing; write it as JSON")
+        raise UnclearArray("has an array that NumPy shortened with '...', so entries are missing; write it as JSON")
     return values
 
 
 def _of_python(text: str) -> Any:
     try:
         tree = ast.parse(text, mode="eval").body
-        found = [ast.literal_eval(entry) for entry in tree.elts] if isinstance(tree, (ast.Set, ast.Tuple)) \
+        value = [ast.literal_eval(entry) for entry in tree.elts] if isinstance(tree, (ast.Set, ast.Tuple)) \
             else ast.literal_eval(tree)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
-    if not isinstance(found, (list, dict)):
+    if not isinstance(value, (list, dict)):
         return None
-    if isinstance(found, list) and ... in found:
+    if isinstance(value, list) and ... in value:
         raise UnclearArray("has an array with '...' in it, so entries are missing; write it as JSON")
     if _ADJACENT.search(text) and _has_adjacent_strings(text):
-        raise UnclearArray("has an array with two strings and no comma between them; write it as JSON")
-    return found
+        raise UnclearArray("has an array with two strings without a comma between them; write it as JSON")
+    return value
 
 
 def _has_adjacent_strings(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Values of single cells: arrays in place of an id, objects as attributes or texts, and text in place of a number."""
+"""Checks of single cells: arrays in place of ids, objects in place of attributes, text in place of numbers."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,29 +7,29 @@ from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
 from llmrec_cli.ingest.engine import collect, scalar, size
-from llmrec_cli.ingest.interactions.id_codes import Coded
+from llmrec_cli.ingest.interactions.id_codes import CodedRows
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.array_texts import nested_value
-from llmrec_cli.ingest.readers.checks import Raw, identifier
+from llmrec_cli.ingest.readers.checks import RawRows, identifier
 from llmrec_cli.ingest.readers.nested import refuse_value
-from llmrec_cli.ingest.readers.staging import Staged
+from llmrec_cli.ingest.readers.staging import StagedFiles
 from llmrec_cli.ingest.texts.attributes import is_number
 
-TELLING_KEYS = ("name", "title", "label", "value", "id")
+NAME_KEYS = ("name", "title", "label", "value", "id")
 _LOOKED_AT = 200
 _SHOWN, _MOST_KEYS = 60, 12
 
 
-def refuse_array_ids(raw: Raw, staged: Staged, coded: Coded) -> None:
-    """Raise DataError for an array or object, written as text, that is the id of an interaction."""
+def refuse_array_ids(raw: RawRows, staged: StagedFiles, coded: CodedRows) -> None:
+    """Raise DataError if an id of an interaction is an array or object written as text."""
     for ids, column, ours in ((coded.users, "user_id", raw.keys[0]), (coded.items, "item_id", raw.keys[1])):
         text = _first_nested(ids, column)
         for part in raw.parts if text is not None else ():
             _refuse_first(part, raw, staged, ours, str(text))
 
 
-def refuse_array_values(part: Table, raw: Raw, staged: Staged) -> None:
-    """Raise DataError for an array or object, written as text, that is a value, a time or an event of `raw`."""
+def refuse_array_values(part: Table, raw: RawRows, staged: StagedFiles) -> None:
+    """Raise DataError if a value, time or event of `raw` is an array or object written as text."""
     for ours in raw.names:
         if ours in part.columns and ours not in raw.keys and part[ours].type().is_string():
             text = _first_nested(part, ours)
@@ -37,8 +37,8 @@ def refuse_array_values(part: Table, raw: Raw, staged: Staged) -> None:
                 _refuse_first(part, raw, staged, ours, text)
 
 
-def _refuse_first(part: Table, raw: Raw, staged: Staged, ours: str, text: str) -> None:
-    """Raise DataError for the first row of `part` that has `text` in our column `ours`, if there is one."""
+def _refuse_first(part: Table, raw: RawRows, staged: StagedFiles, ours: str, text: str) -> None:
+    """Raise DataError for the first row of `part` with `text` in our column `ours`, if any."""
     rows = part.filter(identifier(part[ours]) == text).order_by("file", "line").limit(1)
     written = {name: identifier(part[name]) for name in raw.names if name in part.columns}
     for row in collect(rows.select("file", "line", **written)).to_pylist():
@@ -46,10 +46,10 @@ def _refuse_first(part: Table, raw: Raw, staged: Staged, ours: str, text: str) -
                      [name for name in written if isinstance(nested_value(row[name] or ""), list)])
 
 
-def refuse_arrays(raw: Table, staged: Staged, columns: Iterable[str]) -> None:
+def refuse_arrays(raw: Table, staged: StagedFiles, columns: Iterable[str]) -> None:
     """Raise DataError for an array or object, written as text, in an id column of staged rows.
 
-    `raw` has file, line and columns as they are named in `staged.names`.
+    `raw` has file, line and the columns of `staged.names`.
     """
     for ours in columns:
         text = _first_nested(raw, ours)
@@ -65,10 +65,10 @@ def _first_nested(rows: Table, column: str) -> str | None:
     return next((text for text in texts if nested_value(text) is not None), None)
 
 
-def refuse_objects(raw: Table, staged: Staged, attributes: Mapping[str, str], key: str) -> None:
+def refuse_objects(raw: Table, staged: StagedFiles, attributes: Mapping[str, str], key: str) -> None:
     """Raise DataError for an attribute whose values are objects, or arrays of objects or of arrays.
 
-    `raw` has file, line, c0, c1, ...; `attributes` is name -> type, `key` the setting that says so.
+    `raw` has file, line, c0, c1, ...; `attributes` is name -> type, `key` the name of that setting.
     """
     for n, name in enumerate(staged.names):
         if name not in attributes:
@@ -87,40 +87,40 @@ def _has_parts(value: Any) -> bool:
 
 
 def _objects(name: str, value: Any, kind: str, key: str) -> str:
-    """Return what an attribute's value is and which path to take of it."""
+    """Return a sentence on the type of an attribute's value and the path to use instead."""
     path, what = name, ""
-    # A path that goes through an array has its values in one array already.
+    # The values of a path through an array are in one array already.
     gathered = "[]" in name
     while isinstance(value, list):
         what += "an array of " if not what else "arrays of "
         path, gathered = (path, False) if gathered else (f"{path}[]", False)
         value = next((entry for entry in value if isinstance(entry, (dict, list))), "")
     if not isinstance(value, dict):
-        return (f"'{name}', an attribute, is {what}values, which would be values as a whole; take what is inside with "
-                f"'{key}.{path}={kind}'")
+        return (f"the attribute '{name}' is {what}values, and each inner array would count as one value; use the inner "
+                f"values with '{key}.{path}={kind}'")
     keys = list(value)
-    chosen = next((one for one in TELLING_KEYS if one in keys), keys[0] if keys else "<key>")
+    best = next((one for one in NAME_KEYS if one in keys), keys[0] if keys else "<key>")
     of = f"{what}objects" if what else "an object"
     more = ", ..." if len(keys) > _MOST_KEYS else ""
-    return (f"'{name}', an attribute, is {of} with the keys {', '.join(keys[:_MOST_KEYS])}{more}, which would be one "
-            f"value as a whole; take one of them with '{key}.{path}.{chosen}={'list' if what else kind}'")
+    return (f"the attribute '{name}' is {of} with the keys {', '.join(keys[:_MOST_KEYS])}{more}, and each object would "
+            f"count as one value; use one key with '{key}.{path}.{best}={'list' if what else kind}'")
 
 
-def count_unread_numbers(raw: Table, staged: Staged, attributes: Mapping[str, str], kind: str, key: str,
+def count_unread_numbers(raw: Table, staged: StagedFiles, attributes: Mapping[str, str], kind: str, key: str,
                          account: Account) -> None:
-    """Count the values of attributes that should be numbers and are none; their items go without that attribute."""
+    """Count the values of number attributes that are not numbers; their entities get no such attribute."""
     lost = 0
     for n, name in enumerate(staged.names):
         if attributes.get(name) != "number":
             continue
-        said = raw.filter(raw[f"c{n}"].fill_null("").strip() != "")
-        bad = said.filter(~is_number(said[f"c{n}"]))
+        filled = raw.filter(raw[f"c{n}"].fill_null("").strip() != "")
+        bad = filled.filter(~is_number(filled[f"c{n}"]))
         num_bad = int(scalar(bad.count()))
         if not num_bad:
             continue
         [row] = collect(bad.order_by("file", "line").limit(1).select("file", "line", text=f"c{n}")).to_pylist()
-        num, lost = size(said), lost + num_bad
-        sentence = (f"{num_bad:,} of {num:,} values of '{name}' are no numbers, so that these {kind}s have no such "
+        num, lost = size(filled), lost + num_bad
+        sentence = (f"{num_bad:,} of {num:,} values of '{name}' are not numbers, so these {kind}s do not get this "
                     f"attribute; the first is '{row['text'][:_SHOWN]}' ({staged.sources[row['file']].path}, line "
                     f"{row['line']})")
         if num_bad > num / 2:

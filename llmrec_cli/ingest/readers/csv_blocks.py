@@ -1,4 +1,4 @@
-"""Many rows of a CSV at once, as long as nothing in them is odd; what is odd is for the exact reader."""
+"""Fast parsing of CSV blocks without unusual syntax; the exact reader parses all other blocks."""
 
 import csv
 import io
@@ -12,13 +12,13 @@ import pyarrow.csv
 from llmrec_cli.ingest.readers.lines import LONGEST, UTF8_BOM
 
 MOST_LINES = 1000
-"""Lines that a quoted field may have here; the exact reader takes more."""
+"""Most lines of a quoted field here; the exact reader allows more."""
 _NEWLINE, _RETURN = 10, 13
 
 
 @dataclass(frozen=True)
 class Block:
-    """Many good rows at once: the line each begins on (int64), and the wanted columns as strings."""
+    """Many good rows: the first line of each (int64), and the wanted columns as strings."""
 
     lines: pa.Array
     columns: list[pa.Array]
@@ -34,21 +34,21 @@ class Dialect:
 
     @property
     def is_plain(self) -> bool:
-        """True if pyarrow can read it."""
+        """True if pyarrow can read this dialect."""
         both = self.delimiter + self.quote
         return both.isascii() and not set(both) & {"\r", "\n", "\0"} and self.delimiter != self.quote
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedBlock:
     """Rows of a block.
 
     Attributes
     ----------
-    lines : of each row, the line it begins on, counted from 0 at the block's first
-    columns : of each wanted column, its texts
-    apart, apart_lines : rows of one line each that do not have the usual width, and where they are
-    num_bytes, num_lines : how much of the block this is; a row that has no end yet is left
+    lines : first line of each row, counted from 0 at the start of the block
+    columns : texts of each wanted column
+    apart, apart_lines : rows of one line with another number of fields, and their lines
+    num_bytes, num_lines : size of the parsed part of the block; an unfinished last row is left over
     """
 
     lines: np.ndarray
@@ -59,11 +59,11 @@ class Parsed:
     num_lines: int
 
 
-def parse(block: bytes, dialect: Dialect, width: int, places: list[int]) -> Parsed | None:
-    """Return the rows of a block of whole lines with the fields at `places`, or None when something in it is odd.
+def parse(block: bytes, dialect: Dialect, width: int, places: list[int]) -> ParsedBlock | None:
+    """Return the rows of a block of whole lines with the fields at `places`, or None for unusual syntax.
 
-    Odd are quotes elsewhere than at the edges of a field, carriage returns elsewhere than at the ends of lines, zero
-    bytes, blank lines and escapes: there the reader of the standard library decides.
+    Unusual are quotes inside a field, carriage returns inside a line, zero bytes, blank lines and escapes. For such
+    blocks the reader of the standard library is authoritative.
     """
     if dialect.escape and dialect.escape.encode() in block:
         return None
@@ -79,17 +79,17 @@ def parse(block: bytes, dialect: Dialect, width: int, places: list[int]) -> Pars
 
 
 def _rows(block: bytes, dialect: Dialect) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return where each row begins, and the last one ends, in bytes and in lines; None when quotes are odd."""
-    found = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero(found == _NEWLINE)
+    """Return the starts of all rows and the end of the last, in bytes and in lines; None for unusual quotes."""
+    codes = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(codes == _NEWLINE)
     inside = np.zeros(len(ends), bool)
     is_whole = block.endswith(b"\n")
     if dialect.quote and dialect.quote.encode() in block:
-        quotes = np.flatnonzero(found == ord(dialect.quote))
-        if not _at_edges(found, quotes, dialect):
+        quotes = np.flatnonzero(codes == ord(dialect.quote))
+        if not _at_edges(codes, quotes, dialect):
             return None
         inside = np.searchsorted(quotes, ends) % 2 == 1
-        if bool((found[ends[inside] - 1] == _RETURN).any()):
+        if bool((codes[ends[inside] - 1] == _RETURN).any()):
             return None
         is_whole = is_whole or len(quotes) % 2 == 1
     lines = np.concatenate([[0], np.flatnonzero(~inside) + 1])
@@ -99,17 +99,17 @@ def _rows(block: bytes, dialect: Dialect) -> tuple[np.ndarray, np.ndarray] | Non
     return (starts, lines) if len(starts) > 1 and int(np.diff(lines).max()) <= MOST_LINES else None
 
 
-def _at_edges(found: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool:
-    """Return whether every quote opens a field, closes one, or is one of two within a field, in turn."""
+def _at_edges(codes: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool:
+    """Return True if quotes alternately open and close a field; a doubled quote counts as closing and opening."""
     edges = [ord(dialect.delimiter), _NEWLINE, ord(dialect.quote)]
     opening, closing = quotes[0::2], quotes[1::2]
-    before = found[opening[opening > 0] - 1]
-    after = found[closing[closing < len(found) - 1] + 1]
+    before = codes[opening[opening > 0] - 1]
+    after = codes[closing[closing < len(codes) - 1] + 1]
     return bool(np.isin(before, edges).all() and np.isin(after, [*edges, _RETURN]).all())
 
 
 def _fields(block: bytes, rows: tuple[np.ndarray, np.ndarray], dialect: Dialect, width: int,
-            places: list[int]) -> Parsed | None:
+            places: list[int]) -> ParsedBlock | None:
     starts, lines = rows
     has_extra = _first_has_extra(block[:starts[1]], dialect, width)
     apart: list[int] = []
@@ -131,22 +131,22 @@ def _fields(block: bytes, rows: tuple[np.ndarray, np.ndarray], dialect: Dialect,
                                   include_columns=wanted, null_values=[], strings_can_be_null=False))
     except pa.ArrowInvalid:
         return None
-    kept = np.delete(np.arange(len(lines) - 1), apart)
-    if len(table) != len(kept):
+    regular = np.delete(np.arange(len(lines) - 1), apart)
+    if len(table) != len(regular):
         return None
     if has_extra:
         is_empty = pc.equal(pc.binary_length(table[str(width)]), 0)
-        kept, table = kept[is_empty.to_numpy()], table.filter(is_empty)
-    left = np.delete(np.arange(len(lines) - 1), kept)
-    if (np.diff(lines)[left] > 1).any():
+        regular, table = regular[is_empty.to_numpy()], table.filter(is_empty)
+    others = np.delete(np.arange(len(lines) - 1), regular)
+    if (np.diff(lines)[others] > 1).any():
         return None
-    return Parsed(lines[kept], [table[str(place)].combine_chunks() for place in places],
-                  b"".join(block[starts[n]:starts[n + 1]] for n in left), lines[left].tolist(),
+    return ParsedBlock(lines[regular], [table[str(place)].combine_chunks() for place in places],
+                  b"".join(block[starts[n]:starts[n + 1]] for n in others), lines[others].tolist(),
                   int(starts[-1]), int(lines[-1]))
 
 
 def _first_has_extra(row: bytes, dialect: Dialect, width: int) -> bool:
-    """Return whether the row has one more field, an empty one: many tools end every line with a delimiter."""
+    """Return True if the row has one extra empty field, since many tools end every line with a delimiter."""
     fields = next(csv.reader(io.StringIO(row.decode(), newline="\n"), delimiter=dialect.delimiter,
                              quotechar=dialect.quote or None,
                              quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE))

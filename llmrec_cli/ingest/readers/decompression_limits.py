@@ -1,7 +1,7 @@
-"""Limits on decompression: small files that unpack to more than an honest file does are refused; zstd checksums.
+"""Limits on decompression, against decompression bombs; detection of zstd checksums.
 
-What unpacks them verifies the checksum, and the length where a frame states one. Without a checksum a changed byte can
-unpack to other text, and nobody sees it. `zstd` itself writes checksums; most libraries do not, unless asked to.
+Decompressors verify the checksum of a zstd frame, and its length if stated. Without a checksum a changed byte can
+unpack to other text unnoticed. The command `zstd` writes checksums; most libraries do so only on request.
 """
 
 import glob
@@ -19,29 +19,29 @@ from llmrec_cli.errors import DataError, in_bytes
 from llmrec_cli.ingest.readers.sources import Source
 
 MOST_BYTES = 1 << 30
-"""Content of this size is read however small it was packed."""
+"""Content up to this size is always read, whatever the size of the compressed file."""
 _MOST_TIMES = 200
-"""Beyond that, content may be so many times as large as the file; text and numbers rarely reach 50."""
+"""Larger content may be this many times as large as the file; text and numbers rarely exceed 50 times."""
 BROKEN = (pa.ArrowException, duckdb.Error, OSError, UnicodeDecodeError)
-"""What is raised for a damaged Parquet file."""
+"""Exceptions raised for a damaged Parquet file."""
 _BATCH = 1 << 16
-_VALUE = 8  # Bytes of a number, or of what has to be kept of a text.
+_VALUE = 8  # Bytes of a number, and fewest bytes of a text.
 
 
 def refuse_bomb(source: Source, unpacked: int) -> None:
-    """Raise DataError when `unpacked` bytes are too much for the size of the file."""
+    """Raise DataError if `unpacked` bytes are too many for the size of the file."""
     packed = source.path.stat().st_size
     if unpacked > MOST_BYTES and unpacked > _MOST_TIMES * packed:
         raise DataError(f"{source.path}: its {in_bytes(packed)} unpack to {in_bytes(unpacked)} or more, over "
-                        f"{_MOST_TIMES} times as much; that is no data but a bomb. If you know better, "
+                        f"{_MOST_TIMES} times as much, like a decompression bomb. If the file is right, "
                         f"unpack it yourself, split it into smaller files and name those")
 
 
 def bytes_per_row(source: Source, columns: list[str]) -> int:
-    """Return how large a row of these columns of a Parquet file is in memory, at most or on average in a row group.
+    """Return the size in memory of a row of these columns of a Parquet file: the largest average of a row group.
 
-    Raises DataError for a bomb, which has more values, or more text by way of a dictionary, than such a file can have,
-    and for a damaged file.
+    Raises DataError for a damaged file, and for a decompression bomb: more values, or more text through a dictionary,
+    than a file of this size should have.
     """
     try:
         chunks = [chunk for chunk in _chunks(source) if chunk.is_in(columns)]
@@ -58,16 +58,16 @@ def bytes_per_row(source: Source, columns: list[str]) -> int:
                 sizes[chunk.group] = sizes.get(chunk.group, 0) + size
                 refuse_bomb(source, sum(sizes.values()))
             if sum(rows.values()) != file.metadata.num_rows:
-                raise damaged(source, ValueError("its numbers of rows disagree"))
+                raise damage_error(source, ValueError("its numbers of rows disagree"))
     except BROKEN as error:
-        raise damaged(source, error) from error
+        raise damage_error(source, error) from error
     return max((size // max(rows[group], 1) for group, size in sizes.items()), default=0)
 
 
-def damaged(source: Source, error: Exception) -> DataError:
-    """Return the error for a Parquet file that cannot be read."""
+def damage_error(source: Source, error: Exception) -> DataError:
+    """Return the DataError for a Parquet file that cannot be read."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{source.path}: is not a whole Parquet file ({first}); export or copy it again")
+    return DataError(f"{source.path}: is not an intact Parquet file ({first}); export or copy it again")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class _Chunk:
 
     @property
     def least(self) -> int:
-        """Bytes that it has in memory at the least."""
+        """Fewest bytes in memory."""
         return max(self.num_values * _VALUE, self.size)
 
     @property
@@ -96,23 +96,23 @@ class _Chunk:
         return self.kind == "BYTE_ARRAY" and "DICTIONARY" in self.encodings
 
     def is_in(self, columns: list[str]) -> bool:
-        """Return whether it is one of these columns, or a part of one."""
+        """Return True if the chunk belongs to one of these columns."""
         return any(self.names == name or self.names.startswith(f"{name}, ") for name in columns)
 
 
 def _chunks(source: Source) -> list[_Chunk]:
-    # Not pyarrow's metadata: one wrong byte in them ends the process.
+    # Not with pyarrow: a wrong byte in the metadata can crash the process.
     with duckdb.connect() as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "SELECT row_group_id, row_group_num_rows, path_in_schema, num_values, total_uncompressed_size, type, "
             "encodings FROM parquet_metadata(?)", [glob.escape(str(source.path))])
-        return [_Chunk(*row) for row in found.fetchall()]
+        return [_Chunk(*row) for row in rows.fetchall()]
 
 
 def _expanded(file: pq.ParquetFile, chunk: _Chunk) -> int:
-    """Return the bytes of all texts of a chunk, or a number that is larger yet harmless.
+    """Return the bytes of all texts of a chunk, or an upper bound that is below the limit.
 
-    The dictionary comes with the first row, so that in most files no more than that is read.
+    The dictionary comes with the first row, so in most files only that is read.
     """
     longest = 0
     for leaf in _leaves(next(file.iter_batches(1, [chunk.group], [chunk.path], use_threads=False)).column(0)):
@@ -145,14 +145,14 @@ _RUN = 1
 
 
 def has_checksums(path: Path) -> bool:
-    """Return True if every frame of a file has a checksum; False as well for what is no sequence of frames."""
+    """Return True if the file is a sequence of zstd frames with checksums."""
     with path.open("rb") as file:
-        found = list(_checksums(file))
-    return bool(found) and all(found)
+        flags = list(_checksums(file))
+    return bool(flags) and all(flags)
 
 
 def _checksums(file: BinaryIO) -> Iterator[bool]:
-    """Yield for each frame whether it has a checksum, and False for what is no frame."""
+    """Yield for each frame True if it has a checksum, and False for data that is not a frame."""
     while start := file.read(4):
         magic = int.from_bytes(start, "little")
         if magic & ~0xF == _SKIPPED:

@@ -1,4 +1,5 @@
-"""CSV, TSV and their relatives: every field is text, and a row that does not fit the header is named, not bent."""
+"""Reader of delimited files such as CSV and TSV: every field is text, and rows that do not fit the header are rejected.
+"""
 
 import csv
 import re
@@ -19,18 +20,18 @@ from llmrec_cli.ingest.readers.sources import Record, Source
 csv.field_size_limit(LONGEST)
 _BAD_QUOTE = "a quote that is misplaced or never closed"
 HEADER_AGAIN = "is the header again"
-"""Reason for leaving out a header that is repeated in a file, as joined files have it; no fault of the data."""
+"""Reason for rejecting a repeated header, as concatenated files have it; it does not count as a bad row."""
 _ESCAPED = " (it has a \\ before a quote)"
 _DIVIDERS = (",", "\t", ";", "|")
 _MOST_LINES = 100_000
-"""Lines one row may span; more means that a quote was never closed."""
+"""Most lines of one row; more means that a quote was never closed."""
 LARGE, SMALL = 1 << 22, 1 << 16
-"""Bytes that are parsed at once, and those around something odd that are read exactly."""
+"""Bytes parsed at once by the fast parser, and bytes read by the exact reader around unusual syntax."""
 
 
 @dataclass
 class DelimitedFile:
-    """A file whose header has been read: the names of its columns, and its rows still to come."""
+    """An opened delimited file: the names of its columns, and its unread rows."""
 
     names: list[str]
     rest: "_Rest"
@@ -38,10 +39,10 @@ class DelimitedFile:
     source: Source
 
     def rows(self, places: list[int]) -> Iterator[Block | Record]:
-        """Yield the rows: many at once with the fields at `places`, or one with all fields, or why it is bad.
+        """Yield blocks of rows with the fields at `places`, and single rows with all fields or the reason to reject it.
 
-        Several times as fast as row by row, and the same. A row that is the header again is bad. Raises DataError for
-        a header whose columns are in another order, since all rows after it are.
+        The result is the same as reading row by row, several times as fast. A repeated header is a bad row. Raises
+        DataError for a repeated header with its columns in another order, since the rows after it are too.
         """
         size, rest = LARGE, self.rest
         while block := rest.block(size):
@@ -63,7 +64,7 @@ class DelimitedFile:
                     yield self._checked(line, fields)
 
     def records(self) -> Records:
-        """Yield the rows one by one, as name of the column -> field, or why one is bad."""
+        """Yield the rows one by one, as column name -> field, or the reason why a row is bad."""
         for row in self.rows(list(range(len(self.names)))):
             if not isinstance(row, Block):
                 yield row[0], row[1] if isinstance(row[1], str) else dict(zip(self.names, row[1], strict=True))
@@ -72,11 +73,11 @@ class DelimitedFile:
                 yield line, dict(zip(self.names, fields, strict=True))
 
     def _without_headers(self, block: Block, places: list[int]) -> Iterator[Block | Record]:
-        """Yield a block without the rows whose fields are all names of columns, and those one by one."""
+        """Yield the block without repeated headers, and each repeated header as a bad row."""
         names = pa.array([written for name in map(_plain, self.names)
                           for written in (name, f"\ufeff{name}", f" {name}")], pa.string())
-        # Hardly any block has such a field in its first column, so that no more than that is looked at, and in the way
-        # that costs an eighth where it is enough.
+        # Hardly any block has a column name in its first column, so only that column is checked first; ASCII lowering
+        # takes an eighth of the time.
         lower = pc.ascii_lower if all(name.isascii() for name in self.names) else pc.utf8_lower
         suspicious = pc.is_in(lower(block.columns[0]), names) if block.columns else \
             pa.array([False] * len(block.lines))
@@ -92,11 +93,11 @@ class DelimitedFile:
             if reason := self._header([column[row].as_py() for column in block.columns], wanted, line):
                 left_out.append(row)
                 yield line, reason
-        kept = pc.invert(pc.is_in(pa.array(range(len(block.lines))), pa.array(left_out, pa.int64())))
-        yield Block(block.lines.filter(kept), [column.filter(kept) for column in block.columns])
+        is_row = pc.invert(pc.is_in(pa.array(range(len(block.lines))), pa.array(left_out, pa.int64())))
+        yield Block(block.lines.filter(is_row), [column.filter(is_row) for column in block.columns])
 
     def _checked(self, line: int, fields: list[str] | str) -> Record:
-        """Return a row as it is, or why it is bad."""
+        """Return a row, or the reason why it is bad."""
         if isinstance(fields, list):
             return line, self._header(fields, self.names, line) or fields
         if self.source.columns_key and not self.dialect.escape and fields.endswith(_ESCAPED):
@@ -104,61 +105,61 @@ class DelimitedFile:
         return line, fields
 
     def _header(self, fields: list[str], names: list[str], line: int) -> str:
-        """Return HEADER_AGAIN when `fields` are `names` in any case, "" when they are a row.
+        """Return HEADER_AGAIN if `fields` are `names` in any case, "" if they are a row.
 
-        Raises DataError for other columns of the file, all different, where `names` should be: another order.
+        Raises DataError if `fields` are distinct column names in another order than `names`.
         """
-        found = [_plain(field.strip("\ufeff " + self.dialect.quote)) for field in fields]
+        names_ = [_plain(field.strip("\ufeff " + self.dialect.quote)) for field in fields]
         everything = list(map(_plain, self.names))
-        if found[0] not in everything:
+        if names_[0] not in everything:
             return ""
-        if found == list(map(_plain, names)):
+        if names_ == list(map(_plain, names)):
             return HEADER_AGAIN
-        if len(found) > 1 and len(set(found)) == len(found) and set(found) <= set(everything):
-            raise DataError(f"{self.source.path}: line {line}: has the header again with its columns in another order, "
-                            f"so the rows after it are not of this header; split the file there, and name both files")
+        if len(names_) > 1 and len(set(names_)) == len(names_) and set(names_) <= set(everything):
+            raise DataError(f"{self.source.path}: line {line}: repeats the header with the columns in another order, "
+                            f"which the rows after it have too; split the file there, and name both files")
         return ""
 
 
 def _plain(name: str) -> str:
-    """Return a name of a column as it is compared, for the same header may come in another case."""
+    """Return a column name for comparison, since a repeated header may be in another case."""
     return name.lower()
 
 
 def open_delimited(source: Source) -> DelimitedFile:
-    """Read the header. Raises DataError when the file is empty, or has a header and is said to have none."""
-    found = _Rest(blocks(source))
-    first = next(found, None)
+    """Read the header. Raises DataError if the file is empty, or if it has a header although settings name columns."""
+    rest = _Rest(blocks(source))
+    first = next(rest, None)
     while first is not None and not first.strip():
-        first = next(found, None)
+        first = next(rest, None)
     if first is None:
         raise DataError(f"{source.path}: is empty; it needs a header and rows")
     dialect = Dialect(source.named_delimiter or _sniff(first), source.quote, source.escape)
-    found.back([first])
+    rest.back([first])
     if source.names is not None:
         if [name.strip().strip(source.quote) for name in first.split(dialect.delimiter)] == list(source.names):
-            raise DataError(f"{source.path}: line 1 has the names that its columns are given, so it is a header and no "
-                            f"row; leave out the setting that gives them, dataset.header or its like")
-        return DelimitedFile(list(source.names), found, dialect, source)
-    line, header = next(_records(found, dialect, None))
+            raise DataError(f"{source.path}: line 1 is a header with the column names of the settings; remove "
+                            f"dataset.header (or item_header, user_header), which is for files without a header")
+        return DelimitedFile(list(source.names), rest, dialect, source)
+    line, header = next(_records(rest, dialect, None))
     if isinstance(header, str):
         raise DataError(f"{source.path}: line {line}: the header has {header.removesuffix(_ESCAPED)}; "
                         f"{_header_remedy(source, dialect, first)}")
     while len(header) > 1 and not header[-1]:
         header.pop()
     names = [name.strip() or f"column{n}" for n, name in enumerate(header, start=1)]
-    return DelimitedFile(names, found, dialect, source)
+    return DelimitedFile(names, rest, dialect, source)
 
 
 def _header_remedy(source: Source, dialect: Dialect, header: str) -> str:
-    """Return what to do about a header that cannot be read: most often its fields are divided by something else."""
+    """Return the remedy for an unreadable header, which most often uses another delimiter."""
     if not source.columns_key:
         return "repair it"
     for delimiter in _DIVIDERS:
         quoted = header.strip().split(f"{dialect.quote}{delimiter}{dialect.quote}") if dialect.quote else []
         if delimiter != dialect.delimiter and len(quoted) > 1:
-            shown = delimiter.replace("\t", "\\t")
-            return f"'{shown}' divides it, so set dataset.delimiter='{shown}'"
+            written = delimiter.replace("\t", "\\t")
+            return f"its delimiter is '{written}', so set dataset.delimiter='{written}'"
     return "repair it or set dataset.quote"
 
 
@@ -168,14 +169,14 @@ def _sniff(header: str) -> str:
 
 
 class _Rest:
-    """The unread rest of a file, by blocks or by lines, which can be put back; and the next line's number."""
+    """The unread rest of a file, read by blocks or by lines, which can be put back; counts line numbers."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
         self._block, self._place = b"", 0
         self._back: list[str] = []
-        """Lines in front of the block, the next one last."""
-        self.taken: list[str] = []
+        """Lines before the block, the next one last."""
+        self.consumed: list[str] = []
         self.next_line = 1
 
     def __iter__(self) -> "_Rest":
@@ -190,19 +191,19 @@ class _Rest:
         if not self._back:
             raise StopIteration
         self.next_line += 1
-        self.taken.append(self._back.pop())
-        if len(self.taken) > _MOST_LINES:
+        self.consumed.append(self._back.pop())
+        if len(self.consumed) > _MOST_LINES:
             raise _Unclosed
-        return self.taken[-1]
+        return self.consumed[-1]
 
-    def back(self, given: list[str]) -> None:
-        """Give lines back, to be read again in the same order."""
-        self._back += reversed(given)
-        self.next_line -= len(given)
-        self.taken.clear()
+    def back(self, lines_: list[str]) -> None:
+        """Put lines back, to be read again in the same order."""
+        self._back += reversed(lines_)
+        self.next_line -= len(lines_)
+        self.consumed.clear()
 
     def block(self, size: int) -> bytes:
-        """Return whole lines of about `size` bytes, at least one, without taking them; b"" at the end."""
+        """Return whole lines of about `size` bytes, at least one, without consuming them; b"" at the end."""
         if self._back:
             self._block = "".join(reversed(self._back)).encode() + self._block[self._place:]
             self._back, self._place = [], 0
@@ -215,29 +216,28 @@ class _Rest:
         return self._block[self._place:cut if end < len(self._block) and cut else len(self._block)]
 
     def skip(self, num_bytes: int, num_lines: int) -> None:
-        """Take the beginning of what `block` returned."""
+        """Consume the beginning of the result of `block`."""
         self._place += num_bytes
         self.next_line += num_lines
 
 
 class _Unclosed(Exception):
-    """A quoted field went on for too many lines."""
+    """Raised for a quoted field with too many lines."""
 
 
-def _records(found: _Rest, dialect: Dialect, width: int | None,
+def _records(rest: _Rest, dialect: Dialect, width: int | None,
              until: int | None = None) -> Iterator[tuple[int, list[str] | str]]:
     """Yield the rows that begin before line `until`.
 
-    One empty field beyond the width is dropped, for many tools end their lines with a delimiter. When a row that spans
-    several lines is bad, a quote in its first line was never meant or never closed: only that line is given up, and
-    reading goes on with the next.
+    One extra empty field is dropped, since many tools end their lines with a delimiter. If a row of several lines is
+    bad, its first line has a stray or unclosed quote: only that line is rejected, and reading continues with the next.
     """
-    lines: Iterator[str] = found
+    lines: Iterator[str] = rest
     if dialect.escape:
-        # A field \\N is MySQL's null, and no letter N.
+        # A field \\N is MySQL's null, not the letter N.
         escape, edge = re.escape(dialect.escape), re.escape(dialect.delimiter)
         null = re.compile(rf"(?:(?<=^)|(?<={edge})){escape}N(?={edge}|\r?\n?$)")
-        lines = (null.sub("", line) for line in found)
+        lines = (null.sub("", line) for line in rest)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE
 
     def reader() -> "Iterator[list[str]]":
@@ -245,9 +245,9 @@ def _records(found: _Rest, dialect: Dialect, width: int | None,
                           escapechar=dialect.escape or None, strict=True)
 
     rows = reader()
-    while until is None or found.next_line < until:
-        found.taken.clear()
-        first = found.next_line
+    while until is None or rest.next_line < until:
+        rest.consumed.clear()
+        first = rest.next_line
         try:
             fields: list[str] | str = next(rows)
         except StopIteration:
@@ -265,8 +265,8 @@ def _records(found: _Rest, dialect: Dialect, width: int | None,
                 yield first, fields
                 continue
             fields = f"{len(fields)} fields where the header has {width}"
-        hint = _ESCAPED if not dialect.escape and dialect.quote and f"\\{dialect.quote}" in found.taken[0] else ""
-        if len(found.taken) > 1:
-            found.back(found.taken[1:])
+        hint = _ESCAPED if not dialect.escape and dialect.quote and f"\\{dialect.quote}" in rest.consumed[0] else ""
+        if len(rest.consumed) > 1:
+            rest.back(rest.consumed[1:])
             rows = reader()
         yield first, fields + hint

@@ -1,4 +1,4 @@
-"""JSON, one object a line; numbers keep their digits. Lines with the same keys in the same order are read in blocks."""
+"""Reader of JSON lines; numbers keep their digits. Lines with the same keys in the same order are parsed in blocks."""
 
 import ast
 import json
@@ -31,10 +31,10 @@ _MOST_LAYOUT_KEYS = 64
 
 
 def pattern(keys: list[str], wanted: list[str]) -> str | None:
-    """Return the regular expression (RE2) of a line with these keys, whose groups are the values of those wanted.
+    """Return a regular expression (RE2) for a line with these keys, with a group for each wanted value.
 
-    It matches only what json.loads takes, and of that no escapes, lists or objects as a value that is wanted. None when
-    the keys are too many or odd themselves.
+    It matches only valid JSON whose wanted values have no escapes, lists or objects. None if there are too many keys or
+    keys with special characters.
     """
     if not 0 < len(keys) <= _MOST_LAYOUT_KEYS or not all(_KEY.fullmatch(key) for key in keys):
         return None
@@ -44,7 +44,7 @@ def pattern(keys: list[str], wanted: list[str]) -> str | None:
 
 
 def lines_of(block: bytes) -> pa.StringArray:
-    """Return the lines of a block with their ends, without copying them."""
+    """Return the lines of a block, with line ends, without copying."""
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == 10).astype(np.int32) + 1
     if not block.endswith(b"\n"):
         ends = np.append(ends, np.int32(len(block)))
@@ -53,19 +53,19 @@ def lines_of(block: bytes) -> pa.StringArray:
 
 
 def match(lines: pa.StringArray, expression: str, num_wanted: int) -> tuple[np.ndarray, dict[int, pa.Array]]:
-    """Return which lines match (bool), and of those that do the values of each wanted key that the layout has."""
+    """Return the mask of matching lines (bool), and for each wanted key of the layout the values of matching lines."""
     if "(?P<" not in expression:
         return pc.match_substring_regex(lines, expression).to_numpy(zero_copy_only=False), {}
-    found = pc.extract_regex(lines, expression)
-    matches = found.is_valid()
-    found = found.filter(matches)
-    names = found.type.names
+    groups = pc.extract_regex(lines, expression)
+    matches = groups.is_valid()
+    groups = groups.filter(matches)
+    names = groups.type.names
     return matches.to_numpy(zero_copy_only=False), {
-        n: _value(found.field(f"c{n}")) for n in range(num_wanted) if f"c{n}" in names}
+        n: _value(groups.field(f"c{n}")) for n in range(num_wanted) if f"c{n}" in names}
 
 
 def _value(written: pa.StringArray) -> pa.StringArray:
-    """Return values as text: strings without their quotes, null as null, anything else as it is written."""
+    """Return JSON values as text: strings without quotes, null as null, all others as written."""
     quoted = pc.starts_with(written, '"')
     if pc.any(quoted).as_py():
         inner = pc.binary_slice(written.cast(pa.binary()), 1, -1).cast(pa.string())
@@ -81,7 +81,7 @@ Fields = dict[str, str | None]
 Found = dict[str, Any] | str
 _MOST_KEYS = 1000
 _MOST_LAYOUTS, _MOST_TRIES = 16, 4
-"""Layouts that are remembered, and new ones that are looked for in a block."""
+"""Most layouts remembered, and lines of a block tried as new layouts."""
 _FIRST = 200
 _ARRAY = re.compile(r"\s*\[\s*(\{|$)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -90,11 +90,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _PYTHON = re.compile(r"\s*\{\s*(u?'|\})")
 _PYTHON_DICT = "not JSON but a Python dictionary"
 _LONGEST_LITERAL = 1 << 20
-"""Characters of the longest line that Python's own reader is tried on: it takes a hundred times the memory."""
+"""Longest line, in characters, parsed as a Python literal, which takes a hundred times the memory."""
 
 
 class _NotJson(ValueError):
-    """NaN and Infinity, which JSON does not have."""
+    """Raised for NaN, Infinity and repeated keys, which `json` accepts."""
 
 
 def _constant(name: str) -> None:
@@ -102,52 +102,52 @@ def _constant(name: str) -> None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         raise _NotJson("a key is there twice")
-    return found
+    return unique
 
 
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_constant, object_pairs_hook=_unique)
 
 
 def jsonl_records(source: Source) -> Iterator[tuple[int, Fields | str]]:
-    """Yield (line number from 1, the object with every value as text, or why it cannot be read).
+    """Yield (line number from 1, the object with every value as text, or the reason why it cannot be read).
 
-    Raises DataError when the last line ends in the middle of an object, since the file then lacks its end, and when
-    the file is one array of objects.
+    Raises DataError if the file ends in the middle of an object, which means it is truncated, and if it is one array of
+    objects.
     """
-    for number, found in jsonl_objects(source):
-        yield number, found if isinstance(found, str) else {k: as_text(v) for k, v in found.items()}
+    for number, record in jsonl_objects(source):
+        yield number, record if isinstance(record, str) else {k: as_text(v) for k, v in record.items()}
 
 
 def jsonl_objects(source: Source) -> Records:
-    """Yield what `jsonl_records` does, arrays and objects as they are, numbers as text."""
+    """Yield the records of `jsonl_records` with arrays and objects as Python values and numbers as text."""
     number = 1
     for block in blocks(source):
         for line in lines_of(block):
-            found = _decoded(source, number, line.as_py())
-            if found is not None:
-                yield number, found
+            record = _decoded(source, number, line.as_py())
+            if record is not None:
+                yield number, record
             number += 1
 
 
 class LateKey(Exception):
-    """An object has a key that was taken not to be in the file."""
+    """Raised for a key that was assumed to be absent from the file."""
 
 
 def jsonl_rows(source: Source, names: list[str], places: list[int],
                absent: frozenset[str] = frozenset(), flat: Mapping[int, str] | None = None) -> Iterator[Block | Record]:
-    """Yield the rows: many at once with the values of `names` at `places`, or one with those of all `names`.
+    """Yield blocks of rows with the values of `names` at `places`, and single rows with the values of all `names`.
 
-    Raises what `jsonl_records` does, LateKey when an object has one of the keys that are to be `absent`, in any case,
-    and DataError for an array or object in one of the columns `flat` (place -> our name).
+    Raises the errors of `jsonl_records`, LateKey if an object has an `absent` key in any case, and DataError for an
+    array or object in one of the columns `flat` (place -> our name).
     """
-    for found in _pieces(source, [names[place] for place in places]):
-        if isinstance(found, Block):  # Its keys are those of an object before it.
-            yield found
+    for piece in _pieces(source, [names[place] for place in places]):
+        if isinstance(piece, Block):  # Its keys are those of an object before it.
+            yield piece
             continue
-        line, fields = found
+        line, fields = piece
         if isinstance(fields, str):
             yield line, fields
             continue
@@ -159,7 +159,7 @@ def jsonl_rows(source: Source, names: list[str], places: list[int],
 
 
 def first_keys(source: Source) -> list[str]:
-    """Return the keys of the first objects, which most often are those of all."""
+    """Return the keys of the first objects, which usually are the keys of all objects."""
     keys: dict[str, None] = {}
     for _, fields in islice(jsonl_records(source), _FIRST):
         keys.update(dict.fromkeys(fields if isinstance(fields, dict) else ()))
@@ -167,22 +167,22 @@ def first_keys(source: Source) -> list[str]:
 
 
 def jsonl_keys(source: Source) -> list[str]:
-    """Return the keys of all objects in the order in which they first appear."""
+    """Return the keys of all objects in the order of their first occurrence."""
     keys: dict[str, None] = {}
-    for found in _pieces(source, []):
-        if isinstance(found, Block) or isinstance(found[1], str):
+    for piece in _pieces(source, []):
+        if isinstance(piece, Block) or isinstance(piece[1], str):
             continue  # A block has the keys of an object before it.
-        keys.update(dict.fromkeys(found[1]))
+        keys.update(dict.fromkeys(piece[1]))
         if len(keys) > _MOST_KEYS:
             raise DataError(f"{source.path}: has more than {_MOST_KEYS} different keys; are ids used as keys? Write "
-                            f"one object a line with the same keys in each")
+                            f"one object per line with the same keys in each")
     if not keys:
         raise DataError(_no_rows(source))
     return list(keys)
 
 
 def is_python_dict(line: str) -> bool:
-    """Return whether a line is a dictionary as Python writes it, {'user_id': 'u0', 'early': False}."""
+    """Return True if a line is a dictionary as Python prints it, {'user_id': 'u0', 'early': False}."""
     if len(line) > _LONGEST_LITERAL:
         return False
     try:
@@ -192,33 +192,33 @@ def is_python_dict(line: str) -> bool:
 
 
 def _no_rows(source: Source) -> str:
-    """Return why a file has no objects, and how to make it one that has."""
-    first = next(((number, found) for number, found in jsonl_objects(source) if isinstance(found, str)), (0, ""))
+    """Return the message for a file without JSON objects, with the remedy."""
+    first = next(((number, record) for number, record in jsonl_objects(source) if isinstance(record, str)), (0, ""))
     if first[1] != _PYTHON_DICT:
         because = f"; line {first[0]} is {first[1]}" if first[1] else ""
         return f"{source.path}: has no rows; each line must be a JSON object{because}"
     unpack = {"gzip": "gzip -dc", "zstd": "zstd -dc"}.get(source.compression or "", "cat")
     plain = source.path.with_suffix("") if source.compression else source.path
     code = "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin if line.strip()]"
-    return (f"{source.path}: line {first[0]} is a Python dictionary and not JSON, as are all others; convert the file "
-            f"and name the new one:\n  {unpack} {shlex.quote(str(source.path))} | python3 -X utf8 -c '{code}' > "
+    return (f"{source.path}: line {first[0]} and all others are Python dictionaries, not JSON; convert the file and "
+            f"name the new one:\n  {unpack} {shlex.quote(str(source.path))} | python3 -X utf8 -c '{code}' > "
             f"{shlex.quote(f'{plain.stem}.converted.jsonl')}")
 
 
 def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Found]]:
-    """Yield the objects of a file: lines with a layout met before as blocks, the others one by one."""
+    """Yield the objects of a file: lines with a known layout as blocks, all others one by one."""
     layouts: dict[tuple[str, ...], str] = {}
     start = 1
     for block in blocks(source):
         lines = lines_of(block)
-        left = np.arange(len(lines))
+        rest = np.arange(len(lines))
         for expression in layouts.values():
-            found, left = _matched(lines, left, expression, len(wanted), start)
-            yield from found
+            blocks_, rest = _matched(lines, rest, expression, len(wanted), start)
+            yield from blocks_
         for _ in range(_MOST_TRIES):
-            if len(left) == 0:
+            if len(rest) == 0:
                 break
-            number, left = int(left[0]), left[1:]
+            number, rest = int(rest[0]), rest[1:]
             one = _decoded(source, start + number, lines[number].as_py())
             if one is None:
                 continue
@@ -227,36 +227,36 @@ def _pieces(source: Source, wanted: list[str]) -> Iterator[Block | tuple[int, Fo
             expression_or_none = pattern(list(keys), wanted)
             if expression_or_none is not None and keys not in layouts and len(layouts) < _MOST_LAYOUTS:
                 layouts[keys] = expression_or_none
-                found, left = _matched(lines, left, expression_or_none, len(wanted), start)
-                yield from found
-        for number in left.tolist():
+                blocks_, rest = _matched(lines, rest, expression_or_none, len(wanted), start)
+                yield from blocks_
+        for number in rest.tolist():
             one = _decoded(source, start + number, lines[number].as_py())
             if one is not None:
                 yield start + number, one
         start += len(lines)
 
 
-def _matched(lines: pa.StringArray, left: np.ndarray, expression: str, num_wanted: int,
+def _matched(lines: pa.StringArray, rest: np.ndarray, expression: str, num_wanted: int,
              start: int) -> tuple[list[Block], np.ndarray]:
-    """Return those of the lines `left` that match, as one block or none, and which do not."""
-    if len(left) == 0:
-        return [], left
-    matches, values = match(lines if len(left) == len(lines) else lines.take(left), expression, num_wanted)
-    numbers = pa.array(left[matches] + start, pa.int64())
+    """Return the matching lines of `left` as a list of at most one block, and the places of the others."""
+    if len(rest) == 0:
+        return [], rest
+    matches, values = match(lines if len(rest) == len(lines) else lines.take(rest), expression, num_wanted)
+    numbers = pa.array(rest[matches] + start, pa.int64())
     nothing = pa.nulls(len(numbers), pa.string())
     columns = [values.get(n, nothing) for n in range(num_wanted)]
-    return [Block(numbers, columns)] if len(numbers) else [], left[~matches]
+    return [Block(numbers, columns)] if len(numbers) else [], rest[~matches]
 
 
 def _decoded(source: Source, number: int, line: str) -> Found | None:
-    """Return the object of a line, or why it cannot be read; None for a blank line."""
+    """Return the object of a line, or the reason why it cannot be read; None for a blank line."""
     if not line.strip():
         return None
     if number == 1 and _ARRAY.match(line):
-        raise DataError(f"{source.path}: line 1 begins a JSON array; write one object a line, without brackets around "
-                        f"them or commas between them (`jq -c '.[]'` does it)")
+        raise DataError(f"{source.path}: line 1 begins a JSON array; write one object per line, without brackets "
+                        f"around them or commas between them (`jq -c '.[]'` does it)")
     try:
-        found = _DECODER.decode(line.strip(" \t\r\n"))
+        value = _DECODER.decode(line.strip(" \t\r\n"))
     except (ValueError, RecursionError) as error:
         if _PYTHON.match(line) and is_python_dict(line):
             return _PYTHON_DICT
@@ -264,8 +264,8 @@ def _decoded(source: Source, number: int, line: str) -> Found | None:
             raise DataError(f"{source.path}: line {number}: the file ends in the middle of a JSON object; it looks "
                             f"truncated, export or copy it again") from error
         return f"not JSON ({error})"
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         return "not a JSON object"
-    if "\\u" in line and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
-        return "half of a surrogate pair, which is no character"
-    return found
+    if "\\u" in line and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        return "half of a surrogate pair, which is not a character"
+    return value

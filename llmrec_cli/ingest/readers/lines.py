@@ -1,4 +1,4 @@
-"""A text file, plain or compressed, as decoded lines; what cannot be decoded is named by line and byte."""
+"""Reader of text files, plain or compressed, as decoded lines; decoding errors name line and byte."""
 
 import codecs
 import zlib
@@ -13,7 +13,7 @@ from llmrec_cli.ingest.readers.sources import Source
 
 BLOCK = 1 << 22
 LONGEST = 1 << 26
-"""Bytes of the longest line; a compressed bomb is one endless line, and must not fill the memory."""
+"""Longest line in bytes; a decompression bomb may be one endless line and must not fill the memory."""
 _BOMS = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 UTF8_BOM = b"\xef\xbb\xbf"
 _NO_TEXT = {b"PAR1": ("a Parquet file", "name it .parquet"),
@@ -21,25 +21,25 @@ _NO_TEXT = {b"PAR1": ("a Parquet file", "name it .parquet"),
             b"\xd0\xcf\x11\xe0": ("an Excel file of before 2007", "export it as CSV"),
             b"\x1f\x8b": ("packed by gzip", "give its name .gz at the end"),
             b"\x28\xb5\x2f\xfd": ("packed by zstd", "give its name .zst at the end")}
-"""What else files begin with -> what they are, and what to do."""
+"""First bytes of other formats -> their name, and the remedy."""
 
 
 def lines(source: Source) -> Iterator[str]:
-    """Yield the lines of a file with their line ends, without a byte order mark. Raises what `blocks` does."""
+    """Yield the lines of a file with their line ends, without a byte order mark. Raises the errors of `blocks`."""
     for block in blocks(source):
-        found = block.decode().split("\n")
-        last = found.pop()
-        for line in found:
+        parts = block.decode().split("\n")
+        last = parts.pop()
+        for line in parts:
             yield line + "\n"
         if last:
             yield last
 
 
 def blocks(source: Source) -> Iterator[bytes]:
-    """Yield a file as blocks of whole lines, some MiB of UTF-8 each, without a byte order mark.
+    """Yield a file as blocks of whole lines, a few MiB of UTF-8 each, without a byte order mark.
 
-    Raises DataError for UTF-16, for bytes that are not in the encoding, for a truncated compressed file, for one that
-    is a bomb, and for a line longer than 64 MiB.
+    Raises DataError for UTF-16, for bytes that are not in the encoding, for a truncated compressed file, for a
+    decompression bomb, and for a line longer than 64 MiB.
     """
     start, number = 0, 1
     is_utf8 = codecs.lookup(source.encoding).name in ("utf-8", "ascii")
@@ -74,35 +74,35 @@ def _whole_lines(source: Source) -> Iterator[bytes]:
                 size += len(block) - cut
                 if size > LONGEST:
                     raise DataError(f"{source.path}: has a line longer than {LONGEST >> 20} MiB; is it a text file "
-                                    f"with one record a line?")
+                                    f"with one record per line?")
     except (OSError, EOFError, zlib.error) as error:
-        raise unreadable(source, error) from error
+        raise unreadable_error(source, error) from error
     if any(rest):
         yield b"".join(rest)
 
 
 def _open(source: Source) -> IO[bytes]:
-    # Not pa.input_stream: it takes a missing file's name for a buffer in some versions.
+    # Not pa.input_stream, which in some versions treats the name of a missing file as a buffer.
     plain = pa.OSFile(str(source.path), "rb")
     return pa.CompressedInputStream(plain, source.compression) if source.compression else plain
 
 
-def unreadable(source: Source, error: Exception) -> DataError:
-    """Return the error for a file that the operating system or a decompressor gave up on."""
+def unreadable_error(source: Source, error: Exception) -> DataError:
+    """Return the DataError for a file that the operating system or a decompressor could not read."""
     if "too much memory" in str(error):
-        return DataError(f"{source.path}: asks for a window of more than 128 MiB to be unpacked; pack it again without "
+        return DataError(f"{source.path}: needs more than 128 MiB of memory to unpack; compress it again without "
                          f"`zstd --long` or `--ultra`")
-    what = f"is not a whole {source.path.suffix} file" if source.compression else "cannot be read"
+    what = f"is not an intact {source.path.suffix} file" if source.compression else "cannot be read"
     plain = source.compression and "header" in str(error)
     return DataError(f"{source.path}: {what} ({error}); export or copy it again"
-                     f"{f', or name it without {source.path.suffix} if it is not packed' if plain else ''}")
+                     f"{f', or name it without {source.path.suffix} if it is not compressed' if plain else ''}")
 
 
 def _refuse_other_formats(source: Source, block: bytes) -> None:
     no_text = not block[:64].split(b"\n")[0].isascii() or b"\x00" in block[:64].split(b"\n")[0]
     for mark, (what, remedy) in _NO_TEXT.items():
         if no_text and block.startswith(mark):
-            packed = f"unpacks to what is {what}; unpack it, and" if source.compression else f"is {what};"
+            packed = f"contains {what}; unpack it, and" if source.compression else f"is {what};"
             raise DataError(f"{source.path}: {packed} {remedy}")
     for mark, name in _BOMS.items():
         if block.startswith(mark):
@@ -114,7 +114,7 @@ def _refuse_other_formats(source: Source, block: bytes) -> None:
 
 def _undecodable(source: Source, block: bytes, place: int, start: int, number: int) -> DataError:
     line = number + block.count(b"\n", 0, place)
-    remedy = ("set dataset.encoding to the file's own, latin-1 or gb18030 say, or repair it" if source.columns_key
+    remedy = ("set dataset.encoding to that of the file, such as latin-1 or gb18030, or repair it" if source.columns_key
               else "convert it to UTF-8, for example with `iconv -f latin1 -t utf-8`")
     return DataError(f"{source.path}: line {line}, byte {start + place} (counted from 0): 0x{block[place]:02x} is not "
                      f"{source.encoding}; {remedy}")

@@ -1,4 +1,4 @@
-"""Values inside arrays and objects as columns: 'user.id' inside an object, 'items[].sku' a row for each entry."""
+"""Values inside arrays and objects as columns: 'user.id' inside an object, 'items[].sku' with a row for each entry."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,33 +6,33 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.readers.array_texts import UnclearArray, parsed
-from llmrec_cli.ingest.readers.sources import EACH, Record, Source, arrays_of, is_path, steps_of, written
+from llmrec_cli.ingest.readers.array_texts import UnclearArray, parse_nested
+from llmrec_cli.ingest.readers.sources import EACH, Record, Source, arrays_of, is_path, path_text, steps_of
 from llmrec_cli.settings.dataset import EXPLODABLE
 
 _SCALARS = ("user_id", "item_id", "group_id", "entity_id", "head", "relation", "tail", "value", "timestamp", "event",
             "order")
-"""Our columns that have one value a row: an array or object there is never what a person means."""
+"""Our columns with one value per row, where an array or object is always a mistake."""
 _BESIDE_ITEMS = ("value", "timestamp", "event", "order")
-"""Our columns whose arrays have an entry for each item of the row."""
+"""Our columns whose arrays have one entry per item of the row."""
 Records = Iterator[tuple[int, "Mapping[str, Any] | str"]]
 
 
 class _BadRow(Exception):
-    """A row has something else where a path or dataset.explode needs an array or an object."""
+    """Raised for a row without the array or object that a path or dataset.explode needs."""
 
 
 @dataclass
 class Nested:
-    """The columns of a file that are taken out of its arrays and objects.
+    """Columns extracted from the arrays and objects of a file.
 
     Attributes
     ----------
     source : the file
-    names : its own columns
-    by_row : paths that columns are mapped to; an array on the way makes a row of each entry
-    collected : paths whose values stay together, a JSON array where there is an array on the way
-    explode : our name -> the column, or path, whose arrays make a row of each entry, side by side
+    names : the file's own columns
+    by_row : paths to which columns are mapped; an array on the path turns each entry into a row
+    collected : paths whose values stay together, as a JSON array if there is an array on the path
+    explode : our name -> column or path whose arrays turn each entry into a row, in parallel
     """
 
     source: Source
@@ -41,7 +41,7 @@ class Nested:
     collected: list[str]
     explode: dict[str, str]
     arrays: list[tuple[str, ...]] = field(init=False)
-    """The arrays that rows are made of, each inside the one before."""
+    """Arrays whose entries become rows, each inside the one before."""
     num_rows: int = 0
     num_exploded: int = 0
     num_empty: int = 0
@@ -53,7 +53,7 @@ class Nested:
             longer, shorter = (own, self.arrays) if len(own) > len(self.arrays) else (self.arrays, own)
             if longer[:len(shorter)] != shorter:
                 raise ConfigError(f"{self.source.columns_key}: {' and '.join(self.by_row)} are in different arrays, "
-                                  f"whose entries do not belong together; prepare them separately")
+                                  f"whose entries cannot be paired; prepare them separately")
             self.arrays = longer
 
     def __bool__(self) -> bool:
@@ -61,30 +61,30 @@ class Nested:
 
     @property
     def all_names(self) -> list[str]:
-        """The file's columns, then those that are taken out of them."""
+        """The file's columns, then the extracted columns."""
         return [*self.names, *self.by_row, *self.collected]
 
     def needed(self, places: Sequence[int]) -> list[str]:
-        """Return the file's own columns that the columns at these places of `all_names` are made of."""
+        """Return the file's own columns that the columns at these places of `all_names` need."""
         wanted = [self.all_names[place] for place in places]
         heads = [*wanted, *self.by_row, *self.explode.values()]
         return [name for name in self.names if name in {text if text in self.names else steps_of(text)[0]
                                                         for text in heads}]
 
     def rows(self, records: Records, flat: Mapping[int, str]) -> Iterator[Record]:
-        """Yield the rows of records of the file's own columns, with `all_names`; `flat` is place -> our name."""
+        """Yield rows with `all_names` from records of the file's own columns; `flat` is place -> our name."""
         for line, record in records:
             if isinstance(record, str):
                 yield line, record
                 continue
             try:
-                found = list(self._rows_of(record))
+                rows_ = list(self._rows_of(record))
             except (_BadRow, UnclearArray) as error:
                 yield line, str(error)
                 continue
-            self.num_rows += len(found)
-            self.num_empty += not found
-            for row in found:
+            self.num_rows += len(rows_)
+            self.num_empty += not rows_
+            for row in rows_:
                 refuse_nested(self.source, line, row, flat)
                 yield line, [as_text(value) for value in row]
 
@@ -100,17 +100,17 @@ class Nested:
             yield from self._exploded([*own, *values, *collected])
 
     def _entries(self, nodes: list[Any], level: int) -> Iterator[list[Any]]:
-        """Yield the record and the current entry of each of `arrays`, for all entries."""
+        """Yield the record and the current entry of each array of `arrays`, for all combinations."""
         if level == len(self.arrays):
             yield nodes
             return
         before = len(self.arrays[level - 1]) if level else 0
-        entries = _inside(nodes[-1], self.arrays[level][before:-1], written(self.arrays[level]))
-        entries = parsed(entries) if isinstance(entries, str) else entries
+        entries = _inside(nodes[-1], self.arrays[level][before:-1], path_text(self.arrays[level]))
+        entries = parse_nested(entries) if isinstance(entries, str) else entries
         if entries is None:
             return
         if not isinstance(entries, list):
-            raise _BadRow(f"'{written(self.arrays[level][:-1])}' is no array")
+            raise _BadRow(f"'{path_text(self.arrays[level][:-1])}' is not an array")
         self.num_exploded += level == 0
         for entry in entries:
             yield from self._entries([*nodes, entry], level + 1)
@@ -134,26 +134,27 @@ class Nested:
             yield exploded
 
     def _list(self, value: Any) -> list[Any] | None:
-        """Return the entries of an array; None for one value, which stands beside each entry of the others."""
+        """Return the entries of an array; None for a single value, which is repeated for each entry of the others."""
         if isinstance(value, str):
-            found = parsed(value)
+            entries = parse_nested(value)
             separator = self.source.separator if self.source.format == "delimited" else ""
-            if isinstance(found, list):
-                return found
+            if isinstance(entries, list):
+                return entries
             return [part.strip() for part in value.split(separator)] if separator and separator in value else None
         return value if isinstance(value, list) else None
 
     def notes(self) -> Iterator[str]:
-        """Yield what became of the rows of the file."""
+        """Yield notes on the rows made from arrays."""
         if self.num_exploded:
-            yield (f"{self.source.path}: the entries of {self.num_exploded:,} arrays are rows of their own, "
-                   f"{self.num_rows:,} in all")
+            yield (f"{self.source.path}: {self.num_exploded:,} arrays turned into one row per entry, "
+                   f"{self.num_rows:,} rows in all")
         if self.num_empty:
-            yield f"{self.source.path}: {self.num_empty:,} rows have an empty array or none, so no row is made of them"
+            yield f"{self.source.path}: {self.num_empty:,} rows dropped: empty or missing array"
 
 
 def nested_columns(source: Source, names: list[str], ours: Sequence[str]) -> Nested:
-    """Return the paths and arrays that the settings take out of a file with these columns; `ours` may be in it."""
+    """Return the paths and arrays that the settings extract from a file with columns `names`; `ours` are our columns.
+    """
     mapped = {name: source.columns.get(name, name) for name in ours}
     by_row = [text for text in dict.fromkeys(mapped.values()) if _is_inside(text, names)]
     collected = [text for text in dict.fromkeys(source.paths) if _is_inside(text, names) and text not in by_row]
@@ -167,10 +168,10 @@ def _is_inside(text: str, names: Sequence[str]) -> bool:
 
 
 def _inside(node: Any, keys: Sequence[str], text: str) -> Any:
-    """Return what is behind `keys`, None where a key is missing."""
+    """Return the value at the path `keys`, None if a key is missing."""
     for key in keys:
         if isinstance(node, str):
-            node = parsed(node) or node.strip() or None
+            node = parse_nested(node) or node.strip() or None
         if node is None:
             return None
         if not isinstance(node, Mapping):
@@ -180,17 +181,17 @@ def _inside(node: Any, keys: Sequence[str], text: str) -> Any:
 
 
 def _collected(node: Any, steps: Sequence[str]) -> Any:
-    """Return the value of a path; a list, flat, where the path has arrays. What leads nowhere has no value."""
+    """Return the value of a path; a flat list if the path has arrays. A missing key gives no value."""
     if not steps:
         return node
-    node = parsed(node) if isinstance(node, str) else node
+    node = parse_nested(node) if isinstance(node, str) else node
     if steps[0] != EACH:
-        found = node.get(steps[0]) if isinstance(node, Mapping) else None
-        return _collected(found, steps[1:]) if found is not None else [] if EACH in steps else None
-    found = [_collected(entry, steps[1:]) for entry in (node if isinstance(node, list) else [])]
+        value = node.get(steps[0]) if isinstance(node, Mapping) else None
+        return _collected(value, steps[1:]) if value is not None else [] if EACH in steps else None
+    value = [_collected(entry, steps[1:]) for entry in (node if isinstance(node, list) else [])]
     if EACH in steps[1:]:
-        found = [value for values in found for value in values or []]
-    return [value for value in found if value is not None]
+        value = [value for values in value for value in values or []]
+    return [value for value in value if value is not None]
 
 
 def as_text(value: Any) -> str | None:
@@ -200,7 +201,7 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))  # As the column of a Parquet file is read, and the same column in a CSV file.
+        return str(int(value))  # The same text as from a Parquet or CSV file.
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict, int, float)) \
         else str(value)
 
@@ -215,42 +216,42 @@ def refuse_nested(source: Source, line: int, row: Sequence[Any], flat: Mapping[i
 
 def refuse_value(source: Source, line: int, ours: str, value: "list[Any] | dict[str, Any]",
                  arrays: Sequence[str] = ()) -> NoReturn:
-    """Raise DataError for an array or object where one value of our column `ours` belongs.
+    """Raise DataError for an array or object in our column `ours`, which needs a single value.
 
-    `arrays` are all our columns that have arrays in this row.
+    `arrays` are our columns with arrays in this row.
     """
     first = next((entry for entry in value if isinstance(entry, dict)), None) if isinstance(value, list) else value
     theirs = source.columns.get(ours, ours)
-    shown = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     what = "an array" if isinstance(value, list) else "an object"
     if first is not None:
         what += f"{' of objects' if isinstance(value, list) else ''} with the keys {', '.join(list(first)[:12])}"
-    raise DataError(f"{source.path}: line {line}: {ours} is {what} ({shown[:60]}{'...' if len(shown) > 60 else ''}), "
-                    f"and one {'id' if ours.endswith('_id') else 'value'} belongs there; "
+    raise DataError(f"{source.path}: line {line}: {ours} is {what} ({text[:60]}{'...' if len(text) > 60 else ''}), "
+                    f"but must be a single {'id' if ours.endswith('_id') else 'value'}; "
                     f"{_remedy(source, ours, theirs, isinstance(value, list), first, arrays)}")
 
 
 def _remedy(source: Source, ours: str, theirs: str, is_array: bool, first: "dict[str, Any] | None",
             arrays: Sequence[str]) -> str:
     if not source.columns_key:
-        return f"write one {ours} a row"
+        return f"write one {ours} per row"
     each = "[]" if is_array else ""
     if first:
         alike = [key for key in first if key == ours] or [key for key in first if key.lower().endswith("id")] or \
             list(first)
-        rows = ", which makes a row of each entry" if is_array else ""
-        return f"take one of its keys with {source.columns_key}.{ours}='{theirs}{each}.{alike[0]}'{rows}"
+        rows = ", which turns each entry into a row" if is_array else ""
+        return f"use one of its keys with {source.columns_key}.{ours}='{theirs}{each}.{alike[0]}'{rows}"
     if not is_array:
         return "repair the row"
     if source.columns_key != "dataset.columns" or is_path(theirs):
-        return f"set {source.columns_key}.{ours}='{theirs}[]' to make a row of each entry"
-    # A second error for the column beside it would cost another try, so all arrays of the row are named.
+        return f"set {source.columns_key}.{ours}='{theirs}[]' to turn each entry into a row"
+    # All arrays of the row are named, so that the next run does not fail on another column.
     together = {ours, *arrays, *source.explode, *(("item_id",) if ours in _BESIDE_ITEMS else ())}
     names = [name for name in EXPLODABLE if name in together]
     explode = f"[{','.join(names)}]" if names[1:] else names[0]
-    return f"set dataset.explode={explode} to make a row of each entry"
+    return f"set dataset.explode={explode} to turn each entry into a row"
 
 
 def flat_columns(places: Mapping[str, int]) -> dict[int, str]:
-    """Return place -> our name of the columns that have one value a row."""
+    """Return place -> our name of the columns with one value per row."""
     return {place: ours for ours, place in places.items() if ours in _SCALARS}

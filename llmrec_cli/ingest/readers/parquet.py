@@ -1,4 +1,4 @@
-"""Parquet files: as text columns, cast deliberately, or left where they are for an engine to read."""
+"""Reader of Parquet files as text columns, and checks for files that an engine reads directly."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,30 +8,30 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.readers.decompression_limits import BROKEN, bytes_per_row, damaged
+from llmrec_cli.ingest.readers.decompression_limits import BROKEN, bytes_per_row, damage_error
 from llmrec_cli.ingest.readers.nested import Nested, Records, as_text, refuse_value
 from llmrec_cli.ingest.readers.sources import EACH, Source, steps_of
 
 _BATCH = 1 << 17
 _BATCH_BYTES = 1 << 26
 _OURS = ("line", "file_row_number", "filename")
-"""Names that the engines give to columns of their own; a file that has one of them is copied."""
+"""Names of columns that the engines add; a file with one of these columns is copied."""
 
 
 def open_parquet(source: Source) -> pq.ParquetFile:
-    """Return the file. Raises DataError when it is not Parquet or not all there."""
+    """Open the file. Raises DataError if it is not Parquet or is damaged."""
     if source.compression:
         raise DataError(f"{source.path}: Parquet is compressed inside; unpack the file")
     try:
         file = pq.ParquetFile(source.path)
-        file.schema_arrow  # noqa: B018  Made when it is asked for, which may fail.
+        file.schema_arrow  # noqa: B018  Computed on access, which may fail.
     except BROKEN as error:
-        raise damaged(source, error) from error
+        raise damage_error(source, error) from error
     return file
 
 
 def parquet_batches(source: Source, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the chosen columns as strings, nulls kept. Raises DataError for damage and for what has no text."""
+    """Yield the columns as strings with nulls. Raises DataError for damage and for types without a text form."""
     for batch in _read(source, file, columns):
         try:
             yield pa.RecordBatch.from_arrays([_text(batch.column(name)) for name in columns], names=columns)
@@ -40,11 +40,11 @@ def parquet_batches(source: Source, file: pq.ParquetFile, columns: list[str]) ->
             raise DataError(f"{source.path}: one of the columns {kinds} has a type that cannot be read "
                             f"({error}); export it as text or as a number") from error
         except pa.ArrowException as error:
-            raise damaged(source, error) from error
+            raise damage_error(source, error) from error
 
 
 def parquet_records(source: Source, file: pq.ParquetFile, columns: list[str]) -> Records:
-    """Yield (row number from 1, column -> text, or the value itself where it is an array or object)."""
+    """Yield (row number from 1, column -> text, or the value itself if it is an array or object)."""
     number = 0
     for batch in _read(source, file, columns):
         parts = [column.to_pylist() if pa.types.is_nested(column.type) else _text(column).to_pylist()
@@ -55,7 +55,7 @@ def parquet_records(source: Source, file: pq.ParquetFile, columns: list[str]) ->
 
 
 def refuse_nested_columns(source: Source, file: pq.ParquetFile, flat: Mapping[str, str]) -> None:
-    """Raise DataError for a column of arrays or objects where one value a row belongs, by its first value.
+    """Raise DataError for a column of arrays or objects that needs one value per row, naming the first such row.
 
     `flat` is our name -> the file's column.
     """
@@ -66,8 +66,8 @@ def refuse_nested_columns(source: Source, file: pq.ParquetFile, flat: Mapping[st
             if isinstance(record, dict) and isinstance(record[column], (list, dict)):
                 refuse_value(source, number, ours, record[column],
                              [name for name, theirs in nested.items() if isinstance(record[theirs], list)])
-        raise DataError(f"{source.path}: the column '{column}', {ours}, is of the type "
-                        f"{file.schema_arrow.field(column).type} and has no value; name another column")
+        raise DataError(f"{source.path}: column '{column}', mapped to {ours}, has the type "
+                        f"{file.schema_arrow.field(column).type} and no value; name another column")
 
 
 def refuse_float_paths(source: Source, file: pq.ParquetFile, nested: Nested, ids: Mapping[str, str]) -> None:
@@ -85,13 +85,13 @@ def refuse_float_paths(source: Source, file: pq.ParquetFile, nested: Nested, ids
 
 
 def check_parquet(source: Source, columns: Iterable[str]) -> None:
-    """Read these columns of a file through. Raises DataError when it is damaged anywhere in them."""
+    """Read these columns of a file completely. Raises DataError if they are damaged."""
     for _ in _read(source, open_parquet(source), list(columns)):
         pass
 
 
 def refuse_float_ids(source: Source, file: pq.ParquetFile, ids: Iterable[str]) -> None:
-    """Raise DataError for ids stored as floating point, which have lost digits already."""
+    """Raise DataError for ids stored as floating point, which may have lost digits."""
     for name in ids:
         if pa.types.is_floating(file.schema_arrow.field(name).type):
             raise _floating(source, name)
@@ -103,7 +103,7 @@ def _floating(source: Source, name: str) -> DataError:
 
 
 def is_readable_by_engines(file: pq.ParquetFile, columns: Iterable[str]) -> bool:
-    """True if DuckDB and Spark read these columns as pyarrow does, by the same names."""
+    """Return True if DuckDB and Spark read these columns like pyarrow, under the same names."""
     names = [name.lower() for name in file.schema_arrow.names]
     return (len(set(names)) == len(names) and not any(name in names for name in _OURS)
             and all(_is_flat(file.schema_arrow.field(name).type) for name in columns))
@@ -129,7 +129,7 @@ def _read(source: Source, file: pq.ParquetFile, columns: list[str]) -> Iterator[
                 column.validate(full=True)  # Text that is not UTF-8, for one.
             yield batch
     except BROKEN as error:
-        raise damaged(source, error) from error
+        raise damage_error(source, error) from error
 
 
 def _text(column: pa.Array) -> pa.Array:
@@ -140,7 +140,7 @@ def _text(column: pa.Array) -> pa.Array:
         rows = (None if v is None else json.loads(json.dumps(v, default=str)) for v in column.to_pylist())
         return pa.array([as_text(row) for row in rows], pa.string())
     if pa.types.is_floating(kind):
-        # 4.0 as "4": what the same column would be in a CSV file.
+        # 4.0 as "4", like the same column in a CSV file.
         whole = pc.fill_null(pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53)), False)
         return pc.if_else(whole, pc.if_else(whole, column, None).cast(pa.int64()).cast(pa.string()),
                           column.cast(pa.string()))

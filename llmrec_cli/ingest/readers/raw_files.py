@@ -1,11 +1,11 @@
-"""Raw files of any format, opened: the places of our columns in them, and their rows."""
+"""Opening raw files of any format: the places of our columns, and the rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pyarrow.parquet as pq
 
-from llmrec_cli.ingest.readers.columns import locate, mapped, plain_names
+from llmrec_cli.ingest.readers.columns import locate, mapped_columns, plain_names
 from llmrec_cli.ingest.readers.csv_blocks import Block
 from llmrec_cli.ingest.readers.delimited import DelimitedFile, open_delimited
 from llmrec_cli.ingest.readers.jsonl import first_keys, jsonl_keys, jsonl_objects, jsonl_rows
@@ -21,32 +21,32 @@ from llmrec_cli.ingest.readers.sources import Record, Source, steps_of
 
 _IDS = ("user_id", "item_id", "group_id", "entity_id", "head", "tail")
 Rows = Callable[[list[int]], Iterator[Block | Record]]
-"""Yields the rows of a file, given the places of the columns that blocks are to have; records have all columns."""
+"""Function that yields the rows of a file; blocks have the columns at the given places, records have all columns."""
 
 
 @dataclass
 class RawFile:
-    """A file with its columns: our name, else its own -> place."""
+    """An opened file; `places` maps our name of a column, else the file's name, to its place."""
 
     source: Source
     places: dict[str, int]
     rows: Rows | None = None
     parquet: pq.ParquetFile | None = None
     absent: frozenset[str] = frozenset()
-    mapped: frozenset[str] = frozenset()
+    mapped_columns: frozenset[str] = frozenset()
     nested: Nested | None = None
     notes: list[str] = field(default_factory=list)
-    written: dict[str, str] = field(default_factory=dict)
-    """Our columns that are there -> how the file writes them."""
+    file_names: dict[str, str] = field(default_factory=dict)
+    """Present column, by our name -> its name in the file."""
 
 
 def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...], rest: bool, hasty: bool) -> RawFile:
-    """Open a file and find our columns in it."""
+    """Open a file and find our columns in it. `hasty` reads the keys of the first JSON objects only."""
     if source.read is not None:
         names, records = source.read(source)
         places = locate(source, names, required, optional)
         return RawFile(source, _with_rest(source, names, places, rest), _only(records),
-                       mapped=frozenset(mapped(source, names)))
+                       mapped_columns=frozenset(mapped_columns(source, names)))
     ours = (*required, *optional)
     absent: frozenset[str] = frozenset()
     file = open_parquet(source) if source.format == "parquet" else None
@@ -66,7 +66,7 @@ def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...
     nested = nested_columns(source, names, ours)
     notes: list[str] = []
     places = locate(source, nested.all_names, required, optional, notes)
-    written = {one: nested.all_names[place] for one, place in places.items()}
+    file_names = {one: nested.all_names[place] for one, place in places.items()}
     flat = flat_columns(places)
     if file is not None:
         _check_types(source, file, nested, places)
@@ -78,12 +78,12 @@ def open_raw(source: Source, required: tuple[str, ...], optional: tuple[str, ...
         rows = delimited.rows
     elif file is None:
         rows = _of_json(source, names, absent, flat)
-    return RawFile(source, places, rows, None if nested else file, absent, frozenset(mapped(source, nested.all_names)),
-                   nested, notes, written)
+    return RawFile(source, places, rows, None if nested else file, absent,
+                   frozenset(mapped_columns(source, nested.all_names)), nested, notes, file_names)
 
 
 def _with_rest(source: Source, names: list[str], places: dict[str, int], rest: bool) -> dict[str, int]:
-    """Return the places of our columns and, with `rest`, of all others."""
+    """Return the places of our columns and, with `rest`, of all other columns."""
     if not rest:
         return places
     ours = set(places.values())
@@ -92,7 +92,7 @@ def _with_rest(source: Source, names: list[str], places: dict[str, int], rest: b
 
 
 def _check_types(source: Source, file: pq.ParquetFile, nested: Nested, places: dict[str, int]) -> None:
-    """Raise DataError for columns of a Parquet file whose type can hold no id, or not one value."""
+    """Raise DataError for columns of a Parquet file with a type that does not fit an id or a single value."""
     own = {ours: nested.names[place] for ours, place in places.items() if place < len(nested.names)}
     inside = {ours: nested.all_names[place] for ours, place in places.items() if place >= len(nested.names)}
     refuse_nested_columns(source, file, {ours: own[ours] for ours in flat_columns(places).values()
@@ -121,6 +121,6 @@ def _of_nested(nested: Nested, flat: dict[int, str], file: pq.ParquetFile | None
 
 
 def has_column(source: Source, name: str) -> bool:
-    """Return whether a file has one of our columns, under the name that the settings give it."""
+    """Return True if a file has one of our columns, under its name in the settings."""
     theirs = steps_of(source.columns.get(name, name))[0]
     return theirs in open_raw(replace(source, columns={}), (), (), rest=True, hasty=False).places

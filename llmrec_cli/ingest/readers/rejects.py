@@ -1,4 +1,4 @@
-"""Rows that were not used: where each is and why. A million of them must not fill the memory."""
+"""Rejected rows with their place and reason, spooled to disk so that millions do not fill the memory."""
 
 import glob
 from collections.abc import Iterable, Iterator
@@ -10,17 +10,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 SHOWN = 3
-"""Rejects of a file that are remembered for an error message: those in its first lines."""
+"""Number of first rejects of a file kept for error messages."""
 SCHEMA = pa.schema([("file", pa.string()), ("line", pa.int64()), ("column", pa.string()), ("reason", pa.string())])
 MOST = 1 << 14
-"""Rejects kept in memory; what is more goes to disk."""
+"""Most rejects in memory; more go to disk."""
 _ORDER = [(name, "ascending") for name in SCHEMA.names]
 _MEMORY = "256MB"
 
 
 @dataclass(frozen=True, order=True)
 class Reject:
-    """A row that was not used: where it is and why. `line` counts from 1 (rows, in Parquet)."""
+    """A rejected row with its place and reason. `line` counts from 1 (rows, in Parquet)."""
 
     file: str
     line: int
@@ -29,9 +29,9 @@ class Reject:
 
 
 class Rejects:
-    """Rejects in any number; those beyond some thousands lie in Parquet files in `folder`, made when it is needed.
+    """Collection of rejects of any size; beyond some thousands they go to Parquet files in `folder`, created on demand.
 
-    It iterates in order: by file, line, column and reason.
+    Iterates in order of file, line, column and reason.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,13 +44,13 @@ class Rejects:
         self._first: dict[str, list[Reject]] = {}
 
     def append(self, reject: Reject) -> None:
-        """Add one."""
+        """Add a reject."""
         self._rows.append(reject)
         self._count(reject.file, 1, [reject])
         self._spool(1)
 
     def extend(self, rejects: Iterable[Reject]) -> None:
-        """Add some, or all of another."""
+        """Add rejects, or all rejects of another collection."""
         if isinstance(rejects, Rejects):
             for table in rejects._pieces():
                 self.extend_table(table)
@@ -76,11 +76,11 @@ class Rejects:
         return sum(self._counts.values())
 
     def count(self, file: str) -> int:
-        """Return how many there are of a file."""
+        """Return the number of rejects of a file."""
         return self._counts.get(file, 0)
 
     def first(self, file: str) -> list[Reject]:
-        """Return those in a file's first lines, at most three."""
+        """Return the first rejects of a file, at most three."""
         return list(self._first.get(file, []))
 
     def __iter__(self) -> Iterator[Reject]:
@@ -98,12 +98,12 @@ class Rejects:
         if self._waiting <= MOST:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self._kept(), self._folder / f"{self._num_parts:06}.parquet", compression="zstd")
+        pq.write_table(self._in_memory(), self._folder / f"{self._num_parts:06}.parquet", compression="zstd")
         self._num_parts += 1
         self._rows, self._tables, self._waiting = [], [], 0
 
-    def _kept(self) -> pa.Table:
-        """Return those that are in memory."""
+    def _in_memory(self) -> pa.Table:
+        """Return the rejects in memory."""
         columns = list(zip(*map(astuple, self._rows), strict=True)) or [()] * len(SCHEMA)
         rows = pa.table([pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA)
         return pa.concat_tables([rows, *self._tables])
@@ -114,22 +114,22 @@ class Rejects:
     def _pieces(self) -> Iterator[pa.Table]:
         for part in self._parts():
             yield pq.read_table(part)
-        yield self._kept()
+        yield self._in_memory()
 
 
 def in_order(parts: list[Rejects], rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield all rejects of `parts` by file, line, column and reason, at most `rows` at a time."""
+    """Yield all rejects of `parts` ordered by file, line, column and reason, at most `rows` at a time."""
     if not any(part._num_parts for part in parts):
-        yield from pa.concat_tables([part._kept() for part in parts] or [SCHEMA.empty_table()]) \
+        yield from pa.concat_tables([part._in_memory() for part in parts] or [SCHEMA.empty_table()]) \
             .sort_by(_ORDER).to_batches(rows)
         return
-    import duckdb  # Not at the top: recommend, which reads small files, must not wait for it.
+    import duckdb  # Not at the top, so that `recommend`, which reads small files, starts faster.
 
-    kept = pa.concat_tables([part._kept() for part in parts])
+    in_memory = pa.concat_tables([part._in_memory() for part in parts])
     files = [glob.escape(str(path)) for part in parts for path in part._parts()]
     scratch = str(next(part._folder for part in parts if part._num_parts) / "sort")
     with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": scratch, "threads": 1}) as connection:
-        connection.register("kept", kept)
+        connection.register("kept", in_memory)
         ordered = connection.sql("SELECT * FROM kept UNION ALL SELECT * FROM read_parquet($1) ORDER BY ALL",
                                  params=[files])
         yield from ordered.to_arrow_reader(rows)

@@ -1,4 +1,4 @@
-"""Files of interactions, items, users, groups and knowledge, and the format of each."""
+"""Source files of interactions, items, users, groups and knowledge, with format and column mapping."""
 
 import glob
 import re
@@ -12,32 +12,32 @@ from llmrec_cli.settings.dataset import DatasetSettings, FilesSettings
 
 _STEP = re.compile(r"([^\[\]]+)((?:\[\])*)")
 EACH = ""
-"""The step into each entry of an array; all others are keys, which are never empty."""
+"""The step into each entry of an array; all other steps are keys, which are never empty."""
 
 
 def steps_of(text: str) -> tuple[str, ...]:
-    """Return the steps of a path, 'items[].sku' as ('items', '', 'sku'); of a plain name, and of no path, itself."""
+    """Return the steps of a path: 'items[].sku' gives ('items', '', 'sku'); a plain name, or no path, gives itself."""
     steps: list[str] = []
     for part in text.split("."):
-        found = _STEP.fullmatch(part)
-        if found is None:
+        match = _STEP.fullmatch(part)
+        if match is None:
             return (text,)
-        steps += [found[1], *[EACH] * (len(found[2]) // 2)]
+        steps += [match[1], *[EACH] * (len(match[2]) // 2)]
     return tuple(steps)
 
 
 def is_path(text: str) -> bool:
-    """Return whether a name may be a path."""
+    """Return True if a name may be a path."""
     return len(steps_of(text)) > 1
 
 
 def arrays_of(steps: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return the beginnings of a path that end in the entry of an array."""
+    """Return the prefixes of a path that end in the entry of an array."""
     return [steps[:n + 1] for n, step in enumerate(steps) if step == EACH]
 
 
-def written(steps: Sequence[str]) -> str:
-    """Return steps as a path is written."""
+def path_text(steps: Sequence[str]) -> str:
+    """Return the text of a path from its steps."""
     text = ""
     for step in steps:
         text += "[]" if step == EACH else f".{step}" if text else step
@@ -49,7 +49,7 @@ FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": 
 
 
 Record = tuple[int, Sequence[str | None] | str]
-"""The line a row begins on, counted from 1, and its fields, or why it has none that can be trusted."""
+"""First line of a row, counted from 1, and its fields, or the reason why it is rejected."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,15 @@ class Source:
 
     Attributes
     ----------
-    path : where it is
-    split : "" or the split that split=given puts it in
-    columns : our name -> the file's, for those that differ; `columns_key` is the setting that says so
+    path : path of the file
+    split : split of the file with split=given, else ""
+    columns : our name -> the file's name, if they differ; `columns_key` is the name of this setting
     names : column names of a file without a header, or None
-    encoding, delimiter, quote, escape : as in `settings.dataset.Files`; "" for what the name says
-    explode : our columns whose arrays make a row of each entry
-    paths : values inside arrays and objects that are columns too, `shelves[].name`
-    separator : divides an array to explode in a field that is no JSON
-    read : for a format of its own, the function that returns the names of the columns and yields the rows
+    encoding, delimiter, quote, escape : as in `settings.dataset.FilesSettings`; delimiter "" for that of the file name
+    explode : our columns whose arrays turn each entry into a row
+    paths : values inside arrays and objects that are also columns, like `shelves[].name`
+    separator : separates the entries of an array to explode in a field that is not JSON
+    read : reader of a special format; returns the names of the columns and an iterator of the rows
     """
 
     path: Path
@@ -85,17 +85,17 @@ class Source:
 
     @property
     def compression(self) -> str | None:
-        """gzip | zstd | None, by the name."""
+        """gzip | zstd | None, by the file name."""
         return _COMPRESSIONS.get(self.path.suffix.lower())
 
     @property
     def format(self) -> str:
-        """delimited | jsonl | parquet, by the name."""
+        """delimited | jsonl | parquet, by the file name."""
         return FORMATS.get(self._suffix, "delimited")
 
     @property
     def named_delimiter(self) -> str:
-        """The delimiter that the settings or the name give, or ""."""
+        """The delimiter of the settings or of the file name, or ""."""
         return self.delimiter.replace("\\t", "\t") or {".csv": ",", ".tsv": "\t"}.get(self._suffix, "")
 
     @property
@@ -119,7 +119,7 @@ class Sources:
     entities: list[Source] = field(default_factory=list)
     documents: list[Source] = field(default_factory=list)
     terms: str = ""
-    """What its owner asks of whoever uses the data, to be shown when it was fetched now."""
+    """Terms of use, printed when the data was downloaded in this run; else ""."""
 
     def all(self) -> list[Source]:
         """Return every file."""
@@ -129,31 +129,31 @@ class Sources:
 
 
 def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sources:
-    """Return the files that `dataset=files` names; the split decides whether train, valid, test are used."""
+    """Return the files of `dataset=files`; train, valid and test are used with split=given only."""
     base = Source(Path(), columns=settings.columns, encoding=settings.encoding, delimiter=settings.delimiter,
                   quote=settings.quote, escape=settings.escape, separator=settings.list_separator)
     exploded = replace(base, explode=tuple(settings.explode))
 
     def of(key: str, split: str = "", header: Sequence[str] = ()) -> list[Source]:
         paths = find(getattr(settings, key), f"dataset.{key}", settings.path, settings.origin)
-        # Only rows of pairs are made of arrays: what describes items, users and groups has one row for each.
+        # Only files of pairs are exploded; descriptions of items, users and groups have one row each.
         kind = base if key in ("items", "users", "group_info") else exploded
         return [replace(kind, path=p, split=split, names=tuple(header) or None) for p in paths]
 
-    given = [key for key in ("train", "valid", "test") if getattr(settings, key) is not None]
+    splits = [key for key in ("train", "valid", "test") if getattr(settings, key) is not None]
     if split_kind == "given":
-        if "train" not in given or len(given) < 2 or settings.interactions is not None:
-            raise ConfigError("split=given: takes dataset.train with dataset.test or dataset.valid or both, and no "
-                              "dataset.interactions; for one file to be divided choose another split")
-        interactions = [source for key in given for source in of(key, key, settings.header)]
+        if "train" not in splits or len(splits) < 2 or settings.interactions is not None:
+            raise ConfigError("split=given: needs dataset.train and dataset.test or dataset.valid (or both), without "
+                              "dataset.interactions; to split a single file choose another split")
+        interactions = [source for key in splits for source in of(key, key, settings.header)]
     else:
-        if given:
-            raise ConfigError(f"dataset.{given[0]}: has an effect only with split=given, not with split={split_kind}")
+        if splits:
+            raise ConfigError(f"dataset.{splits[0]}: has an effect only with split=given, not with split={split_kind}")
         interactions = of("interactions", header=settings.header)
     divided = [key for key in ("train", "valid", "test") if getattr(settings, f"group_{key}") is not None]
     by_group = [s for key in divided for s in of(f"group_{key}", key)] or of("group_interactions")
     for_items = {**settings.columns, **settings.item_columns}
-    # dataset.columns.timestamp is about interactions; when an item was described is something else.
+    # dataset.columns.timestamp is the time of interactions, not of item descriptions.
     for_items = {k: v for k, v in for_items.items() if k != "timestamp" or k in settings.item_columns}
     # dataset.columns.title is the title of items, dataset.columns.timestamp the time of interactions: neither is in a
     # file of users or of groups.
@@ -163,7 +163,7 @@ def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sour
              in (("item", settings.item_text, settings.attributes), ("user", settings.user_text,
                  settings.user_attributes), ("group", settings.group_text, settings.group_attributes))}
     graph, shared = knowledge_sources(settings, settings.path), replace(base, columns_key="dataset.columns")
-    graph = {key: [replace(shared, path=source.path) for source in found] for key, found in graph.items()}
+    graph = {key: [replace(shared, path=source.path) for source in sources] for key, sources in graph.items()}
     return Sources(interactions,
                    [replace(s, columns=for_items, columns_key="dataset.item_columns", paths=paths["item"])
                     for s in of("items", header=settings.item_header)],
@@ -177,7 +177,7 @@ def file_sources(settings: FilesSettings, split_kind: str, folder: Path) -> Sour
 
 
 def knowledge_sources(settings: DatasetSettings, folder: str = "") -> dict[str, list[Source]]:
-    """Return the files that any data set may name, {triples, links, entities, documents}."""
+    """Return the files that any data set may have, {triples, links, entities, documents}."""
     named = {"triples": (settings.knowledge.triples, "dataset.knowledge"), "links": (settings.links, "dataset.links"),
              "entities": (settings.knowledge.entities, "dataset.knowledge.entities"),
              "documents": (settings.documents, "dataset.documents")}
@@ -185,10 +185,10 @@ def knowledge_sources(settings: DatasetSettings, folder: str = "") -> dict[str, 
 
 
 def find(named: str | list[str] | None, key: str, folder: str = "", otherwise: str = "") -> list[Path]:
-    """Return the files that a path, a glob or a list of them names, sorted within a glob; relative to `folder`.
+    """Return the files of a path, a glob or a list of these, relative to `folder`, sorted within a glob.
 
-    A name that exists is that file, whatever brackets or stars are in it. Naming a file twice is an error, since its
-    rows would count twice. `otherwise` says what to do when there is no such file.
+    An existing path is that file, even with brackets or stars in it. Raises ConfigError for a file named twice, since
+    its rows would count twice. `otherwise` is the advice if there is no such file.
     """
     paths: list[Path] = []
     for name in [named] if isinstance(named, str) else named or []:
@@ -198,11 +198,11 @@ def find(named: str | list[str] | None, key: str, folder: str = "", otherwise: s
             continue
         if Path(name).is_dir():
             raise ConfigError(f"{key}={name}: is a folder; name its files, for example {name.rstrip('/')}/*.csv")
-        found = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())
-        if not found:
+        matches = sorted(Path(p) for p in glob.glob(name, recursive=True) if Path(p).is_file())
+        if not matches:
             raise DataError(f"{key}={name}: no such file, and no file matches it as a pattern"
                             f"{otherwise and '; ' + otherwise}")
-        paths += found
+        paths += matches
     resolved = [p.resolve() for p in paths]
     for path, real in zip(paths, resolved, strict=True):
         if resolved.count(real) > 1:

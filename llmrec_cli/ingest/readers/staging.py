@@ -1,6 +1,6 @@
-"""Raw files of any format to one Parquet file of text columns, each row with the file and line it came from.
+"""Staging: raw files of any format become one Parquet file of text columns, with file and line of each row.
 
-Here ends what depends on formats: everything after reads the staged file, on any engine.
+All later steps read the staged file, on any engine, and do not depend on file formats.
 """
 
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ from llmrec_cli.ingest.readers.rejects import Reject, Rejects
 from llmrec_cli.ingest.readers.sources import Source
 
 _MOST_ROWS, _MOST_CHARACTERS = 1 << 17, 1 << 23
-"""What is gathered before it is written, as one row group."""
+"""Most rows and characters of a row group."""
 
 
 @dataclass(frozen=True)
 class Direct:
-    """A Parquet file that is not staged, since an engine can read what is needed of it as it is.
+    """A Parquet file that is not staged because an engine can read its columns directly.
 
     Attributes
     ----------
-    number : its place in `Staged.sources`
-    columns : our name -> the file's
-    types : our name -> the type it has there
+    number : its place in `StagedFiles.sources`
+    columns : our name -> the file's name
+    types : our name -> its type in the file
     """
 
     number: int
@@ -42,22 +42,22 @@ class Direct:
 
 
 @dataclass
-class Staged:
+class StagedFiles:
     """A staged file with columns file (int32, place in `sources`), line (int64), then c0, c1, ... (string).
 
     Attributes
     ----------
-    names : what c0, c1, ... are called: ours where we have a name for them, else the file's own
-    num_read : rows of each source, bad ones too
-    aliases : what a file calls one of our columns -> our name
-    direct : the sources that are not in the staged file
-    wanted : our name -> the setting that gives a required column another one
-    used : those of our columns that a file has under the name that the settings give
-    headers : path -> how many of its rejects are the header again
-    notes : what a person should know of how the files were read
-    num_exploded : arrays whose entries became rows
-    present : of each source, those of `names` that it has
-    order_is_time : dataset.columns.order stands for the timestamps, which the files do not have
+    names : names of c0, c1, ...: our name if there is one, else the file's name
+    num_read : number of rows of each source, including bad rows
+    aliases : column name in a file -> our name
+    direct : the sources that are read directly and are not in the staged file
+    wanted : our name of a required column -> the setting that maps it
+    used : our columns that a file has under the name in the settings
+    headers : path -> number of its rejects that are repeated headers
+    notes : notes on how the files were read
+    num_exploded : number of arrays whose entries became rows
+    present : the names of `names` that each source has
+    order_is_time : True if dataset.columns.order replaces missing timestamps
     """
 
     path: Path
@@ -80,11 +80,11 @@ class Staged:
 
 
 def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional: tuple[str, ...],
-          rest: bool = False, direct: bool = False) -> Staged:
-    """Read `sources` into the Parquet file `path`: our columns first, then, with `rest`, all others by their names.
+          rest: bool = False, direct: bool = False) -> StagedFiles:
+    """Read `sources` into the Parquet file `path`: our columns first, then, with `rest`, all other columns.
 
-    With `direct`, Parquet files that an engine can read as they are, are not copied but listed. Raises DataError for
-    files that cannot be read, that lack a required column, or that have no rows.
+    With `direct`, Parquet files that an engine can read directly are listed instead of copied. Raises DataError for
+    files that cannot be read, lack a required column, or have no rows.
     """
     try:
         return _stage(sources, path, required, optional, rest, direct, hasty=not rest)
@@ -93,8 +93,9 @@ def stage(sources: list[Source], path: Path, required: tuple[str, ...], optional
 
 
 def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optional: tuple[str, ...], rest: bool,
-           direct: bool, hasty: bool) -> Staged:
-    """Do that. `hasty` takes the keys of the first JSON objects of a file for all; LateKey says that they were not."""
+           direct: bool, hasty: bool) -> StagedFiles:
+    """Stage the sources. With `hasty` only the first JSON objects of a file give its keys; raises LateKey for others.
+    """
     opened = [open_raw(source, required, optional, rest, hasty) for source in sources]
     names = [name for name in (*required, *optional) if any(name in file.places for file in opened)]
     if rest:
@@ -104,18 +105,19 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
             if name in optional and name not in file.places:
                 if file.absent:
                     raise LateKey
-                apart = "prepare the files apart" if file.source.columns_key else "give the files one by one"
+                apart = "prepare the files separately" if file.source.columns_key else "pass the files one by one"
                 raise DataError(f"{file.source.path}: no column '{name}', which other files of this data set have; "
                                 f"add it, or {apart}")
     aliases = {theirs: ours for source in sources for ours, theirs in source.columns.items() if ours in names}
-    aliases |= {file.written[ours]: ours for file in opened for ours in file.written if file.written[ours] != ours}
+    aliases |= {name: ours for file in opened for ours, name in file.file_names.items() if name != ours}
     wanted = {ours: f"{source.columns_key}.{ours}={source.columns[ours]}" for source in sources for ours in required
               if source.columns.get(ours, ours) != ours and source.columns_key}
-    staged = Staged(path, sources, names, aliases=aliases, wanted=wanted,
-                    used={ours for file in opened for ours in file.mapped}, present=[set(f.places) for f in opened])
+    staged = StagedFiles(path, sources, names, aliases=aliases, wanted=wanted,
+                    used={ours for file in opened for ours in file.mapped_columns},
+                    present=[set(file.places) for file in opened])
     with _Writer(path, len(names)) as writer:
         for number, file in enumerate(opened):
-            listed = _listed(number, file) if direct else None
+            listed = _as_direct(number, file) if direct else None
             if listed is not None and file.parquet is not None:
                 staged.direct.append(listed)
                 num_read = file.parquet.metadata.num_rows
@@ -133,35 +135,35 @@ def _stage(sources: list[Source], path: Path, required: tuple[str, ...], optiona
     return staged
 
 
-def stage_entities(sources: list[Source], kind: str, folder: Path) -> Staged | None:
-    """Stage the files of items or users (`kind`: item | user) with all their columns; None without files."""
+def stage_entities(sources: list[Source], kind: str, folder: Path) -> StagedFiles | None:
+    """Stage the files of items, users or groups (`kind`: item | user | group) with all columns; None without files."""
     if not sources:
         return None
-    # When items were described is looked for only where it is said which column that is.
+    # The time of a description is read only if the settings name its column.
     dated = ("timestamp",) if any("timestamp" in source.columns for source in sources) else ()
     return stage(sources, folder / f"{kind}s.staged", (f"{kind}_id",), ("title", *dated), rest=True)
 
 
-def _listed(number: int, file: RawFile) -> Direct | None:
-    """Return the file as one that is read where it is, or None when it has to be copied."""
+def _as_direct(number: int, file: RawFile) -> Direct | None:
+    """Return the file as a `Direct` source, or None if it must be copied."""
     if file.parquet is None:
         return None
     schema = file.parquet.schema_arrow
     columns = {ours: schema.names[place] for ours, place in file.places.items()}
     if not is_readable_by_engines(file.parquet, columns.values()):
         return None
-    bytes_per_row(file.source, list(columns.values()))  # Raises for a bomb.
+    bytes_per_row(file.source, list(columns.values()))  # Raises for a decompression bomb.
     return Direct(number, file.source.path, columns, {ours: schema.field(theirs).type
                                                       for ours, theirs in columns.items()})
 
 
 class _Writer:
-    """Writes batches as row groups of a good size, whatever size they come in."""
+    """Writes batches of any size as row groups of a good size."""
 
     def __init__(self, path: Path, num_columns: int) -> None:
         texts = [f"c{n}" for n in range(num_columns)]
         self.schema = pa.schema([("file", pa.int32()), ("line", pa.int64()), *((name, pa.string()) for name in texts)])
-        # Line numbers hardly ever repeat, so that a dictionary of them costs more than all the rest.
+        # Line numbers hardly ever repeat; a dictionary of them would cost more than everything else.
         self._writer = pq.ParquetWriter(path, self.schema, compression="lz4",
                                         use_dictionary=["file", *texts], write_statistics=False,
                                         column_encoding={"line": "DELTA_BINARY_PACKED"})
@@ -176,7 +178,7 @@ class _Writer:
         self._writer.close()
 
     def write(self, number: int, lines: pa.Array, columns: Sequence[pa.Array | None]) -> None:
-        """Write rows of the file `number`; a column that is None is all null."""
+        """Write rows of the file `number`; a column that is None becomes null."""
         size = len(lines)
         arrays = [pa.nulls(size, pa.string()) if column is None else column for column in columns]
         file = pa.repeat(pa.scalar(number, pa.int32()), size)
@@ -190,12 +192,12 @@ class _Writer:
         self._waiting = []
 
 
-def _copy_text(number: int, file: RawFile, names: list[str], writer: _Writer, staged: Staged) -> int:
-    """Write the good rows of a text file, put the others to the rejects, and return how many there are of both."""
+def _copy_text(number: int, file: RawFile, names: list[str], writer: _Writer, staged: StagedFiles) -> int:
+    """Write the good rows of a text file, reject the others, and return the number of all rows."""
     assert file.rows is not None
     places = [file.places[name] for name in names if name in file.places]
     path, num_read = str(file.source.path), 0
-    gathered = _Gathered(number, places, [name in file.places for name in names], writer)
+    gathered = _RowBuffer(number, places, [name in file.places for name in names], writer)
     for row in file.rows(places):
         if isinstance(row, Block):
             num_read += len(row.lines)
@@ -214,8 +216,8 @@ def _copy_text(number: int, file: RawFile, names: list[str], writer: _Writer, st
     return num_read
 
 
-class _Gathered:
-    """Rows that come one by one, until they are enough to be written."""
+class _RowBuffer:
+    """Buffer for single rows until there are enough to write."""
 
     def __init__(self, number: int, places: list[int], there: list[bool], writer: _Writer) -> None:
         self.number, self.places, self.there, self.writer = number, places, there, writer
@@ -232,20 +234,20 @@ class _Gathered:
             self.flush()
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Write the buffered rows."""
         if self.rows:
             columns = [pa.array([row[place] for row in self.rows], pa.string()) for place in self.places]
             self.write(pa.array(self.lines, pa.int64()), columns)
         self.lines, self.rows, self.size = [], [], 0
 
     def write(self, lines: pa.Array, columns: list[pa.Array]) -> None:
-        """Write columns as they are."""
-        found = iter(columns)
-        self.writer.write(self.number, lines, [next(found) if is_there else None for is_there in self.there])
+        """Write columns without buffering."""
+        present = iter(columns)
+        self.writer.write(self.number, lines, [next(present) if is_there else None for is_there in self.there])
 
 
 def _copy_parquet(number: int, file: RawFile, parquet: pq.ParquetFile, names: list[str], writer: _Writer) -> int:
-    """Write the rows of a Parquet file as text and return how many there are."""
+    """Write the rows of a Parquet file as text and return their number."""
     theirs = {name: parquet.schema_arrow.names[place] for name, place in file.places.items()}
     num_read = 0
     for batch in parquet_batches(file.source, parquet, list(theirs.values())):

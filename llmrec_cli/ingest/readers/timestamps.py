@@ -1,4 +1,4 @@
-"""Timestamps to int64 milliseconds since 1970 UTC. Their `unit` is one of UNITS, or a pattern with a '%'."""
+"""Parsing of timestamps to int64 milliseconds since 1970 UTC. A `unit` is one of UNITS, or a pattern with '%'."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 def read_format(text: StringColumn, pattern: str) -> NumericColumn:
-    """Return milliseconds since 1970 UTC of texts by a pattern, null where it does not fit; UTC without a zone."""
+    """Parse texts by a pattern to milliseconds since 1970 UTC, null where it does not fit; UTC without a zone."""
     expression, names = expression_of(pattern)
 
     def part(name: str, otherwise: str = "") -> StringColumn:
@@ -25,7 +25,7 @@ def read_format(text: StringColumn, pattern: str) -> NumericColumn:
 
     year = part("Y")
     if "Y" not in names:
-        # As POSIX has it: 69 to 99 are of the last century.
+        # As in POSIX, 69 to 99 are years of the last century.
         short = part("y")
         year = ibis.cases((short >= "69", ibis.literal("19") + short), else_=ibis.literal("20") + short)
     month = part("m").lpad(2, "0")
@@ -51,59 +51,60 @@ def milliseconds(at: StringColumn, fraction: StringColumn, zone: StringColumn | 
 
 
 def _offset_minutes(zone: StringColumn) -> IntegerColumn:
-    """Return minutes east of UTC of '+05:30' and its like, 0 for anything else."""
+    """Return minutes east of UTC for offsets like '+05:30', 0 for anything else."""
     hours = zone.re_extract("^([+-])([0-9]{2}):?([0-9]{2})?$", 2).nullif("").cast("int64").fill_null(0)
     minutes = zone.re_extract("^([+-])([0-9]{2}):?([0-9]{2})?$", 3).nullif("").cast("int64").fill_null(0)
     return (hours * 60 + minutes) * ibis.cases((zone.startswith("-"), -1), else_=1)
 
 
-# Spaces around a number are allowed here, since casts allow them and stripping costs more than both.
+# Spaces around a number are allowed, since casts allow them and stripping is slow.
 NUMBER = r"^ *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *$"
 _WHOLE = r"^ *[+-]?[0-9]+ *$"
 _ISO = (r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,12})?)?"
         rf"( ?(z|{ZONE}))?)?$")
 _AFTER_CLOCK = rf"([.,][0-9]{{1,12}})?( ?(z|{ZONE}))?$"
-_END = 4_102_444_800_000  # 2100-01-01 in ms; what lies beyond is a wrong unit, not a wrong clock
+_END = 4_102_444_800_000  # 2100-01-01 in ms; later times come from a wrong unit, not a wrong clock
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EXCEL_1970, _DAY = 25_569, 86_400_000  # The day of 1970-01-01, counted from 1899-12-30; milliseconds of a day
 UNITS = (*_PER_SECOND, "iso", "excel", "order")
 _KINDS = ((1e8, "order"), (1e11, "s"), (1e14, "ms"), (1e17, "us"), (9.4e17, "bad"), (1e19, "ns"))
-"""Ends of the ranges of numbers, and what numbers below an end (and above the one before) are taken for: 1e11 is 1973
-in milliseconds and 5138 in seconds. From 1e17 to 9.4e17 are nanoseconds of before 2000, and ticks of .NET today."""
-_FILE = 1 << 40  # more lines than a file has: file and line as one number
+"""(upper end of a range of numbers, unit of the numbers in it): 1e11 is 1973 in milliseconds and 5138 in seconds.
+Numbers from 1e17 to 9.4e17 are nanoseconds before 2000, or ticks of .NET today."""
+_FILE = 1 << 40  # more lines than any file has, to code file and line as one number
 _SAMPLE, _SHOWN = 2000, 60
 OUT_OF_RANGE = "is before 1970 or after 2100"
 
 
 def infer_unit(parts: Sequence[Table], files: Sequence[str]) -> str:
-    """Return s | ms | us | ns | iso | order for the column `timestamp`; whole numbers all below 1e8 are an order.
+    """Return the unit of the column `timestamp`, s | ms | us | ns | iso | order; integers all below 1e8 are an order.
 
-    `parts` also have file (place in `files`) and line. Raises DataError naming a row of each when units are mixed,
-    since then some times would be wrong by a factor 1000, and for times that need a setting to be read.
+    `parts` also have file (place in `files`) and line. Raises DataError for mixed units, with a row of each, since some
+    times would be wrong by a factor of 1000, and for times that can be read only with a setting.
     """
     at_once = {_kind_at_once(part.timestamp) for part in parts}
     if len(at_once) == 1 and None not in at_once:
         return _unless_dates(str(at_once.pop()), parts, files)
-    found: dict[str, tuple[int, str]] = {}
+    kinds_seen: dict[str, tuple[int, str]] = {}
     for part in parts:
         kinds = part.mutate(kind=_kind(part.timestamp), place=_place(part))
         kinds = kinds.filter(kinds.kind != "bad")
         examples = kinds.group_by("kind").agg(place=kinds.place.min(), shown=kinds.timestamp.argmin(kinds.place))
         for row in collect(examples.mutate(shown=examples.shown.cast("string"))).to_pylist():
-            found[row["kind"]] = min(found.get(row["kind"], (row["place"], row["shown"])), (row["place"], row["shown"]))
-    if not found:
+            first = (row["place"], row["shown"])
+            kinds_seen[row["kind"]] = min(kinds_seen.get(row["kind"], first), first)
+    if not kinds_seen:
         _refuse_unknown(parts, files)
         return "s"
-    if set(found) == {"order"}:
+    if set(kinds_seen) == {"order"}:
         return _unless_dates("order", parts, files)
-    if "iso" not in found:
-        found.pop("order", None)  # a few small numbers among others: 1970, or a missing time written as 0
-    if len(found) > 1:
+    if "iso" not in kinds_seen:
+        kinds_seen.pop("order", None)  # a few small numbers among others: 1970, or a missing time written as 0
+    if len(kinds_seen) > 1:
         rows = ", ".join(f"{files[place // _FILE]} line {place % _FILE} has '{shown}' ({kind})"
-                         for kind, (place, shown) in sorted(found.items()))
-        raise DataError(f"timestamps are written in more than one unit: {rows}; write them all alike, or say which it "
-                        f"is with dataset.timestamp_unit={'|'.join(UNITS)}")
-    return next(iter(found))
+                         for kind, (place, shown) in sorted(kinds_seen.items()))
+        raise DataError(f"timestamps are in more than one unit: {rows}; write all in one unit, or set "
+                        f"dataset.timestamp_unit={'|'.join(UNITS)}")
+    return next(iter(kinds_seen))
 
 
 def _place(part: Table) -> IntegerColumn:
@@ -111,7 +112,7 @@ def _place(part: Table) -> IntegerColumn:
 
 
 def _refuse_unknown(parts: Sequence[Table], files: Sequence[str]) -> None:
-    """Raise DataError when no value is of a known kind and a setting reads them; a sample of values says which."""
+    """Raise DataError with advice if no value is of a known kind but a setting can read a sample of them."""
     texts: list[str] = []
     first: tuple[int, str] | None = None
     for part in parts:
@@ -122,13 +123,13 @@ def _refuse_unknown(parts: Sequence[Table], files: Sequence[str]) -> None:
             else first
         values = seen.select("shown").distinct()
         texts += collect(values.order_by(values.shown.hexdigest("md5")).limit(_SAMPLE))["shown"].to_pylist()
-    said = advice([first[1], *texts]) if first else ""
-    if first and said and nested_value(first[1]) is None:  # An array is refused as such, not read as a date.
-        raise DataError(f"{files[first[0] // _FILE]}: line {first[0] % _FILE}: timestamp '{first[1][:_SHOWN]}' {said}")
+    hint = advice([first[1], *texts]) if first else ""
+    if first and hint and nested_value(first[1]) is None:  # Arrays are refused elsewhere.
+        raise DataError(f"{files[first[0] // _FILE]}: line {first[0] % _FILE}: timestamp '{first[1][:_SHOWN]}' {hint}")
 
 
 def _unless_dates(kind: str, parts: Sequence[Table], files: Sequence[str]) -> str:
-    """Return `kind`, but raise DataError when what would be an order is dates, 20240131, all of them."""
+    """Return `kind`; raises DataError if it is `order` but all numbers are dates like 20240131."""
     if kind != "order":
         return kind
     for part in parts:
@@ -137,49 +138,49 @@ def _unless_dates(kind: str, parts: Sequence[Table], files: Sequence[str]) -> st
         whole = numbers.number.clip(0, _KINDS[0][0]).cast("int64")
         month, day = (whole // 100) % 100, whole % 100
         is_date = numbers.number.between(19700101, 20991231) & month.between(1, 12) & day.between(1, 31)
-        [found] = collect(numbers.agg(size=numbers.count(), dates=is_date.sum())).to_pylist()
-        if not found["size"] or found["dates"] != found["size"]:
+        [counts] = collect(numbers.agg(size=numbers.count(), dates=is_date.sum())).to_pylist()
+        if not counts["size"] or counts["dates"] != counts["size"]:
             return kind
     row = collect(parts[0].select("file", "line", shown=parts[0].timestamp.cast("string"))
                   .order_by("file", "line").limit(1)).to_pylist()[0]
     raise DataError(f"{files[row['file']]}: line {row['line']}: timestamp '{row['shown']}' and all others are dates as "
-                    f"numbers, YYYYMMDD; set dataset.timestamp_format=%Y%m%d, or dataset.timestamp_unit=order when "
-                    f"they are an order")
+                    f"numbers, YYYYMMDD; set dataset.timestamp_format=%Y%m%d, or dataset.timestamp_unit=order if they "
+                    f"are an order")
 
 
 def _as_number(column: Column) -> NumericColumn:
-    # Cast without the regular expression that `parse` has: for a guess at the unit it is too slow on every row.
+    # Without the regular expression of `parse`, which is too slow for inferring the unit from every row.
     return column.cast("float64") if column.type().is_numeric() else column.cast("string").try_cast("float64")
 
 
 def _is_broken(number: NumericColumn) -> BooleanColumn:
-    # Not by its floor, which engines make a whole number of 64 bits: too few for what people write.
+    # Not by `floor`, which engines return as int64, and numbers in files may be larger.
     return number % 1 != 0
 
 
 def _kind_at_once(column: Column) -> str | None:
-    """Return the kind of all values of a column of numbers when lowest and highest are of the same, else None."""
+    """Return the kind of a column of numbers if its lowest and highest value have the same kind, else None."""
     if column.type().is_timestamp() or column.type().is_date():
         return None
     numbers = _as_number(column).name("number").as_table()
     number = numbers.number
-    [found] = collect(numbers.agg(low=number.min(), high=number.max(), unread=number.isnull().sum(),
+    [limits] = collect(numbers.agg(low=number.min(), high=number.max(), unread=number.isnull().sum(),
                                   broken=((number < _KINDS[0][0]) & _is_broken(number)).sum())).to_pylist()
-    if found["low"] is None or found["unread"] or found["broken"] or not 0 <= found["low"] <= found["high"]:
+    if limits["low"] is None or limits["unread"] or limits["broken"] or not 0 <= limits["low"] <= limits["high"]:
         return None
-    kinds = [unit_of(value) for value in (found["low"], found["high"])]
+    kinds = [unit_of(value) for value in (limits["low"], limits["high"])]
     return kinds[0] if kinds[0] == kinds[1] != "bad" else None
 
 
 def unit_of(number: float) -> str:
-    """Return the unit that a number is taken for, order | s | ms | us | ns, or bad: the rule of `infer_unit`."""
+    """Return the unit of a number by its size, order | s | ms | us | ns, or bad: the rule of `infer_unit`."""
     if number < 0 or (number < _KINDS[0][0] and number % 1):
         return "bad"
     return next((kind for end, kind in _KINDS if number < end), "bad")
 
 
 def are_dates(numbers: Sequence[float]) -> bool:
-    """Return whether all numbers are dates written as numbers, 20240131: the rule of `infer_unit`."""
+    """Return True if all numbers are dates like 20240131: the rule of `infer_unit`."""
     return all(19700101 <= n <= 20991231 and 1 <= n // 100 % 100 <= 12 and 1 <= n % 100 <= 31 for n in numbers)
 
 
@@ -188,14 +189,14 @@ def _kind(column: Column) -> StringColumn:
         return ibis.cases((column.notnull(), "iso"), else_="bad")
     number = _as_number(column)
     no_number = column.re_search(_ISO).ifelse("iso", "bad") if column.type().is_string() else ibis.literal("bad")
-    # A small number with a fraction is no order; it may be a date of a spreadsheet.
+    # A small number with a fraction is not an order; it may be a spreadsheet date.
     return ibis.cases((number.isnull(), no_number), (number < 0, "bad"),
                       ((number < _KINDS[0][0]) & _is_broken(number), "bad"),
                       *((number < end, kind) for end, kind in _KINDS), else_="bad")
 
 
 def parse(column: Column, unit: str) -> IntegerColumn:
-    """Return int64 milliseconds (or the order itself), null where it is no time in `unit` in range.
+    """Parse a column to int64 milliseconds (or to the order itself), null where it is not a valid time in `unit`.
 
     `column` is text, or has the type of a Parquet file's column: whole numbers, floats, dates or timestamps.
     """
@@ -204,20 +205,20 @@ def parse(column: Column, unit: str) -> IntegerColumn:
 
 
 def in_range(time: IntegerColumn, unit: str) -> BooleanColumn:
-    """Return whether int64 times, as `read` gives them, are from 1970 to 2100, or an order; null for null."""
+    """Return True where int64 times from `read` are from 1970 to 2100, or a valid order; null for null."""
     return time >= 0 if unit == "order" else time.between(0, _END)
 
 
 def in_era(milliseconds: np.ndarray) -> np.ndarray:
-    """Return which moments are from 1970 to 2100, bool (num_moments,)."""
+    """Return the mask of times from 1970 to 2100, bool (num_times,)."""
     inside: np.ndarray = (milliseconds >= 0) & (milliseconds <= _END)
     return inside
 
 
 def read(column: Column, unit: str) -> IntegerColumn:
-    """Return what `parse` does, out of range too.
+    """Parse a column like `parse`, but keep times out of range.
 
-    Apart from `parse`, for an engine works out an expression that stands in a condition and in its result twice.
+    Separate from `parse`, since engines evaluate an expression twice if it is in a condition and in its result.
     """
     if column.type().is_timestamp() or column.type().is_date():
         return _whole(_milliseconds(column.cast("timestamp"))) if unit == "iso" else ibis.null("int64")
@@ -244,7 +245,7 @@ def _read_text(text: StringColumn, unit: str) -> IntegerColumn:
 
 
 def _scaled(number: NumericColumn, unit: str) -> NumericColumn:
-    """Return milliseconds of numbers in a unit; what is finer is cut off, as it is in ISO 8601."""
+    """Convert numbers in a unit to milliseconds; finer digits are truncated, as in ISO 8601."""
     if unit == "excel":
         return (number - _EXCEL_1970) * _DAY
     if unit == "s":
@@ -254,19 +255,19 @@ def _scaled(number: NumericColumn, unit: str) -> NumericColumn:
 
 
 def milliseconds_of(number: float, unit: str) -> int:
-    """Return a number in a unit of UNITS, but ISO 8601, as `read` gives it."""
+    """Convert a number in a unit of UNITS (except iso) to milliseconds, like `read`."""
     if unit == "excel":
         return round((number - _EXCEL_1970) * _DAY)
     return round(number) if unit == "order" else math.floor(number * 1000 / _PER_SECOND[unit])
 
 
 def _whole(ms: NumericColumn) -> IntegerColumn:
-    # Far out of range is as bad as a little, and would not fit.
+    # Clipped, since times far out of range would overflow.
     return ms.clip(-1, _END + 1).round().cast("int64")
 
 
 def _iso(text: StringColumn) -> NumericColumn:
-    """Parse ISO 8601; without a zone it is UTC. Zone and fraction are taken off by hand: engines differ in them."""
+    """Parse ISO 8601, UTC without a zone. Zone and fraction are parsed separately, since engines differ in them."""
     iso = ibis.cases((text.re_search(_ISO), text))
     has_clock = iso.length() > 10
     local = ibis.cases((has_clock, iso.re_replace(_AFTER_CLOCK, "")), else_=iso).replace("T", " ")
@@ -277,5 +278,5 @@ def _iso(text: StringColumn) -> NumericColumn:
 
 
 def _milliseconds(at: TimestampColumn) -> NumericColumn:
-    # Truncated first, for DuckDB's epoch has the fraction in it and others' has not.
+    # Truncated first, since DuckDB's epoch includes the fraction and Spark's does not.
     return (at.truncate("s").epoch_seconds() * 1000 + at.millisecond()).cast("float64")

@@ -1,4 +1,4 @@
-"""Advice on times and numbers that could not be read: their likely format, and the setting or export that helps."""
+"""Advice on unreadable times and numbers: their likely format, and the setting or export that helps."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ _DECIMAL_COMMA = re.compile(DECIMAL_COMMA)
 
 
 def decimal_point_advice(text: str) -> str:
-    """Return how to write a number with a decimal comma, as a clause; "" for any other text."""
+    """Return a clause on how to write a number with a decimal comma; "" for any other text."""
     if not _DECIMAL_COMMA.match(text):
         return ""
     number = text.strip().replace(".", "").replace(",", ".")
-    # 1,234 may be a thousand and some; only a person can say so.
+    # 1,234 may also be 1234 with a thousands separator; only the user knows.
     thousands = f", or {text.strip().replace(',', '')} where the comma groups thousands" \
         if re.search(r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$", text.strip()) else ""
     return f"export numbers with a decimal point: {number} for '{text.strip()}'{thousands}"
@@ -30,7 +30,7 @@ _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([
                   r" ?(Z|z|UTC|GMT|[+-][0-9]{2}:?([0-9]{2})?)?)?")
 _JAVASCRIPT = re.compile(r".*[0-9]{2}:[0-9]{2}:[0-9]{2} GMT[+-][0-9]{4}( \(.*\))?")
 _AFTER_CLOCK = ("on", "at", "of", "the", "de", "uhr", "hrs")
-"""Words that may follow a clock; any other may name a time zone, whose offset is not known."""
+"""Words that may follow a clock time; any other word may be a time zone with an unknown offset."""
 _ISO_WEEK = re.compile(r"[0-9]{4}-?W[0-9]{2}(-?[1-7])?")
 _CALENDAR = re.compile(r"(19[7-9][0-9]|20[0-9]{2})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"
                        r"(?P<clock>([01][0-9]|2[0-3])[0-5][0-9](?P<seconds>[0-5][0-9])?)?")
@@ -40,44 +40,44 @@ _RANGES = (((1e8, 4.2e9), "s", "seconds since 1970"), ((1e11, 4.2e12), "ms", "mi
 
 
 def advice(texts: Sequence[str]) -> str:
-    """Return how all of `texts` seem to be written and what to set, as the end of a sentence; "" when nothing fits."""
+    """Return the end of a sentence on the format of all `texts` and the setting that reads it; "" if nothing fits."""
     texts = [text.strip() for text in texts if text.strip()]
     if not texts:
         return ""
     if all(_NUMBER.fullmatch(text) for text in texts):
         return _of_numbers(texts)
     if comma := next((words for text in texts if (words := decimal_point_advice(text))), ""):
-        return f"has a decimal comma, which is not read; {comma}"
+        return f"has a decimal comma, which is not supported; {comma}"
     if all(_ISO.fullmatch(text) for text in texts):
         return "is ISO 8601; set dataset.timestamp_unit=iso"
     if all(_ISO_WEEK.fullmatch(text) for text in texts):
-        return "is a week of ISO 8601, which is not read; write a date, 2024-01-31"
+        return "is an ISO 8601 week, which is not supported; write a date, 2024-01-31"
     if all(_JAVASCRIPT.fullmatch(text) for text in texts):
-        return ("is a date as JavaScript prints it, which is not read; write date.toISOString() and set "
+        return ("is a date as JavaScript prints it, which is not supported; write date.toISOString() and set "
                 "dataset.timestamp_unit=iso")
     fitting = fitting_patterns(texts)
     if not fitting:
         return _of_zones(texts)
-    shown = " or ".join(f"dataset.timestamp_format='{pattern}'" for pattern in fitting)
+    settings = " or ".join(f"dataset.timestamp_format='{pattern}'" for pattern in fitting)
     if len(fitting) == 1:
-        return f"is a date that needs its pattern; set {shown}"
-    return f"may be read in several ways, and which is meant is not guessed; set {shown}"
+        return f"is a date that needs its pattern; set {settings}"
+    return f"is ambiguous, and the format is not guessed; set {settings}"
 
 
 def _of_zones(texts: Sequence[str]) -> str:
     named = [name for text in texts if (name := _zone_name(text))]
     if len(named) < len(texts):
         return ""
-    return (f"has a named time zone, '{named[0]}', which is not read since its offset depends on the date; write times "
-            f"with their offset, 2024-05-01T14:05:00+02:00, or in UTC, and set dataset.timestamp_unit=iso")
+    return (f"has a named time zone, '{named[0]}', which is not supported since its offset depends on the date; write "
+            f"times with their offset, 2024-05-01T14:05:00+02:00, or in UTC, and set dataset.timestamp_unit=iso")
 
 
 def _zone_name(text: str) -> str:
-    """Return what seems to name a time zone in a text, "" when nothing does."""
-    found = re.search(ZONE_NAME, text)
+    """Return the word in a text that seems to be a time zone, "" if there is none."""
+    match = re.search(ZONE_NAME, text)
     clock = _CLOCK.search(text)
-    if found is not None or clock is None:
-        return found[0] if found is not None else ""
+    if match is not None or clock is None:
+        return match[0] if match is not None else ""
     zone = _ZONE.match(text, clock.end())
     words = re.findall(r"[A-Za-z_]{2,}", text[zone.end() if zone is not None else clock.end():])
     return next((word for word in words if word.lower() not in _AFTER_CLOCK
@@ -89,8 +89,8 @@ def _of_numbers(texts: Sequence[str]) -> str:
     if all(calendar):
         first = calendar[0]
         assert first is not None
-        if all(found is not None and bool(found["clock"]) == bool(first["clock"])
-               and bool(found["seconds"]) == bool(first["seconds"]) for found in calendar):
+        if all(match is not None and bool(match["clock"]) == bool(first["clock"])
+               and bool(match["seconds"]) == bool(first["seconds"]) for match in calendar):
             clock = ("%H%M%S" if first["seconds"] else "%H%M") if first["clock"] else ""
             return f"is a date as a number; set dataset.timestamp_format=%Y%m%d{clock}"
     numbers = [float(text) for text in texts]
@@ -98,23 +98,23 @@ def _of_numbers(texts: Sequence[str]) -> str:
         if all(low <= number < high for number in numbers):
             return f"may be {words}; set dataset.timestamp_unit={unit} if so"
     if all(1e17 <= number < 9.4e17 for number in numbers):
-        return ("may be ticks of .NET or Windows, which are not read; write milliseconds since 1970: "
+        return ("may be ticks of .NET or Windows, which are not supported; write milliseconds since 1970: "
                 "(ticks - 621355968000000000) / 10000 of .NET, (ticks - 116444736000000000) / 10000 of Windows")
     return ""
 
 
 def fitting_patterns(texts: Sequence[str]) -> list[str]:
-    """Return the patterns that read all of `texts`, the likelier first; [] when there is none."""
+    """Return the patterns that read all of `texts`, likelier ones first; [] if there is none."""
     if not texts:
         return []
-    found = dict.fromkeys(patterns_of(texts[0].strip()))
-    return [pattern for pattern in found if all(re.match(expression_of(pattern)[0], text) for text in texts)]
+    candidates = dict.fromkeys(patterns_of(texts[0].strip()))
+    return [pattern for pattern in candidates if all(re.match(expression_of(pattern)[0], text) for text in texts)]
 
 
 def patterns_of(text: str) -> Iterator[str]:
-    """Yield the patterns that one text may be written by: day and month in either order where both are numbers."""
+    """Yield the patterns that fit a text, with day and month in either order if both are numbers."""
     if _zone_name(text):
-        return  # To read a zone's name as a mere word would shift the time.
+        return  # Ignoring the name of a time zone would shift the time.
     clock = _CLOCK.search(text)
     if clock is None:
         yield from _dates_of(text)
@@ -143,7 +143,7 @@ def _dates_of(text: str) -> Iterator[str]:
         elif word == "%":
             words[n] = "%%"
         elif len(word) > 1 and word.isascii() and word.isalpha() and word.isupper():
-            return  # A zone by its name, PST: to read it as a mere word would shift the time.
+            return  # A time zone such as PST; ignoring it would shift the time.
     sizes = [len(words[n]) for n in numbers]
     if not has_month and sizes == [8]:
         orders: list[tuple[str, ...]] = [("%Y%m%d",), ("%d%m%Y",), ("%m%d%Y",)]

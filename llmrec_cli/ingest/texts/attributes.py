@@ -1,4 +1,4 @@
-"""Numbers as attributes: which of ten classes of equal size a number is in."""
+"""Numbers as attributes: classes of numbers, up to ten, of equal size."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _LARGEST = float(np.finfo(np.float64).max)
 
 
 def is_number(column: StringColumn) -> BooleanValue:
-    """Return whether a value is a finite number; the same as `number_of`, for an engine."""
+    """Return True where a value is a finite number; the same rule as `number_of`, as an expression."""
     value = column.try_cast("float64")
     return (column.re_search(timestamps.NUMBER) & (value.abs() <= _LARGEST)).fill_null(False)
 
@@ -30,33 +30,33 @@ def number_of(text: str) -> float | None:
 
 
 def class_of(value: float, edges: Sequence[float]) -> int:
-    """Return the class of a number, from 1: the class n ends with the n-th edge, which belongs to it."""
+    """Return the class of a number, from 1; class n ends with the n-th edge, inclusive."""
     return bisect_left(edges, value) + 1
 
 
 def fit_edges(rows: Table, columns: Mapping[str, str]) -> dict[str, list[float]]:
     """Return the edges of each column's classes: name -> ascending numbers, fewer than 10.
 
-    `columns` maps a name to the column of `rows` that has its numbers as text. The classes are of equal size among
-    `rows`, but equal numbers share a class, so there are fewer where few numbers differ.
+    `columns` maps a name to the column of `rows` with the numbers as text. Classes have equal size among `rows`, but
+    equal numbers share a class, so there are fewer classes if there are few distinct numbers.
     """
     edges = {}
     for name, column in columns.items():
         values = rows.select(value=ibis.cases((is_number(rows[column]), rows[column])).try_cast("float64"))
         values = values.filter(values.value.notnull())
-        found = collect(values.group_by("value").agg(size=values.count()).order_by("value"))
-        # Adding 0.0 makes 0.0 of -0.0, which engines group with it under the name of either.
-        edges[name] = _edges(found["value"].to_numpy() + 0.0, found["size"].to_numpy())
+        histogram = collect(values.group_by("value").agg(size=values.count()).order_by("value"))
+        # Adding 0.0 turns -0.0 into 0.0; engines group both and return either.
+        edges[name] = _edges(histogram["value"].to_numpy() + 0.0, histogram["size"].to_numpy())
     return edges
 
 
 def _edges(values: np.ndarray, sizes: np.ndarray) -> list[float]:
-    """Return the edges for ascending `values` (num_values,), each there `sizes` times."""
+    """Return the edges for ascending `values` (num_values,), each of which occurs `sizes` times."""
     if not len(values):
         return []
     up_to = np.cumsum(sizes)
-    # The n-th edge is the value at the place ceil(total * n / 10): one of the values, never between two, so that no
-    # rounding can differ.
+    # The n-th edge is the value at the place ceil(total * n / 10). Edges are values, never between two, so that
+    # rounding cannot differ.
     places = -(-int(up_to[-1]) * np.arange(1, _CLASSES) // _CLASSES)
     edges = np.unique(values[np.searchsorted(up_to, places)])
     return [float(edge) for edge in edges[edges < values[-1]]]

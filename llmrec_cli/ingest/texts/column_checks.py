@@ -1,4 +1,4 @@
-"""Columns of items and users that hold something else: lists in place of ids, objects in place of texts."""
+"""Checks for columns with unexpected content: lists in place of ids, objects in place of texts."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from ibis.expr.types import Table
 
 from llmrec_cli.ingest.engine import collect, size
-from llmrec_cli.ingest.readers.array_texts import parsed
-from llmrec_cli.ingest.readers.cells import TELLING_KEYS
+from llmrec_cli.ingest.readers.array_texts import parse_nested
+from llmrec_cli.ingest.readers.cells import NAME_KEYS
 from llmrec_cli.ingest.readers.sources import Source
-from llmrec_cli.ingest.texts.catalogue import Described
+from llmrec_cli.ingest.texts.catalogue import Descriptions
 from llmrec_cli.ingest.texts.text_rendering import TextRules, has_objects
 
 _LOOKED_AT = 200
 
 
-def object_notes(described: Described, rules: TextRules) -> Iterator[str]:
-    """Yield a sentence for each column whose objects are in the text, or left out of one that has no template."""
+def object_notes(described: Descriptions, rules: TextRules) -> Iterator[str]:
+    """Yield a note for each column with objects that the text shows as JSON or leaves out."""
     key = f"dataset.{rules.kind}_text"
     fields = rules.template.fields if rules.template is not None else ()
     for name, column in zip(described.names, described.columns(), strict=True):
@@ -24,62 +24,62 @@ def object_notes(described: Described, rules: TextRules) -> Iterator[str]:
             continue
         odd = described.rows.filter(described.rows[column].re_search(r"^\s*(\{\s*[\"'}]|\[\s*[\[{])"))
         some: list[str] = collect(odd.order_by(f"{rules.kind}_id").limit(_LOOKED_AT).select(column))[column].to_pylist()
-        value = next((parsed(text) for text in some if has_objects(text.strip())), None)
+        value = next((parse_nested(text) for text in some if has_objects(text.strip())), None)
         if value is None:
             continue
         path = name
         while isinstance(value, list):
             path = f"{path}[]"
             value = next((entry for entry in value if isinstance(entry, (dict, list))), "")
-        inside = f".{next((one for one in TELLING_KEYS if one in value), next(iter(value), '<key>'))}" \
+        inside = f".{next((one for one in NAME_KEYS if one in value), next(iter(value), '<key>'))}" \
             if isinstance(value, dict) else ""
-        fate = "are JSON in the text" if name in fields else "are left out of the text"
-        yield (f"'{name}' has objects in {size(odd):,} {rules.kind}s, which {fate}; take what is inside with "
+        fate = "shown as JSON in the text" if name in fields else "left out of the text"
+        yield (f"'{name}' has objects in {size(odd):,} {rules.kind}s, {fate}; for a value inside the objects set "
                f"{key}='{{{path}{inside}}}'")
 
 
 _SEPARATORS = (",", "|", ";", " ")
 MOST = 0.5
-"""Share of the ids that have a separator above which they may be lists."""
+"""Share of ids with a separator above which they may be lists."""
 _SHARED = 0.1
-"""Share of the parts that stand in several places of lists; those of 'Tolkien, John' and 'shirt|red' have one."""
+"""Smallest share of parts that occur at several positions for lists; parts of 'Tolkien, John' occur at one position."""
 _SAMPLE = 2000
 _BRACKETS = ("[]", "()", "{}")
 
 
 def list_warnings(what: str, ids: Table, column: str, sources: Sequence[Source]) -> Iterator[str]:
-    """Yield a sentence when most ids of `ids`, in `column`, are probably lists; `what` is users | items."""
+    """Yield a warning if most ids in `column` of `ids` are probably lists; `what` is users | items."""
     ids = ids.select(id=column)
-    [found] = collect(ids.agg(num=ids.count(), **{f"s{n}": ids.id.contains(separator).sum()
+    [counts] = collect(ids.agg(num=ids.count(), **{f"s{n}": ids.id.contains(separator).sum()
                                                   for n, separator in enumerate(_SEPARATORS)})).to_pylist()
     for n, separator in enumerate(_SEPARATORS):
-        number = int(found[f"s{n}"] or 0)
-        if number < 2 or number <= MOST * found["num"]:
+        number = int(counts[f"s{n}"] or 0)
+        if number < 2 or number <= MOST * counts["num"]:
             continue
         some = ids.filter(ids.id.contains(separator)).order_by("id").limit(_SAMPLE)
         texts: list[str] = collect(some)["id"].to_pylist()
         if _are_lists(texts, separator):
             name = "blanks" if separator == " " else f"'{separator}'"
-            yield (f"{number:,} of the {found['num']:,} {what} have {name} in their id ('{texts[0]}') and may be "
-                   f"lists, each taken for one {what[:-1]}; {_list_advice(texts, column, separator, sources)}")
+            yield (f"{number:,} of the {counts['num']:,} {what} have {name} in their id ('{texts[0]}'); each may be a "
+                   f"list but counts as one {what[:-1]}; {_list_advice(texts, column, separator, sources)}")
             return
 
 
 def _are_lists(texts: Sequence[str], separator: str) -> bool:
-    """Return whether parts of these ids stand now here, now there, or are now more, now fewer."""
+    """Return True if the parts of these ids occur at several positions, or the number of parts varies."""
     parts = [[part.strip() for part in text.split(separator)] for text in texts]
     if separator == " " and not all(any(char.isdecimal() for char in part) for row in parts for part in row):
-        return False  # Names and titles have blanks; lists of ids have ids between them.
+        return False  # Names and titles also contain blanks; a blank separates ids only if all parts have digits.
     places: dict[str, set[int]] = defaultdict(set)
     for row in parts:
         for place, part in enumerate(row):
             places[part].add(place)
-    shared = sum(len(found) > 1 for found in places.values())
+    shared = sum(len(positions) > 1 for positions in places.values())
     return shared >= _SHARED * len(places) or (separator != " " and len({len(row) for row in parts}) > 1)
 
 
 def _list_advice(texts: Sequence[str], column: str, separator: str, sources: Sequence[Source]) -> str:
     if texts[0][:1] + texts[0][-1:] in _BRACKETS or not all(one.format == "delimited" for one in sources):
         return f"if so, write them as JSON arrays, [\"a\", \"b\"], and set dataset.explode={column}"
-    return (f"if so, set dataset.explode={column} and dataset.list_separator='{separator}', which make a row of each "
-            f"entry")
+    return (f"if so, set dataset.explode={column} and dataset.list_separator='{separator}', which turn each entry into "
+            f"a row")

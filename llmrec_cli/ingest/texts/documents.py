@@ -1,4 +1,4 @@
-"""Documents about items: an encyclopaedia's extracts, a product's manual, named by the item or by its entity."""
+"""Documents about items, such as encyclopaedia extracts or manuals, assigned by item id or entity id."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.engine import batches, collect, materialised, read_staged, size
+from llmrec_cli.ingest.engine import batches, collect, materialise, read_staged, size
 from llmrec_cli.ingest.interactions.build import union
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.output.writing import write_table
 from llmrec_cli.ingest.readers.sources import Source
-from llmrec_cli.ingest.readers.staging import Staged, stage
+from llmrec_cli.ingest.readers.staging import StagedFiles, stage
 from llmrec_cli.ingest.texts.text_rendering import strip_html
 from llmrec_cli.settings.dataset import DatasetSettings
 
@@ -30,23 +30,23 @@ class Documents:
 
     Attributes
     ----------
-    rows : item_id, entity_id ("" for none; the item counts where there are both) and text, each row once
-    staged : the files, one by one, whose rejects are to be looked at
+    rows : item_id, entity_id ("" for none; item_id wins if both are set) and text, without repeats
+    staged : the staged files, with their rejects
     """
 
     rows: Table
-    staged: list[Staged]
+    staged: list[StagedFiles]
 
 
 def read_documents(connection: BaseBackend, sources: list[Source], scratch: Path, account: Account) -> Documents | None:
-    """Return the documents, or None without files. A row without a text or without an id joins the rejects."""
+    """Return the documents, or None without files. Rows without a text or without an id are rejected."""
     parts, files = [], []
     for number, source in enumerate(sources):
-        # One by one, since some may name items and others entities.
+        # One by one, since some files may have item ids and others entity ids.
         staged = stage([source], scratch / f"documents{number}.staged", ("text",), _IDS)
         if len(staged.names) == 1:
-            raise DataError(f"{source.path}: no column 'item_id' and no column 'entity_id' to say what its documents "
-                            f"are about; add one, or name it with dataset.columns.item_id=<name>")
+            raise DataError(f"{source.path}: neither a column 'item_id' nor a column 'entity_id', so the subject of "
+                            f"its documents is not known; add one, or name it with dataset.columns.item_id=<name>")
         raw = read_staged(connection, staged.path).rename({name: f"c{n}" for n, name in enumerate(staged.names)})
         raw = raw.mutate(**{name: raw[name].fill_null("") if name in staged.names else ibis.literal("")
                             for name in ("text", *_IDS)})
@@ -60,7 +60,7 @@ def read_documents(connection: BaseBackend, sources: list[Source], scratch: Path
     if not parts:
         return None
     sound = union(parts)
-    rows = materialised(sound.distinct())
+    rows = materialise(sound.distinct())
     read, rejected = sum(sum(part.num_read) for part in files), sum(len(part.rejects) for part in files)
     account.counts |= {"documents_read": read, "documents_rejected": rejected,
                        "documents_repeated": read - rejected - size(rows)}
@@ -69,33 +69,33 @@ def read_documents(connection: BaseBackend, sources: list[Source], scratch: Path
 
 def write_documents(folder: Path, documents: Documents, connection: BaseBackend, catalogue: Table,
                     settings: DatasetSettings, account: Account) -> list[str]:
-    """Write documents.parquet and return the hash of its content; `folder` has links.parquet already, if anything.
+    """Write documents.parquet and return its content hash; links.parquet, if any, must be in `folder` already.
 
-    Raises DataError for documents about entities where nothing links entities to items.
+    Raises DataError for documents about entities without links from items to entities.
     """
     rows, links = documents.rows, folder / "links.parquet"
     of_entities = rows.filter(rows.item_id == "")
-    found = [rows.filter(rows.item_id != "").select("item_id", "text")
+    parts = [rows.filter(rows.item_id != "").select("item_id", "text")
              .inner_join(catalogue.select("item", "item_id"), "item_id").select("item", "item_id", "text")]
     if size(of_entities):
         if not links.is_file():
-            raise DataError("dataset.documents: some are about an entity_id, and nothing says which items the entities "
-                            "are; set dataset.knowledge=<file> and dataset.links=<file>, or name items by item_id")
+            raise DataError("dataset.documents: some documents have only an entity_id, but no links between items and "
+                            "entities are given; set dataset.knowledge=<file> and dataset.links=<file>, or add item_id")
         linked = read_staged(connection, links).select("item", "item_id", "entity_id")
-        found.append(of_entities.select("entity_id", "text").inner_join(linked, "entity_id")
+        parts.append(of_entities.select("entity_id", "text").inner_join(linked, "entity_id")
                      .select("item", "item_id", "text"))
-    about = materialised(union(found).distinct())
-    known = size(rows.filter(rows.item_id != "").semi_join(catalogue, "item_id"))
+    about = materialise(union(parts).distinct())
+    num_known = size(rows.filter(rows.item_id != "").semi_join(catalogue, "item_id"))
     if links.is_file():
-        known += size(of_entities.semi_join(read_staged(connection, links), "entity_id"))
-    account.counts |= {"documents": size(about), "documents_unknown": size(rows) - known,
+        num_known += size(of_entities.semi_join(read_staged(connection, links), "entity_id"))
+    account.counts |= {"documents": size(about), "documents_unknown": size(rows) - num_known,
                        "items_documented": size(about.select("item").distinct())}
     ordered = about.order_by("item", about.text.hexdigest("md5"), "text")
     content = write_table(folder / "documents.parquet", _DOCUMENTS, _cleaned(ordered, settings), _BATCH)
     account.notes += notes(account.counts, size(catalogue))
     if not account.counts["documents"]:
-        account.warnings.append("no document is about an item, so that dataset.documents says nothing; are its ids "
-                                "those of another data set?")
+        account.warnings.append("no document is about an item, so dataset.documents has no effect; are its ids from "
+                                "another data set?")
     return [content]
 
 
@@ -108,14 +108,13 @@ def _cleaned(table: Table, settings: DatasetSettings) -> Iterator[pa.RecordBatch
 
 
 def notes(counts: dict[str, int], num_items: int) -> list[str]:
-    """Return what a person should know of the documents, one sentence each."""
-    found = [f"{counts['documents']:,} documents about {counts['items_documented']:,} of {num_items:,} items "
+    """Return notes on the documents, one sentence each."""
+    lines = [f"{counts['documents']:,} documents about {counts['items_documented']:,} of {num_items:,} items "
              f"({counts['items_documented'] / max(num_items, 1):.1%})"]
-    found += [f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key)]
-    return found
+    lines += [f"{counts[key]:,} {why}" for key, why in _NOTES if counts.get(key)]
+    return lines
 
 
-_NOTES = (("documents_rejected", "rows of dataset.documents are bad; rejects.parquet lists them"),
+_NOTES = (("documents_rejected", "rows of dataset.documents rejected; listed in rejects.parquet"),
           ("documents_repeated", "rows of dataset.documents repeat a document; each counts once"),
-          ("documents_unknown", "documents are about items or entities that are not among the items; they are left "
-                                "out"))
+          ("documents_unknown", "documents ignored: about items or entities that are not among the items"))

@@ -1,29 +1,29 @@
-"""Several rows of one item, user or group in the files that describe them: they become one row, column by column."""
+"""Merging of several description rows of one item, user or group into one row, column by column."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ibis.expr.types import BooleanValue, Table
 
-from llmrec_cli.ingest.engine import collect, materialised, scalar, size
+from llmrec_cli.ingest.engine import collect, materialise, scalar, size
 
-MERGED = "of several files the newest counts; within a file, the first row that is not empty"
-_FILE = 1 << 40  # more lines than a file has: file and line as one number
+MERGED = "the newest file wins, and within a file the first row that is not empty"
+_FILE = 1 << 40  # more lines than any file has, to code file and line as one number
 _COLUMNS, _VALUES, _SHOWN = 3, 3, 40
-"""Columns and values of an example that are shown, and characters of a value."""
+"""Most columns and values of an example, and characters of a value."""
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Rows that repeat an id.
+    """Statistics of rows that repeat an id.
 
     Attributes
     ----------
-    num_repeated, num_duplicated : rows left out that differ from another of their id, and those that do not
-    contradicting, updated : column to the number of ids with several values in one file, and in several files
-    examples : column to (id, its values in the order of the files, the value that is kept)
-    emptied : column to the number of ids without a value in the newest file that has id and column, but in an older one
-    emptied_examples : column to (id, the value that is kept)
+    num_repeated, num_duplicated : number of merged rows that differ from another row of their id, and of exact copies
+    contradicting, updated : column -> number of ids with several values in one file, and in several files
+    examples : column -> (id, its values in the order of the files, the final value)
+    emptied : column -> number of ids with a value in an older file and an empty cell in the newest file that has both
+    emptied_examples : column -> (id, the final value)
     """
 
     num_repeated: int = 0
@@ -35,61 +35,60 @@ class Repeats:
     emptied_examples: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def notes(self, kind: str) -> list[str]:
-        """Return what a person should know, one sentence each; `kind` is item | user | group."""
+        """Return notes, one sentence each; `kind` is item | user | group."""
         sentences = ((self.contradicting, f"{kind}s have several values in one file; the first is kept"),
                      (self.updated, f"{kind}s have another value in a later file; the newest file wins"))
-        told = [f"{what}: {', '.join(self._column(name, number) for name, number in _most(found))}"
-                for found, what in sentences if found]
+        lines = [f"{what}: {', '.join(self._column(name, number) for name, number in _most(counts))}"
+                for counts, what in sentences if counts]
         if self.emptied:
             cells = ", ".join(self._emptied(name, number) for name, number in _most(self.emptied))
-            told.append(f"{kind}s have an empty cell in the newest file that lists them; it erases nothing, so the "
-                        f"older value is kept: {cells}; write a value to replace it")
-        return told
+            lines.append(f"{kind}s have an empty cell in the newest file that lists them; empty cells erase nothing, "
+                        f"so the older value is kept: {cells}; write a value to replace it")
+        return lines
 
     def _emptied(self, name: str, number: int) -> str:
         if name not in self.emptied_examples:
             return f"{name} ({number:,})"
-        id_, kept = self.emptied_examples[name]
-        return f"{name} ({number:,}, for instance '{id_}': kept {kept!r})"
+        id_, value = self.emptied_examples[name]
+        return f"{name} ({number:,}, for instance '{id_}': kept {value!r})"
 
     def _column(self, name: str, number: int) -> str:
         if name not in self.examples:
             return f"{name} ({number:,})"
-        id_, values, kept = self.examples[name]
-        return f"{name} ({number:,}, for instance '{id_}': {', '.join(map(repr, values))}; kept {kept!r})"
+        id_, values, value = self.examples[name]
+        return f"{name} ({number:,}, for instance '{id_}': {', '.join(map(repr, values))}; kept {value!r})"
 
 
-def _most(found: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def merge_repeats(sound: Table, own: Sequence[str], names: Sequence[str],
                   present: Sequence[Container[str]]) -> tuple[Table, Repeats]:
-    """Return one row per id (c0) with the columns `own`, and what was merged.
+    """Return one row per id (c0) with the columns `own`, and statistics of the merged rows.
 
-    `names` is what `own` are called, `present` which of them each file has. Of each column the newest file that has a
-    value counts, and in it the first row that has one. Nothing is copied but the rows whose id is there several times:
-    texts are long.
+    `names` are the names of `own`, `present` the names that each file has. In each column the newest file with a value
+    wins, and in it the first row with a value. Only rows of repeated ids are copied, since texts are long.
     """
     sizes = sound.group_by("c0").agg(size=sound.count())
-    repeated = materialised(sizes.filter(sizes["size"] > 1))
+    repeated = materialise(sizes.filter(sizes["size"] > 1))
     num_again = int(scalar(repeated["size"].sum().fill_null(0)))
     if not num_again:
         return sound.select("c0", *own), Repeats()
-    again = materialised(sound.semi_join(repeated, "c0"))
+    again = materialise(sound.semi_join(repeated, "c0"))
     place = again.line - again.file.cast("int64") * _FILE
-    kept = {column: again[column].argmin(place, where=_has_value(again, column)) for column in own}
-    merged = materialised(again.group_by("c0").agg(size=again.count(), **kept).drop("size"))
+    values = {column: again[column].argmin(place, where=_has_value(again, column)) for column in own}
+    merged = materialise(again.group_by("c0").agg(size=again.count(), **values).drop("size"))
     num_distinct = size(again.select("c0", *own).distinct())
     contradicting, updated = _differing(again, own)
     of = dict(zip(own, names, strict=True))
-    shown = [*_most(contradicting)[:_COLUMNS], *_most(updated)[:_COLUMNS]]
-    examples = {of[column]: _example(again, merged, column, within=column in contradicting) for column, _ in shown}
-    found = Repeats(num_distinct - size(repeated), num_again - num_distinct,
+    columns = [*_most(contradicting)[:_COLUMNS], *_most(updated)[:_COLUMNS]]
+    examples = {of[column]: _example(again, merged, column, within=column in contradicting) for column, _ in columns}
+    repeats = Repeats(num_distinct - size(repeated), num_again - num_distinct,
                     {of[c]: number for c, number in contradicting.items()},
                     {of[c]: number for c, number in updated.items()}, examples, *_emptied(again, merged, of, present))
     once = sound.anti_join(repeated, "c0").select("c0", *own)
-    return once.union(merged.select("c0", *own)), found
+    return once.union(merged.select("c0", *own)), repeats
 
 
 def _has_value(rows: Table, column: str) -> BooleanValue:
@@ -97,7 +96,8 @@ def _has_value(rows: Table, column: str) -> BooleanValue:
 
 
 def _differing(again: Table, own: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """Return column to the number of ids with several values in one file, and to those with several in all."""
+    """Return column -> number of ids with several values in one file, and column -> number with several across files.
+    """
     if not own:
         return {}, {}
     in_file = again.group_by("c0", "file").agg(**{c: again[c].nunique(where=_has_value(again, c)) for c in own})
@@ -112,34 +112,34 @@ def _differing(again: Table, own: Sequence[str]) -> tuple[dict[str, int], dict[s
 
 def _emptied(again: Table, merged: Table, of: Mapping[str, str],
              present: Sequence[Container[str]]) -> tuple[dict[str, int], dict[str, tuple[str, str]]]:
-    """Return `Repeats.emptied` and `emptied_examples`; `of` is each column's name.
+    """Return `Repeats.emptied` and `emptied_examples`; `of` maps a column to its name.
 
-    A file without the column says nothing of it.
+    A file without the column counts as neither empty nor filled.
     """
     having = {c: [n for n, there in enumerate(present) if name in there] for c, name in of.items()}
     several = {c: again.file.isin(files) for c, files in having.items() if len(files) > 1}
     if not several:
         return {}, {}
-    newest = materialised(again.group_by("c0").agg(
+    newest = materialise(again.group_by("c0").agg(
         **{c: again.file.max(where=is_there & _has_value(again, c)) for c, is_there in several.items()},
         **{f"{c}_all": again.file.max(where=is_there) for c, is_there in several.items()}))
     [totals] = collect(newest.agg(**{c: (newest[c] < newest[f"{c}_all"]).sum() for c in several})).to_pylist()
-    found = {c: int(number) for c, number in totals.items() if number}
+    counts = {c: int(number) for c, number in totals.items() if number}
     examples = {}
-    for c, _ in _most(found)[:_COLUMNS]:
+    for c, _ in _most(counts)[:_COLUMNS]:
         id_ = scalar(newest.filter(newest[c] < newest[f"{c}_all"]).c0.min())
         kept = collect(merged.filter(merged.c0 == id_).select(c)).column(0)[0].as_py()
         examples[of[c]] = (id_, kept[:_SHOWN])
-    return {of[c]: number for c, number in found.items()}, examples
+    return {of[c]: number for c, number in counts.items()}, examples
 
 
 def _example(again: Table, merged: Table, column: str, within: bool) -> tuple[str, list[str], str]:
-    """Return the id of least order that has several values (in one file, with `within`), these and the one kept."""
+    """Return the smallest id with several values (in one file, with `within`), its values and the final value."""
     filled = again.filter(_has_value(again, column)).select("c0", "file", "line", value=again[column])
     keys = ["c0", "file"] if within else ["c0"]
     several = filled.group_by(*keys).agg(num=filled.value.nunique())
     id_ = scalar(several.filter(several.num > 1).c0.min())
     rows = collect(filled.filter(filled.c0 == id_).order_by("file", "line").limit(100)).to_pylist()
     values = list(dict.fromkeys(row["value"][:_SHOWN] for row in rows))[:_VALUES]
-    chosen = collect(merged.filter(merged.c0 == id_).select(column)).column(0)[0].as_py()
-    return id_, values, (chosen or "")[:_SHOWN]
+    value = collect(merged.filter(merged.c0 == id_).select(column)).column(0)[0].as_py()
+    return id_, values, (value or "")[:_SHOWN]

@@ -1,4 +1,4 @@
-"""Folders of prepared data made by hand, and their audit."""
+"""Handmade folders of prepared data, and their audit."""
 
 import tempfile
 from collections.abc import Sequence
@@ -23,15 +23,16 @@ REJECTS = pa.schema([("file", pa.string()), ("line", pa.int64()), ("column", pa.
 
 def write_folder(folder: Path, rows: Sequence[Row], items: Sequence[Entity] = (), users: Sequence[Entity] = (),
                  **tables: pa.Table) -> Path:
-    """Write prepared data; ids are numbered in their order. `items` and `users` say what rows do not: text, title."""
+    """Write prepared data; integer ids follow the order of ids. `items` and `users` give texts and titles."""
     numbers = {}
-    for place, (kind, known) in enumerate((("user", users), ("item", items))):
-        ids = sorted({row[place] for row in rows} | {entity[f"{kind}_id"] for entity in known})
+    for place, (kind, expected_) in enumerate((("user", users), ("item", items))):
+        ids = sorted({row[place] for row in rows} | {entity[f"{kind}_id"] for entity in expected_})
         numbers[kind] = {name: n for n, name in enumerate(ids)}
-        said = {entity[f"{kind}_id"]: entity for entity in known}
-        columns = dict.fromkeys(["title", "text", *(key for entity in known for key in entity)])
+        message = {entity[f"{kind}_id"]: entity for entity in expected_}
+        columns = dict.fromkeys(["title", "text", *(key for entity in expected_ for key in entity)])
         described = [{kind: n, f"{kind}_id": name, "attributes": [],
-                      **{c: said.get(name, {}).get(c, name if c in ("title", f"{kind}_id") else "") for c in columns}}
+                      **{c: message.get(name, {}).get(c, name if c in ("title", f"{kind}_id") else "") for c in
+                      columns}}
                      for n, name in enumerate(ids)]
         pq.write_table(pa.Table.from_pylist(described), folder / f"{kind}s.parquet")
     pq.write_table(interactions(rows, numbers), folder / "interactions.parquet")
@@ -42,7 +43,7 @@ def write_folder(folder: Path, rows: Sequence[Row], items: Sequence[Entity] = ()
 
 
 def interactions(rows: Sequence[Row], numbers: dict[str, dict[str, int]]) -> pa.Table:
-    """Return rows as interactions.parquet has them."""
+    """Return rows in the format of interactions.parquet."""
     schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("user", pa.int64()),
                         ("item", pa.int64()), ("value", pa.float64()), ("timestamp", pa.int64()),
                         ("split", pa.string())])
@@ -54,16 +55,16 @@ def interactions(rows: Sequence[Row], numbers: dict[str, dict[str, int]]) -> pa.
 
 def audited(folder: Path, split: SplitSettings | None = None, unit: str = "s",
             **counts: int) -> tuple[dict[str, Any], Account]:
-    """Return the audit of a folder and the account with its warnings; every row was read unless `counts` says else."""
-    kept = sum(pq.read_metadata(folder / f"{name}.parquet").num_rows for name in
+    """Return the audit of a folder and its account; all rows count as read unless `counts` differs."""
+    remaining = sum(pq.read_metadata(folder / f"{name}.parquet").num_rows for name in
                ("interactions", "negatives", "filtered") if (folder / f"{name}.parquet").is_file())
-    account = Account({"read": kept, "rejected": 0, "duplicates": 0, **counts})
+    account = Account({"read": remaining, "rejected": 0, "duplicates": 0, **counts})
     with tempfile.TemporaryDirectory() as scratch, engine(DuckDbSettings(), Path(scratch)) as connection:
         return audit(connection, folder, FilesSettings(timestamp_unit="s"), split or GivenSettings(), unit,
                      account), account
 
 
-def check(found: dict[str, Any], name: str) -> dict[str, Any]:
+def check(result: dict[str, Any], name: str) -> dict[str, Any]:
     """Return one of the leakage checks."""
-    one: dict[str, Any] = next(c for c in found["leakage"] if c["name"] == name)
+    one: dict[str, Any] = next(c for c in result["leakage"] if c["name"] == name)
     return one

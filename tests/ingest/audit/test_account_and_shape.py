@@ -1,4 +1,4 @@
-"""The audit's account, shape and texts, against numbers worked out by hand."""
+"""Row counts, shape and texts of the audit, against numbers worked out by hand."""
 
 import json
 from pathlib import Path
@@ -19,19 +19,19 @@ ROWS: list[Row] = [("u1", "a", 5.0, 0, "train"), ("u1", "b", 3.0, 10 * DAY, "tra
 def test_every_row_that_was_read_is_in_one_place(tmp_path: Path) -> None:
     filtered = pa.table({"reason": ["below_core", "below_min_value", "below_core"]})
     folder = write_folder(tmp_path, ROWS, filtered=filtered, negatives=[("u1", "c", 0.0, 5, "train")])
-    found, account = audited(folder, read=15, rejected=2, duplicates=3)
-    assert found["rows"] == {"read": 15, "earlier": 0, "rejected": 2, "duplicates": 3, "filtered": 3, "negatives": 1,
+    result, account = audited(folder, read=15, rejected=2, duplicates=3)
+    assert result["rows"] == {"read": 15, "earlier": 0, "rejected": 2, "duplicates": 3, "filtered": 3, "negatives": 1,
                              "kept": 6, "train": 3, "valid": 1, "test": 2, "unaccounted": 0,
                              "filtered_by_reason": {"below_core": 2, "below_min_value": 1}}
     assert account.warnings == []
 
 
 def test_a_row_that_is_nowhere_is_a_warning(tmp_path: Path) -> None:
-    found, account = audited(write_folder(tmp_path, ROWS), read=10, rejected=1, below_core=2)
-    assert (found["rows"]["filtered"], found["rows"]["unaccounted"]) == (2, 1)
-    assert account.warnings[0].startswith("1 rows are lost: 10 were read, but rejected, merged, filtered, negative and "
-                                          "kept rows are 9")
-    assert "4 rows are too many" in audited(tmp_path, read=2)[1].warnings[0]
+    result, account = audited(write_folder(tmp_path, ROWS), read=10, rejected=1, below_core=2)
+    assert (result["rows"]["filtered"], result["rows"]["unaccounted"]) == (2, 1)
+    assert account.warnings[0].startswith("1 rows missing: 10 were read, but rejected, merged, filtered, negative and "
+                                          "kept rows add up to 9")
+    assert "4 rows too many" in audited(tmp_path, read=2)[1].warnings[0]
 
 
 def test_rejects_are_told_by_what_is_wrong_without_what_they_quote(tmp_path: Path) -> None:
@@ -39,8 +39,8 @@ def test_rejects_are_told_by_what_is_wrong_without_what_they_quote(tmp_path: Pat
              ("b.csv", 3, "timestamp", "'now' is not a time in 's'"), ("b.csv", 4, "", "5 fields"),
              ("a.csv", 5, "value", "'two\nlines' is not a number")]
     rejects = pa.Table.from_pylist([dict(zip(REJECTS.names, line, strict=True)) for line in lines], REJECTS)
-    found, _ = audited(write_folder(tmp_path, ROWS, rejects=rejects))
-    assert found["rejects"] == {
+    result, _ = audited(write_folder(tmp_path, ROWS, rejects=rejects))
+    assert result["rejects"] == {
         "total": 5, "by_file": [{"file": "a.csv", "rows": 3}, {"file": "b.csv", "rows": 2}],
         "by_reason": [{"column": "value", "reason": "'…' is not a number", "rows": 3},
                       {"column": "", "reason": "5 fields", "rows": 1},
@@ -76,13 +76,13 @@ def test_sixty_days_are_sixty_spans(tmp_path: Path) -> None:
 
 def test_an_order_is_told_in_numbers_and_no_time_not_at_all(tmp_path: Path) -> None:
     rows = [(user, item, value, n, split) for n, (user, item, value, _, split) in enumerate(ROWS)]
-    found, _ = audited(write_folder(tmp_path, rows), unit="order")
-    assert (found["splits"]["all"]["first"], found["splits"]["all"]["last"]) == (0, 5)
-    assert found["time"]["edges"] == [0, 1, 2, 3, 4, 5, 6]
-    found, _ = audited(tmp_path, unit="")
-    assert found["time"] is None
-    assert found["splits"]["all"]["first"] is None
-    assert "training_after_cutoff" not in {c["name"] for c in found["leakage"]}
+    result, _ = audited(write_folder(tmp_path, rows), unit="order")
+    assert (result["splits"]["all"]["first"], result["splits"]["all"]["last"]) == (0, 5)
+    assert result["time"]["edges"] == [0, 1, 2, 3, 4, 5, 6]
+    result, _ = audited(tmp_path, unit="")
+    assert result["time"] is None
+    assert result["splits"]["all"]["first"] is None
+    assert "training_after_cutoff" not in {c["name"] for c in result["leakage"]}
 
 
 def test_few_values_are_counted_each_and_many_in_spans(tmp_path: Path) -> None:
@@ -98,15 +98,15 @@ def test_few_values_are_counted_each_and_many_in_spans(tmp_path: Path) -> None:
 def test_texts_are_described(tmp_path: Path) -> None:
     items = [{"item_id": "a", "title": "Alien", "text": "Same text"}, {"item_id": "b", "text": "Same text"},
              {"item_id": "c", "title": "c", "text": "Солярис, 1972"}, {"item_id": "d", "text": ""}]
-    found, account = audited(write_folder(tmp_path, ROWS, items))
-    texts = found["texts"]["item"]
+    result, account = audited(write_folder(tmp_path, ROWS, items))
+    texts = result["texts"]["item"]
     assert (texts["num"], texts["empty"], texts["empty_share"], texts["title_is_id"]) == (4, 1, 0.25, 3)
     assert texts["lengths"] == {"num": 3, "min": 9, "q1": 9, "median": 9, "q3": 13, "max": 13, "mean": 10.3333}
     assert texts["longest"] == {"item_id": "c", "length": 13}
     assert texts["duplicated"] == {"num": 2, "share": round(2 / 3, 6), "texts": 1, "most": 2, "examples": [
         {"text": "Same text", "num": 2, "item_ids": ["a", "b"]}]}
     assert texts["scripts"]["dominant"] == {"Latin": 2, "Cyrillic": 1}
-    assert found["texts"]["user"]["duplicated"] is None
+    assert result["texts"]["user"]["duplicated"] is None
     assert "2 items (67% of the items with a text) have the same text as another item" in account.notes
 
 
@@ -123,13 +123,13 @@ def test_groups_and_knowledge_are_counted(tmp_path: Path) -> None:
     by_group = pa.table({"group": [0, 1], "item": [0, 0], "split": ["train", "test"]})
     triples = pa.table({"head": ["e1", "e1", "e2"], "relation": ["by", "in", "by"], "tail": ["p", "q", "p"]})
     links = pa.table({"item": [0, 1], "item_id": ["a", "b"], "entity_id": ["e1", "e9"]})
-    found, _ = audited(write_folder(tmp_path, ROWS, groups=groups, group_interactions=by_group, triples=triples,
+    result, _ = audited(write_folder(tmp_path, ROWS, groups=groups, group_interactions=by_group, triples=triples,
                                     links=links))
-    assert found["groups"] == {"groups": 2, "members": 2, "memberships": 3, "interactions": {"train": 1, "valid": 0,
+    assert result["groups"] == {"groups": 2, "members": 2, "memberships": 3, "interactions": {"train": 1, "valid": 0,
                                "test": 1}, "members_per_group": {"num": 2, "min": 1, "q1": 1, "median": 1, "q3": 2,
                                                                  "max": 2, "mean": 1.5}, "standing": 1, "occasional": 1,
                                "members_without_history": 0, "held_out_without_history": 0, "synthetic": ""}
-    assert found["knowledge"] == {
+    assert result["knowledge"] == {
         "triples": 3, "relations": 2, "entities": 4, "items_linked": 2, "items_linked_share": round(2 / 3, 6),
         "linked_without_triples": 1, "largest_relations": [{"relation": "by", "triples": 2},
                                                            {"relation": "in", "triples": 1}]}
@@ -140,21 +140,21 @@ def test_what_is_probably_wrong_is_a_warning(tmp_path: Path) -> None:
     rows += [(f"other{n}", f"i{n}", 1.0, 7, "test") for n in range(120)]
     items = [{"item_id": f"i{n}", "text": "No description"} for n in range(120)]
     _, account = audited(write_folder(tmp_path, rows, items), RandomSettings(), unit="s")
-    told = "\n".join(account.warnings)
-    for words in ("all 270 interactions are at one time (1970-01-01T00:00:00.007Z)",
+    output = "\n".join(account.warnings)
+    for words in ("all 270 interactions have the same time (1970-01-01T00:00:00.007Z)",
                   "item 'empty' has 100% of the training interactions",
                   "100% of the held-out interactions have users that",
                   "100% of the held-out interactions have items that", "120 of 120 items have the same text",
-                  "split 'valid' has no rows, so no setting can be chosen on validation; give it a larger share"):
-        assert words in told
+                  "split 'valid' has no rows, so settings cannot be tuned on validation; give it a larger share"):
+        assert words in output
     assert len(account.warnings) == 6
 
 
 @pytest.mark.parametrize(("first", "warned"), [(1_500_000_000, True), (86_400_000, False), (1_500_000_000_000, False)])
 def test_seconds_that_are_read_as_milliseconds_are_seen(tmp_path: Path, first: int, warned: bool) -> None:
     rows = [(user, item, value, first + n, split) for n, (user, item, value, _, split) in enumerate(ROWS)]
-    told = audited(write_folder(tmp_path, rows), unit="ms")[1].warnings
-    assert [w for w in told if "January 1970" in w] == (
+    output = audited(write_folder(tmp_path, rows), unit="ms")[1].warnings
+    assert [w for w in output if "January 1970" in w] == (
         ["all interactions are in January 1970 (1970-01-18T08:40:00Z to 1970-01-18T08:40:00.005Z), probably because "
          "seconds were read as milliseconds; see dataset.timestamp_unit"] if warned else [])
 

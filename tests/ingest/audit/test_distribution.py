@@ -9,9 +9,9 @@ from llmrec_cli.ingest.audit.shape import Tally
 
 
 def tally(*counts: int) -> Tally:
-    found = Tally()
-    found.add(np.array(counts))
-    return found
+    result = Tally()
+    result.add(np.array(counts))
+    return result
 
 
 def test_the_summary_of_five_counts() -> None:
@@ -21,9 +21,9 @@ def test_the_summary_of_five_counts() -> None:
 
 
 def test_zeros_are_not_counted_and_batches_add_up() -> None:
-    found = tally(0, 2, 2)
-    found.add(np.array([2, 7]))
-    assert (found.counts.tolist(), found.numbers.tolist(), found.size, found.total) == ([2, 7], [3, 1], 4, 13)
+    result = tally(0, 2, 2)
+    result.add(np.array([2, 7]))
+    assert (result.counts.tolist(), result.numbers.tolist(), result.size, result.total) == ([2, 7], [3, 1], 4, 13)
 
 
 def test_doubling_bins_hold_every_count_once() -> None:
@@ -41,9 +41,9 @@ def test_gini_is_the_mean_difference_over_twice_the_mean() -> None:
 
 
 def test_the_share_of_the_top_counts_the_last_one_in_part() -> None:
-    found = tally(6, 2, 1, 1)
-    assert [found.share_of_top(s) for s in (0.25, 0.5, 0.375, 1)] == [0.6, 0.8, 0.7, 1.0]
-    curve = found.long_tail()["curve"]
+    result = tally(6, 2, 1, 1)
+    assert [result.share_of_top(s) for s in (0.25, 0.5, 0.375, 1)] == [0.6, 0.8, 0.7, 1.0]
+    curve = result.long_tail()["curve"]
     assert curve[0] == [0, 0]
     assert curve[-1] == [1, 1]
     assert all(a <= b for (_, a), (_, b) in itertools.pairwise(curve))

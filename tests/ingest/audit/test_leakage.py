@@ -1,10 +1,10 @@
-"""Each check finds the leak that was put there, and nothing where there is none."""
+"""Each check finds a planted leak, and nothing in clean data."""
 
 from pathlib import Path
 
 import pytest
 
-from llmrec_cli.ingest.audit.title_leakage import names
+from llmrec_cli.ingest.audit.title_leakage import contains_title
 from llmrec_cli.settings.split import GivenSettings, RandomSettings, TemporalSettings
 from tests.ingest.audit.folders import audited, check, write_folder
 
@@ -15,30 +15,30 @@ CHECKS = ("held_out_pairs_in_training", "validation_pairs_in_test", "training_af
 
 
 def test_a_clean_split_gives_no_warning(tmp_path: Path) -> None:
-    found, account = audited(write_folder(tmp_path, CLEAN), TemporalSettings())
-    assert [c["verdict"] for c in found["leakage"]] == ["ok"] * 5
-    assert [c["name"] for c in found["leakage"]] == list(CHECKS)
-    assert account.warnings == found["warnings"] == []
+    result, account = audited(write_folder(tmp_path, CLEAN), TemporalSettings())
+    assert [c["verdict"] for c in result["leakage"]] == ["ok"] * 5
+    assert [c["name"] for c in result["leakage"]] == list(CHECKS)
+    assert account.warnings == result["warnings"] == []
 
 
 def test_a_held_out_pair_that_is_in_training_is_found(tmp_path: Path) -> None:
     rows = [*CLEAN, ("v", "a", 1.0, 5000, "test"), ("u", "b", 1.0, 3000, "valid")]
-    found, account = audited(write_folder(tmp_path, rows, items=[{"item_id": "a", "title": "Alien"}]))
-    leak = check(found, "held_out_pairs_in_training")
+    result, account = audited(write_folder(tmp_path, rows, items=[{"item_id": "a", "title": "Alien"}]))
+    leak = check(result, "held_out_pairs_in_training")
     assert (leak["count"], leak["checked"], leak["share"], leak["verdict"]) == (2, 4, 0.5, "warning")
     assert leak["examples"] == [{"user_id": "u", "item_id": "b", "title": "b", "split": "valid"},
                                 {"user_id": "v", "item_id": "a", "title": "Alien", "split": "test"}]
     assert account.counts["held_out_also_in_train"] == 2
-    assert account.warnings == ["2 pairs of validation or test (50.00%) are in training too; a model that leaves seen "
-                                "items out cannot find them; split.leaks=drop leaves them out of what is held out"]
+    assert account.warnings == ["2 validation or test pairs (50.00%) are also in training; a model that excludes seen "
+                                "items cannot recommend them; split.leaks=drop removes them from validation and test"]
 
 
 def test_a_validation_pair_that_is_in_the_test_is_found(tmp_path: Path) -> None:
-    found, account = audited(write_folder(tmp_path, [*CLEAN, ("v", "c", 1.0, 5000, "test")]))
-    leak = check(found, "validation_pairs_in_test")
+    result, account = audited(write_folder(tmp_path, [*CLEAN, ("v", "c", 1.0, 5000, "test")]))
+    leak = check(result, "validation_pairs_in_test")
     assert (leak["count"], leak["checked"], leak["verdict"]) == (1, 2, "warning")
-    assert check(found, "held_out_pairs_in_training")["count"] == 0
-    assert "1 pairs of validation are in the test too (50.00% of it)" in account.warnings[0]
+    assert check(result, "held_out_pairs_in_training")["count"] == 0
+    assert "1 validation pairs are also in the test (50.00% of it)" in account.warnings[0]
 
 
 def test_comparing_some_users_at_a_time_finds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,18 +53,18 @@ def test_comparing_some_users_at_a_time_finds_the_same(tmp_path: Path, monkeypat
 
 def test_training_at_or_after_the_cutoff_is_found(tmp_path: Path) -> None:
     rows = [*CLEAN, ("v", "d", 1.0, 3000, "train"), ("u", "d", 1.0, 9000, "valid")]
-    found, account = audited(write_folder(tmp_path, rows), TemporalSettings())
-    leak = check(found, "training_after_cutoff")
+    result, account = audited(write_folder(tmp_path, rows), TemporalSettings())
+    leak = check(result, "training_after_cutoff")
     assert (leak["count"], leak["checked"], leak["verdict"]) == (2, 6, "warning")
     assert leak["examples"][1] == {"user_id": "v", "item_id": "d", "title": "d", "split": "train",
                                    "timestamp": "1970-01-01T00:00:03Z"}
-    assert "2 interactions of training or validation" in account.warnings[0]
+    assert "2 training or validation interactions" in account.warnings[0]
 
 
 def test_a_random_split_is_said_to_be_no_forecast_without_a_warning(tmp_path: Path) -> None:
     rows = [*CLEAN, ("u", "d", 1.0, 1500, "valid")]
-    found, account = audited(write_folder(tmp_path, rows), RandomSettings())
-    older = check(found, "held_out_older_than_training")
+    result, account = audited(write_folder(tmp_path, rows), RandomSettings())
+    older = check(result, "held_out_older_than_training")
     assert (older["count"], older["checked"], older["verdict"]) == (1, 3, "ok")
     assert older["note"].startswith("split=random does not measure forecasting")
     assert account.warnings == []
@@ -80,8 +80,8 @@ def test_a_held_out_title_in_the_users_text_is_found(tmp_path: Path, text: str, 
             ("u", "1", 1.0, 2000, "test"), ("v", "3", 1.0, 2000, "test")]
     items = [{"item_id": "1", "title": "The Matrix"}, {"item_id": "2", "title": "The Matrix Reloaded"},
              {"item_id": "3", "title": "Heat"}]
-    found, account = audited(write_folder(tmp_path, rows, items, [{"user_id": "u", "text": text}]))
-    leak = check(found, "held_out_titles_in_user_texts")
+    result, account = audited(write_folder(tmp_path, rows, items, [{"user_id": "u", "text": text}]))
+    leak = check(result, "held_out_titles_in_user_texts")
     assert (leak["count"], leak["checked"]) == (count, 1)
     assert leak["verdict"] == ("warning" if count else "ok")
     assert bool(account.warnings) == bool(count)
@@ -91,38 +91,38 @@ def test_only_some_users_are_looked_at_when_there_are_many(tmp_path: Path, monke
     rows = [("t", "1", 1.0, 1000, "train"), *((f"u{n}", "1", 1.0, 2000, "test") for n in range(9))]
     users = [{"user_id": f"u{n}", "text": "saw Heat"} for n in range(9)]
     monkeypatch.setattr("llmrec_cli.ingest.audit.title_leakage.MOST_PAIRS", 3)
-    found, _ = audited(write_folder(tmp_path, rows, [{"item_id": "1", "title": "Heat"}], users))
-    leak = check(found, "held_out_titles_in_user_texts")
+    result, _ = audited(write_folder(tmp_path, rows, [{"item_id": "1", "title": "Heat"}], users))
+    leak = check(result, "held_out_titles_in_user_texts")
     assert (leak["count"], leak["checked"]) == (3, 3)
-    assert "of one user in 3 only" in leak["note"]
+    assert "for one user in 3 only" in leak["note"]
 
 
 def test_words_of_scripts_without_spaces_need_no_border() -> None:
-    assert names("我喜欢千と千尋の神隠しです", "千と千尋の神隠し")
-    assert not names("theatre", "heat")
-    assert names("theatre, heat", "heat")
+    assert contains_title("我喜欢千と千尋の神隠しです", "千と千尋の神隠し")
+    assert not contains_title("theatre", "heat")
+    assert contains_title("theatre, heat", "heat")
 
 
 @pytest.mark.parametrize("times", [("2", "3"), ("1970-01-01T00:00:02Z", "1970-01-01T00:00:03Z")])
 def test_items_of_training_described_after_the_cutoff_are_found(tmp_path: Path, times: tuple[str, str]) -> None:
     items = [{"item_id": "a", "timestamp": times[0]}, {"item_id": "b", "title": "Late", "timestamp": times[1]},
              {"item_id": "c", "timestamp": "9"}]
-    found, account = audited(write_folder(tmp_path, CLEAN, items), TemporalSettings())
-    leak = check(found, "items_described_after_cutoff")
+    result, account = audited(write_folder(tmp_path, CLEAN, items), TemporalSettings())
+    leak = check(result, "items_described_after_cutoff")
     assert (leak["count"], leak["checked"], leak["verdict"]) == (1, 2, "warning")
     assert leak["examples"] == [{"item_id": "b", "title": "Late", "timestamp": times[1]}]
-    assert "1 items of training were described" in account.warnings[0]
+    assert "1 training items were described" in account.warnings[0]
 
 
 def test_unreadable_times_of_items_are_counted(tmp_path: Path) -> None:
-    found, _ = audited(write_folder(tmp_path, CLEAN, [{"item_id": "a", "timestamp": "spring"}]), TemporalSettings())
-    assert check(found, "items_described_after_cutoff")["note"].startswith("1 of these timestamps are not readable")
+    result, _ = audited(write_folder(tmp_path, CLEAN, [{"item_id": "a", "timestamp": "spring"}]), TemporalSettings())
+    assert check(result, "items_described_after_cutoff")["note"].startswith("1 of these timestamps cannot be read")
 
 
 def test_held_out_pairs_that_are_dislikes_in_training_are_told(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, CLEAN, negatives=[("v", "c", 0.0, 1000, "train"), ("u", "c", 0.0, 9000, "test")])
-    found, account = audited(folder, GivenSettings())
-    leak = check(found, "held_out_disliked_in_training")
+    result, account = audited(folder, GivenSettings())
+    leak = check(result, "held_out_disliked_in_training")
     assert (leak["count"], leak["checked"], leak["verdict"]) == (1, 2, "ok")
     assert leak["examples"][0]["user_id"] == "v"
     assert account.warnings == []
@@ -131,5 +131,5 @@ def test_held_out_pairs_that_are_dislikes_in_training_are_told(tmp_path: Path) -
 
 def test_without_held_out_rows_every_check_is_ok(tmp_path: Path) -> None:
     rows = [(*row[:4], "train") for row in CLEAN]
-    found, _ = audited(write_folder(tmp_path, rows[:4]))
-    assert {c["verdict"] for c in found["leakage"]} == {"ok"}
+    result, _ = audited(write_folder(tmp_path, rows[:4]))
+    assert {c["verdict"] for c in result["leakage"]} == {"ok"}

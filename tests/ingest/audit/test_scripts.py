@@ -1,4 +1,4 @@
-"""Scripts are told by where most letters are from."""
+"""The script of a text is that of most of its letters."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""dataset.cluster_users=true: clusters of users as groups, made of training alone, and said to be synthetic."""
+"""dataset.cluster_users=true: clusters of users as groups, made from training only, and marked as synthetic."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import pytest
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.heads.clusters.user_clusters import cluster_users, read_training
-from llmrec_cli.ingest.groups.synthetic import members_of, refuse_clusters_beside
+from llmrec_cli.ingest.groups.synthetic import members_of, refuse_cluster_conflicts
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.settings.cluster_users import ClusterUsersSettings
 from llmrec_cli.settings.dataset import FilesSettings
@@ -22,7 +22,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def rows_of() -> list[str]:
-    """Users of two kinds by turns, who choose items of their own kind."""
+    """Alternating users of two kinds, each with items of its own kind."""
     rng = np.random.default_rng(2)
     return [f"u{user:02},i{item:02},{1_600_000_000 + int(rng.integers(10**6))}" for user in range(40)
             for item in 10 * (user % 2) + rng.permutation(10)[:7]]
@@ -47,10 +47,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 def members(prepared: Prepared) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for row in prepared.rows("groups"):
-        found.setdefault(row["group_id"], set()).add(row["user_id"])
-    return found
+        result.setdefault(row["group_id"], set()).add(row["user_id"])
+    return result
 
 
 def test_users_who_choose_alike_are_one_group(prepared: Prepared) -> None:
@@ -60,18 +60,18 @@ def test_users_who_choose_alike_are_one_group(prepared: Prepared) -> None:
 
 
 def test_a_cluster_has_what_enough_of_its_members_have_with_the_share_of_those_in_training(prepared: Prepared) -> None:
-    rows, found = prepared.rows("interactions"), {}
+    rows, result = prepared.rows("interactions"), {}
     for group, users in members(prepared).items():
         for item in {row["item_id"] for row in rows}:
             counts = [sum(row["item_id"] == item and row["user_id"] in users and SPLITS.index(row["split"]) <= last
                           for row in rows) for last in range(3)]
             enough = [n for n in range(3) if counts[n] >= math.ceil(0.4 * len(users))]
             if enough:
-                found[group, item] = SPLITS[enough[0]], counts[0] / len(users)
+                result[group, item] = SPLITS[enough[0]], counts[0] / len(users)
     written = {(row["group_id"], row["item_id"]): (row["split"], row["value"])
                for row in prepared.rows("group_interactions")}
-    assert written.keys() == found.keys()
-    for pair, (split, share) in found.items():
+    assert written.keys() == result.keys()
+    for pair, (split, share) in result.items():
         assert written[pair][0] == split
         assert written[pair][1] == pytest.approx(share)
     assert {split for split, _ in written.values()} >= {"train"}
@@ -99,7 +99,7 @@ def test_only_training_is_clustered(prepared: Prepared) -> None:
 def test_clusters_are_made_of_the_tables_that_prepare_writes_and_of_nothing_else(prepared: Prepared) -> None:
     clusters = members_of(cluster_users(ClusterUsersSettings(on=True, num_clusters=2), prepared.folder))
     written = {(int(row["group_id"].removeprefix("cluster")), row["user"]) for row in prepared.rows("groups")}
-    assert set(zip(*(found.tolist() for found in clusters.nonzero()), strict=True)) == written
+    assert set(zip(*(result.tolist() for result in clusters.nonzero()), strict=True)) == written
 
 
 def test_rows_in_another_order_make_the_same_groups(prepared: Prepared, tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_rows_in_another_order_make_the_same_groups(prepared: Prepared, tmp_path
 
 
 def test_users_without_training_and_empty_clusters_are_in_no_group() -> None:
-    found = members_of(np.array([3, -1, 0, 3]))
-    assert found.toarray().tolist() == [[0, 0, 1, 0], [1, 0, 0, 1]]
+    result = members_of(np.array([3, -1, 0, 3]))
+    assert result.toarray().tolist() == [[0, 0, 1, 0], [1, 0, 0, 1]]
 
 
 @pytest.mark.parametrize(("settings", "said"), [
@@ -134,5 +134,5 @@ def test_clusters_stand_beside_no_other_groups(tmp_path: Path) -> None:
     (Sources([]), "", "append", "mode=append: dataset.cluster_users=true")])
 def test_what_cannot_be_together_with_clusters_is_refused(sources: Sources, group: str, mode: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        refuse_clusters_beside(sources, FilesSettings(cluster_users=ClusterUsersSettings(on=True)), group, mode)
-    refuse_clusters_beside(sources, FilesSettings(), group, mode)
+        refuse_cluster_conflicts(sources, FilesSettings(cluster_users=ClusterUsersSettings(on=True)), group, mode)
+    refuse_cluster_conflicts(sources, FilesSettings(), group, mode)

@@ -1,4 +1,4 @@
-"""The fault matrix for files of groups, by number, at prepare."""
+"""The numbered faults of the fault matrix for group files in prepare."""
 
 import random
 from pathlib import Path
@@ -20,7 +20,7 @@ FILES = {"interactions": "user_id,item_id\nu,a\nv,a\nv,b\nw,b\n",
 
 def prepared_of(folder: Path, split: SplitSettings | None = None, names: dict[str, str] | None = None,
                 settings: dict[str, Any] | None = None, **files: str | bytes) -> Prepared:
-    """Prepare FILES with those of `files` in their place; `names` is what a file is called."""
+    """Prepare FILES, overridden by `files`; `names` are the file names."""
     paths = {key: str(write(folder, text, (names or {}).get(key, f"{key}.csv"))) for key, text in
              (FILES | files).items()}
     return prepare_with(folder, FilesSettings(name="x", **(paths | (settings or {}))), split or NoSplitSettings())
@@ -32,7 +32,7 @@ def prepared_of(folder: Path, split: SplitSettings | None = None, names: dict[st
     ("groups", "", r"groups\.csv: (is )?empty"),
     ("group_interactions", "group_id,item_id\n", r"group_interactions\.csv: has a header but no rows"),
     ("groups", "group,user_id\nduo,u\n", r"groups\.csv: no column 'group_id'; .*\(did you mean 'group'\?\)"),
-    ("groups", "group_id,user_id,user_id\nduo,u,v\n", r"groups\.csv: the column 'user_id' is there twice"),
+    ("groups", "group_id,user_id,user_id\nduo,u,v\n", r"groups\.csv: two columns are called 'user_id'"),
     ("groups", "group_id,user_id\nduo,u\nduo,v,w\n", r"groups\.csv: 1 of 2 rows .* are bad(.|\n)*line 3"),
     ("group_interactions", "group_id,item_id,timestamp\nduo,a,yesterday\n", r"group_interactions\.csv: 1 of 1 rows"),
     ("group_interactions", "group_id,item_id,value\nduo,a,nan\nduo,b,2\n", r"line 2: value 'nan' is not a number")])
@@ -72,16 +72,16 @@ def test_35_45_exact_duplicates_are_one_and_counted_and_so_are_groups_of_one(tmp
     assert "1 groups have one member" in prepared.manifest["notes"]
     assert len(prepared.rows("group_interactions")) == 2
     notes = " ".join(prepared.manifest["notes"])
-    assert "2 rows of dataset.groups name a member of a group again; each counts once" in notes
-    assert "1 rows of group interactions repeat a group and an item; dataset.duplicates merged them" in notes
-    with pytest.raises(DataError, match=r"group 'duo' has 2 interactions with item 'a', and dataset\.duplicates=error"):
+    assert "2 rows of dataset.groups repeat a member of a group; each member counts once" in notes
+    assert "1 rows of group interactions repeat a group and an item; merged by dataset.duplicates" in notes
+    with pytest.raises(DataError, match=r"group 'duo' and item 'a' are in 2 rows, and dataset\.duplicates=error"):
         prepared_of(tmp_path / "2", settings={"duplicates": "error"}, **files)
 
 
 def test_35_36_what_is_kept_of_duplicates_goes_by_time_and_never_by_the_order_of_rows(tmp_path: Path) -> None:
     rows = [f"g{n % 7},i{n % 5},{n % 3 + 1},{n}" for n in range(70)]
     members = [f"g{n % 7},u{n}" for n in range(20)]
-    found = []
+    result = []
     for seed in range(2):
         random.Random(seed).shuffle(rows)
         random.Random(seed).shuffle(members)
@@ -89,10 +89,10 @@ def test_35_36_what_is_kept_of_duplicates_goes_by_time_and_never_by_the_order_of
                                groups="\n".join(["group_id,user_id",
                                *members]) + "\n", group_interactions="\n".join(["group_id,item_id,value,timestamp",
                                                                                 *rows]) + "\n")
-        found.append(prepared)
-    assert found[0].manifest["fingerprint"] == found[1].manifest["fingerprint"]
+        result.append(prepared)
+    assert result[0].manifest["fingerprint"] == result[1].manifest["fingerprint"]
     newest = {(f"g{n % 7}", f"i{n % 5}"): n for n in range(70)}
-    assert {(r["group_id"], r["item_id"]): r["timestamp"] for r in found[0].rows("group_interactions")} == newest
+    assert {(r["group_id"], r["item_id"]): r["timestamp"] for r in result[0].rows("group_interactions")} == newest
 
 
 def test_44_items_and_users_that_only_groups_name_are_kept_without_history_unless_a_core_is_asked_for(
@@ -105,12 +105,12 @@ def test_44_items_and_users_that_only_groups_name_are_kept_without_history_unles
     prepared = prepared_of(tmp_path / "2", settings={"min_item_interactions": 1}, **files)
     assert "unseen" not in prepared.column("items", "item_id")
     assert prepared.counts["group_interactions_unknown_item"] == 1
-    assert any("name an item that is not among the items; they are left out" in n for n in prepared.manifest["notes"])
+    assert any("ignored: item not among the items" in n for n in prepared.manifest["notes"])
 
 
 def test_46_a_group_that_has_done_something_and_has_no_members_is_warned_of_and_left_out(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, group_interactions=FILES["group_interactions"] + "nobody,a,7\nnobody,b,7\n")
     assert (prepared.counts["groups_without_members"], prepared.counts["group_interactions_without_members"]) == (1, 2)
     assert {r["group_id"] for r in prepared.rows("group_interactions")} == {"duo", "solo"}
-    assert any(w.startswith("1 groups have interactions (2 rows, left out) but no members")
+    assert any(w.startswith("1 groups have interactions (2 rows, ignored) but no members")
                for w in prepared.manifest["warnings"])

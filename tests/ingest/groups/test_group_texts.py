@@ -1,4 +1,4 @@
-"""What files tell of groups: texts, attributes, their own columns, and groups that do not fit."""
+"""Descriptions of groups: texts, attributes, original columns, and groups without members."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def prepared_of(folder: Path, split: Any = None, mode: str = "new", out: Path | 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Return what becomes of the files above with no setting but their names."""
+    """Prepare the files above without other settings."""
     return prepared_of(tmp_path_factory.mktemp("plain"))
 
 
@@ -61,8 +61,9 @@ def test_groups_without_members_and_groups_of_whom_nothing_is_told_are_counted(p
     assert [plain.counts[k] for k in ("groups_read", "groups_not_in_file", "groups_left_out", "groups_without_text",
                                          "groups_standing", "groups_occasional")] == [3, 1, 1, 1, 1, 2]
     assert [r["group_id"] for r in plain.rows("groups_left_out")] == ["ghost"]
-    assert "1 groups of dataset.group_info have no members; they are left out" in plain.manifest["notes"]
-    assert any("3 groups (1 standing, which training knows, and 2 occasional)" in n for n in plain.manifest["notes"])
+    assert "1 groups of dataset.group_info ignored: no members" in plain.manifest["notes"]
+    groups = "3 groups (1 standing, with training interactions, and 2 occasional)"
+    assert any(groups in n for n in plain.manifest["notes"])
     assert "groups" not in plain.manifest  # Which would say that they are synthetic.
 
 
@@ -128,11 +129,11 @@ def test_bad_files_of_groups_are_named_with_what_to_do(tmp_path: Path) -> None:
         prepared_of(tmp_path, group_attributes={"town": "category"})
     with pytest.raises(ConfigError, match=r"dataset\.group_attributes=.*: there is no file .*group_info=<file>"):
         prepared_of(tmp_path, group_info=None, group_attributes={"city": "category"})
-    with pytest.raises(ConfigError, match=r"dataset\.group_text=\{.*\}: there is no file of groups to make it of"):
+    with pytest.raises(ConfigError, match=r"dataset\.group_text=\{.*\}: there is no file that describes groups"):
         prepared_of(tmp_path, group_info=None, group_text="{group_id}")
-    with pytest.raises(ConfigError, match=r"dataset\.group_text=\{.*\}: there is no file of groups to make it of"):
+    with pytest.raises(ConfigError, match=r"dataset\.group_text=\{.*\}: there is no file that describes groups"):
         prepare_with(tmp_path, FilesSettings(interactions=str(write(tmp_path, CLICKS)), group_text="{name}"))
-    with pytest.raises(ConfigError, match="groups that are made of users have no texts and attributes; leave it out"):
+    with pytest.raises(ConfigError, match="groups made of users have no texts and attributes; remove the setting"):
         prepare_with(tmp_path, FilesSettings(interactions=str(write(tmp_path, CLICKS)), group_text="{name}",
                                              synthetic_groups="random"))
 
@@ -146,7 +147,7 @@ def test_settings_without_effect_are_refused() -> None:
 
 
 def test_46_unknown_members_stay_as_users_without_history_and_groups_of_them_alone_are_counted(tmp_path: Path) -> None:
-    """In the test: `known` has a member with a history, `standing` trains, and nothing is known of `lost`."""
+    """Of the groups in the test, `known` has a member with a history, `standing` has training, `lost` has neither."""
     files = {"train": CLICKS, "test": "user_id,item_id\nu,b\n",
              "groups": "group_id,user_id\nknown,u\nknown,x\nstanding,y\nlost,x\nlost,z\n",
              "group_train": "group_id,item_id\nstanding,a\n",
@@ -160,5 +161,5 @@ def test_46_unknown_members_stay_as_users_without_history_and_groups_of_them_alo
     notes = " ".join(prepared.manifest["notes"])
     assert "3 of 4 members of groups have no training interaction of their own" in notes
     assert "1 groups in validation or test have no training interactions" in notes
-    assert any("1 groups have interactions (1 rows, left out) but no members" in w
+    assert any("1 groups have interactions (1 rows, ignored) but no members" in w
                for w in prepared.manifest["warnings"])

@@ -1,4 +1,4 @@
-"""Synthetic groups: who is in them, what they have together in which split, and that everything says what they are."""
+"""Synthetic groups: members, common interactions by split, and the marks that they are synthetic."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from llmrec_cli.errors import ConfigError, DataError
-from llmrec_cli.ingest.groups.synthetic import common_items, draw_members
+from llmrec_cli.ingest.groups.synthetic import common_items, sample_members
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.presets import MafengwoSettings
 from llmrec_cli.settings.split import GivenSettings, RandomSettings, SplitSettings, TemporalSettings
@@ -35,20 +35,20 @@ def prepared_of(folder: Path, kind: str = "random", split: SplitSettings | None 
 
 
 def together_by_hand(prepared: Prepared, share: float) -> dict[tuple[str, str], tuple[str, int]]:
-    """Return (group_id, item_id) -> split and time, by going through the splits and counting heads."""
+    """Return (group_id, item_id) -> split and time, by counting members split by split."""
     members: dict[str, set[str]] = {}
     for row in prepared.rows("groups"):
         members.setdefault(row["group_id"], set()).add(row["user_id"])
     rows = prepared.rows("interactions")
-    found: dict[tuple[str, str], tuple[str, int]] = {}
+    result: dict[tuple[str, str], tuple[str, int]] = {}
     for last in range(3):
         until = [r for r in rows if SPLITS.index(r["split"]) <= last]
         for group, users in members.items():
             for item in {r["item_id"] for r in until}:
                 mine = [r for r in until if r["item_id"] == item and r["user_id"] in users]
-                if len(mine) >= max(2, math.ceil(share * len(users))) and (group, item) not in found:
-                    found[group, item] = SPLITS[last], max(r["timestamp"] for r in mine)
-    return found
+                if len(mine) >= max(2, math.ceil(share * len(users))) and (group, item) not in result:
+                    result[group, item] = SPLITS[last], max(r["timestamp"] for r in mine)
+    return result
 
 
 @pytest.mark.parametrize(("kind", "split", "share"), [
@@ -56,19 +56,19 @@ def together_by_hand(prepared: Prepared, share: float) -> dict[tuple[str, str], 
 def test_a_group_has_an_item_in_the_split_that_makes_its_members_enough(tmp_path: Path, kind: str,
                                                                         split: SplitSettings, share: float) -> None:
     prepared = prepared_of(tmp_path, kind, split, group_share=share, group_size=[2, 5])
-    found = {(r["group_id"], r["item_id"]): (r["split"], r["timestamp"]) for r in prepared.rows("group_interactions")}
-    assert found == together_by_hand(prepared, share)
-    assert {part for part, _ in found.values()} == set(SPLITS)
+    result = {(r["group_id"], r["item_id"]): (r["split"], r["timestamp"]) for r in prepared.rows("group_interactions")}
+    assert result == together_by_hand(prepared, share)
+    assert {part for part, _ in result.values()} == set(SPLITS)
     assert prepared.counts["group_held_out_also_in_train"] == 0
 
 
 def test_what_groups_train_on_does_not_depend_on_what_is_held_out(tmp_path: Path) -> None:
-    """The test's rows about other items: the same groups, and the same of them in training."""
+    """With other items in the test, groups and their training interactions stay the same."""
     rows = rows_of()
     split = TemporalSettings(test_from="2020-09-23", valid=0)
     late = [r for r in rows if int(r.split(",")[2]) >= 1_600_819_200]
     changed = [r for r in rows if r not in late] + [r.replace(",i", ",other") for r in late]
-    ones = [prepared_of(tmp_path / str(n), "similar", split, rows=found) for n, found in enumerate((rows, changed))]
+    ones = [prepared_of(tmp_path / str(n), "similar", split, rows=result) for n, result in enumerate((rows, changed))]
     first, second = ([(r["group_id"], r["item_id"]) for r in one.rows("group_interactions") if r["split"] == "train"]
                      for one in ones)
     assert len(late) > 50
@@ -79,15 +79,15 @@ def test_what_groups_train_on_does_not_depend_on_what_is_held_out(tmp_path: Path
 def test_sizes_are_within_the_range_and_members_differ_and_have_something_to_learn_from() -> None:
     histories = np.repeat([[1.0, 1.0], [0.0, 0.0]], 10, axis=0)
     settings = FilesSettings(synthetic_groups="random", num_groups=200, group_size=[3, 5])
-    found = draw_members(sp.csr_array(histories), settings)
-    assert {int(n) for n in found.sum(1)} == {3, 4, 5}
-    assert found.shape == (200, 20)
-    assert found.data.max() == 1
-    assert found.toarray().sum(0).nonzero()[0].tolist() == list(range(10))
-    other = draw_members(sp.csr_array(histories),
+    result = sample_members(sp.csr_array(histories), settings)
+    assert {int(n) for n in result.sum(1)} == {3, 4, 5}
+    assert result.shape == (200, 20)
+    assert result.data.max() == 1
+    assert result.toarray().sum(0).nonzero()[0].tolist() == list(range(10))
+    other = sample_members(sp.csr_array(histories),
                          FilesSettings(synthetic_groups="random", num_groups=200, group_size=[3, 5],
                                                                 group_seed=1))
-    assert (found != other).nnz > 0
+    assert (result != other).nnz > 0
 
 
 def test_similar_groups_are_a_user_and_the_nearest_by_cosine_of_training_histories() -> None:
@@ -95,11 +95,11 @@ def test_similar_groups_are_a_user_and_the_nearest_by_cosine_of_training_histori
     histories = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1],
                           [0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0]], np.float32)
     settings = FilesSettings(synthetic_groups="similar", num_groups=25, group_size=[2, 2])
-    found = draw_members(sp.csr_array(histories), settings).toarray()
-    pairs = {tuple(np.flatnonzero(row)) for row in found}
+    result = sample_members(sp.csr_array(histories), settings).toarray()
+    pairs = {tuple(np.flatnonzero(row)) for row in result}
     # cos(0,1) = 2/sqrt(6) = .82, cos(0,2) = 2/3, cos(1,2) = 1/sqrt(6) = .41, cos(3,4) = 1, others 0.
     assert pairs == {(0, 1), (0, 2), (3, 4)}
-    assert found.shape == (25, 6)
+    assert result.shape == (25, 6)
 
 
 def test_a_user_who_has_an_item_twice_counts_once_from_the_earliest_split() -> None:
@@ -147,7 +147,7 @@ def test_too_few_users_are_told_of(tmp_path: Path) -> None:
 def test_settings_without_effect_or_out_of_range_are_refused() -> None:
     assert list(FilesSettings(interactions="x", num_groups=5).problems()) == [
         "num_groups: has an effect only with dataset.synthetic_groups=random|similar"]
-    found = list(FilesSettings(interactions="x", groups="g", synthetic_groups="randon", num_groups=0, group_size=[1, 3],
-                               group_share=1.5).problems())
-    assert [problem.split(":")[0] for problem in found] == [
+    result = list(FilesSettings(interactions="x", groups="g", synthetic_groups="randon", num_groups=0,
+                                group_size=[1, 3], group_share=1.5).problems())
+    assert [problem.split(":")[0] for problem in result] == [
         "num_groups=0", "group_share=1.5", "synthetic_groups=randon", "group_size=[1, 3]", "synthetic_groups=randon"]

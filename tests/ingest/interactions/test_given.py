@@ -40,7 +40,7 @@ def prepared_of(folder: Path, train: list[tuple[str, str]], test: list[tuple[str
 
 
 def carved_by_hand(pairs: list[tuple[str, str]], share: float, seed: int) -> set[tuple[str, str]]:
-    """Return the pairs whose MD5, as a number, is below the share, but for the highest of each user."""
+    """Return the pairs whose MD5, as a number, is below the share, without the highest pair of each user."""
     number = {p: int(hashlib.md5(f"{seed}\x1f{p[0]}\x1f{p[1]}".encode()).hexdigest(), 16) for p in pairs}
     last = {user: max(number[p] for p in pairs if p[0] == user) for user, _ in pairs}
     return {p for p in pairs if number[p] < share * 2**128 and number[p] < last[p[0]]}
@@ -84,7 +84,7 @@ def test_the_share_of_groups_is_the_users_unless_they_have_one_of_their_own_or_u
                                                                                                     leaks="drop")
     assert group_rule(RandomSettings(test=0.1, group_valid=0.4), False) == RandomSettings(valid=0.4, test=0.1,
                                                                                           group_valid=0.4)
-    with pytest.raises(ConfigError, match=r"split\.group_valid=0\.2: has no effect on groups that are divided by "):
+    with pytest.raises(ConfigError, match=r"split\.group_valid=0\.2: has no effect on groups with "):
         group_rule(RandomSettings(group="leave_last_out", group_valid=0.2), False)
 
 
@@ -94,31 +94,31 @@ def test_groups_divided_at_random_beside_given_users_keep_the_usual_shares() -> 
 
 
 def test_items_that_are_cold_for_users_are_cold_for_groups(tmp_path: Path) -> None:
-    """Each has items that the other has not, so that dividing them apart would put the cut at another hash."""
+    """Users and groups have different items, so that splitting them separately would choose another hash limit."""
     files = {"interactions": csv_of(pairs_of(6, 30, 8)), "groups": "group_id,user_id\ng0,u0\ng1,u1\n",
              "group_interactions": csv_of([("g0", f"i{n}") for n in range(10, 60)], "group_id")}
     paths = {key: str(write(tmp_path, text, f"{key}.csv")) for key, text in files.items()}
     prepared = prepare_with(tmp_path, FilesSettings(**paths), ColdItemsSplitSettings(valid=0.2, test=0.3))
     of_users = {row["item_id"]: row["split"] for row in prepared.rows("interactions")}
-    found = {row["item_id"]: row["split"] for row in prepared.rows("group_interactions")}
-    assert found == {item: of_users.get(item, "train") for item in found}
-    assert len(found) == 50
-    assert set(found.values()) == {"train", "valid", "test"}
+    result = {row["item_id"]: row["split"] for row in prepared.rows("group_interactions")}
+    assert result == {item: of_users.get(item, "train") for item in result}
+    assert len(result) == 50
+    assert set(result.values()) == {"train", "valid", "test"}
 
 
 @pytest.mark.parametrize(("split", "extra", "message"), [
     (GivenSettings(valid=0.1), {"valid": "user_id,item_id\nu,b\n"},
-     r"split\.valid=0\.1: takes validation from training, but "),
+     r"split\.valid=0\.1: carves validation from training, but "),
     (GivenSettings(valid=0.1), {"group_valid": "group_id,item_id\nduo,b\n"},
-     r"split\.valid=0\.1: takes the groups' valid"),
+     r"split\.valid=0\.1: carves the groups' valid"),
     (GivenSettings(group_valid=0.2), {"group_valid": "group_id,item_id\nduo,b\n"},
-     r"split\.group_valid=0\.2: takes the grou"),
+     r"split\.group_valid=0\.2: carves the grou"),
     (GivenSettings(group_valid=0.2), {"groups": ""},
      r"split\.group_valid=0\.2: has no effect without interactions of groups"),
     (RandomSettings(leaks="drop"), {"groups": ""},
-     r"split\.leaks=drop: has an effect only where files are divided already"),
+     r"split\.leaks=drop: has no effect unless the files give the split"),
     (LeaveLastOutSettings(group="given", group_valid=0.1), {"group_valid": "group_id,item_id\nduo,b\n"},
-     r"split\.group_valid=0\.1: takes the groups'")])
+     r"split\.group_valid=0\.1: carves the groups'")])
 def test_settings_that_files_make_senseless_are_refused(tmp_path: Path, split: SplitSettings, extra: dict[str, str],
                                                         message: str) -> None:
     files = {"train": "user_id,item_id,timestamp\nu,a,1\nu,b,2\n", "test": "user_id,item_id,timestamp\nu,c,3\n",
@@ -181,7 +181,7 @@ def test_what_a_member_was_trained_on_is_no_validation_of_the_group(tmp_path: Pa
     # They are trained on instead: no row of the group is lost.
     assert in_split(prepared, "train") == set(groups) - expected
     assert prepared.counts["group_copies_kept_in_train"] == len(hashed) - len(expected)
-    assert any(f"{len(hashed) - len(expected):,} rows of group interactions were chosen for validation and stay in"
+    assert any(f"{len(hashed) - len(expected):,} rows of group interactions stay in training"
                in note for note in prepared.manifest["notes"])
 
 
@@ -198,12 +198,12 @@ def test_groups_whose_every_row_is_a_copy_have_no_validation_and_a_warning(tmp_p
     files = {"groups": members, "group_train": csv_of(groups, "group_id")}
     prepared = prepared_of(tmp_path, users, [("u1", "t")], GivenSettings(group_valid=0.4), **files)
     assert in_split(prepared, "valid") == set()
-    assert any("so groups have no validation" in warning for warning in prepared.manifest["warnings"])
+    assert any("groups have no validation interactions" in warning for warning in prepared.manifest["warnings"])
 
 
 @pytest.mark.parametrize("leaks", ["auto", "keep"])
 def test_files_added_later_are_carved_with_those_before(tmp_path: Path, leaks: str) -> None:
-    """Also a pair that validation took comes again, and a user whose only interaction had to stay gets another."""
+    """The new file repeats a validation pair, and adds an interaction of a user who had only one."""
     train = pairs_of(20, 30, 5)
     parts = [[*train[::2], ("once", "i1")], [*train[1::2], *train[:10], ("once", "i2"), ("once", "i3")]]
     for n, part in enumerate(parts):
@@ -222,10 +222,10 @@ def test_files_added_later_are_carved_with_those_before(tmp_path: Path, leaks: s
         assert appended.in_split(part) == whole.in_split(part) != set()
     for part in ("train", "valid"):
         assert in_split(appended, part) == in_split(whole, part) != set()
-    carved = carved_by_hand(sorted({*parts[0], *parts[1]}), 0.5, 42)
+    carve_validation = carved_by_hand(sorted({*parts[0], *parts[1]}), 0.5, 42)
     members = "".join((tmp_path / f"groups{n}.csv").read_text("utf-8") for n in range(2))
-    assert in_split(whole, "valid") == (carved if leaks == "keep" else
-                                        without_copies(carved, members, whole.in_split("train"))) != set()
+    assert in_split(whole, "valid") == (carve_validation if leaks == "keep" else
+                                        without_copies(carve_validation, members, whole.in_split("train"))) != set()
 
 
 # A household's films as CAMRa2011 has them: what group 1 and user 12 tried in the test is in their training too.

@@ -1,4 +1,4 @@
-"""{history}: the titles of the training history, and of nothing that is held out."""
+"""{history}: the titles of the training history, without held-out items."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ Rows = list[tuple[int, int, str]]
 
 
 def read(folder: Path, rows: Rows, titles: list[str], most: int) -> Histories:
-    """Return the histories of (user, item, split) in the order of interactions.parquet."""
+    """Return the histories of rows (user, item, split), sorted like interactions.parquet."""
     columns = zip(*rows, strict=True) if rows else ([], [], [])
     types = (pa.int64(), pa.int64(), pa.string())
     pq.write_table(pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], ["user", "item", "split"]),
@@ -48,18 +48,18 @@ def test_no_size_of_batches_changes_a_history(tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(histories, "_ROWS", batch)
         patch.setattr(histories, "_MOST_BYTES", num_bytes)
-        found = read(tmp_path_factory.mktemp("h"), rows, TITLES, most)
-        assert list(found.between(0, 8)) == expected
-        assert list(found.between(3, 5)) == expected[3:5]
+        result = read(tmp_path_factory.mktemp("h"), rows, TITLES, most)
+        assert list(result.between(0, 8)) == expected
+        assert list(result.between(3, 5)) == expected[3:5]
 
 
 def test_the_template_of_a_user_may_name_it_with_and_without_a_file(tmp_path: Path) -> None:
-    found = read(tmp_path, ROWS, TITLES, 2)
+    result = read(tmp_path, ROWS, TITLES, 2)
     users = {"u": 0, "v": 1, "w": 2}
-    bare = described(tmp_path, None, users, "user", histories=found, user_text="Has seen: {history}")
+    bare = described(tmp_path, None, users, "user", histories=result, user_text="Has seen: {history}")
     assert bare.column("text") == ["Has seen: Alien; Brazil", "", "Has seen: Alien"]
     assert bare.counts["users_without_text"] == 1
-    filed = described(tmp_path, "user_id,job\nw,nurse\nv,cook\n", users, "user", histories=found,
+    filed = described(tmp_path, "user_id,job\nw,nurse\nv,cook\n", users, "user", histories=result,
                       user_text="{job}. Has seen: {history}")
     assert filed.column("text") == ["Has seen: Alien; Brazil", "cook", "nurse. Has seen: Alien"]
 
@@ -67,9 +67,9 @@ def test_the_template_of_a_user_may_name_it_with_and_without_a_file(tmp_path: Pa
 def test_only_the_text_of_users_needs_it(tmp_path: Path) -> None:
     file = "item_id,history\na,of an item\n"
     assert described(tmp_path, file, {"a": 0}, item_text="{history}").column("text") == ["of an item"]
-    with pytest.raises(ConfigError, match=r"^dataset\.user_text=\{history\}: \{history\} is the titles of the training "
-                                          r"history, but the users have a column 'history' too; rename that in the "
-                                          r"file$"):
+    with pytest.raises(ConfigError, match=r"^dataset\.user_text=\{history\}: \{history\} stands for the titles of the "
+                                          r"training history, but the users also have a column 'history'; rename the "
+                                          r"column in the file$"):
         described(tmp_path, "user_id,history\na,x\n", {"a": 0}, "user", user_text="{history}")
     with pytest.raises(ConfigError, match=r"no column 'histry' \(did you mean 'history'\?\); there are user_id, histo"):
         described(tmp_path, None, {"a": 0}, "user", user_text="{histry}")
@@ -78,9 +78,9 @@ def test_only_the_text_of_users_needs_it(tmp_path: Path) -> None:
 def test_long_titles_do_not_fill_the_memory(tmp_path: Path) -> None:
     titles = [letter * 20_000 for letter in "abcdefgh"]
     rows = [(user, item, "train") for user in range(5000) for item in range(8)]
-    found = read(tmp_path, rows, titles, 20)
+    result = read(tmp_path, rows, titles, 20)
     before = pa.total_allocated_bytes()
-    for n, text in enumerate(found.between(0, 5000)):
+    for n, text in enumerate(result.between(0, 5000)):
         assert len(text) == 8 * 20_000 + 14
         assert pa.total_allocated_bytes() - before < 20e6
         if n > 100:

@@ -1,4 +1,4 @@
-"""Which of a pair's rows counts, and which rows are kept."""
+"""Merging of duplicates, and filters of interactions."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_duplicates_become_one_by_policy_never_by_file_order(tmp_path: Path, pol
 
 
 def test_duplicates_can_be_an_error_that_names_the_row(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"clicks.csv: line 3: user 'u' has an interaction with item 'a' already"):
+    with pytest.raises(DataError, match=r"clicks.csv: line 3: repeats user 'u' with item 'a', and"):
         prepare_text(tmp_path, TWICE, duplicates="error")
 
 
@@ -44,7 +44,7 @@ def test_the_core_is_found_by_going_on_until_nothing_changes(tmp_path: Path) -> 
 
 
 def test_nothing_left_is_an_error_that_says_what_dropped_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no interaction is left to train on: 4 rows were read, 0 rejected, 2 merged, "
+    with pytest.raises(DataError, match=r"no interaction is left for training: 4 rows were read, 0 rejected, 2 merged, "
                                         r"2 below dataset\.min_value"):
         prepare_text(tmp_path, TWICE, min_value=9)
 
@@ -74,8 +74,8 @@ def test_values_of_0_and_below_are_no_positives_unless_asked_for_and_are_listed(
     assert prepared.counts["not_positive"] == 3
     assert any(note.startswith("3 interactions have a value of 0 or below") for note in prepared.manifest["notes"])
     for least, num in ((0.0, 3), (-5.0, 5)):
-        asked = prepare_text(tmp_path / str(num), rows, LeaveLastOutSettings(), min_value=least)
-        assert len(asked.rows("interactions")) == num
+        prepared_ = prepare_text(tmp_path / str(num), rows, LeaveLastOutSettings(), min_value=least)
+        assert len(prepared_.rows("interactions")) == num
 
 
 def test_a_purchase_that_is_taken_back_is_relevant_only_when_something_is_left_of_it(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_with_event_weights_the_strongest_counts_at_the_time_of_the_first_as_str
     prepared = prepare_text(tmp_path, EVENTS, event_weights={"view": 1.0, "buy": 5.0})
     assert [(r["item_id"], r["value"], r["event"], r["timestamp"]) for r in prepared.rows("interactions")] == [
         ("b", 1.0, "view", 1), ("a", 5.0, "buy", 2)]
-    assert any("the one with the largest value is kept" in note for note in prepared.manifest["notes"])
+    assert any("the row with the largest value is kept" in note for note in prepared.manifest["notes"])
 
 
 def test_with_a_negative_weight_events_are_added_up_so_that_a_return_takes_back(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_dropped_ids_and_times_outside_are_left_out_counted_and_listed(tmp_path:
         "dropped_user": "a", "dropped_item": "test", "after_newest": "b", "before_oldest": "c"}
     assert (prepared.counts["dropped_ids"], prepared.counts["outside_times"]) == (2, 2)
     assert prepared.column("items", "item_id") == ["a"]
-    assert "dataset.drop_users names ids that no row has: 'nobody'" in prepared.manifest["notes"]
+    assert "dataset.drop_users has ids that are in no row: 'nobody'" in prepared.manifest["notes"]
     with pytest.raises(ConfigError, match=r"dataset\.newest=2024: has no effect on interactions without a column"):
         prepare_text(tmp_path / "2", "user_id,item_id\nu,a\n", newest="2024")
 

@@ -64,13 +64,13 @@ def test_temporal_cuts_everyone_at_one_time_and_says_when_and_what_is_cold(tmp_p
     assert prepared.manifest["split"]["cutoff"] == {"valid": (start + 6) * 1000, "test": (start + 8) * 1000}
     assert prepared.manifest["data_cutoff"] == (start + 9) * 1000
     assert prepared.counts["items_cold"] == 4
-    assert "4 items are in validation or test only, so they are cold" in prepared.manifest["notes"]
+    assert "4 cold items: in validation or test, not in training" in prepared.manifest["notes"]
 
 
 def test_what_happens_at_one_moment_is_on_one_side_of_the_cutoff(tmp_path: Path) -> None:
     rows = ["u,a,1,1600000001", "u,b,1,1600000002", "v,a,1,1600000002", "v,c,1,1600000003"]
-    for n, given in enumerate((rows, rows[::-1])):
-        prepared = prepare_text(tmp_path / str(n), HEADER + "\n".join(given), TemporalSettings(valid=0.25, test=0.25))
+    for n, ordered in enumerate((rows, rows[::-1])):
+        prepared = prepare_text(tmp_path / str(n), HEADER + "\n".join(ordered), TemporalSettings(valid=0.25, test=0.25))
         assert prepared.in_split("test") == {("v", "c")}
         assert prepared.in_split("valid") == {("u", "b"), ("v", "a")}
         assert prepared.in_split("train") == {("u", "a")}
@@ -92,7 +92,7 @@ def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, s
 
 
 @pytest.mark.parametrize(("split", "message"), [
-    (TemporalSettings(test_from="spring"), r"split\.test_from=spring: is no time \(.*\); write it as 2024-05-31"),
+    (TemporalSettings(test_from="spring"), r"split\.test_from=spring: is not a time \(.*\); write it as 2024-05-31"),
     (TemporalSettings(test_from="2024-05-01"),
      r"split\.test_from=2024-05-01: is after all data; choose an earlier time"),
     (TemporalSettings(test_from="2024-03-02", valid_from="2024-03-05"),
@@ -133,7 +133,7 @@ def test_temporal_refuses_an_order_that_may_be_each_users_own(tmp_path: Path) ->
 
 @pytest.mark.parametrize("split", [TemporalSettings(), LeaveLastOutSettings()])
 def test_a_split_by_time_needs_timestamps(tmp_path: Path, split: TemporalSettings) -> None:
-    with pytest.raises(DataError, match=r"no column 'timestamp', which split=.* needs; use split=random or map it"):
+    with pytest.raises(DataError, match=r"no column 'timestamp', which split=.* needs; use split=random, map it"):
         prepare_text(tmp_path, "user_id,item_id\nu,i\n", split)
 
 
@@ -148,8 +148,8 @@ def test_given_files_are_the_split_and_leaks_are_counted(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("files", "split", "message"), [
-    ({"train": "t.csv"}, GivenSettings(), "split=given: takes dataset.train with"),
-    ({"interactions": "t.csv"}, GivenSettings(), "split=given: takes dataset.train with"),
+    ({"train": "t.csv"}, GivenSettings(), "split=given: needs dataset.train and"),
+    ({"interactions": "t.csv"}, GivenSettings(), "split=given: needs dataset.train and"),
     ({"interactions": "t.csv", "test": "t.csv"}, RandomSettings(), "dataset.test: has an effect only with split=given"),
     ({"train": "t.csv"}, RandomSettings(), "dataset.train: has an effect only with split=given")])
 def test_files_that_do_not_go_with_the_split_are_refused(tmp_path: Path, files: dict[str, str], split: GivenSettings,

@@ -1,4 +1,4 @@
-"""Wrong links: found by what entities have, or, where they are mere ids, by what they share."""
+"""Detection of wrong links by columns of entities or, for entities with ids only, by shared neighbours."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 from ibis.backends import BaseBackend
 
 from llmrec_cli.ingest.engine import engine
-from llmrec_cli.ingest.knowledge.link_checks import Association, Difference, association, differences, sampled
-from llmrec_cli.ingest.knowledge.links import Graph, counterparts
+from llmrec_cli.ingest.knowledge.link_checks import Association, Difference, compare_columns, sample_links, shuffle_test
+from llmrec_cli.ingest.knowledge.links import Graph, find_counterparts
 from llmrec_cli.ingest.knowledge.triples import read_knowledge
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import stage_entities
-from llmrec_cli.ingest.texts.catalogue import Described, describe
+from llmrec_cli.ingest.texts.catalogue import Descriptions, describe
 from llmrec_cli.settings.dataset import FilesSettings, KnowledgeSettings
 from llmrec_cli.settings.engine import DuckDbSettings
 from tests.ingest.preparing import source
@@ -27,17 +27,17 @@ GENRES = [[f"g{(n * n) % 7}", f"g{(n * n * n) % 11}"] for n in range(NUMBER)]
 def connection(tmp_path: Path) -> Iterator[BaseBackend]:
     """Return a running DuckDB."""
     (tmp_path / "engine").mkdir()
-    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as found:
-        yield found
+    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as result:
+        yield result
 
 
 def shuffled(number: int = NUMBER) -> list[int]:
-    """Return the places of wrong links."""
+    """Return the positions of wrong links."""
     return [int(n) for n in np.random.default_rng(1).permutation(number)]
 
 
 def linked(connection: BaseBackend, folder: Path, order: list[int], triples: str, entities: str = "",
-           items: str = "") -> tuple[Graph, Described]:
+           items: str = "") -> tuple[Graph, Descriptions]:
     """Return the graph, whose links give item n the entity order[n], and the items."""
     items = items or "item_id,genres\n" + "".join(f"i{n},{'|'.join(GENRES[n])}\n" for n in range(len(order)))
     links = "item_id,entity_id\n" + "".join(f"i{n},m{e}\n" for n, e in enumerate(order))
@@ -53,7 +53,7 @@ def linked(connection: BaseBackend, folder: Path, order: list[int], triples: str
 
 
 def opaque(number: int = NUMBER) -> str:
-    """Return triples of mere ids: genres under other names, some actors of nobody else's, a language of all."""
+    """Return triples of ids only: genres under other names, actors of a single film, a language of all films."""
     rows = [f"m{n},genre,x{genre[1:]}" for n in range(number) for genre in GENRES[n]]
     rows += [f"p{n * 7 % 83},plays_in,m{n}\nm{n},language,en\nm{n},award,only{n}" for n in range(number)]
     return "head,relation,tail\n" + "\n".join(rows) + "\n"
@@ -63,7 +63,7 @@ def associated(connection: BaseBackend, folder: Path, order: list[int], **attrib
     """Return the association of items and entities under the links."""
     graph, items = linked(connection, folder, order, opaque(len(order)))
     assert graph.links is not None
-    return association(graph, items, sampled(graph.links), FilesSettings(attributes=attributes))
+    return shuffle_test(graph, items, sample_links(graph.links), FilesSettings(attributes=attributes))
 
 
 def test_right_links_of_mere_ids_stand_out_and_wrong_ones_do_not(connection: BaseBackend, tmp_path: Path) -> None:
@@ -78,14 +78,15 @@ def test_right_links_of_mere_ids_stand_out_and_wrong_ones_do_not(connection: Bas
 
 
 def test_the_test_gives_the_same_whatever_the_order_of_rows(connection: BaseBackend, tmp_path: Path) -> None:
-    found = []
+    result = []
     for name, turn in (("1", 1), ("2", -1)):
         header, *rows = opaque().splitlines()
         triples = "\n".join([header, *rows[::turn]]) + "\n"
         graph, items = linked(connection, tmp_path / name, list(range(NUMBER)), triples)
         assert graph.links is not None
-        found.append(association(graph, items, sampled(graph.links), FilesSettings(attributes={"genres": "list"})))
-    assert found[0] == found[1]
+        settings = FilesSettings(attributes={"genres": "list"})
+        result.append(shuffle_test(graph, items, sample_links(graph.links), settings))
+    assert result[0] == result[1]
 
 
 def test_too_few_links_tell_nothing(connection: BaseBackend, tmp_path: Path) -> None:
@@ -94,14 +95,14 @@ def test_too_few_links_tell_nothing(connection: BaseBackend, tmp_path: Path) -> 
 
 def compared(connection: BaseBackend, folder: Path, order: list[int], triples: str = "", entities: str = "",
              items: str = "", **relations: str) -> list[Difference]:
-    """Return how the columns differ."""
+    """Return the comparison of the columns."""
     triples = triples or "head,relation,tail\n" + "".join(f"m{n},is,film\n" for n in range(len(order)))
     graph, described = linked(connection, folder, order, triples, entities, items)
     assert graph.links is not None
     knowledge = KnowledgeSettings(triples="kg.csv", relations=relations)
     settings = FilesSettings(attributes={"genres": "list"}, knowledge=knowledge)
-    return differences(graph, described, sampled(graph.links),
-                       list(counterparts(graph, described, knowledge).values()), settings)
+    return compare_columns(graph, described, sample_links(graph.links),
+                       list(find_counterparts(graph, described, knowledge).values()), settings)
 
 
 ITEMS = "item_id,title,year\n" + "".join(f"i{n},Film {n} of many,{1950 + n % 50}\n" for n in range(10))
@@ -109,8 +110,8 @@ ENTITIES = "entity_id,title,year\n" + "".join(f"m{n},film {n} of many!,{1950 + n
 
 
 def test_columns_of_linked_entities_agree_in_other_spelling(connection: BaseBackend, tmp_path: Path) -> None:
-    found = compared(connection, tmp_path, list(range(10)), entities=ENTITIES, items=ITEMS, year="year")
-    assert [(d.of.column, d.num_pairs, d.num_different, d.contradicts) for d in found] == \
+    result = compared(connection, tmp_path, list(range(10)), entities=ENTITIES, items=ITEMS, year="year")
+    assert [(d.of.column, d.num_pairs, d.num_different, d.contradicts) for d in result] == \
         [("year", 10, 0, False), ("title", 10, 0, False)]
 
 
@@ -124,15 +125,15 @@ def test_columns_of_wrongly_linked_entities_contradict(connection: BaseBackend, 
 
 
 def test_one_in_five_may_differ(connection: BaseBackend, tmp_path: Path) -> None:
-    found = compared(connection, tmp_path, [1, 0, *range(2, 10)], entities=ENTITIES, items=ITEMS)
-    assert [(d.num_different, d.contradicts) for d in found if d.of.column == "title"] == [(2, False)]
+    result = compared(connection, tmp_path, [1, 0, *range(2, 10)], entities=ENTITIES, items=ITEMS)
+    assert [(d.num_different, d.contradicts) for d in result if d.of.column == "title"] == [(2, False)]
 
 
 def test_relations_say_the_same_as_a_column_of_another_name(connection: BaseBackend, tmp_path: Path) -> None:
     triples = "head,relation,tail\n" + "".join(f"m{n},released,{1950 + n}\n" for n in range(10))
     for name, order, different in (("right", list(range(10)), 0), ("wrong", [*range(1, 10), 0], 10)):
-        found = compared(connection, tmp_path / name, order, triples, items=ITEMS, year="released")
-        assert [(d.of.name, d.num_pairs, d.num_different) for d in found] == [("released", 10, different)]
+        result = compared(connection, tmp_path / name, order, triples, items=ITEMS, year="released")
+        assert [(d.of.name, d.num_pairs, d.num_different) for d in result] == [("released", 10, different)]
 
 
 def test_one_value_in_common_is_enough_for_lists(connection: BaseBackend, tmp_path: Path) -> None:

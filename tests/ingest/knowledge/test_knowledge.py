@@ -1,4 +1,4 @@
-"""Knowledge: triples and links as they are written, and what is said of them."""
+"""Written triples and links, and the notes and warnings about them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from ibis.backends import BaseBackend
 
 from llmrec_cli.errors import ConfigError
-from llmrec_cli.ingest.engine import engine, materialised
+from llmrec_cli.ingest.engine import engine, materialise
 from llmrec_cli.ingest.knowledge.links import Graph
 from llmrec_cli.ingest.knowledge.triples import read_knowledge, write_knowledge
 from llmrec_cli.ingest.output.row_accounting import Account
@@ -31,12 +31,12 @@ LINKS = "item_id,entity_id\na,m1\nb,m2\nb,m2\nnone,x\nc,gone\n"
 def connection(tmp_path: Path) -> Iterator[BaseBackend]:
     """Return a running DuckDB."""
     (tmp_path / "engine").mkdir()
-    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as found:
-        yield found
+    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as result:
+        yield result
 
 
 class Written:
-    """What was written of knowledge, and what was said."""
+    """Written knowledge, with notes and warnings."""
 
     def __init__(self, connection: BaseBackend, folder: Path, items: str = ITEMS, triples: str = TRIPLES,
                  links: str = LINKS, entities: str = "", **knowledge: Any) -> None:
@@ -46,7 +46,7 @@ class Written:
         described = describe(connection, stage_entities([source(folder, items, "items.csv")], "item", folder), "item",
                              Account())
         assert described.rows is not None
-        catalogue = materialised(described.rows.select("item_id", item=ibis.row_number().over(order_by="item_id")))
+        catalogue = materialise(described.rows.select("item_id", item=ibis.row_number().over(order_by="item_id")))
         graph = read_knowledge(connection, sources, folder, self.account)
         assert graph is not None
         self.graph: Graph = graph
@@ -82,10 +82,10 @@ def test_the_share_that_is_linked_is_told_with_some_links_to_look_at(connection:
     notes = written.account.notes
     assert notes[0] == ("2 of 3 items (66.7%) are linked to an entity, 1 are not; 3 of 3 triples (100.0%) are about "
                         "linked items; 5 entities, 2 relations")
-    assert "linked, to look at: item a 'Alien' is entity m1: name Alien (film)" in notes
-    assert "linked, to look at: item b 'Brazil' is entity m2: by x" in notes
+    assert "example link to check: item a 'Alien' is entity m1: name Alien (film)" in notes
+    assert "example link to check: item b 'Brazil' is entity m2: by x" in notes
     assert "1 entities of dataset.knowledge.entities are in no triple" in notes
-    assert any(note.startswith("whether the links are right cannot be told") for note in notes)
+    assert any(note.startswith("the links could not be tested") for note in notes)
     assert written.graph.report["counts"]["items_linked"] == 2
     assert len(written.graph.report["examples"]) == 2
 
@@ -104,8 +104,8 @@ def test_nothing_depends_on_the_order_of_rows(connection: BaseBackend, tmp_path:
 def test_links_that_are_ambiguous_are_left_out_with_a_warning(connection: BaseBackend, tmp_path: Path) -> None:
     written = Written(connection, tmp_path, links="item_id,entity_id\na,m1\na,m2\nb,x\nc,y\n")
     assert written.rows("links") == [(1, "b", "x"), (2, "c", "y")]
-    assert written.account.warnings == ["2 links are left out, since they give an item several entities; keep one of "
-                                        "them in dataset.links"]
+    assert written.account.warnings == ["2 links ignored: they link an item to several entities; keep one link per "
+                                        "item in dataset.links"]
 
 
 def test_a_link_file_may_say_that_two_items_are_one_thing(connection: BaseBackend, tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_links_of_another_data_set_are_warned_of(connection: BaseBackend, tmp_pa
         written = Written(connection, tmp_path / name, items, opaque(), links)
         if name == "right":
             assert written.account.warnings == []
-            assert any("so the links are likely to be right" in note for note in written.account.notes)
+            assert any("the links are probably right" in note for note in written.account.notes)
         else:
             [warning] = written.account.warnings
-            assert warning.startswith("linked entities have nothing to do with their items: over 300 links")
+            assert warning.startswith("linked entities are probably not their items: over 300 links")
             assert warning.endswith("look at links.parquet; is this the link file of another data set?")
 
 
@@ -156,7 +156,7 @@ def test_an_entity_joined_to_itself_is_left_out_and_counted(connection: BaseBack
     assert written.rows("triples") == [("m1", "next", "m2"), ("m2", "next", "m3"), ("m3", "next", "m1")]
     assert written.account.counts["triples_of_itself"] == 2
     assert written.account.counts["entities"] == 3
-    assert "2 triples join an entity to itself, which says nothing; they are left out" in written.account.notes
+    assert "2 triples ignored: head and tail are the same entity" in written.account.notes
 
 
 def test_names_of_entities_in_any_script_are_kept_where_a_triple_has_them(connection: BaseBackend,
@@ -169,8 +169,8 @@ def test_names_of_entities_in_any_script_are_kept_where_a_triple_has_them(connec
 
 
 def test_a_relation_that_the_settings_name_must_be_there(connection: BaseBackend, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"dataset.knowledge.relations: nothing says 'bye' of the entities \(did "
-                                          r"you mean 'by'\?\); .* the relations are by, part_of; name the one"):
+    with pytest.raises(ConfigError, match=r"dataset.knowledge.relations: the entities have no column or relation 'bye' "
+                                          r"\(did you mean 'by'\?\); .* the relations are by, part_of; name the right"):
         Written(connection, tmp_path, relations={"title": "bye"})
 
 

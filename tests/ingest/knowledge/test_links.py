@@ -1,4 +1,4 @@
-"""Links between items and entities: what counts as the same name, and which pairs are unambiguous."""
+"""Links between items and entities: normalised names, and unambiguous pairs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +8,12 @@ from ibis.backends import BaseBackend
 
 from llmrec_cli.errors import ConfigError
 from llmrec_cli.ingest.engine import collect, engine
-from llmrec_cli.ingest.knowledge.links import counterparts, link_by_columns, normal, unambiguous
+from llmrec_cli.ingest.knowledge.links import drop_ambiguous, find_counterparts, link_by_columns, normalise
 from llmrec_cli.ingest.knowledge.triples import read_knowledge
 from llmrec_cli.ingest.output.row_accounting import Account
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.ingest.readers.staging import stage_entities
-from llmrec_cli.ingest.texts.catalogue import Described, describe
+from llmrec_cli.ingest.texts.catalogue import Descriptions, describe
 from llmrec_cli.settings.dataset import KnowledgeSettings
 from llmrec_cli.settings.engine import DuckDbSettings
 from tests.ingest.preparing import source
@@ -29,8 +29,8 @@ ENTITIES = ("entity_id,title,year\ng,\"GODFATHER, The\",1972\ns1,Solaris!,1972\n
 def connection(tmp_path: Path) -> Iterator[BaseBackend]:
     """Return a running DuckDB."""
     (tmp_path / "engine").mkdir()
-    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as found:
-        yield found
+    with engine(DuckDbSettings(threads=1), tmp_path / "engine") as result:
+        yield result
 
 
 class Linking:
@@ -40,7 +40,7 @@ class Linking:
                  entities: str = ENTITIES) -> None:
         files = [source(folder, items, "items.csv")]
         described = [source(folder, entities, "entities.csv")] if entities else []
-        self.items: Described = describe(connection, stage_entities(files, "item", folder), "item", Account())
+        self.items: Descriptions = describe(connection, stage_entities(files, "item", folder), "item", Account())
         graph = read_knowledge(connection, _sources(source(folder, triples, "kg.csv"), described), folder, Account())
         assert graph is not None
         self.graph = graph
@@ -48,9 +48,10 @@ class Linking:
     def linked(self, *columns: str, **relations: str) -> set[tuple[str, str]]:
         """Return the pairs (item_id, entity_id) that are equal in the columns and unambiguous."""
         assert self.items.rows is not None
-        found = link_by_columns(self.graph, self.items, self.items.rows.select("item_id"),
+        result = link_by_columns(self.graph, self.items, self.items.rows.select("item_id"),
                                 KnowledgeSettings(triples="kg.csv", link_on=list(columns), relations=relations))
-        return {(row["item_id"], row["entity_id"]) for row in collect(unambiguous(found, shared=False)[0]).to_pylist()}
+        rows = collect(drop_ambiguous(result, shared=False)[0]).to_pylist()
+        return {(row["item_id"], row["entity_id"]) for row in rows}
 
 
 def _sources(triples: Source, entities: list[Source]) -> Sources:
@@ -82,16 +83,16 @@ def test_columns_that_nobody_has_are_refused(connection: BaseBackend, tmp_path: 
     linking = Linking(connection, tmp_path)
     with pytest.raises(ConfigError, match=r"link_on: the items have no column 'titel' \(did you mean 'title'\?\)"):
         linking.linked("titel")
-    with pytest.raises(ConfigError, match=r"relations: nothing says 'directed' of the entities \(did you mean "
-                                          r"'directed_by'\?\); the entities have entity_id, title, year, the relations "
-                                          r"are directed_by; name the one .*relations=\{year: <name>\}"):
-        counterparts(linking.graph, linking.items, KnowledgeSettings(relations={"year": "directed"}))
+    with pytest.raises(ConfigError, match=r"relations: the entities have no column or relation 'directed' \(did you "
+                                          r"mean 'directed_by'\?\); the entities have the columns entity_id, title, "
+                                          r"year, the relations are directed_by; name .*relations=\{year: <name>\}"):
+        find_counterparts(linking.graph, linking.items, KnowledgeSettings(relations={"year": "directed"}))
 
 
 def test_an_item_or_entity_with_several_partners_is_not_linked(connection: BaseBackend) -> None:
     pairs = {"item_id": ["1", "1", "2", "3", "4"], "entity_id": ["a", "b", "c", "d", "d"]}
-    kept, ambiguous = unambiguous(connection.create_table("pairs", pairs, temp=True), shared=False)
-    assert (collect(kept).to_pylist(), ambiguous) == ([{"item_id": "2", "entity_id": "c"}], 4)
+    remaining, ambiguous = drop_ambiguous(connection.create_table("pairs", pairs, temp=True), shared=False)
+    assert (collect(remaining).to_pylist(), ambiguous) == ([{"item_id": "2", "entity_id": "c"}], 4)
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -101,12 +102,12 @@ def test_an_item_or_entity_with_several_partners_is_not_linked(connection: BaseB
     ("1984", "1984"), ("1984.0", "1984"), ("(1984)", "1984"), ("!!!", "!!!"), ("", ""),
     ("हिन्दी", "हिन्दी"), ("Bonheur, Le", "le bonheur"), ("Yes, Minister", "yes minister")])
 def test_names_are_the_same_in_any_case_punctuation_and_place_of_the_article(text: str, expected: str) -> None:
-    assert normal(text, without_year=True) == expected
+    assert normalise(text, without_year=True) == expected
 
 
 def test_vowel_signs_tell_words_apart() -> None:
-    assert normal("कि", without_year=False) != normal("की", without_year=False)
+    assert normalise("कि", without_year=False) != normalise("की", without_year=False)
 
 
 def test_a_year_in_the_title_stays_where_nothing_else_says_it() -> None:
-    assert normal("Solaris (1972)", without_year=False) == "solaris 1972"
+    assert normalise("Solaris (1972)", without_year=False) == "solaris 1972"

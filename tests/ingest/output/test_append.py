@@ -1,4 +1,4 @@
-"""mode=append: adding files gives what preparing all of them at once gives, up to the numbering."""
+"""mode=append: the result equals preparing all files at once, except for integer ids."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ UNNUMBERED = {"interactions": ("user", "item"), "negatives": ("user", "item"), "
 
 
 def content(prepared: Prepared) -> dict[str, list[str]]:
-    """Return the rows of all files without the numbers, in an order of their own."""
+    """Return the rows of all files without integer ids, sorted."""
     return {name: sorted(str({k: v for k, v in row.items() if k not in numbers}) for row in prepared.rows(name))
             for name, numbers in UNNUMBERED.items() if (prepared.folder / f"{name}.parquet").is_file()}
 
@@ -66,14 +66,14 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def assert_same(appended: Prepared, whole: Prepared) -> None:
-    """Assert that the content is the same, but for who was kept once and is not any more: they keep their numbers."""
-    found, expected = content(appended), content(whole)
+    """Assert equal content, except for users and items that were kept once and keep their integer ids."""
+    actual, expected = content(appended), content(whole)
     for kind in ("user", "item"):
         more = set(appended.column(f"{kind}s", f"{kind}_id")) - set(whole.column(f"{kind}s", f"{kind}_id"))
         assert not more & set(appended.column("interactions", f"{kind}_id"))
-        left = [row for row in appended.rows(f"{kind}s") if row[f"{kind}_id"] not in more]
-        found[f"{kind}s"] = sorted(str({k: v for k, v in row.items() if k != kind}) for row in left)
-    assert found == expected
+        remaining = [row for row in appended.rows(f"{kind}s") if row[f"{kind}_id"] not in more]
+        actual[f"{kind}s"] = sorted(str({k: v for k, v in row.items() if k != kind}) for row in remaining)
+    assert actual == expected
 
 
 @pytest.mark.parametrize(("split", "options"), list(zip(SPLITS, [*OPTIONS, *OPTIONS[2:]], strict=True)))
@@ -103,11 +103,11 @@ def test_any_two_files_one_after_the_other_are_the_same_as_both_at_once(
 
 
 def in_file_order(prepared: Prepared) -> dict[str, list[str]]:
-    """Return the items of each user as interactions.parquet has them."""
-    found: dict[str, list[str]] = {}
+    """Return the items of each user in the order of interactions.parquet."""
+    actual: dict[str, list[str]] = {}
     for row in prepared.rows("interactions"):
-        found.setdefault(row["user_id"], []).append(row["item_id"])
-    return found
+        actual.setdefault(row["user_id"], []).append(row["item_id"])
+    return actual
 
 
 def test_equal_times_are_in_the_same_order_and_the_content_has_the_same_hash_as_at_once(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_what_cannot_be_added_to_is_refused(tmp_path: Path) -> None:
         prepare("b", rows_of(5, 2), "append", min_value=3.0)
     with pytest.raises(ConfigError, match=r"mode=append: split\.kind=random, but .* was made with none"):
         prepare("b", rows_of(5, 2), "append", RandomSettings())
-    with pytest.raises(DataError, match=r"mode=append: the timestamps are written in 'order', and those in .* in 's'"):
+    with pytest.raises(DataError, match=r"mode=append: the new timestamps are in 'order' and those in .* in 's'"):
         prepare("b", HEADER + "u,i,1,5\n", "append")
     same = FilesSettings(name="x", interactions=str(tmp_path / "a.csv"))
     again = prepare_with(tmp_path / "x", same, NoSplitSettings(), mode="append")

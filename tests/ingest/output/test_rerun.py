@@ -1,4 +1,4 @@
-"""Preparing the same files with the same settings again does nothing, and what counts as the same."""
+"""Preparing the same files with the same settings again does nothing; changes of files and settings are noticed."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from llmrec_cli.atomic_files import lock, read_json
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.errors import DataError, LockedError
 from llmrec_cli.ingest.output import rerun
-from llmrec_cli.ingest.output.rerun import signature, unchanged
+from llmrec_cli.ingest.output.rerun import input_signature, read_unchanged
 from llmrec_cli.ingest.presets.fetch import cache_folder
 from llmrec_cli.ingest.readers.sources import Source, Sources
 from llmrec_cli.run_dir import PREPARED, RunDir
@@ -38,7 +38,7 @@ HEAVY = {"duckdb", "ibis", "pyarrow", "numpy", "pandas", "scipy", "torch", "rich
 
 
 def config(**settings: object) -> PrepareConfig:
-    """Return settings for clicks.csv; those of the data set by their names, others as they are."""
+    """Return settings for clicks.csv; settings of the data set without a prefix, others by their names."""
     own = {key: settings.pop(key) for key in ("split", "engine", "mode", "force", "output", "run_dir", "debug")
            if key in settings}
     dataset = FilesSettings(**{"name": "shop", "interactions": "clicks.csv"} | settings)  # type: ignore[arg-type]
@@ -47,15 +47,15 @@ def config(**settings: object) -> PrepareConfig:
 
 def signed(**settings: object) -> str:
     """Return the signature of clicks.csv with these settings as text."""
-    return json.dumps(signature(config(**settings), Sources([Source(Path("clicks.csv"))]), SCRATCH))
+    return json.dumps(input_signature(config(**settings), Sources([Source(Path("clicks.csv"))]), SCRATCH))
 
 
 def prepared(**settings: object) -> dict[str, object]:
-    """Run prepare and return what the run says it made."""
+    """Run prepare and return the result in its manifest."""
     run_dir = RunDir.create("prepare")
     prepare.run(config(**settings), run_dir)
-    found: dict[str, object] = read_json(run_dir.file("manifest.json"))
-    return found
+    actual: dict[str, object] = read_json(run_dir.file("manifest.json"))
+    return actual
 
 
 def state() -> dict[str, tuple[int, bytes]]:
@@ -63,7 +63,7 @@ def state() -> dict[str, tuple[int, bytes]]:
     return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in SHOP.iterdir()}
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> str:
+def message(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
@@ -79,10 +79,10 @@ def test_the_same_again_changes_nothing_says_so_and_ends_as_a_run_of_its_own(
         capsys: pytest.CaptureFixture[str]) -> None:
     first, before = prepared(), state()
     prepared(name="other")
-    said(capsys)
+    message(capsys)
     second = prepared()
-    assert re.fullmatch(r"nothing has changed since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: data/prepared/shop stays; "
-                        r"force=true prepares it anyway\n", said(capsys))
+    assert re.fullmatch(r"data/prepared/shop is up to date: files and settings have not changed since "
+                        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d; force=true prepares it again\n", message(capsys))
     assert state() == before
     assert second == first
     assert (PREPARED / "latest").resolve() == SHOP.resolve()
@@ -93,9 +93,9 @@ def test_the_same_again_changes_nothing_says_so_and_ends_as_a_run_of_its_own(
 def test_force_prepares_it_anyway_and_makes_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     prepared()
     before = state()
-    said(capsys)
+    message(capsys)
     prepared(force=True)
-    assert "nothing has changed" not in said(capsys)
+    assert "nothing has changed" not in message(capsys)
     assert state().keys() == before.keys()
     assert all(state()[name][0] > before[name][0] for name in before)
     assert state()["manifest.json"][1] == before["manifest.json"][1]
@@ -128,9 +128,9 @@ def test_damaged_data_is_prepared_again_and_it_says_why(
         damage: Callable[[], object], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     first = prepared()
     damage()
-    said(capsys)
+    message(capsys)
     assert prepared()["fingerprint"] == first["fingerprint"]
-    assert re.match(rf"data/prepared/shop/{problem}.*: the data is prepared again\n", said(capsys))
+    assert re.match(rf"data/prepared/shop/{problem}.*; the data is prepared again\n", message(capsys))
     read_prepared(SHOP)
 
 
@@ -142,9 +142,9 @@ def test_a_folder_may_move_with_its_files_when_their_names_are_relative(
     moved = tmp_path.with_name(tmp_path.name + "-moved")
     shutil.copytree(tmp_path, moved, symlinks=True)
     monkeypatch.chdir(moved)
-    said(capsys)
+    message(capsys)
     prepared()
-    assert "nothing has changed" in said(capsys)
+    assert "nothing has changed" in message(capsys)
 
 
 @pytest.mark.usefixtures("clicks")
@@ -178,23 +178,23 @@ def test_every_setting_of_the_data_and_the_split_counts_also_the_order_of_a_mapp
 
 def test_size_and_time_of_a_file_count_and_another_version_or_other_code(
         clicks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [signed()]
+    actual = [signed()]
     status = clicks.stat()
     os.utime(clicks, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    found.append(signed())
+    actual.append(signed())
     clicks.write_text(CLICKS + "w,a,1\n")
     os.utime(clicks, ns=(status.st_atime_ns, status.st_mtime_ns))
-    found.append(signed())
+    actual.append(signed())
     monkeypatch.setattr(rerun, "__version__", "99")
-    found.append(signed())
-    monkeypatch.setattr(rerun, "code", lambda: "other")
-    found.append(signed())
-    assert len(set(found)) == len(found)
+    actual.append(signed())
+    monkeypatch.setattr(rerun, "code_hash", lambda: "other")
+    actual.append(signed())
+    assert len(set(actual)) == len(actual)
 
 
 def test_the_code_that_prepares_is_known_by_its_content() -> None:
-    assert rerun.code() == rerun.code()
-    assert re.fullmatch("[0-9a-f]{16}", rerun.code())
+    assert rerun.code_hash() == rerun.code_hash()
+    assert re.fullmatch("[0-9a-f]{16}", rerun.code_hash())
 
 
 def test_files_of_ours_are_known_by_content_and_by_no_path_of_this_machine(
@@ -203,7 +203,7 @@ def test_files_of_ours_are_known_by_content_and_by_no_path_of_this_machine(
 
     def noted(scratch: str, content: str) -> str:
         unpacked, fetched = write(Path(scratch), content, "a.inter"), write(cache_folder(), content, "w.zip")
-        return json.dumps(signature(config(), Sources([Source(unpacked)], [Source(fetched)]), Path(scratch)))
+        return json.dumps(input_signature(config(), Sources([Source(unpacked)], [Source(fetched)]), Path(scratch)))
 
     first = noted("one", CLICKS)
     assert noted("two", CLICKS) == first
@@ -216,21 +216,21 @@ def test_files_of_ours_are_known_by_content_and_by_no_path_of_this_machine(
 
 def test_a_file_that_went_away_is_a_data_error_that_names_it() -> None:
     with pytest.raises(DataError, match=r"gone.csv: cannot be read \(No such file or directory\)"):
-        signature(config(), Sources([Source(Path("gone.csv"))]), SCRATCH)
+        input_signature(config(), Sources([Source(Path("gone.csv"))]), SCRATCH)
 
 
 def test_there_is_nothing_to_be_the_same_as_without_data_or_without_a_note_of_its_inputs() -> None:
-    assert unchanged(Path("nowhere"), {}) is None
+    assert read_unchanged(Path("nowhere"), {}) is None
     write(Path("old"), '{"format": 1, "files": {}}', "manifest.json")
-    assert unchanged(Path("old"), {"llmrec": "1"}) is None
+    assert read_unchanged(Path("old"), {"llmrec": "1"}) is None
     write(Path("old"), "[]", "manifest.json")
-    assert unchanged(Path("old"), {"llmrec": "1"}) is None
+    assert read_unchanged(Path("old"), {"llmrec": "1"}) is None
 
 
 # --- how long it takes
 
 def cpu_seconds() -> float:
-    """Return the time that processes we started and that have ended took, whatever else the machine was busy with."""
+    """Return the CPU time of ended child processes, which does not depend on the load of the machine."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -246,6 +246,6 @@ def test_a_run_that_does_nothing_imports_nothing_heavy_and_ends_in_two_seconds(l
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
                           env=os.environ | {"PYTHONPATH": str(ROOT)})
     took = cpu_seconds() - begun
-    assert "nothing has changed since" in done.stderr
+    assert "have not changed since" in done.stderr
     assert done.stdout == "[]\n"
     assert took < 2

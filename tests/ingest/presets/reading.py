@@ -1,4 +1,4 @@
-"""Reading what a preset's reader yields, as staging does."""
+"""Reading the rows of a preset's reader, like staging."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ Row = tuple[str, int, tuple[str | None, ...]]
 def rows_of(sources: list[Source], folder: Path, *columns: str) -> tuple[list[Row], list[str]]:
     """Return (split, line, values of `columns`) of every row, and the rejects as 'file:line: reason'."""
     staged = stage(sources, folder / "staged.parquet", columns, ())
-    found = pq.read_table(staged.path).to_pylist()
+    result = pq.read_table(staged.path).to_pylist()
     rows = [(sources[row["file"]].split, row["line"], tuple(row[f"c{n}"] for n in range(len(columns))))
-            for row in found]
+            for row in result]
     return rows, [f"{Path(reject.file).name}:{reject.line}: {reject.reason}" for reject in staged.rejects]

@@ -40,7 +40,7 @@ def jsonl(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def told(prepared: Prepared) -> set[tuple[str, str, float, int]]:
+def output(prepared: Prepared) -> set[tuple[str, str, float, int]]:
     return {(row["user_id"], row["item_id"], row["value"], row["timestamp"]) for row in prepared.rows("interactions")}
 
 
@@ -52,7 +52,7 @@ def test_the_format_of_2018_is_found_in_a_folder(tmp_path: Path) -> None:
     folder = write(tmp_path / "amazon", gzip.compress(jsonl(OLD).encode()), "Office_5.json.gz").parent
     write(folder, gzip.compress(jsonl(OLD_META).replace("\n", "\r\n").encode()), "meta_Office.json.gz")
     prepared = prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder)))
-    assert told(prepared) == {("A1", "0001", 5, 1464652800000), ("A2", "B00X", 2, 1464739200000)}
+    assert output(prepared) == {("A1", "0001", 5, 1464652800000), ("A2", "B00X", 2, 1464739200000)}
     items = by_id(prepared.rows("items"))
     assert (items["0001"]["title"], items["0001"]["brand"]) == ("Fine pen", "Café & Co")
     assert items["0001"]["price"] == "1299.50"
@@ -65,7 +65,7 @@ def test_the_format_of_2023_takes_the_parent_product_and_milliseconds(tmp_path: 
     reviews = write(tmp_path, jsonl(NEW), "Beauty.jsonl")
     metadata = write(tmp_path, jsonl(NEW_META), "meta_Beauty.jsonl")
     prepared = prepare_with(tmp_path, AmazonReviewsSettings(reviews=str(reviews), metadata=str(metadata)))
-    assert told(prepared) == {("AG3", "B01", 4, 1588687728923), ("AG3", "B02", 1, 1588687729000)}
+    assert output(prepared) == {("AG3", "B01", 4, 1588687728923), ("AG3", "B02", 1, 1588687729000)}
     items = by_id(prepared.rows("items"))
     assert items["B01"]["text"] == "Howard Wax. Howard. Home, Wax. Protects Smells nice"
     assert items["B02"]["text"] == "Yes to. A mask"
@@ -96,7 +96,7 @@ def test_bad_lines_and_missing_ids_are_listed(tmp_path: Path) -> None:
 def test_the_python_dictionaries_of_2014_are_refused_by_name(tmp_path: Path) -> None:
     folder = write(tmp_path / "amazon", jsonl(OLD), "X.json").parent
     write(folder, "{'asin': '0001', 'title': 'Fine pen', 'categories': [['Office']]}\n", "meta_X.json")
-    with pytest.raises(DataError, match=r"meta_X\.json: is in the format of 2014, a Python dictionary"):
+    with pytest.raises(DataError, match=r"meta_X\.json: is in the format of 2014, with a Python dictionary"):
         prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder)))
 
 
@@ -128,5 +128,5 @@ def test_what_is_missing_or_not_unique_says_what_to_do(tmp_path: Path) -> None:
     assert named.in_split("train") == {("AG3", "B01")}
     with pytest.raises(DataError, match=r"dataset\.reviews=.*Y\.jsonl: no such file.*amazon-reviews-2023"):
         prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder), reviews="Y.jsonl"))
-    with pytest.raises(ConfigError, match="split=given: reviews come undivided"):
+    with pytest.raises(ConfigError, match="split=given: the reviews are not split into train and test"):
         prepare_with(tmp_path, AmazonReviewsSettings(path=str(folder), reviews="X.jsonl"), GivenSettings())

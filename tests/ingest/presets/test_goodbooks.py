@@ -1,4 +1,4 @@
-"""goodbooks-10k, which is one YAML over dataset=files."""
+"""goodbooks-10k, a preset that is one YAML file over dataset=files."""
 
 from pathlib import Path
 

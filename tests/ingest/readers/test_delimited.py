@@ -1,4 +1,4 @@
-"""CSV and TSV rows: what fits the header is text, what does not is named."""
+"""CSV and TSV rows: rows that fit the header are text, others are rejected."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,15 +18,15 @@ def read(folder: Path, content: str, name: str = "x.csv", **settings: str) -> tu
 
 
 def one_by_one(rows: Iterable[Block | Record]) -> list[Record]:
-    """Return rows in order, those of blocks too."""
-    found: list[Record] = []
+    """Return single rows and the rows of blocks, in order."""
+    result: list[Record] = []
     for row in rows:
         if isinstance(row, Block):
             columns = [column.to_pylist() for column in row.columns]
-            found += zip(row.lines.to_pylist(), map(list, zip(*columns, strict=True)), strict=True)
+            result += zip(row.lines.to_pylist(), map(list, zip(*columns, strict=True)), strict=True)
         else:
-            found.append(row)
-    return sorted(found, key=lambda row: row[0])
+            result.append(row)
+    return sorted(result, key=lambda row: row[0])
 
 
 def test_every_field_is_text_as_it_was_written(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_header_again_in_another_case_is_no_row(tmp_path: Path, again: str) ->
 def test_a_header_again_with_two_columns_swapped_is_refused_whichever_columns_are_read(
         tmp_path: Path, again: str, places: list[int]) -> None:
     file = open_delimited(source(tmp_path, f"uid,sku,ts,qty\nu,a,1,2\n{again}\nv,b,4,3\n", "x.csv"))
-    with pytest.raises(DataError, match="line 3: has the header again with its columns in another order"):
+    with pytest.raises(DataError, match="line 3: repeats the header with the columns in another order"):
         one_by_one(file.rows(places))
 
 

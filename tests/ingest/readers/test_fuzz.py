@@ -1,4 +1,4 @@
-"""Damaged bytes end in data that is accounted for or in one error for people, never in a traceback or a hang."""
+"""Damaged bytes end in data with complete row counts or in one readable error, never in a traceback or a hang."""
 
 import gzip
 import json
@@ -66,10 +66,10 @@ def test_damaged_files_are_read_row_by_row_or_refused(tmp_path: Path, name: str,
         except LlmrecError as error:
             refused += name in str(error)
         else:
-            found = pq.read_table(staged.path)
-            found.validate(full=True)
-            assert staged.num_read[0] == len(found) + len(staged.rejects)
-            lines = found["line"].to_pylist() + [reject.line for reject in staged.rejects]
+            result = pq.read_table(staged.path)
+            result.validate(full=True)
+            assert staged.num_read[0] == len(result) + len(staged.rejects)
+            lines = result["line"].to_pylist() + [reject.line for reject in staged.rejects]
             assert len(set(lines)) == len(lines)
             read += 1
         assert time.monotonic() - start < 30

@@ -1,4 +1,4 @@
-"""Many lines of JSON at once are exactly what json makes of them one by one."""
+"""The fast JSON lines parser gives exactly the rows of `json`."""
 
 import json
 from collections.abc import Iterator
@@ -39,11 +39,11 @@ def test_layouts_give_the_rows_of_the_exact_reader(tmp_path_factory: pytest.Temp
         wanted = [names[place] for place in places]
         exact = [(line, f if isinstance(f, str) else [f.get(name) for name in wanted])
                  for line, f in jsonl_records(file)]
-        assert one_by_one(chosen(jsonl_rows(file, names, places), places)) == exact
+        assert one_by_one(at_places(jsonl_rows(file, names, places), places)) == exact
 
 
-def chosen(rows: Iterator[Block | Record], places: list[int]) -> Iterator[Block | Record]:
-    """Yield blocks as they are, and of records the fields at `places`, as those who write them do."""
+def at_places(rows: Iterator[Block | Record], places: list[int]) -> Iterator[Block | Record]:
+    """Yield blocks unchanged, and of records the fields at `places`, like staging."""
     for row in rows:
         if isinstance(row, Block) or isinstance(row[1], str):
             yield row

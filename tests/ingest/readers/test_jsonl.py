@@ -1,4 +1,4 @@
-"""JSON lines: numbers keep their digits, broken lines are named."""
+"""JSON lines: numbers keep their digits, broken lines are rejected."""
 
 from pathlib import Path
 
@@ -22,9 +22,9 @@ def test_lists_become_json_text(tmp_path: Path) -> None:
     ("{'a': 1}", "not JSON"), ("[1]", "not a JSON object"), ('{"a": NaN}', "NaN is not JSON"),
     ('{"a": 1, "a": 2}', "twice"), ('{"a": "\\ud800"}', "surrogate")])
 def test_a_broken_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
-    found = list(jsonl_records(source(tmp_path, '{"a": 1}\n' + line + '\n{"a": 2}\n')))
-    assert [number for number, _ in found] == [1, 2, 3]
-    assert reason in str(found[1][1])
+    result = list(jsonl_records(source(tmp_path, '{"a": 1}\n' + line + '\n{"a": 2}\n')))
+    assert [number for number, _ in result] == [1, 2, 3]
+    assert reason in str(result[1][1])
 
 
 def test_a_file_that_ends_inside_an_object_is_truncated(tmp_path: Path) -> None:
@@ -43,5 +43,5 @@ def test_ids_as_keys_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ['[\n  {\n    "a": 1\n  }\n]\n', '[{"a": 1}, {"a": 2}]', ' [ {"a": 1},\n{"a": 2}]\n'])
 def test_one_array_of_objects_is_not_one_object_a_line(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataError, match=r"x\.jsonl: line 1 begins a JSON array; write one object a line"):
+    with pytest.raises(DataError, match=r"x\.jsonl: line 1 begins a JSON array; write one object per line"):
         jsonl_keys(source(tmp_path, text, "x.jsonl"))

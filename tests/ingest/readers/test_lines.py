@@ -52,12 +52,12 @@ def test_gzip_and_zstandard_are_unpacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "codec"), [("x.csv.gz", "gzip"), ("x.csv.zst", "zstd")])
 def test_a_truncated_compressed_file_is_refused(tmp_path: Path, name: str, codec: str) -> None:
     packed = pa.compress(bytes(range(256)) * 4000, codec, asbytes=True)
-    with pytest.raises(DataError, match=r"is not a whole \.(gz|zst) file"):
+    with pytest.raises(DataError, match=r"is not an intact \.(gz|zst) file"):
         list(lines(source(tmp_path, packed[:len(packed) // 2], name, encoding="latin-1")))
 
 
 def test_what_is_not_compressed_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is not a whole \.gz file \(.*\); .* or name it without \.gz"):
+    with pytest.raises(DataError, match=r"is not an intact \.gz file \(.*\); .* or name it without \.gz"):
         list(lines(source(tmp_path, "a,b\n", "x.csv.gz")))
 
 
@@ -77,7 +77,7 @@ def test_another_format_under_a_text_file_s_name_is_named(tmp_path: Path, conten
 
 
 def test_a_file_packed_twice_is_to_be_unpacked_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"x\.csv\.gz: unpacks to what is packed by gzip; unpack it, and give its name"):
+    with pytest.raises(DataError, match=r"x\.csv\.gz: contains packed by gzip; unpack it, and give its name"):
         list(lines(source(tmp_path, gzip.compress(gzip.compress(b"a,b\n")), "x.csv.gz")))
 
 

@@ -1,4 +1,4 @@
-"""Files as people have them, through the whole stage: what is read, what is rejected, what is refused."""
+"""Typical user files through the whole stage: rows read, rows rejected, files refused."""
 
 import gzip
 import json
@@ -60,7 +60,7 @@ def test_truncated_parquet_is_refused(tmp_path: Path) -> None:
     table = pa.table({"user_id": ["u"] * 1000, "item_id": [f"i{n}" for n in range(1000)]})
     pq.write_table(table, tmp_path / "x.parquet")
     content = (tmp_path / "x.parquet").read_bytes()
-    with pytest.raises(DataError, match=r"x\.parquet: is not a whole Parquet file"):
+    with pytest.raises(DataError, match=r"x\.parquet: is not an intact Parquet file"):
         prepare_text(tmp_path, content[:-20], name="x.parquet")
 
 
@@ -83,8 +83,8 @@ def test_more_bad_rows_than_allowed_stop_the_run_and_say_what_to_do(tmp_path: Pa
         prepare_text(tmp_path, "user_id,item_id\n" + rows)
     assert str(caught.value) == (
         f"{tmp_path}/clicks.csv: 2 of 20 rows (10.00%) are bad, more than dataset.max_reject_share=0.001 allows. The "
-        f"first:\n  line 20: 3 fields where the header has 2\n  line 21: user_id is empty\n"
-        f"Repair them, or set dataset.max_reject_share=0.1 to leave such rows out (rejects.parquet then lists them)")
+        "first ones:\n  line 20: 3 fields where the header has 2\n  line 21: user_id is empty\nRepair them, or set "
+        "dataset.max_reject_share=0.1 to continue without them (rejects.parquet then lists them)")
     assert not (tmp_path / "out").exists()
 
 
@@ -93,7 +93,7 @@ def test_more_bad_rows_than_allowed_stop_the_run_and_say_what_to_do(tmp_path: Pa
     ("user_id,item_id\n", "has a header but no rows"),
     ("user,item_id\nu,i\n", r"no column 'user_id'; there are 'user', 'item_id'; map it with "
                             r"dataset\.columns\.user_id=<name> \(did you mean 'user'\?\)"),
-    ("user_id,item_id,item_id\nu,i,i\n", "the column 'item_id' is there twice"),
+    ("user_id,item_id,item_id\nu,i,i\n", "two columns are called 'item_id'"),
     ("user_id,item_id\nu,\xe9\n".encode("latin-1"), "line 2, byte 18 .* is not utf-8; set dataset.encoding")])
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -151,7 +151,7 @@ def test_a_text_of_one_megabyte_is_kept_short_and_costs_little(tmp_path: Path) -
 
 
 def test_when_no_row_is_sound_the_rows_are_not_to_blame(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1 of 1 rows \(100\.00%\) are bad[^$]*No row is sound, so it is likely"):
+    with pytest.raises(DataError, match=r"1 of 1 rows \(100\.00%\) are bad[^$]*All rows are bad, so probably"):
         prepare_text(tmp_path, "user_id,item_id,timestamp\nu,i,1500000000\n", timestamp_unit="iso")
 
 

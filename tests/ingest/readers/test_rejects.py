@@ -1,4 +1,4 @@
-"""Bad rows in any number: counted, the first remembered, all written in order."""
+"""Any number of rejects: counted, the first ones kept in memory, all written in order."""
 
 import random
 from pathlib import Path
@@ -21,7 +21,7 @@ def shuffled(seed: int = 1) -> list[Reject]:
 
 @pytest.fixture(params=[7, 1000])
 def rejects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rejects:
-    """No rejects yet, of which seven, or all that come, fit into memory."""
+    """An empty collection of rejects, with room for seven, or for all, in memory."""
     monkeypatch.setattr(module, "MOST", request.param)
     return Rejects(tmp_path / "it's [scratch]")
 
@@ -37,10 +37,10 @@ def test_they_are_counted_and_come_out_in_order_whatever_order_they_came_in(reje
 
 
 def test_tables_join_those_that_came_one_by_one(rejects: Rejects) -> None:
-    given = shuffled()
-    for start in range(0, len(given), 12):
-        rejects.extend(given[start:start + 4])
-        rejects.extend_table(pa.Table.from_pylist([vars(r) for r in given[start + 4:start + 12]], SCHEMA))
+    rows_ = shuffled()
+    for start in range(0, len(rows_), 12):
+        rejects.extend(rows_[start:start + 4])
+        rejects.extend_table(pa.Table.from_pylist([vars(r) for r in rows_[start + 4:start + 12]], SCHEMA))
     assert list(rejects) == sorted(SOME)
     assert rejects.first("ü.csv") == [r for r in sorted(SOME) if r.file == "ü.csv"][:3]
 

@@ -1,4 +1,4 @@
-"""Files as they lie about: without a header, in other encodings, packed, typed, in many parts."""
+"""Unusual files: without a header, in other encodings, compressed, typed, in many parts."""
 
 import gzip
 from dataclasses import replace
@@ -22,11 +22,11 @@ PACKED = {"": bytes, ".gz": gzip.compress, ".zst": lambda content: pa.compress(c
 
 
 def rows(file: Source, folder: Path, required: tuple[str, ...] = IDS, rest: bool = False) -> list[tuple[str, ...]]:
-    """Return line and columns of what is staged."""
+    """Return line and columns of the staged rows."""
     staged = stage([file], folder / "staged", required, (), rest=rest)
     assert not staged.rejects
-    found = pq.read_table(staged.path).sort_by("line").drop(["file"]).to_pylist()
-    return [tuple(row.values()) for row in found]
+    result = pq.read_table(staged.path).sort_by("line").drop(["file"]).to_pylist()
+    return [tuple(row.values()) for row in result]
 
 
 @pytest.mark.parametrize("packing", PACKED)
@@ -92,7 +92,7 @@ def test_an_exact_name_counts_before_a_typed_one(tmp_path: Path) -> None:
 
 def test_two_typed_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     text = "user_id:token,user_id:float,item_id\n1,2,i\n"
-    with pytest.raises(DataError, match=r"clicks\.csv: the column 'user_id' is there twice, as 'user_id:token' and as "
+    with pytest.raises(DataError, match=r"clicks\.csv: two columns are called 'user_id', as 'user_id:token' and as "
                                         r"'user_id:float'; rename one of them in the header"):
         stage([source(tmp_path, text)], tmp_path / "staged", IDS, ())
 
@@ -118,15 +118,15 @@ def test_advice_beside_a_model_names_no_setting_of_prepare(tmp_path: Path) -> No
 
 def test_rows_beside_a_model_stay_in_the_order_of_their_files(tmp_path: Path) -> None:
     lines = [f"u{n}," if n % 3 else f"u{n}" for n in range(50)]
-    found = read_rows(str(write(tmp_path, "user_id\n" + "\n".join(lines), "q.csv")), "queries", ("user_id",))
-    assert found.columns["user_id"] == [f"u{n}" for n in range(50)]
-    assert found.line == list(range(2, 52))
+    result = read_rows(str(write(tmp_path, "user_id\n" + "\n".join(lines), "q.csv")), "queries", ("user_id",))
+    assert result.columns["user_id"] == [f"u{n}" for n in range(50)]
+    assert result.line == list(range(2, 52))
 
 
 @pytest.mark.parametrize(("text", "remedy"), [
-    ("user_id\titem_id\nu\ti\n", r"divided by '\\t', so set dataset\.delimiter='\\t', or name it \.tsv"),
-    ("user_id;item_id\nu;i\n", r"divided by ';', so set dataset\.delimiter=';', or name it \.txt, whose header"),
-    ("u1,7\nu2,8\n", r"if line 1 is a row already, name the columns with dataset\.header=\[user_id,\.\.\.\]")])
+    ("user_id\titem_id\nu\ti\n", r"separated by '\\t'; set dataset\.delimiter='\\t', or name it \.tsv"),
+    ("user_id;item_id\nu;i\n", r"separated by ';'; set dataset\.delimiter=';', or name it \.txt, whose header"),
+    ("u1,7\nu2,8\n", r"if the file has no header, name its columns with dataset\.header=\[user_id,\.\.\.\]")])
 def test_a_header_that_is_none_or_is_divided_otherwise_is_seen(tmp_path: Path, text: str, remedy: str) -> None:
     with pytest.raises(DataError, match=r"clicks\.csv: no column 'user_id'; there are .*; .*" + remedy):
         stage([source(tmp_path, text)], tmp_path / "staged", IDS, ())
@@ -134,5 +134,5 @@ def test_a_header_that_is_none_or_is_divided_otherwise_is_seen(tmp_path: Path, t
 
 def test_a_header_is_no_row_of_a_file_that_is_said_to_have_none(tmp_path: Path) -> None:
     headerless = replace(source(tmp_path, 'user_id,"item_id"\nu,i\n'), names=("user_id", "item_id"))
-    with pytest.raises(DataError, match=r"clicks\.csv: line 1 has the names that its columns are given"):
+    with pytest.raises(DataError, match=r"clicks\.csv: line 1 is a header with the column names of the settings"):
         stage([headerless], tmp_path / "staged", IDS, ())

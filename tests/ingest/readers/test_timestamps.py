@@ -1,4 +1,4 @@
-"""Times in any unit, as milliseconds."""
+"""Times in any unit become milliseconds."""
 
 import re
 from datetime import datetime
@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrec_cli.errors import DataError
-from llmrec_cli.ingest.interactions.temporal import typed_time
+from llmrec_cli.ingest.interactions.temporal import parse_time
 from llmrec_cli.ingest.readers.value_advice import advice, fitting_patterns
 from llmrec_cli.settings.dataset import FilesSettings
 from llmrec_cli.settings.time_format import expression_of, format_problems
-from tests.ingest.preparing import made, prepare_text, prepare_with
+from tests.ingest.preparing import make_folder, prepare_text, prepare_with
 
 
 def times(folder: Path, *texts: str, unit: str = "auto") -> tuple[str, list[int]]:
@@ -31,11 +31,11 @@ def test_seconds_milliseconds_and_order_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_iso_times_are_utc_unless_they_name_a_zone(tmp_path: Path) -> None:
-    found = times(tmp_path, "2020-01-01", "2020-01-01 00:00", "2020-01-01T00:00:01Z", "2020-01-01T00:00:00.123",
+    result = times(tmp_path, "2020-01-01", "2020-01-01 00:00", "2020-01-01T00:00:01Z", "2020-01-01T00:00:00.123",
                   "2020-01-01T02:00:00+02:00", "2019-12-31 18:30:00-0530", "2020-01-01T01:00:00 +01",
                   "2020-02-29T00:00:00,5")
     start = 1577836800000
-    assert found == ("iso", [start, start, start + 1000, start + 123, start, start, start, 1582934400500])
+    assert result == ("iso", [start, start, start + 1000, start + 123, start, start, start, 1582934400500])
 
 
 def test_an_explicit_unit_is_believed(tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_a_pattern_reads_what_is_written_by_it(tmp_path: Path, pattern: str, tex
 def test_what_python_writes_by_a_pattern_is_proposed_and_means_the_same(at: datetime, pattern: str) -> None:
     text = at.strftime(pattern)
     expression, names = expression_of(pattern)
-    found = re.match(expression, text)
-    assert found is not None
-    assert dict(zip(names, found.groups(), strict=True)) == {name: at.strftime(f"%{name}") for name in names} | (
-        {"b": found[names.index("b") + 1]} if "b" in names else {})
+    result = re.match(expression, text)
+    assert result is not None
+    assert dict(zip(names, result.groups(), strict=True)) == {name: at.strftime(f"%{name}") for name in names} | (
+        {"b": result[names.index("b") + 1]} if "b" in names else {})
     if ":" in pattern:
         same = pattern.replace("%B", "%b")
         assert same in fitting_patterns([text])
@@ -130,13 +130,13 @@ def test_a_date_that_is_none_is_a_bad_row_of_a_pattern_too(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("texts", "said"), [
     (("01/02/2023", "13/02/2023"), "set dataset.timestamp_format='%d/%m/%Y'"),
-    (("01/02/2023", "02/03/2023"), "may be read in several ways, and which is meant is not guessed; set "
+    (("01/02/2023", "02/03/2023"), "is ambiguous, and the format is not guessed; set "
      "dataset.timestamp_format='%d/%m/%Y' or dataset.timestamp_format='%m/%d/%Y'"),
     (("Tue, 01 Mar 2023 14:05:00 GMT",), "set dataset.timestamp_format='%a, %d %b %Y %H:%M:%S %Z'"),
     (("45000.25",), "may be days since 1899-12-30, as spreadsheets count them; set dataset.timestamp_unit=excel if so"),
     (("20230131", "20230201"), "dates as numbers, YYYYMMDD; set dataset.timestamp_format=%Y%m%d, or "
                                "dataset.timestamp_unit=order"),
-    (("2023-W05-1",), "is a week of ISO 8601, which is not read"),
+    (("2023-W05-1",), "is an ISO 8601 week, which is not supported"),
     (("638000000000000000",), "may be ticks of .NET or Windows")])
 def test_the_error_names_how_times_are_written_and_the_setting_that_reads_them(tmp_path: Path, texts: tuple[str, ...],
                                                                                said: str) -> None:
@@ -185,7 +185,7 @@ def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None
     columns = {"us": pa.array([1577836800000001]), "ns": pa.array([1577836800000000001]),
                "excel": pa.array([43831.0]), "%Y%m%d": pa.array([20200101])}
     for number, (unit, column) in enumerate(columns.items()):
-        folder = made(tmp_path / str(number))
+        folder = make_folder(tmp_path / str(number))
         pq.write_table(pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": column}), folder / "x.parquet")
         said = {"timestamp_format": unit} if "%" in unit else {"timestamp_unit": unit}
         prepared = prepare_with(folder, FilesSettings(name="x", interactions=str(folder / "x.parquet"), **said))
@@ -199,7 +199,7 @@ def test_numbers_of_a_parquet_file_are_read_in_all_units(tmp_path: Path) -> None
     ("%d/%m/%Y", "2020-01-01", 1577836800000), ("us", "20200101", 1577836800000)])
 def test_a_time_that_a_setting_gives_as_a_number_is_in_the_unit_of_the_timestamps(unit: str, text: str,
                                                                                   expected: int) -> None:
-    assert typed_time(text, unit, "dataset.newest") == expected
+    assert parse_time(text, unit, "dataset.newest") == expected
 
 
 @pytest.mark.parametrize(("text", "name"), [
@@ -209,7 +209,7 @@ def test_a_time_that_a_setting_gives_as_a_number_is_in_the_unit_of_the_timestamp
     ("2024-05-01 14:05:00 CEST", "CEST"), ("01.05.2024 14:05 Berlin time", "Berlin")])
 def test_the_name_of_a_zone_is_never_part_of_a_pattern_that_is_advised(text: str, name: str) -> None:
     assert fitting_patterns([text]) == []
-    assert advice([text, text]).startswith(f"has a named time zone, '{name}', which is not read since its offset")
+    assert advice([text, text]).startswith(f"has a named time zone, '{name}', which is not supported since its offset")
 
 
 def test_a_pattern_with_the_name_of_a_zone_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Which packed files can be checked: those whose frames all end with a checksum."""
+"""Detection of .zst files whose frames all end with a checksum."""
 
 import shutil
 import subprocess
@@ -55,8 +55,8 @@ def test_prepare_names_the_files_in_which_damage_can_go_unseen(llmrec, tmp_path)
     arguments = ["prepare", "dataset=files", "dataset.name=shop", "split=none"]
     done = llmrec(*arguments, "dataset.interactions=clicks.csv.zst")
     assert done.code == 0
-    assert "files without a checksum, in which damage can go unseen: 1 ('clicks.csv.zst')" in " ".join(done.err.split())
-    # A length is stated in its header, and is verified as it is.
+    assert "files without a checksum, so damage may go unnoticed: 1 ('clicks.csv.zst')" in " ".join(done.err.split())
+    # The length in the header is verified too.
     content = bytearray((tmp_path / "clicks.csv.zst").read_bytes())
     assert content[4] >> 6 or content[4] & 0x20
     content[6 if content[4] & 0x20 == 0 else 5] ^= 1

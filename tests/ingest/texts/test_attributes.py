@@ -1,4 +1,4 @@
-"""Numbers as attributes: classes of equal size among what is trained on."""
+"""Numbers as attributes: classes of equal size, fitted on training."""
 
 import json
 import math
@@ -19,24 +19,24 @@ TWENTY = {f"i{n:02}": 0 for n in range(1, 21)}
 
 
 def test_numbers_are_in_ten_classes_of_equal_size(tmp_path: Path) -> None:
-    found = described(tmp_path, PRICED, TWENTY, attributes=PRICE)
-    assert found.column("attributes") == [[f"price=q{(n + 1) // 2}"] for n in range(1, 21)]
-    assert found.column("price") == [str(n) for n in range(1, 21)]
-    assert found.texts["item"]["edges"] == {"price": [2, 4, 6, 8, 10, 12, 14, 16, 18]}
+    result = described(tmp_path, PRICED, TWENTY, attributes=PRICE)
+    assert result.column("attributes") == [[f"price=q{(n + 1) // 2}"] for n in range(1, 21)]
+    assert result.column("price") == [str(n) for n in range(1, 21)]
+    assert result.texts["item"]["edges"] == {"price": [2, 4, 6, 8, 10, 12, 14, 16, 18]}
 
 
 def test_what_is_held_out_does_not_move_the_classes(tmp_path: Path) -> None:
     ranks = TWENTY | {f"i{n:02}": 1 + n % 3 for n in range(11, 21)}
-    found = described(tmp_path, PRICED, ranks, attributes=PRICE)
-    assert found.texts["item"]["edges"] == {"price": [1, 2, 3, 4, 5, 6, 7, 8, 9]}
-    assert {row["item_id"]: row["attributes"] for row in found.rows}["i20"] == ["price=q10"]
+    result = described(tmp_path, PRICED, ranks, attributes=PRICE)
+    assert result.texts["item"]["edges"] == {"price": [1, 2, 3, 4, 5, 6, 7, 8, 9]}
+    assert {row["item_id"]: row["attributes"] for row in result.rows}["i20"] == ["price=q10"]
 
 
 def test_equal_numbers_share_a_class_so_there_may_be_fewer(tmp_path: Path) -> None:
     rows = [(f"i{n:02}", 0 if n < 17 else n) for n in range(1, 21)]
-    found = described(tmp_path, "item_id,price\n" + "".join(f"{i},{p}\n" for i, p in rows), TWENTY, attributes=PRICE)
-    assert found.texts["item"]["edges"] == {"price": [0, 18]}
-    assert [a[0] for a in found.column("attributes")] == ["price=q1"] * 16 + ["price=q2"] * 2 + ["price=q3"] * 2
+    result = described(tmp_path, "item_id,price\n" + "".join(f"{i},{p}\n" for i, p in rows), TWENTY, attributes=PRICE)
+    assert result.texts["item"]["edges"] == {"price": [0, 18]}
+    assert [a[0] for a in result.column("attributes")] == ["price=q1"] * 16 + ["price=q2"] * 2 + ["price=q3"] * 2
     one = described(tmp_path, "item_id,price\na,7\n", {"a": 0, "b": 0}, attributes=PRICE)
     assert (one.texts["item"]["edges"], one.column("attributes")) == ({"price": []}, [["price=q1"], []])
 
@@ -47,33 +47,33 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     expected = described(tmp_path, "item_id,price\n" + "".join(lines), ranks, attributes=PRICE)
     for seed in range(3):
         random.Random(seed).shuffle(lines)
-        found = described(tmp_path, "item_id,price\n" + "".join(lines), ranks, attributes=PRICE)
-        assert (found.content, found.texts) == (expected.content, expected.texts)
+        result = described(tmp_path, "item_id,price\n" + "".join(lines), ranks, attributes=PRICE)
+        assert (result.content, result.texts) == (expected.content, expected.texts)
     assert "-0.0" not in json.dumps(expected.texts)
 
 
 def test_83_what_is_no_number_costs_its_cell_and_not_its_row(tmp_path: Path) -> None:
     values = ["1", "abc", "", "nan", "1.5e3", " 2 ", "1e999", "$5", "7", "8", "9", "12d", " "]
     file = "item_id,price,brand\n" + "".join(f"{chr(97 + n)},{value},B\n" for n, value in enumerate(values))
-    found = described(tmp_path, file, {chr(97 + n): 0 for n in range(len(values))}, item_text="{price} {brand}",
+    result = described(tmp_path, file, {chr(97 + n): 0 for n in range(len(values))}, item_text="{price} {brand}",
                       attributes=PRICE | {"brand": "category"})
-    assert found.rejects == []
-    assert (found.counts["items_rejected"], found.counts["items_values_unread"]) == (0, 5)
-    assert {row["item_id"]: row["attributes"][1:] for row in found.rows if len(row["attributes"]) == 2} == {
+    assert result.rejects == []
+    assert (result.counts["items_rejected"], result.counts["items_values_unread"]) == (0, 5)
+    assert {row["item_id"]: row["attributes"][1:] for row in result.rows if len(row["attributes"]) == 2} == {
         "a": ["price=q1"], "e": ["price=q6"], "f": ["price=q2"], "i": ["price=q3"], "j": ["price=q4"],
         "k": ["price=q5"]}
-    assert found.column("price") == values
-    assert found.rows[1]["text"] == "abc B"
-    assert found.notes == [f"5 of 11 values of 'price' are no numbers, so that these items have no such attribute; the "
+    assert result.column("price") == values
+    assert result.rows[1]["text"] == "abc B"
+    assert result.notes == [f"5 of 11 values of 'price' are not numbers, so these items do not get this attribute; the "
                            f"first is 'abc' ({tmp_path}/about.csv, line 3)"]
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1e999", "1_000", "１", "0x10", "12d", "$5", "-"])
 def test_a_column_of_hardly_any_numbers_is_warned_of_with_the_type_that_suits(tmp_path: Path, text: str) -> None:
-    found = described(tmp_path, f"item_id,price,size\na,{text}{'x' * 1000},\nb,{text},\n", {"a": 0, "b": 0},
+    result = described(tmp_path, f"item_id,price,size\na,{text}{'x' * 1000},\nb,{text},\n", {"a": 0, "b": 0},
                       attributes=PRICE | {"size": "number"})
-    assert found.column("attributes") == [[], []]
-    assert found.warnings == [f"2 of 2 values of 'price' are no numbers, so that these items have no such attribute; "
+    assert result.column("attributes") == [[], []]
+    assert result.warnings == [f"2 of 2 values of 'price' are not numbers, so these items do not get this attribute; "
                               f"the first is '{(text + 'x' * 60)[:60]}' ({tmp_path}/about.csv, line 2); is "
                               f"dataset.attributes.price=category meant?"]
 
@@ -92,39 +92,39 @@ def test_a_class_ends_with_its_edge(edges: list[float], data: st.DataObject) -> 
 
 def test_an_image_is_kept_as_it_came_and_is_no_text(tmp_path: Path) -> None:
     file = "item_id,title,cover,more\na,Alien,<b>/covers/a&amp;b .jpg,words\n"
-    found = described(tmp_path, file, {"a": 0}, attributes={"cover": "image", "more": "text"})
-    assert found.rows[0]["cover"] == "<b>/covers/a&amp;b .jpg"
-    assert (found.rows[0]["text"], found.rows[0]["attributes"]) == ("Alien. words", [])
+    result = described(tmp_path, file, {"a": 0}, attributes={"cover": "image", "more": "text"})
+    assert result.rows[0]["cover"] == "<b>/covers/a&amp;b .jpg"
+    assert (result.rows[0]["text"], result.rows[0]["attributes"]) == ("Alien. words", [])
     with pytest.raises(ConfigError, match=r"^dataset\.item_text=\{title\} \{cover\}: 'cover' is an image by "
-                                          r"dataset\.attributes, which cannot be read in a text; leave it out$"):
+                                          r"dataset\.attributes and cannot be part of a text; remove it$"):
         described(tmp_path, file, {"a": 0}, attributes={"cover": "image"}, item_text="{title} {cover}")
-    with pytest.raises(ConfigError, match="an image cannot be the title"):
+    with pytest.raises(ConfigError, match="the title must be text, not an image"):
         described(tmp_path, file, {"a": 0}, attributes={"title": "image"})
 
 
 def test_a_text_is_no_attribute_but_templates_use_it(tmp_path: Path) -> None:
     file = "item_id,title,plot\na,Alien,<p>In space</p><p>no one.</p>\n"
-    found = described(tmp_path, file, {"a": 0}, attributes={"plot": "text"}, item_text="{title}: {plot}")
-    assert (found.rows[0]["text"], found.rows[0]["attributes"]) == ("Alien: In space no one.", [])
-    assert found.rows[0]["plot"] == "<p>In space</p><p>no one.</p>"
+    result = described(tmp_path, file, {"a": 0}, attributes={"plot": "text"}, item_text="{title}: {plot}")
+    assert (result.rows[0]["text"], result.rows[0]["attributes"]) == ("Alien: In space no one.", [])
+    assert result.rows[0]["plot"] == "<p>In space</p><p>no one.</p>"
 
 
 def test_categories_and_lists_lose_their_html(tmp_path: Path) -> None:
     file = "item_id,title,kind,tags\na,R&amp;B &lt;3,<b>Soul</b> &amp; Blues,x &amp; y; <i>z</i>;z\nb&amp;,,<br>,\n"
     settings = {"attributes": {"kind": "category", "tags": "list"}, "list_separator": ";"}
-    found = described(tmp_path, file, {"a": 0, "b&amp;": 0}, item_text="{title} {item_id}", **settings)
-    assert found.column("attributes") == [["kind=Soul & Blues", "tags=x & y", "tags=z"], []]
-    assert found.column("title") == ["R&B <3", "b&amp;"]
-    assert found.column("text") == ["R&B <3 a", "b&amp;"]
-    assert found.rows[0]["kind"] == "<b>Soul</b> &amp; Blues"
-    kept = described(tmp_path, file, {"a": 0}, strip_html=False, **settings)
-    assert kept.rows[0]["title"] == "R&amp;B &lt;3"
-    assert kept.rows[0]["attributes"][0] == "kind=<b>Soul</b> &amp; Blues"
+    result = described(tmp_path, file, {"a": 0, "b&amp;": 0}, item_text="{title} {item_id}", **settings)
+    assert result.column("attributes") == [["kind=Soul & Blues", "tags=x & y", "tags=z"], []]
+    assert result.column("title") == ["R&B <3", "b&amp;"]
+    assert result.column("text") == ["R&B <3 a", "b&amp;"]
+    assert result.rows[0]["kind"] == "<b>Soul</b> &amp; Blues"
+    remaining = described(tmp_path, file, {"a": 0}, strip_html=False, **settings)
+    assert remaining.rows[0]["title"] == "R&amp;B &lt;3"
+    assert remaining.rows[0]["attributes"][0] == "kind=<b>Soul</b> &amp; Blues"
 
 
 def test_a_json_array_is_a_list_also_in_a_column_of_categories(tmp_path: Path) -> None:
     rows = [{"item_id": "a", "tags": ["x<br>y", "R&amp;B"], "kind": ["p", "q"]}, {"item_id": "b", "kind": "p"}]
-    found = described(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), {"a": 0, "b": 0}, name="a.jsonl",
+    result = described(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), {"a": 0, "b": 0}, name="a.jsonl",
                       attributes={"tags": "list", "kind": "category"})
-    assert found.column("attributes") == [["kind=p", "kind=q", "tags=R&B", "tags=x y"], ["kind=p"]]
-    assert found.column("text") == ["x y, R&B. p, q", "p"]
+    assert result.column("attributes") == [["kind=p", "kind=q", "tags=R&B", "tags=x y"], ["kind=p"]]
+    assert result.column("text") == ["x y, R&B. p, q", "p"]

@@ -1,4 +1,4 @@
-"""Documents about items: named by item or entity, cleaned, counted, and what is wrong with them."""
+"""Documents about items: assigned by item or entity, cleaned, counted, with errors for bad files."""
 
 import pytest
 
@@ -23,18 +23,18 @@ def prepared(folder, documents: dict[str, str], knowledge: bool = False, **setti
     return prepare_with(folder, files)
 
 
-def said(found: Prepared) -> list[tuple[str, str]]:
-    return [(row["item_id"], row["text"]) for row in found.rows("documents")]
+def message(result: Prepared) -> list[tuple[str, str]]:
+    return [(row["item_id"], row["text"]) for row in result.rows("documents")]
 
 
 def test_an_item_has_any_number_of_documents_in_any_language_once_each(tmp_path):
     rows = "a,Ein Schiff\na,一艘船\na,Ein Schiff\nb,\nnobody,lost\n,none\n"
-    found = prepared(tmp_path, {"d.csv": f"item_id,text\n{rows}"})
-    assert sorted(said(found)) == [("a", "Ein Schiff"), ("a", "一艘船")]
-    assert {key: found.counts[key] for key in found.counts if "document" in key} == {
+    result = prepared(tmp_path, {"d.csv": f"item_id,text\n{rows}"})
+    assert sorted(message(result)) == [("a", "Ein Schiff"), ("a", "一艘船")]
+    assert {key: result.counts[key] for key in result.counts if "document" in key} == {
         "documents_read": 6, "documents_rejected": 2, "documents_repeated": 1, "documents": 2, "documents_unknown": 1,
         "items_documented": 1}
-    assert [(row["line"], row["column"]) for row in found.rows("rejects")] == [(5, "text"), (7, "item_id")]
+    assert [(row["line"], row["column"]) for row in result.rows("rejects")] == [(5, "text"), (7, "item_id")]
     read = read_prepared(tmp_path / "out").training("train").documents
     assert read is not None
     assert sorted(read.texts) == ["Ein Schiff", "一艘船"]
@@ -42,20 +42,20 @@ def test_an_item_has_any_number_of_documents_in_any_language_once_each(tmp_path)
 
 
 def test_documents_of_entities_go_through_the_links_beside_those_of_items(tmp_path):
-    found = prepared(tmp_path, {"e.csv": "entity_id,text\nm1,about one\ny,about a maker\nm2,about two\n",
+    result = prepared(tmp_path, {"e.csv": "entity_id,text\nm1,about one\ny,about a maker\nm2,about two\n",
                                 "i.csv": "text,item_id\nof c,c\n"}, knowledge=True)
-    assert said(found) == [("a", "about one"), ("b", "about two"), ("c", "of c")]
-    assert found.counts["documents_unknown"] == 1
+    assert message(result) == [("a", "about one"), ("b", "about two"), ("c", "of c")]
+    assert result.counts["documents_unknown"] == 1
 
 
 def test_tags_go_and_a_long_document_is_cut(tmp_path):
-    found = prepared(tmp_path, {"d.csv": "item_id,text\na,<p>one &amp; two</p>\n"}, max_text_length=7)
-    assert said(found) == [("a", "one & t")]
+    result = prepared(tmp_path, {"d.csv": "item_id,text\na,<p>one &amp; two</p>\n"}, max_text_length=7)
+    assert message(result) == [("a", "one & t")]
 
 
 def test_columns_may_have_other_names(tmp_path):
-    found = prepared(tmp_path, {"d.csv": "item_id,extract\na,words\n"}, columns={"text": "extract"})
-    assert said(found) == [("a", "words")]
+    result = prepared(tmp_path, {"d.csv": "item_id,extract\na,words\n"}, columns={"text": "extract"})
+    assert message(result) == [("a", "words")]
 
 
 def test_data_without_documents_has_none(tmp_path):
@@ -64,16 +64,16 @@ def test_data_without_documents_has_none(tmp_path):
 
 
 def test_what_does_not_say_what_it_is_about_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"d.csv: no column 'item_id' and no column 'entity_id' to say what its docum"):
+    with pytest.raises(DataError, match=r"d.csv: neither a column 'item_id' nor a column 'entity_id', so the subject"):
         prepared(tmp_path, {"d.csv": "text\nwords\n"})
     with pytest.raises(DataError, match=r"d.csv: no column 'text'"):
         prepared(tmp_path, {"d.csv": "item_id,words\na,b\n"})
-    with pytest.raises(DataError, match=r"nothing says which items the entities are; set dataset.knowledge=<file>"):
+    with pytest.raises(DataError, match=r"no links between items and entities are given; set dataset.knowledge=<file>"):
         prepared(tmp_path, {"d.csv": "entity_id,text\nm1,words\n"})
 
 
 def test_documents_of_other_items_are_warned_of(tmp_path, capsys):
-    found = prepared(tmp_path, {"d.csv": "item_id,text\nx,words\n"})
-    assert found.counts["documents"] == 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert "WARNING: no document is about an item, so that dataset.documents says nothing; are its ids" in told
+    result = prepared(tmp_path, {"d.csv": "item_id,text\nx,words\n"})
+    assert result.counts["documents"] == 0
+    output = " ".join(capsys.readouterr().err.split())
+    assert "WARNING: no document is about an item, so dataset.documents has no effect; are its ids" in output

@@ -1,4 +1,4 @@
-"""Items and users: titles, texts, attributes, and ids that only one of the files knows."""
+"""Items and users: titles, texts, attributes, and ids that are in only one of the files."""
 
 import subprocess
 import sys
@@ -53,8 +53,8 @@ def test_the_time_column_of_interactions_is_asked_of_no_file_of_users(tmp_path: 
 def test_rows_of_one_item_become_one_column_by_column_and_contradictions_are_shown(tmp_path: Path) -> None:
     rows = "a,Shirt,S,\na,,M,\na, ,S,red\nz,Z,,\nz,Z,,\n"
     prepared = prepare_text(tmp_path, CLICKS, items="item_id,title,option,colour\n" + rows)
-    found = {row["item_id"]: (row["title"], row["option"], row["colour"]) for row in prepared.rows("items")}
-    assert (found["a"], found["z"][0]) == (("Shirt", "S", "red"), "Z")
+    result = {row["item_id"]: (row["title"], row["option"], row["colour"]) for row in prepared.rows("items")}
+    assert (result["a"], result["z"][0]) == (("Shirt", "S", "red"), "Z")
     assert (prepared.counts["items_repeated"], prepared.counts["items_duplicated"]) == (2, 1)
     assert ("items have several values in one file; the first is kept: option (1, for instance 'a': 'S', 'M'; kept "
             "'S')") in prepared.manifest["notes"]
@@ -141,10 +141,10 @@ def test_the_fallback_of_an_item_without_text_is_none_and_its_share_is_told(tmp_
 
 def test_repeats_that_say_the_same_are_counted_apart(tmp_path: Path) -> None:
     rows = ["a,Beta,x", "a,Alpha,y", "a,Beta,x", "a,Alpha,y", "a,Alpha,", "z,Z,z", "z,Z,z", "b,B,b"]
-    for n, (given, kept) in enumerate(((rows, ("Beta", "x")), (rows[::-1], ("Alpha", "y")))):
-        found = described(tmp_path / str(n), "item_id,title,genres\n" + "\n".join(given), {"a": 0, "b": 0, "z": 1})
-        assert list(zip(found.column("title"), found.column("genres"), strict=True)) == [kept, ("B", "b"), ("Z", "z")]
-        assert (found.counts["items_repeated"], found.counts["items_duplicated"]) == (2, 3)
+    for n, (given, row) in enumerate(((rows, ("Beta", "x")), (rows[::-1], ("Alpha", "y")))):
+        result = described(tmp_path / str(n), "item_id,title,genres\n" + "\n".join(given), {"a": 0, "b": 0, "z": 1})
+        assert list(zip(result.column("title"), result.column("genres"), strict=True)) == [row, ("B", "b"), ("Z", "z")]
+        assert (result.counts["items_repeated"], result.counts["items_duplicated"]) == (2, 3)
 
 
 def test_no_id_is_normalised_and_no_text_either(tmp_path: Path) -> None:
@@ -152,32 +152,32 @@ def test_no_id_is_normalised_and_no_text_either(tmp_path: Path) -> None:
     ids = [composed, decomposed, "\u05e9\u05dc\u05d5\u05dd \u202eabc\u202c", "\u0645\u0631\u062d\u0628\u0627", "👨‍👩‍👧",
            "\u212b", "\u00c5", "&amp;", "<b>", " a ", "A", "a"]
     file = "item_id,title\n" + "".join(f'"{name}","{name}"\n' for name in ids)
-    found = described(tmp_path, file, dict.fromkeys(ids, 0), item_text="{title}", strip_html=False)
-    assert sorted(found.column("item_id")) == sorted(ids)
-    assert {row["item_id"]: row["text"] for row in found.rows} == {name: name.strip() for name in ids}
+    result = described(tmp_path, file, dict.fromkeys(ids, 0), item_text="{title}", strip_html=False)
+    assert sorted(result.column("item_id")) == sorted(ids)
+    assert {row["item_id"]: row["text"] for row in result.rows} == {name: name.strip() for name in ids}
 
 
 def test_when_an_item_was_described_is_kept_but_is_no_text(tmp_path: Path) -> None:
-    found = described(tmp_path, "item_id,timestamp,title\na,1700000000,Alien\n", {"a": 0})
-    assert (found.rows[0]["timestamp"], found.rows[0]["text"]) == ("1700000000", "Alien")
+    result = described(tmp_path, "item_id,timestamp,title\na,1700000000,Alien\n", {"a": 0})
+    assert (result.rows[0]["timestamp"], result.rows[0]["text"]) == ("1700000000", "Alien")
 
 
 def test_texts_and_titles_are_cut_and_own_columns_are_not(tmp_path: Path) -> None:
-    found = described(tmp_path, "item_id,title,plot\na,Long title,long plot\n", {"a": 0}, max_text_length=8)
-    assert [found.rows[0][name] for name in ("title", "text", "plot")] == ["Long tit", "Long tit", "long plot"]
+    result = described(tmp_path, "item_id,title,plot\na,Long title,long plot\n", {"a": 0}, max_text_length=8)
+    assert [result.rows[0][name] for name in ("title", "text", "plot")] == ["Long tit", "Long tit", "long plot"]
 
 
 @pytest.mark.parametrize("filed", [True, False])
 def test_many_of_whom_nothing_is_said_are_written_alike(tmp_path: Path, filed: bool) -> None:
     ranks = {f"u{n:05}": n % 2 for n in range(10_000)}
     file = "user_id,age\n" + "".join(f"u{n:05},{n}\n" for n in range(0, 10_000, 3))
-    found = described(tmp_path, file if filed else None, ranks, "user")
+    result = described(tmp_path, file if filed else None, ranks, "user")
     ids = sorted(ranks, key=lambda name: (ranks[name], name))
-    assert found.column("user_id") == found.column("title") == ids
-    assert found.column("user") == list(range(10_000))
-    assert set(found.column("text")) == {""}
-    assert all(own == [] for own in found.column("attributes"))
-    assert found.counts["users_without_text"] == 10_000
+    assert result.column("user_id") == result.column("title") == ids
+    assert result.column("user") == list(range(10_000))
+    assert set(result.column("text")) == {""}
+    assert all(own == [] for own in result.column("attributes"))
+    assert result.counts["users_without_text"] == 10_000
 
 
 def test_the_size_of_what_is_sorted_at_once_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +186,8 @@ def test_the_size_of_what_is_sorted_at_once_changes_nothing(tmp_path: Path, monk
     expected = described(tmp_path, file, ranks, attributes={"tags": "list"})
     monkeypatch.setattr(entities, "_SORTED", 100)
     monkeypatch.setattr(entities, "_MOST_CHARACTERS", 40)
-    found = described(tmp_path, file, ranks, attributes={"tags": "list"})
-    assert (found.rows, found.counts) == (expected.rows, expected.counts)
+    result = described(tmp_path, file, ranks, attributes={"tags": "list"})
+    assert (result.rows, result.counts) == (expected.rows, expected.counts)
 
 
 _LONG = """

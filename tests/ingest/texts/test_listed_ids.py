@@ -1,4 +1,4 @@
-"""Ids that are lists are warned of; names and compound ids are left alone."""
+"""Ids that are lists give a warning; names and compound ids do not."""
 
 from pathlib import Path
 
@@ -28,9 +28,9 @@ def test_lists_in_ids_are_warned_of_with_the_settings_that_read_them(
     ids = [text.format(prefix, written) for text in LISTS]
     [warning] = warned(tmp_path, [*ids, "s9"])
     name = "blanks" if separator == " " else f"'{separator}'"
-    assert warning == (f"3 of the 4 items have {name} in their id ('{ids[0]}') and may be lists, each taken for one "
-                       f"item; if so, set dataset.explode=item_id and dataset.list_separator='{separator}', which make "
-                       f"a row of each entry")
+    assert warning == (f"3 of the 4 items have {name} in their id ('{ids[0]}'); each may be a list but counts as "
+                       f"one item; if so, set dataset.explode=item_id and dataset.list_separator='{separator}', which "
+                       "turn each entry into a row")
 
 
 def test_lists_of_different_lengths_are_lists_though_no_part_comes_again(tmp_path: Path) -> None:

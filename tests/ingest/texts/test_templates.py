@@ -1,4 +1,4 @@
-"""Texts from templates, with nothing stray where a value is missing."""
+"""Texts from templates, without stray punctuation around missing values."""
 
 import pytest
 
