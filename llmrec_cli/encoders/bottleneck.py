@@ -32,8 +32,8 @@ class WithBottleneck(nn.Module):
         """Return the layer's output with adapted hidden states (R, T, D)."""
         output = self.layer(*args, **kwargs)
         if isinstance(output, tuple):
-            return (self._adapted(output[0]), *output[1:])
-        return self._adapted(output)
+            return (self._add_adapter(output[0]), *output[1:])
+        return self._add_adapter(output)
 
     def __getattr__(self, name: str) -> Any:
         """Delegate missing attributes to the layer: some models read the attention type of their layers."""
@@ -42,7 +42,7 @@ class WithBottleneck(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("layer"), name)
 
-    def _adapted(self, hidden_RTD: torch.Tensor) -> torch.Tensor:
+    def _add_adapter(self, hidden_RTD: torch.Tensor) -> torch.Tensor:
         return hidden_RTD + self.up(nn.functional.gelu(self.down(hidden_RTD)))
 
 

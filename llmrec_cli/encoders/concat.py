@@ -30,7 +30,7 @@ class ConcatEncoder(Encoder[ConcatSettings]):
         super().__init__(settings)
         # Costly parts use the cache themselves.
         self.parts = {name: (open_encoder(part.encoder, device), part.encoder, part.weight)
-                      for name, part in _used(settings)}
+                      for name, part in _used_parts(settings)}
         self.cache = cache
         self.maps: dict[str, Whitening] = {}
         self._fitted: dict[str, int] | None = None
@@ -44,7 +44,7 @@ class ConcatEncoder(Encoder[ConcatSettings]):
     @classmethod
     def estimate_memory(cls, settings: ConcatSettings, texts: Sequence[str]) -> int:
         """Return the bytes of all parts and of their vectors side by side."""
-        parts = [part.encoder for _, part in _used(settings)]
+        parts = [part.encoder for _, part in _used_parts(settings)]
         return (sum(encoder_class(part).estimate_memory(part, texts) for part in parts)
                 + 8 * len(texts) * settings.vector_size())
 
@@ -66,7 +66,7 @@ class ConcatEncoder(Encoder[ConcatSettings]):
     def read(cls, settings: ConcatSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
         """Return the arrays of `state`, each checked."""
         state = dict[str, np.ndarray]()
-        for name, part in _used(settings):
+        for name, part in _used_parts(settings):
             whitening = Whitening.read(tensors.inside(f"{name}.map.")).state()
             learned = encoder_class(part.encoder).read(part.encoder, tensors.inside(f"{name}.state."))
             state |= {f"{name}.map.{key}": array for key, array in whitening.items()}
@@ -120,8 +120,8 @@ class ConcatEncoder(Encoder[ConcatSettings]):
         """Restore `state`."""
         self._fitted = None
         for name, (encoder, *_) in self.parts.items():
-            self.maps[name] = Whitening.read(TensorReader(_below(state, f"{name}.map.")))
-            encoder.load(_below(state, f"{name}.state."))
+            self.maps[name] = Whitening.read(TensorReader(_strip_prefix(state, f"{name}.map.")))
+            encoder.load(_strip_prefix(state, f"{name}.state."))
             if len(self.maps[name].mean_D) != encoder.embedding_size:
                 raise ArtifactError(f"encoder=concat: the vectors of part {name} have {encoder.embedding_size} "
                                     f"dimensions, but its map has {len(self.maps[name].mean_D)}; train the model "
@@ -142,12 +142,12 @@ class ConcatEncoder(Encoder[ConcatSettings]):
         return {f"{name}.map.{key}": value for name, each in self.maps.items() for key, value in each.state().items()}
 
 
-def _used(settings: ConcatSettings) -> list[tuple[str, PartSettings]]:
+def _used_parts(settings: ConcatSettings) -> list[tuple[str, PartSettings]]:
     """Return the parts with a positive weight, sorted by name."""
     return [(name, part) for name, part in sorted(settings.parts.items()) if part.weight > 0]
 
 
-def _below(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def _strip_prefix(state: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 

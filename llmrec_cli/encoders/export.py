@@ -58,8 +58,8 @@ def check_encoders(folder: Path, manifest: dict[str, Any], remedy: str) -> None:
                             f"({', '.join(sorted(places)) or 'none'}); {remedy}")
     actual = {place: identity_of({name.removeprefix(f"{place}/"): value for name, value in hashes.items()
                                   if name.startswith(f"{place}/")}) for place in places}
-    for place, wanted in expected.items():
-        if actual.get(place, MINILM_SHA256) != wanted:
+    for place, identity in expected.items():
+        if actual.get(place, MINILM_SHA256) != identity:
             raise ArtifactError(f"{folder / place if place in actual else place}: is not the encoder that the model "
                                 f"was trained with; {remedy}")
 

@@ -90,7 +90,7 @@ def load_config(files: PinnedFolder) -> Any:
 
     folder = files.path
     _refuse_endless(files)
-    with quiet(), readable(folder), copied(files, ["config.json"]) as copy:
+    with quiet(), readable(folder), copy_files(files, ["config.json"]) as copy:
         config = AutoConfig.from_pretrained(copy, local_files_only=True, trust_remote_code=False)
     config.name_or_path = str(folder)
     if config.is_encoder_decoder and config.model_type not in _ENCODERS_OF_TWO:
@@ -184,7 +184,7 @@ def load_tokenizer(files: PinnedFolder) -> Any:
     from transformers import AutoTokenizer
 
     names = [name for name in files.hashes if "/" not in name and not name.endswith(".safetensors")]
-    with quiet(), readable(files.path), copied(files, names) as copy:
+    with quiet(), readable(files.path), copy_files(files, names) as copy:
         tokenizer = AutoTokenizer.from_pretrained(copy, local_files_only=True, trust_remote_code=False, use_fast=True,
                                                   split_special_tokens=True)
     tokenizer.name_or_path = str(files.path)
@@ -192,7 +192,7 @@ def load_tokenizer(files: PinnedFolder) -> Any:
 
 
 @contextmanager
-def copied(files: PinnedFolder, names: Iterable[str]) -> Iterator[Path]:
+def copy_files(files: PinnedFolder, names: Iterable[str]) -> Iterator[Path]:
     """Yield a temporary folder with copies of small files, for code that reads by path."""
     with temporary_folder() as folder:
         for name in names:

@@ -12,7 +12,7 @@ from llmrec_cli.settings.encoder import ScratchSettings
 _PADDING, _UNKNOWN, _FIRST, _LAST, MASK = _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _POSITIONS = 512
 _LONGEST_WORD = 100
-"""Maximum characters of a word; WordPiece treats longer words as unknown, and training on a megabyte takes hours."""
+"""Maximum characters of a word; WordPiece treats longer words as unknown, and a word of a megabyte takes hours."""
 
 
 def new_masked_language_model(settings: ScratchSettings, texts: Sequence[str], seed: int) -> tuple[Any, Any]:

@@ -165,12 +165,12 @@ class TextEncoder(nn.Module, Encoder[T]):
 
     def trained_state(self) -> dict[str, np.ndarray]:
         """Return the trained parameters by name: adapters, top layers, or all; empty if frozen."""
-        return {name: parameter.detach().cpu().numpy().copy() for name, parameter in self._trained().items()}
+        return {name: parameter.detach().cpu().numpy().copy() for name, parameter in self._trained_parameters().items()}
 
     @torch.no_grad()
     def load_trained_state(self, state: dict[str, np.ndarray]) -> None:
         """Restore `trained_state`; raise ArtifactError with the names that do not fit."""
-        own = self._trained()
+        own = self._trained_parameters()
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         other_shapes = sorted(f"{n} {state[n].shape} for {tuple(own[n].shape)}" for n in own.keys() & state.keys()
                               if state[n].shape != tuple(own[n].shape))
@@ -181,7 +181,7 @@ class TextEncoder(nn.Module, Encoder[T]):
         for name, parameter in own.items():
             parameter.copy_(torch.from_numpy(state[name]))
 
-    def _trained(self) -> dict[str, nn.Parameter]:
+    def _trained_parameters(self) -> dict[str, nn.Parameter]:
         named = [*self.model.named_parameters(), *self.pooler.named_parameters(prefix="pooler")]
         return {name: parameter for name, parameter in named if parameter.requires_grad}
 

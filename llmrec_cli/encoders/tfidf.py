@@ -140,12 +140,12 @@ class TfIdfEncoder(Encoder[TfIdfSettings]):
         return self.words.state()
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         self._take(TensorReader(state))
 
     @classmethod
     def read(cls, settings: TfIdfSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Return what `state` returned, each tensor checked."""
+        """Return the arrays of `state`, each checked."""
         return cls(settings)._take(tensors)
 
     def _take(self, tensors: TensorReader) -> dict[str, np.ndarray]:
@@ -203,12 +203,12 @@ class LsaEncoder(Encoder[LsaSettings]):
         return self.words.state() | {"components": self.components_VD}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `state` returned."""
+        """Restore `state`."""
         self._take(TensorReader(state))
 
     @classmethod
     def read(cls, settings: LsaSettings, tensors: TensorReader) -> dict[str, np.ndarray]:
-        """Return what `state` returned, each tensor checked."""
+        """Return the arrays of `state`, each checked."""
         return cls(settings)._take(tensors)
 
     def _take(self, tensors: TensorReader) -> dict[str, np.ndarray]:

@@ -72,12 +72,12 @@ class _Cache:
         self.size = encoder.embedding_size
         self.place = folder / f"{_FORMAT}-{encoder.identity}"
 
-    def read(self, wanted: set[bytes] | None) -> dict[bytes, np.ndarray]:
-        """Return the cached vectors of the `wanted` texts; all cached vectors if None."""
+    def read(self, requested: set[bytes] | None) -> dict[bytes, np.ndarray]:
+        """Return the cached vectors of the `requested` texts; all cached vectors if None."""
         vectors: dict[bytes, np.ndarray] = {}
         for file in sorted(self.place.glob("*.safetensors")):
             keys, vectors_TD = _read_shard(file, self.size)
-            rows = [n for n, key in enumerate(keys) if (wanted is None or key in wanted) and key not in vectors]
+            rows = [n for n, key in enumerate(keys) if (requested is None or key in requested) and key not in vectors]
             if rows:
                 # Indexing copies, so that the rest of the shard can be freed.
                 vectors |= zip((keys[n] for n in rows), vectors_TD[rows], strict=True)

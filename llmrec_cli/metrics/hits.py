@@ -227,17 +227,17 @@ class MemberHits:
 
     def mean(self, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
         """Return the mean of a metric over the members of each group, (Q, C)."""
-        return self._reduced(np.add, metric) / np.bincount(self.group_P, minlength=self.num_groups)[:, None]
+        return self._reduce(np.add, metric) / np.bincount(self.group_P, minlength=self.num_groups)[:, None]
 
     def least(self, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
         """Return the lowest value among the members of each group."""
-        return self._reduced(np.minimum, metric)
+        return self._reduce(np.minimum, metric)
 
     def most(self, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
         """Return the highest value among the members of each group."""
-        return self._reduced(np.maximum, metric)
+        return self._reduce(np.maximum, metric)
 
-    def _reduced(self, reduce: np.ufunc, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
+    def _reduce(self, reduce: np.ufunc, metric: Callable[[Hits], np.ndarray]) -> np.ndarray:
         values_PC = metric(self.hits)
         starts = np.flatnonzero(np.diff(self.group_P, prepend=-1))
         values_QC = np.full((self.num_groups, values_PC.shape[1]), np.nan)

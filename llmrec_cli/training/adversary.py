@@ -86,7 +86,7 @@ class PgdAttack(GradientAttack):
             if step:
                 leaves = [(t + d).requires_grad_(True) for t, d in zip(fixed, deltas, strict=True)]
                 gradients = torch.autograd.grad(loss(leaves), leaves)
-            deltas = _stepped(fixed, deltas, gradients, self.settings)
+            deltas = _take_step(fixed, deltas, gradients, self.settings)
         return deltas
 
 
@@ -104,7 +104,7 @@ class FreeLbAttack(Attack[FreeLbSettings]):
         for _ in range(self.settings.steps - 1):
             value, gradients = _spent(loss, tensors, deltas)
             values.append(value)
-            deltas = _stepped(fixed, deltas, gradients, self.settings)
+            deltas = _take_step(fixed, deltas, gradients, self.settings)
         values.append(loss([t + delta for t, delta in zip(tensors, deltas, strict=True)]))
         return torch.stack(values).mean()
 
@@ -191,7 +191,7 @@ def divergence(clean_BC: torch.Tensor, perturbed_BC: torch.Tensor) -> torch.Tens
     return functional.kl_div(perturbed_BC, clean_BC, reduction="batchmean", log_target=True)
 
 
-def _stepped(fixed: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor],
+def _take_step(fixed: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor],
              settings: PgdSettings | FreeLbSettings) -> list[torch.Tensor]:
     """Return the perturbations after one more step uphill, projected into the ball."""
     return [project(d + fgm(t, g, settings.step_size, settings.norm), t, settings.epsilon, settings.norm)

@@ -54,10 +54,10 @@ def check_tensors(place: Path, tensors: Mapping[str, torch.Tensor], parameters: 
         raise ArtifactError(f"{place}: {name}: {problem}; {remedy}")
 
     single = torch.zeros((), dtype=torch.float32)
-    wanted = {f"buffer/{name}": buffer for name, buffer in buffers.items()}
+    expected = {f"buffer/{name}": buffer for name, buffer in buffers.items()}
     for name, parameter in parameters.items():
-        wanted |= {f"{part}/{name}": parameter for part in ("model", "best", "average")}
-        wanted |= {f"optimizer/{key}/{name}": parameter for key in _MOMENTS} | {f"optimizer/step/{name}": single}
+        expected |= {f"{part}/{name}": parameter for part in ("model", "best", "average")}
+        expected |= {f"optimizer/{key}/{name}": parameter for key in _MOMENTS} | {f"optimizer/step/{name}": single}
         moments = sum(f"optimizer/{key}/{name}" in tensors for key in ("step", *_MOMENTS))
         if moments not in (0, 3):
             refuse(f"optimizer/*/{name}", f"has {moments} of the 3 tensors of its optimiser state")
@@ -68,7 +68,7 @@ def check_tensors(place: Path, tensors: Mapping[str, torch.Tensor], parameters: 
     for name, tensor in tensors.items():
         if name.startswith("random/"):
             continue
-        own = wanted.get(name)
+        own = expected.get(name)
         if own is None:
             refuse(name, "is unknown")
         elif (tensor.dtype, tensor.shape) != (own.dtype, own.shape):
@@ -248,7 +248,7 @@ def random_states(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_states(tensors: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Set torch's random streams to what `random_states` returned."""
+    """Restore torch's random streams from `random_states`."""
     torch.set_rng_state(tensors["random/cpu"])
     if device.type == "cuda" and "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)

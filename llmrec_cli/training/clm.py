@@ -16,7 +16,7 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.objective import CausalLanguageModelSettings
 from llmrec_cli.training.corpus import build_corpus
-from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
+from llmrec_cli.training.objective import Measure, Task, batches_by_length, weight_parts
 
 
 def causal_language_modelling(settings: CausalLanguageModelSettings, encoder: TransformerSettings,
@@ -66,13 +66,13 @@ class NextTokens:
 
     def loss(self, batch: np.ndarray) -> torch.Tensor:
         """Return the mean cross-entropy of the next tokens."""
-        logits_MV, truth_M = self._predicted(batch)
+        logits_MV, truth_M = self._predict(batch)
         return functional.cross_entropy(logits_MV, truth_M)
 
     def split(self, batch: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
         """Return parts of a batch, weighted by their scored tokens."""
         rows = [part for part in np.array_split(batch, parts) if len(part)]
-        return weighted(rows, [int(self._scored(part)[2].sum()) for part in rows])
+        return weight_parts(rows, [int(self._score_mask(part)[2].sum()) for part in rows])
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:
@@ -81,20 +81,20 @@ class NextTokens:
         self.model.eval()
         loss, right, count = 0.0, 0, 0
         for rows in buckets(self.tokens.ragged.host_lengths, self.batch_tokens):
-            logits_MV, truth_M = self._predicted(rows)
+            logits_MV, truth_M = self._predict(rows)
             loss += float(functional.cross_entropy(logits_MV, truth_M, reduction="sum"))
             right += int((logits_MV.argmax(1) == truth_M).sum())
             count += len(truth_M)
         self.model.train(mode)
         return Measure(loss / count, right / count, count)
 
-    def _predicted(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predict(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits (M, V) at the scored tokens, each from the tokens before it, and their ids (M,)."""
-        ids_RT, mask_RT, scored_RT = self._scored(rows)
+        ids_RT, mask_RT, scored_RT = self._score_mask(rows)
         before_RT = functional.pad(scored_RT, (0, 1))
         return self.model(ids_RT, mask_RT, before_RT), ids_RT[:, 1:][scored_RT]
 
-    def _scored(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _score_mask(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return ids_RT, mask_RT, and a mask of the scored tokens after the first, bool (R, T - 1)."""
         ids_RT, mask_RT = self.tokens.batch(torch.from_numpy(rows).to(self.device))
         return ids_RT, mask_RT, mask_RT[:, 1:] & (ids_RT[:, 1:] != self.unknown)

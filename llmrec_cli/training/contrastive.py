@@ -67,9 +67,9 @@ def _views(settings: ContrastiveSettings, data: TrainingData, seed: int) -> tupl
         distinct = dict.fromkeys((one, other) for one, other in zip(texts, others, strict=True)
                                  if one.strip() and other.strip())
         out = held_out([one for one, _ in distinct], settings.holdout_share)
-        train, held = (Views([one for (one, _), is_out in zip(distinct, out, strict=True) if is_out == wanted],
-                             [other for (_, other), is_out in zip(distinct, out, strict=True) if is_out == wanted])
-                       for wanted in (False, True))
+        train, held = (Views([one for (one, _), is_out in zip(distinct, out, strict=True) if is_out == is_held_out],
+                             [other for (_, other), is_out in zip(distinct, out, strict=True) if is_out == is_held_out])
+                       for is_held_out in (False, True))
     if min(len(train.first), len(held.first)) < 2:
         raise DataError(f"objective.views={settings.views}: {len(train.first)} training examples and "
                         f"{len(held.first)} held out, but two of each are needed; prepare more items with texts "
@@ -115,7 +115,7 @@ class TwoViews:
 
     def loss(self, batch: np.ndarray) -> torch.Tensor:
         """Return the mean cross-entropy of finding the second view by the first and the first by the second."""
-        logits_RR, excluded_RR = self._compared(batch)
+        logits_RR, excluded_RR = self._compare(batch)
         return _both_ways(logits_RR, excluded_RR)
 
     @torch.no_grad()
@@ -129,7 +129,7 @@ class TwoViews:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             for rows in blocks:
-                logits_RR, excluded_RR = self._compared(rows)
+                logits_RR, excluded_RR = self._compare(rows)
                 target_R = torch.arange(len(rows), device=self.device)
                 loss += float(_both_ways(logits_RR, excluded_RR)) * len(rows)
                 best_R = logits_RR.masked_fill(excluded_RR, float("-inf")).argmax(1)
@@ -138,7 +138,7 @@ class TwoViews:
         self.encoder.train(mode)
         return Measure(loss / len(self), right / len(self), len(self), chance / len(self))
 
-    def _compared(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def _compare(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return first-second cosines over the temperature (R, R), and a mask of the pairs that are no negatives."""
         place_R = torch.from_numpy(rows).to(self.device)
         first_RD, second_RD = (functional.normalize(self.encoder(*tokens.batch(place_R)), dim=1)

@@ -122,7 +122,7 @@ class _Loop:
         """Run the remaining epochs."""
         progress, total = self.progress, self.length.num_epochs * self.length.steps(self.settings.accumulate)
         with open_display(self.context.title, self.length.num_epochs, total, progress.step) as display:
-            while progress.epoch < self.length.num_epochs and not self._exhausted():
+            while progress.epoch < self.length.num_epochs and not self._is_exhausted():
                 self._epoch(batches, display)
                 value = None if validate is None else self._validate(validate)
                 progress.losses.append(progress.epoch_loss / progress.position)
@@ -203,7 +203,7 @@ class _Loop:
         rate = self.settings.learning_rate
         return max(group["peak"] for group in self.optimizer.param_groups) if rate is None else rate
 
-    def _exhausted(self) -> bool:
+    def _is_exhausted(self) -> bool:
         """Return True if the last `patience` validations brought no new best."""
         return len(self.progress.values) - self.progress.best_epoch >= self.settings.patience
 

@@ -17,7 +17,7 @@ from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.objective import MaskedLanguageModelSettings
 from llmrec_cli.training.corpus import build_corpus
 from llmrec_cli.training.masking import Vocabulary, has_word_ids, mask_tokens, tokenize_words
-from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
+from llmrec_cli.training.objective import Measure, Task, batches_by_length, weight_parts
 
 _MASKED_AT_ONCE = 1024
 """Texts that `measure` masks together, independent of the number that the model runs at a time."""
@@ -92,7 +92,7 @@ class MaskedTexts:
         rows, seed = batch
         places = [part for part in np.array_split(np.arange(len(rows)), parts) if len(part)]
         count_R = self._of_batch(batch)[3].sum(1).cpu().numpy()
-        return weighted([(rows, seed, part) for part in places], [int(count_R[part].sum()) for part in places])
+        return weight_parts([(rows, seed, part) for part in places], [int(count_R[part].sum()) for part in places])
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:
@@ -102,7 +102,7 @@ class MaskedTexts:
         loss, right, count = 0.0, 0, 0
         for start in range(0, len(self), _MASKED_AT_ONCE):
             stop = min(start + _MASKED_AT_ONCE, len(self))
-            together = self._masked(torch.arange(start, stop, device=self.device), seed + start)
+            together = self._mask(torch.arange(start, stop, device=self.device), seed + start)
             lengths = self.tokens.ragged.host_lengths[start:stop]
             for rows in buckets(lengths, self.batch_tokens):
                 part = torch.from_numpy(rows).to(self.device)
@@ -115,16 +115,16 @@ class MaskedTexts:
         return Measure(loss / count, right / count, count)
 
     def _of_batch(self, batch: Batch | Part) -> tuple[torch.Tensor, ...]:
-        """Return the tensors of `_masked` for a batch, or for a part of it, cut to the part's longest text."""
+        """Return the tensors of `_mask` for a batch, or for a part of it, cut to the part's longest text."""
         rows, seed, *places = batch
-        whole = self._masked(torch.from_numpy(rows).to(self.device), seed)
+        whole = self._mask(torch.from_numpy(rows).to(self.device), seed)
         if not places:
             return whole
         part = torch.from_numpy(places[0]).to(self.device)
         longest = self.tokens.ragged.host_lengths[rows[places[0]]].max()
         return tuple(tensor[part, :longest] for tensor in whole)
 
-    def _masked(self, rows: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _mask(self, rows: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return ids_RT, mask_RT, the model's input ids, and the mask of the tokens to predict, (R, T) each."""
         ids_RT, mask_RT = self.tokens.batch(rows)
         first_RT, _ = self.firsts.batch(rows)

@@ -56,14 +56,14 @@ def build_held_out_pairs(data: TrainingData, length: int, holdout_share: float, 
     return _sample_pairs(data, holdout_share, True, length, _MOST_HELD_OUT, seed)
 
 
-def _sample_pairs(data: TrainingData, holdout_share: float, wanted: bool, length: int, most: int,
+def _sample_pairs(data: TrainingData, holdout_share: float, is_held_out: bool, length: int, most: int,
                   seed: int) -> NextItemPairs:
-    """Return random pairs with a next item that is held out, or with `wanted=False` one that is not."""
+    """Return random pairs with a next item that is held out, or with `is_held_out=False` one that is not."""
     texts = [str(text) for text in data.items.texts]
     out_N = held_out(texts, holdout_share)
-    follows_N = np.array([bool(text.strip()) for text in texts]) & (out_N == wanted)
+    follows_N = np.array([bool(text.strip()) for text in texts]) & (out_N == is_held_out)
     # Training histories must not have held-out titles.
-    allowed_N = np.ones(len(texts), bool) if wanted else ~out_N
+    allowed_N = np.ones(len(texts), bool) if is_held_out else ~out_N
     matrix, titles = data.interactions.matrix, data.items.titles
     user_of = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     candidates = np.flatnonzero(follows_N[matrix.indices])

@@ -22,7 +22,7 @@ from llmrec_cli.errors import ConfigError
 from llmrec_cli.settings.encoder import TransformerSettings
 from llmrec_cli.settings.objective import NextSentenceSettings
 from llmrec_cli.training.next_item_pairs import NextItemPairs, ObservedPairs, build_pairs
-from llmrec_cli.training.objective import Measure, Task, batches_by_length, weighted
+from llmrec_cli.training.objective import Measure, Task, batches_by_length, weight_parts
 
 _TRIES = 20
 
@@ -117,7 +117,7 @@ class Pairs:
     def split(self, batch: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
         """Return parts of a batch, weighted by their number of pairs."""
         rows = np.array_split(batch, parts)
-        return weighted(rows, [len(part) for part in rows])
+        return weight_parts(rows, [len(part) for part in rows])
 
     @torch.no_grad()
     def measure(self, seed: int) -> Measure:

@@ -63,7 +63,7 @@ class Objective(Protocol):
         """Splitter of a batch, None if each example is compared with the others of its batch."""
 
     def measure(self, seed: int) -> Measure:
-        """Evaluate the model; the same seed gives the same predictions to make."""
+        """Evaluate the model on all examples; the same seed gives the same masks, blocks and dropout."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Task:
     held_out: Objective
 
 
-def weighted(parts: list[Any], counts: list[int]) -> list[tuple[Any, float]]:
+def weight_parts(parts: list[Any], counts: list[int]) -> list[tuple[Any, float]]:
     """Return the parts with a count above 0, each with its share of the total count."""
     return [(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True) if count > 0]
 

@@ -115,8 +115,8 @@ def _probe(kind: str, items: Catalogue, questions: list[str], answers: np.ndarra
 
 def run_probe(probe: Probe, encoder: TextEncoder) -> Answers:
     """Return the encoder's answers. Among equally near titles the rank is the expected one."""
-    titles_ND = _centred(encoder.encode(probe.titles))
-    questions_QD = _centred(encoder.encode(probe.questions, "query" if probe.kind == "history" else "item"))
+    titles_ND = _centre(encoder.encode(probe.titles))
+    questions_QD = _centre(encoder.encode(probe.questions, "query" if probe.kind == "history" else "item"))
     cosine_QN = questions_QD @ titles_ND.T
     for row, ruled_out in zip(cosine_QN, probe.ruled_out, strict=True):
         row[ruled_out] = -np.inf
@@ -125,7 +125,7 @@ def run_probe(probe: Probe, encoder: TextEncoder) -> Answers:
     return Answers(rank_Q, np.argsort(-cosine_QN, axis=1, kind="stable")[:, :_NUM_NEAREST])
 
 
-def _centred(vectors: np.ndarray) -> np.ndarray:
+def _centre(vectors: np.ndarray) -> np.ndarray:
     centred = vectors - vectors.mean(0)
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
 

@@ -104,7 +104,7 @@ def tune(config: ModelConfig, settings: TuneSettings, data: TrainingData, contex
     def is_late() -> bool:
         if settings.timeout_s is None:
             return False
-        return sum(seconds_of(t) for study in studies.values() for t in ended(study)) >= settings.timeout_s
+        return sum(seconds_of(t) for study in studies.values() for t in finished_trials(study)) >= settings.timeout_s
 
     return [_Search(name, part, settings, data, context, studies[name], is_late).run()
             for name, part in tuned_parts(config).items()]
@@ -118,7 +118,7 @@ def with_best_settings(config: ModelConfig, results: list[TuningResult]) -> Mode
     return without_search(replace(config, head=config.head.with_members(members)))
 
 
-def ended(study: optuna.Study) -> list[FrozenTrial]:
+def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the finished trials of a study in order, without interrupted ones."""
     return [t for t in study.get_trials(deepcopy=False) if t.state in (TrialState.COMPLETE, TrialState.PRUNED)
             or (t.state is TrialState.FAIL and "reason" in t.user_attrs)]
@@ -148,12 +148,12 @@ class _Search:
 
     def run(self) -> TuningResult:
         """Run the remaining trials and return the result."""
-        done = ended(self.study)
+        done = finished_trials(self.study)
         if done:
             print(f"{self.name}: resuming after {len(done)} of {self.settings.trials} trials", file=sys.stderr)
         while len(done) < self.settings.trials and not (done and self.is_late()):
             self._trial(len(done))
-            done = ended(self.study)
+            done = finished_trials(self.study)
         complete = [t for t in done if t.state is TrialState.COMPLETE]
         if not complete:
             raise DivergedError(f"tune.trials={self.settings.trials}: none of {len(done)} trials of {self.name} "
@@ -177,7 +177,7 @@ class _Search:
         if initial.user_attrs["place"] > 0 or best is initial:
             return None
         try:
-            values, before = (_unpacked(trial.user_attrs[_VALUES]) for trial in (best, initial))
+            values, before = (_unpack(trial.user_attrs[_VALUES]) for trial in (best, initial))
         except KeyError as error:
             raise ArtifactError(f"{self.name}: tuning.journal is from an earlier version and lacks the metric of each "
                                 f"query; start a new tuning run without resume=") from error
@@ -248,7 +248,7 @@ class _Search:
                 raise ConfigError(problems)
             head = fit(config, self.data, context, quiet=place > 0)
             values_Q = validation.values(head.score)
-            trial.set_user_attr(_VALUES, _packed(values_Q))
+            trial.set_user_attr(_VALUES, _pack(values_Q))
             return TrialState.COMPLETE, float(values_Q.mean())
         except optuna.TrialPruned:
             return TrialState.PRUNED, epochs[-1]
@@ -279,20 +279,20 @@ class _Search:
                 values: dict[str, Any]) -> None:
         self.context.log("trial", part=self.name, trial=place, state=state.name.lower(), value=value,
                          seconds=round(seconds, 3), settings=values)
-        best = max((t.value for t in ended(self.study) if t.state is TrialState.COMPLETE and t.value is not None),
-                   default=None)
+        best = max((t.value for t in finished_trials(self.study)
+                    if t.state is TrialState.COMPLETE and t.value is not None), default=None)
         outcome = "failed" if value is None else f"{value:.4f}" + (", pruned" if state is TrialState.PRUNED else "")
         print(f"{self.name}: trial {place + 1}/{self.settings.trials}, {outcome}"
               + ("" if best is None else f", best {best:.4f}") + f", {seconds:.1f} s: {format_settings(values)}",
               file=sys.stderr)
 
 
-def _packed(values_Q: np.ndarray) -> str:
+def _pack(values_Q: np.ndarray) -> str:
     """Return the metric of each query as text for the journal, compressed: most values are 0."""
     return base64.b85encode(zlib.compress(values_Q.astype("<f4").tobytes())).decode()
 
 
-def _unpacked(text: str) -> np.ndarray:
+def _unpack(text: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<f4").astype(np.float64)
 
 

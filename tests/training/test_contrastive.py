@@ -67,41 +67,41 @@ def test_an_excluded_view_does_not_count():
 
 @pytest.mark.parametrize("views", ["dropout", "history", "knowledge"])
 def test_each_kind_of_view_trains_and_measures_other_items(views):
-    built = task(views)
+    result = task(views)
     trained, held_out = (set(part.views.first if views == "knowledge" else part.views.second)
-                         for part in (built.train, built.held_out))
+                         for part in (result.train, result.held_out))
     assert trained | held_out <= set(TEXTS)
     assert not trained & held_out
-    batches = list(built.train.batches(16, np.random.default_rng(1)))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(built.train)))
+    batches = list(result.train.batches(16, np.random.default_rng(1)))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(result.train)))
     assert max(map(len, batches)) - min(map(len, batches)) <= 1
-    built.train.loss(batches[0]).backward()
-    before = built.held_out.measure(3)
-    assert before == built.held_out.measure(3)
+    result.train.loss(batches[0]).backward()
+    before = result.held_out.measure(3)
+    assert before == result.held_out.measure(3)
     assert 0 < before.chance < 1
-    assert not built.encoder.training
+    assert not result.encoder.training
 
 
 def test_the_two_views_of_a_text_differ_by_dropout_alone():
-    built = task("dropout")
-    assert built.train.views.first == built.train.views.second
-    built.model.train()
-    logits, _ = built.train._compared(np.arange(4))
+    result = task("dropout")
+    assert result.train.views.first == result.train.views.second
+    result.model.train()
+    logits, _ = result.train._compare(np.arange(4))
     assert (logits.diagonal() < 0.999 / 0.05).all()
-    built.model.eval()
-    logits, _ = built.train._compared(np.arange(4))
+    result.model.eval()
+    logits, _ = result.train._compare(np.arange(4))
     assert logits.diagonal().detach().numpy() == pytest.approx(20, abs=1e-3)
 
 
 def test_a_measure_with_dropout_leaves_torchs_stream_alone():
-    built, before = task("dropout"), torch.get_rng_state()
-    built.held_out.measure(1)
+    result, before = task("dropout"), torch.get_rng_state()
+    result.held_out.measure(1)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_what_knowledge_says_has_no_title_in_it_that_would_give_it_away():
-    built = task("knowledge")
-    assert not any("Film 1" in text for text in built.train.views.second)
+    result = task("knowledge")
+    assert not any("Film 1" in text for text in result.train.views.second)
 
 
 def test_no_dropout_no_graph_and_no_items_are_refused(tmp_path):

@@ -60,7 +60,7 @@ def test_texts_in_any_script_are_masked_and_only_what_can_be_predicted_is(whole_
     assert set(texts.texts) <= set(ODD) - {"", " "}
     assert {"太空机器人", "שלום עולם", "مرحبا بالعالم", "爱情love"} <= set(texts.texts)
     for rows, seed in texts.batches(4, np.random.default_rng(1)):
-        ids, mask, _, target = texts._masked(torch.from_numpy(rows), seed)
+        ids, mask, _, target = texts._mask(torch.from_numpy(rows), seed)
         assert target.any(1).all()
         assert not target[~mask].any()
         assert not torch.isin(ids[target], texts.vocabulary.special).any()

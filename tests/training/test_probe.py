@@ -70,13 +70,13 @@ def test_a_description_is_the_text_without_the_title_wherever_that_is():
 
 def test_described_items_are_asked_for_by_their_description_and_only_held_out_ones():
     texts = [f"Film {n}. A long story of some people who lived number {n * 7} in that street" for n in range(200)]
-    built = build_probe(data(texts, []), 0.2, 1)
+    result = build_probe(data(texts, []), 0.2, 1)
     out = held_out(texts, 0.2)
-    assert built.kind == "description"
-    assert len(built.questions) == out.sum()
-    assert len(built.titles) == 200
-    for question, answer in zip(built.questions, built.answer, strict=True):
-        number = built.titles[answer].removeprefix("Film ")
+    assert result.kind == "description"
+    assert len(result.questions) == out.sum()
+    assert len(result.titles) == 200
+    for question, answer in zip(result.questions, result.answer, strict=True):
+        number = result.titles[answer].removeprefix("Film ")
         assert out[int(number)]
         assert f"number {int(number) * 7} " in question
         assert "Film" not in question
@@ -84,9 +84,9 @@ def test_described_items_are_asked_for_by_their_description_and_only_held_out_on
 
 def test_without_descriptions_histories_are_asked_about_and_their_own_titles_are_no_answers():
     texts = [f"Film {n}" for n in range(200)]
-    built = build_probe(data(texts, [list(range(n, n + 12)) for n in range(0, 180, 6)]), 0.2, 1)
-    assert built.kind == "history"
-    for question, answer, ruled_out in zip(built.questions, built.answer, built.ruled_out, strict=True):
-        assert {built.titles[n] for n in ruled_out} == set(question.split("; "))
-        assert built.titles[answer] not in question.split("; ")
+    result = build_probe(data(texts, [list(range(n, n + 12)) for n in range(0, 180, 6)]), 0.2, 1)
+    assert result.kind == "history"
+    for question, answer, ruled_out in zip(result.questions, result.answer, result.ruled_out, strict=True):
+        assert {result.titles[n] for n in ruled_out} == set(question.split("; "))
+        assert result.titles[answer] not in question.split("; ")
     assert build_probe(data(texts, []), 0.2, 1) is None
