@@ -122,7 +122,7 @@ def test_18_19_a_checkpoint_that_is_cut_short_or_has_a_flipped_bit_is_refused_wi
             file.write_bytes(one)
             done = llmrec("finetune", "resume=run")
             assert (done.code, "step-000005" in done.err, "Traceback" in done.err) == (4, True, False), done.err
-            assert "to go on from the" in done.err
+            assert "to resume from the" in done.err
             refused += 1
         file.write_bytes(content)
     assert refused == 18
