@@ -291,7 +291,7 @@ def tracking_of(settings: Any, run_dir: Any) -> AbstractContextManager[None]:
         return nullcontext()
     from llmrec_cli.training import tracking
 
-    return tracking.tracked(tracker, run_dir, settings)
+    return tracking.track_run(tracker, run_dir, settings)
 
 
 def print_error(error: LlmrecError, debug: bool) -> None:

@@ -10,7 +10,7 @@ from llmrec_cli.report.pretraining import Asked, Content, logged_losses, render
 from llmrec_cli.report.terminal import columns, printable
 from llmrec_cli.run_dir import RunDir
 from llmrec_cli.settings.stages import PretrainConfig
-from llmrec_cli.training.loop import Trained
+from llmrec_cli.training.loop import TrainResult
 from llmrec_cli.training.objective import Measure, Task
 from llmrec_cli.training.probe import FEWEST_QUESTIONS, Answers, Probe, mrr_difference
 
@@ -24,7 +24,7 @@ class Outcome:
     """A training with its measures before and after; no probe where there are too few questions."""
 
     task: Task
-    trained: Trained
+    trained: TrainResult
     before: Measure
     after: Measure
     probe: Probe | None

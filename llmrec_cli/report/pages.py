@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from llmrec_cli import __version__
 from llmrec_cli.metrics.metric import LOWER, Metric
-from llmrec_cli.metrics.table import shown
+from llmrec_cli.metrics.table import view_metrics
 
 if TYPE_CHECKING:  # `prepare` makes a page too and must not wait for torch.
     from llmrec_cli.report.content import Content
@@ -66,13 +66,13 @@ def metrics_table(content: "Content") -> Table:
 
 def measured(content: "Content") -> list[Metric]:
     """Return the metrics of the table that metrics.json has, in their order."""
-    return [metric for metric in shown("table") if metric.column(content.cutoff) in content.metrics["metrics"]]
+    return [metric for metric in view_metrics("table") if metric.column(content.cutoff) in content.metrics["metrics"]]
 
 
 def slices_table(content: "Content") -> Table:
     """Return a row per slice with what the model reaches in it."""
     metrics, k = content.metrics, content.cutoff
-    names = [metric.column(k) for metric in shown("table") if metric.sliced]
+    names = [metric.column(k) for metric in view_metrics("table") if metric.sliced]
     sizes = metrics["protocol"]["slice_queries"]
     rows = [Row(slice_name(which), [Cell(f"{sizes[which]:,}", ""), *(described(values, name) for name in names)])
             for which, values in metrics["slices"].items()]

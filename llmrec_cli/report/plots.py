@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from llmrec_cli.metrics.table import METRICS, columns, shown
+from llmrec_cli.metrics.table import METRICS, columns, view_metrics
 from llmrec_cli.report.content import Curve
 
 _INK, _SOFT, _RULE = "#010101", "#020202", "#030303"
@@ -62,7 +62,7 @@ def metrics_with_intervals(metrics: dict[str, Any], cutoff: int, model: str) -> 
 
 def metrics_by_length(metrics: dict[str, Any], cutoffs: Sequence[int], model: str) -> str:
     """Return the main metrics over the list length, intervals as bands."""
-    names = [metric.name for metric in shown("lengths")]
+    names = [metric.name for metric in view_metrics("lengths")]
     named = {model: metrics["metrics"], **metrics["baselines"]}
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10.4, 3.5), layout="constrained")

@@ -13,7 +13,7 @@ import torch
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.distributed import map_shared
 from llmrec_cli.errors import DataError
-from llmrec_cli.metrics.hits import Graded, monitored_values
+from llmrec_cli.metrics.hits import Gains, monitored_values
 from llmrec_cli.scoring.blocks import Allowed, Ranked, ranked
 from llmrec_cli.scoring.topk import require_finite
 
@@ -140,7 +140,7 @@ def hits(items_QK: np.ndarray, relevant_QN: sp.csr_array) -> np.ndarray:
     return found_QK & (items_QK >= 0)
 
 
-def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Graded:
+def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Gains:
     """Return the gains of lists and of the ideal ones; `gains_QN` has the gain, above 0, of each relevant item."""
     num_queries, num_items = gains_QN.shape
     lengths_Q = np.diff(gains_QN.indptr)
@@ -152,7 +152,7 @@ def graded(items_QK: np.ndarray, gains_QN: sp.csr_array) -> Graded:
     gains_QK[found] = gains_QN.data[order][np.searchsorted(keys, found[0] * num_items + items_QK[found])]
     ideal_QI = np.zeros((num_queries, int(lengths_Q.max(initial=0))))
     ideal_QI[query, np.arange(len(query)) - gains_QN.indptr[query]] = gains_QN.data
-    return Graded(gains_QK, -np.sort(-ideal_QI, axis=1))
+    return Gains(gains_QK, -np.sort(-ideal_QI, axis=1))
 
 
 def validation_values(score: Score, queries: Queries, relevant_QN: sp.csr_array, monitor: str, ranks_N: np.ndarray,

@@ -111,13 +111,13 @@ def _tuned(cfg: FinetuneConfig, data: PreparedData, context: Context,
     if cfg.tune.trials == 0:
         return without_search(cfg.config), {}
     # Only here: most runs tune nothing, and Optuna takes a second to load.
-    from llmrec_cli.tuning.results import facts_of, summary, write_trials
-    from llmrec_cli.tuning.tune import tune, with_tuned
+    from llmrec_cli.tuning.results import manifest_entry, summary, write_trials
+    from llmrec_cli.tuning.tune import tune, with_best_settings
 
     tuned = tune(cfg.config, cfg.tune, data.training("train"), context, run_dir.file("tuning.journal"))
     write_trials(run_dir.file("trials.csv"), tuned)
     print(summary(cfg.config, tuned, cfg.monitor))
-    return with_tuned(cfg.config, tuned), {"tuning": facts_of(tuned)}
+    return with_best_settings(cfg.config, tuned), {"tuning": manifest_entry(tuned)}
 
 
 def _count(data: PreparedData, splits: tuple[str, ...]) -> int:

@@ -15,11 +15,11 @@ from llmrec_cli.run_dir import PREPARED, RunDir
 from llmrec_cli.settings.base import implementation_of, to_plain
 from llmrec_cli.settings.stages import PretrainConfig
 from llmrec_cli.stages.resuming import same_inputs
-from llmrec_cli.training.checkpoint import remove_checkpoints, size_of
+from llmrec_cli.training.checkpoint import checkpoint_size, remove_checkpoints
 from llmrec_cli.training.loop import Length, TrainContext, train
 from llmrec_cli.training.objective import Task
-from llmrec_cli.training.optim import layered
-from llmrec_cli.training.probe import ask, build_probe
+from llmrec_cli.training.optim import layer_rates
+from llmrec_cli.training.probe import build_probe, run_probe
 
 
 def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
@@ -36,9 +36,9 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
     training = data.training("train")
     task: Task = implementation_of(cfg.objective)(cfg.objective, cfg.encoder, training, cfg.seed, device)
     # Before anything that takes minutes.
-    require_room(run_dir.checkpoints, 2 * size_of(task.model, 1 + int(cfg.optim.ema > 0)), "twice a checkpoint")
+    require_room(run_dir.checkpoints, 2 * checkpoint_size(task.model, 1 + int(cfg.optim.ema > 0)), "twice a checkpoint")
     probe = build_probe(training, cfg.objective.holdout_share, cfg.seed)
-    before, asked_before = task.held_out.measure(cfg.seed), ask(probe, task.encoder) if probe else None
+    before, asked_before = task.held_out.measure(cfg.seed), run_probe(probe, task.encoder) if probe else None
 
     epochs = cfg.optim.epochs
     # Random weights have nothing to lose, so they are all trained at the rate of the head.
@@ -48,7 +48,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
             for key, value in to_plain(getattr(cfg, group)).items()}
     trained = train(
         task.model, lambda epoch, generator: task.train.batches(cfg.optim.batch_size, generator), task.train.loss,
-        [*layered(task.encoder, layers, encoder_rate, cfg.optim.layer_decay), (task.model, cfg.optim.rate())],
+        [*layer_rates(task.encoder, layers, encoder_rate, cfg.optim.layer_decay), (task.model, cfg.optim.rate())],
         cfg.optim,
         Length(epochs, task.train.num_batches(cfg.optim.batch_size), epochs),
         TrainContext(device, cfg.seed, run_dir.log, run_dir.checkpoints, run_dir.checkpoints if cfg.resume else None,
@@ -56,7 +56,7 @@ def run(cfg: PretrainConfig, run_dir: RunDir) -> None:
         validate=lambda: -task.held_out.measure(cfg.seed).loss, split=task.train.split)
     processes.leave_to_first()
 
-    after, asked_after = task.held_out.measure(cfg.seed), ask(probe, task.encoder) if probe else None
+    after, asked_after = task.held_out.measure(cfg.seed), run_probe(probe, task.encoder) if probe else None
     outcome = Outcome(task, trained, before, after, probe, asked_before, asked_after)
     told = f"the texts of {data.manifest['name']}, {len(data.items):,} items"
     task.encoder.save_pretrained(run_dir.encoder, Training(cfg.objective.kind, told))

@@ -1,4 +1,4 @@
-"""Every encoder of the table keeps the promises of encoders, in each of its examples."""
+"""Every encoder of the table passes the conformance checks in each of its examples."""
 
 import pytest
 
@@ -16,12 +16,12 @@ EXAMPLES = examples_of("encoder")
 @pytest.fixture(scope="module")
 def case(tiny_encoder):
     """Return an example of an encoder by its name, fitted once."""
-    found = {}
+    cases = {}
 
     def one(name):
-        if name not in found:
-            found[name] = EncoderCase(option_settings(*EXAMPLES[name], str(tiny_encoder)))
-        return found[name]
+        if name not in cases:
+            cases[name] = EncoderCase(option_settings(*EXAMPLES[name], str(tiny_encoder)))
+        return cases[name]
 
     return one
 

@@ -231,7 +231,7 @@ def trained(tmp_path):
 
 @pytest.mark.parametrize(("change", "problem"), [
     (lambda t: t.update({"model/weight": t["model/weight"].astype(np.float64)}), "model/weight: is torch.float64"),
-    (lambda t: t["model/weight"].fill(np.nan), "model/weight: has numbers that are not finite"),
+    (lambda t: t["model/weight"].fill(np.nan), "model/weight: has non-finite numbers"),
     (lambda t: t.pop("optimizer/exp_avg/weight"), r"has 2 of the 3 tensors of its optimiser state"),
     (lambda t: t.update({"more": np.ones(2)}), "more: is unknown"),
     (lambda t: t.update({"best/weight": t["model/weight"]}), "has 1 of the 2 parameters"),

@@ -28,15 +28,15 @@ FACTORS = ["head=mf", "head.embedding_size=4", "optim.epochs=3", "optim.batch_si
 
 
 def at_step(monkeypatch, number, what):
-    """Let `what` happen when training has taken so many steps."""
-    tell = loop._Loop._tell
+    """Call `what` when training has taken this number of steps."""
+    log = loop._Loop._log
 
-    def told(self, event, when, **values):
-        tell(self, event, when, **values)
+    def log_and_act(self, event, when, **values):
+        log(self, event, when, **values)
         if event == "step" and when["step"] == number:
             what()
 
-    monkeypatch.setattr(loop._Loop, "_tell", told)
+    monkeypatch.setattr(loop._Loop, "_log", log_and_act)
 
 
 def files(folder):
@@ -98,7 +98,7 @@ def test_23_a_checkpoint_of_a_newer_format_is_refused_and_one_of_the_format_befo
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
     done = llmrec("finetune", "resume=run")
     assert done.code == 4
-    assert "format 99 is not one that this llmrec reads" in done.err
+    assert "format 99 is not supported by this version of llmrec" in done.err
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
     assert llmrec("finetune", "resume=run").code == 0
 
@@ -122,7 +122,7 @@ def test_18_19_a_checkpoint_that_is_cut_short_or_has_a_flipped_bit_is_refused_wi
             file.write_bytes(one)
             done = llmrec("finetune", "resume=run")
             assert (done.code, "step-000005" in done.err, "Traceback" in done.err) == (4, True, False), done.err
-            assert "to go on from the" in done.err
+            assert "to resume from the" in done.err
             refused += 1
         file.write_bytes(content)
     assert refused == 18

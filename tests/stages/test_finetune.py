@@ -267,7 +267,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_takes_ove
     done = llmrec("finetune", "resume=cut")
     assert done.code == 4
     assert f"{state}: its SHA-256 is not the one" in done.err
-    assert f"remove {newest} to go on from the one before" in done.err
+    assert f"remove {newest} to resume from the previous checkpoint" in done.err
     shutil.rmtree(newest)
     assert llmrec("finetune", "resume=cut").code == 0
     assert model_bytes("cut") == model_bytes("whole")

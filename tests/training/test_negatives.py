@@ -1,4 +1,4 @@
-"""Candidates of a step, the softmax over them, and what is made of hard ones."""
+"""Sampled candidates of a step, hard negatives, and the softmax over candidates."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from llmrec_cli.training.losses.softmax import softmax_loss
 
 
 def test_the_chance_of_an_item_is_that_of_being_a_target_or_drawn_by_hand():
-    """Items 0 and 1 have 3 and 1 of 4 interactions, item 2 none; two targets a step, one of two items drawn."""
+    """Items 0 and 1 have 3 and 1 of 4 interactions, item 2 none; a step has two targets and one sampled item."""
     chances = np.exp(log_chances(np.array([3, 1, 0]), 2, 1))
     np.testing.assert_allclose(chances, [1 - (1 / 4) ** 2 / 2, 1 - (3 / 4) ** 2 / 2, 0], rtol=1e-6)
     np.testing.assert_allclose(np.exp(log_chances(np.array([3, 1, 0]), 2, 0)), [15 / 16, 7 / 16, 0], rtol=1e-6)

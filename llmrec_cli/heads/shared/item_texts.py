@@ -15,7 +15,7 @@ from torch import nn
 from llmrec_cli.data.tensors import BOOL, FLOAT, TensorReader
 from llmrec_cli.encoders.base import Encoder, encoder_class, open_encoder
 from llmrec_cli.encoders.embedding_adapter import EmbeddingMap
-from llmrec_cli.encoders.frozen_layer_cache import TextBank
+from llmrec_cli.encoders.frozen_layer_cache import FrozenLayerCache
 from llmrec_cli.encoders.layer_split import find_layers
 from llmrec_cli.encoders.peft import build_peft
 from llmrec_cli.encoders.saving import load_adapter, save_adapter
@@ -27,7 +27,7 @@ from llmrec_cli.heads.shared.tensor_files import load_parameters
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.optim import OptimSettings
 from llmrec_cli.settings.peft import PeftSettings
-from llmrec_cli.training.optim import layered
+from llmrec_cli.training.optim import layer_rates
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 _BUFFERS = ("raw_table", "mean", "matrix", "said")
@@ -59,7 +59,7 @@ class ItemTexts(nn.Module):
         super().__init__()
         self.settings, self.peft, self.device = settings, peft, device
         self.trained = peft.trains
-        self.bank: TextBank | None = None
+        self.bank: FrozenLayerCache | None = None
         self.encoder: Any = None
         self.map: EmbeddingMap | None = None
         self.seed = seed
@@ -83,7 +83,7 @@ class ItemTexts(nn.Module):
         if peft.trains_layers:
             dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
             new.encoder = load_encoder(settings, peft, device, seed=seed)
-            new.bank = TextBank(new.encoder, list(texts), device, dtype, cache, peft.tokens_drawn)
+            new.bank = FrozenLayerCache(new.encoder, list(texts), device, dtype, cache, peft.tokens_drawn)
         else:
             new.raw_table = new._frozen(texts, known, memo, cache)
         new._start(known)
@@ -174,7 +174,7 @@ class ItemTexts(nn.Module):
         if optim.layer_decay == 1 or self.bank is None:
             return [(self, optim.encoder_learning_rate)]
         layers = find_layers(self.bank.encoder.model, self.peft.kind).layers
-        return layered(self, list(layers), optim.encoder_learning_rate, optim.layer_decay)
+        return layer_rates(self, list(layers), optim.encoder_learning_rate, optim.layer_decay)
 
     def plan(self, total_steps: int) -> None:
         """Tell what prunes while training how many steps there will be."""

@@ -7,7 +7,7 @@ from typing import Any
 from llmrec_cli.encoders.base import encoder_class
 from llmrec_cli.encoders.peft import peft_class
 from llmrec_cli.encoders.sources import TransformerEncoder
-from llmrec_cli.encoders.text_encoder import KEPT_BUCKETS
+from llmrec_cli.encoders.text_encoder import STORED_BUCKETS
 from llmrec_cli.settings.adversarial import TEXTS
 from llmrec_cli.settings.encoder import EncoderSettings
 from llmrec_cli.settings.head import ModelConfig
@@ -85,7 +85,7 @@ def step_memory(config: ModelConfig, peft: PeftSettings, num_texts: int, length:
     """Return the bytes that a step holds for its backward pass: of texts of `length` tokens on average.
 
     They are padded to the `longest` where they fit into a bucket, else cut into buckets with hardly any padding. More
-    than KEPT_BUCKETS buckets, times the trained layers, are run again in the backward pass, one by one
+    than STORED_BUCKETS buckets, times the trained layers, are run again in the backward pass, one by one
     (`TextEncoder.upper`).
     """
     encoder: Any = config.encoder
@@ -93,10 +93,10 @@ def step_memory(config: ModelConfig, peft: PeftSettings, num_texts: int, length:
     padded = num_texts * longest
     tokens = padded if padded <= encoder.batch_tokens else max(encoder.batch_tokens, num_texts * length)
     buckets = math.ceil(tokens / encoder.batch_tokens)
-    runs_again = buckets * depth > KEPT_BUCKETS
+    runs_again = buckets * depth > STORED_BUCKETS
     kept, held = (min(tokens, encoder.batch_tokens), tokens) if runs_again else (tokens, 0)
     attacked = config.adversarial is not None and config.adversarial.perturbs == TEXTS
-    numbers = peft_class(peft).kept_of_a_token * (0.6 if config.optim.precision == "bfloat16" else 1)
+    numbers = peft_class(peft).stored_per_token * (0.6 if config.optim.precision == "bfloat16" else 1)
     # The input of the trained layers, as it is gathered and as it is cut into buckets.
     of_layers = depth * (numbers * kept + HELD_WHILE_RUN_AGAIN * held) * (_ATTACKED if attacked else 1)
     return int(4 * hidden * (of_layers + 2 * padded))
