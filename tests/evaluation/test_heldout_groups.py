@@ -1,4 +1,4 @@
-"""Which groups a recommender is measured on, their slices, and what lists are worth to members."""
+"""Held-out groups, their slices, and metrics of the members."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.scoring.test_group_scores import csr
 
 USERS, ITEMS, GROUPS = ["u", "v", "w", "x"], ["a", "b", "c", "d", "e"], ["g", "h", "k"]
 MEMBERS = [[0, 1], [2], [3]]
-"""w and x have no history, so for h speaks what it did, and nothing for k."""
+"""w and x have no history, so h has only its joint interactions, and k has nothing."""
 
 
 def rows(found, who):
@@ -84,7 +84,7 @@ def test_a_group_is_asked_for_with_what_it_did_before_and_its_members_with_their
 
 
 def test_the_latest_history_of_a_group_is_everything_before_the_split_and_nothing_held_out():
-    """The recommender was fitted on h's test interaction with e; g went on to b after the fit."""
+    """The recommender was fitted on h's test interaction with e; g interacted with b after the fit."""
     data = prepared(TOGETHER)
     known = KnownGroups(without_texts(["h", "g"]), csr([[2], [0]], 4), csr([[4], [0]]), csr([[4], [0]]))
     found = task(data, known=known, exclude_seen=False)
@@ -98,7 +98,8 @@ def test_members_of_a_group_are_asked_for_with_their_latest_histories():
     for latest, history in ((True, [[0], [1, 2, 0], []]), (False, [[0], [1, 2], []])):
         found = task(data, latest=latest)
         assert lists(found.queries.groups.members.history) == history
-        # g did b together in validation, but the recommender knows no groups, so all it did is as new to it as g is.
+        # g interacted with b in validation, but the recommender knows no groups, so all interactions of g are new to
+        # it.
         assert newer_groups(found.queries, train, None).tolist() == [latest, False]
 
 
@@ -108,7 +109,7 @@ def test_a_group_that_the_recommender_knows_may_be_asked_for_with_the_history_of
     found = task(data, known=known, exclude_seen=False, latest=False)
     assert found.queries.groups.group.tolist() == [1, 0]
     assert lists(found.queries.history) == [[0], [4]]
-    # Who is in a group, the data says.
+    # Members are those in the data.
     assert lists(found.queries.groups.rows) == [[0, 1], [2]]
 
 
@@ -123,7 +124,7 @@ def test_validation_looks_at_what_groups_went_on_to_do():
 def test_data_whose_groups_hold_nothing_out_is_refused_with_what_to_do():
     with pytest.raises(DataError, match=r"groups have no test interactions .* dataset.group_test"):
         task(prepared([("g", "a", "train")]))
-    with pytest.raises(DataError, match=r"none of the 1 groups .* 1 did nothing together"):
+    with pytest.raises(DataError, match=r"of 1 groups .* 1 have no earlier interactions"):
         task(prepared([("k", "a", "test")]))
 
 
@@ -144,7 +145,7 @@ def test_groups_are_sliced_by_known_members_and_by_what_they_did_together():
 
 
 def test_members_are_satisfied_by_their_own_items_on_the_groups_list():
-    # The first group's members want d and nothing, b; the list finds d first and b second.
+    # Held-out items of the first group's members: d, none, b; the list has d first and b second.
     found = member_satisfaction(np.array([[3, 1], [0, 1]]), csr([[0, 1, 2], [1]], 3), csr([[3], [], [1]]), [1, 2])
     second = 1 / np.log2(3)
     np.testing.assert_allclose(found["member_ndcg@2"], [(1 + second) / 2, np.nan])

@@ -14,7 +14,7 @@ from llmrec_cli.data.manifest import sha256
 from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.data.queries import Queries, known_users
 from llmrec_cli.errors import ArtifactError, ConfigError, DataError, DivergedError
-from llmrec_cli.evaluation.predictions import Ranked
+from llmrec_cli.evaluation.predictions import RankedLists
 from llmrec_cli.evaluation.results import history_facts
 from llmrec_cli.heads.artifact import save_recommender
 from llmrec_cli.heads.base import Context, build
@@ -574,6 +574,6 @@ def test_newer_histories_are_counted_among_the_queries_that_are_left():
                    owner_Q=np.array(["a", "a", "c", "d"], object))
     lists = Lists(np.zeros((4, 1), np.int32), np.zeros((4, 1), np.float32), np.zeros(4, bool), np.zeros(4, bool),
                   np.zeros(4, np.int32), np.zeros(4, np.float32))
-    ranked = Ranked(task, lists, newer_Q=np.array([True, True, True, False]))
+    ranked = RankedLists(task, lists, newer_Q=np.array([True, True, True, False]))
     assert ranked.num_newer == 2
     assert ranked.rows(np.array([0, 1, 3])).num_newer == 1
