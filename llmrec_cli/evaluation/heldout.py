@@ -19,16 +19,16 @@ from llmrec_cli.errors import DataError
 from llmrec_cli.requests.answers import Scores, score
 from llmrec_cli.scoring.heldout import (
     HeldOut,
-    divided,
     histories_of,
-    in_order,
     latest_of,
     minus,
     newer_histories,
     no_groups,
-    renumbered,
+    ordered_matrix,
+    split_rows,
     times_of,
     union,
+    with_model_items,
 )
 
 
@@ -44,9 +44,9 @@ def held_out_cold(data: PreparedData, split: str, users: Catalogue, items: Catal
     assert (item_of_M >= 0).all()
     earlier = data.part("train") if split == "valid" else data.part("train", "valid")
     part = data.part(split)
-    interactions_UM = in_order(part)
+    interactions_UM = ordered_matrix(part)
     # A model whose weights fall with age needs times even if this data has none: all then have the same age.
-    times_UM = in_order(part, part.timestamp) if data.has_moments else untimed(interactions_UM)
+    times_UM = ordered_matrix(part, part.timestamp) if data.has_moments else untimed(interactions_UM)
     lengths_U, has_earlier_U = np.diff(interactions_UM.indptr), np.bincount(earlier.user, minlength=len(data.users)) > 0
     num_users, rows = (lengths_U > 0).sum(), np.flatnonzero((lengths_U > after) & ~has_earlier_U)
     if not len(rows):
@@ -57,11 +57,11 @@ def held_out_cold(data: PreparedData, split: str, users: Catalogue, items: Catal
 
     def first(matrix: sp.csr_array, num: int) -> tuple[sp.csr_array, sp.csr_array]:
         user_rows = matrix[rows]
-        return divided(sp.csr_array((user_rows.data, item_of_M[user_rows.indices], user_rows.indptr),
-                                    shape=(len(rows), len(items))), num)
+        return split_rows(sp.csr_array((user_rows.data, item_of_M[user_rows.indices], user_rows.indptr),
+                                       shape=(len(rows), len(items))), num)
 
     hidden, relevant = first(interactions_UM, after)
-    history, relevant = divided(hidden, num_given)[0], presence(relevant)
+    history, relevant = split_rows(hidden, num_given)[0], presence(relevant)
     relevant.sort_indices()
     catalogue = users.extended(data.users)
     ids, user_rows = data.users.ids[rows], len(users) + rows
@@ -105,7 +105,7 @@ def held_out_groups(data: PreparedData, split: str, users: Catalogue, items: Cat
     group_of_G = (np.full(len(held), -1, np.int64) if known_groups is None
                   else known_groups.entities.find(held.entities.ids))
     evaluated = np.flatnonzero(np.bincount(held.interactions.user, minlength=len(held)))
-    together_GN = renumbered(before.interactions, item_of_M, len(items))
+    together_GN = with_model_items(before.interactions, item_of_M, len(items))
     own: sp.csr_array = together_GN[:0] if known_groups is None else known_groups.history
     fitted = histories_of(evaluated, group_of_G, own, together_GN)
     histories = fitted
@@ -115,18 +115,19 @@ def held_out_groups(data: PreparedData, split: str, users: Catalogue, items: Cat
     if latest:
         whole = data.groups("train", "valid", "test")
         assert whole is not None
-        whole_GN = renumbered(whole.interactions, item_of_M, len(items))
+        whole_GN = with_model_items(whole.interactions, item_of_M, len(items))
         histories = latest_of(evaluated, fitted, together_GN, whole_GN)
         history_times = None if history_times is None else latest_of(
             evaluated, history_times, times_of(data, before.interactions, item_of_M, len(items)), whole_GN)
     seen = union(fitted, together_GN[evaluated])
-    relevant = minus(renumbered(held.interactions, item_of_M, len(items))[evaluated], seen if exclude_seen else None)
+    relevant = minus(with_model_items(held.interactions, item_of_M, len(items))[evaluated],
+                     seen if exclude_seen else None)
 
     member_queries = _all_users(data, split, users, items, history, times, latest)
     members = held.members[evaluated]
     has_member_history = members @ (np.diff(member_queries.history.indptr) > 0).astype(np.float32) > 0
-    warm, findable = (np.diff(histories.indptr) > 0) | has_member_history, np.diff(relevant.indptr) > 0
-    rows = np.flatnonzero(warm & findable)
+    warm, has_relevant = (np.diff(histories.indptr) > 0) | has_member_history, np.diff(relevant.indptr) > 0
+    rows = np.flatnonzero(warm & has_relevant)
     if len(rows) == 0:
         raise DataError(_no_queries(data, split, len(evaluated), int((~warm).sum())))
     entities, size = held.entities, len(rows)
@@ -168,12 +169,12 @@ def _all_users(data: PreparedData, split: str, users: Catalogue, items: Catalogu
     user_of_U, item_of_M = users.find(data.users.ids), items.find(data.items.ids)
     before = data.part("train") if split == "valid" else data.part("train", "valid")
     everyone = np.arange(len(user_of_U))
-    before_UN = renumbered(before, item_of_M, len(items))
+    before_UN = with_model_items(before, item_of_M, len(items))
     histories = histories_of(everyone, user_of_U, history, before_UN)
     when_UN = times_of(data, before, item_of_M, len(items))
     history_times = None if times is None else histories_of(everyone, user_of_U, times, when_UN)
     if latest:
-        data_UN = renumbered(data.interactions, item_of_M, len(items))
+        data_UN = with_model_items(data.interactions, item_of_M, len(items))
         histories = latest_of(everyone, histories, before_UN, data_UN)
         history_times = None if history_times is None else latest_of(everyone, history_times, when_UN, data_UN)
     catalogue = users if (user_of_U >= 0).all() else users.extended(data.users)

@@ -204,9 +204,9 @@ def test_40_no_warm_user_to_evaluate_ends_with_3_and_no_metrics(llmrec, split):
     done = llmrec("evaluate", "model=run", "run_dir=measured", "num_bootstrap=100")
     assert done.code == 3
     assert done.err.endswith(
-        "llmrec: data error: data/prepared/fault: none of the 2 users with test interactions can be measured: all have "
-        "no history to recommend from; prepare with split=random or split=leave_last_out, which leave everybody some "
-        "of theirs, or a cutoff in time with users on both sides of it\n")
+        "llmrec: data error: data/prepared/fault: none of the 2 users with test interactions can be evaluated: all "
+        "have no history to recommend from; prepare with split=random or split=leave_last_out, which leave training "
+        "interactions to every user, or a cutoff in time that splits the interactions of some users\n")
     assert not Path("measured/metrics.json").exists()
 
 
@@ -218,7 +218,7 @@ def test_40_cold_items_are_found_by_attributes_and_a_head_without_them_says_why_
         done = llmrec("evaluate", f"model={name}", f"run_dir={name}_measured", "num_bootstrap=100", "baselines=[]")
         assert done.code == 0
         found[name] = json.loads(Path(f"{name}_measured/metrics.json").read_text())["metrics"]["hit@10"]["mean"]
-        told[name] = "Nothing of what was to be found is in training" in done.err
+        told[name] = "No held-out item is in training" in done.err
     assert found["item_knn"] == 0
     assert found["ease"] > 0.3
     assert told == {"item_knn": True, "ease": False}
@@ -251,7 +251,7 @@ def test_44_unseen_users_and_items_take_the_cold_path_and_source_says_which(llmr
         "known": "model", "nobody": "popularity", "words": "text", "items": "history", "unseen": "popularity"}
     assert len(rows) == 25
     assert "lists made: 1 by model, 1 by history, 1 by text, 2 by popularity" in done.err
-    assert "not among the model's items, so ignored in histories: 1 ('unseen')" in done.err
+    assert "history items ignored, unknown to the model: 1 ('unseen')" in done.err
 
 
 def test_45_46_a_group_of_one_is_a_group_members_named_twice_are_one_and_strangers_are_counted(llmrec):

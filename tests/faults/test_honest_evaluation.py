@@ -26,7 +26,7 @@ def test_71_a_constant_scorer_scores_like_chance_and_its_ties_are_told(llmrec, c
     for ties in ("hash", "expected"):
         done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[10]", f"ties={ties}", f"run_dir={ties}")
         assert done.code == 0
-        assert "warning: 100% of the lists have ties" in done.err
+        assert "warning: 100% of the lists contain items with equal scores" in done.err
     metrics = {ties: json.loads(Path(ties, "metrics.json").read_text()) for ties in ("hash", "expected")}
     assert metrics["hash"]["tie_rate"] == 1
     asked, test = np.unique(data.part("test").user), data.part("test").matrix
@@ -57,11 +57,11 @@ def test_72_the_whole_catalogue_is_ranked_unless_a_label_says_otherwise(llmrec, 
     for name, settings in (("all", []), ("sampled", ["candidates=sampled:5"])):
         done = llmrec("evaluate", "model=changed", "baselines=[]", "k=[10]", *settings, f"run_dir={name}")
         assert done.code == 0
-        assert ("Sampled candidates" in done.err) == (name == "sampled")
+        assert ("Only a few candidates per list" in done.err) == (name == "sampled")
         found[name] = json.loads(Path(name, "metrics.json").read_text())["protocol"]
     assert found["all"]["candidates"] == "all"
     assert found["all"]["num_candidates"] == len(data.items)
-    assert found["sampled"]["candidates"] == "sampled: 5 at random per user, and what was held out"
+    assert found["sampled"]["candidates"] == "sampled: 5 at random per user, plus the held-out items"
 
 
 def test_73_a_user_without_any_recommendation_scores_0_and_is_counted():

@@ -109,14 +109,14 @@ def test_a_later_rating_that_is_no_sign_of_interest_takes_back_what_was_known() 
     assert ("u", "a") not in by_id(known, found)
     assert len(by_id(known, found)) == len(old) - 1
     assert found.seen.nnz == len(old)
-    assert any("1 known interactions are removed from histories" in note for note in found.notes)
+    assert any("1 known interactions removed from histories" in note for note in found.notes)
     assert "new" not in found.users.index
 
 
 @pytest.mark.parametrize("new", [[("u", "b"), ("u", "b")], [("u", "b"), ("u", "a")]])
 def test_a_repeated_pair_is_refused_by_its_line_where_none_may_be_repeated(new: list[tuple]) -> None:
     known = model("user_id,item_id", [("u", "a"), ("v", "a"), ("v", "b")], "dataset.duplicates=error")
-    with pytest.raises(DataError, match=r"today.csv: line 3: user 'u' has an interaction with item '[ab]' already"):
+    with pytest.raises(DataError, match=r"today.csv: line 3: user 'u' already has an interaction with item '[ab]'"):
         asked_with(known, write("today.csv", "user_id,item_id", new))
 
 
@@ -144,7 +144,7 @@ def test_times_of_today_are_read_in_the_unit_that_prepare_would_take_them_for(pe
     ((START, START * 1000), "more than one unit: line 2 has '1600000000' (s), line 3 has '1600000000000' (ms)"),
     ((START, f"{START},5"), f"line 3: timestamp '{START},5' has a decimal comma; export numbers with a decimal "
                             f"point: {START}.5 for"),
-    ((20240131, 20240201), "dates as numbers, YYYYMMDD"), ((START, -5), "line 3: timestamp '-5' is no time"),
+    ((20240131, 20240201), "dates as numbers, YYYYMMDD"), ((START, -5), "line 3: timestamp '-5' is neither a time"),
     ((5_000_000_000, 5_000_000_000), "is before 1970 or after 2100")])
 def test_times_of_today_that_cannot_be_meant_are_refused(times: tuple[int, int], said: str) -> None:
     header = "user_id,item_id,timestamp"
@@ -172,7 +172,7 @@ def test_groups_with_interactions_newer_than_the_fit_are_counted_theirs_or_a_mem
     file = write("today.csv", "user_id,item_id", [("u", "c")])
     found = asked_with(known, file)
     assert (found.num_newer, found.num_newer_groups) == (1, 1)
-    assert any("1 of the model's 3 users, 1 of its 3 groups, counting their members" in note for note in found.notes)
+    assert any("1 of the model's 3 users and 1 of its 3 groups (counting members)" in note for note in found.notes)
     cli.run(["recommend", "model=fitted", "queries=all", f"interactions={file}", "output=out.jsonl", "device=cpu"])
     manifest = json.loads(Path("out.jsonl.manifest.json").read_text("utf-8"))
     assert (manifest["newer_histories"], manifest["newer_group_histories"]) == (1, 1)

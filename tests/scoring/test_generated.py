@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.errors import DivergedError
 from llmrec_cli.scoring import blocks
-from llmrec_cli.scoring.blocks import Allowed, _ranked_on_device, ranked
+from llmrec_cli.scoring.blocks import Allowed, _rank_on_device, rank_block
 from llmrec_cli.scoring.scorer import pair_scores, recommend_lists
 from tests.scoring.oracle import auc, candidates_of, cases, csr, fixed, queries_of
 
@@ -67,7 +67,7 @@ def test_what_runs_on_a_gpu_says_the_same(case):
     scores, seen, relevant, chosen, k, ranks = case
     allowed = Allowed(csr(seen), csr(chosen), np.zeros(scores.shape[1], np.float32))
     one, other = (way(torch.from_numpy(scores), k, np.array(ranks), allowed, csr(relevant))
-                  for way in (ranked, _ranked_on_device))
+                  for way in (rank_block, _rank_on_device))
     for name in ("items_QK", "scores_QK", "tied_Q", "last_size_Q"):
         np.testing.assert_array_equal(getattr(one.top, name), getattr(other.top, name), name)
     for name in ("constant_B", "relevant_R", "auc_B"):

@@ -176,7 +176,7 @@ def test_newer_data_is_matched_by_id_and_a_user_known_to_the_model_has_its_histo
 def test_what_an_older_model_was_fitted_on_is_not_counted_as_found_in_newer_data():
     data = prepared(DATA)
     known = data.part("train", "valid", "test").matrix
-    with pytest.raises(DataError, match="nothing left to find"):
+    with pytest.raises(DataError, match="the others have seen all their held-out items"):
         task(data, history=known)
 
 

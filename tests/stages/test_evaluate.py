@@ -248,7 +248,7 @@ def test_a_constant_scorer_is_warned_of_and_scores_like_random(tmp_path, prepare
     model = write_model(tmp_path / "m", prepared, "popularity", change=forget)
     metrics = run(tmp_path, model=str(model), baselines=[])
     assert metrics["tie_rate"] == 1
-    assert "warning: 100% of the lists have ties" in capsys.readouterr().err
+    assert "warning: 100% of the lists contain items with equal scores" in capsys.readouterr().err
     # 10 of the 23 items that are left for each user (30 less 7 seen), one of them relevant.
     chance = 10 / 23
     assert abs(metrics["metrics"]["recall@10"]["mean"] - chance) < 4 * np.sqrt(chance * (1 - chance) / NUM_USERS)
@@ -298,7 +298,7 @@ def test_models_are_compared_on_the_same_users_in_one_report(tmp_path, prepared,
     shares = metrics["exposure"]["kind"]
     assert sum(share["exposure"] for share in shares.values()) == pytest.approx(1)
     report = (tmp_path / "out" / "report.html").read_text("utf-8")
-    for title in ("Leaderboard", "Accuracy against variety", "Who is good at what",
+    for title in ("Leaderboard", "Accuracy against coverage", "Models by slice",
                   "Where item_knn and popularity differ most", "Exposure by kind"):
         assert title in report
     assert "<script" not in report
@@ -315,7 +315,7 @@ def test_models_that_differ_by_seed_alone_are_one_with_a_spread(tmp_path, prepar
     metrics = run(tmp_path, models=[*models, str(write_model(tmp_path / "p", prepared, "popularity"))], baselines=[])
     assert metrics["models"]["item_knn"]["seeds"] == 2
     assert metrics["metrics"]["ndcg@10"]["sd"] == 0
-    with pytest.raises(ConfigError, match="name each once"):
+    with pytest.raises(ConfigError, match="list each model once"):
         run(tmp_path, "twice", models=[models[0], models[0]])
 
 
@@ -330,7 +330,7 @@ def test_the_config_of_a_run_that_is_compared_is_plain_data(tmp_path, prepared, 
 def test_models_that_cannot_be_asked_the_same_are_refused(tmp_path, prepared):
     other = write_prepared(tmp_path / "other", rows(seed=9))
     models = [str(write_model(tmp_path / "a", prepared)), str(write_model(tmp_path / "b", other))]
-    with pytest.raises(DataError, match="cannot be asked the same questions"):
+    with pytest.raises(DataError, match="cannot be compared"):
         run(tmp_path, models=models, baselines=[])
     with pytest.raises(ConfigError, match="fitted on it"):
         run(tmp_path, models=[models[0], str(write_model(tmp_path / "c", prepared, fitted_on=("train", "valid", "test"),
@@ -370,7 +370,7 @@ def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, pr
     (tmp_path / "given.csv").write_text("\n".join(lines))
     metrics = run(tmp_path, model=model, candidates=str(tmp_path / "given.csv"), baselines=[])
     assert metrics["protocol"]["candidates"].startswith("sampled: 5 given per user")
-    assert "Sampled candidates" in capsys.readouterr().err
+    assert "Only a few candidates per list" in capsys.readouterr().err
     lists = pq.read_table(tmp_path / "out" / "recommendations.parquet").to_pylist()
     assert {row["item_id"] for row in lists if not row["hit"]} <= {f"i0{n}" for n in range(5)}
     metrics = run(tmp_path, "drawn", model=model, candidates="sampled:9", baselines=[])
@@ -380,7 +380,7 @@ def test_given_and_sampled_candidates_are_ranked_alone_and_labelled(tmp_path, pr
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"slices": ["item:colour"]}, "no attribute 'colour'"), ({"exposure": ["colour"]}, "no attribute 'colour'"),
-    ({"slices": ["item:popularity"]}, "into how many parts"), ({"candidates": "nowhere.csv"}, "nowhere.csv")])
+    ({"slices": ["item:popularity"]}, "add the number of quantiles"), ({"candidates": "nowhere.csv"}, "nowhere.csv")])
 def test_what_cannot_be_looked_at_is_refused_by_name(tmp_path, prepared, settings, message):
     with pytest.raises((ConfigError, DataError), match=message):
         run(tmp_path, model=str(write_model(tmp_path / "m", prepared)), **settings)

@@ -89,9 +89,9 @@ def test_without_validation_a_head_that_chooses_nothing_is_fitted_and_measured_n
     assert llmrec("prepare", *prepare_tiny, "split=none").code == 0
     done = llmrec("finetune", "head=ease", "run_dir=run")
     assert (done.code, done.out) == (0, "")
-    assert "warning: the prepared data holds nothing out for validation, so nothing was chosen on it" in done.err
+    assert "warning: the prepared data has no validation split, so no setting was tuned" in done.err
     assert "optim.epochs" not in done.err
-    assert manifest("run")["not_chosen"][0].startswith("the prepared data holds nothing out for validation")
+    assert manifest("run")["not_chosen"][0].startswith("the prepared data has no validation split")
     assert manifest("run")["metrics"] == {"valid": {"ndcg@10": None}}
     assert manifest("run")["fitted_on"] == ["train"]
 
@@ -101,7 +101,7 @@ def test_without_validation_a_trained_head_says_that_all_epochs_are_run(llmrec, 
     done = llmrec("finetune", "head=mf", "head.embedding_size=4", "optim.epochs=2", "optim.batch_size=128",
                   "run_dir=run")
     assert done.code == 0
-    assert "all of optim.epochs are run, without early stopping" in done.err
+    assert "training ran for all optim.epochs, without early stopping" in done.err
     assert len(manifest("run")["not_chosen"]) == 3
 
 
@@ -212,7 +212,7 @@ def test_a_run_goes_on_only_with_the_data_it_was_started_on(llmrec, prepare_tiny
     assert llmrec("prepare", *prepare_tiny, "split.seed=7").code == 0
     done = llmrec("finetune", "resume=run")
     assert done.code == 4
-    assert "resume=run: the prepared data in data/prepared/tiny is not what the run was started on" in done.err
+    assert "resume=run: the prepared data in data/prepared/tiny has changed since the run started" in done.err
     assert not Path("run/model").exists()
 
 
@@ -231,7 +231,7 @@ def test_a_run_goes_on_and_is_saved_only_with_the_encoder_it_began_with(llmrec, 
     swap()
     done = llmrec("finetune", "resume=cut")
     assert done.code == 4
-    assert "resume=cut: the encoder is not the one that the run was started on" in done.err
+    assert "resume=cut: the encoder has changed since the run started" in done.err
     (mine / "config.json").write_text(config)
     # Replaced while the training goes on: its weights would be saved with a base that they were not trained on.
     fit = finetune.fit

@@ -94,7 +94,7 @@ def test_a_model_for_groups_is_measured_on_groups_in_slices_and_by_what_lists_ar
     assert metrics["baselines"].keys() == {"popularity", "item_knn"}
     report = Path("report/report.html").read_text("utf-8")
     assert "小组" in report or "g1" in report
-    assert "A dozen groups" in report
+    assert "Example groups" in report
     assert "for each of 1" in report
     assert "of the users" not in report
 
@@ -172,7 +172,7 @@ def test_reasons_are_shown_on_the_terminal(capsys: pytest.CaptureFixture[str]) -
     llmrec("recommend", "model=model", "query.group_id=小组 0", "reasons=true", "k=2")
     out = capsys.readouterr().out
     assert "小组 0 · group of u" in out
-    assert "what the group did together" in out
+    assert "joint history of the group" in out
 
 
 def test_any_head_can_be_chosen_for_groups() -> None:

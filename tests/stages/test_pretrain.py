@@ -223,7 +223,7 @@ def test_an_encoder_without_a_transformer_is_refused_before_anything_is_read(tmp
 def test_going_on_with_other_data_is_refused(prepared, tmp_path):
     run_dir = RunDir.create("pretrain", str(tmp_path / "run"))
     run_dir.file("inputs.json").write_text('{"data_fingerprint": "another"}')
-    with pytest.raises(ArtifactError, match="is not what the run was started on"):
+    with pytest.raises(ArtifactError, match="has changed since the run started"):
         pretrain.run(config(prepared, resume=str(run_dir.path)), run_dir)
 
 

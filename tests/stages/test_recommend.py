@@ -31,7 +31,8 @@ from tests.tiny_models import save_tiny
 
 COLUMNS = ["query_id", "user_id", "rank", "item_id", "score", "source", "title"]
 # 20 scripts, right to left, emoji with a joiner, NFC and NFD, and what looks like numbers or nothing.
-STRANGE = ["Ελληνικά", "русский", "հայերեն", "עברית", "العربية", "فارسی", "हिन्दी", "বাংলা", "ਪੰਜਾਬੀ", "ગુજરાતી", "தமிழ்",
+STRANGE = ["Ελληνικά", "русский", "հայերեն", "עברית", "العربية", "فارسی", "हिन्दी", "বাংলা", "ਪੰਜਾਬੀ", "ગુજરાતી",
+           "தமிழ்",
            "తెలుగు", "ಕನ್ನಡ", "മലയാളം", "සිංහල", "ไทย", "ລາວ", "မြန်မာ", "ქართული", "አማርኛ", "ខ្មែរ", "한국어", "日本語",
            "👩\u200d🚀", "caf\u00e9", "cafe\u0301", "007", "7", "NA", "null", "../x", "=1+1", "9007199254740993"]
 
@@ -150,7 +151,7 @@ def test_each_query_is_answered_by_what_is_known_of_it(capsys: pytest.CaptureFix
                              "nobody": "popularity", "lost": "popularity", "mixed": "model"}
     told = capsys.readouterr().err
     assert "lists made: 2 by model, 2 by history, 1 by text, 2 by popularity" in told
-    assert "not among the model's items, so ignored in histories: 3 ('xx', 'yy', 'zz')" in told
+    assert "history items ignored, unknown to the model: 3 ('xx', 'yy', 'zz')" in told
     manifest = json.loads(Path("out.parquet.manifest.json").read_text())
     assert manifest["sources"] == {"model": 2, "history": 2, "group": 0, "text": 1, "popularity": 2}
     assert manifest["unknown_history_items"] == 3
@@ -286,18 +287,18 @@ def test_only_candidates_are_recommended_and_a_list_may_be_empty(capsys: pytest.
     Path("one.csv").write_text("item_id\ni2\n")
     capsys.readouterr()
     assert recommend("ease", "query.history=[i2]", "candidates=one.csv") == []
-    assert "every item that may be recommended: 1" in capsys.readouterr().err
+    assert "1 queries without a list: they have seen every item" in capsys.readouterr().err
 
 
 def test_candidates_that_are_nobodys_are_counted_and_the_known_ones_used(capsys: pytest.CaptureFixture[str]) -> None:
     Path("c.txt").write_text("i1\nx1\nx2\nx3\nx4\n")
     found = by_query(recommend("knn", "queries=all", "candidates=c.txt"))
     assert {item for listed in found.values() for item in listed} == {"i1"}
-    assert "candidates=c.txt: not items of the model, so ignored: 4 ('x1', 'x2', 'x3', ...)" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"c\.txt: line 2: 'x1' is no item of the model.*on_unknown=error"):
+    assert "candidates=c.txt: ids ignored, not items of the model: 4 ('x1', 'x2', 'x3', ...)" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"c\.txt: line 2: 'x1' is not an item of the model.*on_unknown=error"):
         recommend("knn", "queries=all", "candidates=c.txt", "on_unknown=error")
     Path("none.txt").write_text("x1\nx2\n")
-    with pytest.raises(DataError, match=r"none of the 2 ids is an item of the model: 2 \('x1', 'x2'\); are these"):
+    with pytest.raises(DataError, match=r"none of the 2 ids is an item of the model: 2 \('x1', 'x2'\); check that"):
         recommend("knn", "queries=all", "candidates=none.txt")
 
 
@@ -433,7 +434,7 @@ def test_without_an_output_a_plain_table_is_printed_and_nothing_else(capfd: pyte
     llmrec("recommend", "model=ease", "query.text=robot moon", "k=3")
     printed = capfd.readouterr().out
     assert printed.splitlines()[0] == "“robot moon”"
-    assert "  text: from the words given" in printed
+    assert "  text: from the query text" in printed
     assert re.search(r"1 +\S.* and .* +[ic]\d+ +\d\.\d{3}", printed)
     assert "\x1b" not in printed
 

@@ -82,7 +82,7 @@ def as_query(history: list[str]) -> str:
 
 def test_known_users_are_asked_with_what_the_data_has_beyond_the_fit_and_never_with_its_test(lists):
     found, _, told, manifest = lists("queries=all", "k=50")
-    assert "histories: newer interactions than at the fit: 60 of the model's 60 users" in told
+    assert "histories: 60 of the model's 60 users have interactions newer than the fit" in told
     assert (manifest["history"], manifest["newer_histories"]) == ("latest", 60)
     for user in ("u0", "u7", "u33"):
         # EASE has nothing of a user but the history, so the same history gives the same list.
@@ -96,7 +96,7 @@ def test_history_fit_asks_with_what_the_model_was_fitted_on(lists):
     expected = lists(as_query(did("u7", "train")), "k=50")[0]["query"]
     # Validation interactions stay off the list all the same.
     assert found["u7"] == [item for item in expected if item not in did("u7", "valid")]
-    assert "newer interactions" not in told
+    assert "newer than the fit" not in told
     assert manifest["history"] == "fit"
 
 
@@ -104,7 +104,7 @@ def test_a_model_without_its_data_says_that_it_uses_the_history_of_the_fit_or_re
     with_data = lists("query.user_id=u7", "history=fit")[0]
     shutil.rmtree("data")
     found, _, told, manifest = lists("query.user_id=u7")
-    assert "histories: interactions of the fit only, since the model's prepared data is missing" in told
+    assert "histories: only interactions of the fit are used, since the model's prepared data is missing" in told
     assert (found, manifest["history"]) == (with_data, "fit")
     assert "histories" not in lists("query.user_id=u7", "history=fit")[2]
     done = llmrec("recommend", "model=ease", "query.user_id=u7", "history=latest")
@@ -133,8 +133,8 @@ def test_all_of_data_that_was_prepared_since_is_used_and_new_users_are_answered_
                   "dataset.items=items.csv", "dataset.item_text={title}", "dataset.min_value=4",
                   "split=leave_last_out", "mode=append").code == 0
     found, rows, told, _ = lists("queries=all", "k=50")
-    assert "of the model's 60 users; 1 users that it does not know have" in told
-    assert "items of data/prepared/tiny that the model does not know, so left out of histories: 1 ('unheard')" in told
+    assert "of the model's 60 users have interactions newer than the fit; 1 new users have" in told
+    assert "items of data/prepared/tiny left out of histories, unknown to the model: 1 ('unheard')" in told
     assert found["u7"] == lists(as_query(did("u7", "train", "valid", "test")), "k=50")[0]["query"]
     assert "c1" not in found["u7"]
     assert {row["source"] for row in rows if row["query_id"] == "new"} == {"history"}
@@ -143,7 +143,7 @@ def test_all_of_data_that_was_prepared_since_is_used_and_new_users_are_answered_
 
 def test_a_head_that_learned_of_each_user_says_that_newer_interactions_change_no_score(lists):
     found, _, told, _ = lists("query.user_id=u7", model="mf")
-    assert "mf: known users are scored from vectors learned in the fit" in told
+    assert "mf: known users are scored from learned vectors" in told
     assert found == lists("query.user_id=u7", "history=fit", model="mf")[0]
 
 
@@ -158,7 +158,7 @@ def test_todays_interactions_come_last_in_histories_and_make_new_users(lists):
     assert found["new"] == lists(as_query(["i2"]), "k=50")[0]["query"]
     assert {row["source"] for row in rows if row["query_id"] == "new"} == {"history"}
     assert {row["source"] for row in rows if row["query_id"] == "u7"} == {"model"}
-    assert "60 of the model's 60 users; 1 users that it does not know" in told
+    assert "60 of the model's 60 users have interactions newer than the fit; 1 new users" in told
     assert manifest["queries"] == 61
     shutil.rmtree("data")
     without = lists("query.user_id=u7", f"interactions={file}", "k=50")[0]["u7"]
@@ -175,7 +175,7 @@ def test_a_new_user_with_todays_interactions_may_be_a_member_of_a_group(lists):
     file = write("today.csv", "user_id,item_id", "new,i2", "new,i6")
     found, rows, told, _ = lists("query.members=[new]", f"interactions={file}", "exclude_seen=false")
     assert {row["source"] for row in rows} == {"group"}
-    assert "does not know, so ignored" not in told
+    assert "ignored, unknown to the model" not in told
     alone = lists("query.user_id=new", f"interactions={file}", "exclude_seen=false")[0]
     assert found["query"] == alone["new"]
 
@@ -183,18 +183,18 @@ def test_a_new_user_with_todays_interactions_may_be_a_member_of_a_group(lists):
 def test_what_is_no_sign_of_interest_today_counts_for_nothing(lists):
     file = write("today.csv", "user_id,item_id,value", "u7,c1,2", "u7,c2,0", "u7,c3,-5", "u7,i1,4")
     _, _, told, _ = lists("query.user_id=u7", f"interactions={file}")
-    assert f"interactions={file}: 3 of 4 rows have a value that is no sign of interest" in told
+    assert f"interactions={file}: 3 of 4 rows not added to histories" in told
 
 
 def test_unknown_items_of_today_are_counted_or_refused_by_their_line(lists, llmrec):
     file = write("today.csv", "user_id,item_id", "u7,c1", "u7,zz", "u8,zz")
-    assert "items that the model does not know, so ignored: 1 ('zz')" in lists(
+    assert "items ignored, unknown to the model: 1 ('zz')" in lists(
         "query.user_id=u7", f"interactions={file}")[2]
     done = llmrec("recommend", "model=ease", "query.user_id=u7", f"interactions={file}", "on_unknown=error")
-    assert (done.code, "today.csv: line 3: 'zz' is no item of the model" in done.err) == (3, True)
+    assert (done.code, "today.csv: line 3: 'zz' is not an item of the model" in done.err) == (3, True)
     file = write("other.csv", "user_id,item_id", "u7,x", "u8,y")
     done = llmrec("recommend", "model=ease", "query.user_id=u7", f"interactions={file}")
-    assert (done.code, "ids of another catalogue" in done.err) == (3, True)
+    assert (done.code, "from the model's catalogue" in done.err) == (3, True)
 
 
 def test_interactions_have_no_effect_with_the_history_of_the_fit(llmrec, shop):
@@ -211,12 +211,12 @@ def test_each_query_gets_its_own_candidates_alone_and_one_without_any_no_list(li
     file = write("cand.csv", f"{key},item_id", "u1,c0", "u1,c1", "u2,c2", "u2,zz", "u9,c3")
     found, _, told, manifest = lists(f"queries={write('q.csv', *queries)}", f"candidates={file}")
     assert {query: set(items) for query, items in found.items()} == {"u1": {"c0", "c1"}, "u2": {"c2"}}
-    assert "queries that have no candidates in cand.csv, and so no list: 1 ('u3')" in told
-    assert f"candidates=cand.csv: {key}s that no query has, so ignored: 1 ('u9')" in told
-    assert "not items of the model, so ignored: 1 ('zz')" in told
+    assert "queries without candidates in cand.csv get no list: 1 ('u3')" in told
+    assert f"candidates=cand.csv: {key}s ignored, not in the queries: 1 ('u9')" in told
+    assert "ids ignored, not items of the model: 1 ('zz')" in told
     assert (manifest["queries"], manifest["empty_lists"], sum(manifest["sources"].values())) == (3, 1, 2)
     assert "lists made: 2 by" in told
-    assert "lists shorter than k=10, since no more items may be recommended: 2" in told
+    assert "2 lists shorter than k=10: no more items may be recommended" in told
     assert manifest["short_lists"] == 2
 
 
@@ -226,7 +226,7 @@ def test_users_without_interactions_whom_queries_all_leaves_out_are_counted(llmr
     done = llmrec("recommend", "model=fit", "queries=all", "history=fit", "output=lists.csv")
     manifest = json.loads(Path("lists.csv.manifest.json").read_text())
     assert (manifest["queries"] + manifest["users_left_out"], manifest["users_left_out"] > 0) == (60, True)
-    assert f"since they have no interactions: {manifest['users_left_out']}; name them in a file" in done.err
+    assert f"{manifest['users_left_out']} users left out by queries=all: no interactions" in done.err
 
 
 def test_where_no_query_gets_a_list_it_is_said_that_the_file_has_no_rows(lists):
@@ -240,8 +240,8 @@ def test_candidates_by_a_column_that_the_queries_do_not_have_are_refused_by_its_
     write("q.csv", "query_id,user_id", "q1,u1", "q2,u2")
     write("cand.csv", "group_id,item_id", "u1,c0")
     done = llmrec("recommend", "model=ease", "queries=q.csv", "candidates=cand.csv")
-    assert (done.code, "but the queries have no group_id; add that column to the queries, or name candidates by "
-            "query_id, which are 2 ('q1', 'q2')" in done.err) == (3, True)
+    assert (done.code, "but the queries have no group_id; add group_id to the queries, or use query_id in the "
+            "candidates; query_ids: 2 ('q1', 'q2')" in done.err) == (3, True)
 
 
 def test_candidates_of_a_group_are_for_the_group(lists):
@@ -255,7 +255,7 @@ def test_candidates_of_a_group_are_for_the_group(lists):
 @pytest.mark.parametrize(("header", "row", "said"), [
     ("item_id,price", "c0,3", "column 'price' has no effect on candidates"),
     ("userid,item_id", "u1,c0", "column 'userid' has no effect on candidates"),
-    ("user_id,query_id,item_id", "u1,q,c0", "columns 'user_id' and 'query_id' both say whose candidates"),
+    ("user_id,query_id,item_id", "u1,q,c0", "columns 'user_id' and 'query_id' both name the owner"),
     ("user_id,item_id", "u1,", "line 2: item_id is empty"), ("user_id,item_id", "nobody,c0", "none of the 1 queries")])
 def test_candidates_that_cannot_be_meant_are_refused(llmrec, shop, header, row, said):
     done = llmrec("recommend", "model=ease", "query.user_id=u1", f"candidates={write('cand.csv', header, row)}")
@@ -275,7 +275,7 @@ def test_a_column_of_interactions_without_effect_is_refused_and_those_of_prepare
 
 def test_items_that_the_catalogue_no_longer_has_are_left_out_and_counted_by_the_model_alone(lists):
     told = lists("queries=all", "k=50")[2]
-    assert "items that the catalogue no longer has, so left out: 2 ('i5', 'i9'); recommend.delisted=keep" in told
+    assert "delisted items left out: 2 ('i5', 'i9'); recommend.delisted=keep" in told
     shutil.rmtree("data")
     shutil.copytree("ease/model", "elsewhere/model")
     found, _, _, manifest = lists("queries=all", "k=50", model="elsewhere/model")
@@ -287,15 +287,15 @@ def test_items_that_the_catalogue_no_longer_has_are_left_out_and_counted_by_the_
 def test_delisted_items_are_kept_on_demand(lists, setting):
     found, _, told, manifest = lists("queries=all", "k=50", setting)
     assert set(GONE) <= {item for items in found.values() for item in items}
-    assert "no longer has" not in told
+    assert "delisted" not in told
     assert manifest["delisted_items"] == 0
 
 
 def test_an_item_in_todays_feed_is_in_the_catalogue_again(lists):
     file = write("feed.csv", "item_id,title", "i5,Robot and Moon", "n1,Robot and Orbit")
     found, _, told, _ = lists("queries=all", "k=50", f"items={file}")
-    assert "the model knows 1 ('i5') of 2 items already" in told
-    assert "so left out: 1 ('i9')" in told
+    assert "the model already knows 1 ('i5') of 2 items" in told
+    assert "items left out: 1 ('i9')" in told
     assert {"i5", "n1"} <= {item for items in found.values() for item in items}
 
 
@@ -307,7 +307,7 @@ def test_an_evaluation_ranks_delisted_items_and_counts_those_that_were_held_out(
     assert held > 0
     protocol = json.loads(Path("report/metrics.json").read_text())["protocol"]
     assert protocol["num_delisted"] == held
-    assert f"{held} of the 60 held-out interactions are with items that the catalogue no longer has" in done.err
+    assert f"{held} of the 60 held-out interactions are with delisted items" in done.err
 
 
 def test_an_item_stays_in_the_catalogue_when_a_day_is_appended_and_is_listed_once_a_file_has_it(llmrec, shop):
