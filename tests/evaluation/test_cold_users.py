@@ -45,14 +45,14 @@ def shop(tmp_path_factory):
 def models(shop, tmp_path_factory):
     heads = {"clusters": ClustersSettings(num_clusters=4, first_clicks=0, click_weight=0.6, click_smoothing=10, l2=0.3),
              "ease": EaseSettings(l2=20)}
-    found = {}
+    result = {}
     for name, head in heads.items():
         fitted = build(ModelConfig(head=head))
         fitted.fit(shop.training("train"), Context(torch.device("cpu"), 1))
-        found[name] = str(tmp_path_factory.mktemp(name) / "model")
-        save_recommender(tmp_path_factory.getbasetemp() / found[name], fitted, shop, ("train",),
+        result[name] = str(tmp_path_factory.mktemp(name) / "model")
+        save_recommender(tmp_path_factory.getbasetemp() / result[name], fitted, shop, ("train",),
                          {"refit": "none", "seed": 1})
-    return found
+    return result
 
 
 @pytest.fixture
@@ -76,26 +76,26 @@ def content_of(run_dir):
 
 def test_a_profile_alone_beats_popularity_where_it_says_what_users_love(run, capsys):
     run_dir = run("clusters", "ease")
-    found = content_of(run_dir)["cold_users"]
-    assert list(found["told"]) == ["0", "1", "3"]
-    assert (found["after"], found["num_users"]) == (3, 15)
-    names = found["told"]["0"]["metrics"]
+    result = content_of(run_dir)["cold_users"]
+    assert list(result["told"]) == ["0", "1", "3"]
+    assert (result["after"], result["num_users"]) == (3, 15)
+    names = result["told"]["0"]["metrics"]
     assert set(names) == {"clusters", "ease", "popularity"}
-    gain = found["told"]["0"]["comparisons"]["clusters"]["popularity"]["ndcg@5"]
+    gain = result["told"]["0"]["comparisons"]["clusters"]["popularity"]["ndcg@5"]
     assert gain["ci95"][0] > 0
     # EASE cannot score a user without a history, so popularity is used.
     assert names["ease"]["ndcg@5"] == names["popularity"]["ndcg@5"]
-    assert found["told"]["0"]["comparisons"]["ease"]["popularity"]["ndcg@5"]["difference"] == 0
+    assert result["told"]["0"]["comparisons"]["ease"]["popularity"]["ndcg@5"]["difference"] == 0
     # Popularity ignores the history, so its metrics are the same for every number of given interactions.
-    assert len({told["metrics"]["popularity"]["ndcg@5"]["mean"] for told in found["told"].values()}) == 1
-    assert found["told"]["3"]["metrics"]["ease"] != names["ease"]
+    assert len({told["metrics"]["popularity"]["ndcg@5"]["mean"] for told in result["told"].values()}) == 1
+    assert result["told"]["3"]["metrics"]["ease"] != names["ease"]
 
     page = run_dir.file("report.html").read_text()
     assert "Cold-start users" in page
     assert "profile only: clusters" in page
-    shown = capsys.readouterr().out
-    assert "15 cold-start users, given" in shown
-    assert "3 interactions: ease" in shown
+    printed = capsys.readouterr().out
+    assert "15 cold-start users, given" in printed
+    assert "3 interactions: ease" in printed
 
 
 def held_out(shop):
@@ -161,7 +161,7 @@ def test_cold_users_are_not_combined_with_what_would_not_hold():
 
 def test_tables_go_without_baselines():
     metrics = {"ndcg@5": {"mean": 0.5, "ci95": [0.4, 0.6]}, "recall@5": {"mean": 0.25, "ci95": None}}
-    found = {"after": 1, "num_users": 7, "told": {"1": {"metrics": {"m": metrics}, "comparisons": {"m": {}}}}}
-    assert cold_users_table(found, 5).columns == ["ndcg@5", "recall@5"]
-    assert [row.name for row in cold_users_table(found, 5).rows] == ["1 interaction: m"]
-    assert "0.5000" in cold_users_lines(found, 5)
+    result = {"after": 1, "num_users": 7, "told": {"1": {"metrics": {"m": metrics}, "comparisons": {"m": {}}}}}
+    assert cold_users_table(result, 5).columns == ["ndcg@5", "recall@5"]
+    assert [row.name for row in cold_users_table(result, 5).rows] == ["1 interaction: m"]
+    assert "0.5000" in cold_users_lines(result, 5)

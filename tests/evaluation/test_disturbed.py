@@ -33,9 +33,9 @@ def edits(before, after):
 
 
 def test_each_typo_is_one_of_three_and_all_three_turn_up():
-    found = Counter(edits("scatiyrn", once(typos(1.0), "scatiyrn", seed)) for seed in range(60))
-    assert set(found) == {"swapped", "dropped", "doubled"}
-    assert min(found.values()) > 8
+    result = Counter(edits("scatiyrn", once(typos(1.0), "scatiyrn", seed)) for seed in range(60))
+    assert set(result) == {"swapped", "dropped", "doubled"}
+    assert min(result.values()) > 8
 
 
 def test_the_share_of_words_with_a_typo_is_as_stated_and_short_words_numbers_and_signs_stay():

@@ -83,9 +83,9 @@ def run(tmp_path, monkeypatch):
 
 def test_each_relation_and_each_control_is_compared_with_all_knowledge(run, known, tmp_path, capsys):
     metrics, page = run(saved(tmp_path / "ease", known, EASE), saved(tmp_path / "knn", known, ItemKnnSettings(k=10)))
-    found = metrics["knowledge"]
-    assert found["unaffected"] == ["item_knn"]
-    one = found["models"]["ease"]
+    result = metrics["knowledge"]
+    assert result["unaffected"] == ["item_knn"]
+    one = result["models"]["ease"]
     for kind, key in (("none", "gain"), ("swapped", "over_swapped"), ("counts", "over_counts")):
         difference = one[key]["ndcg@10"]
         assert difference["difference"] == pytest.approx(
@@ -95,12 +95,12 @@ def test_each_relation_and_each_control_is_compared_with_all_knowledge(run, know
     # Interactions depend on the attributes, so these help, and swapped ones do not.
     assert one["relations"]["of"]["ndcg@10"]["difference"] > 0
     assert one["over_swapped"]["ndcg@10"]["difference"] > 0
-    assert found["coverage"]["linked"] == len(known.items)
-    lines = knowledge_lines(found, 10)
+    assert result["coverage"]["linked"] == len(known.items)
+    lines = knowledge_lines(result, 10)
     assert lines in capsys.readouterr().out
     assert "without of" in lines
     assert "Contribution of the knowledge graph" in page
-    assert [row.name for row in knowledge_table(found, 10).rows][:4] == [
+    assert [row.name for row in knowledge_table(result, 10).rows][:4] == [
         "ease", "Without the graph", "Another item's knowledge", "How much is known"]
 
 

@@ -64,9 +64,9 @@ def test_a_head_that_reads_every_text_is_disturbed_and_one_without_texts_is_list
     towers = saved(tmp_path / "towers", prepared, TwoTowerSettings(embedding_size=16, id_scale=0.0),
                    **tower(tiny_encoder))
     metrics = run(towers, saved(tmp_path / "knn", prepared, ItemKnnSettings(k=10)))
-    found = metrics["robustness"]
-    assert found["unaffected"] == ["item_knn"]
-    one = found["models"]["two_tower"]
+    result = metrics["robustness"]
+    assert result["unaffected"] == ["item_knn"]
+    one = result["models"]["two_tower"]
     assert one["texts"] == "all items"
     assert one["clean"]["ndcg@10"]["mean"] == pytest.approx(metrics["metrics"]["ndcg@10"]["mean"])
     for kind in ("typos", "synonyms", "truncated"):
@@ -77,7 +77,7 @@ def test_a_head_that_reads_every_text_is_disturbed_and_one_without_texts_is_list
         assert low <= difference["difference"] <= high
     # Half of "Robot and Moon (1984). Science Fiction" lacks the words that the tower learned from.
     assert one["truncated"]["difference"]["ndcg@10"]["difference"] != 0
-    assert found["texts"]["truncated"] == {"strength": 0.5, "changed": 1.0}
+    assert result["texts"]["truncated"] == {"strength": 0.5, "changed": 1.0}
     printed = capsys.readouterr().out
     assert "no item text read at recommendation time: item_knn" in printed
     assert "truncated" in printed
@@ -99,11 +99,11 @@ def test_of_a_head_with_fixed_weights_the_items_that_nobody_chose_are_put_in_ane
     model = saved(tmp_path / "model", prepared,
                   ContentSettings(features=FeatureWeightsSettings(words=1.0), gamma=1.0, l2=1.0,
                                                                 denoise=0.0, blend=1.0))
-    found = run(model, candidates="cold")["robustness"]
-    one = found["models"]["content"]
+    result = run(model, candidates="cold")["robustness"]
+    one = result["models"]["content"]
     assert one["texts"] == "items without training interactions, as if they came new"
     assert one["truncated"]["metrics"]["ndcg@10"]["mean"] != one["clean"]["ndcg@10"]["mean"]
-    assert found["unaffected"] == []
+    assert result["unaffected"] == []
 
 
 def test_the_texts_of_items_that_everybody_knows_are_not_read_by_a_head_with_fixed_weights(run, prepared, tmp_path):

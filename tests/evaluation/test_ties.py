@@ -45,14 +45,14 @@ def orders(members, scores):
 def averaged(case, row, gains=None, inside=None):
     """Mean of the plain metrics over all orders of a row's ties; only items of `inside` are relevant."""
     wanted = case[2][row] if inside is None else case[2][row] & inside
-    found = []
+    result = []
     for order in orders(candidates_of(row, case), case[0][row]):
         items = np.full((1, 8), -1)
         items[0, :len(order[:8])] = order[:8]
         relevant = csr(wanted[None])
         worth = None if gains is None else graded(items, csr(wanted[None], gains[row][None]))
-        found.append(ranking_metrics(hits(items, relevant), np.array([wanted.sum()]), CUTOFFS, worth))
-    return {name: np.mean([one[name][0] for one in found]) for name in found[0]}
+        result.append(ranking_metrics(hits(items, relevant), np.array([wanted.sum()]), CUTOFFS, worth))
+    return {name: np.mean([one[name][0] for one in result]) for name in result[0]}
 
 
 @given(cases(max_items=6))

@@ -87,10 +87,10 @@ class Visible(HTMLParser):
 
 
 def test_titles_with_markup_are_shown_and_not_run() -> None:
-    shown = Visible(render(make_audit(), ABOUT))
-    assert not [tag for tag, _ in shown.tags if tag == "script"]
-    assert "".join(shown.text).count(NASTY) >= 10
-    assert "千と" in "".join(shown.text)
+    printed = Visible(render(make_audit(), ABOUT))
+    assert not [tag for tag, _ in printed.tags if tag == "script"]
+    assert "".join(printed.text).count(NASTY) >= 10
+    assert "千と" in "".join(printed.text)
 
 
 def test_the_page_loads_nothing_from_anywhere() -> None:
@@ -187,9 +187,9 @@ def test_the_page_is_no_wider_than_the_window(tmp_path: Path, width: int) -> Non
 
 
 def test_a_check_without_anything_to_look_at_is_not_passed() -> None:
-    shown = re.sub(r"\s+", " ", "".join(Visible(render(make_audit(), ABOUT)).text))
-    assert "Not checked Titles told. No user has a text." in shown
-    assert "OK Older ones. 0 of 3 checked. split=random is not a forecast." in shown
+    printed = re.sub(r"\s+", " ", "".join(Visible(render(make_audit(), ABOUT)).text))
+    assert "Not checked Titles told. No user has a text." in printed
+    assert "OK Older ones. 0 of 3 checked. split=random is not a forecast." in printed
 
 
 def test_links_to_look_at_are_shown_once() -> None:

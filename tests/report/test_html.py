@@ -70,9 +70,9 @@ class Visible(HTMLParser):
 
 
 def test_titles_with_markup_are_shown_and_not_run():
-    shown = Visible(page())
-    assert not [tag for tag, _ in shown.tags if tag == "script"]
-    assert "".join(shown.text).count(NASTY) >= 3
+    printed = Visible(page())
+    assert not [tag for tag, _ in printed.tags if tag == "script"]
+    assert "".join(printed.text).count(NASTY) >= 3
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rmse", "better"), ("auc", "worse")])

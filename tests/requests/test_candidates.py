@@ -15,9 +15,9 @@ from tests.ingest.preparing import write
 
 def lists_of(file: Path, *owners: str) -> list[tuple[str, str, list[str]]]:
     """Return owner, target and items of each list."""
-    found = read_candidates(str(file), owners or ("group_id", "query_id"))
-    items = np.split(found.items, found.offsets[1:-1])
-    return [(one, target, list(own)) for one, target, own in zip(found.ids, found.targets, items, strict=True)]
+    result = read_candidates(str(file), owners or ("group_id", "query_id"))
+    items = np.split(result.items, result.offsets[1:-1])
+    return [(one, target, list(own)) for one, target, own in zip(result.ids, result.targets, items, strict=True)]
 
 
 def test_a_column_of_item_ids_alone_is_one_list_for_all(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""New items and users get titles, texts and classes of numbers as the model's own did."""
+"""New items and users get titles, texts and number classes like the model's own."""
 
 import json
 from pathlib import Path
@@ -38,11 +38,11 @@ def test_a_new_item_is_described_as_an_old_one_was(tmp_path: Path, template: str
 def test_a_new_item_whose_number_is_none_goes_without_it_and_is_counted(tmp_path: Path) -> None:
     old = described(tmp_path, ITEMS, {"i1": 0}, **SETTINGS)
     file = write(tmp_path, "sku,title,kind,price\nn1,A,k1,1\nn2,B,k1,cheap\n", "new.csv")
-    found = new_items(str(file), old.texts, NOBODY)
-    assert found.notes[-1] == (f"items={file}: 1 values of 'price' ignored as attributes: not numbers; "
-                               f"the first is 'cheap' ({file}: line 3)")
-    names = np.array(found.catalogue.attribute_names)
-    assert [sorted(names[found.catalogue.attributes[[n]].indices]) for n in range(2)] == [["kind=k1", "price=q1"],
+    result = new_items(str(file), old.texts, NOBODY)
+    assert result.notes[-1] == (f"items={file}: 1 values of 'price' ignored as attributes: not numbers; "
+                                f"the first is 'cheap' ({file}: line 3)")
+    names = np.array(result.catalogue.attribute_names)
+    assert [sorted(names[result.catalogue.attributes[[n]].indices]) for n in range(2)] == [["kind=k1", "price=q1"],
                                                                                         ["kind=k1"]]
 
 
@@ -50,8 +50,8 @@ def test_a_new_user_has_no_history_so_its_text_goes_without(tmp_path: Path) -> N
     template = {"template": "{job}. Has seen: {history}", "attributes": {}, "columns": {}, "list_separator": "|",
                 "max_length": 40}
     file = str(write(tmp_path, "user_id,job,history\nn1,nurse,i1|i2\nn2,,\n", "users.csv"))
-    found = new_users(file, {"user": template}, NOBODY)
-    assert (list(found.catalogue.texts), found.notes) == (["nurse", ""], [])
+    result = new_users(file, {"user": template}, NOBODY)
+    assert (list(result.catalogue.texts), result.notes) == (["nurse", ""], [])
     with pytest.raises(DataError, match=r"these users have no text, and the model scores new users by their text: "
                                         r"add a column 'text', or prepare and train with dataset\.user_text="
                                         r"<template of columns>"):
@@ -63,5 +63,5 @@ def test_a_new_user_has_no_history_so_its_text_goes_without(tmp_path: Path) -> N
 
 def test_a_model_of_before_html_was_taken_out_keeps_it(tmp_path: Path) -> None:
     texts = {"item": {"template": "{title}", "attributes": {}, "columns": {}, "list_separator": "|", "max_length": 40}}
-    found = new_items(str(write(tmp_path, "item_id,title\nn1,R&amp;B\n", "new.csv")), texts, NOBODY)
-    assert list(found.catalogue.texts) == ["R&amp;B"]
+    result = new_items(str(write(tmp_path, "item_id,title\nn1,R&amp;B\n", "new.csv")), texts, NOBODY)
+    assert list(result.catalogue.texts) == ["R&amp;B"]

@@ -1,4 +1,4 @@
-"""What users do first, and users of whom nothing else is known."""
+"""First interactions of users, and held-out cold-start users."""
 
 from dataclasses import replace
 
@@ -88,13 +88,13 @@ def test_a_head_that_cannot_answer_is_served_as_popularity():
     assert served(Deaf(), counts)(one).tolist() == [[0, 1, 2, 3, 4]]
 
 
-@pytest.mark.parametrize(("settings", "said"), [
+@pytest.mark.parametrize(("settings", "message"), [
     (ColdUsersSettings(first=[1]), "no effect"), (ColdUsersSettings(after=7), "no effect"),
     (ColdUsersSettings(on=True, first=[]), "at least"),
     (ColdUsersSettings(on=True, first=[1, 1]), "different"), (ColdUsersSettings(on=True, first=[-1]), "at least 0"),
     (ColdUsersSettings(on=True, after=4), "at least 5")])
-def test_settings_without_effect_or_sense_are_refused(settings, said):
-    assert any(said in problem for problem in settings.problems())
+def test_settings_without_effect_or_sense_are_refused(settings, message):
+    assert any(message in problem for problem in settings.problems())
 
 
 def test_what_is_told_at_most_is_apart_unless_more_is_asked_for():

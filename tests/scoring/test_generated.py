@@ -1,4 +1,4 @@
-"""The scorer on generated cases against loops: lists, masks, ties, AUC, whatever the blocks and chunks."""
+"""The scorer on generated cases, compared with loops: lists, masks, ties and AUC, for any block and chunk size."""
 
 import itertools
 
@@ -55,10 +55,10 @@ def test_auc_is_how_often_what_is_relevant_is_above_what_is_not(case, given):
 @settings(max_examples=200, deadline=None)
 def test_the_scores_of_relevant_items_come_in_their_order_and_no_candidate_has_none(case):
     scores, _, relevant, _, _, _ = case
-    found, expected = listed(case, block_size=2).relevant_scores, []
+    result, expected = listed(case, block_size=2).relevant_scores, []
     for row, item in zip(*np.nonzero(relevant), strict=True):
         expected.append(scores[row, item] if item in candidates_of(row, case) else -np.inf)
-    assert found.tolist() == expected
+    assert result.tolist() == expected
 
 
 @given(cases())
@@ -121,6 +121,6 @@ def test_pair_scores_are_those_of_the_matrix_and_only_users_with_a_pair_are_aske
         asked.extend(queries.user)
         return torch.from_numpy(scores[queries.user])
 
-    found = pair_scores(score, queries_of(seen), csr(wanted), block_size=block_size)
-    assert found.tolist() == scores[wanted].tolist()
+    result = pair_scores(score, queries_of(seen), csr(wanted), block_size=block_size)
+    assert result.tolist() == scores[wanted].tolist()
     assert asked == np.flatnonzero(wanted.any(axis=1)).tolist()

@@ -1,4 +1,4 @@
-"""How members' scores become a group's, with numbers worked by hand."""
+"""Group strategies, with numbers worked by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import torch
 from llmrec_cli.scoring.groups import STRATEGIES, MemberScores, points, scaled
 from llmrec_cli.settings.head import STRATEGIES as NAMED
 
-# Two members, four items: one loves a, the other d; both can live with b, c is nobody's.
+# Two members, four items: one likes a best, the other d; both like b second, and nobody likes c.
 ONE, OTHER = [3.0, 2.0, 0.0, -1.0], [-2.0, 1.0, 0.0, 4.0]
 
 
@@ -53,7 +53,7 @@ def test_equal_scores_share_borda_points():
 
 @pytest.mark.parametrize("strategy", ["fair_greedy", "fair_proportional"])
 def test_fair_lists_serve_the_minority_second_where_the_average_serves_it_last(strategy):
-    # Two of a mind and one who is not: the average begins with what the two love, over and over.
+    # Two members agree and one does not: the average ranks the items of the two first.
     # Worth 1 and 1/2 to the many are a and b, to the one d and a. After a the many have got 1 each and the one 1/2:
     # b adds 2 * 1/2 / 2 in proportion, d 1 / 1.5; of what is still to be found b gets 2 * 1/3 * 1/3, d 2/3 * 2/3.
     many, few = [4.0, 3.0, 2.0, -3.0], [-1.0, -3.0, -2.0, 4.0]

@@ -1,4 +1,4 @@
-"""The finetune stage: what it writes and refuses, and that an interrupted run ends as if nothing had happened."""
+"""The finetune stage: output, errors, and resuming of interrupted runs with the same result."""
 
 import json
 import os
@@ -24,7 +24,7 @@ FUSION = ["head=fusion", "head.members={ease: {head: ease, l2: 20}, tower: {head
 
 @pytest.fixture
 def settings(tiny_prepared, tiny_encoder):
-    """What every run here has."""
+    """Settings of every run in this file."""
     return ["finetune", f"prepared={tiny_prepared}", "device=cpu"]
 
 
@@ -55,11 +55,11 @@ def test_a_run_writes_a_model_its_settings_and_a_log_and_is_the_latest(llmrec, s
     assert [e["event"] for e in events("run") if e["event"] != "values_unused"] == [
         "started", "memory", "fitted", "chosen", "memory", "fitted", "finished"]
     assert [e["event"] for e in events("run")].count("values_unused") == 2  # The fit and the refit; printed once.
-    found = manifest("run")
-    assert (found["head"], found["seed"], found["refit"], found["fitted_on"]) == (
+    result = manifest("run")
+    assert (result["head"], result["seed"], result["refit"], result["fitted_on"]) == (
         "item_knn", 3, "train_valid", ["train", "valid"])
-    assert found["data_fingerprint"] == read_prepared(tiny_prepared).manifest["fingerprint"]
-    assert f"{found['metrics']['valid']['ndcg@10']:.4f}" in done.out
+    assert result["data_fingerprint"] == read_prepared(tiny_prepared).manifest["fingerprint"]
+    assert f"{result['metrics']['valid']['ndcg@10']:.4f}" in done.out
 
 
 @pytest.mark.parametrize(("refit", "fitted_on", "num_seen"), [
@@ -133,7 +133,7 @@ def test_a_mistake_leaves_nothing_published(llmrec, settings, typed, code, expec
 # --- resume
 
 class Interrupted(Exception):
-    """What stands in for a power cut."""
+    """Simulated power cut."""
 
 
 def interrupt_after(monkeypatch, num_checkpoints, how):
@@ -276,8 +276,8 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_takes_ove
 def test_the_log_has_every_step_and_tensorboard_has_curves(llmrec, settings, encoder):
     done = llmrec(*settings, "head=two_tower", *TINY_TOWER, *encoder, *TRAINED, "refit=none", "run_dir=run")
     assert done.code == 0
-    found = [e["event"] for e in events("run")]
-    assert (found.count("step"), found.count("validation")) == (12, 3)
+    result = [e["event"] for e in events("run")]
+    assert (result.count("step"), result.count("validation")) == (12, 3)
     assert done.err.splitlines()[1].startswith("two_tower: epoch 1/3, loss ")
     assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
 

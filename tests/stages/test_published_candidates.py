@@ -21,7 +21,7 @@ Row = tuple[str, str, list[str]]
 
 
 def write_camra(folder: Path) -> None:
-    """Write a folder in the format of AGREE. Every group has a member of its own; one user has had all the items."""
+    """Write a folder in the format of AGREE. Every group has its own member; one user has seen all items."""
     rng = np.random.default_rng(3)
     weight = 1 / (np.arange(ITEMS) + 5.0)
     texts: dict[str, list[str]] = {name: [] for name in (
@@ -71,8 +71,8 @@ def own_folder(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def evaluate(name: str, *arguments: str) -> dict[str, Any]:
     llmrec("evaluate", "experiment=camra2011", "model=model", "audience=groups", "baselines=[]", f"run_dir={name}",
            "num_bootstrap=200", *arguments)
-    found: dict[str, Any] = json.loads(Path(name, "metrics.json").read_text())
-    return found
+    result: dict[str, Any] = json.loads(Path(name, "metrics.json").read_text())
+    return result
 
 
 def published() -> list[Row]:
@@ -95,12 +95,12 @@ def popularity_hits(rows: list[Row], k: int) -> list[float]:
     counts: dict[str, int] = {}
     for _, item in training():
         counts[item] = counts.get(item, 0) + 1
-    found = []
+    result = []
     for _, item, negatives in rows:
         ours, theirs = counts.get(item, 0), [counts.get(other, 0) for other in negatives]
         above, tied = sum(n > ours for n in theirs), sum(n == ours for n in theirs)
-        found.append(min(1.0, max(0.0, (k - above) / (tied + 1))))
-    return found
+        result.append(min(1.0, max(0.0, (k - above) / (tied + 1))))
+    return result
 
 
 def test_popularity_has_the_hits_that_the_published_protocol_gives_it() -> None:
@@ -128,8 +128,8 @@ def test_candidates_are_ranked_as_given_unless_asked_otherwise(capsys: pytest.Ca
     assert counts["exclude_seen"] is False
     assert (counts["candidate_counts"]["seen"], counts["candidate_counts"]["seen_left_out"]) == (negatives, 0)
     assert counts["candidate_counts"]["seen_held_out"] == GROUPS
-    said = capsys.readouterr().err
-    assert f"{negatives:,} candidates are in their user's or group's history and are ranked" in said
+    stderr = capsys.readouterr().err
+    assert f"{negatives:,} candidates are in their user's or group's history and are ranked" in stderr
     metrics = evaluate("dropped", "candidates=published/groupRatingNegative.txt", "exclude_seen=true")
     protocol = metrics["protocol"]
     assert protocol["exclude_seen"] is True
@@ -160,12 +160,12 @@ def test_what_is_repeated_equal_to_the_target_or_unknown_is_counted_and_not_rank
                       "held_out_without_list": GROUPS * TESTS - 10, "seen": counts["seen"], "seen_left_out": 0,
                       "seen_held_out": 2}
     assert metrics["metrics"]["hit@5"]["mean"] == pytest.approx(np.mean(popularity_hits(rows, 5)), abs=1e-9)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     for part in ("candidates=changed.txt: 2 of 1,008 candidates ignored: not items of the data",
                  "2 candidates are repeated in their list", "1 candidates equal the held-out item of their row",
                  "1 lists ignored: unknown group", "1 rows ignored: their interaction is not in the "
                  "evaluated split", f"{GROUPS * TESTS - 10} held-out interactions not evaluated: no row in the file"):
-        assert part in said
+        assert part in stderr
 
 
 def test_the_tables_and_the_report_say_which_row_is_whose() -> None:
@@ -221,13 +221,13 @@ def test_rows_of_pairs_are_one_list_a_group_by_group_id_or_query_id(capsys: pyte
     pairs = [(group, f"i{n}") for group in held if group != "g7" for n in range(10)]
     pairs += [(group, item) for group, items in held.items() if group != "g7" for item in items[1:]
               if (group, item) not in pairs]
-    found = []
+    result = []
     for column in ("group_id", "query_id"):
         Path(f"{column}.csv").write_text("\n".join([f"{column},item_id", *(f"{g},{i}" for g, i in pairs)]) + "\n")
-        found.append(evaluate(column, f"candidates={column}.csv"))
-    assert found[0]["metrics"] == found[1]["metrics"]
-    protocol = found[0]["protocol"]
-    assert "by_query" not in found[0]
+        result.append(evaluate(column, f"candidates={column}.csv"))
+    assert result[0]["metrics"] == result[1]["metrics"]
+    protocol = result[0]["protocol"]
+    assert "by_query" not in result[0]
     assert protocol["candidates"].startswith("sampled: ")
     assert protocol["num_queries"] == GROUPS - 1
     assert protocol["candidate_counts"]["groups_without_list"] == 1
