@@ -18,7 +18,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.data.tensors import TensorReader
 from llmrec_cli.data.training_data import TrainingData
 from llmrec_cli.data.weights import InteractionWeights, unused_values
-from llmrec_cli.scoring.groups import average, by_members
+from llmrec_cli.scoring.groups import average, score_by_members
 from llmrec_cli.scoring.scorer import pair_scores
 from llmrec_cli.settings.base import implementation_of
 from llmrec_cli.settings.head import ModelConfig
@@ -182,7 +182,7 @@ class Head(ABC):
 
     def score_groups(self, queries: Queries) -> "torch.Tensor":
         """Return the scores (Q, N) of groups: the mean of what their members score, and of what they did together."""
-        return by_members(self.score_users, queries, average)
+        return score_by_members(self.score_users, queries, average)
 
     def score_text(self, texts: np.ndarray) -> "torch.Tensor":
         """Return float32 scores (num_texts, N) of all items for what is said in words."""

@@ -124,8 +124,8 @@ def test_67_68_ids_and_titles_of_any_shape_are_data_and_come_back_as_they_were(l
     assert llmrec("prepare", *settings).code == 0
     assert llmrec("finetune", "head=item_knn", "run_dir=run").code == 0
     assert llmrec("recommend", "queries=all", "model=run", "output=lists.parquet", "k=3").code == 0
-    shown = llmrec("recommend", "query.user_id=007", "model=run")
-    assert "\x1b" not in shown.out
+    printed = llmrec("recommend", "query.user_id=007", "model=run")
+    assert "\x1b" not in printed.out
     lists = pq.read_table("lists.parquet")
     assert set(lists["user_id"].to_pylist()) <= set(evil)
     assert set(lists["item_id"].to_pylist()) <= set(evil)

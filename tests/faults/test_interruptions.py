@@ -44,16 +44,17 @@ def files(folder):
             if file.is_file()}
 
 
-@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted")])
+@pytest.mark.parametrize(("number", "code", "message"), [(signal.SIGTERM, 143, ""),
+                                                         (signal.SIGINT, 130, "interrupted")])
 def test_9_10_16_17_a_signal_ends_a_run_with_a_checkpoint_and_a_moved_copy_of_it_goes_on_to_the_same_bytes(
-        llmrec, tiny_prepared, monkeypatch, number, code, said):
+        llmrec, tiny_prepared, monkeypatch, number, code, message):
     config = ["finetune", f"prepared={tiny_prepared}", *FACTORS]
     assert llmrec(*config, "run_dir=whole").code == 0
     with monkeypatch.context() as patch:
         at_step(patch, 5, lambda: signal.raise_signal(number))
         done = llmrec(*config, "run_dir=cut")
     assert done.code == code
-    assert done.err.endswith(f"{said}\n")
+    assert done.err.endswith(f"{message}\n")
     assert "Traceback" not in done.err
     assert sorted(path.name for path in Path("cut/checkpoints").iterdir()) == ["step-000004", "step-000005"]
     assert not Path("cut/model").exists()
@@ -233,7 +234,7 @@ def test_96_every_file_and_folder_has_the_permissions_that_the_umask_leaves(llmr
             assert done.code == 0, done.err
     finally:
         os.umask(before)
-    found = [path for path in tmp_path.rglob("*") if not path.is_symlink()]
-    assert len(found) > 50
-    assert {str(path.relative_to(tmp_path)): oct(path.stat().st_mode & 0o777) for path in found
+    result = [path for path in tmp_path.rglob("*") if not path.is_symlink()]
+    assert len(result) > 50
+    assert {str(path.relative_to(tmp_path)): oct(path.stat().st_mode & 0o777) for path in result
             if path.stat().st_mode & 0o777 != (0o777 if path.is_dir() else 0o666) & ~umask} == {}

@@ -1,4 +1,4 @@
-"""Evaluate and recommend state the memory they take before they read anything, and note what they took."""
+"""evaluate and recommend print a memory estimate before they read anything, and log the memory used."""
 
 import json
 import shutil
@@ -42,10 +42,10 @@ def fitted(llmrec, tiny_prepared):
 def test_what_a_command_takes_is_stated_first_and_noted_in_the_log(fitted, command, more):
     done = fitted(command, "model=fit", "run_dir=run", *more)
     assert done.code == 0
-    found = noted("run")
-    assert done.err.splitlines()[0] == f"{command}: takes about {in_bytes(found['stated'])} of memory"
-    assert found["command"] == command
-    assert "taken" in found
+    result = noted("run")
+    assert done.err.splitlines()[0] == f"{command}: takes about {in_bytes(result['stated'])} of memory"
+    assert result["command"] == command
+    assert "taken" in result
 
 
 @pytest.mark.parametrize(("command", "stage"), [("evaluate", evaluate), ("recommend", recommend)])

@@ -1,4 +1,4 @@
-"""finetune with every way of training the encoder: what it leaves behind, and the table of a multirun."""
+"""finetune with every peft option: output files, and the table of a multirun."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ TUNED = ["head=content", "head.features.attributes=0", "head.features.tuned=true
 
 @pytest.fixture
 def settings(tiny_prepared, tiny_encoder):
-    """What every run here has."""
+    """Settings of every run in this file."""
     return ["finetune", f"prepared={tiny_prepared}", "device=cpu", "encoder=hf", f"encoder.path={tiny_encoder}",
             "encoder.max_length=16", *TUNED]
 

@@ -19,7 +19,7 @@ from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.base import Context
 from llmrec_cli.heads.clusters.profiles import Placement, log_softmax, unit
 from llmrec_cli.scoring.acceptance import accepted
-from llmrec_cli.scoring.heldout import divided
+from llmrec_cli.scoring.heldout import split_rows
 from llmrec_cli.scoring.scorer import validation_values
 from llmrec_cli.settings.heads.clusters import ClustersSettings
 
@@ -72,7 +72,7 @@ class Behaviour:
            settings: ClustersSettings) -> "Behaviour":
         """Return the behaviour of clusters of users whose rows are oldest first."""
         assert settings.first_clicks is not None
-        first_VN, rest_VN = divided(matrix_VN, settings.first_clicks)
+        first_VN, rest_VN = split_rows(matrix_VN, settings.first_clicks)
         members_CV = sp.csr_array((np.ones(len(cluster_V), np.float32), (cluster_V, np.arange(len(cluster_V)))),
                                   shape=(num_clusters, len(cluster_V)))
         rest_CN = (members_CV @ rest_VN).toarray()
@@ -91,7 +91,7 @@ class Behaviour:
         is chosen after ten others is like what is chosen first by those who choose little, so users would drift to
         their clusters (docs/clusters.md). Items added after training say nothing.
         """
-        placing_RM = divided(history_RM, num_first)[0] if num_first else history_RM
+        placing_RM = split_rows(history_RM, num_first)[0] if num_first else history_RM
         return np.asarray(sp.csr_array(placing_RM[:, :self.share_CN.shape[1]]) @ self.click_CN.T)
 
 
@@ -220,7 +220,7 @@ class _Fold:
         lengths_V = np.diff(known.matrix_VN.indptr)
         self.hidden = known.rows(hidden[lengths_V[hidden] > max(ASKED)])
         # What might have been told is neither to be found nor on any list, so that all is about the same items.
-        self.seen_HN, self.relevant_HN = divided(presence(self.hidden.matrix_VN), max(ASKED))
+        self.seen_HN, self.relevant_HN = split_rows(presence(self.hidden.matrix_VN), max(ASKED))
         self.relevant_HN.sort_indices()
         kept = np.ones(len(lengths_V), bool)
         kept[hidden] = False
@@ -241,7 +241,7 @@ class _Fold:
             settings = replace(self.settings, first_clicks=int(first_clicks))
             behaviour = Behaviour.of(self.others.matrix_VN, cluster_V, num_clusters, settings)
             for told in ASKED:
-                history_HN, _ = divided(self.hidden.matrix_VN, told)
+                history_HN, _ = split_rows(self.hidden.matrix_VN, told)
                 likelihood_HC = behaviour.likelihood(history_HN, int(first_clicks))
                 for weight in tried["click_weight"]:
                     likely_HC = posterior(prior_HC, likelihood_HC, weight)

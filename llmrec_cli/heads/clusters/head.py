@@ -30,7 +30,7 @@ from llmrec_cli.heads.clusters.fit import (
 )
 from llmrec_cli.heads.clusters.profiles import Placement, ProfileTexts, UserProfiles, log_softmax
 from llmrec_cli.heads.shared.text_memory import encoder_memory
-from llmrec_cli.scoring.heldout import in_order
+from llmrec_cli.scoring.heldout import ordered_matrix
 from llmrec_cli.scoring.memory import validation_memory
 from llmrec_cli.scoring.topk import item_hash_ranks
 from llmrec_cli.settings.head import ModelConfig
@@ -96,7 +96,7 @@ class Clusters(Head):
                             f"prepare with a larger training split, or choose head=popularity")
         self._check_number(len(trained_V))
         self.interaction_weights = fit_weights(data, self.settings)
-        matrix_UN = in_order(data.interactions, self.interaction_weights.of(data.interactions))
+        matrix_UN = ordered_matrix(data.interactions, self.interaction_weights.of(data.interactions))
         known, texts_VT = self._known(data, matrix_UN, trained_V, context)
         if to_choose(self.settings):
             self.settings = chosen(self.settings, known, item_hash_ranks(data.items.ids), context)

@@ -8,7 +8,7 @@ import torch
 from llmrec_cli.data.queries import Queries
 from llmrec_cli.heads.base import Head
 from llmrec_cli.heads.fusion.head import Fusion
-from llmrec_cli.scoring.groups import STRATEGIES, by_members
+from llmrec_cli.scoring.groups import STRATEGIES, score_by_members
 from llmrec_cli.settings.head import GroupAggregateSettings
 
 
@@ -25,5 +25,5 @@ class GroupAggregate(Fusion):
     def _asked(self, member: Head, queries: Queries) -> torch.Tensor:
         if queries.groups is None:
             return member.score_users(queries)
-        return by_members(member.score_users, queries, STRATEGIES[self.settings.strategy], depth=self.settings.depth,
-                          own_history=self.settings.own_history)
+        return score_by_members(member.score_users, queries, STRATEGIES[self.settings.strategy],
+                                depth=self.settings.depth, own_history=self.settings.own_history)

@@ -10,7 +10,7 @@ from llmrec_cli.data.prepared import read_prepared
 from llmrec_cli.heads.artifact import load_recommender, save_recommender
 from llmrec_cli.heads.base import Head, build
 from llmrec_cli.scoring.groups import STRATEGIES as OF_MEMBERS
-from llmrec_cli.scoring.groups import by_members, scaled
+from llmrec_cli.scoring.groups import scaled, score_by_members
 from llmrec_cli.settings.head import HEADS, STRATEGIES, EaseSettings, GroupAggregateSettings
 from llmrec_cli.testing.groups import GROUP_CHECKS
 from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase
@@ -107,6 +107,6 @@ def test_an_aggregate_heeds_its_strategy_its_depth_and_whether_the_group_speaks_
                                               own_history=own_history)
             head = build(club.config(settings))
             head.fit(data, club.context())
-            expected = by_members(head.members["base"].score_users, queries, OF_MEMBERS[strategy], depth=depth,
-                                  own_history=own_history)
+            expected = score_by_members(head.members["base"].score_users, queries, OF_MEMBERS[strategy], depth=depth,
+                                        own_history=own_history)
             torch.testing.assert_close(head.score(queries), scaled(expected))
