@@ -1,15 +1,15 @@
-"""Memory stated and taken, head by head, of fitting and of making everybody's lists; then of evaluate and recommend.
+"""Estimated and measured memory of fitting each head and making all users' lists; then of evaluate and recommend.
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py <prepared data> [name of a line ...] [setting ...]
     OMP_NUM_THREADS=1 python benchmarks/memory.py made [folder]
 
 `made` is a made-up shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in a process
-of its own, so no peak hides another; evaluate and recommend (everybody's lists, then one user's) run as commands. What
-is taken is the growth of the process's resident memory during the work (`llmrec_cli.heads.memory.taken_by`), what is
-stated is what the command says before it. Heads trained by gradients run one epoch, whose peak is that of all, cut
-short after `steps=<number>` steps where that is given: a few reach the peak. Figures under 64 MiB are not compared:
-libraries take as much for themselves. Vectors of texts that were encoded before are read from the cache and take less;
-`cache=` encodes them again.
+of its own, so no peak hides another; evaluate and recommend (everybody's lists, then one user's) run as commands. The
+measured value is the growth of the process's resident memory during the work
+(`llmrec_cli.heads.memory.measure_memory_growth`); the estimate is the one that the command prints before it. Heads
+trained by gradients run one epoch, which reaches the peak of the whole training; `steps=<number>` cuts it short, since
+a few steps reach the peak. Figures under 64 MiB are not compared: libraries take as much for themselves. Cached text
+vectors take less memory than encoding; `cache=` encodes them again.
 """
 
 import json
@@ -132,7 +132,7 @@ def answer(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[int, int, int]:
     """Fit a head and score everybody; return the bytes stated, taken, and taken by the lists."""
     from llmrec_cli.data.queries import known_users
-    from llmrec_cli.heads.memory import taken_by
+    from llmrec_cli.heads.memory import measure_memory_growth
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.scoring.topk import item_hash_ranks
 
@@ -152,7 +152,7 @@ def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[in
     known = training.interactions.matrix
     everybody = known_users(np.arange(len(data.users)), data.users.ids, known, known, data.users)
     ranks = item_hash_ranks(data.items.ids)
-    lists = taken_by(lambda: recommend_lists(head.score, everybody, 100, ranks))
+    lists = measure_memory_growth(lambda: recommend_lists(head.score, everybody, 100, ranks))
     return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], lists or 0
 
 

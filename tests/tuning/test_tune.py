@@ -438,8 +438,8 @@ def test_memory_is_stated_before_and_noted_after(llmrec, settings):
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
-    (["head=ease"], "head=ease: fitting takes about 8.0 GiB of memory for 60 users, 44 items and 453 interactions, and "
-                    "4.0 GiB are free; prepare with a larger dataset.min_item_interactions"),
+    (["head=ease"], "head=ease: fitting takes about 8.0 GiB of memory for 60 users, 44 items and 453 interactions, but "
+                    "only 4.0 GiB are free; prepare with a larger dataset.min_item_interactions"),
     (["head=fusion", "head.members={big: {head: ease}, near: {head: item_knn}}", *ALONE,
       "head.members.ease=null"],
      "leave out the largest member (head.members.big=null, 8.0 GiB), prepare with"),
@@ -450,7 +450,7 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
     def fit(*_):
         raise AssertionError("began to fit")
 
-    monkeypatch.setattr(Ease, "memory", lambda self, data: 8 * 2**30)
+    monkeypatch.setattr(Ease, "estimate_memory", lambda self, data: 8 * 2**30)
     monkeypatch.setattr(Ease, "fit", fit)
     monkeypatch.setattr(memory, "available_memory", lambda device: 4 * 2**30)
     done = llmrec(*settings, *typed)
@@ -461,8 +461,8 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
 
 def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
     """64 MiB are taken and given back, then next to nothing behind the higher peak; Linux counts to within 1%."""
-    code = ("import numpy as np; from llmrec_cli.heads.memory import taken_by; "
-            "print(taken_by(lambda: np.ones(2**23).sum()), taken_by(lambda: np.ones(2**10).sum()))")
+    code = ("import numpy as np; from llmrec_cli.heads.memory import measure_memory_growth; "
+            "print(*(measure_memory_growth(lambda: np.ones(2**size).sum()) for size in (23, 10)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = done.stdout.split()
     assert 0.99 * 2**26 <= int(first) <= 1.05 * 2**26
