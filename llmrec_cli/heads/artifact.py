@@ -1,8 +1,8 @@
 """A recommender on disk: all that scoring needs, so the folder can be copied to another machine.
 
-    config.yaml         the model config, with what validation chose filled in
+    config.yaml         the model config, with the settings that validation chose
     manifest.json       format, head, data fingerprint and cutoff, encoders, metrics, SHA-256 of every file
-    model.safetensors   what the head learned
+    model.safetensors   the learned state of the head
     histories.safetensors, users.parquet, items.parquet
     groups.parquet, group_members.parquet, where the data has groups
     knowledge.parquet, where it has a knowledge graph: source of the reasons in lists

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """Inputs of a fit beside the data.
+    """Inputs of a fit besides the data.
 
     Attributes
     ----------

@@ -66,7 +66,7 @@ def scores_differ_between_items_and_between_users(case: HeadCase) -> None:
     scores = case.head.score(case.shop.known_users())
     assert (scores.std(dim=1) > 0).all(), "a user's items all have one score"
     assert bool((scores.std(dim=0) > 0).any()) == case.head.is_personal, \
-        f"is_personal={case.head.is_personal} is not what its scores show"
+        f"is_personal={case.head.is_personal} contradicts the scores"
 
 
 def a_query_without_a_history_gets_finite_scores(case: HeadCase) -> None:

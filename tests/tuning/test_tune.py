@@ -197,7 +197,7 @@ def test_weights_are_not_tuned_where_values_are_the_target_and_said_so(loss, exp
     config = ModelConfig(head=MfSettings(search=search), loss=loss)
     found = tuning._Search("mf", config, TuneSettings(trials=2), data, CONTEXT, None, None)
     assert list(found.space) == expected
-    assert ("mf: weight is not tuned: the value of each interaction is what is predicted" in
+    assert ("mf: weight is not tuned: the head predicts the value of each interaction" in
             capsys.readouterr().err) == ("weight" not in expected)
 
 

@@ -76,7 +76,7 @@ class Machine(PairModel):
 
     def new_items(self, num_items: int) -> torch.Tensor:
         """Return the rows of items without id and attributes."""
-        return self.item_side.ids.nobody(num_items)
+        return self.item_side.ids.zero_rows(num_items)
 
     def block(self, users_SK: torch.Tensor, items_RL: torch.Tensor) -> torch.Tensor:
         """Return the scores of each user with each item."""
@@ -108,8 +108,8 @@ class Side(nn.Module):
     def new(self, attributes: sp.csr_array) -> Rows:
         """Return the rows of users or items with these attributes (R, F) and no id."""
         device = self.attributes.rows.device
-        nobody = self.ids.nobody(attributes.shape[0])
-        return self._rows(nobody, *Bags(attributes).to(device).select(torch.arange(attributes.shape[0], device=device)))
+        ids = self.ids.zero_rows(attributes.shape[0])
+        return self._rows(ids, *Bags(attributes).to(device).select(torch.arange(attributes.shape[0], device=device)))
 
     def _rows(self, ids: torch.Tensor, which: torch.Tensor, indptr: torch.Tensor, weight: torch.Tensor) -> Rows:
         """Return the rows of ids (R, D + 1) plus the attributes, in CSR with their x as `weight`."""

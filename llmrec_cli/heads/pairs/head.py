@@ -240,9 +240,9 @@ class PairHead(Head):
         self.model = self.model_of(users, items, 0.0)
         load_parameters(self.model, tensors, "model", self.settings.kind)
         self.model.to(context.device).eval()
-        nobody = torch.zeros(0, dtype=torch.int64, device=context.device)
+        no_ids = torch.zeros(0, dtype=torch.int64, device=context.device)
         with torch.no_grad():
-            size_K, size_L = (rows(nobody).rows.shape[1] for rows in (self.model.users, self.model.items))
+            size_K, size_L = (rows(no_ids).rows.shape[1] for rows in (self.model.users, self.model.items))
         shapes = {"fold_in": (size_L, size_K), "usual_history": (size_L,), "average_user": (size_K,)}
         self.fold_in_LK, self.usual_L, self.average_K = (
             torch.from_numpy(tensors.take(name, FLOAT, shape)).to(context.device) for name, shape in shapes.items())

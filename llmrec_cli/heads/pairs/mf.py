@@ -62,7 +62,7 @@ class Factors(PairModel):
 
     def new_items(self, num_items: int) -> torch.Tensor:
         """Return the rows of items without an id."""
-        return self.item_ids.nobody(num_items)
+        return self.item_ids.zero_rows(num_items)
 
     def block(self, users_SK: torch.Tensor, items_RL: torch.Tensor) -> torch.Tensor:
         """Return the scores of each user with each item."""

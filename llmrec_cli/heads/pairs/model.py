@@ -76,7 +76,7 @@ class IdTable(nn.Module):
         """Return the squared norms (R,) of the vectors in rows (R, size + 1); biases are not penalised."""
         return rows.square() @ self.penalised
 
-    def nobody(self, num_rows: int) -> torch.Tensor:
+    def zero_rows(self, num_rows: int) -> torch.Tensor:
         """Return rows (num_rows, size + 1) for users or items without an id: zeros."""
         return torch.zeros(num_rows, self.rows.shape[1], device=self.rows.device)
 

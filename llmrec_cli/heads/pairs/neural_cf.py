@@ -75,7 +75,7 @@ class NeuMf(PairModel):
 
     def new_items(self, num_items: int) -> torch.Tensor:
         """Return the rows of items without any information."""
-        return self._rows(self.item_ids, self.item_ids.nobody(num_items), self.of_item).rows
+        return self._rows(self.item_ids, self.item_ids.zero_rows(num_items), self.of_item).rows
 
     def _rows(self, table: IdTable, ids: torch.Tensor, first: nn.Linear | None) -> Rows:
         vector, other, bias = ids.split([self.size, self.size, 1], dim=1)

@@ -1,4 +1,4 @@
-"""Fusion: weights learned on validation; the best member stays unless held-out queries say otherwise."""
+"""Fusion: weights learned on validation; the best member stays unless held-out queries prove a gain."""
 
 import re
 from dataclasses import replace

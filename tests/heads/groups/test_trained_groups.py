@@ -230,7 +230,7 @@ def test_words_of_items_are_features_where_no_encoder_is_wanted(friends):
     assert torch.equal(again.score(friends.known_groups()), head.score(friends.known_groups()))
 
 
-# What is refused.
+# Refusals.
 
 @each
 def test_data_without_groups_is_refused(friends, name):

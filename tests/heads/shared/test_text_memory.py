@@ -130,7 +130,7 @@ def test_the_encoder_of_a_folder_is_stated_by_its_own_size(sizes):
         wider, deeper, plain = (stated(*size, peft) for size in ((64, 2), (32, 4), (32, 2)))
         assert wider > plain
         assert deeper > plain
-    # Two layers hold what two layers hold, however many lie below them.
+    # Two trained layers take the same memory, independent of the number of layers below them.
     top = LoraSettings(num_layers=2)
     assert (stated(32, 4, top) - stated(32, 4, FrozenSettings())) == (stated(32, 2, top) - stated(32, 2,
                                                                                                   FrozenSettings()))

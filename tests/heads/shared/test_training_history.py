@@ -39,7 +39,7 @@ def rows_of(*histories, times=None, num_items=8):
 
 
 def data_of(interactions, **facts):
-    """Return training data with times, of a split by time, with texts that say little."""
+    """Return training data with times, of a split by time, with uninformative texts."""
     items = entities(interactions.num_items)
     items = replace(items, texts=np.array([f"thing {n % 7} {n % 7}" for n in range(len(items))], object))
     usual = {"has_order": True, "split": "leave_last_out"}
@@ -54,9 +54,9 @@ def config_of(head, **changed):
 
 
 def chains(seed=0):
-    """Return NUM_USERS histories of LENGTH items (U, LENGTH) and the item after each: its kind is what the last says.
+    """Return NUM_USERS histories of LENGTH items (U, LENGTH) and the next item of each.
 
-    Each item has a kind, and a kind drawn at random that follows it. No item comes twice.
+    Each item has a kind and a random next kind: the next item has the next kind of the last item. No item repeats.
     """
     rng = np.random.default_rng(seed)
     following_N = rng.integers(NUM_KINDS, size=NUM_ITEMS)
@@ -78,7 +78,7 @@ def hits(head, data, next_U):
 
 
 def test_two_tower_learns_what_follows_the_newest_item_only_from_what_came_before():
-    """Five of about ten unseen items of the right kind: .5 is what can be had, .13 what guessing gets."""
+    """Five of about ten unseen items of the right kind: .5 is the optimum, .13 is chance."""
     histories, next_U = chains()
     data = data_of(rows_of(*histories, num_items=NUM_ITEMS))
     values = {}
