@@ -20,7 +20,7 @@ from llmrec_cli.config import compose
 from llmrec_cli.data.prepared import PreparedData, read_prepared
 from llmrec_cli.data.queries import known_users
 from llmrec_cli.heads.base import Context
-from llmrec_cli.heads.fusion.fast_validation import Scored, drawn, gather
+from llmrec_cli.heads.fusion.fast_validation import WeightedMetric, gather, sample_queries
 from llmrec_cli.heads.fusion.head import MOST_QUERIES, Fusion
 from llmrec_cli.heads.fusion.weights import Weights, coordinate_ascent, learn
 from llmrec_cli.scoring.validation import Validation, validation_of
@@ -43,7 +43,8 @@ def main() -> None:
     print(f"members fitted in {time.process_time() - started:.1f} CPU s")
     started = time.process_time()
     with torch.inference_mode():
-        scored, test = (Scored(gather(fusion.scaled_members(), drawn(part, MOST_QUERIES, cfg.seed), fusion.cold_N))
+        scored, test = (WeightedMetric(gather(fusion.scaled_members(), sample_queries(part, MOST_QUERIES, cfg.seed),
+                                              fusion.cold_N))
                         for part in (validation, test_of(data, validation)))
     print(f"scores gathered in {time.process_time() - started:.1f} CPU s, {scored.num_queries:,} validation queries")
     gains = [gains_of(scored, test, seed) for seed in range(arguments.halves)]
@@ -67,7 +68,7 @@ def test_of(data: PreparedData, validation: Validation) -> Validation:
     return Validation(queries, test.matrix[users], validation.ranks, validation.monitor)
 
 
-def gains_of(scored: Scored, test: Scored, seed: int) -> dict[str, dict[str, float]]:
+def gains_of(scored: WeightedMetric, test: WeightedMetric, seed: int) -> dict[str, dict[str, float]]:
     """Return the gains of both rules over the best member, on both halves and on test."""
     half, other = np.array_split(np.random.default_rng([seed, 7]).permutation(scored.num_queries), 2)
     started = time.process_time()
@@ -81,11 +82,11 @@ def gains_of(scored: Scored, test: Scored, seed: int) -> dict[str, dict[str, flo
         gain_Q, of_test_Q = (weights.values(part) - single.values(part) for part in (scored, test))
         return {"where learned": gain_Q[half].mean(), "other half": gain_Q[other].mean(), "test": of_test_Q.mean()}
 
-    extra = {"fusions kept": float(any(step.kept for step in learned.steps)), "CPU s": seconds}
+    extra = {"fusions kept": float(any(step.is_kept for step in learned.steps)), "CPU s": seconds}
     return {"any gain": gains_with(replace(single, all=any_gain)), "held out": gains_with(learned.weights) | extra}
 
 
-def print_table(scored: Scored, gains: list[dict[str, dict[str, float]]]) -> None:
+def print_table(scored: WeightedMetric, gains: list[dict[str, dict[str, float]]]) -> None:
     """Print the members alone and the mean gains of each rule with their standard errors over the halves."""
     alone = {name: float(scored.values({name: 1.0}, {}).mean()) for name in scored.names}
     print("alone on validation: " + ", ".join(f"{name} {value:.4f}" for name, value in alone.items()))
@@ -97,9 +98,9 @@ def print_table(scored: Scored, gains: list[dict[str, dict[str, float]]]) -> Non
                   f"{(values > 0).sum()} of {len(values)} above 0, {(values < 0).sum()} below)")
     together = learn(scored, 0)
     print("learned on all of validation: " + ", ".join(
-        f"{name} {weight:g}" for name, weight in together.weights.used().all.items()))
+        f"{name} {weight:g}" for name, weight in together.weights.without_zeros().all.items()))
     for step in together.steps:
-        print(f"  {step.name}: {step.held_out} held out in turn: {'kept' if step.kept else 'not kept'}")
+        print(f"  {step.name}: {step.held_out} held out in turn: {'kept' if step.is_kept else 'not kept'}")
 
 
 if __name__ == "__main__":

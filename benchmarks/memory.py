@@ -5,10 +5,10 @@
 
 `made` is a synthetic shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in its own
 process, so that no peak hides another; evaluate and recommend (lists for all users, then for one) run as commands. The
-measured memory is the growth of the process's resident memory during the work (`llmrec_cli.heads.memory.taken_by`); the
-estimate is printed by the command before. Heads trained by gradients run one epoch, which reaches the peak, or
-`steps=<number>` steps: a few are enough. Figures under 64 MiB are not compared, since libraries need as much. Cached
-text vectors take less memory; `cache=` encodes them again.
+measured memory is the growth of the process's resident memory during the work (`measure_memory_growth` in
+`llmrec_cli.heads.memory`); the estimate is printed by the command before. Heads trained by gradients run one epoch, which
+reaches the peak, or `steps=<number>` steps: a few are enough. Figures under 64 MiB are not compared, since libraries need
+as much. Cached text vectors take less memory; `cache=` encodes them again.
 """
 
 import json
@@ -131,7 +131,7 @@ def send_result(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...])
 def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[int, int, int]:
     """Fit a head and score all users; return bytes: estimated, measured, and measured for the lists."""
     from llmrec_cli.data.queries import known_users
-    from llmrec_cli.heads.memory import taken_by
+    from llmrec_cli.heads.memory import measure_memory_growth
     from llmrec_cli.scoring.scorer import recommend_lists
     from llmrec_cli.scoring.topk import item_hash_ranks
 
@@ -151,7 +151,7 @@ def fitted(name: str, place: str, settings: list[str], folder: Path) -> tuple[in
     matrix = training.interactions.matrix
     everybody = known_users(np.arange(len(data.users)), data.users.ids, matrix, matrix, data.users)
     ranks = item_hash_ranks(data.items.ids)
-    lists = taken_by(lambda: recommend_lists(head.score, everybody, 100, ranks))
+    lists = measure_memory_growth(lambda: recommend_lists(head.score, everybody, 100, ranks))
     return events["fitted"]["memory_stated"], events["fitted"]["memory_taken"], lists or 0
 
 

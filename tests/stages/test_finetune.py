@@ -110,7 +110,7 @@ def test_a_fusion_without_validation_is_refused_and_nothing_is_published(llmrec,
     done = llmrec("finetune", "head.members={ease: {head: ease}, near: {head: item_knn}}", "head.members.tower=null",
                   "head.members.neighbours=null", "run_dir=run")
     assert done.code == 3
-    assert "the prepared data holds nothing out for validation" in done.err
+    assert "head.weights=learned: the prepared data has no validation split" in done.err
     assert not Path("run/model").exists()
     assert not Path("runs/finetune/latest").exists()
 
@@ -233,12 +233,12 @@ def test_a_run_goes_on_and_is_saved_only_with_the_encoder_it_began_with(llmrec, 
     assert done.code == 4
     assert "resume=cut: the encoder has changed since the run started" in done.err
     (mine / "config.json").write_text(config)
-    # Replaced while the training goes on: its weights would be saved with a base that they were not trained on.
+    # Replaced during training: the weights would be saved with a base that they were not trained on.
     fit = finetune.fit
     monkeypatch.setattr(finetune, "fit", lambda *given, **named: (fit(*given, **named), swap())[0])
     done = llmrec("finetune", "resume=cut")
     assert done.code == 4
-    assert "was replaced while the model was trained" in done.err
+    assert "was replaced during training" in done.err
     assert not Path("cut/model").exists()
     assert not list(Path("cut").glob(".model*"))
 

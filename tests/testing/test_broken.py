@@ -1,4 +1,4 @@
-"""For each check of the conformance suites, a part with one fault is caught by it."""
+"""Each check of the conformance suites catches a part with one fault."""
 
 import pytest
 
@@ -106,7 +106,7 @@ def test_an_encoder_with_other_vectors_in_another_process_is_caught():
 
 def test_an_encoder_of_random_weights_that_opens_is_caught():
     class Opens(encoders.EncoderCase):
-        def opened(self):
+        def open(self):
             return None
 
     assert broken([encoders.an_encoder_that_must_be_pretrained_is_refused], Opens(ScratchSettings()))

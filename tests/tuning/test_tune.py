@@ -194,9 +194,9 @@ def test_weights_are_not_tuned_where_values_are_the_target_and_said_so(loss, exp
     data = training(np.array([[1.0, 2, 0], [3, 0, 5]]))
     search = {"embedding_size": RangeSettings(low=2, high=8), "weight": RangeSettings(choices=["value", "none"])}
     config = ModelConfig(head=MfSettings(search=search), loss=loss)
-    searcher = tuning._Search("mf", config, TuneSettings(trials=2), data, CONTEXT, None, None)
-    assert list(searcher.space) == expected
-    assert ("mf: weight is not tuned: the value of each interaction is what is predicted" in
+    found = tuning._Search("mf", config, TuneSettings(trials=2), data, CONTEXT, None, None)
+    assert list(found.space) == expected
+    assert ("mf: weight is not tuned: the head predicts the value of each interaction" in
             capsys.readouterr().err) == ("weight" not in expected)
 
 
@@ -437,8 +437,8 @@ def test_memory_is_stated_before_and_noted_after(llmrec, settings):
 
 
 @pytest.mark.parametrize(("typed", "expected"), [
-    (["head=ease"], "head=ease: fitting takes about 8.0 GiB of memory for 60 users, 44 items and 453 interactions, and "
-                    "4.0 GiB are free; prepare with a larger dataset.min_item_interactions"),
+    (["head=ease"], "head=ease: fitting takes about 8.0 GiB of memory for 60 users, 44 items and 453 interactions, but "
+                    "only 4.0 GiB are free; prepare with a larger dataset.min_item_interactions"),
     (["head=fusion", "head.members={big: {head: ease}, near: {head: item_knn}}", *ALONE,
       "head.members.ease=null"],
      "leave out the largest member (head.members.big=null, 8.0 GiB), prepare with"),
@@ -459,9 +459,9 @@ def test_a_head_that_does_not_fit_into_memory_is_refused_before_it_begins(llmrec
 
 
 def test_what_work_takes_is_the_growth_of_the_process(tmp_path):
-    """64 MiB are allocated and freed, then almost nothing below the earlier peak; Linux counts to within 1%."""
-    code = ("import numpy as np; from llmrec_cli.heads.memory import taken_by; "
-            "print(taken_by(lambda: np.ones(2**23).sum()), taken_by(lambda: np.ones(2**10).sum()))")
+    """64 MiB are taken and given back, then next to nothing behind the higher peak; Linux counts to within 1%."""
+    code = ("import numpy as np; from llmrec_cli.heads.memory import measure_memory_growth; "
+            "print(*(measure_memory_growth(lambda: np.ones(2**size).sum()) for size in (23, 10)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = done.stdout.split()
     assert 0.99 * 2**26 <= int(first) <= 1.05 * 2**26
