@@ -94,8 +94,8 @@ def run_pytest(folder: Path, output: Path, arguments: list[str]) -> None:
 
 
 def failing(printed: str) -> list[str]:
-    """Return the tests that pytest says have failed, without parameters."""
-    return [name.partition("[")[0] for name in re.findall(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)]
+    """Return the tests that pytest says have failed."""
+    return re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", printed, re.MULTILINE)
 
 
 def try_one(mutation: Mutation, folder: Path) -> tuple[str, bool]:
@@ -148,8 +148,8 @@ def main() -> int:
 
         with ThreadPoolExecutor(typed.j) as pool:
             list(pool.map(timed, mutations))
-        tests = sorted({test for test, is_caught in results.values() if is_caught})
-        code, printed = run_tests(folders.get(), tests, seconds=SECONDS * len(tests)) if tests else (0, "")
+        tests, limit = sorted({test for test, is_caught in results.values() if is_caught}), SECONDS * len(mutations)
+        code, printed = run_tests(folders.get(), tests, seconds=limit) if tests else (0, "")
     anyway = failing(printed) if code else []
     for name, (test, _) in results.items():
         if test in anyway:
