@@ -349,8 +349,9 @@ MUTATIONS = [Mutation(*row) for row in (
      "tests/test_plugins.py::test_a_saved_model_and_a_saved_run_load_no_package"),
 
     # Configuration
-    ("Hydra's own settings are read from the command line like any other", "overrides.py",
-     r'if re.match(r"hydra([./@:]|\Z)", key):', "if False:",
+    ("Hydra's own settings on the command line are dropped without a word", "overrides.py",
+     r'if re.match(r"hydra([./@:]|\Z)", key):',
+     r'if re.match(r"hydra([./@:]|\Z)", key):' "\n        return []\n    if False:",
      "tests/test_option_files.py::test_nothing_of_hydras_own_is_set_on_the_command_line"),
     ("a shared file may set what is Hydra's", "option_files.py",
      'if _HYDRA.match(text) and (node in top or "=" in text', 'if False and (node in top or "=" in text',
