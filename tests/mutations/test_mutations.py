@@ -14,11 +14,10 @@ def test_a_fault_applies_once_and_leaves_valid_python(mutation: Mutation) -> Non
     assert ast.dump(ast.parse(mutated(mutation))) != ast.dump(ast.parse(file.read_text("utf-8")))
 
 
-@pytest.mark.parametrize("name", sorted({name for mutation in MUTATIONS for name in mutation.tests.split()}))
-def test_the_tests_of_a_fault_are_there(name: str) -> None:
-    file, _, test = name.partition("::")
-    assert not test or f"def {test}(" in (ROOT / file).read_text("utf-8")
-    assert (ROOT / file).is_file()
+def test_the_files_of_tests_are_there() -> None:
+    # A test alone may be renamed: `run.py` then takes its whole file.
+    files = {name.partition("::")[0] for mutation in MUTATIONS for name in mutation.tests.split()}
+    assert [name for name in sorted(files) if not (ROOT / name).is_file()] == []
 
 
 def test_every_fault_has_a_name_of_its_own() -> None:
