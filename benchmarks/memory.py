@@ -4,11 +4,11 @@
     OMP_NUM_THREADS=1 python benchmarks/memory.py made [folder]
 
 `made` is a synthetic shop of 17,000 items with texts, 5,500 users and 200,000 interactions. Each line runs in its own
-process, so that no peak hides another; evaluate and recommend (lists for all users, then for one) run as commands. The
-measured memory is the growth of the process's resident memory during the work (`measure_memory_growth` in
-`llmrec_cli.heads.memory`); the estimate is printed by the command before. Heads trained by gradients run one epoch, which
-reaches the peak, or `steps=<number>` steps: a few are enough. Figures under 64 MiB are not compared, since libraries need
-as much. Cached text vectors take less memory; `cache=` encodes them again.
+process, so that no peak hides another; evaluate and recommend (lists for all users, then for one) run as commands.
+The measured memory is the growth of the process's resident memory during the work (`measure_memory_growth` in
+`llmrec_cli.heads.memory`); the estimate is printed by the command before. Heads trained by gradients run one epoch,
+which reaches the peak, or `steps=<number>` steps: a few are enough. Figures under 64 MiB are not compared, since
+libraries need as much. Cached text vectors take less memory; `cache=` encodes them again.
 """
 
 import json

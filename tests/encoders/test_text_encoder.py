@@ -87,6 +87,13 @@ def test_an_empty_text_is_its_special_tokens_and_a_long_one_is_cut(folders):
     assert np.isfinite(encoder.encode([""])).all()
 
 
+def test_an_encoder_that_cuts_texts_at_another_length_has_another_identity(folders):
+    short = load_encoder(HuggingFaceSettings(path=str(folders["bert"]), max_length=6, batch_tokens=30), None, CPU)
+    text = "the moon " * 50
+    assert not np.array_equal(short.encode([text]), load(folders["bert"]).encode([text]))
+    assert short.identity != load(folders["bert"]).identity
+
+
 def test_a_text_of_a_megabyte_costs_no_memory(folders):
     encoder = load(folders["bert"])
     encoder.encode(["warm"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llmrec_cli.metrics.table import METRICS, metric_of
-from llmrec_cli.report import plots
+from llmrec_cli.report import pages, plots
 from llmrec_cli.report.content import Curve, Entry, EvaluationReport, Example, main_cutoff, training_curves
 from llmrec_cli.report.headline import headline, warnings
 from llmrec_cli.report.html import render
@@ -82,6 +82,16 @@ def test_a_lower_value_is_better_where_the_table_of_metrics_says_so(name, kind):
     one.metrics["comparisons"]["popularity"][name] = {"difference": -0.2, "ci95": [-0.3, -0.1], "p": 0.01}
     row = next(row for row in metrics_table(one).rows if row.name == name)
     assert row.cells[-1].kind == kind
+
+
+def test_a_value_stands_over_both_ends_of_its_interval():
+    ndcg = {"ndcg@10": {"mean": 0.25, "ci95": [0.2, 0.3]}}
+    assert pages.mean_cell(ndcg, "ndcg@10") == pages.Cell("0.2500", "0.2000 to 0.3000")
+    assert pages.mean_cell({"coverage@10": {"mean": 0.25, "ci95": None}}, "coverage@10") == pages.Cell("0.2500", "")
+    difference = {"difference": 0.02, "ci95": [0.01, 0.03], "p": 0.0104}
+    assert pages.difference_cell(difference, 1) == pages.Cell("+0.0200", "+0.0100 to +0.0300; p 0.010", "better")
+    assert pages.difference_cell(difference, -1).kind == "worse"
+    assert pages.difference_cell(difference | {"ci95": [-0.01, 0.05]}, 1).kind == ""
 
 
 def test_the_report_defines_the_metrics_it_shows_and_no_others():

@@ -159,6 +159,22 @@ def test_a_killed_run_goes_on_to_the_very_same_weights_also_in_the_middle_of_an_
     assert same(weights(whole), weights(resumed))
 
 
+def test_a_resumed_run_ends_with_the_best_weights_even_when_they_are_from_before_the_kill(tmp_path):
+    def log(event, **values):
+        if event == "step" and values["step"] == 14:
+            raise InterruptedError
+
+    whole, killed, resumed = Model(), Model(), Model()
+    values, values_until, values_after = iter([0.1, 0.5, 0.4, 0.3]), iter([0.1, 0.5]), iter([0.4, 0.3])
+    expected = run(whole, TrainContext(CPU, 1), validate=lambda: next(values))
+    with pytest.raises(InterruptedError):
+        run(killed, TrainContext(CPU, 1, log, checkpoints=tmp_path), validate=lambda: next(values_until))
+    result = run(resumed, TrainContext(CPU, 1, resume_from=tmp_path), validate=lambda: next(values_after))
+    assert result == expected
+    assert result.best_epoch == 2
+    assert same(weights(whole), weights(resumed))
+
+
 def interrupted(folder):
     killed_at(8, folder)
     return folder
