@@ -110,7 +110,7 @@ def test_92_values_that_no_positive_can_have_are_refused_in_histories_and_in_dat
     place = table.column_names.index("value")
     write_table(data / "interactions.parquet", table.set_column(place, "value", pc.subtract(table["value"], 1.0)))
     rehash(data)
-    with pytest.raises(ArtifactError, match=r"interactions\.parquet: column 'value' has 3, and by dataset\.min_value"):
+    with pytest.raises(ArtifactError, match=r"interactions\.parquet: column 'value' has 3, which is not a positive"):
         read_prepared(data)
 
 

@@ -123,7 +123,7 @@ def test_bad_files_of_groups_are_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"info\.csv: 1 of 2 rows .* are bad"):
         prepared_of(tmp_path, info="group_id,name\nduo,x\n,y\n")
     prepared = prepared_of(tmp_path, info="group_id,age\nduo,old\n", group_attributes={"age": "number"})
-    assert any("1 of 1 values of 'age' are no numbers, so that these groups have no such attribute" in warning
+    assert any("1 of 1 values of 'age' are not numbers, so these groups do not get this attribute" in warning
                for warning in prepared.manifest["warnings"])
     with pytest.raises(ConfigError, match=r"dataset\.group_attributes\.town: the groups have no such column"):
         prepared_of(tmp_path, group_attributes={"town": "category"})

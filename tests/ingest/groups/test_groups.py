@@ -200,7 +200,7 @@ def test_what_the_files_say_is_taken(connection: BaseBackend, tmp_path: Path) ->
     write(tmp_path, "group_id,item_id\nduo,b\nsolo,a\n", "2.csv")
     result = read(connection, tmp_path, group_train="1.csv", group_test="2.csv")
     assert result.divided(RandomSettings()) == {("duo", "a"): "train", ("duo", "b"): "test", ("solo", "a"): "test"}
-    with pytest.raises(ConfigError, match=r"split\.group=random: .* divided already"):
+    with pytest.raises(ConfigError, match=r"split\.group=random: .* are split already"):
         result.divided(RandomSettings(group="random"))
 
 
@@ -208,7 +208,7 @@ def test_a_split_that_the_files_do_not_make_is_refused(connection: BaseBackend, 
     result = read(connection, tmp_path, rows="group_id,item_id\nduo,a\n")
     with pytest.raises(ConfigError, match=r"split=given: dataset\.group_interactions is not split"):
         result.divided(GivenSettings())
-    with pytest.raises(ConfigError, match=r"split\.group=given: dataset\.group_interactions is one whole"):
+    with pytest.raises(ConfigError, match=r"split\.group=given: dataset\.group_interactions is not split"):
         result.divided(RandomSettings(group="given"))
 
 

@@ -125,7 +125,7 @@ def test_dislikes_are_kept_apart_and_divided_by_the_same_rule(tmp_path: Path) ->
 
 
 def test_temporal_refuses_an_order_that_may_be_each_users_own(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"split=temporal: .* set dataset\.timestamp_unit=order when"):
+    with pytest.raises(DataError, match=r"split=temporal: .* set dataset\.timestamp_unit=order if"):
         prepare_text(tmp_path, HEADER + "u,a,1,0\nu,b,1,1\n", TemporalSettings())
     assert prepare_text(tmp_path, HEADER + "u,a,1,0\nu,b,1,1\n", TemporalSettings(test=0.5, valid=0.0),
                         timestamp_unit="order").in_split("test") == {("u", "b")}

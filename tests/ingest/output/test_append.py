@@ -219,7 +219,7 @@ def test_what_cannot_be_added_to_is_refused(tmp_path: Path) -> None:
                             split or NoSplitSettings(),
                             mode=mode)
 
-    with pytest.raises(ConfigError, match=r"mode=append: there is no prepared data in .* leave mode out"):
+    with pytest.raises(ConfigError, match=r"mode=append: there is no prepared data in .* use mode=new the first time"):
         prepare("a", rows_of(5, 1), "append")
     before = prepare("a", rows_of(5, 1), "new").manifest
     with pytest.raises(ConfigError, match=r"mode=append: dataset\.min_value=3\.0, but .* was made with None"):

@@ -95,7 +95,7 @@ def test_force_prepares_it_anyway_and_makes_the_same(capsys: pytest.CaptureFixtu
     before = state()
     message(capsys)
     prepared(force=True)
-    assert "nothing has changed" not in message(capsys)
+    assert "have not changed" not in message(capsys)
     assert state().keys() == before.keys()
     assert all(state()[name][0] > before[name][0] for name in before)
     assert state()["manifest.json"][1] == before["manifest.json"][1]
@@ -144,7 +144,7 @@ def test_a_folder_may_move_with_its_files_when_their_names_are_relative(
     monkeypatch.chdir(moved)
     message(capsys)
     prepared()
-    assert "nothing has changed" in message(capsys)
+    assert "have not changed" in message(capsys)
 
 
 @pytest.mark.usefixtures("clicks")

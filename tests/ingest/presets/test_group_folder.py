@@ -80,7 +80,7 @@ def test_bad_lines_are_listed(tmp_path: Path) -> None:
 
 def test_another_split_and_a_missing_file_say_what_to_do(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, MAFENGWO)
-    with pytest.raises(ConfigError, match=r"split=random: mafengwo is published divided .*; set split=given"):
+    with pytest.raises(ConfigError, match=r"split=random: mafengwo is published with a split .*; set split=given"):
         prepare_with(tmp_path, MafengwoSettings(path=folder), RandomSettings())
     Path(folder, "groupRatingTest.txt").unlink()
     with pytest.raises(ConfigError, match=r"has no file groupRatingTest\.txt; it is data/Mafengwo .*ConsRec \(MIT\)"):

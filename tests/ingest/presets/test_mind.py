@@ -68,7 +68,7 @@ def test_with_a_given_split_the_days_after_are_held_out(tmp_path: Path, folder: 
     assert [(source.path.parent.name, source.split) for source in both.interactions] == [
         ("MINDsmall_train", "train"), ("MINDsmall_dev", dev_split)]
     assert len(both.items) == 2
-    with pytest.raises(ConfigError, match=r"needs MIND's \*_dev beside its \*_train.*set dataset\.dev_path="):
+    with pytest.raises(ConfigError, match=r"needs the folder \*_dev of MIND beside \*_train.*set dataset\.dev_path="):
         prepare_with(tmp_path, MindSettings(path=str(folder / "MINDsmall_train")), GivenSettings())
 
 
