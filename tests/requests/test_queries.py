@@ -176,7 +176,7 @@ def test_new_items_the_model_knows_are_counted_and_the_others_added_or_refused_b
     assert list(result.catalogue.ids) == ["n1", "n2"]
     assert list(result.catalogue.titles) == ["A", "C"]
     assert result.known_rows.tolist() == [1]
-    assert "the model knows 1 ('i1') of 3 items already and keeps their features from training" in result.notes[-1]
+    assert "the model already knows 1 ('i1') of 3 items and keeps their features from training" in result.notes[-1]
     with pytest.raises(DataError, match=r"line 3: the model already knows item 'i1'.*on_unknown=error"):
         new_items(file, TEXTS, entities("i1"), refuse_known=True)
     assert len(new_items(write("old.csv", "item_id,title\ni1,B\n"), TEXTS, entities("i1")).catalogue) == 0

@@ -546,8 +546,8 @@ def test_the_report_says_with_which_interactions_users_were_asked():
     protocol = {"history": "latest", "num_newer_histories": 1200, "num_queries": 2000,
                 "without_fold_in": {"mf": ["mf"], "fusion": ["mf", "neural"]}}
     assert history_facts(protocol) == [("Histories", (
-        "all interactions before the split; 1,200 of 2,000 histories are newer than the fit; known users scored from "
-        "learned vectors: mf, fusion (mf, neural)"))]
+        "all interactions before the split; 1,200 of 2,000 histories have interactions newer than the fit; known "
+        "users scored from learned vectors: mf, fusion (mf, neural)"))]
     assert history_facts(protocol | {"history": "fit", "without_fold_in": {}})[0][1] == (
         "interactions that the model was fitted on")
     assert history_facts({"split": "test"}) == []

@@ -442,7 +442,7 @@ def test_without_an_output_a_plain_table_is_printed_and_nothing_else(capfd: pyte
 def test_the_first_few_of_many_queries_are_printed_and_the_rest_counted(capfd: pytest.CaptureFixture[str]) -> None:
     llmrec("recommend", "model=knn", "queries=all", "k=2")
     printed = capfd.readouterr()
-    assert printed.out.count("from the history the model knows") == 5
+    assert printed.out.count("from the history that the model knows") == 5
     assert "shown: 5 of 60 queries; output=<file>.parquet" in printed.err
 
 
