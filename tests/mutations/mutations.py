@@ -71,7 +71,7 @@ MUTATIONS = [Mutation(*row) for row in (
      "keys = [rows[name].asc() for name in order_columns(rows)]",
      f"{_SPLITS}::test_leave_last_out_takes_the_newest_two_and_one_of_equal_times"),
     ("the seed of a random split is ignored", "ingest/interactions/splits.py",
-     "rows.mutate(hash=of_pair(settings.seed, rows))", "rows.mutate(hash=of_pair(0, rows))",
+     "rows.mutate(hash=pair_hash(settings.seed, rows))", "rows.mutate(hash=pair_hash(0, rows))",
      f"{_SPLITS}::test_the_seed_decides_what_random_holds_out"),
     ("the k-core stops after one round", "ingest/interactions/filters.py",
      "if stable:", "if stable or attempt == 1:",
