@@ -242,7 +242,7 @@ def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_
 
 def test_83_arrays_of_arrays_are_named_with_the_path_that_flattens_them(llmrec):
     Path("b.jsonl").write_text(jsonl([{"item_id": f"i{n}", "genre": [["Books", "SF"], ["Books"]]} for n in range(7)]))
-    assert "for a value inside the objects set 'dataset.attributes.genre[][]=list'" in refused(
+    assert "use the inner values with 'dataset.attributes.genre[][]=list'" in refused(
         llmrec, CLICKS, "dataset.items=b.jsonl", "dataset.attributes.genre=list")
     prepared_ids(llmrec, CLICKS, "dataset.items=b.jsonl", "dataset.attributes.genre[][]=list")
     assert pq.read_table("data/prepared/fault/items.parquet")["attributes"].to_pylist()[0] == [
@@ -305,7 +305,7 @@ def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_ta
     items = [{"item_id": f"i{n}", "title": f"T{n}", "authors": [{"name": f"A{n}", "role": "x"}]} for n in range(3)]
     Path("items.jsonl").write_text(jsonl(items))
     clicks = "user_id,item_id\n" + "".join(f"u,i{n}\n" for n in range(3))
-    note = "'authors' has objects in 3 items, which are {} the text; for a value inside the objects set " \
+    note = "'authors' has objects in 3 items, {} the text; for a value inside the objects set " \
            "dataset.item_text='{{authors[].name}}'"
 
     def texts_and_notes(*settings):
