@@ -317,7 +317,7 @@ def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_ta
     assert texts == ["T0", "T1", "T2"]
     assert note.format("left out of") in notes
     texts, notes = texts_and_notes("dataset.item_text={title} by {authors}")
-    assert note.format("JSON in") in notes
+    assert note.format("shown as JSON in") in notes
     texts, notes = texts_and_notes("dataset.item_text={title} by {authors[].name}")
     assert texts == ["T0 by A0", "T1 by A1", "T2 by A2"]
     assert not any("has objects" in text for text in notes)

@@ -144,7 +144,8 @@ def test_given_files_are_the_split_and_leaks_are_counted(tmp_path: Path) -> None
     assert prepared.in_split("train") == {("u", "a"), ("u", "b")}
     assert prepared.in_split("test") == {("u", "b"), ("u", "c"), ("v", "a")}
     assert (prepared.counts["duplicates"], prepared.counts["held_out_also_in_train"]) == (1, 1)
-    assert any("are also in training" in warning for warning in prepared.manifest["warnings"]), prepared.manifest["warnings"]
+    warnings = prepared.manifest["warnings"]
+    assert any("are also in training" in warning for warning in warnings), warnings
 
 
 @pytest.mark.parametrize(("files", "split", "message"), [
