@@ -243,7 +243,7 @@ def test_83_objects_as_an_attribute_are_refused_with_the_key_and_the_path_takes_
 
 def test_83_arrays_of_arrays_are_named_with_the_path_that_flattens_them(llmrec):
     Path("b.jsonl").write_text(jsonl([{"item_id": f"i{n}", "genre": [["Books", "SF"], ["Books"]]} for n in range(7)]))
-    assert "for a value inside the objects set 'dataset.attributes.genre[][]=list'" in refused(
+    assert "use the inner values with 'dataset.attributes.genre[][]=list'" in refused(
         llmrec, CLICKS, "dataset.items=b.jsonl", "dataset.attributes.genre=list")
     prepared_ids(llmrec, CLICKS, "dataset.items=b.jsonl", "dataset.attributes.genre[][]=list")
     assert pq.read_table("data/prepared/fault/items.parquet")["attributes"].to_pylist()[0] == [
@@ -306,7 +306,7 @@ def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_ta
     items = [{"item_id": f"i{n}", "title": f"T{n}", "authors": [{"name": f"A{n}", "role": "x"}]} for n in range(3)]
     Path("items.jsonl").write_text(jsonl(items))
     clicks = "user_id,item_id\n" + "".join(f"u,i{n}\n" for n in range(3))
-    note = "'authors' has objects in 3 items, which are {} the text; for a value inside the objects set " \
+    note = "'authors' has objects in 3 items, {} the text; for a value inside the objects set " \
            "dataset.item_text='{{authors[].name}}'"
 
     def texts_and_notes(*settings):
@@ -318,7 +318,7 @@ def test_79_objects_are_left_out_of_a_text_without_a_template_and_the_path_to_ta
     assert texts == ["T0", "T1", "T2"]
     assert note.format("left out of") in notes
     texts, notes = texts_and_notes("dataset.item_text={title} by {authors}")
-    assert note.format("JSON in") in notes
+    assert note.format("shown as JSON in") in notes
     texts, notes = texts_and_notes("dataset.item_text={title} by {authors[].name}")
     assert texts == ["T0 by A0", "T1 by A1", "T2 by A2"]
     assert not any("has objects" in text for text in notes)

@@ -38,8 +38,8 @@ def split_lines(source: Source, separator: str | None, num_fields: int, skip: in
         if number <= skip or not line.strip():
             continue
         fields = line.rstrip("\r\n").split(separator)
-        yield number, fields if len(fields) == num_fields else (f"{len(fields)} fields instead of the {num_fields} of "
-                                                                f"{source.path.name}")
+        yield number, fields if len(fields) == num_fields else (f"{len(fields)} fields where {source.path.name} has "
+                                                                f"{num_fields}")
 
 
 def with_knowledge(sources: Sources, settings: DatasetSettings) -> Sources:

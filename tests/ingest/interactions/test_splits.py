@@ -96,7 +96,7 @@ def test_a_temporal_cutoff_may_be_a_moment_or_a_number_of_days(tmp_path: Path, s
     (TemporalSettings(test_from="2024-05-01"),
      r"split\.test_from=2024-05-01: is after all data; choose an earlier time"),
     (TemporalSettings(test_from="2024-03-02", valid_from="2024-03-05"),
-     r"split\.valid_from=2024-03-05: is after the test")])
+     r"split\.valid_from=2024-03-05: is after the start of the test")])
 def test_a_cutoff_that_cannot_be_is_refused(tmp_path: Path, split: TemporalSettings, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_text(tmp_path, MARCH, split)
@@ -144,7 +144,8 @@ def test_given_files_are_the_split_and_leaks_are_counted(tmp_path: Path) -> None
     assert prepared.in_split("train") == {("u", "a"), ("u", "b")}
     assert prepared.in_split("test") == {("u", "b"), ("u", "c"), ("v", "a")}
     assert (prepared.counts["duplicates"], prepared.counts["held_out_also_in_train"]) == (1, 1)
-    assert any("in training too" in warning for warning in prepared.manifest["warnings"]), prepared.manifest["warnings"]
+    warnings = prepared.manifest["warnings"]
+    assert any("are also in training" in warning for warning in warnings), warnings
 
 
 @pytest.mark.parametrize(("files", "split", "message"), [

@@ -131,8 +131,8 @@ def test_entities_with_other_titles_are_warned_of(connection: BaseBackend, tmp_p
     entities = "entity_id,title\nm1,Brazil\nm2,Alien\n"
     [warning] = Written(connection, tmp_path, entities=entities).account.warnings
     assert warning == ("linked entities contradict their items: 'title' differs from 'title' in 2 of 2 links (100%); "
-                       "item a has 'Alien', its entity m1 'Brazil'; look at links.parquet; is this the link file of "
-                       "another data set?")
+                       "item a has 'Alien', its entity m1 has 'Brazil'; look at links.parquet; is this the link file "
+                       "of another data set?")
 
 
 def test_without_a_link_anywhere_the_next_step_is_told(connection: BaseBackend, tmp_path: Path) -> None:

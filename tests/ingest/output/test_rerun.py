@@ -122,7 +122,7 @@ def test_a_new_file_that_a_pattern_finds_is_prepared_too() -> None:
     (lambda: (SHOP / "items.parquet").unlink(), r"items\.parquet: missing"),
     (lambda: (SHOP / "interactions.parquet").open("ab").write(b"x"),
      r"interactions\.parquet: its SHA-256 is not the one in manifest\.json, so it is damaged or was edited"),
-    (lambda: (SHOP / "manifest.json").write_text("{"), r"manifest\.json: not readable")],
+    (lambda: (SHOP / "manifest.json").write_text("{"), r"manifest\.json: cannot be read")],
     ids=["missing", "edited", "no manifest"])
 def test_damaged_data_is_prepared_again_and_it_says_why(
         damage: Callable[[], object], problem: str, capsys: pytest.CaptureFixture[str]) -> None:

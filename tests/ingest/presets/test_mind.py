@@ -123,7 +123,7 @@ def test_no_history_at_all_is_no_fault(tmp_path: Path) -> None:
 
 def test_the_test_of_the_competition_is_refused_since_it_says_nothing_of_clicks(tmp_path: Path, folder: Path) -> None:
     write(folder / "MINDsmall_train", "1\tU1\t11/16/2019 9:05:58 AM\tN1\tN2 N3\n", "behaviors.tsv")
-    with pytest.raises(DataError, match=r"line 1 has no click labels \('N2', not 'N2-1'.*take \*_dev"):
+    with pytest.raises(DataError, match=r"line 1 has no click labels \('N2' instead of 'N2-1'.*use \*_dev"):
         prepare_with(tmp_path, MindSettings(path=str(folder / "MINDsmall_train")))
 
 

@@ -92,7 +92,7 @@ def test_grouplens_own_folder_gives_the_same_data(tmp_path: Path, pip: list[list
 def test_a_wheel_that_is_not_the_known_one_is_refused(tmp_path: Path, pip: list[list[str]],
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(movielens, "WHEEL", ("recbole", "1.2.1", "0" * 64))
-    with pytest.raises(ArtifactError, match=r"its SHA-256 is [0-9a-f]{64}, not 0+, .*dataset\.path="):
+    with pytest.raises(ArtifactError, match=r"its SHA-256 is [0-9a-f]{64} instead of 0+, .*dataset\.path="):
         prepare_with(tmp_path, MovieLens100kSettings())
     assert not (tmp_path / "cache").exists()
 

@@ -111,7 +111,7 @@ def test_an_unknown_column_in_template_or_attributes_is_refused(tmp_path: Path) 
         prepare_text(tmp_path, CLICKS, items=ITEMS, item_text="{tilte}")
     with pytest.raises(ConfigError, match=r"dataset\.attributes\.genre: .* \(did you mean 'genres'\?\)"):
         prepare_text(tmp_path, CLICKS, items=ITEMS, attributes={"genre": "list"})
-    with pytest.raises(ConfigError, match=r"dataset\.attributes: there is no file of items"):
+    with pytest.raises(ConfigError, match=r"dataset\.attributes: no file describes items"):
         prepare_text(tmp_path, CLICKS, attributes={"genre": "list"})
 
 

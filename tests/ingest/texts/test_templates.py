@@ -51,7 +51,7 @@ def test_an_unknown_column_is_refused_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("template", ["{title", "title}", "{}", "{title} {"])
 def test_a_lonely_brace_is_refused(template: str) -> None:
-    with pytest.raises(ConfigError, match="without its partner"):
+    with pytest.raises(ConfigError, match="unbalanced"):
         render(template)
 
 
