@@ -101,7 +101,7 @@ def test_each_relation_and_each_control_is_compared_with_all_knowledge(run, know
     assert "without of" in lines
     assert "Contribution of the knowledge graph" in page
     assert [row.name for row in knowledge_table(result, 10).rows][:4] == [
-        "ease", "Without the graph", "Another item's knowledge", "How much is known"]
+        "ease", "Without the graph", "Swapped knowledge", "Triple counts"]
 
 
 def test_whatever_split_is_measured_knowledge_is_compared_on_validation(run, known, tmp_path):

@@ -155,7 +155,7 @@ def test_38_the_share_of_ties_in_time_is_in_metrics_and_report_with_a_warning(ll
     assert json.loads(Path("measured/metrics.json").read_text())["protocol"]["time_ties"] == {
         "rule": ["timestamp", "salted hash"], "interactions": 80, "share": 0.8, "held_out_users": 20,
         "held_out_share": 1.0}
-    told = "80.0% of the interactions share user and time with another, and 100.0% of the users"
+    told = "80.0% of the interactions have the same user and time as another one, and 100.0% of the users"
     assert told in done.err
     assert told in Path("measured/report.html").read_text()
 
