@@ -81,7 +81,7 @@ def with_commas(value, time):
     ("1,234", "1.234 for '1,234', or 1234 where the comma groups thousands")])
 def test_37_a_decimal_comma_is_named_as_the_cause_and_no_setting_is_blamed(llmrec, value, remedy):
     message = refused(llmrec, with_commas(value, START), "dataset.delimiter=;")
-    assert f"The first:\n  line 3: value '{value}' is not a number: it has a decimal comma\n" in message
+    assert f"The first ones:\n  line 3: value '{value}' is not a number: it has a decimal comma\n" in message
     assert message.endswith(f"decimal comma\nIn the column value, export numbers with a decimal point: {remedy}")
     prepared_ids(llmrec, with_commas(value, START), "dataset.delimiter=;", "dataset.max_reject_share=0.5")
     assert {row["reason"] for row in pq.read_table("data/prepared/fault/rejects.parquet").to_pylist()} == {

@@ -98,7 +98,7 @@ def test_a_published_cold_split_is_not_advised_away(llmrec, kind):
     [warning] = [sentence for sentence in warnings() if "that are not in training" in sentence]
     assert "split=cold" not in warning
     assert warning.endswith(f"or, if the split has cold {kind} on purpose, keep it and describe these "
-                            f"{kind} in dataset.{kind}: new {kind} can only be recommended by their descriptions")
+                            f"{kind} in dataset.{kind}: cold {kind} can only be recommended by their descriptions")
     # Described in a file they are known to be meant: strict lets the published split pass.
     Path("about.csv").write_text(f"{kind[:-1]}_id,title\n" + "".join(f"new{n},A{n}\ni{n},B{n}\nu{n},C{n}\n"
                                                                      for n in range(40)))

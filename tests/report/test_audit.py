@@ -64,7 +64,7 @@ def make_audit(**changes: Any) -> dict[str, Any]:
             "leakage": [{"name": "x", "meaning": "Pairs in both.", "count": 1, "checked": 2, "share": 0.5,
                          "verdict": "warning", "note": "a note", "examples": [{"user_id": NASTY, "title": "千と"}]},
                         {"name": "y", "meaning": "Titles told.", "count": 0, "checked": 0, "share": 0.0,
-                         "verdict": "ok", "note": "not looked at: no user has a text", "examples": []},
+                         "verdict": "ok", "note": "not checked: no user has a text", "examples": []},
                         {"name": "z", "meaning": "Older ones.", "count": 0, "checked": 3, "share": 0.0,
                          "verdict": "ok", "note": "split=random is not a forecast.", "examples": []}],
             "warnings": [NASTY], "notes": [NASTY], **changes}
