@@ -5,6 +5,7 @@ options and metrics, so that it cannot contradict the code.
 """
 
 import ast
+import functools
 import inspect
 import os
 import re
@@ -181,10 +182,19 @@ def _holder(command: str, key: str, composed: dict[str, Any]) -> Any:
 def field_doc(cls: type, name: str) -> str:
     """Return the docstring written under a field of a dataclass or of one of its bases."""
     for base in cls.__mro__[:-1]:
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for field, after in zip(body.body, body.body[1:], strict=False):
-            named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.target.id == name
-            if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                return " ".join(str(after.value.value).split())
+        if name in _own_field_docs(base):
+            return _own_field_docs(base)[name]
     raise AssertionError(f"{cls.__name__}.{name} has no docstring")
+
+
+@functools.cache
+def _own_field_docs(cls: type) -> dict[str, str]:
+    """Return the docstrings under the fields that a class itself declares, by field name."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for field, after in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr) \
+                and isinstance(after.value, ast.Constant):
+            docs[field.target.id] = " ".join(str(after.value.value).split())
+    return docs

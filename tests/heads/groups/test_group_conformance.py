@@ -13,7 +13,7 @@ from llmrec_cli.scoring.groups import STRATEGIES as OF_MEMBERS
 from llmrec_cli.scoring.groups import scaled, score_by_members
 from llmrec_cli.settings.head import HEADS, STRATEGIES, EaseSettings, GroupAggregateSettings
 from llmrec_cli.testing.groups import GROUP_CHECKS
-from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase
+from llmrec_cli.testing.heads import HEAD_CHECKS, HeadCase, values_and_ages_of_interactions_change_the_scores
 from llmrec_cli.testing.shop import GROUPS, Shop
 from llmrec_cli.testing.suite import examples_of, promise
 from tests.heads.conftest import OF_USERS, Configs, configs
@@ -73,7 +73,9 @@ def test_every_head_keeps_its_promises_about_groups(group_case, name, check):
     check(group_case(name))
 
 
-@pytest.mark.parametrize("check", HEAD_CHECKS, ids=promise)
+# tests/heads/test_interaction_weights.py tests weights and ages.
+@pytest.mark.parametrize("check", [check for check in HEAD_CHECKS
+                                   if check is not values_and_ages_of_interactions_change_the_scores], ids=promise)
 @pytest.mark.parametrize("name", FOR_GROUPS)
 def test_every_head_for_groups_keeps_every_promise(group_case, name, check):
     check(group_case(name))
